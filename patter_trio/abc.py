@@ -1,0 +1,277 @@
+"""Every extension point: what a voice detector, recogniser, mind, synthesiser and carrier stream must do.
+
+What an :class:`~patter_trio.agent.Agent` holds are *recipes*: frozen, shared by all calls, without per-call state.
+Each call opens its own session from a recipe, inside the call's nursery, and closes it by leaving the ``async with``.
+
+Rules for every implementation:
+
+* Failures of the vendor or model are raised as :class:`~patter_trio.errors.ProviderError` (or a subclass) with the
+  cause kept; nothing else may leave a session but :class:`trio.Cancelled`.
+* Every await can be cancelled, and leaves at once when it is; a session that was cancelled is only closed.
+* No task outlives the ``async with`` that opened it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import attrs
+
+from patter_trio.audio.formats import MULAW_8K, AudioFormat
+from patter_trio.audio.g711 import Samples
+
+Message = Mapping[str, Any]
+"""One message of a conversation: ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+
+# Voice activity -------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class VoiceEdge:
+    """The caller's voice began or ended.
+
+    ``offset`` is *where* it did, in samples (8 kHz) since the first one fed, not where it was noticed: what a detector
+    needs to be sure (hang-over, minimum speech) must not move the edge.
+    """
+
+    speaking: bool
+    offset: int
+    confidence: float | None = None
+
+
+class VoiceSession(ABC):
+    """Voice activity of one call."""
+
+    @abstractmethod
+    async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+        """Take the next samples (8 kHz, 16-bit, any number) and return the edges that they complete, oldest first.
+
+        Never called again before it has returned. Edges alternate, beginning with ``speaking=True``.
+
+        Raises:
+            ProviderError: the model failed.
+        """
+
+
+class VoiceActivity(ABC):
+    """A voice activity detector."""
+
+    @abstractmethod
+    def open(self) -> AbstractAsyncContextManager[VoiceSession]:
+        """Open a session for one call.
+
+        Raises:
+            ProviderError: the model cannot be used.
+        """
+
+
+# Turn detection -------------------------------------------------------------------------------------------------------
+class TurnDetector(ABC):
+    """Says how likely it is that the caller has finished, from the sound of the utterance alone."""
+
+    @abstractmethod
+    async def complete(self, samples: Samples) -> float:
+        """Return the probability, 0 to 1, that these samples (8 kHz, 16-bit, at most the last 8 s) are a whole turn.
+
+        Raises:
+            ProviderError: the model failed.
+        """
+
+
+# Recognition ----------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class Transcript:
+    """Words that were recognised.
+
+    ``segment`` names the stretch of audio. An interim result is replaced by the next one of its segment; the final one
+    closes the segment, so that an interim that was acted upon and its own final do not double the words.
+    """
+
+    text: str
+    final: bool
+    segment: int = 0
+
+
+class RecognitionSession(ABC):
+    """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another."""
+
+    @abstractmethod
+    async def send(self, audio: bytes) -> None:
+        """Take the next audio, in the format that the recipe announces in ``accepts``.
+
+        Raises:
+            ProviderError: the recogniser is gone.
+        """
+
+    async def voice(self, edge: VoiceEdge) -> None:
+        """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Ask for the final words of all audio sent so far, without waiting for them.
+
+        Raises:
+            ProviderError: the recogniser is gone.
+        """
+
+    @abstractmethod
+    def transcripts(self) -> AsyncIterator[Transcript]:
+        """Iterate over the results, for as long as the session is open.
+
+        Raises:
+            ProviderError: the recogniser is gone.
+        """
+
+
+class SpeechToText(ABC):
+    """A recogniser of speech."""
+
+    provider: str
+    model: str = ""
+    accepts: AudioFormat = MULAW_8K
+
+    @abstractmethod
+    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+        """Open a session for one call; ``language`` is a BCP 47 tag such as ``en`` or ``pt-BR``.
+
+        Raises:
+            ProviderError: no session could be had.
+        """
+
+
+# Minds ----------------------------------------------------------------------------------------------------------------
+class LanguageModel(ABC):
+    """A model that answers."""
+
+    provider: str
+    model: str
+
+    @abstractmethod
+    def stream(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Open the streamed answer to a conversation; iterating yields text as it is generated.
+
+        Leaving the context, by its end or by cancellation, stops the generation.
+
+        Raises:
+            ProviderError: the model failed, before or while answering.
+        """
+
+
+# Synthesis ------------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class Word:
+    """A word of a chunk, from ``start`` to ``end`` in seconds since the chunk's beginning."""
+
+    text: str
+    start: float
+    end: float
+
+
+@attrs.frozen
+class SpeechChunk:
+    """A stretch of synthesised speech.
+
+    ``text`` is the text whose speech *begins* with this chunk (usually a sentence, on its first chunk) and is empty on
+    the chunks that go on with it. ``words`` are timings, where the vendor tells them.
+    """
+
+    audio: bytes
+    text: str = ""
+    words: tuple[Word, ...] = ()
+
+
+class SynthesisSession(ABC):
+    """Synthesis for one call; the replies of a call come one after another, but an abandoned one may still be closing."""
+
+    @abstractmethod
+    def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
+        """Open the speech of one reply; iterating yields its audio, in the recipe's ``emits``, as it is made.
+
+        ``sentences`` arrive while the reply is being thought; the iteration ends when they have ended and all is said.
+        Leaving the context, by its end or by cancellation, stops the synthesis.
+
+        Raises:
+            ProviderError: the synthesiser failed.
+        """
+
+
+class TextToSpeech(ABC):
+    """A synthesiser of speech."""
+
+    provider: str
+    model: str = ""
+    emits: AudioFormat = MULAW_8K
+
+    @abstractmethod
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+        """Open a session for one call; ``language`` is a BCP 47 tag.
+
+        Raises:
+            ProviderError: no session could be had.
+        """
+
+
+# The carrier's stream -------------------------------------------------------------------------------------------------
+@attrs.frozen
+class StreamStarted:
+    """The carrier's media stream opens: ids of stream and call, and the parameters that we gave it."""
+
+    stream_id: str
+    call_id: str
+    parameters: Mapping[str, str]
+
+
+@attrs.frozen
+class AudioReceived:
+    """The caller's voice: mu-law at 8 kHz, usually 20 ms."""
+
+    audio: bytes
+
+
+@attrs.frozen
+class MarkReached:
+    """All that was sent before the mark of this name has left the carrier's buffer, by playing or by clearing."""
+
+    name: str
+
+
+@attrs.frozen
+class DigitPressed:
+    """The caller pressed a key: 0-9, ``*``, ``#`` or A-D."""
+
+    digit: str
+
+
+@attrs.frozen
+class StreamStopped:
+    """The carrier ends the stream."""
+
+
+StreamEvent = StreamStarted | AudioReceived | MarkReached | DigitPressed | StreamStopped
+
+
+class StreamCodec(ABC):
+    """One carrier's media-stream protocol without I/O: messages in, events out; intentions in, messages out.
+
+    One codec serves one stream. ``audio``, ``mark`` and ``clear`` may be used once ``StreamStarted`` has come.
+    """
+
+    @abstractmethod
+    def receive(self, message: str | bytes) -> StreamEvent | None:
+        """Return what a message of the carrier means; None for one that is legal and of no interest.
+
+        Raises:
+            WireError: the protocol does not allow it.
+        """
+
+    @abstractmethod
+    def audio(self, mulaw: bytes) -> str:
+        """Return the message that plays mu-law audio to the caller, after all that was sent before."""
+
+    @abstractmethod
+    def mark(self, name: str) -> str:
+        """Return the message that asks for a :class:`MarkReached`."""
+
+    @abstractmethod
+    def clear(self) -> str:
+        """Return the message that empties the carrier's buffer, so that the caller hears silence at once."""
