@@ -103,7 +103,7 @@ class RecognitionSession(ABC):
             ProviderError: the recogniser is gone.
         """
 
-    async def voice(self, edge: VoiceEdge) -> None:
+    async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
         """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it."""
 
     @abstractmethod
