@@ -6,7 +6,7 @@ call's boundary. Cancellation passes through.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import trio
@@ -34,8 +34,7 @@ async def call(function: Callable[..., Any], *arguments: object) -> Any:
     Raises:
         ApplicationError: it raised.
     """
-    result = plain(function, *arguments)
-    return await _awaited(function, result) if inspect.isawaitable(result) else result
+    return await awaited(function, plain(function, *arguments))
 
 
 def plain(function: Callable[..., Any], *arguments: object) -> Any:
@@ -59,9 +58,14 @@ def plain(function: Callable[..., Any], *arguments: object) -> Any:
             )
 
 
-async def _awaited(function: Callable[..., Any], result: Awaitable[Any]) -> Any:
+async def awaited(function: Callable[..., Any], result: Any) -> Any:
+    """Await what the application's function returned, if that can be awaited.
+
+    Raises:
+        ApplicationError: it raised.
+    """
     try:
-        return await result
+        return await result if inspect.isawaitable(result) else result
     except Exception as error:
         raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
 
@@ -70,7 +74,7 @@ class Pieces:
     """The iteration over an async generator of the application's."""
 
     def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
-        self._function = function
+        self.function = function
         self._generator = generator
 
     def __aiter__(self) -> "Pieces":
@@ -82,4 +86,4 @@ class Pieces:
         except StopAsyncIteration:
             raise
         except Exception as error:
-            raise ApplicationError(f"{name_of(self._function)} raised {type(error).__name__}: {error}") from error
+            raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error

@@ -37,6 +37,10 @@ class History:
                 return entry.copy()
         return self.add("user", text, timestamp)
 
+    def last_user(self) -> str:
+        """Return the text of the newest user entry, or nothing."""
+        return next((entry["text"] for entry in reversed(self._entries) if entry["role"] == "user"), "")
+
     def shown(self) -> list[Entry]:
         """Return copies of the newest :data:`SHOWN` entries."""
         return [entry.copy() for entry in self._entries[-SHOWN:]]
