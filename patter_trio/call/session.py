@@ -332,7 +332,9 @@ class Call:
             if agent.llm is None:
                 raise ConfigurationError("an agent needs llm= or on_message=")
             said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
-            return replies.of_model(agent.llm, [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said])
+            return replies.of_model(
+                agent.llm, [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
+            )
         return replies.of_application(
             on_message,
             {

@@ -248,10 +248,10 @@ class Playback:
         """Return the position up to which the caller has heard, as far as can be honestly said."""
         by_clock = self._position - max(0.0, self._end - now) * RATE
         if self.marks_lost:
-            return max(0, round(by_clock))
+            return max(0, int(by_clock))
         since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE
         next_mark = self._marks[0].position if self._marks else self._position
-        return max(self._acknowledged, round(min(by_clock, since_mark, next_mark)))
+        return max(self._acknowledged, int(min(by_clock, since_mark, next_mark) + 1e-6))
 
     def next_message(self, now: float) -> Outgoing | float:
         """Return what to send now, or how many seconds nothing needs to be sent unless something changes."""

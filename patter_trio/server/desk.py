@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 import attrs
 import trio
@@ -71,7 +72,8 @@ class Desk:
         self._max_calls = max_calls
         self._epoch = epoch
         self._tap = tap
-        self._observers: set[Observers] = set()
+        # Weak: observers live as long as their task does, which is longer than their call.
+        self._observers: WeakSet[Observers] = WeakSet()
         self._live: dict[str, Call] = {}
         self._draining = False
         self._idle = trio.Event()
@@ -179,7 +181,6 @@ class Desk:
             pending.context.scope.cancel(reason="call over")
             del self._live[pending.call_id]
             del self._phone.live[pending.call_id]
-            self._observers.discard(observers)
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
             if self._draining and not self._live:
                 self._idle.set()
@@ -228,7 +229,9 @@ async def open_desk(
     callbacks = dict(callbacks or {})
     if (agent.llm is None) == (callbacks.get("on_message") is None):
         found = "neither" if agent.llm is None else "both"
-        raise ConfigurationError(f"an agent needs exactly one of llm= (its own) and on_message= (serve's); it has {found}")
+        raise ConfigurationError(
+            f"an agent needs exactly one of llm= (its own) and on_message= (serve's); it has {found}"
+        )
     if epoch is None:
         epoch = time.time() - trio.current_time()
     async with trio.open_nursery() as nursery:
