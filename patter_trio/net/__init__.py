@@ -1,0 +1,1 @@
+"""The shells that touch the world, written once: sockets, HTTP, deadlines, threads."""
