@@ -1,6 +1,6 @@
 """The one way into a thread.
 
-Three things go wrong with bare threads, and are put right here once:
+Four things go wrong with bare threads, and are put right here once:
 
 * *Too many*: inference that saturates every core makes the event loop late (measured: 90 ms with four threads on two
   cores, 5 ms with one core left to the loop). All our threads share one limiter of one thread less than there are
@@ -9,10 +9,14 @@ Three things go wrong with bare threads, and are put right here once:
   the limiter until it has really ended, so that abandoned work still counts as load.
 * *Virtual time*: a clock that jumps when every task is blocked would jump while a thread works, and every timeout with
   it. Such a clock is held while any thread is wanted, and let go after the last one.
+* *Exit*: an interpreter that ends while an abandoned thread is within a model's runtime kills that thread in the middle
+  of C++ code, which aborts the process. So the exit waits for such threads, a few seconds at most.
 """
 
+import atexit
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar, TypeVarTuple, cast
@@ -49,7 +53,7 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     it. What the function raises is raised here.
     """
     with _clock_held():
-        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=_threads())
+        return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
 
 def waiting() -> int:
@@ -60,6 +64,41 @@ def waiting() -> int:
 def available() -> int:
     """Return how many threads are free now; work that can be left undone is left undone when there is none."""
     return int(_threads().available_tokens)
+
+
+def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    _working.enter()
+    try:
+        return function(*args)
+    finally:
+        _working.leave()
+
+
+@attrs.define
+class _Working:
+    """How many threads of this process are at work."""
+
+    _count: int = 0
+    _changed: threading.Condition = attrs.field(factory=threading.Condition)
+
+    def enter(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait_for_the_last(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, timeout=_EXIT)
+
+
+_EXIT = 5.0
+"""Seconds that the exit waits for; the longest single inference takes about one."""
+_working = _Working()
+atexit.register(_working.wait_for_the_last)
 
 
 def _threads() -> trio.CapacityLimiter:

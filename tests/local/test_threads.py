@@ -1,6 +1,8 @@
 """Threads: virtual time stands still for them, a cancelled call does not wait for them, and load can be seen."""
 
 import math
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -107,3 +109,24 @@ async def test_every_run_of_trio_has_its_own_threads_to_count() -> None:
         return trio.run(count)
 
     assert await run_in_thread(another_run) == available()
+
+
+def test_a_process_that_exits_lets_an_abandoned_thread_end() -> None:
+    program = """
+import threading, time, trio
+from patter_trio.net.threads import run_in_thread
+started = threading.Event()
+def work():
+    started.set()
+    time.sleep(0.2)
+    print("ended", flush=True)
+async def main():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_in_thread, work)
+        await trio.to_thread.run_sync(started.wait)
+        nursery.cancel_scope.cancel()
+    print("left", flush=True)
+trio.run(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+    assert ended.stdout.split() == ["left", "ended"]
