@@ -82,7 +82,10 @@ def optional_module(name: str, *, extra: str = "local") -> ModuleType:
 
 
 def load_once(load: Callable[[*Ts], T]) -> Callable[[*Ts], T]:
-    """Make a loader return one object per process and arguments, also when several threads ask for it at once."""
+    """Make a loader return one object per process and arguments, also when several threads ask for it at once.
+
+    A loader takes no defaults: left out and given, the same argument would be two objects.
+    """
     cached, lock = functools.cache(load), Lock()
 
     @functools.wraps(load)

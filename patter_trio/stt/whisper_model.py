@@ -8,6 +8,8 @@ Measured facts that decide about the form of this (tiny.en, one server core, tel
   below -1 (the thresholds of its authors).
 * 8-bit weights are twice as fast as 32-bit ones and heard the telephone's test sentences no worse; a beam of 5
   costs half as much again and gains nothing.
+* It has never heard digital silence, which a carrier's silence suppression gives: speech brought to one level over the
+  noise floor of a good line had a third fewer errors than speech as it came.
 """
 
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
-from patter_trio.audio.logmel import HOP, log_mel
+from patter_trio.audio.logmel import HOP, Floats, log_mel
 from patter_trio.audio.logmel import RATE as MODEL_RATE
 from patter_trio.audio.resample import to_floats
 from patter_trio.errors import ConfigurationError, ProviderError
@@ -41,6 +43,10 @@ _TOKENS_PER_SECOND = 7
 _TOKENS = 10
 _NO_SPEECH = 0.6
 _LOG_PROBABILITY = -1.0
+_PEAK = 0.5
+"""What speech is brought to, of full scale."""
+_FLOOR = 1e-3
+"""Noise added to it, of full scale: -60 dBFS."""
 _CONCURRENT = 2
 """Utterances decoded at the same time; more only share the same cores."""
 
@@ -83,7 +89,7 @@ class WhisperModel:
         seconds = len(heard) / MODEL_RATE
         # The encoder halves the frames, so their number must be even.
         window = int(max(_WINDOW, seconds + _ROOM) * MODEL_RATE) // (2 * HOP) * 2 * HOP
-        features = log_mel(np.pad(heard, (0, window - len(heard))))[np.newaxis]
+        features = log_mel(np.pad(_prepared(heard), (0, window - len(heard))))[np.newaxis]
         with model_errors("whisper"):
             (result,) = self._whisper.generate(
                 self._storage.from_array(np.ascontiguousarray(features)),
@@ -98,8 +104,16 @@ class WhisperModel:
         return str(self._tokenizer.decode(result.sequences_ids[0])).strip()
 
 
+def _prepared(heard: Floats) -> Floats:
+    """Bring speech to one level, over a noise floor; the same noise each time, so that results can be repeated."""
+    loudest = float(np.abs(heard).max())
+    gain = np.float32(_PEAK / loudest if loudest else 1.0)
+    noise = np.random.default_rng(0).standard_normal(len(heard), np.float32)
+    return np.asarray(heard * gain + noise * np.float32(_FLOOR), np.float32)
+
+
 @load_once
-def whisper_model(path: Path | None = None, compute_type: str = "int8") -> WhisperModel:
+def whisper_model(path: Path | None, compute_type: str) -> WhisperModel:
     """Load the model, once per process: the pinned English one, or a CTranslate2 folder of one's own.
 
     Raises:

@@ -80,7 +80,7 @@ _RATE = np.array(RATE, dtype=np.int64)
 
 
 @load_once
-def silero_model(path: Path | None = None) -> SileroModel:
+def silero_model(path: Path | None) -> SileroModel:
     """Load the model, once per process.
 
     Raises:

@@ -69,11 +69,11 @@ async def test_sessions_share_the_model_and_nothing_else(recording: Recording) -
         found = [edge for at in range(0, len(samples), 160) for edge in await one.feed(samples[at : at + 160])]
         assert await other.feed(np.zeros(8000, np.int16)) == []
     assert found == await edges(samples)
-    assert silero_model() is silero_model()
+    assert silero_model(None) is silero_model(None)
 
 
 def test_a_batch_gives_what_its_voices_give_alone(recording: Recording) -> None:
-    model = silero_model()
+    model = silero_model(None)
     voices = [
         recording(name)[12000:12256].astype(np.float32) / 32768 for name in ("cards_1", "cards_2", "ill_disposed")
     ]
