@@ -169,10 +169,20 @@ class WebSocket:
             raise SocketClosed(1006, "connection lost") from error
         self.broken = False
 
-    async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a close frame where that is still possible, within :data:`CLOSE_SECONDS`; also when cancelled."""
+    async def say_close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame, as the task that writes; the task that reads sees the end when the peer answers.
+
+        Raises:
+            SocketClosed: nothing can be sent any more.
+        """
+        if self._protocol.state is State.OPEN and not self.broken:
+            self._protocol.send_close(code, reason)
+        await self.flush()
+
+    async def aclose(self, code: int = 1000, reason: str = "", *, patience: float = CLOSE_SECONDS) -> None:
+        """Close with a close frame where that is still possible, within ``patience`` seconds; also when cancelled."""
         try:
-            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            with trio.move_on_after(patience, shield=True):
                 await self._say_goodbye(code, reason)
         except SocketClosed:
             pass  # it is closed, which is what was wanted
@@ -180,11 +190,9 @@ class WebSocket:
             await trio.aclose_forcefully(self._stream)
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
-        if self._protocol.state is State.OPEN and not self.broken:
-            self._protocol.send_close(code, reason)
         if self.broken:
             return
-        await self.flush()
+        await self.say_close(code, reason)
         while self._protocol.close_rcvd is None:
             try:
                 data = await self._stream.receive_some(READ)

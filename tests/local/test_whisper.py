@@ -1,0 +1,173 @@
+"""Whisper on recorded people over the telephone, gated by the voice detector, in virtual time."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+from trio.testing import MockClock
+
+from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
+from patter_trio.audio import g711
+from patter_trio.audio.g711 import Samples
+from patter_trio.errors import ProviderError
+from patter_trio.net.threads import available, run_in_thread
+from patter_trio.stt.whisper import WhisperSTT
+from patter_trio.vad.silero import SileroVAD
+
+Recording = Callable[[str], Samples]
+
+SAME = {"mr": "mister", "10": "ten", "4": "four"}
+"""Written differently, said the same."""
+
+
+def words(text: str) -> list[str]:
+    return [SAME.get(word, word) for word in re.findall(r"[a-z0-9']+", text.lower().replace("-", " "))]
+
+
+async def play(session: RecognitionSession, samples: Samples, vad: SileroVAD | None = None) -> None:
+    """Send a call's audio at its own pace, with the edges of the voice."""
+    async with (vad or SileroVAD()).open() as detector:
+        for at in range(0, len(samples), 160):
+            frame = samples[at : at + 160]
+            await session.send(g711.encode(frame))
+            for edge in await detector.feed(frame):
+                await session.voice(edge)
+            await trio.sleep(0.02)
+
+
+async def hear(samples: Samples, stt: WhisperSTT | None = None) -> list[Transcript]:
+    """All results for a call's audio, flushed at its end."""
+    async with (stt or WhisperSTT()).open(language="en-US") as session:
+        heard: list[Transcript] = []
+
+        async def collect() -> None:
+            async for transcript in session.transcripts():
+                heard.append(transcript)  # noqa: PERF401  (cancellation must not lose what has come)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(collect)
+            await play(session, samples)
+            await session.flush()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "dashwood_leisure",
+            "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
+        ),
+        ("ill_disposed", "he was not an ill disposed young man"),
+        ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed"),
+        ("cards_1", "ten of clubs"),
+    ],
+)
+async def test_people_are_heard_right_over_the_telephone(
+    autojump_clock: MockClock, recording: Recording, name: str, said: str
+) -> None:
+    first, answer_to_flush = [result for result in await hear(recording(name)) if result.final]
+    assert words(first.text) == said.split()
+    assert answer_to_flush == Transcript("", final=True, segment=1)
+
+
+async def test_interim_results_grow_with_the_utterance_and_belong_to_its_segment(
+    autojump_clock: MockClock, recording: Recording
+) -> None:
+    results = await hear(recording("dashwood_leisure"))
+    interim = results[:-2]
+    assert len(interim) >= 8
+    assert not any(result.final for result in interim)
+    assert {result.segment for result in interim} == {0}
+    assert len(words(interim[0].text)) < len(words(interim[-1].text)) <= len(words(results[-2].text))
+
+
+async def test_two_utterances_are_two_segments(autojump_clock: MockClock, recording: Recording) -> None:
+    results = await hear(
+        np.concatenate([recording("cards_1"), recording("ill_disposed")]), WhisperSTT(interim_every=None)
+    )
+    assert [(result.segment, words(result.text)) for result in results] == [
+        (0, ["ten", "of", "clubs"]),
+        (1, ["he", "was", "not", "an", "ill", "disposed", "young", "man"]),
+        (2, []),
+    ]
+
+
+@pytest.mark.parametrize("level", [0, 300])
+async def test_a_voice_without_words_ends_with_an_empty_final(autojump_clock: MockClock, level: int) -> None:
+    """Whisper makes up words in silence and noise; whoever waits for the final must not get them, and not wait."""
+    noise = np.random.default_rng(3).normal(0, level, 16000).astype(np.int16)
+    async with WhisperSTT(interim_every=None).open(language="en") as session:
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        await session.send(g711.encode(noise))
+        await session.voice(VoiceEdge(speaking=False, offset=14000))
+        assert await anext(session.transcripts()) == Transcript("", final=True, segment=0)
+
+
+async def test_a_flush_finishes_the_open_utterance(autojump_clock: MockClock, recording: Recording) -> None:
+    async with WhisperSTT(interim_every=None).open(language="en") as session:
+        await play(session, recording("ill_disposed")[: round(3.8 * 8000)])
+        await session.flush()
+        transcript = await anext(session.transcripts())
+    assert transcript.final
+    assert words(transcript.text)[:5] == ["he", "was", "not", "an", "ill"]
+
+
+async def test_interim_results_are_shed_when_no_thread_is_free(autojump_clock: MockClock, recording: Recording) -> None:
+    async with trio.open_nursery() as nursery, WhisperSTT().open(language="en") as session:
+        let_go = [trio.Event() for _ in range(available())]
+        for event in let_go:
+            nursery.start_soon(run_in_thread, trio.from_thread.run, event.wait)
+        while available():
+            await trio.lowlevel.checkpoint()
+        samples = recording("cards_2")
+        await session.voice(VoiceEdge(speaking=True, offset=8000))
+        for at in range(0, len(samples), 160):
+            await session.send(g711.encode(samples[at : at + 160]))
+            await trio.lowlevel.checkpoint()
+        for event in let_go:
+            event.set()
+        await session.flush()
+        assert (await anext(session.transcripts())).final
+
+
+async def test_leaving_the_session_abandons_what_is_being_heard(
+    autojump_clock: MockClock, recording: Recording
+) -> None:
+    async with WhisperSTT().open(language="en") as session:
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        await session.send(g711.encode(recording("dashwood_leisure")))
+        await session.flush()
+        while available():
+            await trio.lowlevel.checkpoint()
+    assert trio.current_time() == 0.0
+
+
+async def test_a_language_that_the_model_does_not_know_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ProviderError, match=r"'pt-BR'; give path="):
+        async with WhisperSTT().open(language="pt-BR"):
+            pass
+
+
+async def test_a_folder_that_holds_no_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match=r"holds no model\.bin"):
+        async with WhisperSTT(path=tmp_path).open(language="en"):
+            pass
+
+
+async def test_a_broken_model_is_the_providers_failure(tmp_path: Path) -> None:
+    for name in ("model.bin", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ProviderError, match="whisper"):
+        async with WhisperSTT(path=tmp_path).open(language="en"):
+            pass
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="interim_every"):
+        WhisperSTT(interim_every=0)
