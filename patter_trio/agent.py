@@ -85,6 +85,17 @@ class Agent:
             text = text.replace("{" + name + "}", str(value))
         return text
 
+    async def prewarm(self) -> None:
+        """Load what the first call would otherwise wait for.
+
+        Raises:
+            ProviderError: a provider cannot be used.
+            ConfigurationError: a model is missing, or not the one that is pinned.
+        """
+        for recipe in (self.vad, self.stt, self.tts, self.llm, self.turn_detector):
+            if recipe is not None:
+                await recipe.prewarm()
+
     def overridden(self, overrides: Mapping[str, Any]) -> "Agent":
         """Return this agent with what ``on_call_start`` asked for.
 

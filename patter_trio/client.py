@@ -163,6 +163,7 @@ class Patter:
             "on_message": on_message,
             "on_dtmf": on_dtmf,
         }
+        await agent.prewarm()
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
         public_url = self.public_url(address)

@@ -89,7 +89,7 @@ class Call:
         self._tell = teller
         self._media = media
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input, float]](INBOX)
-        self._hearing = Hearing(self._post)
+        self._hearing = Hearing(self._heard_words)
         self._listening = Listening(
             options.agent.vad,
             self._media,
@@ -146,6 +146,11 @@ class Call:
         """Put an input into the inbox, stamped; what comes after the end is for nobody."""
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
+
+    def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
+        if isinstance(event, inputs.Interim) and not self.outcome:
+            self._tell.tell("transcript_partial", trio.current_time(), {"text": event.text})
+        self._post(event)
 
     # The leg ----------------------------------------------------------------------------------------------------------
     async def read(self) -> None:
