@@ -18,7 +18,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
 from patter_trio.server.desk import Desk, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
-from patter_trio.vad.silero import SileroVAD
+
 
 Callback = Callable[..., Any]
 
@@ -105,7 +105,7 @@ class Patter:
             stt=stt if stt is not None else local.default_stt(),
             tts=tts if tts is not None else local.default_tts(),
             llm=llm,
-            vad=vad if vad is not None else SileroVAD(),
+            vad=vad if vad is not None else local.default_vad(),
             turn_detector=turn_detector,
             language=language,
             first_message=first_message,

@@ -32,6 +32,7 @@ from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Heard
+from patter_trio.events import ConversationStateSnapshot
 from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError
 from patter_trio.net.websocket import SocketClosed
 from patter_trio.server.site import MediaLeg
@@ -107,9 +108,9 @@ class Call:
         return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
 
     @property
-    def conversation_state(self) -> dict[str, str]:
+    def conversation_state(self) -> ConversationStateSnapshot:
         """``{"user": ..., "agent": ...}`` at this moment."""
-        return dict(self._tell.state)
+        return self._tell.state.copy()
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What happened in a call, put into words for observers: payloads, their instants, and the public states."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.observers import Observers
@@ -114,4 +114,4 @@ def _ms(seconds: float) -> int:
 
 
 def _confidence(confidence: float | None) -> dict[str, Any]:
-    return {} if confidence is None else {"vad_confidence": cast("float", confidence)}
+    return {} if confidence is None else {"vad_confidence": confidence}

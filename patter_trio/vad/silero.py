@@ -121,6 +121,15 @@ class SileroVAD(VoiceActivity):
         """
         return self._open()
 
+    async def prewarm(self) -> None:
+        """Load the model now, so that the first call need not wait for it.
+
+        Raises:
+            ConfigurationError: the file is missing, or not the one that is pinned.
+            ProviderError: it cannot be loaded.
+        """
+        await run_in_thread(silero_model, self.path)
+
     def _rules(self) -> GateRules:
         return GateRules(threshold=self.threshold, min_speech=self.min_speech, min_silence=self.min_silence)
 

@@ -19,12 +19,17 @@ from patter_trio.vad.silero import SileroVAD
 
 Recording = Callable[[str], Samples]
 
-SAME = {"mr": "mister", "10": "ten", "4": "four"}
-"""Written differently, said the same."""
+DIGITS = {
+    word: str(digit) for digit, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+}
 
 
 def words(text: str) -> list[str]:
-    return [SAME.get(word, word) for word in re.findall(r"[a-z0-9']+", text.lower().replace("-", " "))]
+    """What was said, however it is written: without case and marks, numbers digit by digit."""
+    found = re.findall(
+        r"[a-z']+|[0-9]", " ".join(DIGITS.get(word, word) for word in re.findall(r"[a-z']+|[0-9]+", text.lower()))
+    )
+    return ["mister" if word == "mr" else word for word in found]
 
 
 async def play(session: RecognitionSession, samples: Samples, vad: SileroVAD | None = None) -> None:
@@ -56,24 +61,54 @@ async def hear(samples: Samples, stt: WhisperSTT | None = None) -> list[Transcri
     return heard
 
 
+def wrong(said: list[str], heard: list[str]) -> int:
+    """Words to change, add or leave out to make one of the other."""
+    row = list(range(len(heard) + 1))
+    for count, word in enumerate(said, 1):
+        before, row = row, [count]
+        for index, other in enumerate(heard):
+            row.append(min(before[index] + (word != other), before[index + 1] + 1, row[index] + 1))
+    return row[-1]
+
+
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "said", "allowed"),
     [
         (
             "dashwood_leisure",
             "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
+            0,
         ),
-        ("ill_disposed", "he was not an ill disposed young man"),
-        ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed"),
-        ("cards_1", "ten of clubs"),
+        ("ill_disposed", "he was not an ill disposed young man", 0),
+        ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed", 1),
+        ("cards_1", "ten of clubs", 1),
+        ("cards_2", "four queen of clubs", 1),
     ],
 )
 async def test_people_are_heard_right_over_the_telephone(
-    autojump_clock: MockClock, recording: Recording, name: str, said: str
+    autojump_clock: MockClock, recording: Recording, name: str, said: str, allowed: int
 ) -> None:
     first, answer_to_flush = [result for result in await hear(recording(name)) if result.final]
-    assert words(first.text) == said.split()
+    assert wrong(words(said), words(first.text)) <= allowed
     assert answer_to_flush == Transcript("", final=True, segment=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hours", "hi what time do you open on saturday"),
+        ("book", "i would like to book a table for four at 730 tomorrow"),
+        ("name", "the name is henry miller"),
+        ("phone", "my number is 555 123 4567"),
+        ("interrupt", "sorry one more question"),
+        ("bye", "that is all thank you goodbye"),
+    ],
+)
+async def test_the_callers_of_the_example_are_heard_right(
+    autojump_clock: MockClock, recording: Recording, name: str, said: str
+) -> None:
+    results = await hear(recording(name), WhisperSTT(interim_every=None))
+    assert words(" ".join(result.text for result in results)) == words(said)
 
 
 async def test_interim_results_grow_with_the_utterance_and_belong_to_its_segment(
@@ -88,12 +123,10 @@ async def test_interim_results_grow_with_the_utterance_and_belong_to_its_segment
 
 
 async def test_two_utterances_are_two_segments(autojump_clock: MockClock, recording: Recording) -> None:
-    results = await hear(
-        np.concatenate([recording("cards_1"), recording("ill_disposed")]), WhisperSTT(interim_every=None)
-    )
+    results = await hear(np.concatenate([recording("name"), recording("hours")]), WhisperSTT(interim_every=None))
     assert [(result.segment, words(result.text)) for result in results] == [
-        (0, ["ten", "of", "clubs"]),
-        (1, ["he", "was", "not", "an", "ill", "disposed", "young", "man"]),
+        (0, ["the", "name", "is", "henry", "miller"]),
+        (1, ["hi", "what", "time", "do", "you", "open", "on", "saturday"]),
         (2, []),
     ]
 
