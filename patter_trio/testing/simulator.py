@@ -3,7 +3,6 @@
 This is the one place where the kit and the server under test meet.
 """
 
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,7 +20,7 @@ from patter_trio.testing.caller import SimulatedCaller
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.invariants import END_SECONDS, CallRecord, violations
-from patter_trio.testing.record import EventLog, State
+from patter_trio.testing.record import TOLERANCE, EventLog, State
 
 EPOCH: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the stamps of every run are the same."""
@@ -30,8 +29,6 @@ CARRIERS: Final = ("twilio",)
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 DESK_SECONDS: Final = 60.0
 """Longer than any callback is waited for after a call."""
-
-_log = logging.getLogger("patter_trio.testing")
 
 
 class CallInvariantError(AssertionError):
@@ -99,7 +96,10 @@ class _Simulation:
 
     def _state(self) -> State | None:
         call = self._phone.live.get(self.carrier.call_sid)
-        return None if call is None else call.conversation_state
+        if call is None:
+            return None
+        state = call.conversation_state
+        return {"user": state["user"], "agent": state["agent"]}
 
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams, one end of which it serves."""
@@ -129,24 +129,20 @@ class _Simulation:
                     open_flat_nursery() as self._connections,
                 ):
                     await line.start(self.carrier.run)
-                    try:
-                        yield self.caller
-                    finally:
-                        self.carrier.hang_up()
-                        await self._end()
-                        serving.deadline = trio.current_time() + DESK_SECONDS
+                    yield self.caller
+                    self.carrier.hang_up()
+                    line.start_soon(self._watch, self._connections)
+                    serving.deadline = trio.current_time() + DESK_SECONDS
+            await self.carrier.over.wait()
+            line.cancel_scope.cancel(reason="the simulated call is over")
         self._left_for_good = [task.name for task in _all_tasks() if task not in before]
 
-    async def _end(self) -> None:
-        """Wait until the call is over, and note whose tasks are still there when none should be."""
-        if self._connections is None:
-            return
-        end = self.carrier.media_start + self.carrier.ended_at + END_SECONDS
-        with trio.CancelScope(shield=True, deadline=max(end, trio.current_time())):
-            while self._connections.child_tasks or not self.carrier.over.is_set():
-                await trio.sleep(0.01)
-        self._left_after_end = [task.name for task in _tasks_in(self._connections)]
-        self._connections.cancel_scope.cancel(reason="the simulated call is over")
+    async def _watch(self, connections: trio.Nursery) -> None:
+        """Note whose tasks are still there when none should be, and end them."""
+        # A little later: what ends just in time counts as ended.
+        await trio.sleep_until(self.carrier.media_start + self.carrier.ended_at + END_SECONDS + TOLERANCE)
+        self._left_after_end = [task.name for task in _tasks_in(connections)]
+        connections.cancel_scope.cancel(reason="the simulated call is over")
 
     def check(self) -> None:
         """Raise what the call did that no call may do."""
@@ -178,7 +174,7 @@ def _twilio(carrier: Carrier | None) -> Twilio:
     if carrier is None:
         return Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")  # noqa: S106 (it opens nothing)
     if not isinstance(carrier, Twilio):
-        raise ValueError(f"the simulator cannot play {carrier!r}")
+        raise TypeError(f"the simulator cannot play {carrier!r}")
     return carrier
 
 
