@@ -19,7 +19,6 @@ from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCa
 from patter_trio.server.desk import Desk, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 
-
 Callback = Callable[..., Any]
 
 DRAIN = 30.0
@@ -167,14 +166,16 @@ class Patter:
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
         public_url = self.public_url(address)
-        async with open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(serve_listeners, desk.site, listeners)
-                if threading.current_thread() is threading.main_thread():
-                    nursery.start_soon(self._drain_on_sigterm)
-                task_status.started(address)
-                await desk.closed.wait()
-                nursery.cancel_scope.cancel(reason="drained")
+        async with (
+            open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(serve_listeners, desk.site, listeners)
+            if threading.current_thread() is threading.main_thread():
+                nursery.start_soon(self._drain_on_sigterm)
+            task_status.started(address)
+            await desk.closed.wait()
+            nursery.cancel_scope.cancel(reason="drained")
 
     def public_url(self, address: tuple[str, int]) -> str:
         """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""
@@ -189,7 +190,7 @@ class Patter:
             async for _ in signals:
                 await self.drain(DRAIN)
 
-    async def drain(self, timeout: float = DRAIN) -> None:
+    async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
         async with trio.open_nursery() as nursery:
             for desk in tuple(self.desks):

@@ -1,4 +1,6 @@
-"""A call. Three rings, each of which may outlive the one inside it by a stated bound::
+"""A call, in three rings, each of which may outlive the one inside it by a stated bound.
+
+::
 
     observers (the server's nursery)         the application's callbacks
     └─ leg: reader, writer                   the carrier's socket; can still apologise when the ring inside has crashed
@@ -10,13 +12,13 @@ actions are carried out by plain functions: a barge-in is over before anything e
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
 import trio
 
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped, SynthesisSession, VoiceActivity
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped, SynthesisSession
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
@@ -32,8 +34,8 @@ from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Heard
-from patter_trio.events import ConversationStateSnapshot
 from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError
+from patter_trio.events import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed
 from patter_trio.server.site import MediaLeg
 
@@ -45,6 +47,8 @@ FAREWELL: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
 BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
+ORDERLY: Final = (1000, 1001)
+"""Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
 VERDICT: Final = 0.3
 """Seconds that a turn detector has; after that there is no hint, and silence decides."""
 MODEL_PATIENCE: Final = 15.0
@@ -166,7 +170,7 @@ class Call:
                         self._leg_down("caller_hung_up")
                         return
         except SocketClosed as closed:
-            lost = closed.code != 1000 and closed.code != 1001  # noqa: PLR1714
+            lost = closed.code not in ORDERLY
             if lost:
                 self._fail(f"the carrier's stream was lost: {closed}")
             self._leg_down("failed" if lost else "caller_hung_up")
@@ -432,7 +436,7 @@ async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> N
                 leg.start_soon(call.write)
                 try:
                     await call.converse()
-                except* Exception as bugs:
+                except* Exception as bugs:  # noqa: BLE001 (the one boundary: a bug ends its call, not the server)
                     _log.exception("call %s: a bug ended its conversation", call.call_id, exc_info=bugs)
                     await call.apologise(bugs)
                 leg.cancel_scope.cancel(reason="call over")

@@ -185,7 +185,7 @@ class Desk:
             if self._draining and not self._live:
                 self._idle.set()
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, and wait ``timeout`` seconds at most for the running ones to end."""
         self._draining = True
         if self._live:

@@ -13,14 +13,17 @@ from patter_trio.events import ConversationStateSnapshot, seen_state
 STATE = ConversationStateSnapshot(user="speaking", agent="idle")
 
 
+async def never_returns(_: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
 async def call_with(callbacks: dict[str, Any], told: list[tuple[str, dict[str, Any]]]) -> None:
     """A call that tells these events at once and ends; returns when its observers are through."""
-    async with trio.open_nursery() as nursery:
-        async with observing(nursery, Observers("CA1", callbacks.get)) as observers:
-            for name, payload in told:
-                observers.tell(name, payload, STATE)
-            await trio.sleep(1)
-            observers.end({"call_id": "CA1"}, STATE, cancelled=False)
+    async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+        for name, payload in told:
+            observers.tell(name, payload, STATE)
+        await trio.sleep(1)
+        observers.end({"call_id": "CA1"}, STATE, cancelled=False)
 
 
 async def test_events_arrive_in_order_with_the_state_of_their_moment(autojump_clock: trio.testing.MockClock) -> None:
@@ -71,7 +74,7 @@ async def test_edges_have_two_seconds_after_the_call_and_the_end_is_still_told(
 ) -> None:
     ended: list[float] = []
     callbacks = {
-        "on_llm_token": lambda _: trio.sleep_forever(),
+        "on_llm_token": never_returns,
         "on_call_end": lambda _: ended.append(trio.current_time()),
     }
     await call_with(callbacks, [("llm_token", {}), ("llm_token", {})])
@@ -94,7 +97,7 @@ async def test_a_transcript_that_never_returns_does_not_take_the_ends_turn(
 ) -> None:
     ended: list[float] = []
     callbacks = {
-        "on_transcript": lambda _: trio.sleep_forever(),
+        "on_transcript": never_returns,
         "on_call_end": lambda _: ended.append(trio.current_time()),
     }
     await call_with(callbacks, [("transcript", {})])
@@ -128,13 +131,13 @@ async def test_a_cancelled_server_still_tells_the_end_within_five_seconds_more(
         finally:
             times.append(("cancelled", trio.current_time()))
 
+    callbacks = {"on_call_end": slow}
     with trio.move_on_after(1):
-        async with trio.open_nursery() as nursery:
-            async with observing(nursery, Observers("CA1", {"on_call_end": slow}.get)) as observers:
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    observers.end({}, STATE, cancelled=True)
+        async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+            try:
+                await trio.sleep_forever()
+            finally:
+                observers.end({}, STATE, cancelled=True)
     assert times == [("called", 1.0), ("cancelled", 8.0)]
 
 

@@ -20,7 +20,10 @@ from patter_trio.vad.silero import SileroVAD
 Recording = Callable[[str], Samples]
 
 DIGITS = {
-    word: str(digit) for digit, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+    word: str(digit)
+    for digit, word in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    )
 }
 
 
