@@ -15,32 +15,29 @@ gets in. Without pytest-trio the plugin runs the test itself.
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.groups import lone
+from patter_trio.testing.simulator import simulate_call
 
 FIXTURE: Final = "call_simulator"
 PYTEST_TRIO: Final = "trio"
 """The name under which pytest-trio registers itself."""
 
-CallSimulator = Callable[..., "AbstractAsyncContextManager[SimulatedCaller]"]
+CallSimulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
 """``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulator``."""
 
 
 @pytest.fixture(name=FIXTURE)
 def _call_simulator() -> CallSimulator:
     """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``."""
-    # Here, so that a test run that never simulates a call does not import the framework.
-    from patter_trio.testing.simulator import simulate_call  # noqa: PLC0415
-
     return simulate_call
 
 
@@ -53,13 +50,13 @@ def run(
 
     An exception that is alone in its groups is raised as itself, so that pytest shows its assertion.
     """
-    from patter_trio.testing.groups import lone  # noqa: PLC0415
-
+    __tracebackhide__ = True
     chosen = MockClock(autojump_threshold=0) if clock is None else clock
     try:
         return trio.run(function, clock=chosen, instruments=instruments)
     except BaseExceptionGroup as group:
         failure = lone(group)
+    # Outside of the handler: the groups around the failure would be shown before it, as what it came from.
     raise failure
 
 

@@ -30,6 +30,8 @@ CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message
 DESK_SECONDS: Final = 60.0
 """Longer than any callback is waited for after a call."""
 
+_calls: Final = trio.lowlevel.RunVar[int]("simulated calls")
+
 
 class CallInvariantError(AssertionError):
     """A call broke what holds in every call; the message lists the findings and shows the call."""
@@ -81,6 +83,7 @@ class _Simulation:
             PUBLIC_URL,
             account_sid=self._carrier_object.account_sid,
             auth_token=self._carrier_object.auth_token,
+            call_sid=f"CA{_next_number():032d}",
             callee=phone.phone_number or "+15550100002",
         )
         self.log = EventLog(self._now, self._state)
@@ -113,7 +116,7 @@ class _Simulation:
     @asynccontextmanager
     async def call(self) -> AsyncIterator[SimulatedCaller]:
         """Serve and call; after the block hang up, and note what is left running."""
-        before = set(_all_tasks())
+        before = set(_system_tasks())
         async with open_flat_nursery() as line:
             with trio.CancelScope() as serving:
                 async with (
@@ -135,7 +138,7 @@ class _Simulation:
                     serving.deadline = trio.current_time() + DESK_SECONDS
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
-        self._left_for_good = [task.name for task in _all_tasks() if task not in before]
+        self._left_for_good = [task.name for task in _system_tasks() if task not in before]
 
     async def _watch(self, connections: trio.Nursery) -> None:
         """Note whose tasks are still there when none should be, and end them."""
@@ -178,12 +181,18 @@ def _twilio(carrier: Carrier | None) -> Twilio:
     return carrier
 
 
-def _all_tasks() -> Iterator[trio.lowlevel.Task]:
+def _next_number() -> int:
+    """Return the number of this call in this run, so that a run's calls differ and two runs' do not."""
+    number = _calls.get(0) + 1
+    _calls.set(number)
+    return number
+
+
+def _system_tasks() -> Iterator[trio.lowlevel.Task]:
+    """Yield the tasks that belong to no nursery of the program; all others end with theirs."""
     root = trio.lowlevel.current_root_task()
-    if root is not None:
-        yield root
-        for nursery in root.child_nurseries:
-            yield from _tasks_in(nursery)
+    for nursery in root.child_nurseries if root is not None else ():
+        yield from nursery.child_tasks
 
 
 def _tasks_in(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
