@@ -113,7 +113,7 @@ class SimulatedTwilio:
         self.call_sid = call_sid
         self.stream_sid = "MZ" + call_sid[2:]
         self._up_delay = up_delay
-        self._down_delay = down_delay
+        self.down_delay = down_delay
         self._echo_marks = echo_marks
         self._sequence = 0
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](IN_FLIGHT)
@@ -284,10 +284,10 @@ class SimulatedTwilio:
                 except SocketClosed as error:
                     self.close_code = error.code
                     message = None
-                if self._down_delay == 0:
+                if self.down_delay == 0:
                     self._take(message)  # without a detour, so that equal instants keep their order
                 else:
-                    await arriving.send((trio.current_time() + self._down_delay, message))
+                    await arriving.send((trio.current_time() + self.down_delay, message))
 
     async def _arrive(self, arrived: trio.MemoryReceiveChannel[tuple[float, str | bytes | None]]) -> None:
         async for due, message in arrived:

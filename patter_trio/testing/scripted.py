@@ -330,12 +330,12 @@ class ScriptedTTS(TextToSpeech):
     Args:
         first_audio: seconds from a sentence's arrival to its first audio.
         duration: seconds of audio per reply. When the text's end is known before the first audio, the sentences share
-            it in proportion to their length; otherwise each takes ``per_character``, and what is missing in the end is
-            a voice without words.
-        per_character: seconds of audio per character, without ``duration``.
+            it in proportion to their length; otherwise each takes its ``per_character``. Words are never said slower
+            than that: what is missing to the duration is a voice without words, so that a short text makes a long reply.
+        per_character: seconds of audio per character.
         chunk: seconds of audio in each piece that is handed over.
         speed: seconds of audio made per second.
-        timings: tell the words' times too.
+        timings: tell the words' times too, so that the agent knows exactly what was heard; False: it has to estimate.
         fail_after: seconds of a reply's audio after which the synthesiser fails; 0 = instead of the first.
         hang_after: seconds of a reply's audio after which nothing more comes; 0 = nothing at all.
         mute: the replies have no sound.
@@ -348,7 +348,7 @@ class ScriptedTTS(TextToSpeech):
     per_character: float = 0.06
     chunk: float = 0.1
     speed: float = 20.0
-    timings: bool = False
+    timings: bool = True
     fail_after: float | None = None
     hang_after: float | None = None
     mute: bool = False
@@ -424,8 +424,10 @@ class _SpokenReply:
     async def _part(self, text: str, frames: int) -> AsyncGenerator[SpeechChunk, None]:
         self._parts += 1
         frames = max(frames, signal.fewest_frames(text))
-        audio = signal.encode(text, frames, utterance=self._number, part=self._parts)
-        words = signal.word_times(text, frames) if self._script.timings else []
+        natural = max(signal.frames_of(len(text) * self._script.per_character), signal.fewest_frames(text))
+        spoken = min(frames, natural)
+        audio = signal.encode(text, frames, spoken=spoken, utterance=self._number, part=self._parts)
+        words = signal.word_times(text, spoken) if self._script.timings else []
         step = signal.frames_of(self._script.chunk)
         self._time = max(self._time, trio.current_time())
         for first in range(0, frames, step):

@@ -87,15 +87,26 @@ def frames_of(seconds: float) -> int:
     return max(1, round(seconds / FRAME_SECONDS))
 
 
-def encode(text: str, frames: int, *, kind: Kind = Kind.SPEECH, utterance: int = 0, part: int = 0) -> bytes:
-    """Return mu-law audio of ``frames`` voiced frames that speak ``text``, its words spread evenly.
+def encode(
+    text: str,
+    frames: int,
+    *,
+    spoken: int | None = None,
+    kind: Kind = Kind.SPEECH,
+    utterance: int = 0,
+    part: int = 0,
+) -> bytes:
+    """Return mu-law audio of ``frames`` voiced frames that speak ``text``.
+
+    The words are spread by their length over the first ``spoken`` frames, or over all.
 
     Raises:
         ValueError: the text does not fit into so few frames, or there are too many or no frames.
     """
     if not 0 < frames <= LONGEST:
         raise ValueError(f"an utterance has 1 to {LONGEST} frames of {FRAME_SECONDS:g} s, not {frames}")
-    carried = _spread(_pieces(text), frames)
+    carried = _spread(_pieces(text), frames if spoken is None else min(spoken, frames))
+    carried += [b""] * (frames - len(carried))
     return b"".join(_frame(kind, (utterance, part, index, frames), words) for index, words in enumerate(carried))
 
 
@@ -130,16 +141,18 @@ def _pieces(text: str) -> list[bytes]:
 
 
 def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
-    """Return the text of each frame: piece i of n ends in frame ceil((i + 1) * frames / n) - 1, if there is room.
+    """Return the text of each frame: a piece ends in the frame in which its share of the characters does.
 
-    What finds no room moves on to the next frame, and from the end back.
+    What finds no room there moves on to the next frame, and from the end back.
     """
     carried = [b""] * frames
     latest = frames - 1
     places: list[int] = []
-    earliest = 0
-    for number, piece in enumerate(pieces, 1):
-        place = max(earliest, -(-number * frames // len(pieces)) - 1)
+    earliest = characters = 0
+    total = sum(len(piece.decode()) for piece in pieces)
+    for piece in pieces:
+        characters += len(piece.decode())
+        place = max(earliest, -(-characters * frames // total) - 1)
         while place < frames and len(carried[place]) + len(piece) > CAPACITY:
             place += 1
         if place == frames:

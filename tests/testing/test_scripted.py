@@ -251,9 +251,9 @@ async def test_tts_takes_its_time_per_character(autojump_clock: MockClock) -> No
 
 
 async def test_tts_tells_word_times_within_the_chunks_if_asked(autojump_clock: MockClock) -> None:
-    made = await say(ScriptedTTS(duration=1.0, chunk=0.4, timings=True), [(0.0, "one two")])
+    made = await say(ScriptedTTS(duration=1.0, chunk=0.4, per_character=1.0), [(0.0, "one t")])
     words = [[(word.text, round(word.start, 6), round(word.end, 6)) for word in chunk.words] for _, chunk in made]
-    assert words == [[("one", 0.0, 0.5)], [("two", 0.1, 0.6)], []]
+    assert words == [[("one", 0.0, 0.6)], [("t", 0.2, 0.6)], []]
 
 
 async def test_tts_emits_pcm_where_it_announces_that(autojump_clock: MockClock) -> None:

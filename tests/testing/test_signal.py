@@ -58,10 +58,10 @@ def test_mulaw_to_pcm_and_back_changes_no_byte() -> None:
     assert g711.encode(g711.decode(audio)) == audio
 
 
-def test_words_end_evenly_over_the_utterance() -> None:
-    ends = [(sound.words, sound.end / 8000) for sound in decode(encode(TEXT, 100)) if sound.words]
-    assert ends == [("What", 0.5), (" are", 1.0), (" your", 1.5), (" hours?", 2.0)]
-    assert signal.word_times(TEXT, 100)[-1] == ("hours?", 1.5, 2.0)
+def test_words_are_spread_by_their_length_over_the_frames_that_speak() -> None:
+    ends = [(sound.words, sound.end / 8000) for sound in decode(encode(TEXT, 500, spoken=100)) if sound.words]
+    assert ends == [("What", 0.4), (" are", 0.8), (" your", 1.3), (" hours?", 2.0)]
+    assert signal.word_times(TEXT, 100)[-1] == ("hours?", 1.3, 2.0)
 
 
 def test_every_voiced_sample_is_loud() -> None:
@@ -76,15 +76,15 @@ def test_silence_is_nothing_and_other_sound_has_no_words() -> None:
 
 
 def test_a_lost_frame_takes_its_words_with_it() -> None:
-    audio = encode(TEXT, 4)
+    audio = encode("What are your time", 4)
     sounds = decode(audio[:FRAME] + audio[2 * FRAME :])
-    assert words(sounds) == "What your hours?"
+    assert words(sounds) == "What your time"
     assert [sound.index for sound in sounds] == [0, 2, 3]
 
 
 def test_frames_in_another_order_tell_it() -> None:
-    audio = encode(TEXT, 4)
-    assert words(decode(audio[FRAME : 2 * FRAME] + audio[:FRAME] + audio[2 * FRAME :])) == " areWhat your hours?"
+    audio = encode("What are your time", 4)
+    assert words(decode(audio[FRAME : 2 * FRAME] + audio[:FRAME] + audio[2 * FRAME :])) == " areWhat your time"
 
 
 def test_a_frame_that_was_cut_short_is_sound_and_the_next_one_is_read() -> None:
