@@ -10,6 +10,8 @@ agent = phone.agent(
     first_message="Trattoria Miller, good evening! How can I help you?",
 )
 
+callers = [f"audio/{name}.wav" for name in ("hours", "book", "name", "phone", "bye")]  # what the simulator says
+
 HOURS = "On weekdays we open at noon and close at ten. On Saturday and Sunday we open at 5:30 in the afternoon and close at eleven."
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from patter_trio.cli import run, simulate
+from patter_trio.cli.run import add_parser as add_run
+from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError
 
 MISTAKE: Final = 2
@@ -34,11 +35,10 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--version", action="version", version=f"patter-trio {version('patter-trio')}")
     commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, simulate):
-        command = module.add_parser(commands)
+    for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
         command.add_argument(
             "--log-level",
-            default="warning" if module is simulate else "info",
+            default=level,
             choices=("debug", "info", "warning", "error"),
             help="how much to log (default: %(default)s)",
         )
@@ -59,7 +59,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISTAKE
     except KeyboardInterrupt:
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

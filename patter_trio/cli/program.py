@@ -45,7 +45,7 @@ class Script:
 
 
 class StartsALoop(BaseException):
-    """The program starts an event loop while it is imported. (Not an Exception, so that the program cannot catch it.)"""
+    """The program starts an event loop while it is imported; no Exception, so that the program cannot catch it."""
 
 
 def load(path: Path) -> Program | Script:

@@ -19,7 +19,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Serve the agent in FILE: carrier webhooks and media streams on one port, until Ctrl-C.",
     )
     parser.add_argument("--host", default="", help="address to listen on (default: $PATTER_BIND_HOST, else 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0: a free one (default: %(default)s)"
+    )
     parser.set_defaults(command=run)
     return parser
 

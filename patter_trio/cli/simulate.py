@@ -11,15 +11,15 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.agent import Agent
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
+from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import Busy
-from patter_trio.cli.caller import CallFailed, SimulatedCall, default_lines
+from patter_trio.cli.caller import SimulatedCall, View, default_lines
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
-from patter_trio.cli.report import latency_table, write_call
+from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.desk import open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
@@ -109,40 +109,72 @@ async def _simulate(program: Program, options: _Options) -> int:
     print("Loading ...", file=sys.stderr)
     await program.agent.prewarm()
     lines = options.lines or await default_lines()
-    agent: Agent = program.agent
     carrier = program.phone.carrier or LocalCarrier()
+    if not isinstance(carrier, Twilio):
+        raise ConfigurationError(f"the simulator cannot play {type(carrier).__name__}")
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
     public_url = program.phone.public_url((host, port))
-    view: Live | Progress = Live() if options.calls == 1 else Progress(options.calls)
-    calls = [
-        SimulatedCall(
-            number=number,
-            connect=partial(trio.open_tcp_stream, host, port),
-            public_url=public_url,
-            carrier=carrier,
-            phone=program.phone,
-            lines=lines,
-            interrupt_at=options.interrupt_at if len(lines) > 1 else None,
-            view=view,
+    view: View = Live() if options.calls == 1 else Progress(options.calls)
+    calls = {
+        call.call_id: call
+        for call in (
+            SimulatedCall(
+                connect=partial(trio.open_tcp_stream, host, port),
+                public_url=public_url,
+                carrier=carrier,
+                phone=program.phone,
+                lines=lines,
+                interrupt_at=options.interrupt_at if len(lines) > 1 else None,
+                view=view,
+            )
+            for _ in range(options.calls)
         )
-        for number in range(1, options.calls + 1)
-    ]
-    by_id = {call.call_id: call for call in calls}
+    }
 
     def tap(at: float, name: str, payload: dict[str, Any]) -> None:
-        if payload["call_id"] in by_id:
-            by_id[payload["call_id"]].tap(at, name, payload)
+        if payload["call_id"] in calls:
+            calls[payload["call_id"]].tap(at, name, payload)
 
     busy = Busy()
-    async with trio.open_nursery() as watching:
-        watching.start_soon(busy.watch)
-        async with (
-            open_desk(
-                program.phone, agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks, tap=tap
-            ),
-            trio.open_nursery() as serving,
-        ):
-            raise AssertionError
-        watching.cancel_scope.cancel()
-    return 0
+    async with (
+        open_desk(
+            program.phone,
+            program.agent,
+            public_url=public_url,
+            carrier=carrier,
+            callbacks=program.callbacks,
+            tap=tap,
+        ) as desk,
+        trio.open_nursery() as serving,
+    ):
+        await serving.start(serve_listeners, desk.site, listeners)
+        serving.start_soon(busy.watch)
+        async with trio.open_nursery() as callers:
+            for call in calls.values():
+                callers.start_soon(call.run)
+                await trio.sleep(STAGGER if options.calls > 1 else 0)
+        serving.cancel_scope.cancel(reason="all simulated calls are over")
+    return _report(list(calls.values()), options.out, busy)
+
+
+def _report(calls: list[SimulatedCall], out: Path, busy: Busy) -> int:
+    """Write and print what is left of the calls; return the exit status."""
+    try:
+        places = [write_call(call, out) for call in calls if call.log.events]
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
+    failed = [call for call in calls if call.failure]
+    print()
+    if len(calls) > 1:
+        print(f"{len(calls) - len(failed)} of {len(calls)} calls ended as expected.")
+    print(latency_table(turn for call in calls for turn in latencies(call.log.events)))
+    if verdict := busy.verdict():
+        print(f"\n{verdict}")
+    if places:
+        what = places[0] if len(places) == 1 else places[0].parent
+        print(
+            f"\nListen to it, and read it: {what}{os.sep}{'' if len(places) == 1 else '<call_id>' + os.sep}"
+            "{call.wav,timeline.json}"
+        )
+    return 1 if failed else 0
