@@ -38,7 +38,8 @@ async def on_message(event):
         name = re.sub(r".*\b(?:name is|i am|i'm|it's)\s+", "", event["text"].strip(" .!"), flags=re.IGNORECASE)
         yield f"Thank you, {name}. And a phone number, in case you are late?"
     elif asked and "phone number" in asked[-1]:
-        yield f"I have noted {event['text'].strip('. ')}. Your table is booked. Can I do anything else for you?"
+        digits = " ".join(re.findall(r"\d", text)) or "nothing"
+        yield f"I have noted {digits}. Your table is booked. Can I do anything else for you?"
     elif re.search(r"\b(open|close|hours|when|time)\b", text):
         yield HOURS
     elif "question" in text:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 START_PATIENCE: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
-CONNECT_PATIENCE: Final = 60.0
-"""Seconds after the webhook that an announced call has to connect."""
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
@@ -77,6 +75,7 @@ class Desk:
         self._live: dict[str, Call] = {}
         self._draining = False
         self._idle = trio.Event()
+        self._announced = trio.Event()
         self.closed = trio.Event()
         """Set when :meth:`drain` is through: nothing is to be served any more."""
         self.site = Site(
@@ -99,14 +98,26 @@ class Desk:
         """Say whether one more call is welcome."""
         return not self._draining and (self._max_calls is None or len(self._live) < self._max_calls)
 
+    async def forget(self, scope: trio.CancelScope) -> None:
+        """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
+        pending = self.site.pending
+        with scope:
+            while True:
+                self._announced = trio.Event()
+                with trio.CancelScope(deadline=pending.next_expiry):
+                    await self._announced.wait()
+                for call in pending.expire(trio.current_time()):
+                    _log.warning("call %s: announced, but its media stream never came", call.call_id)
+                    call.context.scope.cancel(reason="never connected")
+
     def incoming(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
+        self._announced.set()
         on_call_start = self.find("on_call_start")
         starting = call.context = _Starting(trio.CancelScope(), trio.Event())
         if on_call_start is None:
             starting.done.set()
             return
-        starting.scope.deadline = trio.current_time() + CONNECT_PATIENCE
         self._nursery.start_soon(self._ask_start, on_call_start, call, starting)
 
     async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
@@ -158,7 +169,9 @@ class Desk:
     async def answer(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
         pending = leg.call
-        pending.context.scope.deadline = float("inf")
+        if pending.call_id in self._live:
+            _log.warning("call %s: refusing a second stream for a live call", pending.call_id)
+            return
         observers = Observers(pending.call_id, self.find)
         about = self._about(pending)
         media = MediaClock()
@@ -247,6 +260,8 @@ async def open_desk(
             tap=tap,
         )
         phone.desks.add(desk)
+        forgetting = trio.CancelScope()
+        nursery.start_soon(desk.forget, forgetting)
         try:
             yield desk
         except BaseException:
@@ -254,3 +269,4 @@ async def open_desk(
             raise
         finally:
             phone.desks.discard(desk)
+            forgetting.cancel(reason="the desk is closed")
