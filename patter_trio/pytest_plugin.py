@@ -24,7 +24,7 @@ import trio
 from trio.testing import MockClock
 
 from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.groups import lone
+from patter_trio.testing.groups import raise_lone
 from patter_trio.testing.simulator import simulate_call
 
 FIXTURE: Final = "call_simulator"
@@ -55,9 +55,7 @@ def run(
     try:
         return trio.run(function, clock=chosen, instruments=instruments)
     except BaseExceptionGroup as group:
-        failure = lone(group)
-    # Outside of the handler: the groups around the failure would be shown before it, as what it came from.
-    raise failure
+        raise_lone(group)
 
 
 def _simulates(item: pytest.Item) -> bool:

@@ -11,6 +11,7 @@ import trio
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
+from patter_trio.net.threads import run_in_thread
 from patter_trio.testing import signal, timeline
 from patter_trio.testing.carrier import SimulatedTwilio
 from patter_trio.testing.record import TOLERANCE, EventLog, Heard, Said, State, heard_utterances
@@ -114,7 +115,7 @@ class SimulatedCaller:
         if isinstance(recording, np.ndarray):
             samples, name = recording, "recording"
         else:
-            samples, name = read_wav(await trio.Path(recording).read_bytes()), Path(recording).name
+            samples, name = await run_in_thread(_load, Path(recording)), Path(recording).name
         return await self._say(g711.encode(samples), f"<{name}>", Kind.SOUND, wait=wait)
 
     async def presses(self, digits: str) -> None:
@@ -250,3 +251,7 @@ class SimulatedCaller:
 
     def _unexpected(self, what: str) -> NotAsExpected:
         return NotAsExpected(f"{what}\n\n{self.timeline()}")
+
+
+def _load(path: Path) -> Samples:
+    return read_wav(path.read_bytes())

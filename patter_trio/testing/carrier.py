@@ -262,7 +262,8 @@ class SimulatedTwilio:
         """Send what was posted, each message when the network has carried it; the only writer of the socket."""
         try:
             async for due, message in self._outgoing:
-                await trio.sleep_until(max(due, self._sends_again))
+                if max(due, self._sends_again) > trio.current_time():
+                    await trio.sleep_until(max(due, self._sends_again))
                 if message is None:
                     self._scope.cancel()
                 elif message:
@@ -278,7 +279,8 @@ class SimulatedTwilio:
             nursery.start_soon(self._arrive, arrived)
             message: str | bytes | None = ""
             while message is not None:
-                await trio.sleep_until(self._reads_again)
+                if self._reads_again > trio.current_time():
+                    await trio.sleep_until(self._reads_again)
                 try:
                     message = await socket.receive()
                 except SocketClosed as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import trio
 
@@ -13,15 +14,24 @@ def lone(error: BaseException) -> BaseException:
     return error
 
 
+def raise_lone(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise what :func:`lone` returns, as it was first raised: without the groups as what it came from."""
+    __tracebackhide__ = True  # pytest shows where it failed, not how it came here
+    failure = lone(group)
+    context = failure.__context__
+    try:
+        raise failure
+    finally:
+        failure.__context__ = context
+        del failure, context, group
+
+
 @asynccontextmanager
 async def open_flat_nursery() -> AsyncIterator[trio.Nursery]:
     """Open a nursery out of which a lone exception comes as itself instead of in a group."""
-    failure: BaseException | None = None
+    __tracebackhide__ = True
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        failure = lone(group)
-    # Outside of the handler, so that the group does not become the context of its own member.
-    if failure is not None:
-        raise failure
+        raise_lone(group)

@@ -73,7 +73,6 @@ class _VoiceSession(VoiceSession):
         self._told = False  # whether the beginning of the current voice has been told
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
-        await trio.lowlevel.checkpoint()
         edges: list[VoiceEdge] = []
         for start, end in _loud_runs(samples):
             self._sound(self._fed + start, self._fed + end, edges)
@@ -171,7 +170,6 @@ class _RecognitionSession(RecognitionSession):
         self._news = trio.Event()
 
     async def send(self, audio: bytes) -> None:
-        await trio.lowlevel.checkpoint()
         mulaw = audio
         if self._script.accepts.encoding is Encoding.PCM16:
             mulaw = g711.encode(np.frombuffer(audio, dtype=np.int16))

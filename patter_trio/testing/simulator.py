@@ -55,6 +55,7 @@ async def simulate_call(
         TypeError: there is no such callback.
         ValueError: there is no such carrier.
     """
+    __tracebackhide__ = True  # pytest shows where the test failed, not what closed the call then
     unknown = sorted(set(callbacks) - set(CALLBACKS))
     if unknown:
         raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
@@ -116,6 +117,7 @@ class _Simulation:
     @asynccontextmanager
     async def call(self) -> AsyncIterator[SimulatedCaller]:
         """Serve and call; after the block hang up, and note what is left running."""
+        __tracebackhide__ = True
         before = set(_system_tasks())
         async with open_flat_nursery() as line:
             with trio.CancelScope() as serving:

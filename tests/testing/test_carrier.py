@@ -150,12 +150,12 @@ async def test_delays_of_the_network_hold_in_both_directions(autojump_clock: Moc
 async def test_a_stall_holds_everything_back_and_then_lets_it_go(autojump_clock: MockClock) -> None:
     agent = FakeAgent()
     async with calling(agent) as carrier:
-        await trio.sleep_until(carrier.media_start + 0.1)
+        await trio.sleep_until(carrier.media_start + 0.11)
         carrier.stall(0.5)
-        await trio.sleep_until(carrier.media_start + 1)
+        await trio.sleep_until(carrier.media_start + 1.01)
     at = [round(at, 3) for at, _ in agent.events("media")]
-    assert at[:6] + at[-1:] == [0.02, 0.04, 0.06, 0.08, 0.6, 0.6, 1.0]
-    assert at.count(0.6) == 26
+    assert at[:6] + at[-1:] == [0.02, 0.04, 0.06, 0.08, 0.1, 0.61, 1.0]
+    assert at.count(0.61) == 25
 
 
 async def test_without_echo_no_mark_comes_back(autojump_clock: MockClock) -> None:

@@ -130,7 +130,7 @@ async def test_a_recording_reaches_the_agent_as_sound(call_simulator: CallSimula
     async with call_simulator(make_agent("Pardon?", stt=ScriptedSTT(noise="la la"))) as caller:
         said = await caller.plays(wav)
         assert said is not None
-        assert (said.text, said.ended - said.started) == ("<tone.wav>", 1.0)
+        assert (said.text, said.started, said.ended) == ("<tone.wav>", 0.0, 1.0)
         assert (await caller.hears()).text == "Pardon?"
         await caller.plays(tone[:800], wait=False)
         ours, theirs = caller.carrier.recording()
@@ -168,7 +168,7 @@ async def test_a_failed_assertion_comes_with_the_picture_of_the_call(call_simula
         "s       0         1         2         3         4         5         6         7         8         9",
         "caller  [Your ho~]                              [Stop it=]",
         "agent                        [Nine to five.======X",
-        "                                                  ^ interrupted",
+        "                                                 ^ interrupted",
         "",
     ]
     assert "   4.250  agent_speech_ended    turn_idx=1  interrupted=True  speech_duration_ms=2150" in note
