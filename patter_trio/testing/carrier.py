@@ -112,9 +112,9 @@ class SimulatedTwilio:
         }
         self.call_sid = call_sid
         self.stream_sid = "MZ" + call_sid[2:]
-        self._up_delay = up_delay
+        self.up_delay = up_delay
         self.down_delay = down_delay
-        self._echo_marks = echo_marks
+        self.echo_marks = echo_marks
         self._sequence = 0
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
@@ -348,7 +348,7 @@ class SimulatedTwilio:
             self._return_marks(self.playback.reached(self.now))
 
     def _return_marks(self, names: list[str]) -> None:
-        if self._echo_marks and self.ended is None:
+        if self.echo_marks and self.ended is None:
             for name in names:
                 self._post(twilio.MarkPlayed(**self._ids(), mark=twilio.Name(name)))
 
@@ -362,7 +362,7 @@ class SimulatedTwilio:
     def _queue(self, message: str | None) -> None:
         """Hand a message to the network; "" sends what the socket itself wants sent, None ends the connection."""
         try:
-            self._outbox.send_nowait((trio.current_time() + self._up_delay, message))
+            self._outbox.send_nowait((trio.current_time() + self.up_delay, message))
         except trio.WouldBlock:
             self.faults.append(ProtocolFault(self.now, "the server does not read: its messages are lost"))
             self.drop()

@@ -24,6 +24,8 @@ class CallRecord:
     arrivals: Sequence[Arrival]
     """What the carrier got from the agent's server, in order."""
     faults: Sequence[ProtocolFault] = ()
+    end_callbacks: int | None = None
+    """How often ``on_call_end`` was called, where the kit's own was used."""
     left_after_end: Sequence[str] = ()
     """Names of the call's tasks that were still there :data:`END_SECONDS` after the hang-up."""
     left_for_good: Sequence[str] = ()
@@ -53,6 +55,8 @@ def _ended_once(record: CallRecord) -> Iterator[str]:
     elif record.events[-1].name != "call_end":
         late = record.events[-1]
         yield f"call_end at {ends[0]:.3f} was not the last event; {late.name} came at {late.at:.3f}"
+    if record.end_callbacks not in (None, 1):
+        yield f"expected one call of on_call_end, came {record.end_callbacks}"
     starts = [event.at for event in record.events if event.name == "call_start"]
     if len(starts) != 1 or record.events[0].name != "call_start":
         yield f"expected one call_start before everything else, came {len(starts)}{_at(starts)}"

@@ -77,6 +77,10 @@ class _Simulation:
     def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any]) -> None:
         self._agent = agent
         self._phone = phone
+        self._ends: list[dict[str, Any]] | None = None
+        if callbacks.get("on_call_end") is None and getattr(phone, "on_call_end", None) is None:
+            self._ends = []
+            callbacks = {**callbacks, "on_call_end": self._ends.append}
         self._callbacks = callbacks
         self._carrier_object = _twilio(phone.carrier)
         self.carrier = SimulatedTwilio(
@@ -156,6 +160,7 @@ class _Simulation:
                 events=self.log.events,
                 arrivals=self.carrier.arrivals,
                 faults=self.carrier.faults,
+                end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
                 left_for_good=self._left_for_good,
             )

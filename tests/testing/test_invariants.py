@@ -78,6 +78,7 @@ BROKEN = [
     ("call_end comes exactly once", record(among(event(9.5, "call_end"))), "came 2, at 9.000, 9.500"),
     ("call_end comes exactly once", record(among(event(9.5, "transcript"))), "not the last event; transcript came"),
     ("call_end comes exactly once", record(without("call_start")), "expected one call_start before everything else"),
+    ("call_end comes exactly once", record(end_callbacks=2), "expected one call of on_call_end, came 2"),
     ("only what the protocol allows", record(faults=[ProtocolFault(1.0, "31951: no")]), "at 1.000 the carrier got"),
     (
         "no sound of a cancelled reply after its clear",

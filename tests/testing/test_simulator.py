@@ -274,3 +274,32 @@ async def test_calls_of_one_recipe_do_not_mix(call_simulator: CallSimulator) -> 
         for number in range(5):
             nursery.start_soon(call, number)
     assert heard == {number: ["First.", "Second."] for number in range(5)}
+
+
+async def test_the_agent_can_hang_up(call_simulator: CallSimulator) -> None:
+    own = Patter()
+
+    async def on_transcript(event: dict[str, Any]) -> None:
+        if event["role"] == "user":
+            own.calls[0].hang_up()
+
+    async with call_simulator(make_agent("Goodbye then."), phone=own, on_transcript=on_transcript) as caller:
+        await caller.speaks("Bye", seconds=0.5)
+        assert (await caller.hears()).text == "Goodbye then."
+        await caller.carrier.over.wait()
+        with pytest.raises(NotAsExpected, match="cannot press 1: the call ended at"):
+            await caller.presses("1")
+    assert (caller.carrier.ended, caller.outcome) == ("agent_hung_up", "agent_hung_up")
+
+
+async def test_delays_of_the_network_shift_what_is_heard(call_simulator: CallSimulator) -> None:
+    async with call_simulator(make_agent("A long answer.", tts=ScriptedTTS(duration=5.0))) as caller:
+        caller.carrier.up_delay, caller.carrier.down_delay = 0.1, 0.2
+        await caller.at(1.0)
+        await caller.speaks("Well?", seconds=1.0)
+        await caller.at(5.0)
+        await caller.speaks("Stop", seconds=1.0)
+        cut = await caller.heard(0)
+    assert caller.times("user_speech_started")[0] == pytest.approx(1.0 + 0.06 + 0.1)
+    assert (cut.started, cut.interrupted) == (pytest.approx(caller.times("agent_speech_started")[0] + 0.2), True)
+    assert cut.ended == pytest.approx(caller.times("agent_speech_ended")[0] + 0.2, abs=0.001)
