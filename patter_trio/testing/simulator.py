@@ -160,6 +160,7 @@ class _Simulation:
                 events=self.log.events,
                 arrivals=self.carrier.arrivals,
                 faults=self.carrier.faults,
+                seconds=self.carrier.ended_at,
                 end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
                 left_for_good=self._left_for_good,

@@ -187,7 +187,7 @@ async def test_what_the_caller_waits_for_in_vain_is_told_with_what_came(call_sim
             await caller.hears()
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 3.05, 3.3, 4.0])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.5, 3.05, 3.3, 4.0])
 async def test_hanging_up_at_any_time_leaves_nothing_behind(call_simulator: CallSimulator, seconds: float) -> None:
     async with call_simulator(make_agent("A longer answer.", tts=ScriptedTTS(duration=5.0))) as caller:
         await caller.speaks("Are you there?", seconds=1.0, wait=False)
