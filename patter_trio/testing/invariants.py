@@ -26,11 +26,11 @@ class CallRecord:
     """What the carrier got from the agent's server, in order."""
     faults: Sequence[ProtocolFault] = ()
     seconds: float = math.inf
-    """How long the call lasted; one of no length may have ended before the agent's server saw it."""
+    """How long the agent's server could know of the call; one of no length need not have been seen."""
     end_callbacks: int | None = None
     """How often ``on_call_end`` was called, where the kit's own was used."""
     left_after_end: Sequence[str] = ()
-    """Names of the call's tasks that were still there :data:`END_SECONDS` after the hang-up."""
+    """Names of the call's tasks that were still there :data:`END_SECONDS` after the hang-up reached the server."""
     left_for_good: Sequence[str] = ()
     """Names of the tasks that were still there when the server had closed."""
 
