@@ -281,6 +281,15 @@ async def test_leaving_the_session_abandons_what_is_being_heard(
     assert trio.current_time() == 0.0
 
 
+async def test_results_end_with_the_session(autojump_clock: MockClock) -> None:
+    async with listening(Ear()) as session:
+        await session.flush()
+        await wait_all_tasks_blocked()
+        results = session.transcripts()
+        assert await anext(results) == Transcript("0.00 s", final=True)
+    assert [result async for result in results] == []
+
+
 async def test_a_language_that_the_model_does_not_know_is_refused_with_the_remedy() -> None:
     with pytest.raises(ProviderError, match=r"'pt-BR'; give path="):
         async with WhisperSTT().open(language="pt-BR"):
