@@ -4,7 +4,6 @@ Weights packages have one maintainer each, so a version number is not enough: ev
 is compared with its sha256 before it is first used. A path of one's own is taken as it is.
 """
 
-import functools
 import hashlib
 import importlib
 import importlib.util
@@ -13,13 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state
 
 from patter_trio.errors import ConfigurationError, MissingExtraError, ProviderError
+from patter_trio.net.threads import run_in_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -81,36 +82,59 @@ def optional_module(name: str, *, extra: str = "local") -> ModuleType:
     return importlib.import_module(name)
 
 
-def load_once(load: Callable[[*Ts], T]) -> Callable[[*Ts], T]:
-    """Make a loader return one object per process and arguments, also when several threads ask for it at once.
+@attrs.define(eq=False)
+class LoadOnce(Generic[T, *Ts]):
+    """A loader that makes one object per process and arguments, also when several threads ask for it at once.
 
-    A loader takes no defaults: left out and given, the same argument would be two objects.
+    It takes no defaults: left out and given, the same argument would be two objects.
     """
-    cached, lock = functools.cache(load), Lock()
 
-    @functools.wraps(load)
-    def loaded(*args: *Ts) -> T:
-        with lock:
-            return cached(*args)
+    _load: Callable[[*Ts], T]
+    _loaded: dict[tuple[*Ts], T] = attrs.field(factory=dict, init=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
 
-    return loaded
+    def __call__(self, *args: *Ts) -> T:
+        """Return the object, loading it if nobody has yet; raises what the loader raises, and then tries again."""
+        with self._lock:
+            if args not in self._loaded:
+                self._loaded[args] = self._load(*args)
+            return self._loaded[args]
+
+    async def in_thread(self, *args: *Ts) -> T:
+        """Do the same in a thread; at once when the object is there, so that no call waits behind others' inference."""
+        if args in self._loaded:
+            return self._loaded[args]
+        return await run_in_thread(self, *args)
 
 
-def onnx_session(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open an ONNX model on the processor; it may be used by several threads at once.
+@attrs.frozen(eq=False)
+class OnnxModel:
+    """An ONNX model on the processor; it may be used by several threads at once."""
 
-    Args:
-        path: the model.
-        threads: how many threads one inference is spread over. Calls run beside each other, so one is right for all
-            but the first.
+    name: str
+    _session: Any
+
+    def run(self, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        """Return the model's outputs.
+
+        Raises:
+            ProviderError: the model failed.
+        """
+        with model_errors(self.name):
+            outputs: list[npt.NDArray[np.float32]] = self._session.run(None, inputs)
+        return outputs
+
+
+def onnx_model(path: Path) -> OnnxModel:
+    """Load an ONNX model; each inference stays in the thread that asked for it, as calls run beside each other.
+
+    Raises:
+        ProviderError: it cannot be loaded.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A thread that spins between two inferences takes its core from the other calls.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     with model_errors(path.name):
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return OnnxModel(path.stem, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 
 
 # onnxruntime's errors have no base class of their own; ctranslate2 and tokenizers raise RuntimeError and ValueError.
@@ -127,7 +151,7 @@ _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     OSError,
-    *(getattr(onnxruntime_pybind11_state, name) for name in _ONNX_ERRORS),
+    *(getattr(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state"), name) for name in _ONNX_ERRORS),
 )
 
 
@@ -140,7 +164,7 @@ def model_errors(name: str) -> Iterator[None]:
         raise ProviderError(f"{name}: {exc}") from exc
 
 
-@load_once
+@LoadOnce
 def _verified(file: Path, expected: str) -> Path:
     if not file.is_file():
         raise ConfigurationError(f"there is no file {file}; is its package damaged?")

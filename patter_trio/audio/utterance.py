@@ -89,23 +89,20 @@ class UtteranceBuffer:
             return None
         return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL * RATE))))
 
-    def finish(self) -> Utterance | None:
-        """Close the open utterance with all that was received; None if none was open."""
-        return self.end(self._received)
+    def split(self) -> Utterance:
+        """Return all that was received of the open utterance, which goes on as the next one; no sound if none is open."""
+        goes_on, received = self.is_open, self._received
+        part = self._close(received)
+        if goes_on:
+            self._start = received
+        return part
 
     def so_far(self) -> Utterance | None:
         """Return the open utterance as far as it goes, without closing it."""
         return None if self._start is None else self._cut(self._start, self._received)
 
-    def empty(self) -> Utterance:
-        """Return an utterance of no sound, as if a voice had begun and ended at once."""
-        if self._start is None:
-            self._start = self._received
-        return self._close(self._start)
-
     def _close(self, end: int) -> Utterance:
-        start = self._received if self._start is None else self._start
-        utterance = self._cut(start, end)
+        utterance = self._cut(end if self._start is None else self._start, end)
         self._start, self._ended = None, end
         self.segment += 1
         self._forget(end)

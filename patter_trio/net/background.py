@@ -21,7 +21,8 @@ async def running(task: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
             finally:
                 nursery.cancel_scope.cancel(reason="the block beside it has ended")
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        failure = group.exceptions[0]
-        raise failure from failure.__cause__
+        match group.exceptions:
+            case [failure]:
+                raise failure from failure.__cause__
+            case _:
+                raise

@@ -6,7 +6,8 @@ is free. When the voice ends it is heard once more, for good.
 
 * Each utterance is a segment of its own. A voice that ends without words yields a final result with empty text, so
   that nobody waits for words that will not come.
-* A flush is always answered by a final result: that of the open utterance, or an empty one when none is open.
+* A flush is always answered by a final result: that of the open utterance, which goes on as a new segment, or an empty
+  one when none is open.
 * Edges count samples since the first one sent. A feeder that has to leave out audio must send silence in its place.
 """
 
@@ -77,12 +78,12 @@ class WhisperSTT(SpeechToText):
             ConfigurationError: a file of the model is missing, or not the one that is pinned.
             ProviderError: the model cannot be loaded.
         """
-        await run_in_thread(whisper_model, self.path, self.compute_type)
+        await whisper_model.in_thread(self.path, self.compute_type)
 
     @asynccontextmanager
     async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
         with model_errors("whisper"):
-            model = await run_in_thread(whisper_model, self.path, self.compute_type)
+            model = await whisper_model.in_thread(self.path, self.compute_type)
         prompt = model.prompt(language)
         session = _WhisperSession(lambda utterance: model.words(utterance.samples, prompt), self.interim_every)
         async with running(session.work):
@@ -107,6 +108,7 @@ class _WhisperSession(RecognitionSession):
         self._failure: ProviderError | None = None
 
     async def send(self, audio: bytes) -> None:
+        self._check()
         part = self._buffer.add(audio)
         if part is not None:
             await self._finish(part)
@@ -121,7 +123,7 @@ class _WhisperSession(RecognitionSession):
             await self._finish(utterance)
 
     async def flush(self) -> None:
-        await self._finish(self._buffer.finish() or self._buffer.empty())
+        await self._finish(self._buffer.split())
 
     def transcripts(self) -> AsyncIterator[Transcript]:
         return _Results(self._waiting_results, lambda: self._failure)
@@ -162,7 +164,11 @@ class _WhisperSession(RecognitionSession):
         try:
             await self._jobs.send(_Job(utterance, final=True))
         except trio.BrokenResourceError:
-            raise self._failure or ProviderError("whisper: the session is closed") from None
+            self._check()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure
 
 
 @attrs.frozen(eq=False)
@@ -176,4 +182,7 @@ class _Results(AsyncIterator[Transcript]):
         try:
             return await self._channel.receive()
         except trio.EndOfChannel:
-            raise self._failure() or StopAsyncIteration from None
+            failure = self._failure()
+        if failure:
+            raise failure
+        raise StopAsyncIteration

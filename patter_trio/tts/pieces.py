@@ -14,6 +14,8 @@ SHORT = 30
 _LEAST = 8
 """Characters that a first piece has at least; a single word alone sounds cut off."""
 _FURTHEST = 45
+_LONG = 100
+"""Characters from which a later sentence is cut, too: an abandoned piece keeps its thread until it is made."""
 _CLAUSE_END = re.compile(r"[,;:\u2013\u2014](?=\s)")
 _JOINT = re.compile(
     r"\s(?=(?:and|or|but|because|so|if|when|while|that|which|who|where|with|for|from|until|before|after|at|in|on|to)\s)"
@@ -24,15 +26,28 @@ def first_pieces(sentence: str) -> tuple[str, ...]:
     """Cut the first sentence of a reply where its first clause ends, if it is too long to be awaited whole.
 
     Returns:
-        The sentence, or its beginning and the rest; joined by a space they are the sentence.
+        The pieces; joined by a space they are the sentence.
     """
     if len(sentence) <= SHORT:
         return (sentence,)
     ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _LEAST, _FURTHEST)]
     ends = ends or [match.start() for match in _JOINT.finditer(sentence, _LEAST, SHORT)][-1:]
     if not ends:
-        return (sentence,)
-    return sentence[: ends[0]].rstrip(), sentence[ends[0] :].lstrip()
+        return later_pieces(sentence)
+    return sentence[: ends[0]].rstrip(), *later_pieces(sentence[ends[0] :].lstrip())
+
+
+def later_pieces(sentence: str) -> tuple[str, ...]:
+    """Cut a later sentence of a reply where clauses end, into pieces of about 100 characters; joined, they are it."""
+    pieces = []
+    while len(sentence) > _LONG:
+        ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _LEAST)]
+        if not ends:
+            break
+        end = max((end for end in ends if end <= _LONG), default=ends[0])
+        pieces.append(sentence[:end].rstrip())
+        sentence = sentence[end:].lstrip()
+    return (*pieces, sentence)
 
 
 def word_times(text: str, start: float, seconds: float) -> Iterator[Word]:

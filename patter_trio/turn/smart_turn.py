@@ -12,7 +12,6 @@ from pathlib import Path
 
 import attrs
 import numpy as np
-import onnxruntime
 
 from patter_trio.abc import TurnDetector
 from patter_trio.audio.formats import RATE
@@ -20,7 +19,7 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.logmel import RATE as MODEL_RATE
 from patter_trio.audio.logmel import log_mel
 from patter_trio.audio.resample import to_floats
-from patter_trio.models import Weights, load_once, model_errors, onnx_session
+from patter_trio.models import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 from patter_trio.net.threads import run_in_thread
 
 _SECONDS = 8
@@ -31,15 +30,15 @@ _WEIGHTS = Weights(
 )
 
 
-@load_once
-def smart_turn_session(path: Path | None) -> onnxruntime.InferenceSession:
+@LoadOnce
+def smart_turn_model(path: Path | None) -> OnnxModel:
     """Load the model, once per process.
 
     Raises:
         ConfigurationError: the file is missing or not the one that is pinned.
         ProviderError: it cannot be loaded.
     """
-    return onnx_session(_WEIGHTS.find(path))
+    return onnx_model(_WEIGHTS.find(path))
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +60,8 @@ class SmartTurn(TurnDetector):
             ProviderError: the model failed.
         """
         with model_errors("smart turn"):
-            return await run_in_thread(_complete, self.path, samples)
+            model = await smart_turn_model.in_thread(self.path)
+        return await run_in_thread(_complete, model, samples)
 
     async def prewarm(self) -> None:
         """Load the model now.
@@ -70,13 +70,12 @@ class SmartTurn(TurnDetector):
             ConfigurationError: the file is missing, or not the one that is pinned.
             ProviderError: it cannot be loaded.
         """
-        await run_in_thread(smart_turn_session, self.path)
+        await smart_turn_model.in_thread(self.path)
 
 
-def _complete(path: Path | None, samples: Samples) -> float:
-    session = smart_turn_session(path)
+def _complete(model: OnnxModel, samples: Samples) -> float:
     heard = to_floats(samples[-_SECONDS * RATE :], RATE, MODEL_RATE)
     window = np.pad(heard, (_SECONDS * MODEL_RATE - len(heard), 0))
     normal = (window - window.mean()) / np.sqrt(window.var() + np.float32(_EPSILON))
-    (output,) = session.run(None, {"input_features": log_mel(normal)[np.newaxis]})
+    (output,) = model.run(input_features=log_mel(normal)[np.newaxis])
     return float(output[0, 0])

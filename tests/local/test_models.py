@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from patter_trio.errors import ConfigurationError, MissingExtraError, ProviderError
-from patter_trio.models import load_once, model_errors, optional_module, package_folder
+from patter_trio.models import LoadOnce, model_errors, optional_module, package_folder
 from patter_trio.vad import silero
 
 SILERO = silero._WEIGHTS
@@ -53,7 +53,7 @@ def test_threads_that_ask_at_once_load_once() -> None:
     loads: list[str] = []
     barrier = threading.Barrier(4)
 
-    @load_once
+    @LoadOnce
     def load(name: str) -> list[str]:
         loads.append(name)
         return [name]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.tts.pieces import ends_sentence, first_pieces, word_times
+from patter_trio.tts.pieces import ends_sentence, first_pieces, later_pieces, word_times
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,14 @@ sentences_ = st.lists(
 def test_the_pieces_are_the_sentence(words: list[str]) -> None:
     sentence = " ".join(words)
     assert " ".join(first_pieces(sentence)) == sentence
+    assert " ".join(later_pieces(sentence)) == sentence
+
+
+def test_a_long_later_sentence_is_cut_at_the_last_clause_that_fits() -> None:
+    clause = "we are open from noon to midnight,"
+    assert later_pieces(" ".join([clause] * 4)) == (f"{clause} {clause}", f"{clause} {clause}")
+    assert later_pieces("x" * 200) == ("x" * 200,)
+    assert later_pieces("We are open, or not.") == ("We are open, or not.",)
 
 
 @given(sentences_, st.floats(0, 1), st.floats(0.1, 10))

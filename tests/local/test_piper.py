@@ -13,7 +13,7 @@ from patter_trio.audio import g711
 from patter_trio.errors import ProviderError
 from patter_trio.stt.whisper_model import whisper_model
 from patter_trio.tts.piper import PiperTTS, write_wav
-from patter_trio.tts.piper_voice import piper_voice
+from patter_trio.tts.piper_voice import _level, _trim, piper_voice
 
 
 class Reply(AsyncIterator[str]):
@@ -115,6 +115,10 @@ async def test_what_cannot_be_pronounced_makes_no_sound() -> None:
 async def test_accents_numbers_and_long_pieces_are_spoken() -> None:
     [chunk] = await speak("Café at 3:30!")
     assert 0.8 < len(chunk.audio) / 8000 < 3
+
+
+def test_a_voice_that_makes_no_sound_has_no_speech() -> None:
+    assert len(_level(_trim(np.zeros(1000, np.float32), 22050))) == 0
 
 
 async def test_a_slower_pace_takes_longer() -> None:

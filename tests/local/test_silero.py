@@ -80,9 +80,9 @@ def test_a_batch_gives_what_its_voices_give_alone(recording: Recording) -> None:
     together, after = model.infer(np.stack(voices), [SileroModel.initial()] * 3)
     for index, voice in enumerate(voices):
         alone, [state] = model.infer(voice[np.newaxis], [SileroModel.initial()])
-        np.testing.assert_allclose(alone[0], together[index], atol=1e-5)
-        np.testing.assert_allclose(state.memory, after[index].memory, atol=1e-4)
-        np.testing.assert_array_equal(state.context, after[index].context)
+        assert np.allclose(alone[0], together[index], atol=1e-5)
+        assert np.allclose(state.memory, after[index].memory, atol=1e-4)
+        assert np.array_equal(state.context, after[index].context)
 
 
 async def test_loading_takes_no_virtual_time(autojump_clock: MockClock) -> None:

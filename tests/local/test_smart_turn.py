@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
-from patter_trio.turn.smart_turn import SmartTurn
+from patter_trio.turn.smart_turn import SmartTurn, smart_turn_model
 
 Recording = Callable[[str], Samples]
 
@@ -28,6 +28,11 @@ async def test_a_whole_sentence_sounds_more_finished_than_its_beginning(
 @pytest.mark.parametrize("seconds", [0, 0.02, 8, 20])
 async def test_an_utterance_of_any_length_has_an_answer(seconds: float) -> None:
     assert 0.0 <= await SmartTurn().complete(np.zeros(round(seconds * 8000), np.int16)) <= 1.0
+
+
+async def test_prewarming_loads_the_model_that_is_used() -> None:
+    await SmartTurn().prewarm()
+    assert smart_turn_model(None) is smart_turn_model(None)
 
 
 async def test_only_the_last_eight_seconds_are_heard(recording: Recording) -> None:

@@ -16,6 +16,7 @@ CASES = {
     "7:00 pm": "seven P M",
     "7 p.m. today": "seven P M today",
     "7:30pm,": "seven thirty P M,",
+    "Till 7:30 p.m. We close at 8 p.m., no later than 9 p.m.": "Till seven thirty P M. We close at eight P M, no later than nine P M.",
     "15:30": "fifteen thirty",
     "from 5pm to 11pm": "from five P M to eleven P M",
     "5-11 pm": "five to eleven P M",
@@ -44,6 +45,7 @@ CASES = {
     # dates
     "2026-11-24": "November twenty fourth, twenty twenty six",
     "11/24/2026": "November twenty fourth, twenty twenty six",
+    "13/45/2026": "thirteen/forty five/two thousand and twenty six",
     "Nov 24": "November twenty fourth",
     "on May 3rd, 2027": "on May third, twenty twenty seven",
     "24 December": "December twenty fourth",

@@ -113,12 +113,13 @@ async def test_every_run_of_trio_has_its_own_threads_to_count() -> None:
 
 def test_a_process_that_exits_lets_an_abandoned_thread_end() -> None:
     program = """
-import threading, time, trio
+import atexit, threading, trio
 from patter_trio.net.threads import run_in_thread
-started = threading.Event()
+started, exiting = threading.Event(), threading.Event()
+atexit.register(exiting.set)
 def work():
     started.set()
-    time.sleep(0.2)
+    exiting.wait(5)
     print("ended", flush=True)
 async def main():
     async with trio.open_nursery() as nursery:

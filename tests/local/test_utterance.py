@@ -35,9 +35,8 @@ def test_a_voice_that_resumes_at_once_hears_nothing_twice() -> None:
     first = buffer.end(12000)
     buffer.begin(13000)
     buffer.add(audio[16000:])
-    second = buffer.finish()
+    second = buffer.split()
     assert first is not None
-    assert second is not None
     np.testing.assert_array_equal(np.concatenate([first.samples, second.samples]), g711.decode(audio))
 
 
@@ -48,8 +47,7 @@ def test_an_utterance_that_lasts_is_cut_in_its_quietest_place() -> None:
     parts = [part for frame in range(1500) if (part := buffer.add(quiet if 1300 <= frame < 1310 else loud))]
     assert [part.segment for part in parts] == [0]
     assert 1300 * 0.02 <= parts[0].seconds <= 1310 * 0.02
-    rest = buffer.finish()
-    assert rest is not None
+    rest = buffer.split()
     assert (rest.segment, rest.seconds + parts[0].seconds) == (1, 30.0)
 
 
@@ -64,8 +62,21 @@ def test_outside_an_utterance_only_the_last_second_is_kept() -> None:
 def test_ends_without_a_beginning_are_no_utterance() -> None:
     buffer = UtteranceBuffer()
     buffer.add(g711.silence(1))
-    assert (buffer.end(100), buffer.finish(), buffer.so_far()) == (None, None, None)
-    assert (buffer.empty().seconds, buffer.segment) == (0.0, 1)
+    assert (buffer.end(100), buffer.so_far()) == (None, None)
+    assert (buffer.split().seconds, buffer.segment, buffer.is_open) == (0.0, 1, False)
+
+
+def test_an_utterance_that_is_split_goes_on_as_the_next_segment() -> None:
+    audio, buffer = numbered(8000), UtteranceBuffer()
+    buffer.begin(0)
+    buffer.add(audio[:5000])
+    first = buffer.split()
+    buffer.begin(0)
+    buffer.add(audio[5000:])
+    second = buffer.end(8000)
+    assert second is not None
+    assert (first.segment, second.segment) == (0, 1)
+    np.testing.assert_array_equal(np.concatenate([first.samples, second.samples]), g711.decode(audio))
 
 
 steps_ = st.lists(
@@ -73,6 +84,7 @@ steps_ = st.lists(
         st.tuples(st.just("add"), st.integers(1, 9000)),
         st.tuples(st.just("begin"), st.integers(-9000, 9000)),
         st.tuples(st.just("end"), st.integers(-9000, 9000)),
+        st.tuples(st.just("split"), st.just(0)),
     ),
     max_size=60,
 )
@@ -87,6 +99,8 @@ def test_whatever_the_edges_say_segments_follow_each_other_without_overlap(steps
             sent += number
         elif step == "begin":
             part = buffer.begin(max(0, sent + number))
+        elif step == "split":
+            part = buffer.split()
         else:
             part = buffer.end(max(0, sent + number))
         if part:

@@ -1,20 +1,25 @@
 """Whisper on recorded people over the telephone, gated by the voice detector, in virtual time."""
 
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
+from patter_trio.audio.utterance import Utterance
 from patter_trio.errors import ProviderError
+from patter_trio.net.background import running
 from patter_trio.net.threads import available, run_in_thread
-from patter_trio.stt.whisper import WhisperSTT
+from patter_trio.stt.whisper import WhisperSTT, _WhisperSession
+from patter_trio.stt.whisper_model import WhisperModel
 from patter_trio.vad.silero import SileroVAD
 
 Recording = Callable[[str], Samples]
@@ -154,22 +159,114 @@ async def test_a_flush_finishes_the_open_utterance(autojump_clock: MockClock, re
     assert words(transcript.text)[:5] == ["he", "was", "not", "an", "ill"]
 
 
-async def test_interim_results_are_shed_when_no_thread_is_free(autojump_clock: MockClock, recording: Recording) -> None:
-    async with trio.open_nursery() as nursery, WhisperSTT().open(language="en") as session:
-        let_go = [trio.Event() for _ in range(available())]
-        for event in let_go:
-            nursery.start_soon(run_in_thread, trio.from_thread.run, event.wait)
-        while available():
+class Ear:
+    """Stands for the model: tells how much it was given, after a time of its own, which virtual time does not see."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.failing, self.may_end, self.heard = failing, threading.Event(), []
+        self.may_end.set()
+
+    def __call__(self, utterance: Utterance) -> str:
+        self.heard.append(utterance.seconds)
+        self.may_end.wait(5)
+        if self.failing:
+            raise ProviderError("the model failed") from ZeroDivisionError()
+        return f"{utterance.seconds:.2f} s"
+
+
+@asynccontextmanager
+async def listening(ear: Ear, interim_every: float | None = 0.5) -> AsyncIterator[_WhisperSession]:
+    session = _WhisperSession(ear, interim_every)
+    async with running(session.work):
+        yield session
+
+
+async def send(session: RecognitionSession, seconds: float) -> None:
+    for _ in range(round(seconds * 50)):
+        await session.send(g711.silence(0.02))
+        await trio.sleep(0.02)
+
+
+async def test_the_growing_utterance_is_heard_every_half_second_and_once_more_at_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    ear = Ear()
+    async with listening(ear) as session:
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        await send(session, 1.8)
+        await session.voice(VoiceEdge(speaking=False, offset=12800))
+        results = session.transcripts()
+        assert [await anext(results) for _ in range(4)] == [
+            Transcript("0.50 s", final=False),
+            Transcript("1.00 s", final=False),
+            Transcript("1.50 s", final=False),
+            Transcript("1.80 s", final=True),
+        ]
+
+
+async def test_interim_results_are_shed_when_no_thread_is_free(autojump_clock: MockClock) -> None:
+    busy, ear = threading.Event(), Ear()
+    async with trio.open_nursery() as nursery, listening(ear) as session:
+        for _ in range(available()):
+            nursery.start_soon(run_in_thread, busy.wait, 5)
+        await wait_all_tasks_blocked()
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        for _ in range(100):
+            await session.send(g711.silence(0.02))
             await trio.lowlevel.checkpoint()
-        samples = recording("cards_2")
-        await session.voice(VoiceEdge(speaking=True, offset=8000))
-        for at in range(0, len(samples), 160):
-            await session.send(g711.encode(samples[at : at + 160]))
-            await trio.lowlevel.checkpoint()
-        for event in let_go:
-            event.set()
-        await session.flush()
+        busy.set()
+        await session.voice(VoiceEdge(speaking=False, offset=16000))
         assert (await anext(session.transcripts())).final
+    assert ear.heard == [2.0]
+
+
+async def test_an_interim_result_is_given_up_when_the_voice_ends(autojump_clock: MockClock) -> None:
+    ear = Ear()
+    ear.may_end.clear()
+    async with listening(ear) as session:
+        await wait_all_tasks_blocked()
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        for _ in range(30):
+            await session.send(g711.silence(0.02))
+        while not ear.heard:
+            await trio.lowlevel.checkpoint()
+        await session.voice(VoiceEdge(speaking=False, offset=4800))
+        await wait_all_tasks_blocked()
+        ear.may_end.set()
+        assert await anext(session.transcripts()) == Transcript("0.60 s", final=True)
+
+
+async def test_a_voice_that_lasts_is_heard_in_parts(autojump_clock: MockClock) -> None:
+    ear = Ear()
+    async with listening(ear, interim_every=None) as session:
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        await send(session, 30)
+        await session.voice(VoiceEdge(speaking=False, offset=240000))
+        results = session.transcripts()
+        assert [(await anext(results)).segment for _ in range(2)] == [0, 1]
+    assert sum(ear.heard) == pytest.approx(30)
+
+
+async def test_a_model_that_fails_ends_the_results_and_the_session_with_its_cause(autojump_clock: MockClock) -> None:
+    async with listening(Ear(failing=True)) as session:
+        await session.flush()
+        with pytest.raises(ProviderError, match="the model failed") as failure:
+            await anext(session.transcripts())
+        assert isinstance(failure.value.__cause__, ZeroDivisionError)
+        for attempt in (session.flush(), session.send(b"")):
+            with pytest.raises(ProviderError, match="the model failed"):
+                await attempt
+
+
+def test_a_model_of_many_languages_is_told_which_one() -> None:
+    class Tokenizer:
+        def token_to_id(self, token: str) -> int | None:
+            return {"<|pt|>": 5}.get(token)
+
+    model = WhisperModel(None, None, Tokenizer(), True)
+    assert model.prompt("pt-BR") == ["<|startoftranscript|>", "<|pt|>", "<|transcribe|>", "<|notimestamps|>"]
+    with pytest.raises(ProviderError, match="'tlh'"):
+        model.prompt("tlh")
 
 
 async def test_leaving_the_session_abandons_what_is_being_heard(
@@ -182,6 +279,15 @@ async def test_leaving_the_session_abandons_what_is_being_heard(
         while available():
             await trio.lowlevel.checkpoint()
     assert trio.current_time() == 0.0
+
+
+async def test_results_end_with_the_session(autojump_clock: MockClock) -> None:
+    async with listening(Ear()) as session:
+        await session.flush()
+        await wait_all_tasks_blocked()
+        results = session.transcripts()
+        assert await anext(results) == Transcript("0.00 s", final=True)
+    assert [result async for result in results] == []
 
 
 async def test_a_language_that_the_model_does_not_know_is_refused_with_the_remedy() -> None:
