@@ -140,11 +140,11 @@ async def test_a_recording_reaches_the_agent_as_sound(call_simulator: CallSimula
 async def test_a_scenario_is_the_same_as_data(call_simulator: CallSimulator) -> None:
     data = {
         "steps": [
-            {"at": 0.5},
-            {"speaks": "What are your hours?", "seconds": 2.0},
-            {"hears": {}, "within": 20},
-            {"coughs": {}, "seconds": 0.2},
-            {"hangs_up": {}},
+            {"does": "at", "seconds": 0.5},
+            {"does": "speaks", "text": "What are your hours?", "seconds": 2.0},
+            {"does": "hears", "within": 20},
+            {"does": "coughs", "seconds": 0.2},
+            {"does": "hangs_up"},
         ]
     }
     scenario = Scenario.from_dict(data)
