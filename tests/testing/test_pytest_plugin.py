@@ -88,9 +88,10 @@ async def test_is_expected_to_fail(call_simulator):
 
 def run(pytester: pytest.Pytester, source: str, *options: str, mark: str = "") -> pytest.RunResult:
     pytester.makepyfile(source.replace("MARK", mark))
-    pytester._monkeypatch.setenv("PYTHONPATH", str(Path(patter_trio.__file__).parents[1]))
-    installed = any(point.value == "patter_trio.pytest_plugin" for point in entry_points(group="pytest11"))
-    plugin = () if installed else ("-p", "patter_trio.pytest_plugin")
+    plugin: tuple[str, ...] = ()
+    if not any(point.value == "patter_trio.pytest_plugin" for point in entry_points(group="pytest11")):
+        plugin = ("-p", "patter_trio.pytest_plugin")  # run from a checkout that is not installed
+        pytester._monkeypatch.setenv("PYTHONPATH", str(Path(patter_trio.__file__).parents[1]))
     command = (sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", "-p", "no:randomly", "-p", "no:anyio")
     return pytester.run(*command, *plugin, *options, timeout=60)
 
