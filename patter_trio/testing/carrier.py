@@ -130,6 +130,10 @@ class SimulatedTwilio:
         self.ended: Ended | None = None
         self.ended_at = math.inf
         """Call time of the end."""
+        self.reached_at = math.inf
+        """Call time at which the server was reached for the first time; infinite: never."""
+        self.told_at = math.inf
+        """Call time from which the server could know of the end: later than the end where the network is slow."""
         self.close_code: int | None = None
         """The code with which the agent's server closed the media socket."""
         self.over = trio.Event()
@@ -195,6 +199,7 @@ class SimulatedTwilio:
             try:
                 socket = await self._open(connection, stream)
                 await self._carry(socket, stream, task_status)
+                self.told_at = self.now
                 if self.ended != "dropped":
                     await socket.aclose()
             finally:
@@ -268,6 +273,7 @@ class SimulatedTwilio:
                     self._scope.cancel()
                 elif message:
                     await socket.send(message)
+                    self.reached_at = min(self.now, self.reached_at)
                 else:
                     await socket.flush()
         except SocketClosed:

@@ -71,9 +71,14 @@ class Scenario:
 
         ::
 
-            {"steps": [{"at": 0.5}, {"speaks": "What are your hours?", "seconds": 2.0}, {"hears": {}}, {"hangs_up": {}}]}
-
-        The value of a step's name is its main option; ``{}`` where it has none.
+            {
+                "steps": [
+                    {"does": "at", "seconds": 0.5},
+                    {"does": "speaks", "text": "What are your hours?", "seconds": 2.0},
+                    {"does": "hears"},
+                    {"does": "hangs_up"},
+                ]
+            }
 
         Raises:
             ScenarioError: a step is not what a caller can do.
@@ -85,7 +90,7 @@ class Scenario:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as data that JSON can hold."""
-        return {"steps": [_data(step) for step in self.steps]}
+        return {"steps": [{"does": step.does, **step.options} for step in self.steps]}
 
     async def play(self, caller: "SimulatedCaller") -> None:
         """Act the steps out.
@@ -99,24 +104,9 @@ class Scenario:
 
 
 def _step(number: int, data: Any) -> Step:
-    if not isinstance(data, Mapping):
-        raise ScenarioError(f'step {number} must be an object such as {{"at": 0.5}}, not {data!r}')
-    does = [name for name in data if name in _STEPS]
-    if len(does) != 1:
-        raise ScenarioError(f"step {number} must name exactly one of {', '.join(_STEPS)}; it has {', '.join(data)}")
-    options = {name: value for name, value in data.items() if name != does[0]}
-    main, needed = data[does[0]], _NEEDED.get(does[0])
-    if needed is not None:
-        options[needed] = main
-    elif main not in ({}, None, True):
-        raise ScenarioError(f'step {number}: write {{"{does[0]}": {{}}, ...}} with its options beside it')
+    if not isinstance(data, Mapping) or not isinstance(data.get("does"), str):
+        raise ScenarioError(f'step {number} must be an object such as {{"does": "at", "seconds": 0.5}}, not {data!r}')
     try:
-        return Step(does[0], options)
+        return Step(data["does"], {name: value for name, value in data.items() if name != "does"})
     except ScenarioError as error:
         raise ScenarioError(f"step {number}: {error}") from None
-
-
-def _data(step: Step) -> dict[str, Any]:
-    needed = _NEEDED.get(step.does)
-    main = {} if needed is None else step.options[needed]
-    return {step.does: main, **{name: value for name, value in step.options.items() if name != needed}}

@@ -179,9 +179,9 @@ class _RecognitionSession(RecognitionSession):
         if self._now is not None and self._decoder.position - self._now.end >= GAP:
             self._close(self._script.final_delay)
         if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
-            failure = ProviderError(f"ScriptedSTT is gone after {self._fed / RATE:g} s, as told")
-            self._tell(trio.current_time(), failure)
-            raise failure
+            gone = f"ScriptedSTT is gone after {self._fed / RATE:g} s, as told"
+            self._tell(trio.current_time(), ProviderError(gone))
+            raise ProviderError(gone)
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -363,15 +363,18 @@ class ScriptedTTS(TextToSpeech):
         yield _SynthesisSession(self)
 
 
+_replies: Final = trio.lowlevel.RunVar[int]("replies of ScriptedTTS", 0)
+"""How many replies were spoken in this run: a call may open several sessions, and no two replies share a number."""
+
+
 class _SynthesisSession(SynthesisSession):
     def __init__(self, script: ScriptedTTS) -> None:
         self._script = script
-        self._replies = 0
 
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
-        self._replies += 1
-        reply = _SpokenReply(self._script, self._replies)
+        _replies.set(_replies.get() + 1)
+        reply = _SpokenReply(self._script, _replies.get())
         async with open_flat_nursery() as nursery, aclosing(reply.chunks()) as chunks:
             nursery.start_soon(reply.read, sentences)
             yield chunks

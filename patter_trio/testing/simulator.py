@@ -148,8 +148,9 @@ class _Simulation:
 
     async def _watch(self, connections: trio.Nursery) -> None:
         """Note whose tasks are still there when none should be, and end them."""
+        await self.carrier.over.wait()
         # A little later: what ends just in time counts as ended.
-        await trio.sleep_until(self.carrier.media_start + self.carrier.ended_at + END_SECONDS + TOLERANCE)
+        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + END_SECONDS + TOLERANCE)
         self._left_after_end = [task.name for task in _tasks_in(connections)]
         connections.cancel_scope.cancel(reason="the simulated call is over")
 
@@ -160,6 +161,7 @@ class _Simulation:
                 events=self.log.events,
                 arrivals=self.carrier.arrivals,
                 faults=self.carrier.faults,
+                seconds=max(0.0, self.carrier.told_at - self.carrier.reached_at),
                 end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
                 left_for_good=self._left_for_good,

@@ -172,3 +172,8 @@ def test_every_rule_has_a_broken_call() -> None:
 def test_a_reply_that_is_cleared_in_its_gap_may_not_come_back_but_the_next_one_plays() -> None:
     again = [Arrival(1.0, FIRST[:320]), Arrival(1.5), Arrival(1.6), Arrival(2.0, SECOND)]
     assert violations(record(arrivals=again)) == []
+
+
+def test_a_call_that_ended_as_it_began_need_not_have_been_seen() -> None:
+    assert violations(CallRecord(events=(), arrivals=(), seconds=0.0, end_callbacks=0)) == []
+    assert violations(CallRecord(events=(), arrivals=(), seconds=0.1, end_callbacks=0)) != []

@@ -140,11 +140,11 @@ async def test_a_recording_reaches_the_agent_as_sound(call_simulator: CallSimula
 async def test_a_scenario_is_the_same_as_data(call_simulator: CallSimulator) -> None:
     data = {
         "steps": [
-            {"at": 0.5},
-            {"speaks": "What are your hours?", "seconds": 2.0},
-            {"hears": {}, "within": 20},
-            {"coughs": {}, "seconds": 0.2},
-            {"hangs_up": {}},
+            {"does": "at", "seconds": 0.5},
+            {"does": "speaks", "text": "What are your hours?", "seconds": 2.0},
+            {"does": "hears", "within": 20},
+            {"does": "coughs", "seconds": 0.2},
+            {"does": "hangs_up"},
         ]
     }
     scenario = Scenario.from_dict(data)
@@ -187,7 +187,7 @@ async def test_what_the_caller_waits_for_in_vain_is_told_with_what_came(call_sim
             await caller.hears()
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 3.05, 3.3, 4.0])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.5, 3.05, 3.3, 4.0])
 async def test_hanging_up_at_any_time_leaves_nothing_behind(call_simulator: CallSimulator, seconds: float) -> None:
     async with call_simulator(make_agent("A longer answer.", tts=ScriptedTTS(duration=5.0))) as caller:
         await caller.speaks("Are you there?", seconds=1.0, wait=False)
