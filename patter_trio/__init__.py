@@ -5,6 +5,7 @@ What programs use is here; everything else is reached by its module.
 
 from patter_trio.agent import Agent
 from patter_trio.call.session import Call
+from patter_trio.call.usercode import in_thread
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.client import Patter
 from patter_trio.conversation.actions import EouTrigger
@@ -52,4 +53,5 @@ __all__ = [
     "UserState",
     "WhisperSTT",
     "WireError",
+    "in_thread",
 ]

@@ -122,6 +122,8 @@ class RecognitionSession(ABC):
     async def flush(self) -> None:
         """Ask for the final words of all audio sent so far, without waiting for them.
 
+        The next final transcript answers it; its text is empty where there are no more words.
+
         Raises:
             ProviderError: the recogniser is gone.
         """

@@ -1,5 +1,6 @@
 """The phone: where agents are made and served."""
 
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ from patter_trio.server.desk import Desk, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 
 Callback = Callable[..., Any]
+
+_log = logging.getLogger("patter_trio.server")
 
 DRAIN = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
@@ -167,6 +170,8 @@ class Patter:
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
         public_url = self.public_url(address)
+        if self.carrier is not None and not self.webhook_url:
+            _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
         async with (
             open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk,
             trio.open_nursery() as nursery,

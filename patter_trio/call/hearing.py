@@ -30,7 +30,8 @@ class Hearing:
 
     def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
         self._post = post
-        self._feed: Feed[bytes | VoiceEdge | Flush] = Feed(WAITING)
+        self._feed: Feed[tuple[int, bytes | VoiceEdge | Flush]] = Feed(WAITING)
+        self._put = 0  # samples handed over
         self._unsettled = False
         self._flushing = False
 
@@ -43,7 +44,9 @@ class Hearing:
         """Hand over audio, or an edge of the voice in it."""
         if isinstance(item, VoiceEdge) and item.speaking:
             self._unsettled = True
-        self._feed.put(item)
+        self._feed.put((self._put, item))
+        if isinstance(item, bytes):
+            self._put += len(item)
 
     def flush(self) -> None:
         """Have the last words come; the inbox is told ``Flushed`` when none will."""
@@ -51,7 +54,7 @@ class Hearing:
             self._post(Flushed())
             return
         self._flushing = True
-        self._feed.put(Flush())
+        self._feed.put((self._put, Flush()))
 
     async def run(self, stt: SpeechToText, language: str) -> None:
         """Recognise until cancelled.
@@ -72,11 +75,16 @@ class Hearing:
 
     async def _send(self, session: RecognitionSession, accepts: AudioFormat) -> None:
         encode = _encoder(accepts)
+        sent = 0
         while True:
-            for item in await self._feed.take():
+            for position, item in await self._feed.take():
+                if position > sent:  # silence stands for what was dropped, so that the edges' offsets hold
+                    await session.send(encode(g711.silence((position - sent) / RATE)))
+                    sent = position
                 match item:
                     case bytes():
                         await session.send(encode(item))
+                        sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)
                     case Flush():

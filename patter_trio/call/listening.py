@@ -41,7 +41,9 @@ class Listening:
         self._to_hearing = to_hearing
         self._remember = remember
         self._recent: list[g711.Samples] = []
-        self.frames: Feed[bytes] = Feed(FRAMES)
+        self._fed = 0
+        self.frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
+        """Positions (samples since the call's first) and audio."""
 
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
@@ -53,22 +55,29 @@ class Listening:
         Raises:
             ProviderError: the detector failed.
         """
-        fed = 0  # frames that were dropped were never fed: the detector counts what it was given
         async with self._vad.open() as session:
             while True:
-                audio = b"".join(await self.frames.take())
+                audio = await self._next()
                 samples = g711.decode(audio)
-                skipped = self._clock.samples - fed - len(samples)
                 edges = await session.feed(samples)
-                fed += len(samples)
                 self._to_hearing(audio)
                 if self._remember:
                     self._keep(samples)
                 for edge in edges:
                     self._to_hearing(edge)
-                    at = self._clock.time_of(edge.offset + max(0, skipped) * bool(self.frames.dropped))
+                    at = self._clock.time_of(edge.offset)
                     self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
                 await trio.lowlevel.checkpoint()
+
+    async def _next(self) -> bytes:
+        """Return the audio that waits; silence stands for what was dropped, so that positions hold."""
+        parts: list[bytes] = []
+        for position, audio in await self.frames.take():
+            if position > self._fed:
+                parts.append(g711.silence((position - self._fed) / RATE))
+            parts.append(audio)
+            self._fed = position + len(audio)
+        return b"".join(parts)
 
     def _keep(self, samples: g711.Samples) -> None:
         self._recent.append(samples)

@@ -17,6 +17,7 @@ from patter_trio.abc import LanguageModel, Message, SynthesisSession
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call import usercode
+from patter_trio.call.context import current_call
 from patter_trio.call.egress import Egress
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.playback import Lane
@@ -59,7 +60,7 @@ class Reply:
                     await self._speak(voice, to_voice, emits, egress, post)
             except* (ProviderError, usercode.ApplicationError) as group:
                 error = _first(group)
-                _log.warning("reply %d failed: %s", self.number, error, exc_info=error.__cause__)
+                _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=error.__cause__)
                 post(ReplyFailed(self.number, str(error)))
             else:
                 self.lane.produced = True

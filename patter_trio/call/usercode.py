@@ -6,12 +6,15 @@ call's boundary. Cancellation passes through.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial, wraps
 from typing import Any, Final
 
 import trio
 
+from patter_trio.call.context import current_call
 from patter_trio.errors import PatterError
+from patter_trio.net.threads import run_in_own_thread
 
 BLOCKING_SECONDS: Final = 0.05
 """A plain function that holds up all calls for longer is reported: at 50 frames a second, more is heard."""
@@ -52,9 +55,11 @@ def plain(function: Callable[..., Any], *arguments: object) -> Any:
         took = trio.current_time() - began
         if took > BLOCKING_SECONDS:
             _log.warning(
-                "%s blocked every call for %.0f ms; make it async, or run its slow part in a thread",
+                "call %s: %s blocked every call for %.0f ms; make it async, or wrap it: in_thread(%s)",
+                current_call.get(),
                 name_of(function),
                 took * 1000,
+                getattr(function, "__name__", "..."),
             )
 
 
@@ -68,6 +73,21 @@ async def awaited(function: Callable[..., Any], result: Any) -> Any:
         return await result if inspect.isawaitable(result) else result
     except Exception as error:
         raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+
+
+def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Make a callback of a plain function that takes its time (a database, ``requests``): it runs in a thread.
+
+    ::
+
+        phone.on_user_speech_eos = in_thread(write_to_the_crm)
+    """
+
+    @wraps(function)
+    async def wrapper(*arguments: Any) -> Any:
+        return await run_in_own_thread(partial(function, *arguments))
+
+    return wrapper
 
 
 class Pieces:

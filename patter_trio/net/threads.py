@@ -4,7 +4,7 @@ Four things go wrong with bare threads, and are put right here once:
 
 * *Too many*: inference that saturates every core makes the event loop late (measured: 90 ms with four threads on two
   cores, 5 ms with one core left to the loop). All our threads share one limiter of one thread less than there are
-  cores, per run of trio.
+  cores, per run of trio; those of the application's that wait for something have their own.
 * *Hang-up*: a call must end at once, even while a model works for it. The thread is abandoned; it keeps its place in
   the limiter until it has really ended, so that abandoned work still counts as load.
 * *Virtual time*: a clock that jumps when every task is blocked would jump while a thread works, and every timeout with
@@ -54,6 +54,15 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """
     with _clock_held():
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
+
+
+async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Return ``function(*args)``, run in a thread beside those of the models: for code that waits rather than computes.
+
+    A database that is slow must not keep the recogniser from its thread. Trio's own limit (40) holds.
+    """
+    with _clock_held():
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
 
 
 def waiting() -> int:

@@ -18,6 +18,7 @@ import trio
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
+from patter_trio.call.context import current_call
 from patter_trio.call.observers import Observers
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
@@ -121,6 +122,7 @@ class Desk:
         self._nursery.start_soon(self._ask_start, on_call_start, call, starting)
 
     async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
+        current_call.set(call.call_id)
         with starting.scope:
             try:
                 answer = await usercode.call(on_call_start, self._about(call))
@@ -172,6 +174,7 @@ class Desk:
         if pending.call_id in self._live:
             _log.warning("call %s: refusing a second stream for a live call", pending.call_id)
             return
+        current_call.set(pending.call_id)
         observers = Observers(pending.call_id, self.find)
         about = self._about(pending)
         media = MediaClock()

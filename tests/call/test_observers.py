@@ -1,6 +1,7 @@
 """Callbacks: in order, one at a time, bounded after the call, and never able to hurt it."""
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import trio
 import trio.testing
 
 from patter_trio.call.observers import EDGES_KEPT, Observers, observing
+from patter_trio.call.usercode import in_thread
 from patter_trio.events import ConversationStateSnapshot, seen_state
 
 STATE = ConversationStateSnapshot(user="speaking", agent="idle")
@@ -144,3 +146,14 @@ async def test_a_cancelled_server_still_tells_the_end_within_five_seconds_more(
 async def test_no_callback_costs_nothing_and_is_no_error(autojump_clock: trio.testing.MockClock) -> None:
     await call_with({}, [("user_speech_started", {}), ("transcript", {})])
     assert trio.current_time() == 1.0
+
+
+async def test_in_thread_makes_a_slow_plain_function_a_callback(autojump_clock: trio.testing.MockClock) -> None:
+    threads: list[bool] = []
+
+    def slow(event: dict[str, Any]) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        assert event == {"call_id": "CA1"}
+
+    await call_with({"on_call_end": in_thread(slow)}, [])
+    assert threads == [False]
