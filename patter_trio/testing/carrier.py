@@ -33,6 +33,8 @@ IN_FLIGHT: Final = 8192
 """Most messages on the way in either direction: more than two minutes of the caller's audio."""
 FAREWELL: Final = 1.0
 """Seconds that the last messages may take when the call is over."""
+OPENING: Final = 2
+"""Messages that open a stream: connected, start."""
 
 Ended = Literal["caller_hung_up", "agent_hung_up", "dropped"]
 
@@ -131,7 +133,7 @@ class SimulatedTwilio:
         self.ended_at = math.inf
         """Call time of the end."""
         self.reached_at = math.inf
-        """Call time at which the server was reached for the first time; infinite: never."""
+        """Call time at which the server was told of the stream's start; infinite: never."""
         self.told_at = math.inf
         """Call time from which the server could know of the end: later than the end where the network is slow."""
         self.close_code: int | None = None
@@ -265,6 +267,7 @@ class SimulatedTwilio:
 
     async def _write(self, socket: WebSocket) -> None:
         """Send what was posted, each message when the network has carried it; the only writer of the socket."""
+        sent = 0
         try:
             async for due, message in self._outgoing:
                 if max(due, self._sends_again) > trio.current_time():
@@ -273,7 +276,9 @@ class SimulatedTwilio:
                     self._scope.cancel()
                 elif message:
                     await socket.send(message)
-                    self.reached_at = min(self.now, self.reached_at)
+                    sent += 1
+                    if sent == OPENING:
+                        self.reached_at = self.now
                 else:
                     await socket.flush()
         except SocketClosed:
