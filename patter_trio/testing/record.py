@@ -86,7 +86,8 @@ class _Sounding:
     started: float
     ended: float
     words: str
-    readable: bool
+    sentence: tuple[int, int] | None
+    """Reply and part of it, where the sound can be read."""
 
 
 def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: float = 0.0) -> list[Heard]:
@@ -103,10 +104,8 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
     for start, end, since, until in zip(starts, ends, [-math.inf, *borders], [*borders, math.inf], strict=False):
         mine = [sound for sound in sounds if since - TOLERANCE <= sound.started < until - TOLERANCE]
         interrupted = bool(end.payload.get("interrupted"))
-        if any(sound.readable for sound in mine) or not mine:
-            text = "".join(sound.words for sound in mine).strip()
-        else:
-            text = _believed(events, end)
+        readable = not mine or any(sound.sentence for sound in mine)
+        text = _words(mine) if readable else _believed(events, end)
         began, ended = (mine[0].started, mine[-1].ended) if mine else (start, end.at)
         heard.append(Heard(text, began, ended, interrupted))
     return heard
@@ -117,7 +116,16 @@ def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
         decoder = Decoder()
         for sound in decoder.feed(stretch.audio) + decoder.finish():
             begun, ended = stretch.at + sound.start / RATE, stretch.at + sound.end / RATE
-            yield _Sounding(begun, ended, sound.words, sound.kind is not Kind.SOUND)
+            sentence = None if sound.kind is Kind.SOUND else (sound.utterance, sound.part)
+            yield _Sounding(begun, ended, sound.words, sentence)
+
+
+def _words(sounds: Sequence[_Sounding]) -> str:
+    """Return the words as a text: a sentence is said without the space before it."""
+    sentences: dict[tuple[int, int] | None, str] = {}
+    for sound in sounds:
+        sentences[sound.sentence] = sentences.get(sound.sentence, "") + sound.words
+    return " ".join(said.strip() for said in sentences.values() if said.strip())
 
 
 def _believed(events: Sequence[Event], end: Event) -> str:

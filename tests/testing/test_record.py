@@ -29,6 +29,11 @@ def test_words_are_those_played_to_their_end() -> None:
     assert heard == Heard("one two", 1.0, 1.625, interrupted=True)
 
 
+def test_sentences_are_joined_by_a_space() -> None:
+    audio = encode("One.", 20, part=1) + encode("Two.", 20, part=2)
+    assert heard_utterances([Stretch(1.0, audio)], [started(1.0), ended(1.8)])[0].text == "One. Two."
+
+
 def test_utterances_are_told_apart_by_the_events_even_without_a_gap_between_them() -> None:
     first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
     events = [started(1.0), ended(2.0), started(2.0), ended(3.0)]
