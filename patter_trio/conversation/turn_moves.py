@@ -1,0 +1,352 @@
+"""What the turn machine can do: its state, and the moves of which the rules in ``turn_table`` are made.
+
+A conversation is two small machines, caller and agent, which share one reply, the words that wait for an answer and
+the texts that wait to be said. Each move is synchronous and leaves the whole consistent. The names:
+
+* **cut** ends the live reply at once. **Retracting** is cutting an answer of which nothing was heard: its question
+  becomes unanswered again, and what the caller says next joins it in one entry.
+* **amend** starts the answer afresh because words of the same utterance came late.
+* **finish** is the end of a reply by itself.
+* **rest** asks what comes next when the agent has nothing in hand; **try_commit** whether the utterance is over.
+* **settle** runs after every rule: what follows from the two states together (may the lane open, is the caller
+  talking over the agent, is everybody silent).
+"""
+
+import math
+from collections import deque
+
+from patter_trio.conversation import actions
+from patter_trio.conversation.inputs import Final, Interim, Say
+from patter_trio.conversation.policy import TurnPolicy
+from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, Agent, Caller, Reply, Timer
+from patter_trio.conversation.utterance import Piece, Utterance, joined
+
+DECIDING = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
+"""While one of these runs, it is open whether the utterance is over."""
+
+
+class Conversation:
+    """The state of one call's conversation and the moves in it; rules decide which move is made."""
+
+    def __init__(self, policy: TurnPolicy, *, detector: bool) -> None:
+        self.policy = policy
+        self.detector = detector
+        self.now = -math.inf
+        self.caller = Caller.SILENT
+        self.agent = Agent.INITIALIZING
+        self.timers: dict[Timer, float] = {}
+        self.prompt: list[Timer] = []
+        """Deadlines that were already over when they were set: due within the same step."""
+        self.out: list[actions.Action] = []
+
+        self.turn = 0
+        self.replies = 0
+        self.reply: Reply | None = None
+        self.queue: deque[Say] = deque()
+        self.ending: str | None = None
+        """What ended the call first; not None while the agent says goodbye, too."""
+
+        self.onset = -math.inf
+        self.end = -math.inf
+        self.by_voice = False
+        """Whether ``end`` is the end of a voice; else it is when the last words came."""
+        self.generation = 0
+        self.unfinished = False
+        self.eager = False
+        """The turn detector is sure that the utterance is whole."""
+
+        self.utterance = Utterance()
+        self.committed: list[Piece] = []
+        self.committed_at = -math.inf
+        self.unanswered: list[Piece] = []
+        """The newest user entry, when its answer was retracted and none has been heard since."""
+        self.promoted: dict[int, str] = {}
+        """Segments whose interim words were committed; their own final must not double them."""
+        self.token_turn = self.audio_turn = self.apology_turn = -1
+        self._published = (self.user_state, self.agent_state)
+
+    # What is true --------------------------------------------------------------------------------------------------
+    @property
+    def user_state(self) -> str:
+        """The caller's public state."""
+        return PUBLIC_USER[self.caller]
+
+    @property
+    def agent_state(self) -> str:
+        """The agent's public state; what the application has said counts from when it is heard."""
+        waits = self.agent is Agent.THINKING and self.reply is not None
+        if waits and self.reply is not None and not self.reply.answers and not self.reply.started:
+            return PUBLIC_AGENT[Agent.IDLE]
+        return PUBLIC_AGENT[self.agent]
+
+    @property
+    def live(self) -> Reply:
+        """The reply of a rule that holds only while there is one."""
+        if self.reply is None:
+            raise AssertionError(f"no reply while {self.agent}")
+        return self.reply
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether the caller may interrupt the live reply."""
+        barge_in = self.policy.overlap < math.inf and self.ending is None
+        return barge_in and self.reply is not None and self.reply.interruptible
+
+    @property
+    def can_amend(self) -> bool:
+        """Whether late words still belong to the committed utterance, without anybody having noticed a thing."""
+        reply = self.reply
+        unheard = reply is not None and reply.answers and not reply.apology and not reply.opened
+        in_time = self.now - self.committed_at < self.policy.late_window
+        return unheard and in_time and self.caller is Caller.SILENT and self.ending is None
+
+    @property
+    def agent_has_floor(self) -> bool:
+        """Whether an utterance that is over has to wait for the agent."""
+        if self.agent is Agent.THINKING:
+            remark = self.live.started and self.utterance.fresh < self.policy.min_words
+            return remark or not self.can_cut
+        return self.agent is not Agent.IDLE
+
+    # Telling and timing --------------------------------------------------------------------------------------------
+    def emit(self, action: actions.Action) -> None:
+        """Do something; a change of the public states goes before what it belongs to."""
+        self.publish()
+        self.out.append(action)
+
+    def publish(self) -> None:
+        """Tell the public states if they have changed."""
+        states = (self.user_state, self.agent_state)
+        if states != self._published:
+            self._published = states
+            self.out.append(actions.StateChanged(self.now, *states))
+
+    def arm(self, timer: Timer, at: float) -> None:
+        """Set a deadline, in the place of the former one; one that is over already falls due at once."""
+        self.disarm(timer)
+        if at < math.inf:
+            self.timers[timer] = max(self.now, at)
+        if at <= self.now:
+            self.prompt.append(timer)
+
+    def disarm(self, *timers: Timer) -> None:
+        """Clear deadlines."""
+        for timer in timers:
+            self.timers.pop(timer, None)
+            if timer in self.prompt:
+                self.prompt.remove(timer)
+
+    # Replies -------------------------------------------------------------------------------------------------------
+    def start(
+        self, text: str | None = None, *, apology: bool = False, interruptible: bool = True, answers: bool = True
+    ) -> None:
+        """Begin a reply."""
+        self.replies += 1
+        self.reply = Reply(self.replies, self.turn, text, apology, interruptible, answers)
+        self.agent = Agent.THINKING
+        self.arm(Timer.REPLY, self.now + self.policy.reply)
+        self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology))
+
+    def say(self, say: Say) -> None:
+        """Begin what the application wants said."""
+        self.start(say.text, interruptible=say.interruptible, answers=False)
+
+    def cut(self, reason: str, then: Agent = Agent.IDLE) -> None:
+        """End the live reply at once."""
+        reply = self.drop_reply(then)
+        self.emit(actions.CutReply(self.now, reply.number, reply.turn, reply.opened, reply.started, reason))
+
+    def yield_floor(self) -> None:
+        """The caller goes on: cut the reply, and retract it when nothing of it was heard."""
+        reply = self.live
+        if reply.answers and not reply.started:
+            self.unanswered = self.committed
+            self.cut("retracted")
+        else:
+            self.cut("barge-in")
+
+    def finish(self) -> None:
+        """The live reply is over of itself."""
+        reply = self.drop_reply(Agent.IDLE)
+        self.emit(actions.FinishReply(self.now, reply.number, reply.turn, reply.started))
+        self.rest()
+
+    def fail(self) -> None:
+        """The live reply cannot go on: apologise, once per turn."""
+        reply = self.live
+        apologise = self.apology_turn != self.turn and self.ending is None
+        unheard = reply.answers and not reply.started
+        self.cut("failed", Agent.THINKING if apologise and unheard else Agent.IDLE)
+        if apologise:
+            self.apology_turn = self.turn
+            self.start(apology=True, answers=reply.answers)
+        else:
+            self.rest()
+
+    def drop_reply(self, then: Agent) -> Reply:
+        """Forget the live reply."""
+        reply, self.reply, self.agent = self.live, None, then
+        self.disarm(Timer.REPLY, Timer.DRAIN)
+        return reply
+
+    # The caller's words --------------------------------------------------------------------------------------------
+    def take(self, event: Interim | Final) -> bool:
+        """Note words; return whether there were any that the agent has to reckon with."""
+        text = " ".join(event.text.split())
+        if isinstance(event, Interim):
+            if event.segment in self.promoted:
+                return False
+            self.utterance.interim(text, event.segment)
+        else:
+            if event.segment in self.promoted:
+                text = self.correct(event.segment, text)
+            self.utterance.final(text, event.segment)
+        return bool(text)
+
+    def correct(self, segment: int, text: str) -> str:
+        """Take the final words of a segment whose interim ones were committed; return those that are new."""
+        guess = self.promoted.pop(segment)
+        if text and text != guess and self.can_amend:
+            right = Piece(text, segment)
+            self.amend([right if piece == Piece(guess, segment) else piece for piece in self.committed])
+            return ""
+        return text.removeprefix(guess).strip() if text.startswith(f"{guess} ") else ""
+
+    def amend(self, pieces: list[Piece]) -> None:
+        """Start the answer afresh, to other words of the same utterance."""
+        self.cut("amended", Agent.THINKING)
+        self.committed = pieces
+        self.emit(actions.AmendUser(self.now, joined(pieces)))
+        self.start()
+
+    def time_words(self, *, reopened: bool) -> None:
+        """Set the deadlines after words that came while the caller was not speaking."""
+        if not self.by_voice or self.now - self.end > self.policy.late_window:
+            self.end, self.by_voice, reopened = self.now, False, True
+        if reopened:
+            self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
+            self.arm(Timer.FINAL, self.end + self.policy.final_wait)
+        elif self.utterance.interims and Timer.FINAL not in self.timers:
+            self.arm(Timer.FINAL, self.end + self.policy.final_wait)
+
+    def voice_over(self, end: float, confidence: float | None = None) -> None:
+        """The caller's voice has ended, or no longer counts as one."""
+        self.caller = Caller.PAUSING
+        self.end, self.by_voice = min(max(end, self.onset), self.now), True
+        self.disarm(Timer.STUCK)
+        self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
+        self.arm(Timer.FINAL, self.end + self.policy.final_wait)
+        self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
+        if self.detector and self.ending is None:
+            self.generation += 1
+            self.emit(actions.AskDetector(self.now, self.generation))
+
+    def try_commit(self) -> None:
+        """Commit the utterance if it is over, has words, and the agent is ready for it; first reason not to wins."""
+        words = self.utterance
+        settled = bool(words.finals) and not words.interims
+        if Timer.ENDPOINT in self.timers or (Timer.FINAL in self.timers and not settled):
+            return
+        if not words:
+            self.caller = Caller.SILENT
+            self.unfinished = self.eager = False
+            self.rest()
+        elif self.unfinished:
+            if self.caller is not Caller.HELD:
+                self.caller = Caller.HELD
+                self.arm(Timer.HOLD, self.end + self.policy.hold)
+        elif self.agent_has_floor:
+            self.caller = Caller.PAUSING
+            words.judge()
+        else:
+            self.commit()
+
+    def commit(self) -> None:
+        """The utterance is over: answer it."""
+        if self.reply is not None:
+            self.yield_floor()
+        trigger: actions.EouTrigger = "semantic_turn_detector" if self.eager else "vad_silence"
+        replaces = bool(self.unanswered)
+        self.promoted.update(self.utterance.interims)
+        self.committed = [*self.unanswered, *self.utterance.take()]
+        self.unanswered = []
+        self.committed_at = self.now
+        self.disarm(*DECIDING)
+        self.unfinished = self.eager = False
+        self.turn += 1
+        self.caller, self.agent = Caller.SILENT, Agent.THINKING
+        silence = self.now - self.end
+        self.emit(actions.CommitUser(self.now, self.turn, joined(self.committed), trigger, silence, replaces))
+        self.start()
+
+    # What comes next -----------------------------------------------------------------------------------------------
+    def rest(self) -> None:
+        """Do what comes next if the agent has nothing in hand."""
+        if self.agent is not Agent.IDLE:
+            return
+        if self.queue:
+            self.say(self.queue.popleft())
+        elif self.ending is not None:
+            self.close(self.ending)
+        elif self.caller in (Caller.PAUSING, Caller.HELD):
+            self.try_commit()
+        elif self.unanswered and self.caller is not Caller.SPEAKING:
+            self.committed, self.unanswered = self.unanswered, []
+            self.start()
+
+    def settle(self) -> None:
+        """Do what follows from both sides' states together."""
+        reply = self.reply
+        if reply is not None and reply.audio and not reply.opened and self.may_open():
+            reply.opened = True
+            self.arm(Timer.REPLY, self.now + self.policy.reply)
+            self.emit(actions.OpenLane(self.now, reply.number))
+        over = self.caller is Caller.SPEAKING and self.agent is Agent.SPEAKING
+        if over and self.can_cut and not self.policy.min_words:
+            if Timer.OVERLAP not in self.timers:
+                self.arm(Timer.OVERLAP, self.onset + self.policy.overlap)
+        else:
+            self.disarm(Timer.OVERLAP)
+        if self.caller is Caller.SILENT and self.agent is Agent.IDLE:
+            if Timer.AWAY not in self.timers:
+                self.arm(Timer.AWAY, self.now + self.policy.away)
+        else:
+            self.disarm(Timer.AWAY)
+        self.publish()
+
+    def may_open(self) -> bool:
+        """Whether the reply's audio may go out: not over a caller who may interrupt it."""
+        if not self.can_cut:
+            return True
+        deciding = any(timer in self.timers for timer in DECIDING) and self.live.answers
+        return self.caller is not Caller.SPEAKING and not deciding
+
+    def close(self, reason: str) -> None:
+        """Hang up."""
+        self.ending = reason
+        self.agent = Agent.CLOSING
+        self.queue.clear()
+        self.disarm(Timer.GOODBYE)
+        self.arm(Timer.LEG, self.now + self.policy.leg)
+        self.emit(actions.HangUpLeg(self.now, reason))
+
+    def leg_down(self, reason: str) -> None:
+        """Nobody hears anything any more; wait for the recogniser's last words."""
+        self.ending = self.ending or reason
+        self.queue.clear()
+        self.disarm(Timer.GOODBYE, Timer.LEG)
+        if self.reply is not None:
+            self.cut("leg down", Agent.FLUSHING)
+        self.agent = Agent.FLUSHING
+        self.arm(Timer.FLUSH, self.now + self.policy.flush)
+        self.emit(actions.FlushRecognizer(self.now))
+
+    def finish_call(self) -> None:
+        """Nothing comes after this."""
+        self.agent = Agent.ENDED
+        self.timers.clear()
+        self.prompt.clear()
+        words = self.utterance.take()
+        if words:
+            self.emit(actions.AppendUser(self.now, joined(words)))
+        self.emit(actions.EndCall(self.now, self.ending or ""))
