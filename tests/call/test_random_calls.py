@@ -21,18 +21,27 @@ def agent_for(chance: random.Random) -> Agent:
         "x",
         vad=ScriptedVAD(chance.choice([0, 0.05, 0.1]), chance.choice([0.2, 0.5, 0.8])),
         stt=ScriptedSTT(
-            chance.choice([0, 0.2]),
+            chance.choice([0, 0.2, 0.7, 1.5]),
             chance.choice([None, 0.3]),
-            noise=chance.choice(["", None]),
+            noise=chance.choice(["", None, "uh"]),
+            duplicates=chance.choice([0, 0, 1]),
             silent=chance.random() < 0.05,
         ),
-        llm=ScriptedLLM(chance.choices(REPLIES, k=3), chance.choice([0, 0.1, 0.5]), chance.choice([0, 0.3, 1])),
+        llm=ScriptedLLM(
+            chance.choices(REPLIES, k=3),
+            chance.choice([0, 0.1, 0.5]),
+            chance.choice([0, 0.3, 1]),
+            fail_after=chance.choice([None] * 8 + [0, 2]),
+            hang_after=chance.choice([None] * 9 + [1]),
+        ),
         tts=ScriptedTTS(
             chance.choice([0, 0.2, 0.5]),
             chance.choice([None, 3.0, 10.0]),
             timings=chance.random() < 0.5,
             speed=chance.choice([1.5, 20, 1000]),
             mute=chance.random() < 0.05,
+            fail_after=chance.choice([None] * 8 + [0, 1.0]),
+            hang_after=chance.choice([None] * 9 + [0.5]),
         ),
         first_message=chance.choice(["", "Good evening, how may I help?"]),
         barge_in_threshold_ms=chance.choice([250, 250, 0, 600]),
@@ -57,7 +66,7 @@ async def act(caller: SimulatedCaller, chance: random.Random) -> None:
             caller.carrier.stall(chance.choice([0.1, 0.3]))
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(40))
 async def test_what_holds_in_every_call_holds_in_this_one(call_simulator: CallSimulator, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 (a test's)
     async with call_simulator(agent_for(chance)) as caller:
