@@ -19,7 +19,7 @@ class MediaClock:
         self.start: float | None = None
         """When the first sample was spoken, by its own frame's arrival; the zero of call time."""
         self._zero = 0.0
-        self.samples = 0
+        self.samples: int = 0
         """Samples that arrived so far."""
 
     def arrived(self, samples: int, now: float) -> None:

@@ -35,7 +35,7 @@ class Egress:
         self._progress = trio.Event()
         self._drained_told: tuple[int, int] | None = None
         self._lane: Lane | None = None
-        self.playback = Playback()
+        self.playback: Playback = Playback()
         socket.on_pending = self.wake
 
     def __repr__(self) -> str:

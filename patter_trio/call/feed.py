@@ -14,7 +14,7 @@ class Feed(Generic[T]):
     def __init__(self, bound: int) -> None:
         self._items: deque[T] = deque(maxlen=bound)
         self._there = trio.Event()
-        self.dropped = 0
+        self.dropped: int = 0
 
     def __repr__(self) -> str:
         return f"<Feed {len(self._items)}/{self._items.maxlen}, {self.dropped} dropped>"

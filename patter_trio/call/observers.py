@@ -63,7 +63,7 @@ class Observers:
         self._until = {"edges": math.inf, "kept": math.inf, "end": math.inf}
         self._shield = trio.CancelScope(shield=True)
         self._running: tuple[str, trio.CancelScope] | None = None
-        self.dropped = 0
+        self.dropped: int = 0
 
     def __repr__(self) -> str:
         return f"<Observers of {self._call_id}, {len(self._queue)} waiting, {self.dropped} dropped>"

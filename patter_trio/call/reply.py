@@ -44,8 +44,8 @@ class Reply:
     def __init__(self, number: int, turn: int) -> None:
         self.number = number
         self.turn = turn
-        self.lane = Lane(number)
-        self.scope = trio.CancelScope()
+        self.lane: Lane = Lane(number)
+        self.scope: trio.CancelScope = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<Reply {self.number} of turn {self.turn}, {self.lane!r}>"

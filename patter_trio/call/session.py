@@ -29,6 +29,7 @@ from patter_trio.call.listening import Listening
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Teller
 from patter_trio.call.usercode import name_of
+from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -76,13 +77,13 @@ class Call:
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
     def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
-        self.call_id = leg.call.call_id
-        self.caller = leg.call.caller
-        self.callee = leg.call.callee
-        self.direction = leg.call.direction
-        self.custom_params = dict(leg.call.custom_params)
+        self.call_id: str = leg.call.call_id
+        self.caller: str = leg.call.caller
+        self.callee: str = leg.call.callee
+        self.direction: Direction = leg.call.direction
+        self.custom_params: dict[str, str] = dict(leg.call.custom_params)
         self.data: dict[str, Any] = {}
-        self.outcome = ""
+        self.outcome: str = ""
         """How it ended; empty while it lives."""
         self._leg = leg
         self._options = options

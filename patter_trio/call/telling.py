@@ -27,7 +27,7 @@ class Teller:
         self._media = media
         self._epoch = epoch
         self._tap = tap
-        self.state = ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+        self.state: ConversationStateSnapshot = ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""

@@ -83,8 +83,8 @@ class SimulatedCall:
         interrupt_at: float | None,
         view: View,
     ) -> None:
-        self.call_id = f"CA{secrets.token_hex(16)}"
-        self.carrier = SimulatedTwilio(
+        self.call_id: str = f"CA{secrets.token_hex(16)}"
+        self.carrier: SimulatedTwilio = SimulatedTwilio(
             connect,
             public_url,
             account_sid=carrier.account_sid,
@@ -92,9 +92,9 @@ class SimulatedCall:
             callee=phone.phone_number or "+15550100002",
             call_sid=self.call_id,
         )
-        self.log = EventLog(self._now, self._state)
-        self.caller = SimulatedCaller(self.carrier, self.log, self._state, strict=False)
-        self.failure = ""
+        self.log: EventLog = EventLog(self._now, self._state)
+        self.caller: SimulatedCaller = SimulatedCaller(self.carrier, self.log, self._state, strict=False)
+        self.failure: str = ""
         """Why the call did not go as it should; empty when it did."""
         self._phone = phone
         self._lines = lines

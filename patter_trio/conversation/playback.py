@@ -84,11 +84,11 @@ class Lane:
 
     def __init__(self, reply: int) -> None:
         self.reply = reply
-        self.is_open = False
-        self.is_cut = False
-        self.produced = False
-        self.put_samples = 0
-        self.sent_samples = 0
+        self.is_open: bool = False
+        self.is_cut: bool = False
+        self.produced: bool = False
+        self.put_samples: int = 0
+        self.sent_samples: int = 0
         self._queue: deque[bytes] = deque()
         self._spans: list[_Span] = []
 
@@ -192,7 +192,7 @@ class Playback:
         self._cleared: set[str] = set()
         self._probes: dict[str, float] = {}
         self._sequence = 0
-        self.marks_lost = False
+        self.marks_lost: bool = False
         """The carrier once did not report what it must have played; from then on the clock alone was believed."""
         self.clear_seconds: list[float] = []
         """Round trips of ``clear``, in seconds: from the decision to the report that the buffer is empty."""

@@ -60,9 +60,9 @@ class WebSocket:
         self._frames: deque[Frame] = deque(e for e in protocol.events_received() if isinstance(e, Frame))
         self._partial = bytearray()
         self._partial_text = True
-        self.pending = bytearray()
+        self.pending: bytearray = bytearray()
         self.on_pending: Callable[[], None] | None = None
-        self.broken = False
+        self.broken: bool = False
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"

@@ -77,9 +77,9 @@ class Desk:
         self._draining = False
         self._idle = trio.Event()
         self._announced = trio.Event()
-        self.closed = trio.Event()
+        self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` is through: nothing is to be served any more."""
-        self.site = Site(
+        self.site: Site = Site(
             carrier=carrier,
             public_url=public_url,
             pending=PendingCalls(),

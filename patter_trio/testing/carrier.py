@@ -113,7 +113,7 @@ class SimulatedTwilio:
             "ApiVersion": "2010-04-01",
         }
         self.call_sid = call_sid
-        self.stream_sid = "MZ" + call_sid[2:]
+        self.stream_sid: str = "MZ" + call_sid[2:]
         self.up_delay = up_delay
         self.down_delay = down_delay
         self.echo_marks = echo_marks
@@ -122,23 +122,23 @@ class SimulatedTwilio:
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
         self._news = trio.Event()  # the next mark's time may have changed
-        self.mouth = Mouth()
-        self.playback = Playback()
+        self.mouth: Mouth = Mouth()
+        self.playback: Playback = Playback()
         self.arrivals: list[Arrival] = []
         """All audio, marks and clears of the agent's server, in order."""
         self.faults: list[ProtocolFault] = []
-        self.media_start = math.nan
+        self.media_start: float = math.nan
         """The instant, on trio's clock, that is 0 in call time."""
         self.ended: Ended | None = None
-        self.ended_at = math.inf
+        self.ended_at: float = math.inf
         """Call time of the end."""
-        self.reached_at = math.inf
+        self.reached_at: float = math.inf
         """Call time at which the server was told of the stream's start; infinite: never."""
-        self.told_at = math.inf
+        self.told_at: float = math.inf
         """Call time from which the server could know of the end: later than the end where the network is slow."""
         self.close_code: int | None = None
         """The code with which the agent's server closed the media socket."""
-        self.over = trio.Event()
+        self.over: trio.Event = trio.Event()
         """Set when the socket is closed and nothing of this call runs here any more."""
 
     def __repr__(self) -> str:

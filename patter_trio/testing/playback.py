@@ -36,7 +36,7 @@ class Mouth:
     def __init__(self) -> None:
         self._scheduled: deque[tuple[int, bytes]] = deque()
         self._end = 0
-        self.said = bytearray()
+        self.said: bytearray = bytearray()
         """All that was handed out, from the first sample on."""
 
     def say(self, audio: bytes, now: float) -> tuple[float, float]:

@@ -189,7 +189,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._held = b""
-        self.position = 0
+        self.position: int = 0
         """Number of the sample up to which everything has been reported."""
 
     def feed(self, mulaw: bytes) -> list[Sound]:
