@@ -59,7 +59,7 @@ class Reply:
                     nursery.start_soon(self._think, mind, sentences, post)
                     await self._speak(voice, to_voice, emits, egress, post)
             except* (ProviderError, usercode.ApplicationError) as group:
-                error = _first(group)
+                error = first(group)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=error.__cause__)
                 post(ReplyFailed(self.number, str(error)))
             else:
@@ -107,7 +107,8 @@ async def _hand_over(sentences: trio.MemorySendChannel[str], sentence: str) -> N
         raise ProviderError("the synthesiser ended before its text did") from error
 
 
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+def first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the first error in a group of groups: what a log line names."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

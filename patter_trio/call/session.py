@@ -224,8 +224,8 @@ class Call:
         """Run a part that a provider's failure ends: the caller is told, and the call with it."""
         try:
             await part(*arguments)
-        except ProviderError as error:
-            self._fail(f"{name_of(part)}: {error}")
+        except* ProviderError as failures:
+            self._fail(f"{name_of(part)}: {replies.first(failures)}")
             if self._voice is not None and self._agent is not None:
                 self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))

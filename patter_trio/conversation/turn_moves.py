@@ -59,7 +59,7 @@ class Conversation:
         self.committed: list[Piece] = []
         self.committed_at: float = -math.inf
         self.unanswered: list[Piece] = []
-        """The newest user entry, when its answer was retracted and none has been heard since."""
+        """The newest user entry, when its answer was retracted: what the caller says next joins it."""
         self.promoted: dict[int, str] = {}
         """Segments whose interim words were committed; their own final must not double them."""
         self.token_turn: int = -1
@@ -208,9 +208,9 @@ class Conversation:
     def correct(self, segment: int, text: str) -> str:
         """Take the final words of a segment whose interim ones were committed; return those that are new."""
         guess = self.promoted.pop(segment)
-        if text and text != guess and self.can_amend:
-            right = Piece(text, segment)
-            self.amend([right if piece == Piece(guess, segment) else piece for piece in self.committed])
+        wrong = Piece(guess, segment)
+        if text and text != guess and wrong in self.committed and self.can_amend:
+            self.amend([Piece(text, segment) if piece == wrong else piece for piece in self.committed])
             return ""
         return text.removeprefix(guess).strip() if text.startswith(f"{guess} ") else ""
 
@@ -286,15 +286,15 @@ class Conversation:
         """Do what comes next if the agent has nothing in hand."""
         if self.agent is not Agent.IDLE:
             return
-        if self.queue:
+        if self.ending is None and self.unanswered and self.caller in (Caller.SILENT, Caller.AWAY):
+            self.committed, self.unanswered = self.unanswered, []
+            self.start()
+        elif self.queue:
             self.say(self.queue.popleft())
         elif self.ending is not None:
             self.close(self.ending)
         elif self.caller in (Caller.PAUSING, Caller.HELD):
             self.try_commit()
-        elif self.unanswered and self.caller is not Caller.SPEAKING:
-            self.committed, self.unanswered = self.unanswered, []
-            self.start()
 
     def settle(self) -> None:
         """Do what follows from both sides' states together."""
@@ -334,7 +334,7 @@ class Conversation:
 
     def leg_down(self, reason: str) -> None:
         """Nobody hears anything any more; wait for the recogniser's last words."""
-        self.ending = self.ending or reason
+        self.ending = reason if self.ending is None else self.ending
         self.queue.clear()
         self.disarm(Timer.GOODBYE, Timer.LEG)
         if self.reply is not None:

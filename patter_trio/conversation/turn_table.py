@@ -189,7 +189,6 @@ def be_heard(talk: Conversation, event: OnWire) -> None:
     extend(talk, event)
     if not reply.started:
         reply.started = True
-        talk.unanswered = []
         talk.emit(actions.TellAgentStarted(talk.now, reply.number, reply.turn))
 
 

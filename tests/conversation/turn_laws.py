@@ -1,0 +1,297 @@
+"""The laws of turn taking, checked from outside: on what was told to a machine and what it wanted done, action by action."""
+
+# ruff: noqa: N802 - handlers are named after the input or action that they handle.
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from patter_trio.conversation import actions, inputs
+from patter_trio.conversation.machine import TurnMachine
+from patter_trio.conversation.policy import TurnPolicy
+
+BY_CALLER = {"barge-in", "retracted"}
+
+
+class Fate:
+    """What is known of a reply."""
+
+    def __init__(self, start: actions.StartReply, *, interruptible: bool) -> None:
+        self.start = start
+        self.interruptible = interruptible
+        self.opened = self.started = self.over = False
+        self.on_wire = self.produced = False
+        self.played_until = -math.inf
+        self.drained = False
+
+
+class Laws:
+    """Watches one call; every broken law is an AssertionError that begins with the law's name."""
+
+    def __init__(self, policy: TurnPolicy) -> None:
+        self.policy = policy
+        self.now = -math.inf
+        self.states = ("listening", "initializing")
+        self.voice = False
+        self.onset = self.voice_end = -math.inf
+        self.fates: dict[int, Fate] = {}
+        self.live: Fate | None = None
+        self.turn = 0
+        self.token_turns: set[int] = set()
+        self.audio_turns: set[int] = set()
+        self.history: list[str] = []
+        self.finals: dict[int, str] = {}
+        self.interims: dict[int, str] = {}
+        self.promoted: set[int] = set()
+        self.pending: set[str] = set()
+        self.says: list[inputs.Say] = []
+        self.said: list[str] = []
+        self.ready = self.leaving = self.down = self.ended = False
+        self.reasons: list[str] = []
+        self.answer_owed = False
+        self.verdicts = False
+
+    # What the machine is told -------------------------------------------------------------------------------------
+    def heard(self, event: inputs.Input, at: float) -> None:
+        """Note an input, before the machine takes it."""
+        self.now = at
+        name = f"_in_{type(event).__name__}"
+        if not self.ended and hasattr(self, name):
+            getattr(self, name)(event)
+
+    def is_stale(self, event: inputs.Input) -> bool:
+        """Whether the input comes from a reply that is not live."""
+        reply = getattr(event, "reply", None)
+        return reply is not None and (self.live is None or self.live.start.reply != reply)
+
+    def _in_Ready(self, event: inputs.Ready) -> None:
+        self.ready = True
+
+    def _in_Interim(self, event: inputs.Interim) -> None:
+        if event.segment not in self.finals and event.segment not in self.promoted:
+            self.pending -= set(self.interims.get(event.segment, "").split())
+            self.interims[event.segment] = event.text
+            self.pending |= set(event.text.split())
+
+    def _in_Final(self, event: inputs.Final) -> None:
+        self.finals[event.segment] = event.text
+        if event.segment not in self.promoted:
+            self.pending -= set(self.interims.pop(event.segment, "").split())
+            self.pending |= set(event.text.split())
+        elif event.text.startswith(f"{self.interims[event.segment]} "):
+            self.pending |= set(event.text.split()) - set(self.interims[event.segment].split())
+
+    def _in_Verdict(self, event: inputs.Verdict) -> None:
+        self.verdicts = True
+
+    def _in_OnWire(self, event: inputs.OnWire) -> None:
+        if not self.is_stale(event) and self.live is not None and self.live.opened:
+            self.live.on_wire, self.live.drained = True, False
+            self.live.played_until = event.until
+
+    def _in_Produced(self, event: inputs.Produced) -> None:
+        if not self.is_stale(event) and self.live is not None:
+            self.live.produced = True
+
+    def _in_Drained(self, event: inputs.Drained) -> None:
+        if not self.is_stale(event) and self.live is not None:
+            self.live.drained = True
+
+    def _in_Say(self, event: inputs.Say) -> None:
+        if not self.leaving and not self.down:
+            self.says.append(event)
+
+    def _in_HangUp(self, event: inputs.HangUp) -> None:
+        self.leaving = True
+        self.reasons.append(event.reason)
+
+    def _in_LegDown(self, event: inputs.LegDown) -> None:
+        self.leaving = self.down = True
+        self.reasons.append(event.reason)
+
+    # What the machine wants ---------------------------------------------------------------------------------------
+    def check(self, out: list[actions.Action], machine: TurnMachine) -> None:
+        """Check what a step returned, action by action, and the state that it left."""
+        for action in out:
+            assert not self.ended, f"end-once: {action} after EndCall"
+            assert action.at <= self.now, f"time: {action} is in the future of {self.now}"
+            getattr(self, f"_do_{type(action).__name__}")(action)
+        assert (machine.user_state, machine.agent_state) == self.states, "state-told: a change of state was not told"
+        assert machine.ended is self.ended, "end-once: ended without EndCall"
+        if machine.deadline == math.inf and not self.ended and self.ready:
+            waiting = self.live is not None or self.voice or self.pending or self.leaving
+            assert not waiting, f"waker: waits for ever: {machine!r}"
+
+    def check_tick(self, at: float, machine: TurnMachine) -> None:
+        """Check what must be true when all deadlines up to now have been fired."""
+        assert machine.deadline > at, f"no-zeno: {machine!r} is still due at {at}"
+        live = self.live
+        if live is None or self.leaving or not live.interruptible or self.policy.min_words:
+            return
+        if self.voice and self.states[1] == "speaking" and live.on_wire:
+            assert at < self.onset + self.policy.overlap, f"barge-in: the agent talks on at {at}: {machine!r}"
+
+    def check_rest(self, machine: TurnMachine) -> None:
+        """Check that nothing was left undone when all inputs have ceased."""
+        assert machine.deadline == math.inf, f"rest: no rest: {machine!r}"
+        if self.ended:
+            self._check_words(everything=True)
+            return
+        assert not self.leaving, f"rest: the call does not end: {machine!r}"
+        if self.ready:
+            assert self.live is None, f"rest: a reply hangs: {machine!r}"
+            assert not self.pending, f"rest: words nobody answered: {self.pending} {machine!r}"
+            assert not self.answer_owed, f"rest: a committed utterance got no reply: {machine!r}"
+            assert Counter(self.said) == Counter(say.text for say in self.says), "rest: a text was not said"
+            self._check_words(everything=True)
+
+    def _check_words(self, *, everything: bool) -> None:
+        words = " ".join(self.history).split()
+        doubled = [word for word, count in Counter(words).items() if count > 1]
+        assert not doubled, f"words-once: {doubled} in {self.history}"
+        if everything:
+            sure = [text for segment, text in self.finals.items() if segment not in self.promoted and text]
+            places = {word: place for place, word in enumerate(words)}
+            order = [places.get(word, -1) for text in sure for word in text.split()]
+            assert -1 not in order, f"words-once: {sure} is not all in {self.history}"
+            assert order == sorted(order), f"words-order: {sure} in {self.history}"
+
+    def _entered(self, text: str) -> None:
+        words = set(text.split())
+        self.pending -= words
+        for segment, interim in self.interims.items():
+            if set(interim.split()) & words and segment not in self.finals:
+                self.promoted.add(segment)
+        self._check_words(everything=False)
+
+    def _do_StateChanged(self, action: actions.StateChanged) -> None:
+        states = (action.user, action.agent)
+        assert states != self.states, "state-told: no change"
+        self.states = states
+
+    def _do_UserSpeechStarted(self, action: actions.UserSpeechStarted) -> None:
+        assert not self.voice, "user-edges: started twice"
+        assert self.states[0] == "speaking", "state-told: started before the state"
+        self.voice, self.onset = True, action.onset
+
+    def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
+        assert self.voice, "user-edges: ended twice"
+        assert self.states[0] != "speaking", "state-told: ended before the state"
+        assert action.seconds == action.end - self.onset >= 0, "user-edges: duration"
+        self.voice, self.voice_end = False, action.end
+
+    def _do_CommitUser(self, action: actions.CommitUser) -> None:
+        assert not self.voice, "eos-after-end: committed while the caller speaks"
+        assert action.turn == self.turn + 1, "turn-count: turns count by one"
+        assert action.text, "no-words-no-eos: empty utterance"
+        assert self.states[1] == "thinking", "state-told: committed before the state"
+        assert self.live is None, "one-reply: committed over a live reply"
+        patience = self.policy.fast_endpoint if self.verdicts else self.policy.endpoint
+        late = action.at - self.voice_end > self.policy.late_window
+        assert late or action.at >= self.voice_end + patience, "endpoint: committed too early"
+        assert action.trailing_silence >= patience, "endpoint: committed within the silence"
+        if action.replaces:
+            assert action.text.startswith(self.history[-1]), "one-entry: the older words are gone"
+            self.history[-1] = action.text
+        else:
+            self.history.append(action.text)
+        self.turn, self.answer_owed = action.turn, True
+        self._entered(action.text)
+
+    def _do_AmendUser(self, action: actions.AmendUser) -> None:
+        self.history[-1] = action.text
+        self.answer_owed = True
+        self._entered(action.text)
+
+    def _do_AppendUser(self, action: actions.AppendUser) -> None:
+        assert self.leaving, "rest: words given up in mid-call"
+        self.history.append(action.text)
+        self._entered(action.text)
+
+    def _do_StartReply(self, action: actions.StartReply) -> None:
+        assert self.live is None, "one-reply: a second reply"
+        assert action.reply == len(self.fates) + 1, "one-reply: numbers count from 1"
+        assert action.turn == self.turn, "agent-edges: another turn's reply"
+        queued_before = action.text is not None and not action.apology and not self.down
+        assert not self.leaving or queued_before, "leaving: a new reply"
+        say = None
+        if action.text is not None:
+            self.said.append(action.text)
+            say = next(say for say in self.says if say.text == action.text)
+        elif not action.apology:
+            assert self.answer_owed, "one-answer: an answer to nothing"
+            self.answer_owed = False
+        interruptible = (say is None or say.interruptible) and self.policy.overlap < math.inf
+        self.live = self.fates[action.reply] = Fate(action, interruptible=interruptible)
+
+    def _alive(self, action: Any) -> Fate:
+        fate = self.fates[action.reply]
+        assert not fate.over, f"dead-reply: {action} after its end"
+        assert getattr(action, "turn", fate.start.turn) == fate.start.turn, "agent-edges: another turn"
+        return fate
+
+    def _do_OpenLane(self, action: actions.OpenLane) -> None:
+        fate = self._alive(action)
+        assert not fate.opened, "open-once: opened twice"
+        may = not fate.interruptible or self.leaving
+        assert may or not self.voice, "open-silent: opened over a speaking caller"
+        fate.opened = True
+
+    def _do_TellToken(self, action: actions.TellToken) -> None:
+        self._alive(action)
+        assert action.turn not in self.token_turns | self.audio_turns, "once-per-turn: token"
+        self.token_turns.add(action.turn)
+
+    def _do_TellAudio(self, action: actions.TellAudio) -> None:
+        assert not self._alive(action).started, "order: audio after speech started"
+        assert action.turn not in self.audio_turns, "once-per-turn: audio"
+        self.audio_turns.add(action.turn)
+
+    def _do_TellAgentStarted(self, action: actions.TellAgentStarted) -> None:
+        fate = self._alive(action)
+        assert fate.opened, "heard-if-open: heard with a closed lane"
+        assert not fate.started, "agent-edges: started twice"
+        assert action.turn in self.audio_turns, "order: speech started before audio"
+        assert self.states[1] == "speaking", "state-told: started before the state"
+        fate.started = True
+
+    def _ends(self, action: actions.CutReply | actions.FinishReply) -> Fate:
+        fate = self._alive(action)
+        assert action.started == fate.started, "agent-edges: ended but not started, or the reverse"
+        assert self.states[1] != "speaking", "state-told: ended before the state"
+        fate.over, self.live = True, None
+        return fate
+
+    def _do_CutReply(self, action: actions.CutReply) -> None:
+        fate = self._ends(action)
+        assert action.opened == fate.opened, "open-once: the cut knows better"
+        assert action.reason != "amended" or not fate.opened, "amend: the lane was open"
+        assert action.reason != "retracted" or not fate.started, "retract: it was heard"
+        if action.reason in BY_CALLER:
+            assert fate.interruptible, "uninterruptible: cut by the caller"
+            assert not self.leaving, "uninterruptible: the goodbye was cut by the caller"
+        if action.reason in {"retracted", "amended"}:
+            self.answer_owed = True
+
+    def _do_FinishReply(self, action: actions.FinishReply) -> None:
+        fate = self._ends(action)
+        assert fate.produced, "finish: before all was produced"
+        watchdog = action.at >= fate.played_until + self.policy.drain_grace
+        assert not fate.on_wire or fate.drained or watchdog, "finish: before all was played"
+
+    def _do_AskDetector(self, action: actions.AskDetector) -> None:
+        assert not self.voice, "detector: asked while the caller speaks"
+
+    def _do_FlushRecognizer(self, action: actions.FlushRecognizer) -> None:
+        assert self.live is None, "end-once: a reply outlives the leg"
+        self.leaving = True
+
+    def _do_HangUpLeg(self, action: actions.HangUpLeg) -> None:
+        assert self.live is None, "leaving: hung up over a reply"
+        self.leaving = True
+
+    def _do_EndCall(self, action: actions.EndCall) -> None:
+        assert action.reason == self.reasons[0], "end-once: the first reason counts"
+        self.ended = True
