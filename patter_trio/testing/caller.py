@@ -60,7 +60,8 @@ class SimulatedCaller:
         """What this caller said so far, and is saying."""
 
     def __repr__(self) -> str:
-        return f"<SimulatedCaller at {self.now:.2f} s, {self.carrier!r}>"
+        at = f" at {self.now:.2f} s" if trio.lowlevel.in_trio_run() else ""
+        return f"<SimulatedCaller{at}, {self.carrier!r}>"
 
     # Doing ------------------------------------------------------------------------------------------------------------
     @property

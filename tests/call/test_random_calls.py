@@ -26,6 +26,7 @@ def agent_for(chance: random.Random) -> Agent:
             noise=chance.choice(["", None, "uh"]),
             duplicates=chance.choice([0, 0, 1]),
             silent=chance.random() < 0.05,
+            fail_at=chance.choice([None] * 9 + [5.0]),
         ),
         llm=ScriptedLLM(
             chance.choices(REPLIES, k=3),
