@@ -25,6 +25,18 @@ Message = Mapping[str, Any]
 """One message of a conversation: ``{"role": "system" | "user" | "assistant", "content": str}``."""
 
 
+class Prewarmed:
+    """A recipe that has something to load before its first call, such as a model."""
+
+    async def prewarm(self) -> None:
+        """Load what the first call would otherwise wait for.
+
+        Raises:
+            ProviderError: it cannot be loaded.
+            ConfigurationError: it is missing, or not what it should be.
+        """
+
+
 # Voice activity -------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class VoiceEdge:
@@ -53,7 +65,7 @@ class VoiceSession(ABC):
         """
 
 
-class VoiceActivity(ABC):
+class VoiceActivity(Prewarmed, ABC):
     """A voice activity detector."""
 
     @abstractmethod
@@ -66,7 +78,7 @@ class VoiceActivity(ABC):
 
 
 # Turn detection -------------------------------------------------------------------------------------------------------
-class TurnDetector(ABC):
+class TurnDetector(Prewarmed, ABC):
     """Says how likely it is that the caller has finished, from the sound of the utterance alone."""
 
     @abstractmethod
@@ -103,12 +115,14 @@ class RecognitionSession(ABC):
             ProviderError: the recogniser is gone.
         """
 
-    async def voice(self, edge: VoiceEdge) -> None:
+    async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
         """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it."""
 
     @abstractmethod
     async def flush(self) -> None:
         """Ask for the final words of all audio sent so far, without waiting for them.
+
+        The next final transcript answers it; its text is empty where there are no more words.
 
         Raises:
             ProviderError: the recogniser is gone.
@@ -123,7 +137,7 @@ class RecognitionSession(ABC):
         """
 
 
-class SpeechToText(ABC):
+class SpeechToText(Prewarmed, ABC):
     """A recogniser of speech."""
 
     provider: str
@@ -140,7 +154,7 @@ class SpeechToText(ABC):
 
 
 # Minds ----------------------------------------------------------------------------------------------------------------
-class LanguageModel(ABC):
+class LanguageModel(Prewarmed, ABC):
     """A model that answers."""
 
     provider: str
@@ -195,7 +209,7 @@ class SynthesisSession(ABC):
         """
 
 
-class TextToSpeech(ABC):
+class TextToSpeech(Prewarmed, ABC):
     """A synthesiser of speech."""
 
     provider: str

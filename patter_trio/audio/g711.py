@@ -5,6 +5,8 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.int16]
 
+Codes = npt.NDArray[np.uint8]
+
 SILENCE = 0xFF
 """The mu-law byte of a zero sample."""
 
@@ -19,14 +21,15 @@ def _decoding_table() -> Samples:
     return (np.where(code & 0x80, -magnitude, magnitude) * 4).astype(np.int16)
 
 
-def _encoding_table() -> npt.NDArray[np.uint8]:
+def _encoding_table() -> Codes:
     # Indexed by the sample taken as an unsigned 16-bit number. The 14-bit scale of G.711 is the sample shifted right by two.
     sample = np.arange(65536, dtype=np.uint16).view(np.int16).astype(np.int32) >> 2
     magnitude = np.minimum(np.abs(sample), _CLIP) + _BIAS
     exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 5
     mantissa = magnitude >> (exponent + 1) & 0x0F
     sign = np.where(sample < 0, 0x80, 0)
-    return (~(sign | exponent << 4 | mantissa) & 0xFF).astype(np.uint8)
+    codes: Codes = (~(sign | exponent << 4 | mantissa) & 0xFF).astype(np.uint8)
+    return codes
 
 
 _DECODED = _decoding_table()

@@ -31,38 +31,40 @@ class Conversation:
     def __init__(self, policy: TurnPolicy, *, detector: bool) -> None:
         self.policy = policy
         self.detector = detector
-        self.now = -math.inf
-        self.caller = Caller.SILENT
-        self.agent = Agent.INITIALIZING
+        self.now: float = -math.inf
+        self.caller: Caller = Caller.SILENT
+        self.agent: Agent = Agent.INITIALIZING
         self.timers: dict[Timer, float] = {}
         self.prompt: list[Timer] = []
         """Deadlines that were already over when they were set: due within the same step."""
         self.out: list[actions.Action] = []
 
-        self.turn = 0
-        self.replies = 0
+        self.turn: int = 0
+        self.replies: int = 0
         self.reply: Reply | None = None
         self.queue: deque[Say] = deque()
         self.ending: str | None = None
         """What ended the call first; not None while the agent says goodbye, too."""
 
-        self.onset = -math.inf
-        self.end = -math.inf
-        self.by_voice = False
+        self.onset: float = -math.inf
+        self.end: float = -math.inf
+        self.by_voice: bool = False
         """Whether ``end`` is the end of a voice; else it is when the last words came."""
-        self.generation = 0
-        self.unfinished = False
-        self.eager = False
+        self.generation: int = 0
+        self.unfinished: bool = False
+        self.eager: bool = False
         """The turn detector is sure that the utterance is whole."""
 
-        self.utterance = Utterance()
+        self.utterance: Utterance = Utterance()
         self.committed: list[Piece] = []
-        self.committed_at = -math.inf
+        self.committed_at: float = -math.inf
         self.unanswered: list[Piece] = []
         """The newest user entry, when its answer was retracted: what the caller says next joins it."""
         self.promoted: dict[int, str] = {}
         """Segments whose interim words were committed; their own final must not double them."""
-        self.token_turn = self.audio_turn = self.apology_turn = -1
+        self.token_turn: int = -1
+        self.audio_turn: int = -1
+        self.apology_turn: int = -1
         self._published = (self.user_state, self.agent_state)
 
     # What is true --------------------------------------------------------------------------------------------------
@@ -284,13 +286,13 @@ class Conversation:
         """Do what comes next if the agent has nothing in hand."""
         if self.agent is not Agent.IDLE:
             return
-        if self.ending is not None:
-            self.close(self.ending)
-        elif self.unanswered and self.caller in (Caller.SILENT, Caller.AWAY):
+        if self.ending is None and self.unanswered and self.caller in (Caller.SILENT, Caller.AWAY):
             self.committed, self.unanswered = self.unanswered, []
             self.start()
         elif self.queue:
             self.say(self.queue.popleft())
+        elif self.ending is not None:
+            self.close(self.ending)
         elif self.caller in (Caller.PAUSING, Caller.HELD):
             self.try_commit()
 
@@ -318,7 +320,7 @@ class Conversation:
         """Whether the reply's audio may go out: not over a caller who may interrupt it."""
         if not self.can_cut:
             return True
-        deciding = bool(self.utterance) and any(timer in self.timers for timer in DECIDING)
+        deciding = any(timer in self.timers for timer in DECIDING) and self.live.answers
         return self.caller is not Caller.SPEAKING and not deciding
 
     def close(self, reason: str) -> None:

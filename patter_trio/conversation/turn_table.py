@@ -261,15 +261,15 @@ def hang_up(talk: Conversation, event: HangUp) -> None:
 
 
 def leave(talk: Conversation, event: HangUp) -> None:
-    """Hang up after what is being said, within bounds."""
+    """Hang up after what is being said, and what waits to be said, within bounds."""
     if talk.ending is None:
         talk.ending = event.reason
-        talk.queue.clear()
         talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
 
 
 def stop_goodbye(talk: Conversation, event: None) -> None:
     """The goodbye has taken too long: cut it and hang up."""
+    talk.queue.clear()
     talk.cut("goodbye")
     talk.rest()
 

@@ -235,7 +235,8 @@ class Laws:
         assert self.live is None, "one-reply: a second reply"
         assert action.reply == len(self.fates) + 1, "one-reply: numbers count from 1"
         assert action.turn == self.turn, "agent-edges: another turn's reply"
-        assert not self.leaving, "leaving: a new reply"
+        queued_before = action.text is not None and not action.apology and not self.down
+        assert not self.leaving or queued_before, "leaving: a new reply"
         say = None
         if action.text is not None:
             self.said.append(action.text)

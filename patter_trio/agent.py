@@ -1,0 +1,110 @@
+"""What an agent is: frozen options, no behaviour. Made by :meth:`patter_trio.Patter.agent`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.conversation.policy import TurnPolicy
+from patter_trio.errors import ConfigurationError
+
+OVERRIDABLE = frozenset({"system_prompt", "first_message", "language", "variables", "error_message", "llm"})
+"""What ``on_call_start`` may change for one call."""
+
+
+def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not (isinstance(value, int | float) and value >= 0):
+        raise ConfigurationError(f"{attribute.name} must be a number of at least 0, not {value!r}")
+
+
+def _instance_of(kind: type) -> Any:
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, kind):
+            raise ConfigurationError(
+                f"{attribute.name} must be a {kind.__name__}, not {type(value).__name__}: {value!r}"
+            )
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Agent:
+    """A phone agent: who it is, how it hears, thinks and speaks, and when it lets itself be interrupted.
+
+    One agent serves any number of calls at once; nothing in it changes.
+    """
+
+    system_prompt: str = attrs.field(validator=_instance_of(str))
+    stt: SpeechToText = attrs.field(validator=_instance_of(SpeechToText))
+    tts: TextToSpeech = attrs.field(validator=_instance_of(TextToSpeech))
+    vad: VoiceActivity = attrs.field(validator=_instance_of(VoiceActivity))
+    llm: LanguageModel | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_instance_of(LanguageModel))
+    )
+    turn_detector: TurnDetector | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_instance_of(TurnDetector))
+    )
+    language: str = attrs.field(default="en", validator=_instance_of(str))
+    """BCP 47 tag, for recogniser and synthesiser."""
+    first_message: str = attrs.field(default="", validator=_instance_of(str))
+    """Spoken as soon as the call is there; empty: the caller speaks first."""
+    variables: Mapping[str, Any] = attrs.field(factory=dict, validator=_instance_of(Mapping))
+    """``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name."""
+    barge_in_threshold_ms: int = attrs.field(default=250, validator=_positive)
+    """Milliseconds from the onset of the caller's voice over the agent until the reply is cut; 0: never."""
+    barge_in_min_words: int = attrs.field(default=0, validator=_positive)
+    """Words that it takes to interrupt; 0: voice alone does."""
+    endpointing_ms: int = attrs.field(default=500, validator=_positive)
+    """Milliseconds of silence after the last voice that end an utterance."""
+    user_away_timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    """Seconds without speech from either side after which the caller counts as away; None: never."""
+    silence_timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    """Seconds without speech from either side after which the agent hangs up; None: never."""
+    max_call_duration: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    """Seconds after which the agent hangs up, once it has finished what it is saying; None: never."""
+    error_message: str = attrs.field(
+        default="I am sorry, something went wrong. Could you say that again?", validator=_instance_of(str)
+    )
+    """Spoken when a reply fails."""
+
+    def policy(self, *, reply: float) -> TurnPolicy:
+        """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
+        return TurnPolicy(
+            endpoint=self.endpointing_ms / 1000,
+            overlap=self.barge_in_threshold_ms / 1000 or math.inf,
+            min_words=self.barge_in_min_words,
+            away=self.user_away_timeout or math.inf,
+            reply=reply,
+        )
+
+    def filled(self, text: str) -> str:
+        """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are."""
+        for name, value in self.variables.items():
+            text = text.replace("{" + name + "}", str(value))
+        return text
+
+    async def prewarm(self) -> None:
+        """Load what the first call would otherwise wait for.
+
+        Raises:
+            ProviderError: a provider cannot be used.
+            ConfigurationError: a model is missing, or not the one that is pinned.
+        """
+        for recipe in (self.vad, self.stt, self.tts, self.llm, self.turn_detector):
+            if recipe is not None:
+                await recipe.prewarm()
+
+    def overridden(self, overrides: Mapping[str, Any]) -> "Agent":
+        """Return this agent with what ``on_call_start`` asked for.
+
+        Raises:
+            ConfigurationError: a key cannot be overridden, or its value is of the wrong type.
+        """
+        unknown = sorted(set(overrides) - OVERRIDABLE)
+        if unknown:
+            raise ConfigurationError(
+                f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"
+            )
+        return attrs.evolve(self, **overrides)

@@ -1,0 +1,126 @@
+"""The audio of one caller as a recogniser needs it: whole utterances, with a little before and after the voice.
+
+Offsets are samples since the first one added, the same that a voice detector counts. Audio is kept as it came, mu-law:
+half a minute of it is 240 kB at worst. Outside an utterance only the last second is kept, for the onset of the next.
+"""
+
+import attrs
+import numpy as np
+
+from patter_trio.audio import g711
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE
+from patter_trio.audio.g711 import Samples
+
+LONGEST = 28.0
+"""Seconds after which an utterance is cut; models of the Whisper family hear 30 s at once, padding included."""
+
+_CUT_WITHIN = 3.0
+"""The cut goes to the quietest place of so many last seconds, so that it splits no word."""
+_PRE_ROLL = 0.3
+"""Seconds heard before the onset: detectors notice the voiced part of a word, its first consonant lies before."""
+_POST_ROLL = 0.2
+_KEPT = 1.0
+"""Seconds kept outside an utterance: the pre-roll, and what passes until a detector is sure of an onset."""
+
+
+@attrs.frozen(eq=False)
+class Utterance:
+    """A stretch of the caller's voice."""
+
+    segment: int
+    samples: Samples
+
+    @property
+    def seconds(self) -> float:
+        """Its duration."""
+        return len(self.samples) / RATE
+
+
+@attrs.define
+class UtteranceBuffer:
+    """Cuts a caller's audio into utterances by the edges of the voice."""
+
+    _audio: bytearray = attrs.field(factory=bytearray, init=False)
+    _base: int = attrs.field(default=0, init=False)
+    """Offset of the first byte kept."""
+    _start: int | None = attrs.field(default=None, init=False)
+    """Offset where the open utterance begins."""
+    _ended: int = attrs.field(default=0, init=False)
+    """Offset where the utterance before ended; no sample is heard twice."""
+    segment: int = attrs.field(default=0, init=False)
+    """Number of the open utterance, or of the next one."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an utterance is going on."""
+        return self._start is not None
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the open utterance so far; 0 without one."""
+        return 0.0 if self._start is None else (self._received - self._start) / RATE
+
+    @property
+    def _received(self) -> int:
+        return self._base + len(self._audio)
+
+    def add(self, mulaw: bytes) -> Utterance | None:
+        """Take the next audio; return the first part of an utterance that has become too long, which then goes on."""
+        self._audio += mulaw
+        if self._start is None:
+            self._forget(self._received - round(_KEPT * RATE))
+            return None
+        if self.seconds < LONGEST:
+            return None
+        cut = self._quietest(self._received - round(_CUT_WITHIN * RATE))
+        part = self._close(cut)
+        self._start = cut
+        return part
+
+    def begin(self, offset: int) -> None:
+        """The voice began at ``offset``; without effect while an utterance is open."""
+        if self._start is None:
+            earliest = max(self._base, self._ended)
+            self._start = min(max(earliest, offset - round(_PRE_ROLL * RATE)), self._received)
+
+    def end(self, offset: int) -> Utterance | None:
+        """The voice ended at ``offset``; return the utterance, None if none was open."""
+        if self._start is None:
+            return None
+        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL * RATE))))
+
+    def split(self) -> Utterance:
+        """Return all that was received of the open utterance, which goes on as the next one; no sound if none is open."""
+        goes_on, received = self.is_open, self._received
+        part = self._close(received)
+        if goes_on:
+            self._start = received
+        return part
+
+    def so_far(self) -> Utterance | None:
+        """Return the open utterance as far as it goes, without closing it."""
+        return None if self._start is None else self._cut(self._start, self._received)
+
+    def _close(self, end: int) -> Utterance:
+        utterance = self._cut(end if self._start is None else self._start, end)
+        self._start, self._ended = None, end
+        self.segment += 1
+        self._forget(end)
+        return utterance
+
+    def _cut(self, start: int, end: int) -> Utterance:
+        return Utterance(self.segment, g711.decode(bytes(self._audio[start - self._base : end - self._base])))
+
+    def _forget(self, offset: int) -> None:
+        """Let go of what lies before an offset."""
+        surplus = offset - self._base
+        if surplus > 0:
+            del self._audio[:surplus]
+            self._base += surplus
+
+    def _quietest(self, offset: int) -> int:
+        """Return the middle of the quietest 100 ms after an offset."""
+        span = 5 * FRAME_SAMPLES
+        samples = g711.decode(bytes(self._audio[offset - self._base :])).astype(np.int64)
+        energy = np.concatenate([[0], np.cumsum(samples * samples)])
+        return offset + int(np.argmin(energy[span:] - energy[:-span])) + span // 2

@@ -1,0 +1,94 @@
+"""WAV files as bytes, both ways: PCM of 8, 16, 24 or 32 bits in, 16 bits out.
+
+Layout: "Multimedia Programming Interface and Data Specifications 1.0" (RIFF WAVE), with the extensible format of
+``WAVE_FORMAT_EXTENSIBLE``, whose sub-format begins with the plain format's number.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import soxr
+
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.g711 import Samples
+
+PCM: Final = 1
+EXTENSIBLE: Final = 0xFFFE
+RATES: Final = range(8000, 48001)
+_FORMAT_SIZE: Final = 16
+_SUBFORMAT: Final = 24
+
+
+class WavError(ValueError):
+    """The bytes are no WAV that can be taken; the message says why, and what can."""
+
+
+def read_wav(data: bytes) -> Samples:
+    """Return a WAV's samples at 8 kHz, 16-bit mono; channels are averaged.
+
+    Raises:
+        WavError: it is no WAV of 1 or 2 channels of PCM at 8 to 48 kHz.
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        raise WavError("not a WAV file: it does not begin with RIFF....WAVE")
+    layout, sound = b"", None
+    at = 12
+    while at + 8 <= len(data) and sound is None:
+        name, size = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + size]
+        if name == b"fmt ":
+            layout = body
+        elif name == b"data":
+            sound = body  # a recorder that was killed leaves a size of too much, or of 0xFFFFFFFF
+        at += 8 + size + size % 2
+    if len(layout) < _FORMAT_SIZE or sound is None:
+        raise WavError("not a whole WAV file: it has no format or no data")
+    return _decoded(layout, sound)
+
+
+def _decoded(layout: bytes, sound: bytes) -> Samples:
+    kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", layout)
+    if kind == EXTENSIBLE and len(layout) >= _SUBFORMAT + 2:
+        (kind,) = struct.unpack_from("<H", layout, _SUBFORMAT)
+    if kind != PCM or bits not in (8, 16, 24, 32) or channels not in (1, 2) or rate not in RATES:
+        raise WavError(
+            f"format {kind}, {bits} bits, {channels} channels, {rate} Hz; "
+            "what can be taken is PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz"
+        )
+    width = bits // 8 * channels
+    mono = _scaled(sound[: len(sound) // width * width], bits).reshape(-1, channels).mean(axis=1)
+    if rate != RATE:
+        mono = soxr.resample(mono, rate, RATE)
+    samples: Samples = np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
+    return samples
+
+
+def _scaled(sound: bytes, bits: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the samples on the scale of 16 bits."""
+    if bits == 8:  # noqa: PLR2004 (the one unsigned width)
+        return (np.frombuffer(sound, np.uint8).astype(np.float64) - 128) * 256
+    if bits == 16:  # noqa: PLR2004
+        return np.frombuffer(sound, "<i2").astype(np.float64)
+    if bits == 32:  # noqa: PLR2004
+        return np.frombuffer(sound, "<i4") / 65536
+    threes = np.frombuffer(sound, np.uint8).reshape(-1, 3)
+    wide = np.zeros((len(threes), 4), np.uint8)
+    wide[:, 1:] = threes
+    return wide.reshape(-1).view("<i4") / 65536
+
+
+def write_wav(channels: Sequence[Samples], rate: int = RATE) -> bytes:
+    """Return a 16-bit PCM WAV of these channels (the first is left); the shorter ones end in silence."""
+    length = max((len(channel) for channel in channels), default=0)
+    frames = np.zeros((length, len(channels)), "<i2")
+    for number, channel in enumerate(channels):
+        frames[: len(channel), number] = channel
+    sound = frames.tobytes()
+    width = 2 * len(channels)
+    layout = struct.pack("<HHIIHH", PCM, len(channels), rate, rate * width, width, 16)
+    body = (
+        b"WAVE" + struct.pack("<4sI", b"fmt ", len(layout)) + layout + struct.pack("<4sI", b"data", len(sound)) + sound
+    )
+    return struct.pack("<4sI", b"RIFF", len(body)) + body

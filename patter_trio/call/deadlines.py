@@ -1,0 +1,30 @@
+"""How long a provider may take to be there."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, TypeVar
+
+import trio
+
+from patter_trio.errors import ProviderTimeout
+
+OPENING: Final = 10.0
+
+S = TypeVar("S")
+
+
+@asynccontextmanager
+async def opened(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
+    """Open a provider's session within :data:`OPENING` seconds; the deadline does not hold for its use.
+
+    Raises:
+        ProviderTimeout: it took longer.
+    """
+    # The scope lies around the whole use: a session that opens a nursery must be left before the scope is.
+    with trio.CancelScope(deadline=trio.current_time() + OPENING) as scope:
+        async with session as ready:
+            scope.deadline = math.inf
+            yield ready
+    if scope.cancelled_caught:
+        raise ProviderTimeout(f"{provider} was not ready within {OPENING:g} s")

@@ -1,0 +1,139 @@
+"""The agent's voice on its way out: the one task that writes to the carrier's socket.
+
+What to send, and when, the playback ledger says; this is the task around it. Cutting a reply is a plain function, so
+that nothing can be half done: it changes the ledger and wakes the writer, whose next message is ``clear``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from patter_trio.abc import StreamCodec
+from patter_trio.conversation.inputs import Drained, OnWire
+from patter_trio.conversation.playback import Clear, Close, Heard, Lane, Mark, Media, Playback
+from patter_trio.errors import PatterConnectionError
+from patter_trio.net.websocket import WebSocket
+
+STALLED: Final = 5.0
+"""Seconds without progress after which a carrier that does not read counts as gone."""
+
+
+class Stalled(PatterConnectionError):
+    """The carrier stopped reading."""
+
+
+class Egress:
+    """Lanes in, messages of the carrier's protocol out."""
+
+    def __init__(self, socket: WebSocket, codec: StreamCodec, post: Callable[[OnWire | Drained], None]) -> None:
+        self._socket = socket
+        self._codec = codec
+        self._post = post
+        self._wake = trio.Event()
+        self._progress = trio.Event()
+        self._drained_told: tuple[int, int] | None = None
+        self._lane: Lane | None = None
+        self.playback: Playback = Playback()
+        socket.on_pending = self.wake
+
+    def __repr__(self) -> str:
+        return f"<Egress {self.playback!r}>"
+
+    def wake(self) -> None:
+        """Have the writer look at the ledger again."""
+        self._wake.set()
+
+    def open(self, lane: Lane) -> None:
+        """Let a lane's audio go out."""
+        self._lane = lane
+        self.playback.open(lane)
+        self.wake()
+
+    def close(self) -> Heard:
+        """End the open lane, all of which was played."""
+        self._lane = None
+        return self.playback.close()
+
+    def cut(self, now: float) -> Heard:
+        """Silence the open lane; return what was heard."""
+        self._lane = None
+        heard = self.playback.cut(now)
+        self.wake()
+        return heard
+
+    def reached(self, name: str, now: float) -> None:
+        """Take a mark that the carrier reports."""
+        self.playback.reached(name, now)
+        self._tell_drained()
+        self.wake()
+
+    def hang_up(self) -> None:
+        """Have the writer close the stream, behind what is being sent."""
+        self.playback.hang_up()
+        self.wake()
+
+    async def room(self, lane: Lane, samples: int) -> None:
+        """Wait until fewer than ``samples`` wait in the lane; a cut lane has room for ever."""
+        while lane.waiting >= samples and not lane.is_cut:
+            await self._progress.wait()
+
+    def _tell_drained(self) -> None:
+        lane = self._lane
+        if lane is None or not lane.sent_samples or not self.playback.drained:
+            return
+        state = (lane.reply, lane.sent_samples)
+        if state != self._drained_told:
+            self._drained_told = state
+            self._post(Drained(lane.reply))
+
+    async def write(self) -> None:
+        """Send until the stream is closed.
+
+        Raises:
+            SocketClosed: the carrier is gone.
+            Stalled: the carrier has not read for :data:`STALLED` seconds.
+        """
+        while True:
+            message = self.playback.next_message(trio.current_time())
+            if isinstance(message, Close):
+                break
+            if not isinstance(message, float):
+                await self._send(message)
+            elif self._socket.pending:
+                with self._progressing():
+                    await self._socket.flush()
+            else:
+                self._tell_drained()
+                with trio.move_on_after(max(0.0, message)):
+                    await self._wake.wait()
+                if self._wake.is_set():
+                    self._wake = trio.Event()
+        with self._progressing():
+            await self._socket.say_close()
+
+    async def _send(self, message: Media | Mark | Clear) -> None:
+        with self._progressing():
+            await self._socket.send(self._encoded(message))
+        if isinstance(message, Media):
+            self._post(OnWire(message.reply, self.playback.end))
+            self._progress.set()
+            self._progress = trio.Event()
+
+    @contextmanager
+    def _progressing(self) -> Iterator[None]:
+        try:
+            with trio.fail_after(STALLED):
+                yield
+        except trio.TooSlowError as error:
+            raise Stalled("the carrier stopped reading") from error
+
+    def _encoded(self, message: Media | Mark | Clear) -> str:
+        match message:
+            case Media():
+                return self._codec.audio(message.audio)
+            case Mark():
+                return self._codec.mark(message.name)
+            case Clear():
+                return self._codec.clear()

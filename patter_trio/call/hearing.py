@@ -1,0 +1,99 @@
+"""The caller's voice on its way in, third stop: which words are in it?
+
+Two tasks around one session of the recogniser: one hands it the audio, the other takes its results to the inbox.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from patter_trio.abc import RecognitionSession, SpeechToText, VoiceEdge
+from patter_trio.audio import g711
+from patter_trio.audio.formats import RATE, AudioFormat, Encoding
+from patter_trio.call.deadlines import opened
+from patter_trio.call.feed import Feed
+from patter_trio.conversation.inputs import Final as FinalWords
+from patter_trio.conversation.inputs import Flushed, Interim
+from patter_trio.errors import ConfigurationError
+
+WAITING: Final = 250
+"""5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
+
+
+class Flush:
+    """Asks the recogniser for its last words."""
+
+
+class Hearing:
+    """Recognition of one call."""
+
+    def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
+        self._post = post
+        self._feed: Feed[tuple[int, bytes | VoiceEdge | Flush]] = Feed(WAITING)
+        self._put = 0  # samples handed over
+        self._unsettled = False
+        self._flushing = False
+
+    @property
+    def dropped(self) -> int:
+        """Pieces of audio that the recogniser was too slow to take."""
+        return self._feed.dropped
+
+    def put(self, item: bytes | VoiceEdge) -> None:
+        """Hand over audio, or an edge of the voice in it."""
+        if isinstance(item, VoiceEdge) and item.speaking:
+            self._unsettled = True
+        self._feed.put((self._put, item))
+        if isinstance(item, bytes):
+            self._put += len(item)
+
+    def flush(self) -> None:
+        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        if not self._unsettled:
+            self._post(Flushed())
+            return
+        self._flushing = True
+        self._feed.put((self._put, Flush()))
+
+    async def run(self, stt: SpeechToText, language: str) -> None:
+        """Recognise until cancelled.
+
+        Raises:
+            ProviderError: the recogniser cannot be had, or failed.
+        """
+        async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
+            nursery.start_soon(self._send, session, stt.accepts)
+            async for transcript in session.transcripts():
+                if not transcript.final:
+                    self._post(Interim(transcript.text, transcript.segment))
+                    continue
+                self._unsettled = False
+                self._post(FinalWords(transcript.text, transcript.segment))
+                if self._flushing:
+                    self._post(Flushed())
+
+    async def _send(self, session: RecognitionSession, accepts: AudioFormat) -> None:
+        encode = _encoder(accepts)
+        sent = 0
+        while True:
+            for position, item in await self._feed.take():
+                if position > sent:  # silence stands for what was dropped, so that the edges' offsets hold
+                    await session.send(encode(g711.silence((position - sent) / RATE)))
+                    sent = position
+                match item:
+                    case bytes():
+                        await session.send(encode(item))
+                        sent += len(item)
+                    case VoiceEdge():
+                        await session.voice(item)
+                    case Flush():
+                        await session.flush()
+
+
+def _encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
+    if accepts.rate != RATE:
+        raise ConfigurationError(f"a recogniser must accept audio at {RATE} Hz, not {accepts.rate}")
+    if accepts.encoding is Encoding.MULAW:
+        return bytes
+    return lambda mulaw: g711.decode(mulaw).astype("<i2").tobytes()

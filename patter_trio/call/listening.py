@@ -1,0 +1,85 @@
+"""The caller's voice on its way in, second stop: is there a voice in it?
+
+Frames come from the reader by a feed that it never waits for. Each goes through the voice detector and on to the
+recogniser, the edges that it completes behind it, so that a gated recogniser sees both in the order of the audio.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import trio
+
+from patter_trio.abc import VoiceActivity, VoiceEdge
+from patter_trio.audio import g711
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.feed import Feed
+from patter_trio.conversation.inputs import VoiceEnded, VoiceStarted
+
+FRAMES: Final = 50
+"""1 s of 20 ms frames between reader and detector; behind that much, old speech is useless."""
+REMEMBERED: Final = 8 * RATE
+"""Samples kept for a turn detector."""
+
+
+class Listening:
+    """Voice activity of one call."""
+
+    def __init__(
+        self,
+        vad: VoiceActivity,
+        clock: MediaClock,
+        post: Callable[[VoiceStarted | VoiceEnded], None],
+        to_hearing: Callable[[bytes | VoiceEdge], None],
+        *,
+        remember: bool,
+    ) -> None:
+        self._vad = vad
+        self._clock = clock
+        self._post = post
+        self._to_hearing = to_hearing
+        self._remember = remember
+        self._recent: list[g711.Samples] = []
+        self._fed = 0
+        self.frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
+        """Positions (samples since the call's first) and audio."""
+
+    def recent(self) -> g711.Samples:
+        """Return up to the last 8 s of the caller's audio, 8 kHz."""
+        return np.concatenate(self._recent)[-REMEMBERED:] if self._recent else np.zeros(0, np.int16)
+
+    async def run(self) -> None:
+        """Detect voice until cancelled.
+
+        Raises:
+            ProviderError: the detector failed.
+        """
+        async with self._vad.open() as session:
+            while True:
+                audio = await self._next()
+                samples = g711.decode(audio)
+                edges = await session.feed(samples)
+                self._to_hearing(audio)
+                if self._remember:
+                    self._keep(samples)
+                for edge in edges:
+                    self._to_hearing(edge)
+                    at = self._clock.time_of(edge.offset)
+                    self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
+                await trio.lowlevel.checkpoint()
+
+    async def _next(self) -> bytes:
+        """Return the audio that waits; silence stands for what was dropped, so that positions hold."""
+        parts: list[bytes] = []
+        for position, audio in await self.frames.take():
+            if position > self._fed:
+                parts.append(g711.silence((position - self._fed) / RATE))
+            parts.append(audio)
+            self._fed = position + len(audio)
+        return b"".join(parts)
+
+    def _keep(self, samples: g711.Samples) -> None:
+        self._recent.append(samples)
+        if sum(len(part) for part in self._recent) > 2 * REMEMBERED:
+            self._recent = [self.recent()]

@@ -1,0 +1,204 @@
+"""One reply of the agent: thought, cut into sentences, spoken into its lane. All of it lives in one cancel scope.
+
+``think`` and ``speak`` are two tasks joined by a channel of sentences, so that the first sentence is heard while the
+second is still being thought. Cancelling the scope stops both, wherever they are; what they leave behind is a lane that
+swallows.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import numpy as np
+import trio
+
+from patter_trio.abc import LanguageModel, Message, SynthesisSession
+from patter_trio.audio import g711
+from patter_trio.audio.formats import RATE, AudioFormat, Encoding
+from patter_trio.call import usercode
+from patter_trio.call.context import current_call
+from patter_trio.call.egress import Egress
+from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
+from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.sentences import SentenceChunker
+from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
+
+SENTENCES: Final = 8
+"""Sentences between mind and voice; a mind that is further ahead waits."""
+LANE_BOUND: Final = 30 * RATE
+"""30 s of audio in a lane; a voice that is further ahead waits."""
+MESSAGE_DEADLINE: Final = 30.0
+"""Seconds that ``on_message`` has for its answer, or for each next piece of it."""
+
+Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
+Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
+"""Opens the streamed answer to the conversation as it is now."""
+
+_log = logging.getLogger("patter_trio.call")
+
+
+class Reply:
+    """A reply: its number, its turn, its way out, and the scope that is all of it."""
+
+    def __init__(self, number: int, turn: int) -> None:
+        self.number = number
+        self.turn = turn
+        self.lane: Lane = Lane(number)
+        self.scope: trio.CancelScope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.number} of turn {self.turn}, {self.lane!r}>"
+
+    async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
+        """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
+        with self.scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
+                    nursery.start_soon(self._think, mind, sentences, post)
+                    await self._speak(voice, to_voice, emits, egress, post)
+            except* (ProviderError, usercode.ApplicationError) as group:
+                error = first(group)
+                _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=error.__cause__)
+                post(ReplyFailed(self.number, str(error)))
+            else:
+                self.lane.produced = True
+                egress.wake()
+                post(Produced(self.number))
+
+    async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+        chunker = SentenceChunker()
+        begun = False
+        async with sentences, mind() as pieces:
+            async for piece in pieces:
+                if piece and not begun:
+                    begun = True
+                    post(TokenArrived(self.number))
+                for sentence in chunker.push(piece):
+                    await _hand_over(sentences, sentence)
+            for sentence in chunker.flush():
+                await _hand_over(sentences, sentence)
+
+    async def _speak(
+        self,
+        voice: SynthesisSession,
+        sentences: trio.MemoryReceiveChannel[str],
+        emits: AudioFormat,
+        egress: Egress,
+        post: Post,
+    ) -> None:
+        decode = _decoder(emits)
+        begun = False
+        async with sentences, voice.speak(sentences) as chunks:
+            async for chunk in chunks:
+                await egress.room(self.lane, LANE_BOUND)
+                self.lane.put(decode(chunk.audio), chunk.text, chunk.words)
+                egress.wake()
+                if chunk.audio and not begun:
+                    begun = True
+                    post(AudioArrived(self.number))
+
+
+async def _hand_over(sentences: trio.MemorySendChannel[str], sentence: str) -> None:
+    try:
+        await sentences.send(sentence)
+    except trio.BrokenResourceError as error:
+        raise ProviderError("the synthesiser ended before its text did") from error
+
+
+def first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the first error in a group of groups: what a log line names."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:
+    if emits.rate != RATE:
+        raise ConfigurationError(f"a synthesiser must emit audio at {RATE} Hz, not {emits.rate}")
+    if emits.encoding is Encoding.MULAW:
+        return bytes
+    return lambda pcm: g711.encode(np.frombuffer(pcm, "<i2").astype(np.int16))
+
+
+def fixed(text: str) -> Mind:
+    """Return the mind that says one text."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[str]]:
+        yield _Once(text)
+
+    return opened
+
+
+class _Once:
+    def __init__(self, text: str) -> None:
+        self._texts = [text]
+
+    def __aiter__(self) -> "_Once":
+        return self
+
+    async def __anext__(self) -> str:
+        if not self._texts:
+            raise StopAsyncIteration
+        return self._texts.pop()
+
+
+def of_model(llm: LanguageModel, messages: Sequence[Message]) -> Mind:
+    """Return the mind that is a language model."""
+    return lambda: llm.stream(messages)
+
+
+def of_application(function: Callable[..., Any], event: dict[str, Any]) -> Mind:
+    """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[str]]:
+        result = usercode.plain(function, event)
+        if hasattr(result, "__aiter__"):
+            async with aclosing(result):
+                yield _Timed(usercode.Pieces(function, result))
+            return
+        with _answering(function):
+            answer = await usercode.awaited(function, result)
+        yield _Once(_text(function, answer))
+
+    return opened
+
+
+class _Timed:
+    """Pieces of ``on_message``, each within the deadline and checked to be text."""
+
+    def __init__(self, pieces: usercode.Pieces) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> "_Timed":
+        return self
+
+    async def __anext__(self) -> str:
+        with _answering(self._pieces.function):
+            piece = await anext(self._pieces)
+        return _text(self._pieces.function, piece)
+
+
+@contextmanager
+def _answering(function: Callable[..., Any]) -> Iterator[None]:
+    """Turn the end of the deadline into a failure that names the function."""
+    try:
+        with trio.fail_after(MESSAGE_DEADLINE):
+            yield
+    except trio.TooSlowError as error:
+        name = usercode.name_of(function)
+        raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
+
+
+def _text(function: Callable[..., Any], answer: object) -> str:
+    if answer is None:
+        return ""
+    if isinstance(answer, str):
+        return answer
+    raise usercode.ApplicationError(
+        f"{usercode.name_of(function)} must give text or None, not {type(answer).__name__}: {answer!r}"
+    )

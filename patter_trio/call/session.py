@@ -1,0 +1,452 @@
+"""A call, in three rings, each of which may outlive the one inside it by a stated bound.
+
+::
+
+    observers (the server's nursery)         the application's callbacks
+    └─ leg: reader, writer                   the carrier's socket; can still apologise when the ring inside has crashed
+       └─ conversation                       listening, hearing, replies, and the session loop
+
+The session loop awaits nothing but its inbox; those who fill the inbox never await it (a full one is a bug, and ends
+the call). Every input carries the instant at which it happened. The turn machine decides what they mean, and its
+actions are carried out by plain functions: a barge-in is over before anything else can happen.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped, SynthesisSession
+from patter_trio.agent import Agent
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call import reply as replies
+from patter_trio.call.deadlines import opened
+from patter_trio.call.egress import Egress, Stalled
+from patter_trio.call.hearing import Hearing
+from patter_trio.call.listening import Listening
+from patter_trio.call.observers import Observers, observing
+from patter_trio.call.telling import Teller
+from patter_trio.call.usercode import name_of
+from patter_trio.carriers import Direction
+from patter_trio.conversation import actions as do
+from patter_trio.conversation import inputs
+from patter_trio.conversation.history import History
+from patter_trio.conversation.machine import TurnMachine
+from patter_trio.conversation.playback import Heard
+from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError
+from patter_trio.events import ConversationStateSnapshot
+from patter_trio.net.websocket import SocketClosed
+from patter_trio.server.site import MediaLeg
+
+INBOX: Final = 1024
+"""Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
+APOLOGY: Final = 8.0
+"""Seconds that a crashed conversation's apology may take."""
+FAREWELL: Final = 0.15
+"""Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
+BAD_MESSAGES: Final = 100
+"""Messages that its protocol does not allow after which a carrier's stream is given up."""
+ORDERLY: Final = (1000, 1001)
+"""Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
+VERDICT: Final = 0.3
+"""Seconds that a turn detector has; after that there is no hint, and silence decides."""
+MODEL_PATIENCE: Final = 15.0
+APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
+"""Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
+
+_log = logging.getLogger("patter_trio.call")
+
+OnMessage = Callable[..., Any]
+
+
+@attrs.frozen
+class CallOptions:
+    """What the server gives to each call."""
+
+    agent: Agent
+    """As the server has it; voice activity, turn detection and the turn's numbers are this one's."""
+    settled: Callable[[], Awaitable[Agent]]
+    """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
+    on_message: OnMessage | None
+    observers: Observers
+
+
+class Call:
+    """A live call. ``data`` is the application's own; everything else is only to be read."""
+
+    def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
+        self.call_id: str = leg.call.call_id
+        self.caller: str = leg.call.caller
+        self.callee: str = leg.call.callee
+        self.direction: Direction = leg.call.direction
+        self.custom_params: dict[str, str] = dict(leg.call.custom_params)
+        self.data: dict[str, Any] = {}
+        self.outcome: str = ""
+        """How it ended; empty while it lives."""
+        self._leg = leg
+        self._options = options
+        self._tell = teller
+        self._media = media
+        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input, float]](INBOX)
+        self._hearing = Hearing(self._heard_words)
+        self._listening = Listening(
+            options.agent.vad,
+            self._media,
+            self._post,
+            self._hearing.put,
+            remember=options.agent.turn_detector is not None,
+        )
+        self._egress = Egress(leg.socket, leg.codec, self._post)
+        self._machine: TurnMachine | None = None
+        self._agent: Agent | None = None
+        self._voice: SynthesisSession | None = None
+        self._history = History()
+        self._reply: replies.Reply | None = None
+        self._caller_here = trio.CancelScope()
+        self._error = ""
+        self._bad_messages = 0
+        self._active_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """``{"user": ..., "agent": ...}`` at this moment."""
+        return self._tell.state.copy()
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation so far: role, text (of the agent's what was heard) and Unix timestamp."""
+        return [dict(entry) for entry in self._history.shown()]
+
+    def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
+        """Have the agent say ``text``: behind what it is saying, or at once with ``interrupt``.
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self._demand(inputs.Say(text, interruptible, interrupt))
+
+    def hang_up(self) -> None:
+        """End the call after what is being said was played (10 s at most).
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self._demand(inputs.HangUp("agent_hung_up"))
+
+    def _demand(self, event: inputs.Input) -> None:
+        if self.outcome:
+            raise CallEnded(f"call {self.call_id} is over ({self.outcome})")
+        self._post(event)
+
+    def _post(self, event: inputs.Input) -> None:
+        """Put an input into the inbox, stamped; what comes after the end is for nobody."""
+        if not self.outcome:
+            self._send.send_nowait((event, trio.current_time()))
+
+    def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
+        if isinstance(event, inputs.Interim) and not self.outcome:
+            self._tell.tell("transcript_partial", trio.current_time(), {"text": event.text})
+        self._post(event)
+
+    # The leg ----------------------------------------------------------------------------------------------------------
+    async def read(self) -> None:
+        """Take what the carrier sends, until its end; awaits nothing but the socket."""
+        try:
+            while True:
+                message = await self._leg.socket.receive()
+                try:
+                    event = self._leg.codec.receive(message)
+                except WireError as error:
+                    self._malformed(error)
+                    continue
+                match event:
+                    case AudioReceived():
+                        self._listening.frames.put((self._media.samples, event.audio))
+                        self._media.arrived(len(event.audio), trio.current_time())
+                    case MarkReached():
+                        self._egress.reached(event.name, trio.current_time())
+                    case DigitPressed():
+                        self._tell.tell("dtmf", trio.current_time(), {"digit": event.digit})
+                    case StreamStopped():
+                        self._leg_down("caller_hung_up")
+                        return
+        except SocketClosed as closed:
+            lost = closed.code not in ORDERLY
+            if lost:
+                self._fail(f"the carrier's stream was lost: {closed}")
+            self._leg_down("failed" if lost else "caller_hung_up")
+
+    def _malformed(self, error: WireError) -> None:
+        self._bad_messages += 1
+        if self._bad_messages == 1:
+            _log.warning("call %s: ignoring what its stream may not send: %s", self.call_id, error)
+        if self._bad_messages == BAD_MESSAGES:
+            self._fail(f"the carrier's stream sent {BAD_MESSAGES} messages that its protocol does not allow")
+            raise SocketClosed(1008, "protocol")
+
+    async def write(self) -> None:
+        """Send to the carrier, until its end."""
+        try:
+            await self._egress.write()
+        except (SocketClosed, Stalled) as error:
+            self._fail(str(error))
+            self._leg_down("failed")
+
+    def _leg_down(self, reason: str) -> None:
+        self._caller_here.cancel(reason="caller left")
+        self._post(inputs.LegDown(reason))
+
+    async def close(self, patience: float) -> None:
+        """Close the carrier's stream, within ``patience`` seconds."""
+        await self._leg.socket.aclose(patience=patience)
+
+    def _fail(self, why: str) -> None:
+        """Remember what went wrong first, and say it once."""
+        if not self._error and not self.outcome:
+            self._error = why
+            _log.warning("call %s: %s", self.call_id, why)
+
+    # The conversation -------------------------------------------------------------------------------------------------
+    async def converse(self) -> None:
+        """Hold the conversation, from the first frame to the last word."""
+        async with trio.open_nursery() as talk:
+            talk.start_soon(self._guarded, self._listening.run)
+            talk.start_soon(self._guarded, self._prepare, talk)
+            await self._loop(talk)
+            talk.cancel_scope.cancel(reason="conversation over")
+
+    async def _guarded(self, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run a part that a provider's failure ends: the caller is told, and the call with it."""
+        try:
+            await part(*arguments)
+        except* ProviderError as failures:
+            self._fail(f"{name_of(part)}: {replies.first(failures)}")
+            if self._voice is not None and self._agent is not None:
+                self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
+            self._post(inputs.HangUp("failed"))
+
+    async def _prepare(self, talk: trio.Nursery) -> None:
+        agent = self._agent = await self._options.settled()
+        talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language)
+        async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
+            self._voice = voice
+            self._post(inputs.Ready())
+            if agent.first_message:
+                self._post(inputs.Say(agent.filled(agent.first_message)))
+            await self._keep_limits(agent)
+
+    async def _keep_limits(self, agent: Agent) -> None:
+        """Hang up when the call has been long or silent enough; otherwise hold the voice's session open."""
+        self._active_at = began = trio.current_time()
+        while True:
+            silent = self._active_at + (agent.silence_timeout or float("inf"))
+            over = began + (agent.max_call_duration or float("inf"))
+            if trio.current_time() >= min(silent, over):
+                self._post(inputs.HangUp("completed" if over <= silent else "silence"))
+                await trio.sleep_forever()
+            await trio.sleep_until(min(silent, over))
+
+    async def _loop(self, talk: trio.Nursery) -> None:
+        agent = self._options.agent
+        patience = MODEL_PATIENCE if self._options.on_message is None else APPLICATION_PATIENCE
+        machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
+        while not machine.ended:
+            event, at = await self._next(machine.deadline)
+            for action in machine.step(event, at):
+                self._perform(action, talk)
+
+    async def _next(self, deadline: float) -> tuple[inputs.Input | None, float]:
+        """Return the next input and its instant, or nothing when the machine's deadline is there first."""
+        try:
+            return self._inbox.receive_nowait()  # even when the deadline is over: what happened before it counts first
+        except trio.WouldBlock:
+            with trio.CancelScope(deadline=deadline):
+                return await self._inbox.receive()
+            return None, trio.current_time()
+
+    def _perform(self, action: do.Action, talk: trio.Nursery) -> None:
+        """Carry out one decision: a plain function, so that nothing happens between its parts."""
+        match action:
+            case do.StateChanged():
+                self._tell.state_is(action.user, action.agent)
+            case do.UserSpeechStarted():
+                self._active_at = action.at
+                offset = action.onset - (self._media.start or 0.0)
+                self._tell.user_started(action.at, offset, action.confidence)
+            case do.UserSpeechEnded():
+                self._active_at = action.at
+                offset = action.end - (self._media.start or 0.0)
+                self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
+            case do.CommitUser():
+                self._commit(action)
+            case do.AmendUser():
+                self._history.replace_user(action.text, self._tell.unix(action.at))
+            case do.AppendUser():
+                self._history.add("user", action.text, self._tell.unix(action.at))
+                self._tell.transcript(action.at, "user", action.text, self._history.shown())
+            case do.StartReply():
+                self._start_reply(action, talk)
+            case do.OpenLane() if self._reply is not None:
+                self._egress.open(self._reply.lane)
+            case do.TellToken():
+                self._tell.token(action.at, action.turn, *self._mind_names())
+            case do.TellAudio():
+                self._tell.audio(action.at, action.turn, self._voice_name())
+            case do.TellAgentStarted():
+                self._tell.agent_started(action.at, action.turn, self._voice_name())
+            case do.CutReply():
+                self._cut(action)
+            case do.FinishReply():
+                heard, self._reply = self._egress.close(), None
+                if action.started:
+                    self._tell_heard(action.at, action.turn, heard, interrupted=False)
+            case do.AskDetector():
+                talk.start_soon(self._ask_detector, action.generation)
+            case do.FlushRecognizer():
+                self._hearing.flush()
+            case do.HangUpLeg():
+                self._egress.hang_up()
+            case do.EndCall():
+                self.outcome = action.reason
+
+    def _commit(self, action: do.CommitUser) -> None:
+        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        stamp = self._tell.unix(action.at)
+        if action.replaces:
+            self._history.replace_user(action.text, stamp)
+        else:
+            self._history.add("user", action.text, stamp)
+        self._tell.transcript(action.at, "user", action.text, self._history.shown())
+
+    def _start_reply(self, action: do.StartReply, talk: trio.Nursery) -> None:
+        agent = self._agent
+        if self._voice is None or agent is None:  # the machine starts nothing before Ready
+            raise CallEnded("a reply before the call was ready")
+        reply = self._reply = replies.Reply(action.reply, action.turn)
+        if action.apology:
+            mind = replies.fixed(agent.error_message)
+        elif action.text is not None:
+            mind = replies.fixed(action.text)
+        else:
+            mind = self._mind(agent)
+        talk.start_soon(reply.run, mind, self._voice, agent.tts.emits, self._egress, self._post)
+
+    def _mind(self, agent: Agent) -> replies.Mind:
+        """Return what answers the conversation as it is now."""
+        on_message = self._options.on_message
+        if on_message is None:
+            if agent.llm is None:
+                raise ConfigurationError("an agent needs llm= or on_message=")
+            said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
+            return replies.of_model(
+                agent.llm, [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
+            )
+        return replies.of_application(
+            on_message,
+            {
+                "call_id": self.call_id,
+                "caller": self.caller,
+                "callee": self.callee,
+                "text": self._history.last_user(),
+                "history": self._history.before_last_user(),
+            },
+        )
+
+    def _mind_names(self) -> tuple[str, str]:
+        if self._options.on_message is not None:
+            return "on_message", getattr(self._options.on_message, "__name__", name_of(self._options.on_message))
+        llm = self._agent.llm if self._agent else None
+        return (llm.provider, llm.model) if llm else ("", "")
+
+    def _voice_name(self) -> str:
+        return self._agent.tts.provider if self._agent else ""
+
+    def _cut(self, action: do.CutReply) -> None:
+        """Silence a reply: its lane, the carrier's buffer, and everything that was still being made for it."""
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        heard = self._egress.cut(trio.current_time()) if action.opened else Heard(0.0, "")
+        reply.lane.cut()
+        reply.scope.cancel(reason=action.reason)
+        if action.started:
+            self._tell_heard(action.at, action.turn, heard, interrupted=True)
+
+    def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:
+        self._active_at = at
+        self._tell.agent_ended(at, turn, heard.seconds, interrupted=interrupted)
+        if heard.text:
+            self._history.add("assistant", heard.text, self._tell.unix(at))
+            self._tell.transcript(at, "assistant", heard.text, self._history.shown())
+
+    async def _ask_detector(self, generation: int) -> None:
+        detector = self._options.agent.turn_detector
+        if detector is None:
+            return
+        with trio.move_on_after(VERDICT):
+            try:
+                complete = await detector.complete(self._listening.recent())
+            except ProviderError as error:
+                _log.warning("call %s: the turn detector failed: %s", self.call_id, error)
+                return
+            self._post(inputs.Verdict(generation, complete))
+
+    # The end ----------------------------------------------------------------------------------------------------------
+    async def apologise(self, bug: BaseException) -> None:
+        """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
+        self._fail(f"{type(bug).__name__}: {bug}")
+        self.freeze()
+        agent = self._options.agent
+        reply = replies.Reply(0, 0)
+        self._caller_here.deadline = trio.current_time() + APOLOGY
+        with self._caller_here:
+            try:
+                async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
+                    self._egress.open(reply.lane)
+                    mind = replies.fixed(agent.error_message)
+                    await reply.run(mind, voice, agent.tts.emits, self._egress, self._post)
+            except ProviderError as error:
+                _log.warning("call %s: no apology: %s", self.call_id, error)
+            await self._egress.room(reply.lane, 1)
+            await trio.sleep_until(self._egress.playback.end)
+
+    def freeze(self) -> None:
+        """Cut what is being said without telling anybody: what was heard of it belongs into the transcript."""
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        heard = self._egress.cut(trio.current_time())
+        if heard.text:
+            self._history.add("assistant", heard.text, self._tell.unix(trio.current_time()))
+
+    def end(self, *, cancelled: bool) -> None:
+        """Tell the end of the call, once, whatever ended it."""
+        self.freeze()
+        if not self.outcome:
+            self.outcome = "failed" if self._error else "cancelled"
+        self._tell.ended(trio.current_time(), self.outcome, self._history.whole(), self._error, cancelled=cancelled)
+
+
+async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:
+    """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
+    cancelled = True
+    async with observing(nursery, observers):
+        try:
+            async with trio.open_nursery() as leg:
+                leg.start_soon(call.read)
+                leg.start_soon(call.write)
+                try:
+                    await call.converse()
+                except* Exception as bugs:  # noqa: BLE001 (the one boundary: a bug ends its call, not the server)
+                    _log.exception("call %s: a bug ended its conversation", call.call_id, exc_info=bugs)
+                    await call.apologise(bugs)
+                leg.cancel_scope.cancel(reason="call over")
+            cancelled = False
+        finally:
+            await call.close(FAREWELL)
+            call.end(cancelled=cancelled)

@@ -1,0 +1,109 @@
+"""The border to the application's own functions: sync or async, and free to raise anything.
+
+Whatever they raise comes out as :class:`ApplicationError`, so that no broad handler is needed anywhere else below the
+call's boundary. Cancellation passes through.
+"""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial, wraps
+from typing import Any, Final
+
+import trio
+
+from patter_trio.call.context import current_call
+from patter_trio.errors import PatterError
+from patter_trio.net.threads import run_in_own_thread
+
+BLOCKING_SECONDS: Final = 0.05
+"""A plain function that holds up all calls for longer is reported: at 50 frames a second, more is heard."""
+
+_log = logging.getLogger("patter_trio.events")
+
+
+class ApplicationError(PatterError):
+    """A function of the application's raised; the cause is what it raised."""
+
+
+def name_of(function: object) -> str:
+    """Return what to call the application's function in a log line."""
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+async def call(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call the application's function and await what it returns, if that can be awaited.
+
+    Raises:
+        ApplicationError: it raised.
+    """
+    return await awaited(function, plain(function, *arguments))
+
+
+def plain(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call the application's function without awaiting; report it when it held up the loop.
+
+    Raises:
+        ApplicationError: it raised.
+    """
+    began = trio.current_time()
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+    finally:
+        took = trio.current_time() - began
+        if took > BLOCKING_SECONDS:
+            _log.warning(
+                "call %s: %s blocked every call for %.0f ms; make it async, or wrap it: in_thread(%s)",
+                current_call.get(),
+                name_of(function),
+                took * 1000,
+                getattr(function, "__name__", "..."),
+            )
+
+
+async def awaited(function: Callable[..., Any], result: Any) -> Any:
+    """Await what the application's function returned, if that can be awaited.
+
+    Raises:
+        ApplicationError: it raised.
+    """
+    try:
+        return await result if inspect.isawaitable(result) else result
+    except Exception as error:
+        raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+
+
+def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Make a callback of a plain function that takes its time (a database, ``requests``): it runs in a thread.
+
+    ::
+
+        phone.on_user_speech_eos = in_thread(write_to_the_crm)
+    """
+
+    @wraps(function)
+    async def wrapper(*arguments: Any) -> Any:
+        return await run_in_own_thread(partial(function, *arguments))
+
+    return wrapper
+
+
+class Pieces:
+    """The iteration over an async generator of the application's."""
+
+    def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
+        self.function = function
+        self._generator = generator
+
+    def __aiter__(self) -> "Pieces":
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._generator)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error

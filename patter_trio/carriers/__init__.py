@@ -1,0 +1,79 @@
+"""Carriers, one file each: how a call is announced to us, what we answer, and how its audio travels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import attrs
+
+from patter_trio.abc import StreamCodec
+
+Direction = Literal["inbound", "outbound"]
+Form = Mapping[str, str | Sequence[str]]
+"""The fields of a form; a field that came more than once has a sequence of values."""
+
+
+@attrs.frozen
+class CallOffer:
+    """What a carrier says about a call that wants an answer."""
+
+    call_id: str
+    caller: str
+    callee: str
+    direction: Direction
+
+
+class Carrier(ABC):
+    """A telephone company whose webhooks announce calls and whose media streams carry them.
+
+    ``name`` is what callbacks are told as ``telephony_provider``; ``protocol`` names the routes. ``content_type`` is
+    that of the answers which ``connect`` and ``reject`` return.
+    """
+
+    name: ClassVar[str]
+    protocol: ClassVar[str]
+    signature_header: ClassVar[str]
+    content_type: ClassVar[str]
+
+    @property
+    def voice_path(self) -> str:
+        """Where calls are announced."""
+        return f"/webhooks/{self.protocol}/voice"
+
+    @property
+    def status_path(self) -> str:
+        """Where changes of a call's status are told."""
+        return f"/webhooks/{self.protocol}/status"
+
+    @property
+    def media_prefix(self) -> str:
+        """Path of the media streams; the call's id follows."""
+        return f"/ws/{self.protocol}/stream/"
+
+    @abstractmethod
+    def check(self, url: str, params: Form | bytes, signature: str) -> bool:
+        """Say whether the carrier signed this request: its public URL, and its form or (of any other type) its body."""
+
+    @abstractmethod
+    def sign(self, url: str, params: Form | bytes) -> str:
+        """Return the signature that the carrier would give this request; a simulated carrier uses it."""
+
+    @abstractmethod
+    def offer(self, params: Form) -> CallOffer:
+        """Return what a voice webhook announces.
+
+        Raises:
+            WireError: a field is missing; the message names it.
+        """
+
+    @abstractmethod
+    def connect(self, url: str, parameters: Mapping[str, str]) -> str:
+        """Return the answer that has the call's audio streamed to ``url``, with parameters for its start."""
+
+    @abstractmethod
+    def reject(self) -> str:
+        """Return the answer that lets the caller hear that we are busy."""
+
+    @abstractmethod
+    def new_codec(self) -> StreamCodec:
+        """Return a codec for one media stream."""

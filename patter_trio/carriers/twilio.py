@@ -1,0 +1,143 @@
+"""Twilio: webhooks in TwiML, signed with the account's Auth Token.
+
+* Webhook and answer: https://www.twilio.com/docs/voice/twiml
+* Stream: https://www.twilio.com/docs/voice/twiml/stream
+* Signature: https://www.twilio.com/docs/usage/security#validating-requests
+
+A stream's URL must not have a query; what we want back goes into ``<Parameter>``. Nothing follows ``<Connect>``, so that
+closing the stream ends the call.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Final, Literal
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape, quoteattr
+
+import attrs
+
+from patter_trio.carriers import CallOffer, Carrier, Form
+from patter_trio.errors import ConfigurationError, WireError
+from patter_trio.wire.twilio import TwilioCodec
+
+_STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
+_HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
+
+
+def _credential(given: str, argument: str, variable: str) -> str:
+    value = given or os.environ.get(variable, "")
+    if not value:
+        raise ConfigurationError(f"Twilio: give {argument}= or set the environment variable {variable}")
+    return value
+
+
+def _account_sid(given: str) -> str:
+    return _credential(given, "account_sid", "TWILIO_ACCOUNT_SID")
+
+
+def _auth_token(given: str) -> str:
+    return _credential(given, "auth_token", "TWILIO_AUTH_TOKEN")
+
+
+@attrs.frozen
+class Twilio(Carrier):
+    """An account at Twilio; credentials not given are taken from the environment.
+
+    Raises:
+        ConfigurationError: a credential is neither given nor in the environment.
+    """
+
+    name: ClassVar[str] = "twilio"
+    protocol: ClassVar[str] = "twilio"
+    signature_header: ClassVar[str] = "X-Twilio-Signature"
+    content_type: ClassVar[str] = "text/xml; charset=utf-8"
+
+    account_sid: str = attrs.field(default="", converter=_account_sid)
+    auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
+
+    def check(self, url: str, params: Form | bytes, signature: str) -> bool:
+        """Say whether Twilio signed this request, in constant time.
+
+        The URL is tried with and without its standard port, since either may have been signed, and that of a WebSocket
+        also with a slash at its end. A body that is no form is covered by the hash of it in the URL's query.
+        """
+        if not self._covers_body(url, params):
+            return False
+        given = signature.encode(errors="replace")
+        matches = [hmac.compare_digest(self.sign(variant, params).encode(), given) for variant in _variants(url)]
+        return any(matches)
+
+    @staticmethod
+    def _covers_body(url: str, params: Form | bytes) -> bool:
+        if not isinstance(params, bytes) or not params:
+            return True
+        given = parse_qs(urlsplit(url).query).get("bodySHA256", [""])[0]
+        return hmac.compare_digest(hashlib.sha256(params).hexdigest().encode(), given.lower().encode())
+
+    def sign(self, url: str, params: Form | bytes) -> str:
+        """Return Twilio's signature: base64 of the HMAC-SHA1 of the URL and all fields, sorted, under the Auth Token."""
+        text = url
+        if not isinstance(params, bytes):
+            text += "".join(name + value for name in sorted(params) for value in sorted(set(_values(params[name]))))
+        digest = hmac.digest(self.auth_token.encode(), text.encode(), "sha1")
+        return base64.b64encode(digest).decode()
+
+    def offer(self, params: Form) -> CallOffer:
+        """Return what Twilio announces.
+
+        Raises:
+            WireError: CallSid, From or To is missing.
+        """
+        fields = {name: _values(params.get(name, ""))[0] for name in ("CallSid", "From", "To")}
+        missing = [name for name, value in fields.items() if not value]
+        if missing:
+            raise WireError(f"missing {', '.join(missing)}")
+        outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
+        return CallOffer(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
+
+    def connect(self, url: str, parameters: Mapping[str, str]) -> str:
+        """Return :meth:`twiml_stream`."""
+        return self.twiml_stream(url, parameters)
+
+    def reject(self) -> str:
+        """Return :meth:`twiml_reject`."""
+        return self.twiml_reject()
+
+    def twiml_stream(self, url: str, parameters: Mapping[str, str]) -> str:
+        """Return TwiML that streams the call's audio both ways, with parameters that come back at the stream's start."""
+        inner = "".join(
+            f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
+        )
+        return f"{_HEAD}<Response><Connect><Stream url={quoteattr(url)}>{inner}</Stream></Connect></Response>"
+
+    def twiml_reject(self, reason: Literal["busy", "rejected"] = "busy") -> str:
+        """Return TwiML that refuses the call; nobody is charged for it."""
+        return f'{_HEAD}<Response><Reject reason="{escape(reason)}"/></Response>'
+
+    def new_codec(self) -> TwilioCodec:
+        """Return a codec for one media stream."""
+        return TwilioCodec()
+
+
+def _values(value: str | Sequence[str]) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value or ("",)
+
+
+def _variants(url: str) -> Iterator[str]:
+    """Yield the ways in which Twilio may have written a URL when it signed it."""
+    parts = urlsplit(url)
+    port = _STANDARD_PORT.get(parts.scheme)
+    hosts = [parts.netloc]
+    if port is not None and parts.netloc.endswith(f":{port}"):
+        hosts.append(parts.netloc.removesuffix(f":{port}"))
+    elif port is not None and parts.port is None:
+        hosts.append(f"{parts.netloc}:{port}")
+    paths = [url.partition(parts.netloc)[2]]  # as it came: splitting and joining would drop an empty query
+    if parts.scheme in ("ws", "wss"):
+        paths.append(paths[0] + "/")
+    for host in hosts:
+        for path in paths:
+            yield f"{parts.scheme}://{host}{path}"

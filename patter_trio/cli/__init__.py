@@ -1,0 +1,61 @@
+"""The launcher: ``patter-trio run agent.py`` and ``patter-trio simulate agent.py``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from patter_trio.cli.run import add_parser as add_run
+from patter_trio.cli.simulate import add_parser as add_simulate
+from patter_trio.errors import PatterError
+
+MISTAKE: Final = 2
+"""Exit status for a mistake in the command or in the program that it names."""
+
+_EPILOG: Final = """
+FILE is a Python program with `phone = Patter(...)` and `agent = phone.agent(...)`. Functions in it that are named after
+callbacks (on_call_start, on_message, on_transcript, on_call_end, on_dtmf, on_user_speech_started, ...) are called.
+Variables in a file `.env` beside it are read first.
+
+  patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
+  patter-trio run examples/front_desk.py           take real calls
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    main_parser = argparse.ArgumentParser(
+        prog="patter-trio",
+        description="Put an AI agent on a phone line.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main_parser.add_argument("--version", action="version", version=f"patter-trio {version('patter-trio')}")
+    commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
+        command.add_argument(
+            "--log-level",
+            default=level,
+            choices=("debug", "info", "warning", "error"),
+            help="how much to log (default: %(default)s)",
+        )
+        command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
+    return main_parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
+    )
+    try:
+        return int(options.command(options))
+    except PatterError as error:
+        print(f"patter-trio: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,195 @@
+"""A simulated caller's manners: speak, wait for the answer, speak again; and what counts as a call gone wrong."""
+
+import math
+import secrets
+from typing import Any, Final, Protocol
+
+import numpy as np
+import trio
+
+from patter_trio import local
+from patter_trio.audio import g711
+from patter_trio.audio.g711 import Samples
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.client import Patter
+from patter_trio.errors import PatterError
+from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.carrier import CallRefused, Connect, SimulatedTwilio
+from patter_trio.testing.record import EventLog, State
+
+GREETING: Final = 20.0
+"""Seconds that a caller waits for the greeting to begin, and for an utterance to be understood."""
+ANSWER: Final = 60.0
+"""Seconds that a caller waits for an answer to end."""
+MANNERS: Final = 0.4
+"""Seconds that a caller lets pass after the agent has finished."""
+QUIET: Final = 1.0
+"""Seconds of an idle agent after which a caller understands that no answer comes."""
+
+DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
+
+
+class CallFailed(PatterError):
+    """A simulated call did not go as a call should."""
+
+
+class View(Protocol):
+    """Shows calls while they are held."""
+
+    def event(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Show an event of a call."""
+
+    def caller(self, at: float, line: str) -> None:
+        """Show that a caller begins to say a line."""
+
+    def ended(self, call_id: str, failure: str) -> None:
+        """Show that a call is over."""
+
+
+async def default_lines() -> tuple[tuple[str, Samples], ...]:
+    """Return a few questions that fit any agent, in the local voice.
+
+    Raises:
+        MissingExtraError: the local voice is not installed.
+    """
+    voice = local.default_tts()
+    lines: list[tuple[str, Samples]] = []
+    async with voice.open(language="en") as session:
+        for text in DEFAULT_LINES:
+            send, receive = trio.open_memory_channel[str](1)
+            send.send_nowait(text)
+            send.close()
+            async with session.speak(receive) as chunks:
+                audio = [chunk.audio async for chunk in chunks]
+            lines.append((f"“{text}” (synthesised)", _samples(b"".join(audio), voice.emits.encoding)))
+    return tuple(lines)
+
+
+def _samples(audio: bytes, encoding: str) -> Samples:
+    return g711.decode(audio) if encoding == "mulaw" else np.frombuffer(audio, "<i2").astype(np.int16)
+
+
+class SimulatedCall:
+    """One call: the line, the caller, and what was seen of it."""
+
+    def __init__(
+        self,
+        *,
+        connect: Connect,
+        public_url: str,
+        carrier: Twilio,
+        phone: Patter,
+        lines: tuple[tuple[str, Samples], ...],
+        interrupt_at: float | None,
+        view: View,
+    ) -> None:
+        self.call_id: str = f"CA{secrets.token_hex(16)}"
+        self.carrier: SimulatedTwilio = SimulatedTwilio(
+            connect,
+            public_url,
+            account_sid=carrier.account_sid,
+            auth_token=carrier.auth_token,
+            callee=phone.phone_number or "+15550100002",
+            call_sid=self.call_id,
+        )
+        self.log: EventLog = EventLog(self._now, self._state)
+        self.caller: SimulatedCaller = SimulatedCaller(self.carrier, self.log, self._state, strict=False)
+        self.failure: str = ""
+        """Why the call did not go as it should; empty when it did."""
+        self._phone = phone
+        self._lines = lines
+        self._interrupt_at = interrupt_at
+        self._view = view
+
+    def _now(self) -> float:
+        return 0.0 if math.isnan(self.carrier.now) else self.carrier.now
+
+    def _state(self) -> State | None:
+        call = self._phone.live.get(self.call_id)
+        return {**call.conversation_state} if call is not None else None  # type: ignore[dict-item]
+
+    def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Take an event of this call."""
+        self.log.tap(at, name, payload)
+        self._view.event(self.log.events[-1].at, name, payload)
+
+    async def run(self) -> None:
+        """Hold the call; ``failure`` says afterwards whether it went well."""
+        try:
+            async with trio.open_nursery() as line:
+                await line.start(self.carrier.run)
+                await self._talk()
+                self.carrier.hang_up()
+                await self.carrier.over.wait()
+                await self._until_told("call_end", 1, GREETING, "the agent's side did not end the call")
+        except* CallRefused as refused:
+            self.failure = str(refused.exceptions[0])
+        except* CallFailed as failed:
+            self.failure = str(failed.exceptions[0])
+        else:
+            self.failure = self._complaint()
+        self._view.ended(self.call_id, self.failure)
+
+    def _complaint(self) -> str:
+        (end, *_) = self.caller.payloads("call_end")
+        return str(end["error"]) if "error" in end else "" if end["outcome"] != "failed" else "the call failed"
+
+    async def _talk(self) -> None:
+        """Say every line: after the answer to the one before, or into it."""
+        await self._greeted()
+        for number, (name, samples) in enumerate(self._lines):
+            if number == 1 and self._interrupt_at is not None:
+                await self._first_reply()
+                await trio.sleep(self._interrupt_at)
+            elif number:
+                await trio.sleep(MANNERS)
+            if self.carrier.ended is not None:
+                return
+            understood = len(self.caller.times("user_speech_eos"))
+            self._view.caller(self.carrier.now, name)
+            await self.caller.plays(samples)
+            await self._until_told("user_speech_eos", understood + 1, GREETING, f"no words were recognised in {name}")
+            if not (number == 0 and self._interrupt_at is not None):
+                await self._answered(name)
+
+    async def _greeted(self) -> None:
+        """Listen to the greeting, if the agent speaks first."""
+        with trio.move_on_after(GREETING):
+            while not self.log.events or (self._state() or {}).get("agent") == "initializing":
+                await self.log.news()
+        await self._answered("the greeting")
+
+    async def _first_reply(self) -> None:
+        with trio.move_on_after(ANSWER):
+            while not self.carrier.ended and not any(
+                payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started")
+            ):
+                await self.log.news()
+            return
+        raise CallFailed("the agent did not answer the first recording")
+
+    async def _answered(self, name: str) -> None:
+        """Wait until the agent has said what it has to say: it stays idle for a while."""
+        with trio.move_on_after(ANSWER):
+            while self.carrier.ended is None:
+                spoke = self._spoke_this_turn()
+                with trio.move_on_after(MANNERS if spoke else QUIET) as quiet:
+                    await self.log.news()
+                idle = (self._state() or {}).get("agent") == "idle"
+                if quiet.cancelled_caught and idle:
+                    return
+            return
+        raise CallFailed(f"the agent did not finish its answer to {name} within {ANSWER:g} s")
+
+    def _spoke_this_turn(self) -> bool:
+        turn = len(self.caller.times("user_speech_eos"))
+        return any(payload["turn_idx"] == turn for payload in self.caller.payloads("agent_speech_ended"))
+
+    async def _until_told(self, name: str, times: int, patience: float, complaint: str) -> None:
+        with trio.move_on_after(patience):
+            while len(self.caller.times(name)) < times:
+                if name != "call_end" and self.carrier.ended is not None:
+                    return
+                await self.log.news()
+            return
+        raise CallFailed(complaint)

@@ -1,0 +1,100 @@
+"""What the reader sees while calls are held: one call line by line, or the progress of many."""
+
+import sys
+from typing import Any, Final
+
+from patter_trio.server.masking import mask_number
+
+_WIDTH: Final = 7
+
+
+class Live:
+    """One call, an event a line: time, who, what."""
+
+    def __init__(self) -> None:
+        self._voice_end = 0.0
+        self._interrupted: float | None = None
+
+    def event(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Show an event."""
+        match name:
+            case "call_start":
+                self._line(at, "call", f"from {mask_number(payload['caller'])} to {mask_number(payload['callee'])}")
+            case "user_speech_started":
+                self._line(at, "caller", "speaking ...")
+            case "transcript_partial":
+                self._line(at, "caller", f"~ {payload['text']}")
+            case "user_speech_ended":
+                self._voice_end = payload["audio_offset_ms"] / 1000
+                self._line(at, "caller", f"silent since {self._voice_end:.2f}")
+            case "agent_speech_started":
+                waited = f" ({at - self._voice_end:.2f} s after the caller)" if payload["turn_idx"] else ""
+                self._line(at, "agent", f"speaking ...{waited}")
+            case "agent_speech_ended":
+                self._interrupted = payload["speech_duration_ms"] / 1000 if payload["interrupted"] else None
+                if self._interrupted is not None:
+                    self._line(at, "agent", f"INTERRUPTED after {self._interrupted:.2f} s")
+            case "transcript":
+                self._transcript(at, payload)
+            case "dtmf":
+                self._line(at, "caller", f"pressed {payload['digit']}")
+            case "call_end":
+                self._line(at, "call", payload["outcome"].replace("_", " ") + _error(payload))
+            case _:
+                pass
+
+    def _transcript(self, at: float, payload: dict[str, Any]) -> None:
+        if payload["role"] == "user":
+            self._line(at, "caller", f"“{payload['text']}”")
+            return
+        cut = "- " if self._interrupted is not None else ""
+        self._line(at, "agent", f"“{payload['text']}{cut}”")
+
+    def caller(self, at: float, line: str) -> None:
+        """Show that the caller begins to say a line."""
+        self._line(at, "caller", f"> {line}")
+
+    def ended(self, call_id: str, failure: str) -> None:
+        """Show how the call went."""
+        print(f"Call {call_id}: {'FAILED: ' + failure if failure else 'ended as expected'}", flush=True)
+
+    def _line(self, at: float, who: str, what: str) -> None:
+        print(f"{at:{_WIDTH}.2f}  {who:<6}  {what}", flush=True)
+
+
+class Progress:
+    """Many calls: how many there are, were, and failed."""
+
+    def __init__(self, calls: int) -> None:
+        self._calls = calls
+        self._started = self._ended = self._failed = 0
+        self._rewrites = sys.stderr.isatty()
+
+    def event(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Count the calls that start."""
+        del at, payload
+        if name == "call_start":
+            self._started += 1
+            self._show(new=False)
+
+    def caller(self, at: float, line: str) -> None:
+        """Do nothing: too many speak at once."""
+
+    def ended(self, call_id: str, failure: str) -> None:
+        """Count a call that is over, and say at once why it failed."""
+        self._ended += 1
+        if failure:
+            self._failed += 1
+            print(f"\nCall {call_id}: FAILED: {failure}", file=sys.stderr)
+        self._show(new=True)
+
+    def _show(self, *, new: bool) -> None:
+        text = f"{self._ended} of {self._calls} calls over, {max(0, self._started - self._ended)} live, {self._failed} failed"
+        if self._rewrites:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+        elif new:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _error(payload: dict[str, Any]) -> str:
+    return f": {payload['error']}" if "error" in payload else ""

@@ -1,0 +1,78 @@
+"""``patter-trio run``: take calls until Ctrl-C."""
+
+import argparse
+import signal
+import sys
+from functools import partial
+from typing import Any
+
+import trio
+
+from patter_trio.cli.program import Program, Script, load
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the command to a parser's commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="take calls",
+        description="Serve the agent in FILE: carrier webhooks and media streams on one port, until Ctrl-C.",
+    )
+    parser.add_argument("--host", default="", help="address to listen on (default: $PATTER_BIND_HOST, else 127.0.0.1)")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0: a free one (default: %(default)s)"
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    program = load(options.file)
+    if isinstance(program, Script):
+        trio.run(program.main, restrict_keyboard_interrupt_to_checkpoints=True)
+        return 0
+    trio.run(_serve, program, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
+    return 0
+
+
+async def _serve(program: Program, host: str, port: int) -> None:
+    with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+        async with trio.open_nursery() as nursery:
+            print("Loading ...", file=sys.stderr)
+            address = await nursery.start(_serving, program, host, port, nursery.cancel_scope)
+            _announce(program, address)
+            async for _ in interrupts:
+                live = len(program.phone.calls)
+                print(f"\nStopping{f': {live} live calls are being ended' if live else ''}.", file=sys.stderr)
+                nursery.cancel_scope.cancel(reason="Ctrl-C")
+                break
+
+
+async def _serving(
+    program: Program,
+    host: str,
+    port: int,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[tuple[str, int]],
+) -> None:
+    """Serve; when that ends by itself (drained), the command ends, too."""
+    serve = partial(program.phone.serve, program.agent, port=port, host=host, **program.callbacks)
+    await serve(task_status=task_status)
+    scope.cancel(reason="drained")
+
+
+def _announce(program: Program, address: tuple[str, int]) -> None:
+    phone = program.phone
+    public = phone.public_url(address)
+    print(f"Listening on http://{address[0]}:{address[1]}")
+    if phone.carrier is None:
+        print("No carrier is named: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)")
+        print(f"Try:  patter-trio simulate {program.path}")
+    else:
+        print(f"Webhook for {phone.phone_number or 'your number'}, when a call comes in, HTTP POST:")
+        print(f"    {public}{phone.carrier.voice_path}")
+        if not phone.webhook_url:
+            print("The carrier cannot reach that address: give Patter(webhook_url=...) the public one.")
+    print("Ctrl-C stops.", flush=True)

@@ -1,0 +1,180 @@
+"""``patter-trio simulate``: serve an agent on this machine and call it, with recordings for a voice, at real pace."""
+
+import argparse
+import os
+import secrets
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.audio.g711 import Samples
+from patter_trio.audio.wav import WavError, read_wav
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.cli.busy import Busy
+from patter_trio.cli.caller import SimulatedCall, View, default_lines
+from patter_trio.cli.live import Live, Progress
+from patter_trio.cli.program import Program, load
+from patter_trio.cli.report import latencies, latency_table, write_call
+from patter_trio.errors import ConfigurationError
+from patter_trio.server.desk import open_desk
+from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+
+STAGGER: Final = 0.4
+"""Seconds from one call's beginning to the next one's: calls do not come all at once."""
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the command to a parser's commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "simulate",
+        help="hold a call with simulated callers",
+        description="Serve the agent in FILE on a free port of this machine and call it as a carrier would, at real "
+        "pace: each recording is one utterance of the caller, spoken when the agent has finished.",
+    )
+    parser.add_argument(
+        "--caller",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="WAV",
+        help="what the caller says, one recording an utterance (mono or stereo PCM, 8 to 48 kHz); "
+        "default: `callers = [...]` in FILE, else a few questions in the local voice",
+    )
+    parser.add_argument("--carrier", choices=("twilio",), default="twilio", help="whose protocol is spoken")
+    parser.add_argument(
+        "--interrupt-at",
+        type=float,
+        metavar="S",
+        help="say the second recording S seconds after the first reply (not the greeting) became audible",
+    )
+    parser.add_argument("--calls", type=int, default=1, metavar="N", help="calls to hold (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="calls/<call_id>/call.wav and timeline.json are written under DIR (default: the current folder)",
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+@attrs.frozen
+class _Options:
+    """What the command line asks for, checked."""
+
+    lines: tuple[tuple[str, Samples], ...]
+    interrupt_at: float | None
+    calls: int
+    out: Path
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; 0 when every call ended as expected, 1 when one failed."""
+    if options.calls < 1:
+        raise ConfigurationError("--calls must be at least 1")
+    if options.interrupt_at is not None and options.interrupt_at < 0:
+        raise ConfigurationError("--interrupt-at must be at least 0")
+    # A program that names Twilio() must load without an account: the simulator signs with whatever it has.
+    os.environ.setdefault("TWILIO_ACCOUNT_SID", f"AC{secrets.token_hex(16)}")
+    os.environ.setdefault("TWILIO_AUTH_TOKEN", secrets.token_hex(16))
+    program = load(options.file)
+    if not isinstance(program, Program):
+        raise ConfigurationError(f"{options.file} has no `phone` and `agent` at its top level that could be called")
+    files = options.caller or program.callers
+    lines = tuple((file.name, _recording(file)) for file in files)
+    return trio.run(
+        _simulate,
+        program,
+        _Options(lines, options.interrupt_at, options.calls, options.out),
+        restrict_keyboard_interrupt_to_checkpoints=True,
+    )
+
+
+def _recording(file: Path) -> Samples:
+    try:
+        return read_wav(file.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+    except WavError as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+
+
+async def _simulate(program: Program, options: _Options) -> int:
+    print("Loading ...", file=sys.stderr)
+    await program.agent.prewarm()
+    lines = options.lines or await default_lines()
+    carrier = program.phone.carrier or LocalCarrier()
+    if not isinstance(carrier, Twilio):
+        raise ConfigurationError(f"the simulator cannot play {type(carrier).__name__}")
+    listeners = await open_listeners("127.0.0.1", 0)
+    host, port = listening_address(listeners)
+    public_url = program.phone.public_url((host, port))
+    view: View = Live() if options.calls == 1 else Progress(options.calls)
+    calls = {
+        call.call_id: call
+        for call in (
+            SimulatedCall(
+                connect=partial(trio.open_tcp_stream, host, port),
+                public_url=public_url,
+                carrier=carrier,
+                phone=program.phone,
+                lines=lines,
+                interrupt_at=options.interrupt_at if len(lines) > 1 else None,
+                view=view,
+            )
+            for _ in range(options.calls)
+        )
+    }
+
+    def tap(at: float, name: str, payload: dict[str, Any]) -> None:
+        if payload["call_id"] in calls:
+            calls[payload["call_id"]].tap(at, name, payload)
+
+    busy = Busy()
+    async with (
+        open_desk(
+            program.phone,
+            program.agent,
+            public_url=public_url,
+            carrier=carrier,
+            callbacks=program.callbacks,
+            tap=tap,
+        ) as desk,
+        trio.open_nursery() as serving,
+    ):
+        await serving.start(serve_listeners, desk.site, listeners)
+        serving.start_soon(busy.watch)
+        async with trio.open_nursery() as callers:
+            for call in calls.values():
+                callers.start_soon(call.run)
+                await trio.sleep(STAGGER if options.calls > 1 else 0)
+        serving.cancel_scope.cancel(reason="all simulated calls are over")
+    return _report(list(calls.values()), options.out, busy)
+
+
+def _report(calls: list[SimulatedCall], out: Path, busy: Busy) -> int:
+    """Write and print what is left of the calls; return the exit status."""
+    try:
+        places = [write_call(call, out) for call in calls if call.log.events]
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
+    failed = [call for call in calls if call.failure]
+    print()
+    if len(calls) > 1:
+        print(f"{len(calls) - len(failed)} of {len(calls)} calls ended as expected.")
+    print(latency_table(turn for call in calls for turn in latencies(call.log.events)))
+    if verdict := busy.verdict():
+        print(f"\n{verdict}")
+    if places:
+        what = places[0] if len(places) == 1 else places[0].parent
+        print(
+            f"\nListen to it, and read it: {what}{os.sep}{'' if len(places) == 1 else '<call_id>' + os.sep}"
+            "{call.wav,timeline.json}"
+        )
+    return 1 if failed else 0

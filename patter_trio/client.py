@@ -1,0 +1,203 @@
+"""The phone: where agents are made and served."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import trio
+
+from patter_trio import local
+from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.agent import Agent
+from patter_trio.call.session import Call
+from patter_trio.carriers import Carrier
+from patter_trio.errors import ConfigurationError
+from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.server.desk import Desk, open_desk
+from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+
+Callback = Callable[..., Any]
+
+_log = logging.getLogger("patter_trio.server")
+
+DRAIN = 30.0
+"""Seconds that running calls get to finish after SIGTERM."""
+
+
+class Patter:
+    """A phone: a number at a carrier, and the agents that answer it.
+
+    Args:
+        carrier: who brings the calls, such as ``Twilio()``. None: the local development carrier, which only the
+            simulator of this package can call.
+        phone_number: the number, E.164.
+        webhook_url: where the carrier reaches us: a host (then https), or a URL.
+    """
+
+    def __init__(self, carrier: Carrier | None = None, phone_number: str = "", webhook_url: str = "") -> None:
+        if carrier is not None and not isinstance(carrier, Carrier):
+            raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
+        self.carrier = carrier
+        self.phone_number = phone_number
+        self.webhook_url = webhook_url
+        self.on_user_speech_started: SpeechEventCallback | None = None
+        self.on_user_speech_ended: SpeechEventCallback | None = None
+        self.on_user_speech_eos: SpeechEventCallback | None = None
+        self.on_agent_speech_started: SpeechEventCallback | None = None
+        self.on_agent_speech_ended: SpeechEventCallback | None = None
+        self.on_llm_token: SpeechEventCallback | None = None
+        self.on_audio_out: SpeechEventCallback | None = None
+        self.live: dict[str, Call] = {}
+        """The live calls by id, oldest first; kept by the desks."""
+        self.desks: set[Desk] = set()
+
+    def __repr__(self) -> str:
+        carrier = self.carrier.name if self.carrier else "local"
+        return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self.live)} calls>"
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The live calls, oldest first."""
+        return tuple(self.live.values())
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """The state of the newest live call; within a callback, as it was when the callback's event fired."""
+        seen = seen_state.get()
+        if seen is not None:
+            return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
+        state = next((call.conversation_state for call in reversed(self.live.values())), INITIAL)
+        return ConversationStateSnapshot(user=state["user"], agent=state["agent"])
+
+    def agent(
+        self,
+        system_prompt: str,
+        *,
+        stt: SpeechToText | None = None,
+        tts: TextToSpeech | None = None,
+        llm: LanguageModel | None = None,
+        vad: VoiceActivity | None = None,
+        turn_detector: TurnDetector | None = None,
+        language: str = "en",
+        first_message: str = "",
+        variables: Mapping[str, Any] | None = None,
+        barge_in_threshold_ms: int = 250,
+        barge_in_min_words: int = 0,
+        endpointing_ms: int = 500,
+        user_away_timeout: float | None = None,
+        silence_timeout: float | None = None,
+        max_call_duration: float | None = None,
+        error_message: str | None = None,
+    ) -> Agent:
+        """Make an agent; the options are :class:`~patter_trio.agent.Agent`'s.
+
+        Omitted ``vad`` is Silero; omitted ``stt`` and ``tts`` are the embedded local ones.
+
+        Raises:
+            MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
+            ConfigurationError: an option has a wrong type or value.
+        """
+        given: dict[str, Any] = {} if error_message is None else {"error_message": error_message}
+        return Agent(
+            system_prompt=system_prompt,
+            stt=stt if stt is not None else local.default_stt(),
+            tts=tts if tts is not None else local.default_tts(),
+            llm=llm,
+            vad=vad if vad is not None else local.default_vad(),
+            turn_detector=turn_detector,
+            language=language,
+            first_message=first_message,
+            variables=dict(variables or {}),
+            barge_in_threshold_ms=barge_in_threshold_ms,
+            barge_in_min_words=barge_in_min_words,
+            endpointing_ms=endpointing_ms,
+            user_away_timeout=user_away_timeout,
+            silence_timeout=silence_timeout,
+            max_call_duration=max_call_duration,
+            **given,
+        )
+
+    async def serve(
+        self,
+        agent: Agent,
+        *,
+        port: int = 8000,
+        host: str = "",
+        on_call_start: Callback | None = None,
+        on_call_end: Callback | None = None,
+        on_transcript: Callback | None = None,
+        on_message: Callback | None = None,
+        on_dtmf: Callback | None = None,
+        max_calls: int | None = None,
+        task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
+
+        Cancelling it ends all calls at once: hang-up, callbacks, within 7 s. ``await nursery.start(phone.serve, agent)``
+        returns the bound ``(host, port)`` as soon as it listens.
+
+        Args:
+            agent: who answers.
+            port: TCP port; 0 = a free one.
+            host: address to listen on; default: ``PATTER_BIND_HOST``, else 127.0.0.1.
+            on_call_start: told when a call connects; a dict that it returns changes the agent for this call.
+            on_call_end: told once for each call that started.
+            on_transcript: told of each utterance of either side.
+            on_message: answers the caller, instead of ``llm``: text, an async generator of text, or None.
+            on_dtmf: told of each key that the caller presses.
+            max_calls: more calls at once hear that we are busy; None: no limit.
+            task_status: for ``nursery.start``.
+
+        Raises:
+            ConfigurationError: the port is in use, or the agent has not exactly one of ``llm=`` and ``on_message=``.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(
+                "patter_trio runs on trio, not asyncio: write trio.run(partial(phone.serve, agent, port=8000))"
+            )
+        callbacks = {
+            "on_call_start": on_call_start,
+            "on_call_end": on_call_end,
+            "on_transcript": on_transcript,
+            "on_message": on_message,
+            "on_dtmf": on_dtmf,
+        }
+        await agent.prewarm()
+        listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
+        address = listening_address(listeners)
+        public_url = self.public_url(address)
+        if self.carrier is not None and not self.webhook_url:
+            _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
+        async with (
+            open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(serve_listeners, desk.site, listeners)
+            if threading.current_thread() is threading.main_thread():
+                nursery.start_soon(self._drain_on_sigterm)
+            task_status.started(address)
+            await desk.closed.wait()
+            nursery.cancel_scope.cancel(reason="drained")
+
+    def public_url(self, address: tuple[str, int]) -> str:
+        """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""
+        if not self.webhook_url:
+            host, port = address
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        url = self.webhook_url.rstrip("/")
+        return url if "://" in url else f"https://{url}"
+
+    async def _drain_on_sigterm(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                await self.drain(DRAIN)
+
+    async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
+        """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
+        async with trio.open_nursery() as nursery:
+            for desk in tuple(self.desks):
+                nursery.start_soon(partial(desk.drain, timeout))

@@ -1,0 +1,57 @@
+"""The conversation so far: what the caller said, and of the agent's words those that the caller heard."""
+
+from typing import Final, TypedDict
+
+SHOWN: Final = 200
+"""Entries handed to callbacks and hooks; the final transcript is whole."""
+
+
+class Entry(TypedDict):
+    """One entry of a history; ``timestamp`` is Unix time in seconds."""
+
+    role: str
+    text: str
+    timestamp: float
+
+
+class History:
+    """Entries in the order in which they were said."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self._entries)} entries>"
+
+    def add(self, role: str, text: str, timestamp: float) -> Entry:
+        """Append an entry, and return a copy of it."""
+        entry = Entry(role=role, text=text, timestamp=timestamp)
+        self._entries.append(entry)
+        return entry.copy()
+
+    def replace_user(self, text: str, timestamp: float) -> Entry:
+        """Put ``text`` in the place of the newest user entry, or append it where there is none; return a copy."""
+        for entry in reversed(self._entries):
+            if entry["role"] == "user":
+                entry["text"] = text
+                return entry.copy()
+        return self.add("user", text, timestamp)
+
+    def last_user(self) -> str:
+        """Return the text of the newest user entry, or nothing."""
+        return next((entry["text"] for entry in reversed(self._entries) if entry["role"] == "user"), "")
+
+    def shown(self) -> list[Entry]:
+        """Return copies of the newest :data:`SHOWN` entries."""
+        return [entry.copy() for entry in self._entries[-SHOWN:]]
+
+    def before_last_user(self) -> list[Entry]:
+        """Return copies of the newest :data:`SHOWN` entries before the newest user entry."""
+        for index in range(len(self._entries) - 1, -1, -1):
+            if self._entries[index]["role"] == "user":
+                return [entry.copy() for entry in self._entries[max(0, index - SHOWN) : index]]
+        return self.shown()
+
+    def whole(self) -> list[Entry]:
+        """Return copies of all entries."""
+        return [entry.copy() for entry in self._entries]

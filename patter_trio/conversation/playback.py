@@ -1,0 +1,316 @@
+"""What was sent, what was played, and what to send next: the ledger that makes "heard" a fact instead of a hope.
+
+The carrier plays what it gets in order and from a buffer that we cannot see into. Three things tell about it: the clock
+(we know how long what was sent takes to play), the marks (each comes back when all before it has been played) and the
+``clear`` (which empties the buffer, and makes every mark still in it come back at once, played or not).
+
+* Sent ahead of real time: :data:`AHEAD`. More would not help a stall of the sender and would make ``clear`` travel
+  behind it; less makes every stall of ours a gap in the voice.
+* Audio goes in messages of :data:`MESSAGE`; a mark follows each :data:`MARK_EVERY` of it, the end of each sentence, and
+  the last audio there is.
+* More than :data:`CREDIT` unacknowledged means that the path is stuck: the kernel alone would swallow 8 s of speech that
+  no ``clear`` could catch. A carrier whose marks do not come back is believed by the clock after :data:`GRACE`.
+* Marks that come back because of our own ``clear`` say nothing about what was heard.
+
+Positions are samples (8 kHz) since the call's first; times are seconds on the call's clock.
+"""
+
+import math
+from collections import deque
+from itertools import pairwise
+from typing import Final
+
+import attrs
+
+from patter_trio.abc import Word
+from patter_trio.audio.formats import RATE
+
+AHEAD: Final = 0.4
+MESSAGE: Final = 800
+MARK_EVERY: Final = 1600
+CREDIT: Final = RATE
+GRACE: Final = 1.5
+SECONDS_PER_CHARACTER: Final = 0.06
+"""Length of a sentence of which not all audio has come yet: about 1000 characters a minute, an average speaking rate."""
+
+
+@attrs.frozen
+class Media:
+    """Audio to hand to the carrier now; ``reply`` is whose it is."""
+
+    audio: bytes
+    reply: int
+
+
+@attrs.frozen
+class Mark:
+    """Ask the carrier to report when it has come this far."""
+
+    name: str
+
+
+@attrs.frozen
+class Clear:
+    """Empty the carrier's buffer."""
+
+
+@attrs.frozen
+class Close:
+    """End the stream; nothing comes after it."""
+
+
+Outgoing = Media | Mark | Clear | Close
+
+
+@attrs.frozen
+class Heard:
+    """How much of a reply the caller heard: seconds, and its text down to the last whole word."""
+
+    seconds: float
+    text: str
+
+
+@attrs.define
+class _Span:
+    """A sentence and where in its lane its audio begins (samples)."""
+
+    text: str
+    start: int
+    words: list[Word] = attrs.field(factory=list)
+
+
+class Lane:
+    """The way of one reply's audio to the carrier. A lane that was cut swallows what still comes."""
+
+    def __init__(self, reply: int) -> None:
+        self.reply = reply
+        self.is_open: bool = False
+        self.is_cut: bool = False
+        self.produced: bool = False
+        self.put_samples: int = 0
+        self.sent_samples: int = 0
+        self._queue: deque[bytes] = deque()
+        self._spans: list[_Span] = []
+
+    def __repr__(self) -> str:
+        state = "cut" if self.is_cut else "open" if self.is_open else "closed"
+        return f"<Lane of reply {self.reply}, {state}, {self.waiting / RATE:.2f} s waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """Samples that were put and not taken."""
+        return self.put_samples - self.sent_samples
+
+    def put(self, audio: bytes, text: str = "", words: tuple[Word, ...] = ()) -> None:
+        """Add mu-law audio; ``text`` is the sentence that begins with it."""
+        if self.is_cut:
+            return
+        if text:
+            self._spans.append(_Span(text, self.put_samples))
+        if words and self._spans:
+            span = self._spans[-1]
+            offset = (self.put_samples - span.start) / RATE
+            span.words += [attrs.evolve(w, start=w.start + offset, end=w.end + offset) for w in words]
+        if audio:
+            self._queue.append(audio)
+            self.put_samples += len(audio)
+
+    def cut(self) -> None:
+        """Drop what waits, and everything that will still come."""
+        self.is_cut = True
+        self._queue.clear()
+
+    def take(self) -> tuple[bytes, bool]:
+        """Return the next message's audio, and whether it ends a sentence; empty when nothing waits."""
+        limit = min([MESSAGE, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)])
+        taken = bytearray()
+        while self._queue and len(taken) < limit:
+            audio = self._queue.popleft()
+            room = limit - len(taken)
+            taken += audio[:room]
+            if len(audio) > room:
+                self._queue.appendleft(audio[room:])
+        self.sent_samples += len(taken)
+        at_boundary = any(s.start == self.sent_samples for s in self._spans)
+        return bytes(taken), at_boundary or (self.produced and not self._queue)
+
+    def heard(self, samples: int) -> Heard:
+        """Return what the first ``samples`` of this lane say, rounded down to a whole word."""
+        ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples]
+        said: list[str] = []
+        for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
+            last = index == len(self._spans) - 1
+            if samples >= end and (self.produced or not last):
+                said.append(span.text)
+                continue
+            if samples > span.start:
+                unfinished = last and not self.produced
+                said.append(_begun(span, samples - span.start, end - span.start, unfinished=unfinished))
+            break
+        return Heard(samples / RATE, " ".join(part for part in said if part))
+
+
+def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
+    """Return the words of a sentence that were over after ``heard`` of its ``length`` samples."""
+    words = span.text.split()
+    if span.words and len(span.words) >= len(words):
+        return " ".join(words[: sum(w.end * RATE <= heard for w in span.words[: len(words)])])
+    if unfinished:
+        length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
+    reached = len(span.text) * heard / length if length else 0.0
+    said, position = 0, 0
+    for word in words:
+        position += len(word)
+        if position > reached + 1e-9:
+            break
+        said += 1
+        position += 1
+    return " ".join(words[:said])
+
+
+@attrs.define
+class _Sent:
+    """A mark on its way: its name and the position that it stands for."""
+
+    name: str
+    position: int
+
+
+class Playback:
+    """The ledger of one leg."""
+
+    def __init__(self) -> None:
+        self._control: deque[Mark | Clear | Close] = deque()
+        self._lane: Lane | None = None
+        self._lane_start = 0  # position at which the lane's first sample was, or will be, sent
+        self._position = 0  # sent
+        self._marked = 0  # covered by a mark
+        self._acknowledged = 0  # honestly reported as played
+        self._acknowledged_at = 0.0
+        self._end = -math.inf  # when the carrier will have played all that was sent
+        self._marks: deque[_Sent] = deque()
+        self._cleared: set[str] = set()
+        self._probes: dict[str, float] = {}
+        self._sequence = 0
+        self.marks_lost: bool = False
+        """The carrier once did not report what it must have played; from then on the clock alone was believed."""
+        self.clear_seconds: list[float] = []
+        """Round trips of ``clear``, in seconds: from the decision to the report that the buffer is empty."""
+
+    def __repr__(self) -> str:
+        unplayed = (self._position - self._acknowledged) / RATE
+        return f"<Playback {self._position / RATE:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._lane!r}>"
+
+    @property
+    def end(self) -> float:
+        """When the carrier will have played all that it was handed."""
+        return self._end
+
+    @property
+    def drained(self) -> bool:
+        """Everything put into the open lane was sent and reported as played."""
+        lane = self._lane
+        return lane is not None and lane.waiting == 0 and self._acknowledged == self._position
+
+    def open(self, lane: Lane) -> None:
+        """Let a lane's audio go to the carrier, behind what was sent before."""
+        lane.is_open = True
+        self._lane, self._lane_start = lane, self._position
+
+    def close(self) -> Heard:
+        """End the open lane after all of it was played; return what was heard."""
+        lane, self._lane = self._lane, None
+        return lane.heard(lane.sent_samples) if lane else Heard(0.0, "")
+
+    def cut(self, now: float) -> Heard:
+        """Silence the open lane at once; return what was heard. The next thing sent is ``clear``."""
+        lane, self._lane = self._lane, None
+        if lane is None:
+            return Heard(0.0, "")
+        heard = max(0, self.played(now) - self._lane_start)
+        lane.cut()
+        self._control = deque(item for item in self._control if not isinstance(item, Mark))
+        self._sequence += 1
+        probe = f"c{self._sequence}"
+        self._probes[probe] = now
+        self._control += [Clear(), Mark(probe)]
+        self._cleared.update(mark.name for mark in self._marks)
+        self._marks.clear()
+        self._marked = self._acknowledged = self._position
+        self._acknowledged_at = self._end = now
+        return lane.heard(min(heard, lane.sent_samples))
+
+    def hang_up(self) -> None:
+        """End the stream, with the next thing that is sent."""
+        self._control.append(Close())
+
+    def played(self, now: float) -> int:
+        """Return the position up to which the caller has heard, as far as can be honestly said."""
+        by_clock = self._position - max(0.0, self._end - now) * RATE
+        if self.marks_lost:
+            return max(0, int(by_clock))
+        since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE
+        next_mark = self._marks[0].position if self._marks else self._position
+        return max(self._acknowledged, int(min(by_clock, since_mark, next_mark) + 1e-6))
+
+    def next_message(self, now: float) -> Outgoing | float:
+        """Return what to send now, or how many seconds nothing needs to be sent unless something changes."""
+        if self._control:
+            return self._control.popleft()
+        lane = self._lane
+        if lane is None:
+            return math.inf
+        if self._position > self._marked and (lane.waiting == 0 or self._position - self._marked >= MARK_EVERY):
+            return self._mark(lane)
+        overdue = self._end + GRACE - now
+        if self._acknowledged < self._position and overdue <= 0:
+            self._believe_the_clock(now)
+        if lane.waiting == 0:
+            return overdue if self._acknowledged < self._position else math.inf
+        if self._position - self._acknowledged > CREDIT and not self.marks_lost:
+            return overdue
+        ahead = max(self._end, now) - now
+        if ahead + MESSAGE / RATE > AHEAD + 1e-9:
+            return ahead + MESSAGE / RATE - AHEAD
+        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE:
+            return ahead - MESSAGE / RATE  # a fuller message is worth the wait
+        return self._media(lane, now)
+
+    def _media(self, lane: Lane, now: float) -> Media:
+        audio, ends_sentence = lane.take()
+        if self._acknowledged == self._position:  # nothing was under way: playing begins now
+            self._acknowledged_at = now
+        self._position += len(audio)
+        self._end = max(self._end, now) + len(audio) / RATE
+        if ends_sentence:
+            self._control.append(self._mark(lane))
+        return Media(audio, lane.reply)
+
+    def _mark(self, lane: Lane) -> Mark:
+        self._sequence += 1
+        name = f"r{lane.reply}.{self._sequence}"
+        self._marks.append(_Sent(name, self._position))
+        self._marked = self._position
+        return Mark(name)
+
+    def _believe_the_clock(self, now: float) -> None:
+        self.marks_lost = True
+        self._marks.clear()
+        self._acknowledged, self._acknowledged_at = self._position, now
+
+    def reached(self, name: str, now: float) -> None:
+        """Take a mark that the carrier reports; one that we do not know, or that was cleared, changes nothing."""
+        if name in self._probes:
+            self.clear_seconds.append(now - self._probes.pop(name))
+            return
+        if name in self._cleared:
+            self._cleared.discard(name)
+            return
+        if not any(mark.name == name for mark in self._marks):
+            return
+        while True:  # a mark that got lost is covered by the next one
+            mark = self._marks.popleft()
+            if mark.name == name:
+                break
+        self.marks_lost = False
+        self._acknowledged, self._acknowledged_at = mark.position, now

@@ -1,0 +1,148 @@
+"""The one way into a thread.
+
+Four things go wrong with bare threads, and are put right here once:
+
+* *Too many*: inference that saturates every core makes the event loop late (measured: 90 ms with four threads on two
+  cores, 5 ms with one core left to the loop). All our threads share one limiter of one thread less than there are
+  cores, per run of trio; those of the application's that wait for something have their own.
+* *Hang-up*: a call must end at once, even while a model works for it. The thread is abandoned; it keeps its place in
+  the limiter until it has really ended, so that abandoned work still counts as load.
+* *Virtual time*: a clock that jumps when every task is blocked would jump while a thread works, and every timeout with
+  it. Such a clock is held while any thread is wanted, and let go after the last one.
+* *Exit*: an interpreter that ends while an abandoned thread is within a model's runtime kills that thread in the middle
+  of C++ code, which aborts the process. So the exit waits for such threads, a few seconds at most.
+"""
+
+import atexit
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar, TypeVarTuple, cast
+
+import attrs
+import trio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class _JumpingClock(Protocol):
+    """What is needed of :class:`trio.testing.MockClock`."""
+
+    autojump_threshold: float
+
+
+@attrs.define
+class _Hold:
+    """How many threads hold the clock, and the threshold to give back to it."""
+
+    count: int = 0
+    threshold: float = math.inf
+
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("patter_trio_threads")
+_hold: trio.lowlevel.RunVar[_Hold] = trio.lowlevel.RunVar("patter_trio_clock_hold")
+
+
+async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Return ``function(*args)``, run in a thread as soon as one is free.
+
+    Cancellation leaves at once and abandons the thread: what the function does must not matter once nobody waits for
+    it. What the function raises is raised here.
+    """
+    with _clock_held():
+        return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
+
+
+async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Return ``function(*args)``, run in a thread beside those of the models: for code that waits rather than computes.
+
+    A database that is slow must not keep the recogniser from its thread. Trio's own limit (40) holds.
+    """
+    with _clock_held():
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
+
+def waiting() -> int:
+    """Return how many tasks of this run wait for a thread: above 0, the machine has more work than it can do."""
+    return _threads().statistics().tasks_waiting
+
+
+def available() -> int:
+    """Return how many threads are free now; work that can be left undone is left undone when there is none."""
+    return int(_threads().available_tokens)
+
+
+def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    _working.enter()
+    try:
+        return function(*args)
+    finally:
+        _working.leave()
+
+
+@attrs.define
+class _Working:
+    """How many threads of this process are at work."""
+
+    _count: int = 0
+    _changed: threading.Condition = attrs.field(factory=threading.Condition)
+
+    def enter(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait_for_the_last(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, timeout=_EXIT)
+
+
+_EXIT = 5.0
+"""Seconds that the exit waits for; the longest single inference takes about one."""
+_working = _Working()
+atexit.register(_working.wait_for_the_last)
+
+
+def _threads() -> trio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(max(1, _cores() - 1))
+        _limiter.set(limiter)
+        return limiter
+
+
+def _cores() -> int:
+    # A container is often given fewer cores than the machine has; not every platform can say so.
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def _clock_held() -> Iterator[None]:
+    clock = trio.lowlevel.current_clock()
+    if not hasattr(clock, "autojump_threshold"):
+        yield
+        return
+    jumping = cast("_JumpingClock", clock)
+    try:
+        hold = _hold.get()
+    except LookupError:
+        hold = _Hold()
+        _hold.set(hold)
+    if hold.count == 0:
+        hold.threshold, jumping.autojump_threshold = jumping.autojump_threshold, math.inf
+    hold.count += 1
+    try:
+        yield
+    finally:
+        hold.count -= 1
+        if hold.count == 0:
+            jumping.autojump_threshold = hold.threshold

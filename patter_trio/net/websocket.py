@@ -1,0 +1,299 @@
+"""A WebSocket over any trio stream: the sans-I/O core of ``websockets``, with the I/O written here, once.
+
+Why not a ready-made connection class: what a call needs is that *nothing but the socket* can hold up its reader, that a
+send can be cancelled, and that a stream whose send was cancelled is never written to again. Hence:
+
+* One task reads (:meth:`WebSocket.receive`), one task writes (:meth:`WebSocket.send`). The reader never writes:
+  answers to pings wait in ``pending``, the writer is told by ``on_pending`` and sends them with its next message or by
+  :meth:`WebSocket.flush`. Without ``on_pending`` (nobody else writes yet) the reader sends them itself.
+* A cancelled send may have put half a frame on the wire. From then on the socket is ``broken``: no more sends, no close
+  frame, only the stream's forceful end.
+* Closing says its close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
+  input answers with a reset, which can overtake the close frame.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Self
+
+import trio
+from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from patter_trio.errors import PatterConnectionError, WireError
+
+READ: Final = 16384
+MAX_MESSAGE: Final = 256 * 1024
+"""Largest message taken, in bytes: 24 s of mu-law in base64, far more than any carrier puts into one."""
+MAX_PENDING: Final = 64 * 1024
+"""Most unsent answers to pings, in bytes, before the peer counts as hostile."""
+CLOSE_SECONDS: Final = 0.5
+"""How long a close waits for the peer to end its side."""
+
+_QUIET: Final = logging.getLogger("patter_trio.websocket")
+"""The protocol logs every frame, speech included, where its logger lets it: only warnings, unless asked for by this name."""
+_QUIET.setLevel(logging.WARNING)
+
+
+class SocketClosed(PatterConnectionError):
+    """The WebSocket is over: ``code`` as in RFC 6455 section 7.4 (1006 = without a close frame), and the peer's reason."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"websocket closed ({code}{f', {reason}' if reason else ''})")
+        self.code = code
+        self.reason = reason
+
+
+class WebSocket:
+    """An open WebSocket; made by :meth:`Upgrade.accept` or :func:`connect`."""
+
+    def __init__(self, stream: trio.abc.Stream, protocol: ServerProtocol | ClientProtocol) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        # Frames that came in one segment with the handshake are events already.
+        self._frames: deque[Frame] = deque(e for e in protocol.events_received() if isinstance(e, Frame))
+        self._partial = bytearray()
+        self._partial_text = True
+        self.pending: bytearray = bytearray()
+        self.on_pending: Callable[[], None] | None = None
+        self.broken: bool = False
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"
+
+    async def receive(self) -> str | bytes:
+        """Return the next message.
+
+        Raises:
+            SocketClosed: the peer closed, or broke the protocol, or the connection is gone.
+        """
+        while True:
+            while self._frames:
+                message = self._take(self._frames.popleft())
+                if message is not None:
+                    return message
+            if self._protocol.state is not State.OPEN:
+                await self._answer()
+                raise self._closed()
+            try:
+                data = await self._stream.receive_some(READ)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise SocketClosed(1006, "connection lost") from error
+            self._feed(data)
+            await self._answer()
+
+    def _feed(self, data: bytes | bytearray) -> None:
+        if data:
+            self._protocol.receive_data(bytes(data))
+        else:
+            self._protocol.receive_eof()
+        self._frames.extend(event for event in self._protocol.events_received() if isinstance(event, Frame))
+        self._queue()
+        if len(self.pending) > MAX_PENDING:
+            raise SocketClosed(1008, "too many unanswered pings")
+
+    def _queue(self) -> None:
+        """Move what the protocol wants sent into ``pending``; an empty piece is its wish to end the stream, which closing does."""
+        for piece in self._protocol.data_to_send():
+            self.pending += piece
+
+    async def _answer(self) -> None:
+        if not self.pending:
+            return
+        if self.on_pending is None:
+            await self.flush()
+        else:
+            self.on_pending()
+
+    def _take(self, frame: Frame) -> str | bytes | None:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._partial_text = frame.opcode is Opcode.TEXT
+        elif frame.opcode is not Opcode.CONT:
+            return None
+        if not frame.fin or self._partial:
+            self._partial += frame.data
+        if not frame.fin:
+            return None
+        message, self._partial = bytes(self._partial or frame.data), bytearray()
+        if not self._partial_text:
+            return message
+        try:
+            return message.decode()
+        except UnicodeDecodeError:
+            self._protocol.fail(1007, "not UTF-8")
+            self._queue()
+            return None
+
+    def _closed(self) -> SocketClosed:
+        sent, received = self._protocol.close_sent, self._protocol.close_rcvd
+        close = received or sent
+        return SocketClosed(close.code, close.reason) if close else SocketClosed(1006, "connection lost")
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message, after everything that waits in ``pending``. Cancelling it breaks the socket.
+
+        Raises:
+            SocketClosed: nothing can be sent any more.
+        """
+        if self.broken or self._protocol.state is not State.OPEN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise self._closed()
+        if isinstance(message, str):
+            self._protocol.send_text(message.encode())
+        else:
+            self._protocol.send_binary(message)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Send what waits in ``pending``.
+
+        Raises:
+            SocketClosed: nothing can be sent any more.
+        """
+        self._queue()
+        if self.broken:
+            raise SocketClosed(1006, "a send was cut off")
+        data, self.pending = bytes(self.pending), bytearray()
+        if not data:
+            return
+        self.broken = True
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise SocketClosed(1006, "connection lost") from error
+        self.broken = False
+
+    async def say_close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame, as the task that writes; the task that reads sees the end when the peer answers.
+
+        Raises:
+            SocketClosed: nothing can be sent any more.
+        """
+        if self._protocol.state is State.OPEN and not self.broken:
+            self._protocol.send_close(code, reason)
+        await self.flush()
+
+    async def aclose(self, code: int = 1000, reason: str = "", *, patience: float = CLOSE_SECONDS) -> None:
+        """Close with a close frame where that is still possible, within ``patience`` seconds; also when cancelled."""
+        try:
+            with trio.move_on_after(patience, shield=True):
+                await self._say_goodbye(code, reason)
+        except SocketClosed:
+            pass  # it is closed, which is what was wanted
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        if self.broken:
+            return
+        await self.say_close(code, reason)
+        while self._protocol.close_rcvd is None:
+            try:
+                data = await self._stream.receive_some(READ)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                return
+            if not data:
+                return
+            self._protocol.receive_data(bytes(data))
+            self._protocol.events_received()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Upgrade:
+    """A client's request for a WebSocket, to be accepted or refused; ``path`` (with its query) and ``headers`` are its."""
+
+    def __init__(self, stream: trio.abc.Stream, protocol: ServerProtocol, request: Request, rest: bytes) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        self._rest = rest
+        self._request = request
+        self.path: str = request.path
+        self.headers: Headers = request.headers
+
+    async def accept(self) -> WebSocket:
+        """Answer 101, or what is wrong with the request.
+
+        Raises:
+            WireError: the request is no WebSocket handshake; the client was told so.
+            SocketClosed: the client is gone.
+        """
+        response = self._protocol.accept(self._request)
+        self._protocol.send_response(response)
+        await _send_all(self._stream, self._protocol.data_to_send())
+        if self._protocol.handshake_exc is not None:
+            raise WireError(str(self._protocol.handshake_exc)) from self._protocol.handshake_exc
+        if self._rest:  # only now: a ping among it must not be answered ahead of the handshake
+            self._protocol.receive_data(self._rest)
+        return WebSocket(self._stream, self._protocol)
+
+    async def refuse(self, status: int, text: str) -> None:
+        """Answer with an HTTP status and a line of text instead; the connection is of no more use then.
+
+        Raises:
+            SocketClosed: the client is gone.
+        """
+        self._protocol.send_response(self._protocol.reject(status, text))
+        await _send_all(self._stream, self._protocol.data_to_send())
+
+
+async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
+    """Return the upgrade request whose head (and perhaps more) was read from ``stream`` as ``head``.
+
+    Raises:
+        WireError: it is not an HTTP request that a WebSocket can begin with; the client was told so.
+        SocketClosed: the client is gone.
+    """
+    protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=_QUIET)
+    end = head.find(b"\r\n\r\n") + 4
+    protocol.receive_data(head[:end])
+    for event in protocol.events_received():
+        if isinstance(event, Request):
+            return Upgrade(stream, protocol, event, head[end:])
+    await _send_all(stream, protocol.data_to_send())
+    raise WireError(f"not a websocket handshake: {protocol.handshake_exc or 'incomplete head'}")
+
+
+async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] | None = None) -> WebSocket:
+    """Open a WebSocket as a client over a connected stream.
+
+    Raises:
+        WireError: the server refused; the message has its status.
+        SocketClosed: the server is gone.
+    """
+    protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE, logger=_QUIET)
+    request = protocol.connect()
+    request.headers.update(headers or {})
+    protocol.send_request(request)
+    await _send_all(stream, protocol.data_to_send())
+    while protocol.state is State.CONNECTING:
+        try:
+            data = await stream.receive_some(READ)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise SocketClosed(1006, "connection lost") from error
+        if data:
+            protocol.receive_data(bytes(data))
+        else:
+            protocol.receive_eof()
+        if protocol.handshake_exc is not None:
+            raise WireError(f"websocket refused: {protocol.handshake_exc}") from protocol.handshake_exc
+        if not data:
+            raise SocketClosed(1006, "connection lost")
+    return WebSocket(stream, protocol)
+
+
+async def _send_all(stream: trio.abc.Stream, pieces: Iterable[bytes]) -> None:
+    try:
+        await stream.send_all(b"".join(pieces))
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise SocketClosed(1006, "connection lost") from error

@@ -1,0 +1,82 @@
+"""The pytest plugin: the ``call_simulator`` fixture, and virtual time for the tests that use it.
+
+A test that uses the fixture runs in a :func:`trio.run` of its own on a mock clock that jumps to the next thing to do,
+so that a call of minutes takes milliseconds and every instant is exact::
+
+    async def test_greeting(call_simulator):
+        async with call_simulator(agent) as caller:
+            greeting = await caller.hears()
+
+With pytest-trio (its mode or its marker), the test keeps all that pytest-trio offers: other trio fixtures, and a clock
+of the test's own choice (``autojump_clock``, ``mock_clock``), which then is used instead. pytest-trio looks for a clock
+among the test's direct arguments only, but lets a marker name the function that runs the test: that is how the clock
+gets in. Without pytest-trio the plugin runs the test itself.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Final
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.groups import raise_lone
+from patter_trio.testing.simulator import simulate_call
+
+FIXTURE: Final = "call_simulator"
+PYTEST_TRIO: Final = "trio"
+"""The name under which pytest-trio registers itself."""
+
+CallSimulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
+"""``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulator``."""
+
+
+@pytest.fixture(name=FIXTURE)
+def _call_simulator() -> CallSimulator:
+    """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``."""
+    return simulate_call
+
+
+def run(
+    function: Callable[[], Awaitable[Any]],
+    clock: trio.abc.Clock | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> Any:
+    """Run an async function like :func:`trio.run`, in virtual time unless a clock is given.
+
+    An exception that is alone in its groups is raised as itself, so that pytest shows its assertion.
+    """
+    __tracebackhide__ = True
+    chosen = MockClock(autojump_threshold=0) if clock is None else clock
+    try:
+        return trio.run(function, clock=chosen, instruments=instruments)
+    except BaseExceptionGroup as group:
+        raise_lone(group)
+
+
+def _simulates(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and FIXTURE in item.fixturenames
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have pytest-trio, where it is, run the tests that simulate calls by our runner."""
+    if not config.pluginmanager.hasplugin(PYTEST_TRIO):
+        return
+    for item in items:
+        if _simulates(item) and inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            # In front of the markers that are there: the first one that names a runner counts.
+            item.add_marker(pytest.mark.trio(run=run), append=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that simulates calls where pytest-trio is not there to do it."""
+    if not _simulates(pyfuncitem) or not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    run(partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in wanted if name in pyfuncitem.funcargs}))
+    return True

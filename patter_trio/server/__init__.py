@@ -1,0 +1,1 @@
+"""One port: webhooks, health and media streams of a carrier."""

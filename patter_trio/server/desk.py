@@ -1,0 +1,275 @@
+"""The front desk: joins a phone, its agent and the application's callbacks to the calls that come in.
+
+Two nurseries. The inner one is whoever serves connections; each call runs in the task of its connection. The outer one,
+opened here, holds the observers: they outlive their calls by the bounds stated in ``call/observers.py``.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+import attrs
+import trio
+
+from patter_trio.agent import Agent
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call import usercode
+from patter_trio.call.context import current_call
+from patter_trio.call.observers import Observers
+from patter_trio.call.session import Call, CallOptions, run_call
+from patter_trio.call.telling import Teller
+from patter_trio.carriers import Carrier
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.errors import ConfigurationError
+from patter_trio.events import Tap
+from patter_trio.server.pending import PendingCall, PendingCalls
+from patter_trio.server.site import MediaLeg, Site
+
+if TYPE_CHECKING:
+    from patter_trio.client import Patter
+
+START_PATIENCE: Final = 2.0
+"""Seconds after the media start that ``on_call_start`` has for its overrides."""
+
+_log = logging.getLogger("patter_trio.call")
+_events = logging.getLogger("patter_trio.events")
+
+
+@attrs.define
+class _Starting:
+    """``on_call_start`` of one call, under way or done."""
+
+    scope: trio.CancelScope
+    done: trio.Event
+    overrides: Mapping[str, Any] | None = None
+
+
+class Desk:
+    """What happens to a call from its announcement to its end."""
+
+    def __init__(
+        self,
+        phone: "Patter",
+        agent: Agent,
+        nursery: trio.Nursery,
+        *,
+        carrier: Carrier,
+        public_url: str,
+        callbacks: Mapping[str, Any],
+        max_calls: int | None,
+        epoch: float,
+        tap: Tap | None,
+    ) -> None:
+        self._phone = phone
+        self._agent = agent
+        self._nursery = nursery
+        self._callbacks = callbacks
+        self._max_calls = max_calls
+        self._epoch = epoch
+        self._tap = tap
+        # Weak: observers live as long as their task does, which is longer than their call.
+        self._observers: WeakSet[Observers] = WeakSet()
+        self._live: dict[str, Call] = {}
+        self._draining = False
+        self._idle = trio.Event()
+        self._announced = trio.Event()
+        self.closed: trio.Event = trio.Event()
+        """Set when :meth:`drain` is through: nothing is to be served any more."""
+        self.site: Site = Site(
+            carrier=carrier,
+            public_url=public_url,
+            pending=PendingCalls(),
+            admit=self.admit,
+            incoming=self.incoming,
+            answer=self.answer,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Desk {len(self._live)} calls{', draining' if self._draining else ''}>"
+
+    def find(self, name: str) -> Any:
+        """Return the application's callback of that name, as it is now; None where there is none."""
+        return self._callbacks.get(name) or getattr(self._phone, name, None)
+
+    def admit(self) -> bool:
+        """Say whether one more call is welcome."""
+        return not self._draining and (self._max_calls is None or len(self._live) < self._max_calls)
+
+    async def forget(self, scope: trio.CancelScope) -> None:
+        """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
+        pending = self.site.pending
+        with scope:
+            while True:
+                self._announced = trio.Event()
+                with trio.CancelScope(deadline=pending.next_expiry):
+                    await self._announced.wait()
+                for call in pending.expire(trio.current_time()):
+                    _log.warning("call %s: announced, but its media stream never came", call.call_id)
+                    call.context.scope.cancel(reason="never connected")
+
+    def incoming(self, call: PendingCall) -> None:
+        """A call is announced: ask ``on_call_start`` already, before its audio is there."""
+        self._announced.set()
+        on_call_start = self.find("on_call_start")
+        starting = call.context = _Starting(trio.CancelScope(), trio.Event())
+        if on_call_start is None:
+            starting.done.set()
+            return
+        self._nursery.start_soon(self._ask_start, on_call_start, call, starting)
+
+    async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
+        current_call.set(call.call_id)
+        with starting.scope:
+            try:
+                answer = await usercode.call(on_call_start, self._about(call))
+            except usercode.ApplicationError as error:
+                _events.warning("call %s: call_start: %s", call.call_id, error, exc_info=error.__cause__)
+            else:
+                if answer is None or isinstance(answer, Mapping):
+                    starting.overrides = answer
+                else:
+                    _events.warning(
+                        "call %s: %s must return a dict of overrides or None, not %s",
+                        call.call_id,
+                        usercode.name_of(on_call_start),
+                        type(answer).__name__,
+                    )
+        starting.done.set()
+
+    def _about(self, call: PendingCall) -> dict[str, Any]:
+        return {
+            "call_id": call.call_id,
+            "caller": call.caller,
+            "callee": call.callee,
+            "direction": call.direction,
+            "custom_params": dict(call.custom_params),
+            "telephony_provider": call.provider,
+        }
+
+    async def _settled(self, call: PendingCall) -> Agent:
+        """Return the agent for this call: as served, or as ``on_call_start`` would have it."""
+        starting: _Starting = call.context
+        with trio.move_on_after(START_PATIENCE):
+            await starting.done.wait()
+        if not starting.done.is_set():
+            _events.warning(
+                "call %s: on_call_start did not return within %g s of the call's start; going on without its answer",
+                call.call_id,
+                START_PATIENCE,
+            )
+            return self._agent
+        try:
+            return self._agent.overridden(starting.overrides or {})
+        except ConfigurationError as error:
+            _events.warning("call %s: call_start: %s", call.call_id, error)
+            return self._agent
+
+    async def answer(self, leg: MediaLeg) -> None:
+        """Run a call whose media stream has started, to its end."""
+        pending = leg.call
+        if pending.call_id in self._live:
+            _log.warning("call %s: refusing a second stream for a live call", pending.call_id)
+            return
+        current_call.set(pending.call_id)
+        observers = Observers(pending.call_id, self.find)
+        about = self._about(pending)
+        media = MediaClock()
+        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap)
+        options = CallOptions(
+            agent=self._agent,
+            settled=partial(self._settled, pending),
+            on_message=self.find("on_message"),
+            observers=observers,
+        )
+        call = Call(leg, options, teller, media)
+        self._observers.add(observers)
+        self._live[pending.call_id] = self._phone.live[pending.call_id] = call
+        _log.info("call %s: started, %s", pending.call_id, pending.direction)
+        if self._tap is not None:
+            self._tap(0.0, "call_start", about)
+        try:
+            await run_call(call, observers, self._nursery)
+        finally:
+            pending.context.scope.cancel(reason="call over")
+            del self._live[pending.call_id]
+            del self._phone.live[pending.call_id]
+            _log.info("call %s: ended, %s", pending.call_id, call.outcome)
+            if self._draining and not self._live:
+                self._idle.set()
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
+        """Take no more calls, and wait ``timeout`` seconds at most for the running ones to end."""
+        self._draining = True
+        if self._live:
+            with trio.move_on_after(timeout):
+                await self._idle.wait()
+        self.closed.set()
+
+    def hurry(self) -> None:
+        """The server is being cancelled: shorten the callbacks' time."""
+        for observers in self._observers:
+            observers.hurry()
+
+
+@asynccontextmanager
+async def open_desk(
+    phone: "Patter",
+    agent: Agent,
+    *,
+    public_url: str,
+    carrier: Carrier | None = None,
+    callbacks: Mapping[str, Any] | None = None,
+    max_calls: int | None = None,
+    epoch: float | None = None,
+    tap: Tap | None = None,
+) -> AsyncIterator[Desk]:
+    """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
+
+    Args:
+        phone: whose calls they are.
+        agent: who answers them.
+        public_url: where the carrier reaches us.
+        carrier: instead of the phone's own.
+        callbacks: the application's functions by name (``on_call_start`` ...).
+        max_calls: more at once hear busy.
+        epoch: Unix time of the clock's zero; default: as it is now.
+        tap: sees every event of every call.
+
+    Raises:
+        ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
+    """
+    callbacks = dict(callbacks or {})
+    if (agent.llm is None) == (callbacks.get("on_message") is None):
+        found = "neither" if agent.llm is None else "both"
+        raise ConfigurationError(
+            f"an agent needs exactly one of llm= (its own) and on_message= (serve's); it has {found}"
+        )
+    if epoch is None:
+        epoch = time.time() - trio.current_time()
+    async with trio.open_nursery() as nursery:
+        desk = Desk(
+            phone,
+            agent,
+            nursery,
+            carrier=carrier or phone.carrier or LocalCarrier(),
+            public_url=public_url,
+            callbacks=callbacks,
+            max_calls=max_calls,
+            epoch=epoch,
+            tap=tap,
+        )
+        phone.desks.add(desk)
+        forgetting = trio.CancelScope()
+        nursery.start_soon(desk.forget, forgetting)
+        try:
+            yield desk
+        except BaseException:
+            desk.hurry()
+            raise
+        finally:
+            phone.desks.discard(desk)
+            forgetting.cancel(reason="the desk is closed")

@@ -1,0 +1,20 @@
+"""Phone numbers as they may stand in a log: enough to recognise a call, too little to ring anyone."""
+
+import re
+from typing import Final
+
+_NUMBER: Final = re.compile(r"(\+?)(\d{7,})")
+_SHOWN_FIRST: Final = 4
+_SHOWN_LAST: Final = 4
+_HIDDEN: Final = 3
+"""Digits that are hidden of the shortest number that shows its beginning."""
+
+
+def mask_number(number: str) -> str:
+    """Return a phone number with its middle hidden: ``+1555***4567``. Whatever is no number is hidden whole."""
+    match = _NUMBER.fullmatch(number)
+    if match is None:
+        return "***" if number else ""
+    plus, digits = match.groups()
+    first = max(0, min(_SHOWN_FIRST, len(digits) - _SHOWN_LAST - _HIDDEN))
+    return f"{plus}{digits[:first]}***{digits[-_SHOWN_LAST:]}"

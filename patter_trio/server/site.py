@@ -1,0 +1,63 @@
+"""What the server has to know: whose calls it takes, where it is seen from outside, and who answers."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import attrs
+import trio
+
+from patter_trio.abc import StreamCodec, StreamStarted
+from patter_trio.carriers import Carrier
+from patter_trio.errors import ConfigurationError
+from patter_trio.net.websocket import WebSocket
+from patter_trio.server.pending import PendingCall, PendingCalls
+
+MAX_STRANGERS: Final = 100
+"""Media sockets, not signed by the carrier, that may wait for their start: 100 x 256 kB is the most memory they take."""
+
+
+@attrs.frozen
+class MediaLeg:
+    """A media stream that belongs to an announced call: proven, started and not yet answered."""
+
+    socket: WebSocket
+    codec: StreamCodec
+    started: StreamStarted
+    call: PendingCall
+
+
+def _public_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ConfigurationError(f"the public URL must be like https://agent.example.com, not {url!r}")
+    return url.rstrip("/")
+
+
+@attrs.frozen
+class Site:
+    """One server, as its connections see it.
+
+    ``public_url`` is where the carrier reaches us (``https://host``); signatures are checked against it and stream URLs
+    begin with it, never with what a request claims in ``Host``.
+
+    * ``admit()`` says whether there is room for another call; if not, the carrier hears busy.
+    * ``incoming(call)`` is called once per announced call, before the webhook is answered; it must not raise.
+    * ``answer(leg)`` runs the whole call; the stream is closed after it.
+    """
+
+    carrier: Carrier
+    public_url: str = attrs.field(converter=_public_url)
+    pending: PendingCalls
+    admit: Callable[[], bool]
+    incoming: Callable[[PendingCall], None]
+    answer: Callable[[MediaLeg], Awaitable[None]]
+    strangers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(MAX_STRANGERS), repr=False)
+
+    def stream_url(self, call_id: str) -> str:
+        """Return where the carrier is to open the media stream of a call."""
+        return self.websocket_url(self.carrier.media_prefix + quote(call_id, safe=""))
+
+    def websocket_url(self, target: str) -> str:
+        """Return the ``ws``/``wss`` form of the public URL with a request's target."""
+        return "ws" + self.public_url.removeprefix("http") + target

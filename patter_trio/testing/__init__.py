@@ -1,0 +1,26 @@
+"""A simulated carrier and caller, and providers that follow a script: whole calls in a test, in virtual time.
+
+The pytest plugin's ``call_simulator`` fixture puts them together; ``simulate_call`` of
+:mod:`patter_trio.testing.simulator` does the same without pytest.
+"""
+
+from patter_trio.testing.caller import NotAsExpected, SimulatedCaller
+from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.record import Heard
+from patter_trio.testing.scenario import Scenario, ScenarioError, Step
+from patter_trio.testing.scripted import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+__all__ = [
+    "CallRefused",
+    "Heard",
+    "NotAsExpected",
+    "Scenario",
+    "ScenarioError",
+    "ScriptedLLM",
+    "ScriptedSTT",
+    "ScriptedTTS",
+    "ScriptedVAD",
+    "SimulatedCaller",
+    "SimulatedTwilio",
+    "Step",
+]

@@ -1,0 +1,60 @@
+"""One HTTP request over one stream, as a carrier sends its webhooks."""
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+import attrs
+import h11
+import trio
+
+READ: Final = 65536
+LARGEST: Final = 65536
+"""Most bytes of an answer; Twilio takes 64 kB of TwiML."""
+
+
+@attrs.frozen
+class Answer:
+    """An HTTP response, read to its end."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+async def post_form(stream: trio.abc.Stream, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    """POST a form and return the answer.
+
+    Raises:
+        h11.RemoteProtocolError: what came is no HTTP response, or too long, or the connection ended before it was whole.
+        trio.BrokenResourceError: the connection broke.
+    """
+    split, body = urlsplit(url), urlencode(form).encode()
+    target = (split.path or "/") + (f"?{split.query}" if split.query else "")
+    fields = {
+        "Host": split.netloc,
+        "Connection": "close",
+        "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+        "Content-Length": str(len(body)),
+        **headers,
+    }
+    http = h11.Connection(h11.CLIENT)
+    request = h11.Request(method="POST", target=target, headers=list(fields.items()))
+    parts = [http.send(request), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
+    await stream.send_all(b"".join(part for part in parts if part))
+    status, content_type, received = 0, "", bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some(READ)))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            content_type = dict(event.headers).get(b"content-type", b"").decode("latin-1")
+        elif isinstance(event, h11.Data):
+            received += event.data
+            if len(received) > LARGEST:
+                raise h11.RemoteProtocolError(f"an answer of more than {LARGEST} bytes")
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, content_type, bytes(received))
+        elif isinstance(event, h11.ConnectionClosed):
+            raise h11.RemoteProtocolError("the connection ended without an answer")

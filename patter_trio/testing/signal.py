@@ -1,0 +1,254 @@
+"""How a simulated voice carries its words: inside the mu-law audio itself, so that they take the way of the sound.
+
+A voice is a row of *voiced frames* of 20 ms (160 mu-law bytes); silence is mu-law silence. A frame is
+
+====== ==================================================================================================
+bytes  what
+====== ==================================================================================================
+6      magic: codes of the second-loudest segment, which no other part uses
+2      kind
+4      utterance: number of the reply or of what the caller said
+4      part: number of the sentence within it
+4      index of this frame in its part
+4      total frames of the part
+2      number of bytes of text
+4      CRC (the low 16 bits of CRC-32) of all of the above but the magic, and of the text
+130    up to 65 bytes of text: the words that *end* within this frame; the rest is filler
+====== ==================================================================================================
+
+Every byte is written as two nibbles, each one of 16 codes of the loudest mu-law segment, alternately negative and
+positive. These codes survive mu-law -> 16-bit PCM -> mu-law exactly, so the words arrive through every exact chain; and a
+wrong codec, a resampler, a lost or reordered frame shows in what is decoded. Words come with the white space before
+them: joined, they are the text again.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Final
+
+import attrs
+import numpy as np
+
+from patter_trio.audio import g711
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
+
+MAGIC: Final = bytes.fromhex("109011911292")
+HEAD: Final = 12
+"""Bytes of head, checksum included, before they become nibbles."""
+CAPACITY: Final = (FRAME_SAMPLES - len(MAGIC)) // 2 - HEAD
+"""Bytes of text that fit into a frame."""
+PIECE: Final = 16
+"""A word of more bytes than this is carried in several pieces."""
+LONGEST: Final = 0xFFFF
+"""Most frames of a part (22 minutes)."""
+QUIET: Final = 100
+"""Largest magnitude of a 16-bit sample that still counts as silence (-50 dBFS)."""
+
+
+class Kind(IntEnum):
+    """What a stretch of sound is."""
+
+    SPEECH = 1
+    COUGH = 2
+    """A noise: voice to a detector, no words to a recogniser."""
+    HUM = 3
+    """A backchannel such as "mhm": words that ask for no answer."""
+    SOUND = 4
+    """Sound without a readable frame: a recording, noise, or a frame that was damaged. Never written."""
+
+
+_WRITTEN: Final = frozenset({Kind.SPEECH, Kind.COUGH, Kind.HUM})
+
+
+@attrs.frozen
+class Sound:
+    """A stretch of sound, from sample ``start`` to sample ``end`` of what was fed."""
+
+    kind: Kind
+    start: int
+    end: int
+    utterance: int = 0
+    part: int = 0
+    index: int = 0
+    total: int = 0
+    words: str = ""
+
+    @property
+    def last(self) -> bool:
+        """Whether the part ends with this frame."""
+        return self.index == self.total - 1
+
+
+def frames_of(seconds: float) -> int:
+    """Return the number of voiced frames that last ``seconds``, at least one."""
+    return max(1, round(seconds / FRAME_SECONDS))
+
+
+def encode(
+    text: str,
+    frames: int,
+    *,
+    spoken: int | None = None,
+    kind: Kind = Kind.SPEECH,
+    utterance: int = 0,
+    part: int = 0,
+) -> bytes:
+    """Return mu-law audio of ``frames`` voiced frames that speak ``text``.
+
+    The words are spread by their length over the first ``spoken`` frames, or over all.
+
+    Raises:
+        ValueError: the text does not fit into so few frames, or there are too many or no frames.
+    """
+    if not 0 < frames <= LONGEST:
+        raise ValueError(f"an utterance has 1 to {LONGEST} frames of {FRAME_SECONDS:g} s, not {frames}")
+    carried = _spread(_pieces(text), frames if spoken is None else min(spoken, frames))
+    carried += [b""] * (frames - len(carried))
+    return b"".join(_frame(kind, (utterance, part, index, frames), words) for index, words in enumerate(carried))
+
+
+def fewest_frames(text: str) -> int:
+    """Return the fewest frames into which ``text`` fits for certain."""
+    return max(1, -(-len(text.encode()) // (CAPACITY - PIECE)))
+
+
+def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
+    """Return the words of such an utterance with the seconds, since its beginning, at which each begins and ends."""
+    times: list[tuple[str, float, float]] = []
+    begun = 0.0
+    for index, words in enumerate(_spread(_pieces(text), frames)):
+        if words:
+            end = (index + 1) * FRAME_SECONDS
+            times.append((words.decode().strip(), begun, end))
+            begun = end
+    return times
+
+
+def _pieces(text: str) -> list[bytes]:
+    pieces: list[bytes] = []
+    for word in re.findall(r"\s*\S+", text):
+        piece = b""
+        for character in word:
+            if len(piece) + len(character.encode()) > PIECE:
+                pieces.append(piece)
+                piece = b""
+            piece += character.encode()
+        pieces.append(piece)
+    return pieces
+
+
+def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
+    """Return the text of each frame: a piece ends in the frame in which its share of the characters does.
+
+    What finds no room there moves on to the next frame, and from the end back.
+    """
+    carried = [b""] * frames
+    latest = frames - 1
+    places: list[int] = []
+    earliest = characters = 0
+    total = sum(len(piece.decode()) for piece in pieces)
+    for piece in pieces:
+        characters += len(piece.decode())
+        place = max(earliest, -(-characters * frames // total) - 1)
+        while place < frames and len(carried[place]) + len(piece) > CAPACITY:
+            place += 1
+        if place == frames:
+            break
+        carried[place] += piece
+        places.append(earliest := place)
+    if len(places) == len(pieces):
+        return carried
+    carried = [b""] * frames
+    for piece in reversed(pieces):
+        while len(carried[latest]) + len(piece) > CAPACITY:
+            latest -= 1
+            if latest < 0:
+                size, seconds = sum(map(len, pieces)), frames * FRAME_SECONDS
+                raise ValueError(
+                    f"{seconds:g} s of simulated voice cannot carry a text of {size} bytes; let it last longer"
+                )
+        carried[latest] = piece + carried[latest]
+    return carried
+
+
+def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
+    head = struct.pack(">B4HB", kind, *(number & 0xFFFF for number in numbers), len(words))
+    check = zlib.crc32(head + words) & 0xFFFF
+    data = np.frombuffer(head + check.to_bytes(2) + words, dtype=np.uint8)
+    nibbles = np.zeros(FRAME_SAMPLES - len(MAGIC), dtype=np.uint8)
+    nibbles[: 2 * len(data)] = np.stack([data >> 4, data & 0x0F], axis=1).reshape(-1)
+    nibbles[1::2] |= 0x80
+    return MAGIC + nibbles.tobytes()
+
+
+class Decoder:
+    """Finds the voiced frames, and other sound, in mu-law audio that comes in pieces of any length."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.position: int = 0
+        """Number of the sample up to which everything has been reported."""
+
+    def feed(self, mulaw: bytes) -> list[Sound]:
+        """Take the next audio; return the sounds that are complete with it, oldest first."""
+        self._held += mulaw
+        return list(self._take(final=False))
+
+    def finish(self) -> list[Sound]:
+        """Return what is still held back because it could have become a frame."""
+        return list(self._take(final=True))
+
+    def _take(self, *, final: bool) -> Iterator[Sound]:
+        while self._held:
+            found = self._held.find(MAGIC)
+            if found < 0:
+                keep = 0 if final else _started_magic(self._held)
+                yield from self._other(len(self._held) - keep)
+                return
+            yield from self._other(found)
+            if len(self._held) < FRAME_SAMPLES:
+                if final:
+                    yield from self._other(len(self._held))
+                return
+            # A frame that was cut short is followed by the next one's magic before its own end.
+            again = self._held.find(MAGIC, 1, FRAME_SAMPLES + len(MAGIC) - 1)
+            if 0 < again < FRAME_SAMPLES:
+                yield from self._other(again)
+                continue
+            sound = self._read(self._held[:FRAME_SAMPLES])
+            if sound is None:
+                yield from self._other(FRAME_SAMPLES)
+            else:
+                yield sound
+                self._drop(FRAME_SAMPLES)
+
+    def _drop(self, count: int) -> None:
+        self._held = self._held[count:]
+        self.position += count
+
+    def _other(self, count: int) -> Iterator[Sound]:
+        """Report sound among the next ``count`` samples, from the first loud one to the last."""
+        loud = np.flatnonzero(np.abs(g711.decode(self._held[:count]).astype(np.int32)) > QUIET)
+        if len(loud):
+            yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
+        self._drop(count)
+
+    def _read(self, frame: bytes) -> Sound | None:
+        """Return what a frame carries; None if it is damaged."""
+        nibbles = np.frombuffer(frame[len(MAGIC) :], dtype=np.uint8) & 0x0F
+        data = (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
+        kind, size = data[0], data[HEAD - 3]
+        utterance, part, index, total = numbers = struct.unpack_from(">4H", data, 1)
+        words = data[HEAD : HEAD + size]
+        if kind not in _WRITTEN or frame != _frame(Kind(kind), numbers, words):
+            return None
+        start, end = self.position, self.position + FRAME_SAMPLES
+        return Sound(Kind(kind), start, end, utterance, part, index, total, words.decode())
+
+
+def _started_magic(held: bytes) -> int:
+    """Return how many of the last bytes could be the beginning of a magic."""
+    return next((count for count in range(len(MAGIC) - 1, 0, -1) if held.endswith(MAGIC[:count])), 0)

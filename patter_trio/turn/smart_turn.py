@@ -1,0 +1,81 @@
+"""Smart Turn, version 3.2: whether an utterance sounds finished.
+
+The model (BSD-2-Clause, Daily, https://github.com/pipecat-ai/smart-turn) comes with this package. It hears the last 8 s
+at 16 kHz, silence put before what is shorter, brought to zero mean and unit variance, as log-mel features; what it
+returns is the probability that the speaker has finished.
+
+It is a hint, never a decision: it takes about 50 ms, and of read prose it calls some finished sentences unfinished, so
+it is always paired with a silence after which the turn ends anyway.
+"""
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from patter_trio.abc import TurnDetector
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.g711 import Samples
+from patter_trio.audio.logmel import RATE as MODEL_RATE
+from patter_trio.audio.logmel import log_mel
+from patter_trio.audio.resample import to_floats
+from patter_trio.models import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
+from patter_trio.net.threads import run_in_thread
+
+_SECONDS = 8
+_EPSILON = 1e-7
+"""Added to the variance, so that silence is not divided by zero."""
+_WEIGHTS = Weights(
+    "patter_trio.turn", "smart-turn-v3.2-cpu.onnx", "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
+)
+
+
+@LoadOnce
+def smart_turn_model(path: Path | None) -> OnnxModel:
+    """Load the model, once per process.
+
+    Raises:
+        ConfigurationError: the file is missing or not the one that is pinned.
+        ProviderError: it cannot be loaded.
+    """
+    return onnx_model(_WEIGHTS.find(path))
+
+
+@attrs.frozen(kw_only=True)
+class SmartTurn(TurnDetector):
+    """Smart Turn on this machine's processor.
+
+    Args:
+        path: another Smart Turn model of version 3.
+    """
+
+    path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+
+    async def complete(self, samples: Samples) -> float:
+        """Return the probability, 0 to 1, that these samples (8 kHz) are a whole turn; only the last 8 s are heard.
+
+        The first use in a process loads the model.
+
+        Raises:
+            ProviderError: the model failed.
+        """
+        with model_errors("smart turn"):
+            model = await smart_turn_model.in_thread(self.path)
+        return await run_in_thread(_complete, model, samples)
+
+    async def prewarm(self) -> None:
+        """Load the model now.
+
+        Raises:
+            ConfigurationError: the file is missing, or not the one that is pinned.
+            ProviderError: it cannot be loaded.
+        """
+        await smart_turn_model.in_thread(self.path)
+
+
+def _complete(model: OnnxModel, samples: Samples) -> float:
+    heard = to_floats(samples[-_SECONDS * RATE :], RATE, MODEL_RATE)
+    window = np.pad(heard, (_SECONDS * MODEL_RATE - len(heard), 0))
+    normal = (window - window.mean()) / np.sqrt(window.var() + np.float32(_EPSILON))
+    (output,) = model.run(input_features=log_mel(normal)[np.newaxis])
+    return float(output[0, 0])

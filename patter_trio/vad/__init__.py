@@ -1,0 +1,1 @@
+"""Voice activity detectors: when the caller speaks and when not."""

@@ -1,0 +1,215 @@
+"""Twilio Media Streams: one bidirectional stream, as text messages of JSON.
+
+Protocol: https://www.twilio.com/docs/voice/media-streams/websocket-messages
+
+Quirks that shape this codec:
+
+* ``media`` is fifty messages a second and more than all others together, so that decoding is typed and in one pass:
+  msgspec picks the class by ``event`` and undoes the base64 of the payload on its way. Fields that nobody reads are
+  skipped, not checked: Twilio adds new ones without notice.
+* An event that we do not know is legal and of no interest. msgspec reports it like any other mistake, so that only the
+  messages which failed are looked at again to tell the two apart.
+* What we send may hold the documented fields and nothing else; Twilio warns of everything else (31951).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from patter_trio.abc import (
+    AudioReceived,
+    DigitPressed,
+    MarkReached,
+    StreamCodec,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
+from patter_trio.errors import WireError
+
+DIGITS: Final = frozenset("0123456789*#ABCD")
+"""The sixteen keys of ITU-T Q.23."""
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="event", rename="camel"):
+    """A message; the name of its class in lower case is its ``event``."""
+
+
+class _Connected(_Event, frozen=True, tag="connected"):
+    """The first message: the socket is open, the stream not yet."""
+
+
+class _MediaFormat(msgspec.Struct, frozen=True, rename="camel"):
+    encoding: str
+    sample_rate: int
+    channels: int
+
+
+_MULAW_8K: Final = _MediaFormat("audio/x-mulaw", 8000, 1)
+
+
+class _StartBody(msgspec.Struct, frozen=True, rename="camel"):
+    stream_sid: str
+    call_sid: str
+    media_format: _MediaFormat = _MULAW_8K
+    custom_parameters: dict[str, str] = {}
+
+
+class _Start(_Event, frozen=True, tag="start", rename="camel"):
+    stream_sid: str
+    start: _StartBody
+
+
+class _MediaBody(msgspec.Struct, frozen=True):
+    payload: bytes
+    track: str = "inbound"
+
+
+class _Media(_Event, frozen=True, tag="media", rename="camel"):
+    stream_sid: str
+    media: _MediaBody
+
+
+class _DigitBody(msgspec.Struct, frozen=True):
+    digit: str
+
+
+class _Digit(_Event, frozen=True, tag="dtmf", rename="camel"):
+    stream_sid: str
+    dtmf: _DigitBody
+
+
+class _MarkBody(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Mark(_Event, frozen=True, tag="mark", rename="camel"):
+    stream_sid: str
+    mark: _MarkBody
+
+
+class _Stop(_Event, frozen=True, tag="stop", rename="camel"):
+    stream_sid: str
+
+
+class _Name(msgspec.Struct, frozen=True):
+    """Any message at all, for the name of its event."""
+
+    event: str
+
+
+class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
+    """What we send; its fields are in the documented order."""
+
+    event: str
+    stream_sid: str
+
+
+class _OutgoingPayload(msgspec.Struct, frozen=True):
+    payload: bytes
+
+
+class _OutgoingMedia(_Outgoing, frozen=True, rename="camel"):
+    media: _OutgoingPayload
+
+
+class _OutgoingMark(_Outgoing, frozen=True, rename="camel"):
+    mark: _MarkBody
+
+
+_KNOWN: Final = frozenset({"connected", "start", "media", "dtmf", "mark", "stop"})
+_Incoming = _Connected | _Start | _Media | _Digit | _Mark | _Stop
+_decode: Final[Callable[[str], _Incoming]] = msgspec.json.Decoder(_Incoming).decode
+_decode_name: Final = msgspec.json.Decoder(_Name).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class TwilioCodec(StreamCodec):
+    """One Twilio media stream."""
+
+    def __init__(self) -> None:
+        self._stream_sid = ""
+
+    def __repr__(self) -> str:
+        return f"<TwilioCodec {self._stream_sid or 'not started'}>"
+
+    def receive(self, message: str | bytes) -> StreamEvent | None:
+        """Return what a message of Twilio means; None for one that is legal and of no interest.
+
+        Raises:
+            WireError: the protocol does not allow it; the reason never quotes the message.
+        """
+        if not isinstance(message, str):
+            raise WireError("binary message")
+        decoded = _read(message)
+        if isinstance(decoded, _Connected) or decoded is None:
+            return None
+        if isinstance(decoded, _Start):
+            return self._started(decoded)
+        if not self._stream_sid:
+            raise WireError("event before start")
+        if decoded.stream_sid != self._stream_sid:
+            raise WireError("streamSid of another stream")
+        if isinstance(decoded, _Media):
+            return _audio(decoded.media)
+        if isinstance(decoded, _Mark):
+            return MarkReached(decoded.mark.name)
+        if isinstance(decoded, _Digit):
+            if decoded.dtmf.digit not in DIGITS:
+                raise WireError("no such digit")
+            return DigitPressed(decoded.dtmf.digit)
+        return StreamStopped()
+
+    def _started(self, message: _Start) -> StreamStarted:
+        if self._stream_sid:
+            raise WireError("second start")
+        start = message.start
+        if not message.stream_sid or start.stream_sid != message.stream_sid:
+            raise WireError("streamSid of start missing or contradictory")
+        if not start.call_sid:
+            raise WireError("start without callSid")
+        if start.media_format != _MULAW_8K:
+            raise WireError("media format other than mu-law, 8000 Hz, one channel")
+        self._stream_sid = message.stream_sid
+        return StreamStarted(message.stream_sid, start.call_sid, start.custom_parameters)
+
+    def audio(self, mulaw: bytes) -> str:
+        """Return the message that plays mu-law audio (8 kHz, no header, any length) after all that was sent before."""
+        return _encode(_OutgoingMedia("media", self._stream_sid, _OutgoingPayload(mulaw))).decode()
+
+    def mark(self, name: str) -> str:
+        """Return the message that asks for a :class:`~patter_trio.abc.MarkReached` of this name."""
+        return _encode(_OutgoingMark("mark", self._stream_sid, _MarkBody(name))).decode()
+
+    def clear(self) -> str:
+        """Return the message that empties Twilio's buffer; marks that were pending come back at once."""
+        return _encode(_Outgoing("clear", self._stream_sid)).decode()
+
+
+def _read(message: str) -> _Incoming | None:
+    """Decode a message; None for an event that we do not know."""
+    try:
+        return _decode(message)
+    except msgspec.ValidationError:
+        if _is_unknown(message):
+            return None
+        # The error's text names the place, but could come to quote the value: say no more than the kind.
+        raise WireError("field missing or of a wrong type") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        raise WireError("malformed JSON") from None
+
+
+def _is_unknown(message: str) -> bool:
+    try:
+        return _decode_name(message).event not in _KNOWN
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _audio(media: _MediaBody) -> AudioReceived | None:
+    if media.track != "inbound":
+        return None
+    if not media.payload:
+        raise WireError("empty payload")
+    return AudioReceived(media.payload)

@@ -1,0 +1,42 @@
+"""Mu-law by table, against the definition of ITU-T G.711."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.audio import g711
+
+
+def expand(code: int) -> int:
+    """Recommendation G.711, table 2b, as a formula; the result on the 16-bit scale."""
+    code = ~code & 0xFF
+    magnitude = (((code & 0x0F) * 2 + 33) << (code >> 4 & 7)) - 33
+    return (-magnitude if code & 0x80 else magnitude) * 4
+
+
+def test_every_code_expands_as_the_recommendation_says() -> None:
+    assert g711.decode(bytes(range(256))).tolist() == [expand(code) for code in range(256)]
+
+
+def test_every_code_but_negative_zero_survives_the_way_through_samples() -> None:
+    codes = bytes(range(256))
+    back = g711.encode(g711.decode(codes))
+    assert [(a, b) for a, b in zip(codes, back, strict=True) if a != b] == [(0x7F, 0xFF)]
+
+
+VALUES = sorted({expand(code) for code in range(256)})
+
+
+@given(st.integers(-32768, 32767))
+def test_a_sample_is_off_by_half_a_step_at_most(sample: int) -> None:
+    value = expand(g711.encode(np.array([sample], np.int16))[0])
+    place = VALUES.index(value)
+    step = max(b - a for a, b in pairwise(VALUES[max(0, place - 1) : place + 2]))
+    assert abs(value - max(-32124, min(32124, sample))) <= step / 2 + 4  # the two lowest bits are not coded
+
+
+def test_silence_is_silent() -> None:
+    assert g711.silence(0.02) == b"\xff" * 160
+    assert not g711.decode(g711.silence(0.02)).any()

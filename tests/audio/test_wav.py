@@ -1,0 +1,81 @@
+"""WAV files of every width and rate that is promised, and a clear word about the others."""
+
+import io
+import struct
+import wave
+
+import numpy as np
+import pytest
+
+from patter_trio.audio.wav import WavError, read_wav, write_wav
+
+TONE = (8000 * np.sin(np.arange(8000) * 2 * np.pi * 440 / 8000)).astype(np.int16)
+
+
+def wav(frames: bytes, *, channels: int = 1, width: int = 2, rate: int = 8000) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(channels)
+        out.setsampwidth(width)
+        out.setframerate(rate)
+        out.writeframes(frames)
+    return file.getvalue()
+
+
+def test_sixteen_bit_mono_at_8_khz_is_taken_as_it_is() -> None:
+    assert np.array_equal(read_wav(wav(TONE.tobytes())), TONE)
+
+
+@pytest.mark.parametrize("width", [1, 3, 4])
+def test_other_widths_are_scaled(width: int) -> None:
+    wide = TONE.astype("<i4") * 65536
+    frames = {
+        1: (TONE // 256 + 128).astype(np.uint8).tobytes(),
+        3: wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes(),
+        4: wide.tobytes(),
+    }[width]
+    assert np.abs(read_wav(wav(frames, width=width)).astype(int) - TONE).max() < (256 if width == 1 else 1)
+
+
+def test_stereo_is_averaged() -> None:
+    both = np.stack([TONE, np.zeros_like(TONE)], axis=1)
+    assert np.abs(read_wav(wav(both.tobytes(), channels=2)) - TONE / 2).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [11025, 16000, 44100, 48000])
+def test_other_rates_keep_length_and_tone(rate: int) -> None:
+    tone = (8000 * np.sin(np.arange(rate) * 2 * np.pi * 440 / rate)).astype(np.int16)
+    samples = read_wav(wav(tone.tobytes(), rate=rate))
+    assert len(samples) == 8000
+    assert np.abs(samples[400:-400].astype(int) - TONE[400:-400]).max() < 100
+
+
+def test_what_is_written_is_read_by_the_standard_library() -> None:
+    with wave.open(io.BytesIO(write_wav([TONE, TONE[:100]]))) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (2, 2, 8000, 8000)
+        frames = np.frombuffer(file.readframes(8000), np.int16).reshape(-1, 2)
+    assert np.array_equal(frames[:, 0], TONE)
+    assert np.array_equal(frames[:100, 1], TONE[:100])
+    assert not frames[100:, 1].any()
+
+
+def test_chunks_before_the_data_extensible_format_and_a_wrong_size_are_taken() -> None:
+    layout = struct.pack("<HHIIHHHHIH14s", 0xFFFE, 1, 8000, 16000, 2, 16, 22, 16, 4, 1, b"")
+    body = b"WAVE" + b"LIST" + struct.pack("<I", 3) + b"abc\0" + b"fmt " + struct.pack("<I", len(layout)) + layout
+    body += b"data" + struct.pack("<I", 0xFFFFFFFF) + TONE.tobytes() + b"\0"
+    assert np.array_equal(read_wav(b"RIFF" + struct.pack("<I", 0) + body), TONE)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"ID3 not a wav", "RIFF"),
+        (b"RIFF\0\0\0\0WAVE", "no format or no data"),
+        (wav(b"", channels=3), "3 channels"),
+        (wav(b"", rate=96000), "96000 Hz"),
+        (wav(b"").replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 7, 1)), "format 7"),
+    ],
+)
+def test_what_cannot_be_taken_is_named(data: bytes, reason: str) -> None:
+    with pytest.raises(WavError, match=reason):
+        read_wav(data)

@@ -1,0 +1,156 @@
+"""Signatures, TwiML and credentials of the Twilio carrier, and the development carrier beside it."""
+
+import hashlib
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.carriers import CallOffer
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.errors import ConfigurationError, WireError
+
+TWILIO = Twilio("AC1", "12345")
+CALL = {
+    "CallSid": "CA1234567890ABCDE",
+    "Caller": "+14158675309",
+    "Digits": "1234",
+    "From": "+14158675309",
+    "To": "+18005551212",
+}
+
+# The first is the example of Twilio's documentation; all came out of Twilio's own Python library, 9.13.
+VECTORS: list[tuple[str, dict[str, Any], str]] = [
+    ("https://mycompany.com/myapp.php?foo=1&bar=2", CALL, "RSOYDt4T1cUTdK1PDd93/VVr8B8="),
+    (
+        "https://agent.example:8443/webhooks/twilio/voice",
+        {"CallSid": "CA1", "From": "+15551234567", "To": "+15557654321", "Empty": "", "CallerName": "Grüße & Co"},
+        "xu0T0BFyZYaPFDnatV+J3Mke53Y=",
+    ),
+    (
+        "https://agent.example/webhooks/twilio/voice",
+        {"CallSid": "CA1", "MediaUrl": ["b", "a", "b"]},
+        "lbZKtA7IFoXgvObswC6uiPX2YHI=",
+    ),
+    ("wss://agent.example/ws/twilio/stream/CA1", {}, "jbUcBr0fn53j3j9HwvbNvuNWb0Q="),
+]
+
+
+@pytest.mark.parametrize(("url", "params", "signature"), VECTORS)
+def test_signatures_are_those_of_twilios_library(url: str, params: dict[str, Any], signature: str) -> None:
+    assert TWILIO.sign(url, params) == signature
+    assert TWILIO.check(url, params, signature)
+
+
+@pytest.mark.parametrize(("url", "params", "signature"), VECTORS)
+def test_another_secret_url_field_or_signature_is_refused(url: str, params: dict[str, Any], signature: str) -> None:
+    assert not Twilio("AC1", "54321").check(url, params, signature)
+    assert not TWILIO.check(url + "x", params, signature)
+    assert not TWILIO.check(url, params | {"Extra": "1"}, signature)
+    assert not TWILIO.check(url, params, "")
+    assert not TWILIO.check(url, params, signature[:-1])
+    assert not TWILIO.check(url, params, "\udc80é")
+
+
+@pytest.mark.parametrize(
+    ("signed", "called", "same"),
+    [
+        ("https://a.example:443/x", "https://a.example/x", True),
+        ("https://a.example/x?", "https://a.example:443/x?", True),
+        ("http://a.example:80/x", "http://a.example/x", True),
+        ("wss://a.example:443/x", "wss://a.example/x", True),
+        ("wss://a.example/x/", "wss://a.example/x", True),
+        ("https://a.example/x/", "https://a.example/x", False),
+        ("https://a.example:8443/x", "https://a.example/x", False),
+        ("https://a.example:80/x", "https://a.example/x", False),
+        ("http://a.example/x", "https://a.example/x", False),
+    ],
+)
+def test_only_the_standard_port_may_be_there_or_not(signed: str, called: str, same: bool) -> None:
+    assert TWILIO.check(called, {}, TWILIO.sign(signed, {})) is same
+
+
+def test_a_body_that_is_no_form_is_covered_by_its_hash() -> None:
+    body = b'{"a": 1}'
+    url = f"https://agent.example/x?bodySHA256={hashlib.sha256(body).hexdigest()}"
+    signature = "mWBnCnXB9xi402L+u2i/07b9+Po="
+    assert TWILIO.check(url, body, signature)
+    assert not TWILIO.check(url, b'{"a": 2}', signature)
+    bare = "https://agent.example/x"
+    assert not TWILIO.check(bare, body, TWILIO.sign(bare, body))
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.text(), min_size=1)), st.text(), st.text())
+def test_a_signature_holds_for_its_own_request_and_another_token_breaks_it(
+    params: dict[str, Any], one: str, other: str
+) -> None:
+    mine, theirs = Twilio("AC1", one + "1"), Twilio("AC1", other + "2")
+    url = "https://agent.example/webhooks/twilio/voice?x=%20"
+    assert mine.check(url, params, mine.sign(url, params))
+    assert not theirs.check(url, params, mine.sign(url, params))
+
+
+def test_stream_twiml_holds_url_and_parameters_whatever_is_in_them() -> None:
+    nasty = {"token": 'a"<&b', "name": "Grüße\n'quoted'"}
+    xml = TWILIO.twiml_stream("wss://agent.example/ws/twilio/stream/CA1", nasty)
+    response = ET.fromstring(xml.encode())  # noqa: S314 (it is ours)
+    assert [child.tag for child in response] == ["Connect"]
+    stream = response[0][0]
+    assert (stream.tag, stream.attrib) == ("Stream", {"url": "wss://agent.example/ws/twilio/stream/CA1"})
+    assert {p.attrib["name"]: p.attrib["value"] for p in stream} == nasty
+
+
+def test_reject_twiml_says_busy() -> None:
+    response = ET.fromstring(TWILIO.twiml_reject().encode())  # noqa: S314
+    assert [(child.tag, child.attrib) for child in response] == [("Reject", {"reason": "busy"})]
+
+
+@pytest.mark.parametrize(
+    ("said", "direction"),
+    [("inbound", "inbound"), ("outbound-api", "outbound"), ("outbound-dial", "outbound"), (None, "inbound")],
+)
+def test_an_offer_has_both_numbers_and_the_true_direction(said: str | None, direction: str) -> None:
+    form = CALL | ({"Direction": said} if said else {})
+    assert TWILIO.offer(form) == CallOffer("CA1234567890ABCDE", "+14158675309", "+18005551212", direction)  # type: ignore[arg-type]
+
+
+def test_an_offer_without_its_fields_says_which() -> None:
+    with pytest.raises(WireError, match="missing From, To"):
+        TWILIO.offer({"CallSid": "CA1", "From": ""})
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "Twilio: give account_sid= or set the environment variable TWILIO_ACCOUNT_SID"),
+        ({"TWILIO_ACCOUNT_SID": "AC9"}, "Twilio: give auth_token= or set the environment variable TWILIO_AUTH_TOKEN"),
+    ],
+)
+def test_absent_credentials_are_named(environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as absent:
+        Twilio()
+    assert str(absent.value) == said
+
+
+def test_credentials_come_from_the_environment_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC9")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "hush")
+    assert Twilio() == Twilio("AC9", "hush")
+    assert Twilio(account_sid="AC1").account_sid == "AC1"
+    assert "hush" not in repr(Twilio())
+
+
+def test_local_carriers_speak_twilios_protocol_and_trust_nobody_else() -> None:
+    one, other = LocalCarrier(), LocalCarrier()
+    assert (one.name, one.voice_path) == ("local", "/webhooks/twilio/voice")
+    assert one.auth_token not in repr(one)
+    assert one.check("http://127.0.0.1:8000/x", CALL, one.sign("http://127.0.0.1:8000/x", CALL))
+    assert not one.check("http://127.0.0.1:8000/x", CALL, other.sign("http://127.0.0.1:8000/x", CALL))
+    assert repr(one.new_codec()) == "<TwilioCodec not started>"

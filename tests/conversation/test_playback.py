@@ -1,0 +1,196 @@
+"""The playback ledger: what is sent when, and what counts as heard."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.abc import Word
+from patter_trio.conversation.playback import AHEAD, GRACE, Clear, Close, Heard, Lane, Mark, Media, Playback
+
+SECOND = b"\x00" * 8000
+
+
+class Carrier:
+    """Plays what it gets, and sends marks back, with a delay each way; the other end of the ledger."""
+
+    def __init__(self, delay: float = 0.0, *, echoes: bool = True) -> None:
+        self.delay = delay
+        self.echoes = echoes
+        self.sent: list[tuple[float, object]] = []
+        self.end = 0.0
+        self.marks: list[tuple[float, str]] = []
+
+    def take(self, item: object, now: float) -> None:
+        self.sent.append((round(now, 6), item))
+        if isinstance(item, Media):
+            self.end = max(self.end, now + self.delay) + len(item.audio) / 8000
+        elif isinstance(item, Mark) and self.echoes:
+            self.marks.append((max(self.end, now + self.delay) + self.delay, item.name))
+        elif isinstance(item, Clear):
+            self.end = now + self.delay
+            self.marks = [(min(at, now + 2 * self.delay), name) for at, name in self.marks]
+
+
+def run(playback: Playback, carrier: Carrier, start: float, until: float) -> float:
+    """Let ledger and carrier go on from ``start`` to ``until``."""
+    now = start
+    while True:
+        item = playback.next_message(now)
+        if not isinstance(item, float):
+            carrier.take(item, now)
+            continue
+        due = min([now + item, *(at for at, _ in carrier.marks)])
+        if due > until:
+            return until
+        now = max(now, due)
+        for at, name in list(carrier.marks):
+            if at <= now:
+                carrier.marks.remove((at, name))
+                playback.reached(name, now)
+
+
+def media_times(carrier: Carrier) -> list[tuple[float, int]]:
+    return [(at, len(item.audio)) for at, item in carrier.sent if isinstance(item, Media)]
+
+
+def lane_with(*sentences: tuple[str, float]) -> Lane:
+    lane = Lane(1)
+    for text, seconds in sentences:
+        lane.put(b"\x00" * round(seconds * 8000), text)
+    lane.produced = True
+    return lane
+
+
+def test_the_first_audio_goes_at_once_and_the_rest_400_ms_ahead_in_100_ms_messages() -> None:
+    playback, carrier = Playback(), Carrier()
+    playback.open(lane_with(("Hello.", 1.0)))
+    run(playback, carrier, 2.0, 5.0)
+    expected = [2.0, 2.0, 2.0, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
+    assert media_times(carrier) == [(at, 800) for at in expected]
+
+
+def test_a_mark_follows_each_200_ms_and_each_sentence() -> None:
+    playback, carrier = Playback(), Carrier()
+    playback.open(lane_with(("One.", 0.3), ("Two.", 0.5)))
+    run(playback, carrier, 0.0, 5.0)
+    kinds = [len(item.audio) // 800 if isinstance(item, Media) else "mark" for _, item in carrier.sent]
+    assert kinds == [1, 1, "mark", 1, "mark", 1, 1, "mark", 1, 1, "mark", 1, "mark"]
+    assert playback.drained
+    assert playback.close() == Heard(0.8, "One. Two.")
+
+
+def test_a_cut_sends_clear_before_anything_else_and_the_cut_lane_swallows() -> None:
+    playback, carrier = Playback(), Carrier()
+    lane = lane_with(("One two three four five.", 5.0))
+    playback.open(lane)
+    run(playback, carrier, 0.0, 2.0)
+    heard = playback.cut(2.0)
+    sent = len(carrier.sent)
+    lane.put(SECOND, "Too late.")
+    run(playback, carrier, 2.0, 9.0)
+    assert [type(item) for _, item in carrier.sent[sent:]] == [Clear, Mark]
+    assert heard == Heard(2.0, "One two")
+    assert playback.clear_seconds == [0.0]
+
+
+def test_marks_that_a_clear_brings_back_are_not_heard() -> None:
+    playback, carrier = Playback(), Carrier(delay=0.05)
+    playback.open(lane_with(("A long sentence that is cut.", 4.0)))
+    run(playback, carrier, 0.0, 1.0)
+    heard = playback.cut(1.0)
+    run(playback, carrier, 1.0, 3.0)
+    next_lane = Lane(2)
+    next_lane.put(SECOND, "Next.")
+    playback.open(next_lane)
+    run(playback, carrier, 3.0, 3.5)
+    assert heard.seconds == pytest.approx(1.0, abs=0.1)
+    assert playback.cut(3.5).seconds == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_carrier_that_stalls_gets_no_more_than_a_second_of_speech() -> None:
+    playback, carrier = Playback(), Carrier(echoes=False)
+    playback.open(lane_with(("Long.", 30.0)))
+    run(playback, carrier, 0.0, 1.9)
+    assert sum(size for _, size in media_times(carrier)) <= 8000 + 800
+
+
+def test_a_carrier_without_marks_is_believed_by_the_clock_after_the_grace() -> None:
+    playback, carrier = Playback(), Carrier(echoes=False)
+    playback.open(lane_with(("Short.", 0.5)))
+    run(playback, carrier, 0.0, 0.5 + GRACE + 0.01)
+    assert playback.drained
+    assert playback.marks_lost
+
+
+def test_a_lost_mark_is_covered_by_the_next() -> None:
+    playback = Playback()
+    playback.open(lane_with(("One.", 0.2), ("Two.", 0.2)))
+    marks = []
+    while not isinstance(item := playback.next_message(0.0), float):
+        if isinstance(item, Mark):
+            marks.append(item.name)
+    playback.reached(marks[-1], 0.5)
+    assert playback.drained
+
+
+def test_word_timings_beat_proportion() -> None:
+    lane = Lane(1)
+    lane.put(SECOND, "Aaaaaaaaaa b.", (Word("Aaaaaaaaaa", 0.0, 0.1), Word("b.", 0.1, 1.0)))
+    lane.produced = True
+    assert lane.heard(1600).text == "Aaaaaaaaaa"
+
+
+def test_of_a_sentence_still_being_made_no_more_is_heard_than_could_have_been_said() -> None:
+    lane = Lane(1)
+    lane.put(b"\x00" * 4000, "A sentence of which only the first half second has been synthesised so far.")
+    assert lane.heard(4000).text == "A"
+
+
+def test_nothing_to_send_is_nothing_to_wait_for() -> None:
+    assert Playback().next_message(0.0) == math.inf
+
+
+def test_hanging_up_goes_before_waiting_audio() -> None:
+    playback = Playback()
+    playback.open(lane_with(("Hello.", 1.0)))
+    playback.hang_up()
+    assert playback.next_message(0.0) == Close()
+
+
+@given(
+    pieces=st.lists(st.tuples(st.integers(1, 5000), st.booleans()), min_size=1, max_size=12),
+    delay=st.floats(0.0, 0.3),
+    cut_at=st.floats(0.0, 4.0),
+)
+def test_heard_never_exceeds_what_the_carrier_played(
+    pieces: list[tuple[int, bool]], delay: float, cut_at: float
+) -> None:
+    lane = Lane(1)
+    for index, (samples, begins) in enumerate(pieces):
+        lane.put(b"\x00" * samples, f"Sentence {index}." if begins or not index else "")
+    lane.produced = True
+    playback, carrier = Playback(), Carrier(delay)
+    playback.open(lane)
+    run(playback, carrier, 0.0, cut_at)
+    sent = sum(size for _, size in media_times(carrier))
+    really = max(0.0, sent / 8000 - max(0.0, carrier.end - cut_at))
+    heard = playback.cut(cut_at)
+    assert heard.seconds <= min(sent / 8000, cut_at) + 1e-6
+    # Echo delay makes us believe up to one way more was played than really was; marks bound it.
+    assert heard.seconds <= really + delay + 1e-6
+    assert sent / 8000 <= cut_at + AHEAD + 1e-6
+
+
+@given(sizes=st.lists(st.integers(0, 3000), max_size=20))
+def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
+    lane = Lane(1)
+    audio = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
+    for index, piece in enumerate(audio):
+        lane.put(piece, f"Sentence {index}.")
+    lane.produced = True
+    playback, carrier = Playback(), Carrier()
+    playback.open(lane)
+    run(playback, carrier, 0.0, 100.0)
+    assert b"".join(item.audio for _, item in carrier.sent if isinstance(item, Media)) == b"".join(audio)

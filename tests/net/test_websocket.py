@@ -1,0 +1,161 @@
+"""The WebSocket shell, over memory streams in virtual time."""
+
+import pytest
+import trio
+import trio.testing
+from websockets.frames import Frame, Opcode
+
+from patter_trio.errors import WireError
+from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, WebSocket, connect, receive_upgrade
+
+
+async def open_pair() -> tuple[WebSocket, WebSocket, trio.abc.Stream]:
+    """A server's and a client's end, and the client's raw stream."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    ends: dict[str, WebSocket] = {}
+
+    async def serve() -> None:
+        head = await ours.receive_some(65536)
+        ends["server"] = await (await receive_upgrade(ours, bytes(head))).accept()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        ends["client"] = await connect(theirs, "ws://agent.test/ws/x", {"X-Test": "1"})
+    return ends["server"], ends["client"], theirs
+
+
+def frame(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+async def test_messages_arrive_whole_and_in_order_both_ways() -> None:
+    server, client, _ = await open_pair()
+    await client.send("grüß dich")
+    await client.send(b"\x00\xff")
+    assert await server.receive() == "grüß dich"
+    assert await server.receive() == b"\x00\xff"
+    await server.send("back")
+    assert await client.receive() == "back"
+
+
+async def test_path_and_headers_of_the_upgrade_are_told_before_it_is_accepted() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def refused() -> None:
+            with pytest.raises(WireError, match="403"):
+                await connect(theirs, "ws://agent.test/ws/x?y=1", {"X-Test": "1"})
+
+        nursery.start_soon(refused)
+        upgrade = await receive_upgrade(ours, bytes(await ours.receive_some(65536)))
+        assert (upgrade.path, upgrade.headers["X-Test"]) == ("/ws/x?y=1", "1")
+        await upgrade.refuse(403, "no")
+        await ours.aclose()
+
+
+async def test_a_frame_in_one_segment_with_the_handshake_is_not_lost() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    head = (
+        b"GET /ws/x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await theirs.send_all(head + frame(Opcode.TEXT, b"early"))
+    upgrade = await receive_upgrade(ours, bytes(await ours.receive_some(65536)))
+    socket = await upgrade.accept()
+    assert await socket.receive() == "early"
+
+
+async def test_fragments_are_joined_and_a_ping_between_them_is_answered() -> None:
+    server, client, raw = await open_pair()
+    await raw.send_all(frame(Opcode.TEXT, b"hel", fin=False) + frame(Opcode.PING, b"?") + frame(Opcode.CONT, b"lo"))
+    assert await server.receive() == "hello"
+    await server.send("after the pong")
+    assert await client.receive() == "after the pong"
+
+
+async def test_with_a_writer_the_reader_leaves_pongs_to_it() -> None:
+    server, _, raw = await open_pair()
+    told: list[bytes] = []
+    server.on_pending = lambda: told.append(bytes(server.pending))
+    await raw.send_all(frame(Opcode.PING, b"?") + frame(Opcode.TEXT, b"x"))
+    assert await server.receive() == "x"
+    assert told == [Frame(Opcode.PONG, b"?").serialize(mask=False)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(Opcode.TEXT, b"x" * (MAX_MESSAGE + 1)), 1009),
+        (frame(Opcode.TEXT, b"\xff\xfe"), 1007),
+        (frame(Opcode.CONT, b"x"), 1002),
+        (b"\xff\xff\xff\xff\xff\xff\xff", 1002),
+        (frame(Opcode.CLOSE, b"\x03\xe8bye"), 1000),
+    ],
+)
+async def test_a_peer_that_breaks_the_protocol_or_leaves_is_told_and_closed(sent: bytes, code: int) -> None:
+    server, client, raw = await open_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(raw.send_all, sent)
+        with pytest.raises(SocketClosed) as closed:
+            await server.receive()
+    assert closed.value.code == code
+    with pytest.raises(SocketClosed) as told:
+        await client.receive()
+    assert told.value.code == code
+
+
+async def test_a_peer_that_vanishes_is_1006() -> None:
+    server, _, raw = await open_pair()
+    await raw.aclose()
+    with pytest.raises(SocketClosed) as closed:
+        await server.receive()
+    assert closed.value.code == 1006
+
+
+async def test_a_cancelled_send_breaks_the_socket_for_good(autojump_clock: trio.testing.MockClock) -> None:
+    near, far = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def accept() -> WebSocket:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += await far.receive_some(4096)
+            return await (await receive_upgrade(far, head)).accept()
+
+        nursery.start_soon(accept)
+        client = await connect(near, "ws://agent.test/ws/x")
+    with trio.move_on_after(1) as gave_up:
+        await client.send("nobody reads")
+    assert gave_up.cancelled_caught
+    assert repr(client) == "<WebSocket open broken>"
+    with pytest.raises(SocketClosed):
+        await client.send("more")
+    before = trio.current_time()
+    await client.aclose()
+    assert trio.current_time() == before
+
+
+async def test_closing_does_not_wait_long_for_a_silent_peer(autojump_clock: trio.testing.MockClock) -> None:
+    server, _, _ = await open_pair()
+    before = trio.current_time()
+    await server.aclose()
+    assert trio.current_time() - before == 0.5
+
+
+async def test_closing_tells_the_peer_why(autojump_clock: trio.testing.MockClock) -> None:
+    server, client, _ = await open_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.aclose, 1008, "who are you?")
+        with pytest.raises(SocketClosed) as told:
+            await client.receive()
+    assert (told.value.code, told.value.reason) == (1008, "who are you?")
+    assert trio.current_time() == 0
+
+
+async def test_what_is_no_handshake_is_answered_and_refused() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_all(b"GET /ws/x HTTP/1.1\r\nHost: a\r\n\r\n")
+    upgrade = await receive_upgrade(ours, bytes(await ours.receive_some(65536)))
+    with pytest.raises(WireError):
+        await upgrade.accept()
+    assert bytes(await theirs.receive_some(65536)).startswith(b"HTTP/1.1 426 ")

@@ -1,0 +1,102 @@
+"""A site to knock at: records what reaches it, and talks to it as a carrier or a stranger does."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+import trio.testing
+
+from patter_trio.abc import StreamStopped
+from patter_trio.carriers import CallOffer
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.net.websocket import SocketClosed, WebSocket, connect
+from patter_trio.server.door import serve_connection
+from patter_trio.server.pending import PendingCall, PendingCalls
+from patter_trio.server.site import MediaLeg, Site
+
+CARRIER = Twilio("AC1", "hush")
+PUBLIC = "https://agent.example"
+CALLER, CALLEE = "+15551234567", "+15557654321"
+
+
+class Desk:
+    """The application behind a site: answers every call by waiting for its stop, unless told otherwise."""
+
+    def __init__(self, *, public_url: str = PUBLIC, limit: int = 1000) -> None:
+        self.announced: list[PendingCall] = []
+        self.answered: list[MediaLeg] = []
+        self.room = True
+        self.talk: Callable[[MediaLeg], Awaitable[None]] = until_stop
+        self.pending = PendingCalls(limit=limit)
+        self.site = Site(
+            carrier=CARRIER,
+            public_url=public_url,
+            pending=self.pending,
+            admit=lambda: self.room,
+            incoming=self.announced.append,
+            answer=self.answer,
+        )
+
+    async def answer(self, leg: MediaLeg) -> None:
+        self.answered.append(leg)
+        await self.talk(leg)
+
+    def announce(self, call_id: str = "CA1") -> PendingCall:
+        offer = CallOffer(call_id, CALLER, CALLEE, "inbound")
+        return self.pending.announce(offer, provider="twilio", custom_params={}, now=trio.current_time())
+
+    def open(self, nursery: trio.Nursery) -> "trio.StapledStream[Any, Any]":
+        """Return a new connection to the site."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(serve_connection, self.site, ours)
+        return theirs
+
+
+async def until_stop(leg: MediaLeg) -> None:
+    while not isinstance(leg.codec.receive(await leg.socket.receive()), StreamStopped):
+        pass
+
+
+def start(call_id: str = "CA1", token: str | None = None) -> str:
+    parameters = {} if token is None else {"token": token}
+    return json.dumps(
+        {
+            "event": "start",
+            "sequenceNumber": "1",
+            "streamSid": "MZ1",
+            "start": {"streamSid": "MZ1", "callSid": call_id, "customParameters": parameters},
+        }
+    )
+
+
+STOP = json.dumps({"event": "stop", "streamSid": "MZ1"})
+CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
+MEDIA = json.dumps({"event": "media", "streamSid": "MZ1", "media": {"track": "inbound", "payload": "AAAA"}})
+
+
+async def dial(
+    stream: trio.abc.Stream, *messages: str | bytes, call_id: str = "CA1", headers: dict[str, str] | None = None
+) -> WebSocket:
+    """Open a media stream as a carrier does, and send its first messages."""
+    socket = await connect(stream, f"wss://agent.example/ws/twilio/stream/{call_id}", headers)
+    for message in messages:
+        await socket.send(message)
+    return socket
+
+
+async def closing(socket: WebSocket) -> tuple[int, str]:
+    """Wait for the end of a socket; code and reason."""
+    try:
+        while True:
+            await socket.receive()
+    except SocketClosed as closed:
+        return closed.code, closed.reason
+
+
+async def read_all(stream: trio.abc.Stream) -> bytes:
+    """Read to the end of the stream."""
+    data = b""
+    while received := await stream.receive_some(65536):
+        data += received
+    return data

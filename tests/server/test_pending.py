@@ -1,0 +1,74 @@
+"""Announced calls and their tokens."""
+
+import math
+
+import pytest
+
+from patter_trio.carriers import CallOffer
+from patter_trio.server.pending import PendingCall, PendingCalls, TooManyPending
+
+
+def announce(pending: PendingCalls, call_id: str = "CA1", now: float = 0.0) -> PendingCall:
+    offer = CallOffer(call_id, "+15551234567", "+15557654321", "inbound")
+    return pending.announce(offer, provider="twilio", custom_params={"menu": "lunch"}, now=now)
+
+
+def test_a_token_claims_its_call_once() -> None:
+    pending = PendingCalls()
+    call = announce(pending)
+    assert pending.claim("CA1", call.token, 1.0) is call
+    assert (call.caller, call.custom_params, call.context) == ("+15551234567", {"menu": "lunch"}, None)
+    assert pending.claim("CA1", call.token, 1.0) is None
+
+
+def test_a_wrong_token_claims_nothing_and_spoils_nothing() -> None:
+    pending = PendingCalls()
+    one, other = announce(pending), announce(pending, "CA2")
+    assert pending.claim("CA1", other.token, 0.0) is None
+    assert pending.claim("CA1", "", 0.0) is None
+    assert pending.claim("CA1", "\udc80é", 0.0) is None
+    assert pending.claim("CA3", one.token, 0.0) is None
+    assert pending.claim("CA1", one.token, 0.0) is one
+
+
+def test_a_token_lives_for_exactly_a_minute() -> None:
+    pending = PendingCalls()
+    early, late = announce(pending), announce(pending, "CA2")
+    assert pending.claim("CA1", early.token, 59.999) is early
+    assert pending.claim("CA2", late.token, 60.0) is None
+
+
+def test_a_webhook_tried_again_renews_the_token_of_the_same_call() -> None:
+    pending = PendingCalls()
+    call = announce(pending)
+    first = call.token
+    call.context = "the application's"
+    assert announce(pending, now=50.0) is call
+    assert (len(pending), call.context, call.expires) == (1, "the application's", 110.0)
+    assert pending.claim("CA1", first, 51.0) is None
+    assert pending.claim("CA1", call.token, 109.0) is call
+
+
+def test_calls_that_never_connect_are_handed_back_once_and_forgotten() -> None:
+    pending = PendingCalls()
+    one, other = announce(pending), announce(pending, "CA2", now=5.0)
+    assert pending.next_expiry == 60.0
+    assert pending.expire(59.0) == []
+    assert pending.expire(60.0) == [one]
+    assert pending.expire(60.0) == []
+    assert pending.expire(math.inf) == [other]
+    assert (len(pending), pending.next_expiry) == (0, math.inf)
+
+
+def test_no_more_calls_are_announced_than_there_is_room_for() -> None:
+    pending = PendingCalls(limit=1)
+    announce(pending)
+    with pytest.raises(TooManyPending):
+        announce(pending, "CA2")
+    announce(pending)
+    assert repr(pending) == "<PendingCalls 1 of 1>"
+
+
+def test_the_token_does_not_show() -> None:
+    call = announce(PendingCalls())
+    assert call.token not in repr(call)

@@ -1,0 +1,122 @@
+"""The plugin under pytest: virtual time by itself, with pytest-trio (mode, marker, its fixtures) and without it."""
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import patter_trio
+
+pytest_plugins = ["pytester"]
+
+PREAMBLE = """
+import pytest, trio
+from trio.testing import MockClock
+from patter_trio import Patter
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+agent = Patter().agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS())
+
+async def hold_a_call(call_simulator):
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+        assert caller.times("user_speech_eos") == [1.0]
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock) and clock.autojump_threshold == 0
+"""
+
+CALLS = (
+    PREAMBLE
+    + """
+MARK
+async def test_alone(call_simulator):
+    await hold_a_call(call_simulator)
+
+MARK
+@pytest.mark.parametrize("number", [1, 2])
+async def test_with_parameters(call_simulator, number, tmp_path):
+    await hold_a_call(call_simulator)
+"""
+)
+
+TRIO_CALLS = (
+    CALLS
+    + """
+MARK
+async def test_with_a_clock_of_its_own(autojump_clock, call_simulator):
+    await hold_a_call(call_simulator)
+    assert trio.lowlevel.current_clock() is autojump_clock
+
+@pytest.fixture
+async def by_a_fixture(call_simulator, nursery):
+    nursery.start_soon(trio.sleep, 0)
+    yield call_simulator
+
+MARK
+async def test_through_a_fixture(by_a_fixture):
+    await hold_a_call(by_a_fixture)
+"""
+)
+
+FAILURES = (
+    PREAMBLE
+    + """
+MARK
+async def test_fails(call_simulator):
+    async with call_simulator(agent) as caller:
+        await caller.waits(1)
+        async with trio.open_nursery() as nursery:
+            async def check():
+                heard = "Yes."
+                assert heard == "No."
+            nursery.start_soon(check)
+
+MARK
+async def test_skips(call_simulator):
+    async with call_simulator(agent):
+        pytest.skip("not today")
+
+MARK
+async def test_is_expected_to_fail(call_simulator):
+    async with call_simulator(agent):
+        pytest.xfail("known")
+"""
+)
+
+
+def run(pytester: pytest.Pytester, source: str, *options: str, mark: str = "") -> pytest.RunResult:
+    pytester.makepyfile(source.replace("MARK", mark))
+    plugin: tuple[str, ...] = ()
+    if not any(point.value == "patter_trio.pytest_plugin" for point in entry_points(group="pytest11")):
+        plugin = ("-p", "patter_trio.pytest_plugin")  # run from a checkout that is not installed
+        pytester._monkeypatch.setenv("PYTHONPATH", str(Path(patter_trio.__file__).parents[1]))
+    command = (sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", "-p", "no:randomly", "-p", "no:anyio")
+    return pytester.run(*command, *plugin, *options, timeout=60)
+
+
+def test_with_the_mode_of_pytest_trio(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ntrio_mode = true")
+    run(pytester, TRIO_CALLS).assert_outcomes(passed=5)
+
+
+def test_with_the_marker_of_pytest_trio(pytester: pytest.Pytester) -> None:
+    run(pytester, TRIO_CALLS, mark="@pytest.mark.trio").assert_outcomes(passed=5)
+
+
+def test_with_pytest_trio_there_and_neither_mode_nor_marker(pytester: pytest.Pytester) -> None:
+    run(pytester, CALLS).assert_outcomes(passed=3)
+
+
+def test_without_pytest_trio(pytester: pytest.Pytester) -> None:
+    run(pytester, CALLS, "-p", "no:trio").assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("options", [(), ("-p", "no:trio")])
+def test_failures_are_shown_plainly_and_skips_are_skips(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+    result = run(pytester, FAILURES, *options)
+    result.assert_outcomes(failed=1, skipped=1, xfailed=1)
+    result.stdout.fnmatch_lines(["E*AssertionError: assert 'Yes.' == 'No.'", "E*The call:", "E*call_start*"])
+    result.stdout.no_fnmatch_line("*ExceptionGroup*")
+    result.stdout.no_fnmatch_line("*another exception occurred*")

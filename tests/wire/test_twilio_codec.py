@@ -1,0 +1,223 @@
+"""Twilio's media-stream messages, in and out."""
+
+import base64
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.abc import (
+    AudioReceived,
+    DigitPressed,
+    MarkReached,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
+from patter_trio.errors import WireError
+from patter_trio.wire.twilio import TwilioCodec
+
+CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
+START = {
+    "event": "start",
+    "sequenceNumber": "1",
+    "start": {
+        "accountSid": "AC1",
+        "streamSid": "MZ1",
+        "callSid": "CA1",
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {"token": "secret", "who": "Grüße"},
+    },
+    "streamSid": "MZ1",
+}
+STARTED = StreamStarted("MZ1", "CA1", {"token": "secret", "who": "Grüße"})
+STOP = {"event": "stop", "sequenceNumber": "5", "stop": {"accountSid": "AC1", "callSid": "CA1"}, "streamSid": "MZ1"}
+
+
+def media(payload: str, track: str = "inbound", stream: str = "MZ1") -> dict[str, Any]:
+    return {
+        "event": "media",
+        "sequenceNumber": "4",
+        "media": {"track": track, "chunk": "2", "timestamp": "5", "payload": payload},
+        "streamSid": stream,
+    }
+
+
+def digit(pressed: object) -> dict[str, Any]:
+    return {
+        "event": "dtmf",
+        "streamSid": "MZ1",
+        "sequenceNumber": "5",
+        "dtmf": {"track": "inbound_track", "digit": pressed},
+    }
+
+
+def mark(name: object) -> dict[str, Any]:
+    return {"event": "mark", "sequenceNumber": "4", "streamSid": "MZ1", "mark": {"name": name}}
+
+
+def started() -> TwilioCodec:
+    codec = TwilioCodec()
+    assert codec.receive(json.dumps(CONNECTED)) is None
+    assert codec.receive(json.dumps(START)) == STARTED
+    return codec
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        (media(base64.b64encode(b"\xff\x7f" * 80).decode()), AudioReceived(b"\xff\x7f" * 80)),
+        (mark("r1.2"), MarkReached("r1.2")),
+        (STOP, StreamStopped()),
+        *((digit(key), DigitPressed(key)) for key in "0123456789*#ABCD"),
+        (media("AAAA", track="outbound"), None),
+        ({"event": "somethingNew", "streamSid": "MZ1", "somethingNew": {"x": 1}}, None),
+        (CONNECTED, None),
+    ],
+)
+def test_each_message_means_what_twilio_documents(message: object, event: StreamEvent | None) -> None:
+    assert started().receive(json.dumps(message)) == event
+
+
+def test_unknown_fields_are_skipped_wherever_they_are() -> None:
+    message = mark("m") | {"new": [1, {"a": None}]}
+    message["mark"] = message["mark"] | {"also": "new"}
+    assert started().receive(json.dumps(message)) == MarkReached("m")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("", "JSON"),
+        ("{", "JSON"),
+        ("[" * 100_000, "field"),
+        ('{"event":"media","x":' + "[" * 100_000, "JSON"),
+        ('{"event":"else","x":' + "[" * 100_000, "field"),
+        ("\ud800", "JSON"),
+        ("[]", "field"),
+        ("{}", "field"),
+        ('{"event": 7}', "field"),
+        ('{"event": "media"}', "field"),
+        (json.dumps(media("secret words")), "field"),
+        (json.dumps(media("")), "empty payload"),
+        (json.dumps(media("AAAA", stream="MZ2")), "another stream"),
+        (json.dumps(media("AAAA") | {"streamSid": None}), "field"),
+        (json.dumps(mark(3)), "field"),
+        (json.dumps(digit("w")), "digit"),
+        (json.dumps(digit("12")), "digit"),
+        (json.dumps(digit("")), "digit"),
+        (json.dumps(digit(5)), "field"),
+        (json.dumps(START), "second start"),
+        (b"\x00\xff", "binary"),
+        (json.dumps(media("AAAA")).encode(), "binary"),
+    ],
+)
+def test_what_the_protocol_does_not_allow_is_refused_without_quoting_it(message: str | bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason) as refused:
+        started().receive(message)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("message", [media("AAAA"), digit("1"), mark("m"), STOP])
+def test_nothing_comes_before_start(message: object) -> None:
+    with pytest.raises(WireError, match="before start"):
+        TwilioCodec().receive(json.dumps(message))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"streamSid": "MZ2"}, "streamSid"),
+        ({"streamSid": ""}, "streamSid"),
+        ({"callSid": ""}, "callSid"),
+        ({"callSid": None}, "field"),
+        ({"customParameters": {"token": 1}}, "field"),
+        ({"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 1}}, "media format"),
+        ({"mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 16000, "channels": 1}}, "media format"),
+    ],
+)
+def test_a_start_that_contradicts_itself_or_the_documentation_is_refused(change: dict[str, Any], reason: str) -> None:
+    body: dict[str, Any] = dict(START["start"])  # type: ignore[call-overload]
+    with pytest.raises(WireError, match=reason):
+        TwilioCodec().receive(json.dumps(START | {"start": body | change}))
+
+
+def test_a_call_without_parameters_has_none() -> None:
+    body: dict[str, Any] = dict(START["start"])  # type: ignore[call-overload]
+    del body["customParameters"]
+    assert TwilioCodec().receive(json.dumps(START | {"start": body})) == StreamStarted("MZ1", "CA1", {})
+
+
+@pytest.mark.parametrize(
+    ("sent", "documented"),
+    [
+        (lambda c: c.audio(b"\xff\xfe"), {"event": "media", "streamSid": "MZ1", "media": {"payload": "//4="}}),
+        (lambda c: c.mark('a"b'), {"event": "mark", "streamSid": "MZ1", "mark": {"name": 'a"b'}}),
+        (lambda c: c.clear(), {"event": "clear", "streamSid": "MZ1"}),
+    ],
+)
+def test_what_is_sent_has_the_documented_fields_and_no_other(sent: Any, documented: object) -> None:
+    assert json.loads(sent(started())) == documented
+
+
+@given(st.binary(min_size=1))
+def test_audio_survives_the_way_out_and_in(mulaw: bytes) -> None:
+    codec = started()
+    message = json.loads(codec.audio(mulaw))
+    assert codec.receive(json.dumps(message)) == AudioReceived(mulaw)
+
+
+@given(st.text())
+def test_mark_names_survive_the_way_out_and_in(name: str) -> None:
+    codec = started()
+    assert codec.receive(codec.mark(name)) == MarkReached(name)
+
+
+@given(st.text() | st.binary())
+def test_arbitrary_messages_are_refused_or_ignored_and_nothing_else(message: str | bytes) -> None:
+    for codec in (TwilioCodec(), started()):
+        with contextlib.suppress(WireError):
+            assert codec.receive(message) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """A real message with one value, at any depth, exchanged or deleted, and perhaps a slice of its text gone."""
+    message = draw(st.sampled_from([CONNECTED, START, STOP, media("AAAA"), digit("1"), mark("m")]))
+    whole = json.loads(json.dumps(message))
+    place: Any = whole
+    key = draw(st.sampled_from(sorted(place)))
+    while isinstance(place[key], dict) and draw(st.booleans()):
+        place = place[key]
+        key = draw(st.sampled_from(sorted(place)))
+    if draw(st.booleans()):
+        place[key] = draw(JSON)
+    else:
+        del place[key]
+    text = json.dumps(whole)
+    if draw(st.booleans()):
+        start = draw(st.integers(0, len(text)))
+        text = text[:start] + text[draw(st.integers(start, len(text))) :]
+    return text
+
+
+@given(mutated())
+def test_spoilt_messages_never_raise_anything_but_wire_error(message: str) -> None:
+    for codec in (TwilioCodec(), started()):
+        with contextlib.suppress(WireError):
+            codec.receive(message)
+
+
+def test_repr_tells_the_stream() -> None:
+    assert (repr(TwilioCodec()), repr(started())) == ("<TwilioCodec not started>", "<TwilioCodec MZ1>")
