@@ -325,16 +325,26 @@ def test_words_after_the_commit_join_it_in_a_new_turn() -> None:
     ]
 
 
-def test_a_cough_before_the_answer_only_delays_it() -> None:
+@pytest.mark.parametrize(
+    ("found", "opens"),
+    [
+        pytest.param([], 4.25, id="no words within the final wait"),
+        pytest.param([(3.625, Final("", 2))], 3.75, id="the recogniser found none"),
+    ],
+)
+def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input]], opens: float) -> None:
+    """The lane stays closed until it is sure that there were no words: else they would be talked over."""
     scene = Scene().asks()
     scene.then()
-    scene.at(2.75, VoiceStarted(2.625)).at(2.875, AudioArrived(1)).at(3.5, VoiceEnded(3.25)).at(3.625, OnWire(1, 5.0))
-    assert scene.events() == [
+    scene.at(2.75, VoiceStarted(2.625)).at(2.875, AudioArrived(1)).at(3.5, VoiceEnded(3.25))
+    for at, event in found:
+        scene.at(at, event)
+    assert scene.at(4.5, OnWire(1, 6.0)).events() == [
         do.UserSpeechStarted(2.75, 2.625),
         do.TellAudio(2.875, 1, 1),
         do.UserSpeechEnded(3.5, 3.25, 0.625),
-        do.OpenLane(3.5, 1),
-        do.TellAgentStarted(3.625, 1, 1),
+        do.OpenLane(opens, 1),
+        do.TellAgentStarted(4.5, 1, 1),
     ]
 
 
@@ -581,7 +591,7 @@ def test_hanging_up_with_nothing_to_say_is_immediate(ready: bool) -> None:
 
 
 def test_a_goodbye_is_played_to_its_end_whoever_talks() -> None:
-    scene = Scene().answered().at(4.0, Say("dropped"), HangUp("done"), Say("dropped")).voice(5.0, 6.0)
+    scene = Scene().answered().at(4.0, HangUp("done"), Say("too late")).voice(5.0, 6.0)
     scene.at(6.25, Final("wait", 2)).at(8.0, Drained(1)).until(20.0)
     assert scene.events() == [
         do.UserSpeechStarted(5.125, 5.0),
@@ -592,6 +602,13 @@ def test_a_goodbye_is_played_to_its_end_whoever_talks() -> None:
         do.AppendUser(13.75, "wait"),
         do.EndCall(13.75, "done"),
     ]
+
+
+def test_texts_that_waited_when_we_hung_up_are_said_first() -> None:
+    scene = Scene().answered().at(4.0, Say("goodbye"), HangUp("done")).at(8.0, Drained(1))
+    assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "goodbye")]
+    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
+    assert scene.events()[-2:] == [do.FinishReply(9.0, 2, 1, started=True), do.HangUpLeg(9.0, "done")]
 
 
 def test_a_goodbye_that_takes_too_long_is_cut() -> None:
