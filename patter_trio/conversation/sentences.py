@@ -1,122 +1,50 @@
-"""Streamed tokens in, whole sentences out: what a synthesiser wants, as early as it can be known.
+"""Streamed text in, whole sentences out: what a synthesiser wants, as early as it can be known.
 
-A sentence is known to be finished when the next non-space character behind its end has been seen; that is all the
-look-ahead there is, so that the sentences do not depend on how the tokens were cut. What an end is:
+A sentence is known to be finished when the next non-space character behind its end has been seen. That is all the
+look-ahead there is, so that the sentences do not depend on how the text was cut into tokens. An end is
 
-* ``.``, ``!``, ``?``, ``…`` and the full stops of other scripts, with the quotes and brackets that close behind them;
-* for scripts that put no space between sentences (``。！？``) the next character may follow at once, else a space must;
-* a full stop is none behind an abbreviation, a single initial, or a number that counts ("No. 5", "J. Smith", "p.m. on"),
-  nor where the next character is a lower-case letter.
+* one of the marks of ``_SPACED``, with what closes behind it, before white space;
+* one of ``_UNSPACED``, of scripts that put no space between sentences, before anything;
+* a line break: lists and headings have no full stops.
 
-Line breaks end a sentence, too, where a list or a heading has no full stop. Runs of white space become one space.
+None of them is one before a lower-case letter, or when nothing but marks or the number of a list item precedes. A full
+stop is none behind a title or an initial, whatever follows, nor behind the abbreviations that stand before numbers,
+before a digit. In doubt it is none: two sentences in one cost a moment, a sentence cut in two is heard.
 """
 
 import re
-from typing import Final
 
-_SPACED: Final = ".!?…।؟۔"
-_UNSPACED: Final = "。！？｡"
-_CLOSERS: Final = "\"'”’»)]}」』）】"
+_SPACED = ".!?…।॥؟۔։።။"
+_UNSPACED = "。！？｡"
+_CLAUSES = ",;:–—،؛"
+_UNSPACED_CLAUSES = "，、；："
+_OPENERS = "「『（【《“"
+_CLOSERS = "\"'”’»›)]}」』）】》"
 
-_ABBREVIATIONS: Final = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "mx",
-        "dr",
-        "prof",
-        "rev",
-        "hon",
-        "sr",
-        "jr",
-        "st",
-        "gen",
-        "col",
-        "sgt",
-        "capt",
-        "lt",
-        "cmdr",
-        "gov",
-        "sen",
-        "rep",
-        "pres",
-        "no",
-        "nos",
-        "nr",
-        "vol",
-        "pp",
-        "fig",
-        "eq",
-        "sec",
-        "ch",
-        "art",
-        "par",
-        "vs",
-        "etc",
-        "approx",
-        "dept",
-        "est",
-        "ext",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "bros",
-        "tel",
-        "apt",
-        "ave",
-        "blvd",
-        "rd",
-        "hwy",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "mon",
-        "tue",
-        "tues",
-        "wed",
-        "thu",
-        "thur",
-        "thurs",
-        "fri",
-        "sat",
-        "sun",
-        "e.g",
-        "i.e",
-        "cf",
-        "al",
-        "ca",
-        "c.f",
-        "viz",
-        "a.m",
-        "p.m",
-        "u.s",
-        "u.k",
-        "u.n",
-        "e.u",
-        "d.c",
-        "ph.d",
-        "m.d",
-        "b.a",
-        "m.a",
-    ]
-)
-_BEFORE_NAME_OR_NUMBER: Final = _ABBREVIATIONS - frozenset(
-    ["etc", "a.m", "p.m", "inc", "ltd", "corp", "u.s", "u.k", "ph.d"]
-)
-"""Abbreviations that never end a sentence: what follows belongs to them, capital letter or not."""
-_WORD: Final = re.compile(r"[^\s(\"'“‘«\[]*$")
-_SPACES: Final = re.compile(r"[^\S\n]+")
+_BEFORE_NAMES = {
+    "en": "mr mrs ms mx messrs dr prof rev hon gen sgt capt lt cmdr gov sen rep pres st mt vs cf viz e.g i.e",
+    "de": "hr fr dr prof st z.b d.h u.a bzw ca vgl",
+    "es": "sr sra srta dr dra ud uds prof dña",
+    "fr": "m mm mme mlle mgr dr prof st ste",
+    "it": "sig sig.ra sigg dott dott.ssa dr prof",
+    "pt": "sr sra srta dr dra prof profa",
+}
+"""Abbreviations that belong to what follows them, by language."""
+_BEFORE_NUMBERS = {
+    "en": "no nos vol p pp fig eq sec ch art ext tel apt approx jan feb mar apr jun jul aug sep sept oct nov dec "
+    "mon tue tues wed thu thur thurs fri sat sun",
+    "de": "nr bd s abb tel ca jan feb aug sept okt nov dez",
+    "es": "núm n.º vol p pp tel aprox",
+    "fr": "no n.º vol p pp tél env",
+    "it": "n num vol p pp tel ca",
+    "pt": "n núm vol p pp tel aprox",
+}
+"""Abbreviations that belong to a number that follows, and may end a sentence otherwise."""
+
+_INITIALS = re.compile(r"(?!I$)[^\W\d_](\.[^\W\d_])*")
+"""``J``, ``J.R.R``, ``U.S``; not the pronoun ``I``."""
+_WORD = re.compile(r"[^\s(\"'“‘«¿¡\[]*$")
+_LIST_NUMBER = re.compile(r"\s*\d{1,3}\s*")
 
 
 class SentenceChunker:
@@ -125,7 +53,9 @@ class SentenceChunker:
     The first sentence of a reply is released as soon as it is known to be finished, whatever its length, because the
     caller is waiting; a later one shorter than ``min_sentence_len`` characters joins the next. With
     ``aggressive_first_flush`` the first piece may end at a comma, semicolon, colon or dash already, from
-    ``aggressive_first_min_len`` characters on.
+    ``aggressive_first_min_len`` characters on. ``language`` (a BCP 47 tag) selects the abbreviations.
+
+    Runs of white space become one space. Nothing but white space is ever added or lost.
     """
 
     def __init__(
@@ -136,101 +66,96 @@ class SentenceChunker:
         aggressive_first_min_len: int = 40,
         language: str = "en",
     ) -> None:
+        tongue = language.lower().split("-")[0]
+        self._before_names = frozenset(_BEFORE_NAMES.get(tongue, "").split())
+        self._before_numbers = frozenset(_BEFORE_NUMBERS.get(tongue, "").split())
         self._min = min_sentence_len
-        self._aggressive = aggressive_first_flush
-        self._first_min = aggressive_first_min_len
-        self._abbreviations = _ABBREVIATIONS if language.lower().startswith("en") else frozenset[str]()
+        self._first_min = aggressive_first_min_len if aggressive_first_flush else None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; the next text is a new reply's first."""
-        self._text = ""  # not released, from its first non-space character on
+        self._text = ""  # what was not released, from its first non-space character on
+        self._begin = 0  # where the sentence that is being read begins; those before it were too short
         self._looked = 0  # no end before here
-        self._held = ""  # a short sentence that waits for the next
         self._first = True
 
     def push(self, text: str) -> list[str]:
         """Take the next piece of text; return the sentences that it shows to be finished."""
-        self._text = (self._text + text) if self._text else text.lstrip()
+        self._text = (self._text + text).lstrip()
         released: list[str] = []
         while (end := self._next_end()) is not None:
-            sentence, self._text = self._text[:end], self._text[end:].lstrip()
-            self._looked = 0
-            self._release(sentence, released)
+            sentence = _one_line(self._text[:end])
+            if self._first or len(sentence) >= self._min:
+                released.append(sentence)
+                self._text = self._text[end:].lstrip()
+                self._begin = self._looked = 0
+                self._first = False
+            else:
+                self._begin = self._looked = end
         return released
 
     def flush(self) -> list[str]:
-        """Return what is left: the text is complete."""
-        rest = _joined(self._held, _one_line(self._text))
+        """Return what is left, because the text is complete, and begin anew."""
+        rest = _one_line(self._text)
         self.reset()
         return [rest] if rest else []
 
-    def _release(self, sentence: str, released: list[str]) -> None:
-        sentence = _joined(self._held, _one_line(sentence))
-        self._held = ""
-        if not sentence:
-            return
-        if self._first or len(sentence) >= self._min:
-            self._first = False
-            released.append(sentence)
-        else:
-            self._held = sentence
-
     def _next_end(self) -> int | None:
-        """Return the position behind the first sentence's end, once the character after it is there."""
-        text = self._text
-        for position in range(self._looked, len(text)):
+        """Return where the sentence ends, if the character that proves it is there."""
+        for position in range(self._looked, len(self._text)):
             end = self._end_at(position)
             if end is None:
                 continue
-            if end < 0:  # it depends on what comes next
+            behind = self._text[end:].lstrip()
+            if not behind:
                 self._looked = position
                 return None
-            return end
-        self._looked = len(text)
+            if self._is_end(position, end, behind[0]):
+                return end
+        self._looked = len(self._text)
         return None
 
     def _end_at(self, position: int) -> int | None:
-        """Return where a sentence ends whose end begins at ``position``; None for no end, -1 for not yet known."""
-        text, char = self._text, self._text[position]
-        if char == "\n":
-            return position if text[position:].strip() else -1
-        soft = (
-            self._aggressive and self._first and not self._held and char in ",;:–—" and position + 1 >= self._first_min
-        )
-        if char not in _SPACED and char not in _UNSPACED and not soft:
+        """Return where the sentence would end with the mark at ``position``; None if there is no mark."""
+        text, mark = self._text, self._text[position]
+        if mark == "\n":
+            return position
+        unspaced = mark in _UNSPACED or mark in _UNSPACED_CLAUSES
+        if not unspaced and mark not in _SPACED and mark not in _CLAUSES:
             return None
-        behind = position + 1
-        while behind < len(text) and (text[behind] in _SPACED or text[behind] in _UNSPACED):
-            behind += 1
-        while behind < len(text) and text[behind] in _CLOSERS:
-            behind += 1
-        if behind == len(text):
-            return -1
-        spaced = text[behind].isspace()
-        if not spaced and char not in _UNSPACED:
-            return None
-        following = text[behind:].lstrip()
-        if not following:
-            return -1
-        return behind if soft or self._ends(position, following[0]) else None
+        end = position + 1
+        while end < len(text) and text[end] in _SPACED + _UNSPACED:
+            end += 1
+        while end < len(text) and text[end] in _CLOSERS:
+            end += 1
+        return end if unspaced or end == len(text) or text[end].isspace() else None
 
-    def _ends(self, position: int, following: str) -> bool:
-        """Say whether the mark at ``position`` ends a sentence, given the next non-space character."""
-        if self._text[position] in _UNSPACED or self._text[position] in "!?؟।۔":
-            return not following.islower()
-        if following.islower():
+    def _is_end(self, position: int, end: int, following: str) -> bool:
+        """Say whether the sentence does end there, given the next non-space character."""
+        mark = self._text[position]
+        sentence = self._text[self._begin : position]
+        if mark == "\n" and sentence.rstrip().endswith("."):
+            mark, sentence = ".", sentence.rstrip()[:-1]
+        if mark in _CLAUSES or mark in _UNSPACED_CLAUSES:
+            soft = self._first and self._first_min is not None
+            return soft and len(_one_line(self._text[:end])) >= (self._first_min or 0)
+        if _LIST_NUMBER.fullmatch(sentence) or not any(char.isalnum() for char in sentence):
             return False
-        match = _WORD.search(self._text[:position])
+        if mark in _UNSPACED:  # what was quoted usually goes on without a space
+            quoted = self._text[end - 1] in _CLOSERS and not self._text[end].isspace()
+            return following not in _CLOSERS and (not quoted or following in _OPENERS)
+        if following.islower() or following in "»›":
+            return False
+        return mark != "." or not self._is_abbreviation(sentence, following)
+
+    def _is_abbreviation(self, sentence: str, following: str) -> bool:
+        match = _WORD.search(sentence)
         word = match.group() if match else ""
-        if len(word) == 1 and word.isalpha() and word.isupper() and word != "I":
-            return False
-        return not (word.lower() in self._abbreviations and word.lower() in _BEFORE_NAME_OR_NUMBER)
+        if word.lower() in self._before_names or (following.isdigit() and word.lower() in self._before_numbers):
+            return True
+        return bool(_INITIALS.fullmatch(word)) and word.lower() not in {"a.m", "p.m"} and word.isupper()
 
 
 def _one_line(text: str) -> str:
-    return _SPACES.sub(" ", text.replace("\n", " ")).strip()
-
-
-def _joined(first: str, second: str) -> str:
-    return f"{first} {second}" if first and second else first or second
+    return " ".join(text.split())

@@ -22,6 +22,10 @@ no-zeno             a fired deadline leaves a later one
 end-once            EndCall exactly once, with the first reason, and nothing after it
 uninterruptible     no caller cuts a reply that may not be, nor the goodbye
 barge-in            nobody is talked over for longer than ``overlap``
+apology, goodbye    one per turn; bounded
+retract             words before a reply is heard take it back at once
+detector            a verdict counts only for the voice that it was asked about
+final-wait          an interim is used only when its final was waited for
 endpoint,           a commit has words, a caller who is silent, and the silence that it takes; no eos before the end of
 eos-after-end,      speech was told
 no-words-no-eos
@@ -170,7 +174,7 @@ class World:
         if self.chance(0.9):
             self.post(at, inputs.TokenArrived(reply))
         if self.chance(0.9):
-            self.post(at + self.span(0, 0.5), inputs.AudioArrived(reply))
+            self.post(max(now + 1 / GRID, at + self.span(-0.1, 0.5)), inputs.AudioArrived(reply))
         if self.chance(0.95):
             self.post(at + self.span(0.1, 2), inputs.Produced(reply))
 

@@ -50,13 +50,18 @@ class Laws:
         self.said: list[str] = []
         self.ready = self.leaving = self.down = self.ended = False
         self.reasons: list[str] = []
+        self.leave_at = math.inf
+        self.apologies: set[int] = set()
         self.answer_owed = False
-        self.verdicts = False
+        self.generation = 0
+        self.sure = False
+        self.gone_on: Fate | None = None
 
     # What the machine is told -------------------------------------------------------------------------------------
     def heard(self, event: inputs.Input, at: float) -> None:
         """Note an input, before the machine takes it."""
         self.now = at
+        self.gone_on = None
         name = f"_in_{type(event).__name__}"
         if not self.ended and hasattr(self, name):
             getattr(self, name)(event)
@@ -69,13 +74,21 @@ class Laws:
     def _in_Ready(self, event: inputs.Ready) -> None:
         self.ready = True
 
+    def _go_on(self, event: inputs.Interim | inputs.Final) -> None:
+        """Note whether these words have to take back a reply that nobody has heard."""
+        live = self.live
+        if event.text and event.segment not in self.promoted and live and live.interruptible and not self.leaving:
+            self.gone_on = None if live.started or (live.on_wire and live.opened) else live
+
     def _in_Interim(self, event: inputs.Interim) -> None:
+        self._go_on(event)
         if event.segment not in self.finals and event.segment not in self.promoted:
             self.pending -= set(self.interims.get(event.segment, "").split())
             self.interims[event.segment] = event.text
             self.pending |= set(event.text.split())
 
     def _in_Final(self, event: inputs.Final) -> None:
+        self._go_on(event)
         self.finals[event.segment] = event.text
         if event.segment not in self.promoted:
             self.pending -= set(self.interims.pop(event.segment, "").split())
@@ -84,7 +97,8 @@ class Laws:
             self.pending |= set(event.text.split()) - set(self.interims[event.segment].split())
 
     def _in_Verdict(self, event: inputs.Verdict) -> None:
-        self.verdicts = True
+        if event.generation == self.generation and not self.voice:
+            self.sure = event.complete >= self.policy.complete_threshold
 
     def _in_OnWire(self, event: inputs.OnWire) -> None:
         if not self.is_stale(event) and self.live is not None and self.live.opened:
@@ -105,6 +119,7 @@ class Laws:
 
     def _in_HangUp(self, event: inputs.HangUp) -> None:
         self.leaving = True
+        self.leave_at = min(self.leave_at, self.now)
         self.reasons.append(event.reason)
 
     def _in_LegDown(self, event: inputs.LegDown) -> None:
@@ -120,6 +135,7 @@ class Laws:
             getattr(self, f"_do_{type(action).__name__}")(action)
         assert (machine.user_state, machine.agent_state) == self.states, "state-told: a change of state was not told"
         assert machine.ended is self.ended, "end-once: ended without EndCall"
+        assert self.gone_on is None or self.gone_on.over, "retract: words came, and the unheard reply lives on"
         if machine.deadline == math.inf and not self.ended and self.ready:
             waiting = self.live is not None or self.voice or self.pending or self.leaving
             assert not waiting, f"waker: waits for ever: {machine!r}"
@@ -128,6 +144,7 @@ class Laws:
         """Check what must be true when all deadlines up to now have been fired."""
         assert machine.deadline > at, f"no-zeno: {machine!r} is still due at {at}"
         live = self.live
+        assert live is None or at < self.leave_at + self.policy.goodbye, f"goodbye: no end of it: {machine!r}"
         if live is None or self.leaving or not live.interruptible or self.policy.min_words:
             return
         if self.voice and self.states[1] == "speaking" and live.on_wire:
@@ -174,7 +191,7 @@ class Laws:
     def _do_UserSpeechStarted(self, action: actions.UserSpeechStarted) -> None:
         assert not self.voice, "user-edges: started twice"
         assert self.states[0] == "speaking", "state-told: started before the state"
-        self.voice, self.onset = True, action.onset
+        self.voice, self.onset, self.sure = True, action.onset, False
 
     def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
         assert self.voice, "user-edges: ended twice"
@@ -188,7 +205,8 @@ class Laws:
         assert action.text, "no-words-no-eos: empty utterance"
         assert self.states[1] == "thinking", "state-told: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
-        patience = self.policy.fast_endpoint if self.verdicts else self.policy.endpoint
+        patience = self.policy.fast_endpoint if self.sure else self.policy.endpoint
+        assert action.trigger == "vad_silence" or self.sure, "detector: it never said so"
         late = action.at - self.voice_end > self.policy.late_window
         assert late or action.at >= self.voice_end + patience, "endpoint: committed too early"
         assert action.trailing_silence >= patience, "endpoint: committed within the silence"
@@ -197,8 +215,11 @@ class Laws:
             self.history[-1] = action.text
         else:
             self.history.append(action.text)
-        self.turn, self.answer_owed = action.turn, True
+        self.turn, self.answer_owed, self.sure = action.turn, True, False
+        promoted = len(self.promoted)
         self._entered(action.text)
+        if len(self.promoted) > promoted:
+            assert action.trailing_silence >= self.policy.final_wait, "final-wait: an interim was used too early"
 
     def _do_AmendUser(self, action: actions.AmendUser) -> None:
         self.history[-1] = action.text
@@ -220,7 +241,10 @@ class Laws:
         if action.text is not None:
             self.said.append(action.text)
             say = next(say for say in self.says if say.text == action.text)
-        elif not action.apology:
+        elif action.apology:
+            assert action.turn not in self.apologies, "apology: twice in a turn"
+            self.apologies.add(action.turn)
+        else:
             assert self.answer_owed, "one-answer: an answer to nothing"
             self.answer_owed = False
         interruptible = (say is None or say.interruptible) and self.policy.overlap < math.inf
@@ -283,6 +307,7 @@ class Laws:
 
     def _do_AskDetector(self, action: actions.AskDetector) -> None:
         assert not self.voice, "detector: asked while the caller speaks"
+        self.generation, self.sure = action.generation, False
 
     def _do_FlushRecognizer(self, action: actions.FlushRecognizer) -> None:
         assert self.live is None, "end-once: a reply outlives the leg"

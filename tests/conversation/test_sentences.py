@@ -1,0 +1,134 @@
+"""The sentence chunker: a table of what is one sentence and what is two, and what holds for any text."""
+
+# ruff: noqa: RUF001 - the marks of other scripts are the point.
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.conversation.sentences import SentenceChunker
+
+
+def cut(text: str, *, language: str = "en", shortest: int = 1) -> list[str]:
+    chunker = SentenceChunker(min_sentence_len=shortest, language=language)
+    return chunker.push(text) + chunker.flush()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello there.| How are you?| Fine!| Good.",
+        "We are open from 9 a.m. to 5 p.m. on Monday.| Come!",
+        "We close at 5 p.m.| Tomorrow we open at nine.",
+        "Dr. Smith and Mrs. J. R. Jones live on St. Mary's road.| Yes.",
+        "J.R.R. Tolkien wrote it in the U.K. in 1937.| Read it.",
+        "It costs 3.50 and not 4.| Pi is 3.14159.| Is that so?",
+        "Room No. 5 is free.| I said no.| Then I left.",
+        "The table is for Jan. 5 at 7.30.| See you.",
+        "In the sun.| On Sat. 3 people came.",
+        "Well... maybe.| Wait...| What?| Hm… yes.",
+        "Look at www.example.com/a.html?b=c. or mail a.b@example.com.| Then call.",
+        'He said "Go." and went.| "Really?"| (He did.)| Fine.',
+        "Pizza, pasta, etc. are on the menu, e.g. Margherita, i.e. Tomatoes.| Yes.",
+        "1. Pizza is good.| 2. Pasta is better.| Bye.",
+        "Really?!| Yes!!| No...| It is I.| Who?",
+        "Yahoo! is old. iPhone is not.| OK.",
+        "Menu:| Pizza and wine| Bread",
+        "Hello,\nhow are you?| Fine.",
+        "Mr.\nSmith is here.| Good.",
+        "«Ja.» sagte er.| Gut.",
+        "« Bonjour. » Il rit.| Bien.",
+        "我们九点开门。|你要来吗？|好！|再见。",
+        "彼は「はい。」と言った。|「はい。」|「いいえ。」",
+        "नमस्ते।| आप कैसे हैं?| ठीक।",
+        "مرحبا.| كيف حالك؟| بخير.",
+        "Hola.| ¿Qué tal?| ¡Muy bien!| Adiós.",
+        "?! Hello.| Bye.",
+    ],
+)
+def test_sentences_are_cut_where_a_speaker_would_pause(text: str) -> None:
+    """The bar marks each cut; in the first text of two lines a line break is one."""
+    expected = [" ".join(sentence.split()) for sentence in text.split("|")]
+    told = text.replace("Menu:| Pizza and wine| ", "Menu:\nPizza and wine\n").replace("|", "")
+    assert cut(told) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("de", "Hr. Meier kommt z.B. Montag um Nr. 5.| Gut."),
+        ("es-MX", "La Sra. García vive en el núm. 5.| Bien."),
+        ("fr", "M. Dupont et Mme. Dupont.| Bien."),
+        ("xx", "Mr.| Smith."),
+    ],
+)
+def test_abbreviations_are_those_of_the_language(language: str, text: str) -> None:
+    assert cut(text.replace("|", ""), language=language) == text.split("| ")
+
+
+def test_the_first_sentence_is_released_whatever_its_length_and_later_short_ones_join_the_next() -> None:
+    chunker = SentenceChunker()
+    assert chunker.push("Yes. ") == []
+    assert chunker.push("I") == ["Yes."]
+    assert chunker.push(" do. No. We have a table for you. A") == ["I do. No. We have a table for you."]
+    assert chunker.push("nd?") == []
+    assert chunker.flush() == ["And?"]
+
+
+def test_a_new_reply_has_a_first_sentence_again() -> None:
+    chunker = SentenceChunker()
+    assert chunker.push("A long first sentence. B") == ["A long first sentence."]
+    chunker.reset()
+    assert chunker.push("No. B") == ["No."]
+    assert chunker.flush() == ["B"]
+    assert chunker.push("No. B") == ["No."]
+
+
+def test_short_sentences_of_scripts_without_spaces_join_without_one() -> None:
+    assert cut("我们今天九点开门。好。你要来吗？", shortest=4) == ["我们今天九点开门。", "好。你要来吗？"]
+
+
+def test_the_first_piece_may_end_at_a_clause_when_that_is_asked_for() -> None:
+    chunker = SentenceChunker(aggressive_first_flush=True, aggressive_first_min_len=10)
+    assert chunker.push("Well, I can offer 1,000 tables, or two, or") == ["Well, I can offer 1,000 tables,"]
+    assert chunker.flush() == ["or two, or"]
+    assert SentenceChunker().push("A very long first clause of a reply, and then another one, or") == []
+
+
+TEXT = st.text(alphabet=st.sampled_from("abIJS 19.!?…。，,;:\n\t\"')»“-¿é我।"), max_size=60) | st.text(max_size=40)
+CHUNKERS = st.builds(
+    SentenceChunker,
+    min_sentence_len=st.integers(0, 30),
+    aggressive_first_flush=st.booleans(),
+    aggressive_first_min_len=st.integers(0, 20),
+    language=st.sampled_from(["en", "de", "xx"]),
+)
+
+
+@given(CHUNKERS, TEXT)
+def test_nothing_but_white_space_is_lost_or_added_and_the_order_is_kept(chunker: SentenceChunker, text: str) -> None:
+    sentences = chunker.push(text) + chunker.flush()
+    assert "".join("".join(sentences).split()) == "".join(text.split())
+    assert all(sentence == " ".join(sentence.split()) and sentence for sentence in sentences)
+
+
+@given(CHUNKERS, TEXT, st.lists(st.integers(0, 60), max_size=8))
+def test_the_sentences_do_not_depend_on_how_the_tokens_are_cut(
+    chunker: SentenceChunker, text: str, cuts: list[int]
+) -> None:
+    whole = chunker.push(text) + chunker.flush()
+    bounds = sorted({0, len(text), *(min(place, len(text)) for place in cuts)})
+    parts = [text[a:b] for a, b in pairwise(bounds)]
+    pushed = [sentence for part in parts for sentence in chunker.push(part)]
+    assert pushed + chunker.flush() == whole
+    assert [sentence for char in text for sentence in chunker.push(char)] + chunker.flush() == whole
+
+
+@given(TEXT)
+def test_later_sentences_are_never_shorter_than_the_minimum(text: str) -> None:
+    chunker = SentenceChunker(min_sentence_len=15)
+    assert all(len(sentence) >= 15 for sentence in chunker.push(text)[1:])

@@ -1,0 +1,655 @@
+"""Scenes of a call: what happens when, and exactly what the turn machine wants done, at exactly which instant."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from patter_trio.conversation import actions as do
+from patter_trio.conversation.inputs import (
+    AudioArrived,
+    Drained,
+    Final,
+    Flushed,
+    HangUp,
+    Input,
+    Interim,
+    LegDown,
+    OnWire,
+    Produced,
+    Ready,
+    ReplyFailed,
+    Say,
+    TokenArrived,
+    Verdict,
+    VoiceEnded,
+    VoiceStarted,
+)
+from patter_trio.conversation.machine import TurnMachine
+from patter_trio.conversation.policy import TurnPolicy
+
+POLICY = TurnPolicy(fast_endpoint=0.125, flush=0.75)
+"""The defaults, but for two made exact in binary."""
+LAG = 0.125
+"""How long after an edge of the voice it is noticed."""
+
+
+class Scene:
+    """A machine that is told things; between two of them only time passes, without a tick."""
+
+    def __init__(self, policy: TurnPolicy = POLICY, *, detector: bool = False, ready: bool = True) -> None:
+        self.machine = TurnMachine(policy, detector=detector)
+        self.out: list[do.Action] = []
+        if ready:
+            self.at(0.0, Ready())
+            self.then()
+
+    def at(self, now: float, *events: Input) -> Scene:
+        for event in events:
+            self.out += self.machine.step(event, now)
+        return self
+
+    def until(self, now: float) -> Scene:
+        self.out += self.machine.step(None, now)
+        return self
+
+    def then(self) -> list[do.Action]:
+        """Return what was wanted since the last time."""
+        out, self.out = self.out, []
+        return out
+
+    def events(self) -> list[do.Action]:
+        """Return the same without changes of state."""
+        return [action for action in self.then() if not isinstance(action, do.StateChanged)]
+
+    def voice(self, onset: float, end: float) -> Scene:
+        self.at(onset + LAG, VoiceStarted(onset))
+        return self.at(end + LAG, VoiceEnded(end))
+
+    def asks(self, text: str = "hello", segment: int = 1) -> Scene:
+        """A turn from 1 to 2, committed at 2.5; reply 1 (after ``segment`` 1)."""
+        return self.voice(1.0, 2.0).at(2.25, Final(text, segment)).until(2.5)
+
+    def answered(self) -> Scene:
+        """The answer to it, heard from 3 and produced; playback lasts until 8."""
+        self.asks().at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 8.0), Produced(1))
+        self.then()
+        return self
+
+
+def committed(at: float, turn: int, text: str, silence: float, *, replaces: bool = False) -> do.CommitUser:
+    return do.CommitUser(at, turn, text, "vad_silence", silence, replaces)
+
+
+# The plain way --------------------------------------------------------------------------------------------------------
+def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
+    """Every event of a turn, each after the change of state that belongs to it."""
+    scene = Scene().at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).at(2.25, Final("hello", 1)).until(2.5)
+    assert scene.then() == [
+        do.StateChanged(1.125, "speaking", "idle"),
+        do.UserSpeechStarted(1.125, 1.0, 0.9),
+        do.StateChanged(2.125, "listening", "idle"),
+        do.UserSpeechEnded(2.125, 2.0, 1.0),
+        do.StateChanged(2.5, "listening", "thinking"),
+        committed(2.5, 1, "hello", 0.5),
+        do.StartReply(2.5, 1, 1),
+    ]
+    scene.at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(3.25, OnWire(1, 5.0))
+    assert scene.then() == [
+        do.TellToken(2.75, 1, 1),
+        do.TellAudio(2.875, 1, 1),
+        do.OpenLane(2.875, 1),
+        do.StateChanged(3.0, "listening", "speaking"),
+        do.TellAgentStarted(3.0, 1, 1),
+    ]
+    scene.at(3.5, Produced(1)).at(5.125, Drained(1))
+    assert scene.then() == [do.StateChanged(5.125, "listening", "idle"), do.FinishReply(5.125, 1, 1, started=True)]
+    assert scene.machine.deadline == math.inf
+
+
+def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> None:
+    scene = Scene(ready=False).at(0.0, Say("Good evening.")).at(0.5, Ready())
+    assert scene.then() == [
+        do.StateChanged(0.5, "listening", "idle"),
+        do.StartReply(0.5, 1, 0, "Good evening."),
+    ]
+    assert scene.at(0.75, AudioArrived(1)).at(1.0, OnWire(1, 2.0)).then() == [
+        do.TellAudio(0.75, 1, 0),
+        do.OpenLane(0.75, 1),
+        do.StateChanged(1.0, "listening", "speaking"),
+        do.TellAgentStarted(1.0, 1, 0),
+    ]
+
+
+def test_without_a_last_mark_playback_counts_as_over_after_the_grace() -> None:
+    scene = Scene().answered().until(20.0)
+    assert scene.events() == [do.FinishReply(9.5, 1, 1, started=True)]
+
+
+def test_a_gap_within_a_reply_is_no_end() -> None:
+    """Played but not produced: publicly thinking, and one started/ended pair in all."""
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0))
+    scene.then()
+    scene.at(4.125, Drained(1)).at(6.0, OnWire(1, 7.0)).at(6.5, Produced(1)).at(7.0, Drained(1))
+    assert scene.then() == [
+        do.StateChanged(4.125, "listening", "thinking"),
+        do.StateChanged(6.0, "listening", "speaking"),
+        do.StateChanged(7.0, "listening", "idle"),
+        do.FinishReply(7.0, 1, 1, started=True),
+    ]
+
+
+def test_a_gap_in_which_nothing_more_is_produced_is_the_end() -> None:
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
+    scene.then()
+    assert scene.at(5.0, Produced(1)).events() == [do.FinishReply(5.0, 1, 1, started=True)]
+
+
+def test_a_reply_without_sound_has_no_agent_event() -> None:
+    scene = Scene().asks()
+    scene.then()
+    assert scene.at(3.0, Produced(1)).then() == [
+        do.StateChanged(3.0, "listening", "idle"),
+        do.FinishReply(3.0, 1, 1, started=False),
+    ]
+
+
+# Endpointing: S voice starts, E voice ends, I interim, T final --------------------------------------------------------
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (1.75, Final("a b", 1)), (2.125, VoiceEnded(2.0))],
+            [(2.5, "a b", 0.5)],
+            id="S T E",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (1.5, Interim("a", 1)), (2.125, VoiceEnded(2.0)), (2.25, Final("a b", 1))],
+            [(2.5, "a b", 0.5)],
+            id="S I E T",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.75, Final("a b", 1))],
+            [(2.75, "a b", 0.75)],
+            id="S E T: as soon as the words come",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.25, Interim("a", 1)), (2.75, Final("a b", 1))],
+            [(2.75, "a b", 0.75)],
+            id="S E I T",
+        ),
+        pytest.param(
+            [
+                (1.125, VoiceStarted(1.0)),
+                (1.5, Final("a", 1)),
+                (1.75, Interim("b", 2)),
+                (2.125, VoiceEnded(2.0)),
+                (2.75, Final("b c", 2)),
+            ],
+            [(2.75, "a b c", 0.75)],
+            id="S T1 I E T2: one turn of two finals",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.25, Final("a", 1)), (2.375, Final("b", 2))],
+            [(2.5, "a b", 0.5)],
+            id="S E T1 T2 within the endpoint",
+        ),
+        pytest.param([(1.0, Final("a b", 1))], [(1.5, "a b", 0.5)], id="T with no S"),
+        pytest.param(
+            [(1.0, Interim("a", 1)), (1.375, Interim("a b", 1)), (1.75, Final("a b c", 1))],
+            [(2.25, "a b c", 0.5)],
+            id="I I T with no S: the endpoint counts from the last words",
+        ),
+        pytest.param([(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0))], [], id="S E and never a T"),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (1.5, Interim("a b", 1)), (2.125, VoiceEnded(2.0))],
+            [(3.0, "a b", 1.0)],
+            id="S I E and never a T: the interim is used",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (3.75, Final("a b", 1))],
+            [(3.75, "a b", 1.75)],
+            id="S E, noise, T within the late window",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (5.0, Final("a b", 1))],
+            [(5.5, "a b", 0.5)],
+            id="S E, noise, T after the late window: words without a voice",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.25, Final("", 1)), (2.75, Final("  ", 2))],
+            [],
+            id="S E and empty finals",
+        ),
+        pytest.param(
+            [(1.125, VoiceStarted(1.0)), (2.75, VoiceEnded(2.0)), (2.875, Final("a", 1))],
+            [(2.875, "a", 0.875)],
+            id="E learned after its endpoint",
+        ),
+    ],
+)
+def test_the_utterance_is_committed_once_with_all_its_words(
+    told: list[tuple[float, Input]], expected: list[tuple[float, str, float]]
+) -> None:
+    scene = Scene()
+    for at, event in told:
+        scene.at(at, event)
+    commits = [action for action in scene.until(9.0).then() if isinstance(action, do.CommitUser)]
+    assert commits == [committed(at, 1, text, silence) for at, text, silence in expected]
+
+
+def test_speech_that_resumes_within_the_endpoint_is_one_utterance() -> None:
+    scene = Scene().voice(1.0, 2.0).at(2.25, Final("a", 1)).voice(2.25, 3.0).at(3.25, Final("b", 2)).until(9.0)
+    assert [action for action in scene.then() if isinstance(action, do.CommitUser)] == [committed(3.5, 1, "a b", 0.5)]
+
+
+def test_voice_that_never_ends_and_has_no_words_counts_as_noise() -> None:
+    scene = Scene().at(1.0, VoiceStarted(1.0)).until(30.0)
+    assert scene.then() == [
+        do.StateChanged(1.0, "speaking", "idle"),
+        do.UserSpeechStarted(1.0, 1.0),
+        do.StateChanged(16.0, "listening", "idle"),
+        do.UserSpeechEnded(16.0, 16.0, 15.0),
+    ]
+    assert scene.at(40.0, VoiceEnded(39.0)).then() == []
+
+
+def test_a_long_story_is_not_noise_as_long_as_words_come() -> None:
+    scene = Scene().at(1.0, VoiceStarted(1.0))
+    for second in range(5, 60, 5):
+        scene.at(float(second), Interim("and " * second, 1))
+    scene.then()
+    assert scene.at(60.0, VoiceEnded(60.0)).events() == [do.UserSpeechEnded(60.0, 60.0, 59.0)]
+
+
+# Late words -----------------------------------------------------------------------------------------------------------
+def test_a_final_after_the_commit_amends_the_unheard_answer_without_a_new_turn() -> None:
+    scene = Scene().asks("one")
+    scene.then()
+    assert scene.at(2.75, Final("two", 2)).then() == [
+        do.CutReply(2.75, 1, 1, opened=False, started=False, reason="amended"),
+        do.AmendUser(2.75, "one two"),
+        do.StartReply(2.75, 2, 1),
+    ]
+
+
+def test_a_final_after_the_commit_is_a_new_turn_once_the_lane_is_open() -> None:
+    scene = Scene().asks("one").at(2.75, AudioArrived(1))
+    scene.then()
+    assert scene.at(2.875, Final("two", 2)).then() == [
+        do.StateChanged(2.875, "listening", "idle"),
+        do.CutReply(2.875, 1, 1, opened=True, started=False, reason="retracted"),
+        do.StateChanged(2.875, "listening", "thinking"),
+        committed(2.875, 2, "one two", 0.875, replaces=True),
+        do.StartReply(2.875, 2, 2),
+    ]
+
+
+def test_the_own_final_of_a_promoted_interim_does_not_double_its_words() -> None:
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(3.0)
+    scene.then()
+    assert scene.at(3.25, Interim("a b", 1), Final("a b", 1)).until(5.0).then() == []
+
+
+def test_the_own_final_of_a_promoted_interim_corrects_it_while_nobody_heard_the_answer() -> None:
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(3.0)
+    scene.then()
+    assert scene.at(3.25, Final("a c", 1)).then() == [
+        do.CutReply(3.25, 1, 1, opened=False, started=False, reason="amended"),
+        do.AmendUser(3.25, "a c"),
+        do.StartReply(3.25, 2, 1),
+    ]
+
+
+def test_later_the_own_final_of_a_promoted_interim_adds_only_what_is_new() -> None:
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(3.0)
+    scene.at(3.125, AudioArrived(1)).at(3.25, OnWire(1, 3.5), Produced(1)).at(3.5, Drained(1))
+    scene.then()
+    assert scene.at(3.75, Final("a b c", 1)).events() == [committed(3.75, 2, "c", 1.75), do.StartReply(3.75, 2, 2)]
+
+
+# The caller goes on before the agent is heard -------------------------------------------------------------------------
+def test_words_after_the_commit_join_it_in_a_new_turn() -> None:
+    scene = Scene().asks("I want")
+    scene.then()
+    scene.at(2.875, VoiceStarted(2.75)).at(3.0, AudioArrived(1)).at(3.25, Interim("a", 2))
+    scene.at(3.625, VoiceEnded(3.5)).at(3.75, Final("a pizza", 2)).until(4.0)
+    assert scene.events() == [
+        do.UserSpeechStarted(2.875, 2.75),
+        do.TellAudio(3.0, 1, 1),
+        do.CutReply(3.25, 1, 1, opened=False, started=False, reason="retracted"),
+        do.UserSpeechEnded(3.625, 3.5, 0.75),
+        committed(4.0, 2, "I want a pizza", 0.5, replaces=True),
+        do.StartReply(4.0, 2, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "opens"),
+    [
+        pytest.param([], 4.25, id="no words within the final wait"),
+        pytest.param([(3.625, Final("", 2))], 3.75, id="the recogniser found none"),
+    ],
+)
+def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input]], opens: float) -> None:
+    """The lane stays closed until it is sure that there were no words: else they would be talked over."""
+    scene = Scene().asks()
+    scene.then()
+    scene.at(2.75, VoiceStarted(2.625)).at(2.875, AudioArrived(1)).at(3.5, VoiceEnded(3.25))
+    for at, event in found:
+        scene.at(at, event)
+    assert scene.at(4.5, OnWire(1, 6.0)).events() == [
+        do.UserSpeechStarted(2.75, 2.625),
+        do.TellAudio(2.875, 1, 1),
+        do.UserSpeechEnded(3.5, 3.25, 0.625),
+        do.OpenLane(opens, 1),
+        do.TellAgentStarted(4.5, 1, 1),
+    ]
+
+
+def test_words_that_vanish_give_the_question_its_answer_back() -> None:
+    """An interim that comes to nothing retracted the answer: it is started again, in the same turn."""
+    scene = Scene().asks()
+    scene.then()
+    scene.at(2.875, VoiceStarted(2.75)).at(3.0, Interim("uh", 2)).at(3.25, VoiceEnded(3.0)).at(3.375, Final("", 2))
+    assert scene.until(9.0).events() == [
+        do.UserSpeechStarted(2.875, 2.75),
+        do.CutReply(3.0, 1, 1, opened=False, started=False, reason="retracted"),
+        do.UserSpeechEnded(3.25, 3.0, 0.25),
+        do.StartReply(3.5, 2, 1),
+    ]
+
+
+# Barge-in -------------------------------------------------------------------------------------------------------------
+def test_voice_over_the_agent_cuts_it_a_quarter_second_after_its_onset() -> None:
+    scene = Scene().answered()
+    scene.at(5.125, VoiceStarted(5.0)).at(6.125, VoiceEnded(6.0)).at(6.25, Final("stop", 2)).until(6.5)
+    assert scene.then() == [
+        do.StateChanged(5.125, "speaking", "speaking"),
+        do.UserSpeechStarted(5.125, 5.0),
+        do.StateChanged(5.25, "speaking", "idle"),
+        do.CutReply(5.25, 1, 1, opened=True, started=True, reason="barge-in"),
+        do.StateChanged(6.125, "listening", "idle"),
+        do.UserSpeechEnded(6.125, 6.0, 1.0),
+        do.StateChanged(6.5, "listening", "thinking"),
+        committed(6.5, 2, "stop", 0.5),
+        do.StartReply(6.5, 2, 2),
+    ]
+
+
+def test_an_onset_that_is_learned_late_cuts_at_once() -> None:
+    scene = Scene().answered().at(5.5, VoiceStarted(5.0))
+    assert scene.events() == [
+        do.UserSpeechStarted(5.5, 5.0),
+        do.CutReply(5.5, 1, 1, opened=True, started=True, reason="barge-in"),
+    ]
+
+
+def test_a_short_sound_over_the_agent_changes_nothing() -> None:
+    scene = Scene().answered().at(5.0625, VoiceStarted(5.0)).at(5.1875, VoiceEnded(5.125)).at(8.0, Drained(1))
+    assert scene.events() == [
+        do.UserSpeechStarted(5.0625, 5.0),
+        do.UserSpeechEnded(5.1875, 5.125, 0.125),
+        do.FinishReply(8.0, 1, 1, started=True),
+    ]
+
+
+def test_a_long_cough_cuts_the_agent_and_then_nothing_more_happens() -> None:
+    scene = Scene(TurnPolicy(away=5.0)).answered().voice(5.0, 5.5).until(20.0)
+    assert scene.then() == [
+        do.StateChanged(5.125, "speaking", "speaking"),
+        do.UserSpeechStarted(5.125, 5.0),
+        do.StateChanged(5.25, "speaking", "idle"),
+        do.CutReply(5.25, 1, 1, opened=True, started=True, reason="barge-in"),
+        do.StateChanged(5.625, "listening", "idle"),
+        do.UserSpeechEnded(5.625, 5.5, 0.5),
+        do.StateChanged(11.5, "away", "idle"),
+    ]
+
+
+def test_the_tail_that_the_carrier_still_plays_can_be_interrupted() -> None:
+    scene = Scene().answered().at(7.875, VoiceStarted(7.75)).until(8.0)
+    assert scene.events()[1] == do.CutReply(8.0, 1, 1, opened=True, started=True, reason="barge-in")
+
+
+def test_two_barge_ins_in_a_row_cut_two_replies() -> None:
+    scene = Scene().answered().voice(4.0, 4.5).at(4.75, Final("no", 2)).until(5.0)
+    scene.at(5.25, AudioArrived(2)).at(5.5, OnWire(2, 9.0)).at(6.125, VoiceStarted(6.0)).until(7.0)
+    cuts = [(cut.at, cut.reply, cut.turn) for cut in scene.then() if isinstance(cut, do.CutReply)]
+    assert cuts == [(4.25, 1, 1), (6.25, 2, 2)]
+
+
+def test_where_it_takes_words_voice_alone_does_not_cut() -> None:
+    scene = Scene(TurnPolicy(min_words=2)).answered().at(5.125, VoiceStarted(5.0)).at(6.0, Interim("please", 2))
+    assert scene.events() == [do.UserSpeechStarted(5.125, 5.0)]
+    cut = do.CutReply(6.5, 1, 1, opened=True, started=True, reason="barge-in")
+    assert scene.at(6.5, Interim("please stop", 2)).events() == [cut]
+
+
+def test_short_remarks_a_while_apart_do_not_add_up_to_an_interruption() -> None:
+    scene = Scene(TurnPolicy(min_words=2)).answered()
+    scene.voice(3.5, 3.75).at(4.0, Final("yes", 2)).voice(5.5, 5.75).at(6.0, Final("right", 3)).at(8.0, Drained(1))
+    assert [
+        action for action in scene.events() if not isinstance(action, do.UserSpeechStarted | do.UserSpeechEnded)
+    ] == [
+        do.FinishReply(8.0, 1, 1, started=True),
+        committed(8.0, 2, "yes right", 2.25),
+        do.StartReply(8.0, 2, 2),
+    ]
+
+
+@pytest.mark.parametrize("barge_in", [True, False])
+def test_speech_under_an_agent_who_may_not_be_interrupted_is_answered_afterwards(barge_in: bool) -> None:
+    scene = Scene(POLICY if barge_in else TurnPolicy(overlap=math.inf))
+    scene.at(1.0, Say("This call is recorded.", interruptible=not barge_in)).at(1.25, AudioArrived(1))
+    scene.at(1.5, OnWire(1, 6.0), Produced(1)).voice(2.0, 3.0).at(3.25, Final("but why", 1))
+    scene.then()
+    assert scene.at(6.0, Drained(1)).events() == [
+        do.FinishReply(6.0, 1, 0, started=True),
+        committed(6.0, 1, "but why", 3.0),
+        do.StartReply(6.0, 2, 1),
+    ]
+
+
+def test_words_in_a_gap_cut_the_reply() -> None:
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
+    scene.then()
+    scene.at(5.125, VoiceStarted(5.0)).at(5.5, Interim("forget it", 2))
+    assert scene.events()[1:] == [do.CutReply(5.5, 1, 1, opened=True, started=True, reason="barge-in")]
+
+
+# Saying ---------------------------------------------------------------------------------------------------------------
+def test_texts_are_said_one_after_the_other_within_the_turn() -> None:
+    scene = Scene().answered().at(4.0, Say("first")).at(4.5, Say("second")).at(8.0, Drained(1))
+    assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "first")]
+    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
+    assert scene.events() == [
+        do.OpenLane(8.25, 2),
+        do.TellAgentStarted(8.5, 2, 1),
+        do.FinishReply(9.0, 2, 1, started=True),
+        do.StartReply(9.0, 3, 1, "second"),
+    ]
+
+
+def test_a_text_that_interrupts_cuts_what_is_being_said() -> None:
+    scene = Scene().answered().at(4.0, Say("wait", interrupt=True))
+    assert scene.events() == [
+        do.CutReply(4.0, 1, 1, opened=True, started=True, reason="say"),
+        do.StartReply(4.0, 2, 1, "wait"),
+    ]
+
+
+def test_a_barge_in_leaves_the_texts_that_wait_for_after_the_answer() -> None:
+    scene = Scene().answered().at(4.0, Say("later")).voice(5.0, 6.0).at(6.25, Final("hm", 2)).until(6.5)
+    assert [action.text for action in scene.then() if isinstance(action, do.StartReply)] == [None]
+    assert scene.at(7.0, Produced(2)).events()[-1] == do.StartReply(7.0, 3, 2, "later")
+
+
+def test_a_text_waits_in_its_lane_while_the_caller_speaks() -> None:
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.25, Say("news")).at(1.5, AudioArrived(1))
+    assert scene.events()[-1] == do.TellAudio(1.5, 1, 0)
+    assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenLane(2.0, 1)
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+def test_a_failed_reply_is_apologised_for_once_in_a_turn() -> None:
+    scene = Scene().asks()
+    scene.then()
+    assert scene.at(3.0, ReplyFailed(1, "model down")).then() == [
+        do.CutReply(3.0, 1, 1, opened=False, started=False, reason="failed"),
+        do.StartReply(3.0, 2, 1, apology=True),
+    ]
+    assert scene.at(4.0, ReplyFailed(2, "voice down")).then() == [
+        do.StateChanged(4.0, "listening", "idle"),
+        do.CutReply(4.0, 2, 1, opened=False, started=False, reason="failed"),
+    ]
+
+
+def test_a_reply_that_never_speaks_counts_as_failed() -> None:
+    scene = Scene().asks()
+    scene.then()
+    assert scene.until(17.5).events() == [
+        do.CutReply(17.5, 1, 1, opened=False, started=False, reason="failed"),
+        do.StartReply(17.5, 2, 1, apology=True),
+    ]
+
+
+def test_what_comes_from_a_dead_reply_does_nothing() -> None:
+    scene = Scene().answered().at(4.0, Say("x", interrupt=True))
+    scene.then()
+    dead: list[Input] = [
+        TokenArrived(1), AudioArrived(1), OnWire(1, 9.0), Produced(1), Drained(1), ReplyFailed(1, "e"), AudioArrived(7),
+    ]  # fmt: skip
+    assert scene.at(4.25, *dead).then() == []
+
+
+# Turn detector --------------------------------------------------------------------------------------------------------
+def test_a_sure_detector_shortens_the_wait() -> None:
+    scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, Final("a", 1)).at(2.0625, VoiceEnded(2.0))
+    assert scene.events()[-1] == do.AskDetector(2.0625, 1)
+    assert scene.at(2.09375, Verdict(1, 0.9)).until(3.0).events() == [
+        do.CommitUser(2.125, 1, "a", "semantic_turn_detector", 0.125),
+        do.StartReply(2.125, 1, 1),
+    ]
+
+
+def test_an_unfinished_utterance_is_held_open() -> None:
+    scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, Final("a", 1)).at(2.125, VoiceEnded(2.0))
+    scene.then()
+    assert scene.at(2.25, Verdict(1, 0.1)).until(9.0).then() == [
+        do.StateChanged(2.5, "thinking", "idle"),
+        do.StateChanged(4.0, "listening", "thinking"),
+        committed(4.0, 1, "a", 2.0),
+        do.StartReply(4.0, 1, 1),
+    ]
+
+
+def test_a_verdict_about_an_earlier_voice_does_nothing() -> None:
+    scene = Scene(detector=True).voice(1.0, 2.0).voice(2.25, 3.0).at(3.1875, Final("a", 1), Verdict(1, 0.9)).until(9.0)
+    assert [action.at for action in scene.then() if isinstance(action, do.CommitUser)] == [3.5]
+
+
+# The end --------------------------------------------------------------------------------------------------------------
+FLUSHED = [do.FlushRecognizer(10.0), do.EndCall(10.75, "left")]
+
+
+@pytest.mark.parametrize(
+    ("scene", "cut"),
+    [
+        pytest.param(Scene(ready=False), None, id="initializing"),
+        pytest.param(Scene(), None, id="idle"),
+        pytest.param(Scene().at(9.5, VoiceStarted(9.5)), None, id="the caller speaking"),
+        pytest.param(
+            Scene().at(9.0, Final("hi", 1)).until(9.5), do.CutReply(10.0, 1, 1, False, False, "leg down"), id="thinking"
+        ),
+        pytest.param(
+            Scene().at(9.0, Say("x")).at(9.25, AudioArrived(1)).at(9.5, OnWire(1, 12.0)),
+            do.CutReply(10.0, 1, 0, True, True, "leg down"),
+            id="speaking",
+        ),
+    ],
+)
+def test_the_caller_hangs_up_in_each_state(scene: Scene, cut: do.CutReply | None) -> None:
+    """Whatever was being said is cut; the recogniser has its time; the call ends once."""
+    scene.then()
+    assert scene.at(10.0, LegDown("left")).until(20.0).events() == ([cut] if cut else []) + FLUSHED
+    assert scene.machine.ended
+    assert scene.at(21.0, Ready(), Say("x"), VoiceStarted(21.0), HangUp("x"), LegDown("x"), Flushed()).then() == []
+
+
+def test_the_last_words_enter_the_history() -> None:
+    scene = Scene().voice(1.0, 2.0).at(2.25, LegDown("left")).at(2.5, Final("good", 1)).at(2.625, Interim("bye", 2))
+    scene.then()
+    assert scene.at(2.75, Flushed()).then() == [do.AppendUser(2.75, "good bye"), do.EndCall(2.75, "left")]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_hanging_up_with_nothing_to_say_is_immediate(ready: bool) -> None:
+    scene = Scene(ready=ready).at(1.0, HangUp("done")).at(1.5, LegDown("stopped")).at(1.75, Flushed())
+    assert scene.events() == [do.HangUpLeg(1.0, "done"), do.FlushRecognizer(1.5), do.EndCall(1.75, "done")]
+
+
+def test_a_goodbye_is_played_to_its_end_whoever_talks() -> None:
+    scene = Scene().answered().at(4.0, HangUp("done"), Say("too late")).voice(5.0, 6.0)
+    scene.at(6.25, Final("wait", 2)).at(8.0, Drained(1)).until(20.0)
+    assert scene.events() == [
+        do.UserSpeechStarted(5.125, 5.0),
+        do.UserSpeechEnded(6.125, 6.0, 1.0),
+        do.FinishReply(8.0, 1, 1, started=True),
+        do.HangUpLeg(8.0, "done"),
+        do.FlushRecognizer(13.0),
+        do.AppendUser(13.75, "wait"),
+        do.EndCall(13.75, "done"),
+    ]
+
+
+def test_texts_that_waited_when_we_hung_up_are_said_first() -> None:
+    scene = Scene().answered().at(4.0, Say("goodbye"), HangUp("done")).at(8.0, Drained(1))
+    assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "goodbye")]
+    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
+    assert scene.events()[-2:] == [do.FinishReply(9.0, 2, 1, started=True), do.HangUpLeg(9.0, "done")]
+
+
+def test_a_goodbye_that_takes_too_long_is_cut() -> None:
+    scene = Scene().asks().at(3.0, HangUp("done"))
+    scene.then()
+    scene.at(4.0, AudioArrived(1)).at(5.0, OnWire(1, 60.0)).until(13.0)
+    assert scene.events()[-2:] == [
+        do.CutReply(13.0, 1, 1, opened=True, started=True, reason="goodbye"),
+        do.HangUpLeg(13.0, "done"),
+    ]
+
+
+def test_a_goodbye_that_fails_is_not_apologised_for() -> None:
+    scene = Scene().asks().at(3.0, HangUp("done"))
+    scene.then()
+    assert scene.at(4.0, ReplyFailed(1, "e")).events() == [
+        do.CutReply(4.0, 1, 1, opened=False, started=False, reason="failed"),
+        do.HangUpLeg(4.0, "done"),
+    ]
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+def test_an_input_stamped_exactly_at_a_deadline_goes_first() -> None:
+    scene = Scene().voice(1.0, 2.0).at(2.25, Final("a", 1)).at(2.5, VoiceStarted(2.5))
+    assert not [action for action in scene.then() if isinstance(action, do.CommitUser)]
+
+
+def test_a_loop_that_lags_decides_at_the_deadlines_own_time() -> None:
+    scene = Scene().voice(1.0, 2.0).at(2.25, Final("a", 1)).at(7.0, VoiceStarted(6.875))
+    assert committed(2.5, 1, "a", 0.5) in scene.then()
+
+
+def test_a_caller_who_is_silent_for_long_is_away_until_the_next_voice() -> None:
+    scene = Scene(TurnPolicy(away=10.0)).until(10.0)
+    assert scene.then() == [do.StateChanged(10.0, "away", "idle")]
+    assert scene.at(12.0, VoiceStarted(11.875)).then()[0] == do.StateChanged(12.0, "speaking", "idle")
+
+
+def test_the_machine_shows_its_live_state() -> None:
+    scene = Scene().answered().at(3.5, Say("x")).at(4.0, Interim("hm", 2))
+    assert repr(scene.machine) == (
+        "<TurnMachine turn 1, caller pausing, agent speaking, reply 1 (audio, opened, started, produced), "
+        "words 'hm', 1 queued, next deadline 9.500>"
+    )
