@@ -17,7 +17,7 @@ from patter_trio.call.session import Call
 from patter_trio.carriers import Carrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
-from patter_trio.server.desk import Desk, open_desk
+from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 
 Callback = Callable[..., Any]
@@ -166,22 +166,27 @@ class Patter:
             "on_message": on_message,
             "on_dtmf": on_dtmf,
         }
+        check_mind(agent, callbacks)
         await agent.prewarm()
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
         public_url = self.public_url(address)
         if self.carrier is not None and not self.webhook_url:
             _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
-        async with (
-            open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk,
-            trio.open_nursery() as nursery,
-        ):
-            await nursery.start(serve_listeners, desk.site, listeners)
-            if threading.current_thread() is threading.main_thread():
-                nursery.start_soon(self._drain_on_sigterm)
-            task_status.started(address)
-            await desk.closed.wait()
-            nursery.cancel_scope.cancel(reason="drained")
+        try:
+            async with (
+                open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk,
+                trio.open_nursery() as nursery,
+            ):
+                await nursery.start(serve_listeners, desk.site, listeners)
+                if threading.current_thread() is threading.main_thread():
+                    nursery.start_soon(self._drain_on_sigterm)
+                task_status.started(address)
+                await desk.closed.wait()
+                nursery.cancel_scope.cancel(reason="drained")
+        finally:
+            for listener in listeners:
+                listener.socket.close()
 
     def public_url(self, address: tuple[str, int]) -> str:
         """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""

@@ -215,6 +215,19 @@ class Desk:
             observers.hurry()
 
 
+def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
+    """Make sure that one thing, and only one, answers the caller.
+
+    Raises:
+        ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
+    """
+    if (agent.llm is None) == (callbacks.get("on_message") is None):
+        found = "neither" if agent.llm is None else "both"
+        raise ConfigurationError(
+            f"an agent needs exactly one of llm= (phone.agent's) and on_message= (serve's); this one has {found}"
+        )
+
+
 @asynccontextmanager
 async def open_desk(
     phone: "Patter",
@@ -243,11 +256,7 @@ async def open_desk(
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
     """
     callbacks = dict(callbacks or {})
-    if (agent.llm is None) == (callbacks.get("on_message") is None):
-        found = "neither" if agent.llm is None else "both"
-        raise ConfigurationError(
-            f"an agent needs exactly one of llm= (its own) and on_message= (serve's); it has {found}"
-        )
+    check_mind(agent, callbacks)
     if epoch is None:
         epoch = time.time() - trio.current_time()
     async with trio.open_nursery() as nursery:
