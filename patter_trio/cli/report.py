@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
+from patter_trio.cli.picture import call_picture
 from patter_trio.testing.record import Event
 
 COLUMNS: Final = {
@@ -68,15 +69,21 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def write_call(call: SimulatedCall, folder: Path) -> Path:
-    """Write ``calls/<call_id>/call.wav`` (stereo, caller left, agent right) and ``timeline.json``; return their folder.
+    """Write what is left of a call into ``calls/<call_id>``; return that folder.
+
+    ``call.wav`` is its sound (stereo, caller left, agent right), ``call.svg`` its picture, ``timeline.json`` everything
+    that happened, with times.
 
     Raises:
         OSError: they cannot be written.
     """
     place = folder / "calls" / call.call_id
     place.mkdir(parents=True, exist_ok=True)
-    (place / "call.wav").write_bytes(write_wav(call.carrier.recording()))
+    recording = call.carrier.recording()
+    (place / "call.wav").write_bytes(write_wav(recording))
     caller = call.caller
+    picture = call_picture(f"Call {call.call_id}", recording, call.log.events, caller.utterances)
+    (place / "call.svg").write_text(picture, encoding="utf-8")
     told = {
         "call_id": call.call_id,
         "outcome": caller.outcome,

@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="calls/<call_id>/call.wav and timeline.json are written under DIR (default: the current folder)",
+        help="calls/<call_id>/ is written under DIR: call.wav, call.svg (its picture) and timeline.json (default: the current folder)",
     )
     parser.set_defaults(command=run)
     return parser
@@ -174,7 +174,7 @@ def _report(calls: list[SimulatedCall], out: Path, busy: Busy) -> int:
     if places:
         what = places[0] if len(places) == 1 else places[0].parent
         print(
-            f"\nListen to it, and read it: {what}{os.sep}{'' if len(places) == 1 else '<call_id>' + os.sep}"
-            "{call.wav,timeline.json}"
+            f"\nListen to it, look at it, read it: {what}{os.sep}{'' if len(places) == 1 else '<call_id>' + os.sep}"
+            "{call.wav,call.svg,timeline.json}"
         )
     return 1 if failed else 0

@@ -1,0 +1,190 @@
+"""A call as a picture: what caller and agent said and when, the pauses between them, and where one cut in.
+
+The picture is SVG, so that every browser shows it and its words can be searched. Rows of :data:`ROW` seconds read like
+lines of a text; each has the caller's lane above the agent's.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+from xml.sax.saxutils import escape
+
+import attrs
+import numpy as np
+
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.g711 import Samples
+from patter_trio.testing.record import Event, Heard
+
+ROW: Final = 12.0
+"""Seconds of a row."""
+SCALE: Final = 90
+"""Pixels of a second."""
+_LEFT: Final = 64
+_HEAD: Final = 46
+_LANE: Final = 48
+_TEXT: Final = 44
+_AXIS: Final = 22
+_ROW_HEIGHT: Final = 2 * (_LANE + _TEXT) + _AXIS + 14
+_LINE: Final = 14
+_LINES: Final = 3
+_CHARACTER: Final = 6.3
+"""Pixels of an average character at the size of the text."""
+_NARROW: Final = 180
+"""Pixels in front of a row's end from which a text that goes on is written into the next row."""
+_WIDTH: Final = round(_LEFT + ROW * SCALE + 16)
+
+_STYLE: Final = """
+text { font: 12px system-ui, sans-serif; fill: #1c2733 } .small { font-size: 11px; fill: #5b6875 }
+.head { font-size: 15px; font-weight: 600 } .caller { fill: #2a78b8 } .agent { fill: #d9822b }
+.lane { fill: #f3f5f7 } .grid { stroke: #dde3e8 } .pause { stroke: #5b6875 } .cut { stroke: #c62828; stroke-width: 2 }
+.red { fill: #c62828; font-weight: 600 }
+"""
+
+Lane = Literal["caller", "agent"]
+
+
+@attrs.frozen
+class _Spoken:
+    """Words, and from when to when their sound is."""
+
+    text: str
+    started: float
+    ended: float
+
+
+def call_picture(
+    title: str, recording: tuple[Samples, Samples], events: Sequence[Event], heard: Sequence[Heard]
+) -> str:
+    """Return a call as SVG: the sound of caller and agent, their words, the latencies and the interruptions.
+
+    Args:
+        title: the picture's heading.
+        recording: what the caller said and what the caller heard, 8 kHz, of the same length.
+        events: the call's, with times in seconds since the media began.
+        heard: the agent's utterances.
+    """
+    seconds = len(recording[0]) / RATE
+    rows = range(max(1, math.ceil(seconds / ROW)))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEAD + len(rows) * _ROW_HEIGHT}">',
+        f"<style>{_STYLE}</style>",
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        f'<text class="head" x="{_LEFT}" y="28">{escape(title)}</text>',
+    ]
+    said: dict[Lane, list[_Spoken]] = {
+        "caller": list(_caller_words(events)),
+        "agent": [_Spoken(one.text, one.started, one.ended) for one in heard],
+    }
+    for row in rows:
+        parts += _frame(row, seconds)
+        for lane, samples in zip(said, recording, strict=True):
+            parts += _wave(lane, samples, row)
+    for lane, spoken in said.items():
+        following = [*(words.started for words in spoken[1:]), math.inf]
+        for words, until in zip(spoken, following, strict=False):
+            parts += _words(lane, words, until)
+    parts += _pauses(events)
+    for utterance in heard:
+        if utterance.interrupted:
+            parts += _cut(utterance.ended)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _x(at: float) -> float:
+    return round(_LEFT + (at % ROW) * SCALE, 1)
+
+
+def _top(row: int, lane: Lane) -> int:
+    """Return where a lane begins: the caller's words are above it, the agent's below."""
+    top = _HEAD + row * _ROW_HEIGHT + _TEXT
+    return top if lane == "caller" else top + _LANE + _AXIS
+
+
+def _frame(row: int, seconds: float) -> Iterator[str]:
+    """Draw a row's lanes and its time axis, as far as the call goes."""
+    length = min(ROW, seconds - row * ROW)
+    lanes: tuple[Lane, ...] = ("caller", "agent")
+    for lane in lanes:
+        top = _top(row, lane)
+        yield f'<rect class="lane" x="{_LEFT}" y="{top}" width="{length * SCALE:.0f}" height="{_LANE}"/>'
+        yield f'<text x="{_LEFT - 8}" y="{top + _LANE / 2 + 4:.0f}" text-anchor="end">{lane}</text>'
+    axis = _top(row, "caller") + _LANE
+    for second in range(math.ceil(length)):
+        x = _LEFT + second * SCALE
+        yield f'<line class="grid" x1="{x}" x2="{x}" y1="{axis - _LANE}" y2="{axis + _AXIS + _LANE}"/>'
+        yield f'<text class="small" x="{x + 3}" y="{axis + 15}">{row * ROW + second:.0f} s</text>'
+
+
+def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
+    """Draw the envelope of a lane's sound, a step for each two pixels; nothing where there is silence."""
+    step = 2 * RATE // SCALE
+    part = np.abs(samples[int(row * ROW * RATE) : int((row + 1) * ROW * RATE)].astype(np.int32))
+    peaks = [int(part[start : start + step].max()) for start in range(0, len(part), step)]
+    middle = _top(row, lane) + _LANE // 2
+    bars = []
+    for number, peak in enumerate(peaks):
+        half = round((peak / 32768) ** 0.5 * _LANE / 2, 1)
+        if half >= 1:
+            bars.append(f"M{_LEFT + number * step / RATE * SCALE:.1f} {middle - half:g}v{2 * half:g}")
+    if bars:
+        color = "#2a78b8" if lane == "caller" else "#d9822b"
+        yield f'<path d="{"".join(bars)}" stroke="{color}" stroke-width="2"/>'
+
+
+def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
+    """Yield what was understood of the caller, each utterance from its first voice to its last."""
+    started = ended = None
+    for event in events:
+        match event.name:
+            case "user_speech_started":
+                started = event.payload["audio_offset_ms"] / 1000 if started is None else started
+            case "user_speech_ended":
+                ended = event.payload["audio_offset_ms"] / 1000
+            case "transcript" if event.payload["role"] == "user":
+                begun = event.at if started is None else started
+                yield _Spoken(event.payload["text"], begun, max(begun, ended or begun))
+                started = ended = None
+
+
+def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:
+    """Write words at their beginning, in as many lines as there is room for before the lane's next words."""
+    row, x = int(spoken.started // ROW), _x(spoken.started)
+    if _WIDTH - x < _NARROW and spoken.ended // ROW > row:
+        row, x = row + 1, float(_LEFT)
+    end = _LEFT + ROW * SCALE if following >= (row + 1) * ROW else _x(following) - 8
+    lines = textwrap.wrap(spoken.text, max(14, int((end - x) / _CHARACTER))) or ["..."]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], lines[_LINES - 1] + " ..."]
+    top = _top(row, lane)
+    first = top - 5 - _LINE * (len(lines) - 1) if lane == "caller" else top + _LANE + _LINE
+    yield f"<g><title>{escape(spoken.text)}</title>"
+    for number, line in enumerate(lines):
+        yield f'<text class="{lane}" x="{x:g}" y="{first + number * _LINE}">{escape(line)}</text>'
+    yield "</g>"
+
+
+def _pauses(events: Sequence[Event]) -> Iterator[str]:
+    """Draw how long the caller waited for each answer, from the last voice to the first sound, where one row has both."""
+    silent_since: float | None = None
+    for event in events:
+        if event.name == "user_speech_ended":
+            silent_since = event.payload["audio_offset_ms"] / 1000
+        elif event.name == "agent_speech_started" and silent_since is not None:
+            if silent_since // ROW == event.at // ROW:
+                y = _top(int(event.at // ROW), "agent") + _LANE // 2
+                yield f'<line class="pause" x1="{_x(silent_since)}" x2="{_x(event.at)}" y1="{y}" y2="{y}"/>'
+                yield (
+                    f'<text class="small" x="{(_x(silent_since) + _x(event.at)) / 2:g}" y="{y - 3}" '
+                    f'text-anchor="middle">{event.at - silent_since:.2f} s</text>'
+                )
+            silent_since = None
+
+
+def _cut(at: float) -> Iterator[str]:
+    """Mark where the caller cut in."""
+    row, x = int(at // ROW), _x(at)
+    top = _top(row, "caller")
+    yield f'<line class="cut" x1="{x}" x2="{x}" y1="{top}" y2="{top + 2 * _LANE + _AXIS}"/>'
+    yield f'<text class="red" x="{x + 4:g}" y="{top + 2 * _LANE + _AXIS - 5}">interrupted</text>'

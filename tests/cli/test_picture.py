@@ -1,0 +1,98 @@
+"""The picture of a call: everything that was said, heard and waited for is in it, where it belongs."""
+
+from xml.etree.ElementTree import Element, fromstring
+
+import numpy as np
+import pytest
+
+from patter_trio.cli.picture import call_picture
+from patter_trio.testing.record import Event, Heard
+
+SVG = "{http://www.w3.org/2000/svg}"
+SECONDS = 20
+LEFT, SECOND = 64, 90
+
+
+def event(at: float, name: str, **payload: object) -> Event:
+    return Event(at, name, payload)
+
+
+EVENTS = [
+    event(2.25, "user_speech_started", audio_offset_ms=2000),
+    event(3.75, "user_speech_ended", audio_offset_ms=3500),
+    event(4.0, "user_speech_eos"),
+    event(4.0, "transcript", role="user", text="What are <your> hours?"),
+    event(4.3, "agent_speech_started"),
+    event(14.25, "user_speech_started", audio_offset_ms=14000),
+    event(14.25, "agent_speech_ended", interrupted=True),
+    event(15.5, "user_speech_ended", audio_offset_ms=15000),
+    event(15.6, "transcript", role="user", text="Stop!"),
+]
+HEARD = [Heard("We open at nine & close at five.", 4.3, 14.25, interrupted=True)]
+
+
+@pytest.fixture
+def picture() -> Element:
+    silence = np.zeros(SECONDS * 8000, np.int16)
+    caller = silence.copy()
+    caller[2 * 8000 : 3 * 8000] = 20000
+    return fromstring(call_picture("Call CA1", (caller, silence), EVENTS, HEARD))  # noqa: S314 (our own)
+
+
+def texts(picture: Element) -> dict[str, Element]:
+    return {element.text or "": element for element in picture.iter(f"{SVG}text")}
+
+
+def test_words_stand_where_their_sound_begins(picture: Element) -> None:
+    words = texts(picture)
+    assert float(words["What are <your> hours?"].get("x")) == LEFT + 2 * SECOND
+    assert float(words["Stop!"].get("x")) == LEFT + 2 * SECOND  # 14 s: two seconds into the second row
+    assert float(words["We open at nine & close at five."].get("x")) == LEFT + 4.3 * SECOND
+
+
+def test_the_wait_for_the_answer_is_written_from_the_last_voice_to_the_first_sound(picture: Element) -> None:
+    assert "0.80 s" in texts(picture)
+    (pause,) = [line for line in picture.iter(f"{SVG}line") if line.get("class") == "pause"]
+    assert (float(pause.get("x1")), float(pause.get("x2"))) == (LEFT + 3.5 * SECOND, LEFT + 4.3 * SECOND)
+
+
+def test_an_interruption_is_marked_where_the_agent_fell_silent(picture: Element) -> None:
+    (cut,) = [line for line in picture.iter(f"{SVG}line") if line.get("class") == "cut"]
+    assert float(cut.get("x1")) == LEFT + 2.25 * SECOND
+    assert "interrupted" in texts(picture)
+
+
+def test_only_sound_is_drawn(picture: Element) -> None:
+    (path,) = picture.iter(f"{SVG}path")
+    places = [float(move.split()[0]) for move in path.get("d").removeprefix("M").split("M")]
+    assert LEFT + 2 * SECOND - 2 <= min(places) < max(places) <= LEFT + 3 * SECOND
+
+
+def test_a_second_row_begins_where_the_first_one_ends(picture: Element) -> None:
+    labels = texts(picture)
+    assert {"0 s", "11 s", "12 s", "19 s"} <= labels.keys()
+    assert "20 s" not in labels
+    assert float(labels["12 s"].get("x")) == float(labels["0 s"].get("x"))
+
+
+def test_long_words_are_shortened_and_whole_in_the_title() -> None:
+    silence = np.zeros(2 * 8000, np.int16)
+    text = "word " * 200
+    picture = fromstring(  # noqa: S314 (our own)
+        call_picture("Call", (silence, silence), [event(0.5, "transcript", role="user", text=text)], [])
+    )
+    assert any(label.endswith(" ...") for label in texts(picture))
+    assert [title.text for title in picture.iter(f"{SVG}title")] == [text]
+
+
+def test_words_at_the_end_of_a_row_that_go_on_stand_in_the_next_one() -> None:
+    silence = np.zeros(30 * 8000, np.int16)
+    heard = [Heard("Good evening, this is the desk.", 11.5, 14.0, interrupted=False)]
+    picture = fromstring(call_picture("Call", (silence, silence), [], heard))  # noqa: S314 (our own)
+    assert float(texts(picture)["Good evening, this is the desk."].get("x")) == LEFT
+
+
+def test_a_call_without_sound_is_a_picture_too() -> None:
+    nothing = np.zeros(0, np.int16)
+    picture = fromstring(call_picture("Call", (nothing, nothing), [], []))  # noqa: S314 (our own)
+    assert {"Call", "caller", "agent"} <= texts(picture).keys()
