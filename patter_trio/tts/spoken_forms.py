@@ -58,6 +58,15 @@ def _year(digits: str) -> str:
     return _number(int(digits), "year")
 
 
+def _decade(match: re.Match[str]) -> str:
+    """Say "1990s" as nineteen nineties."""
+    said = _year(match[1])
+    return f"{said.removesuffix('y')}ies" if said.endswith("y") else f"{said}s"
+
+
+_FRACTIONS = {"1/2": "one half", "1/3": "one third", "2/3": "two thirds", "1/4": "one quarter", "3/4": "three quarters"}
+
+
 def _digits(text: str) -> str:
     return " ".join(_number(int(digit)) for digit in text if digit.isdigit())
 
@@ -125,11 +134,22 @@ _MONEY = {
 }
 
 
+_SCALES = {"k": "thousand", "m": "million", "bn": "billion"}
+_CENT_DIGITS = 2
+
+
+def _money_span(match: re.Match[str]) -> str:
+    return f"{_cardinal(match['amount'])} to {_counted(match['amount2'], *_MONEY[match['sign']][:2])}"
+
+
 def _money(match: re.Match[str]) -> str:
     one, many, small, smalls = _MONEY[match["sign"]]
     whole, _, cents = match["amount"].replace(",", "").partition(".")
     if match["scale"]:
-        return f"{_cardinal(match['amount'])} {match['scale'].lower()} {many}"
+        scale = match["scale"].lower()
+        return f"{_cardinal(match['amount'])} {_SCALES.get(scale, scale)} {many}"
+    if len(cents) > _CENT_DIGITS:
+        return f"{_cardinal(match['amount'])} {many}"
     parts = [] if whole == "0" and int(cents or 0) else [_counted(whole, one, many)]
     if int(cents or 0):
         parts.append(_counted(str(int(cents.ljust(2, "0"))), small, smalls))
@@ -167,14 +187,17 @@ _DAYS = {
 
 
 def _date(match: re.Match[str]) -> str:
-    """Say "Nov 24, 2026", "2026-11-24" or "11/24/2026" (the American order) as November twenty fourth."""
+    """Say "Nov 24, 2026", "2026-11-24", "24.11.2026" or "11/24/2026" (the American order) as November twenty fourth."""
     named = match["month"]
     month = (
         int(named) if named.isdigit() else next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(named[:3]))
     )
-    if not 1 <= month <= len(_MONTHS) or not 1 <= int(match["day"]) <= 31:  # noqa: PLR2004  (days of a month)
+    day = int(match["day"])
+    if month > len(_MONTHS) >= day:  # written day first: there is no 13th month
+        month, day = day, month
+    if not 1 <= month <= len(_MONTHS) or not 1 <= day <= 31:  # noqa: PLR2004  (days of a month)
         return match[0]
-    said = f"{_MONTHS[month - 1]} {_ordinal(match['day'])}"
+    said = f"{_MONTHS[month - 1]} {_number(day, 'ordinal')}"
     return f"{said}, {_year(match['year'])}" if match["year"] else said
 
 
@@ -185,7 +208,7 @@ _UNITS = {
     "mg": ("milligram", "milligrams"), "l": ("liter", "liters"), "ml": ("milliliter", "milliliters"),
     "mi": ("mile", "miles"), "mph": ("mile per hour", "miles per hour"), "ft": ("foot", "feet"),
     "lb": ("pound", "pounds"), "lbs": ("pound", "pounds"), "oz": ("ounce", "ounces"),
-    "min": ("minute", "minutes"), "mins": ("minute", "minutes"), "hr": ("hour", "hours"), "hrs": ("hour", "hours"),
+    "min": ("minute", "minutes"), "mins": ("minute", "minutes"), "h": ("hour", "hours"), "hr": ("hour", "hours"), "hrs": ("hour", "hours"),
     "sec": ("second", "seconds"), "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
     "°": ("degree", "degrees"), "GB": ("gigabyte", "gigabytes"), "MB": ("megabyte", "megabytes"), "%": ("percent", "percent"),
 }  # fmt: skip
@@ -231,12 +254,14 @@ RULES = (
     # Dates: as numbers, then with the month's name before or after the day.
     _rule(r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})\b", _date),
     _rule(r"\b(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4})\b", _date),
+    _rule(r"\b(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})\b", _date),
     _rule(rf"\b{_MONTH}\s+{_DAY}\b(?!:)(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
     _rule(rf"\b{_DAY}\s+(?:of\s+)?{_MONTH}(?![a-z])(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
+    _rule(rf"\b({_choices(_DAYS)})\.?\s?{_DASH}\s?({_choices(_DAYS)})\b\.?", lambda match: f"{_DAYS[match[1]]} to {_DAYS[match[2]]}"),
     _rule(rf"\b({_choices(_DAYS)})\.(?=\s|,)", lambda match: _DAYS[match[1]]),
     # Times of day, from one to another first.
     _rule(
-        rf"\b(?P<hour>\d{{1,2}})(?::(?P<minute>[0-5]\d))?\s?(?P<half>{_HALF})?\s?{_DASH}\s?"
+        rf"\b(?P<hour>\d{{1,2}})(?::(?P<minute>[0-5]\d))?(?:\s?(?P<half>{_HALF}))?\s?{_DASH}\s?"
         rf"(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?\s?(?P<half2>{_HALF})",
         _time_span,
         re.IGNORECASE,
@@ -246,20 +271,26 @@ RULES = (
         r"(?P<hour2>\d{1,2}):(?P<minute2>[0-5]\d)(?!\d)(?P<half2>)",
         _time_span,
     ),
-    _rule(rf"\b(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?!\d)\s?(?P<half>{_HALF})?", _time, re.IGNORECASE),
+    _rule(rf"\b(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?!\d)(?:\s?(?P<half>{_HALF}))?", _time, re.IGNORECASE),
+    _rule(rf"\b(?P<hour>[01]?\d|2[0-3])\.(?P<minute>[0-5]\d)\s?(?P<half>{_HALF})", _time, re.IGNORECASE),
     _rule(rf"\b(?P<hour>1[0-2]|0?[1-9])(?P<minute>)\s?(?P<half>{_HALF})", _time, re.IGNORECASE),
     # Money before plain numbers, phone numbers before ranges.
-    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})(?:\s?(?P<scale>thousand|million|billion)\b)?", _money, re.IGNORECASE),
+    _rule(rf"(?<!\w)[-\u2212](?=[{''.join(_MONEY)}]\s?\d)", lambda _: "minus "),
+    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})\s?{_DASH}\s?(?P<amount2>{_AMOUNT})", _money_span),
+    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})(?:\s?(?P<scale>thousand|million|billion|k|m|bn)\b)?", _money, re.IGNORECASE),
     _rule(r"\+\d[\d\s().-]{6,}\d|\(\d{3}\)\s?\d{3}[-.\s]\d{4}\b|\b\d{3}[-.\s]\d{3}[-.\s]\d{4}\b|\b\d{3}[-.]\d{4}\b", _phone),
     _rule(r"(?<![\d.,])(?:0\d+|\d{5,})(?![\d,]*\.?\d)", _phone),
     # Amounts with a unit, ordinals, years, and what is left of numbers.
     _rule(rf"(?P<amount>{_AMOUNT})\s?(?P<unit>{_choices(_UNITS)})(?![\w°])", _unit),
     _rule(r"\b(\d+)(?:st|nd|rd|th)\b", lambda match: _ordinal(match[1])),
+    _rule(r"\b(1[1-9]\d0|20\d0)s\b", _decade),
+    _rule(rf"(?<![\d/.,])(?:{_choices(_FRACTIONS)})(?![\d/]|[.,]\d)", lambda match: _FRACTIONS[match[0]]),
+    _rule(r"(?<![\d.,])911(?![\d]|[.,]\d)", lambda match: _digits(match[0])),
     _rule(r"(?<=[a-z]\s)\b(1[1-9]\d\d|20\d\d)\b(?!\s?[a-z]+s\b)", lambda match: _year(match[1])),
     _rule(rf"({_AMOUNT})\s?{_DASH}\s?({_AMOUNT})", lambda match: f"{_cardinal(match[1])} to {_cardinal(match[2])}"),
     _rule(r"#\s?(?=\d)", lambda _: "number "),
     _rule(rf"(?<!\w)[-\u2212](?=(?:{_AMOUNT}))", lambda _: "minus "),
-    _rule(rf"(?<![A-Za-z\d])(?:{_AMOUNT})", lambda match: _cardinal(match[0])),
+    _rule(rf"(?<![A-Za-z\d])(?:{_AMOUNT})(?=(?P<letter>[A-Za-z])?)", lambda match: _cardinal(match[0]) + (" " if match["letter"] else "")),
     _rule(r"(?<=[A-Za-z])\d+", lambda match: f" {_digits(match[0])}"),
     _rule(rf"(?<!\w)(?:{_choices(_SHORT)})(?!\w)", _short, re.IGNORECASE),
 )  # fmt: skip
