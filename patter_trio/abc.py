@@ -232,7 +232,7 @@ class StreamStarted:
 
     stream_id: str
     call_id: str
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] = attrs.field(repr=False)  # the token is one of them
 
 
 @attrs.frozen

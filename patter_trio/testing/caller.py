@@ -22,6 +22,7 @@ PATIENCE: Final = 60.0
 """Seconds that a caller waits to hear something."""
 PER_CHARACTER: Final = 0.06
 """Seconds that a character takes to say when no length is given: about 1000 a minute, an average speaking rate."""
+KEYS: Final = frozenset("0123456789*#ABCD")
 KEY_SECONDS: Final = 0.2
 """From one key to the next."""
 
@@ -120,7 +121,15 @@ class SimulatedCaller:
         return await self._say(g711.encode(samples), f"<{name}>", Kind.SOUND, wait=wait)
 
     async def presses(self, digits: str) -> None:
-        """Press keys, one every 200 ms: 0-9, ``*``, ``#``, A-D."""
+        """Press keys, one every 200 ms.
+
+        Raises:
+            NotAsExpected: the call is over.
+            ValueError: a telephone has no such key; it has 0-9, ``*``, ``#`` and A-D.
+        """
+        wrong = sorted(set(digits) - KEYS)
+        if wrong:
+            raise ValueError(f"a telephone has no key {wrong[0]!r}: there are 0-9, *, # and A-D")
         for number, digit in enumerate(digits):
             if number:
                 await trio.sleep(KEY_SECONDS)

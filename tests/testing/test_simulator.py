@@ -303,3 +303,11 @@ async def test_delays_of_the_network_shift_what_is_heard(call_simulator: CallSim
     assert caller.times("user_speech_started")[0] == pytest.approx(1.0 + 0.06 + 0.1)
     assert (cut.started, cut.interrupted) == (pytest.approx(caller.times("agent_speech_started")[0] + 0.2), True)
     assert cut.ended == pytest.approx(caller.times("agent_speech_ended")[0] + 0.2, abs=0.001)
+
+
+async def test_a_key_that_no_telephone_has_is_refused(call_simulator: CallSimulator) -> None:
+    agent = phone.agent("...", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes?"]), tts=ScriptedTTS())
+    async with call_simulator(agent) as caller:
+        with pytest.raises(ValueError, match="no key 'x'"):
+            await caller.presses("1x")
+        assert caller.times("dtmf") == []
