@@ -199,6 +199,7 @@ class Patter:
     async def _drain_on_sigterm(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
+                _log.info("SIGTERM: no more calls are taken; live calls: %d, with %g s to end", len(self.live), DRAIN)
                 await self.drain(DRAIN)
 
     async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
