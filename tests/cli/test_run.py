@@ -124,7 +124,7 @@ def test_what_is_no_mistake_keeps_its_traceback() -> None:
 async def until(true: Callable[[], bool]) -> None:
     """Wait for something of which no event tells."""
     with trio.fail_after(10):
-        while not true():
+        while not true():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 
