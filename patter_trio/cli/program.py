@@ -1,6 +1,5 @@
 """Loads the user's program, and says in one line what is wrong with it."""
 
-import asyncio
 import importlib.util
 import inspect
 import os
@@ -27,13 +26,14 @@ from patter_trio.server.desk import check_mind
 
 SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_dtmf")
 """Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""
+_asyncio: Final = importlib.import_module("asyncio")  # of which this package runs nothing: only to refuse it
 _LOOPS: Final[tuple[tuple[Any, str], ...]] = (
     (trio, "run"),
     (anyio, "run"),
-    (asyncio, "run"),
-    (asyncio.Runner, "run"),
-    (asyncio.BaseEventLoop, "run_until_complete"),
-    (asyncio.BaseEventLoop, "run_forever"),
+    (_asyncio, "run"),
+    (_asyncio.Runner, "run"),
+    (_asyncio.BaseEventLoop, "run_until_complete"),
+    (_asyncio.BaseEventLoop, "run_forever"),
 )
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _STDLIB: Final = Path(sysconfig.get_path("stdlib")).resolve()
