@@ -180,7 +180,7 @@ class Patter:
             ):
                 await nursery.start(serve_listeners, desk.site, listeners)
                 if threading.current_thread() is threading.main_thread():
-                    nursery.start_soon(self._drain_on_sigterm)
+                    await nursery.start(self._drain_on_sigterm)
                 task_status.started(address)
                 await desk.closed.wait()
                 nursery.cancel_scope.cancel(reason="drained")
@@ -196,9 +196,11 @@ class Patter:
         url = self.webhook_url.rstrip("/")
         return url if "://" in url else f"https://{url}"
 
-    async def _drain_on_sigterm(self) -> None:
+    async def _drain_on_sigterm(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            task_status.started()
             async for _ in signals:
+                _log.info("SIGTERM: no more calls are taken; live calls: %d, with %g s to end", len(self.live), DRAIN)
                 await self.drain(DRAIN)
 
     async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)

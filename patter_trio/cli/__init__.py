@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,10 @@ from patter_trio.errors import PatterError
 
 MISTAKE: Final = 2
 """Exit status for a mistake in the command or in the program that it names."""
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C where it ends what was not finished: 128 and the signal's number, as shells have it."""
+
+_log = logging.getLogger("patter_trio.cli")
 
 _EPILOG: Final = """
 FILE is a Python program with `phone = Patter(...)` and `agent = phone.agent(...)`. Functions in it that are named after
@@ -22,6 +26,9 @@ Variables in a file `.env` beside it are read first.
 
   patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
   patter-trio run examples/front_desk.py           take real calls
+
+Exit status: 0 as it should be, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped by Ctrl-C
+before its end; `run` has no end but Ctrl-C and SIGTERM (which lets live calls finish): 0.
 """
 
 
@@ -40,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
             "--log-level",
             default=level,
             choices=("debug", "info", "warning", "error"),
-            help="how much to log (default: %(default)s)",
+            help="how much to log; debug: where a mistake came from, too (default: %(default)s)",
         )
         command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
     return main_parser
@@ -54,8 +61,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return int(options.command(options))
-    except PatterError as error:
-        print(f"patter-trio: {error}", file=sys.stderr)
-        return MISTAKE
-    except KeyboardInterrupt:
-        return 130
+    except (PatterError, KeyboardInterrupt, BaseExceptionGroup) as error:
+        return _status(error)
+
+
+def _status(error: BaseException) -> int:
+    """Say in one line what went wrong and return the exit status; a bug of ours keeps its traceback."""
+    leaves = tuple(_leaves(error))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        print("\npatter-trio: stopped", file=sys.stderr)
+        return INTERRUPTED
+    if not all(isinstance(leaf, PatterError) for leaf in leaves):
+        raise error
+    _log.debug("where it came from:", exc_info=error)
+    print(f"patter-trio: {' '.join(str(leaves[0]).split())}", file=sys.stderr)
+    return MISTAKE
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -31,13 +31,23 @@ class Busy:
 
     def verdict(self) -> str:
         """Return a sentence for the reader of the latencies; empty when they can be trusted."""
+        cores = os.cpu_count() or 1
         lag = sorted(self._lags)[int(len(self._lags) * 0.99) - 1]
         wall = max(STEP, trio.current_time() - self._began)
-        share = (time.process_time() - self._cpu) / wall / (os.cpu_count() or 1)
-        load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        if lag < LATE and share < FULL and load < 1.0:
-            return ""
-        return (
-            f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, "
-            f"{share:.0%} of its cores used by this call, load {load:.0%} of its cores): the agent is faster than that."
-        )
+        return verdict(lag, (time.process_time() - self._cpu) / wall / cores, os.getloadavg()[0] / cores)
+
+
+def verdict(lag: float, share: float, load: float) -> str:
+    """Return what to think of latencies measured under these circumstances; empty when they can be trusted.
+
+    Args:
+        lag: seconds by which the event loop was late at the 99th percentile.
+        share: of the machine's cores that this process used.
+        load: the machine's mean load of the last minute, per core.
+    """
+    if lag < LATE and share < FULL and load < 1.0:
+        return ""
+    return (
+        f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, "
+        f"{share:.0%} of its cores used by this program, load {load:.0%} of its cores): the agent is faster than that."
+    )

@@ -4,10 +4,10 @@ import math
 import secrets
 from typing import Any, Final, Protocol
 
-import numpy as np
 import trio
 
 from patter_trio import local
+from patter_trio.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
@@ -25,6 +25,8 @@ MANNERS: Final = 0.4
 """Seconds that a caller lets pass after the agent has finished."""
 QUIET: Final = 1.0
 """Seconds of an idle agent after which a caller understands that no answer comes."""
+GLANCE: Final = 0.05
+"""Seconds from one look to the next at whether an agent is ready, which no event tells."""
 
 DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
 
@@ -61,12 +63,8 @@ async def default_lines() -> tuple[tuple[str, Samples], ...]:
             send.close()
             async with session.speak(receive) as chunks:
                 audio = [chunk.audio async for chunk in chunks]
-            lines.append((f"“{text}” (synthesised)", _samples(b"".join(audio), voice.emits.encoding)))
+            lines.append((f"“{text}” (synthesised)", g711.decode(b"".join(audio))))
     return tuple(lines)
-
-
-def _samples(audio: bytes, encoding: str) -> Samples:
-    return g711.decode(audio) if encoding == "mulaw" else np.frombuffer(audio, "<i2").astype(np.int16)
 
 
 class SimulatedCall:
@@ -79,6 +77,7 @@ class SimulatedCall:
         public_url: str,
         carrier: Twilio,
         phone: Patter,
+        agent: Agent,
         lines: tuple[tuple[str, Samples], ...],
         interrupt_at: float | None,
         view: View,
@@ -97,6 +96,7 @@ class SimulatedCall:
         self.failure: str = ""
         """Why the call did not go as it should; empty when it did."""
         self._phone = phone
+        self._agent = agent
         self._lines = lines
         self._interrupt_at = interrupt_at
         self._view = view
@@ -118,7 +118,7 @@ class SimulatedCall:
         try:
             async with trio.open_nursery() as line:
                 await line.start(self.carrier.run)
-                await self._talk()
+                complaint = await self._conversation()
                 self.carrier.hang_up()
                 await self.carrier.over.wait()
                 await self._until_told("call_end", 1, GREETING, "the agent's side did not end the call")
@@ -127,12 +127,35 @@ class SimulatedCall:
         except* CallFailed as failed:
             self.failure = str(failed.exceptions[0])
         else:
-            self.failure = self._complaint()
+            self.failure = self._error() or complaint or self._silence()
         self._view.ended(self.call_id, self.failure)
 
-    def _complaint(self) -> str:
+    async def _conversation(self) -> str:
+        """Say every line; return what went wrong, so that the call can still be ended as calls are."""
+        try:
+            await self._talk()
+        except CallFailed as failed:
+            return str(failed)
+        return ""
+
+    def _error(self) -> str:
+        """Return what the agent's side says went wrong."""
         (end, *_) = self.caller.payloads("call_end")
         return str(end["error"]) if "error" in end else "" if end["outcome"] != "failed" else "the call failed"
+
+    def _silence(self) -> str:
+        """Return what the caller has to complain of: apologies for answers, or none at all."""
+        answers = [said["text"] for said in self.caller.payloads("transcript") if said["role"] == "assistant"]
+        apology = self._agent.error_message
+        if apology and any(apology in answer for answer in answers):
+            return f"a reply failed: the caller heard “{apology}”"
+        answered = any(payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started"))
+        if self.caller.times("user_speech_eos") and not answered:
+            return "the agent did not answer: nothing was heard of it after the caller had spoken"
+        return ""
+
+    def _over(self) -> bool:
+        return self.carrier.ended is not None or bool(self.caller.times("call_end"))
 
     async def _talk(self) -> None:
         """Say every line: after the answer to the one before, or into it."""
@@ -143,25 +166,32 @@ class SimulatedCall:
                 await trio.sleep(self._interrupt_at)
             elif number:
                 await trio.sleep(MANNERS)
-            if self.carrier.ended is not None:
-                return
+            if self._over():
+                raise CallFailed(f"the call was over before the caller could say {name}")
             understood = len(self.caller.times("user_speech_eos"))
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
             await self._until_told("user_speech_eos", understood + 1, GREETING, f"no words were recognised in {name}")
             if not (number == 0 and self._interrupt_at is not None):
-                await self._answered(name)
+                await self._answered(f"its answer to {name}")
 
     async def _greeted(self) -> None:
         """Listen to the greeting, if the agent speaks first."""
         with trio.move_on_after(GREETING):
-            while not self.log.events or (self._state() or {}).get("agent") == "initializing":
-                await self.log.news()
-        await self._answered("the greeting")
+            while not self._over() and not self._is_ready():
+                with trio.move_on_after(GLANCE):
+                    await self.log.news()
+        await self._answered("its greeting")
+
+    def _is_ready(self) -> bool:
+        """Say whether the agent has begun its greeting, or can listen when it has none."""
+        if self._agent.first_message:
+            return bool(self.caller.times("agent_speech_started"))
+        return (self._state() or {}).get("agent", "initializing") != "initializing"
 
     async def _first_reply(self) -> None:
         with trio.move_on_after(ANSWER):
-            while not self.carrier.ended and not any(
+            while not self._over() and not any(
                 payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started")
             ):
                 await self.log.news()
@@ -171,7 +201,7 @@ class SimulatedCall:
     async def _answered(self, name: str) -> None:
         """Wait until the agent has said what it has to say: it stays idle for a while."""
         with trio.move_on_after(ANSWER):
-            while self.carrier.ended is None:
+            while not self._over():
                 spoke = self._spoke_this_turn()
                 with trio.move_on_after(MANNERS if spoke else QUIET) as quiet:
                     await self.log.news()
@@ -179,7 +209,7 @@ class SimulatedCall:
                 if quiet.cancelled_caught and idle:
                     return
             return
-        raise CallFailed(f"the agent did not finish its answer to {name} within {ANSWER:g} s")
+        raise CallFailed(f"the agent did not finish {name} within {ANSWER:g} s")
 
     def _spoke_this_turn(self) -> bool:
         turn = len(self.caller.times("user_speech_eos"))
@@ -188,7 +218,7 @@ class SimulatedCall:
     async def _until_told(self, name: str, times: int, patience: float, complaint: str) -> None:
         with trio.move_on_after(patience):
             while len(self.caller.times(name)) < times:
-                if name != "call_end" and self.carrier.ended is not None:
+                if name != "call_end" and self._over():
                     return
                 await self.log.news()
             return

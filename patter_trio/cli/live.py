@@ -47,7 +47,7 @@ class Live:
         if payload["role"] == "user":
             self._line(at, "caller", f"“{payload['text']}”")
             return
-        cut = "- " if self._interrupted is not None else ""
+        cut = " -" if self._interrupted is not None else ""
         self._line(at, "agent", f"“{payload['text']}{cut}”")
 
     def caller(self, at: float, line: str) -> None:
@@ -85,7 +85,8 @@ class Progress:
         self._ended += 1
         if failure:
             self._failed += 1
-            print(f"\nCall {call_id}: FAILED: {failure}", file=sys.stderr)
+            lead = "\n" if self._rewrites else ""
+            print(f"{lead}Call {call_id}: FAILED: {failure}", file=sys.stderr)
         self._show(new=True)
 
     def _show(self, *, new: bool) -> None:

@@ -1,28 +1,43 @@
 """Loads the user's program, and says in one line what is wrong with it."""
 
-import importlib
 import importlib.util
-import linecache
+import inspect
 import os
 import sys
+import sysconfig
+import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, Never
+from types import MappingProxyType, ModuleType
+from typing import Any, Final
 
+import anyio
 import attrs
+import trio
 from dotenv import load_dotenv
 
 from patter_trio.agent import Agent
 from patter_trio.client import Patter
 from patter_trio.errors import ConfigurationError, PatterError
 from patter_trio.events import EDGES
+from patter_trio.server.desk import check_mind
 
 SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_dtmf")
 """Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""
-_LOOPS: Final = (("trio", "run"), ("asyncio", "run"), ("anyio", "run"))
+_asyncio: Final = importlib.import_module("asyncio")  # of which this package runs nothing: only to refuse it
+_LOOPS: Final[tuple[tuple[Any, str], ...]] = (
+    (trio, "run"),
+    (anyio, "run"),
+    (_asyncio, "run"),
+    (_asyncio.Runner, "run"),
+    (_asyncio.BaseEventLoop, "run_until_complete"),
+    (_asyncio.BaseEventLoop, "run_forever"),
+)
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_STDLIB: Final = Path(sysconfig.get_path("stdlib")).resolve()
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @attrs.frozen
@@ -43,30 +58,56 @@ class Script:
     path: Path
     main: Callable[[], Awaitable[Any]]
 
+    def run(self) -> None:
+        """Run it on trio.
+
+        Raises:
+            ConfigurationError: an exception came out of it; the message says from where.
+        """
+        with _blaming(self.path):
+            trio.run(self.main, restrict_keyboard_interrupt_to_checkpoints=True)
+
 
 class StartsALoop(BaseException):
     """The program starts an event loop while it is imported; no Exception, so that the program cannot catch it."""
 
 
-def load(path: Path) -> Program | Script:
+def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script:
     """Import a user's program.
+
+    Args:
+        path: its file; variables in a file ``.env`` beside it are set first, where the environment has none.
+        defaults: variables that are set where neither has one.
 
     Raises:
         ConfigurationError: it cannot be run; the message says where and why.
     """
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a directory: name the program in it")
     if not path.is_file():
         raise ConfigurationError(f"there is no file {path}")
-    load_dotenv(path.parent / ".env")
+    _set_variables(path.parent / ".env", defaults)
     module = _imported(path)
     phone, agent = getattr(module, "phone", None), getattr(module, "agent", None)
     if isinstance(phone, Patter) and isinstance(agent, Agent):
         return _program(path, module, phone, agent)
     main = getattr(module, "main", None)
-    if callable(main) and phone is None and agent is None:
+    if inspect.iscoroutinefunction(main):
         return Script(path, main)
-    raise ConfigurationError(
-        f"{path} needs `phone = Patter(...)` and `agent = phone.agent(...)` at its top level, or an `async def main()`"
-    )
+    missing = [] if isinstance(phone, Patter) else ["`phone = Patter(...)`"]
+    missing += [] if isinstance(agent, Agent) else ["`agent = phone.agent(...)`"]
+    instead = "`async def main()` (its main() is not async)" if callable(main) else "an `async def main()`"
+    raise ConfigurationError(f"{path} needs {' and '.join(missing)} at its top level, or {instead}")
+
+
+def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
+    try:
+        load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+    for variable, value in defaults.items():
+        if not os.environ.get(variable):
+            os.environ[variable] = value
 
 
 def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Program:
@@ -75,14 +116,22 @@ def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Pro
     unknown = sorted(set(functions) - known)
     if unknown:
         raise ConfigurationError(f"{path}: {unknown[0]} is no callback; there are {', '.join(sorted(known))}")
+    callbacks = {name: functions[name] for name in functions.keys() & set(SERVED)}
+    try:
+        check_mind(agent, callbacks)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}; in a file, `async def on_message(event)` is the latter") from error
     for name in functions.keys() - set(SERVED):
         setattr(phone, name, functions[name])
-    callers = tuple(path.parent / caller for caller in getattr(module, "callers", ()))
-    return Program(path, phone, agent, {name: functions[name] for name in functions.keys() & set(SERVED)}, callers)
+    callers = getattr(module, "callers", ())
+    if not isinstance(callers, (list, tuple)) or not all(isinstance(caller, (str, Path)) for caller in callers):
+        raise ConfigurationError(f"{path}: `callers` has to be a list of WAV files, not {callers!r}")
+    return Program(path, phone, agent, callbacks, tuple(path.parent / caller for caller in callers))
 
 
 def _imported(path: Path) -> ModuleType:
-    name = path.stem
+    # A program may be called json.py; what else imports json is not to get the program then.
+    name = path.stem if path.stem not in sys.modules else f"_program_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{path} is not a Python program: its name has to end in .py")
@@ -90,45 +139,78 @@ def _imported(path: Path) -> ModuleType:
     sys.path.insert(0, os.fspath(path.parent.resolve()))
     sys.modules[name] = module
     try:
-        with _no_loops():
+        with _blaming(path), _no_loops():
             spec.loader.exec_module(module)
+    except SystemExit as error:
+        why = f": {error.code}" if isinstance(error.code, str) else ""
+        raise ConfigurationError(f"{_place(path, error)}: the program exits while it is imported{why}") from error
+    return module
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Say in one line what went wrong in a program, and in which line of it."""
+    try:
+        yield
     except StartsALoop as error:
         raise ConfigurationError(
             f"{_place(path, error)}: the program starts a loop while it is imported; "
             "put that behind `if __name__ == '__main__':`"
         ) from error
-    except SyntaxError as error:
-        raise ConfigurationError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
-    except PatterError as error:
-        raise ConfigurationError(f"{_place(path, error)}: {error}") from error
-    except SystemExit as error:
-        raise ConfigurationError(f"{_place(path, error)}: the program exits while it is imported") from error
     except Exception as error:
-        raise ConfigurationError(f"{_place(path, error)}: {type(error).__name__}: {error}") from error
-    return module
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        raise ConfigurationError(f"{_place(path, cause)}: {_said(cause)}") from error
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, PatterError):
+        return str(error)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @contextmanager
 def _no_loops() -> Iterator[None]:
     """While a program is imported, starting a loop is a mistake: it would never return to us."""
+    importing = {threading.get_ident()}
 
-    def refuse(*_: Any, **__: Any) -> Never:
-        raise StartsALoop
+    def refusing(run: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(*arguments: Any, **options: Any) -> Any:
+            # A loop in a thread of its own is its program's business, and so is one that is started later.
+            if threading.get_ident() not in importing:
+                return run(*arguments, **options)
+            for argument in filter(inspect.iscoroutine, arguments):
+                argument.close()  # or Python would warn that it was never awaited
+            raise StartsALoop
 
-    modules = [(importlib.import_module(module), name) for module, name in _LOOPS]
-    originals = [getattr(module, name) for module, name in modules]
-    for module, name in modules:
-        setattr(module, name, refuse)
-    try:
+        return refuse
+
+    with ExitStack() as stack:
+        for owner, name in _LOOPS:
+            original = getattr(owner, name)
+            stack.callback(setattr, owner, name, original)
+            setattr(owner, name, refusing(original))
+        stack.callback(importing.clear)
         yield
-    finally:
-        for (module, name), original in zip(modules, originals, strict=True):
-            setattr(module, name, original)
 
 
 def _place(path: Path, error: BaseException) -> str:
     """Return where in the user's own files an error came from."""
-    linecache.checkcache()
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == path.parent.resolve()]
-    frames += [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
-    return f"{path}, line {frames[-1].lineno}" if frames else os.fspath(path)
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    folder = path.parent.resolve()
+    for name, line in reversed(places):
+        file = Path(name).resolve()
+        if file.is_file() and file.is_relative_to(folder) and not _is_installed(file):
+            shown = path if file == path.resolve() else path.parent / file.relative_to(folder)
+            return f"{shown}, line {line}" if line else os.fspath(shown)
+    return os.fspath(path)
+
+
+def _is_installed(file: Path) -> bool:
+    """Say whether a file is no part of the user's program, even where it lies below it."""
+    packages = {"site-packages", "dist-packages"} & set(file.parts)
+    return bool(packages) or file.is_relative_to(_PACKAGE) or file.is_relative_to(_STDLIB)

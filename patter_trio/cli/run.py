@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -27,26 +28,31 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command; 0 after Ctrl-C, and after SIGTERM when the last call is over."""
     program = load(options.file)
     if isinstance(program, Script):
-        trio.run(program.main, restrict_keyboard_interrupt_to_checkpoints=True)
-        return 0
-    trio.run(_serve, program, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
+        program.run()
+    else:
+        trio.run(_serve, program, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
 
 
 async def _serve(program: Program, host: str, port: int) -> None:
     with trio.open_signal_receiver(signal.SIGINT) as interrupts:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stopping, program, interrupts, nursery.cancel_scope)
             print("Loading ...", file=sys.stderr)
             address = await nursery.start(_serving, program, host, port, nursery.cancel_scope)
             _announce(program, address)
-            async for _ in interrupts:
-                live = len(program.phone.calls)
-                print(f"\nStopping{f': {live} live calls are being ended' if live else ''}.", file=sys.stderr)
-                nursery.cancel_scope.cancel(reason="Ctrl-C")
-                break
+
+
+async def _stopping(program: Program, interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    """End everything at Ctrl-C, while it is still loading, too."""
+    async for _ in interrupts:
+        live = len(program.phone.calls)
+        ended = f": {live} live call{'s are' if live > 1 else ' is'} being ended" if live else ""
+        print(f"\nStopping{ended}.", file=sys.stderr, flush=True)
+        scope.cancel(reason="Ctrl-C")
 
 
 async def _serving(
@@ -65,14 +71,16 @@ async def _serving(
 
 def _announce(program: Program, address: tuple[str, int]) -> None:
     phone = program.phone
-    public = phone.public_url(address)
-    print(f"Listening on http://{address[0]}:{address[1]}")
+    host, port = address
+    print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
     if phone.carrier is None:
         print("No carrier is named: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)")
         print(f"Try:  patter-trio simulate {program.path}")
     else:
-        print(f"Webhook for {phone.phone_number or 'your number'}, when a call comes in, HTTP POST:")
-        print(f"    {public}{phone.carrier.voice_path}")
+        print(
+            f"Give {phone.carrier.name} this webhook for {phone.phone_number or 'your number'} (a call comes in, HTTP POST):"
+        )
+        print(f"    {phone.public_url(address)}{phone.carrier.voice_path}")
         if not phone.webhook_url:
             print("The carrier cannot reach that address: give Patter(webhook_url=...) the public one.")
     print("Ctrl-C stops.", flush=True)

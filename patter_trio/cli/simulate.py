@@ -1,6 +1,7 @@
 """``patter-trio simulate``: serve an agent on this machine and call it, with recordings for a voice, at real pace."""
 
 import argparse
+import math
 import os
 import secrets
 import sys
@@ -78,40 +79,61 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; 0 when every call ended as expected, 1 when one failed."""
     if options.calls < 1:
         raise ConfigurationError("--calls must be at least 1")
-    if options.interrupt_at is not None and options.interrupt_at < 0:
+    interrupt_at = options.interrupt_at
+    if interrupt_at is not None and not 0 <= interrupt_at < math.inf:
         raise ConfigurationError("--interrupt-at must be at least 0")
     # A program that names Twilio() must load without an account: the simulator signs with whatever it has.
-    os.environ.setdefault("TWILIO_ACCOUNT_SID", f"AC{secrets.token_hex(16)}")
-    os.environ.setdefault("TWILIO_AUTH_TOKEN", secrets.token_hex(16))
-    program = load(options.file)
+    made_up = {"TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}", "TWILIO_AUTH_TOKEN": secrets.token_hex(16)}
+    program = load(options.file, made_up)
     if not isinstance(program, Program):
         raise ConfigurationError(f"{options.file} has no `phone` and `agent` at its top level that could be called")
     files = options.caller or program.callers
+    if interrupt_at is not None and len(files) == 1:
+        raise ConfigurationError("--interrupt-at needs a second recording to interrupt with, and there is only one")
     lines = tuple((file.name, _recording(file)) for file in files)
+    _prepare(options.out)
     return trio.run(
         _simulate,
         program,
-        _Options(lines, options.interrupt_at, options.calls, options.out),
+        _Options(lines, interrupt_at, options.calls, options.out),
         restrict_keyboard_interrupt_to_checkpoints=True,
     )
 
 
+def _prepare(out: Path) -> None:
+    """Make sure before the call that what is left of it can be written."""
+    calls = out / "calls"
+    try:
+        calls.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(error, calls) from error
+    if not os.access(calls, os.W_OK):
+        raise ConfigurationError(f"{calls} cannot be written")
+
+
+def _unwritable(error: OSError, place: Path) -> ConfigurationError:
+    return ConfigurationError(f"{error.filename or place} cannot be written: {error.strerror}")
+
+
 def _recording(file: Path) -> Samples:
     try:
-        return read_wav(file.read_bytes())
+        samples = read_wav(file.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
     except WavError as error:
         raise ConfigurationError(f"{file}: {error}") from error
+    if not len(samples):
+        raise ConfigurationError(f"{file}: there is no sound in it")
+    return samples
 
 
 async def _simulate(program: Program, options: _Options) -> int:
-    print("Loading ...", file=sys.stderr)
-    await program.agent.prewarm()
-    lines = options.lines or await default_lines()
     carrier = program.phone.carrier or LocalCarrier()
     if not isinstance(carrier, Twilio):
         raise ConfigurationError(f"the simulator cannot play {type(carrier).__name__}")
+    print("Loading ...", file=sys.stderr)
+    await program.agent.prewarm()
+    lines = options.lines or await default_lines()
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
     public_url = program.phone.public_url((host, port))
@@ -124,8 +146,9 @@ async def _simulate(program: Program, options: _Options) -> int:
                 public_url=public_url,
                 carrier=carrier,
                 phone=program.phone,
+                agent=program.agent,
                 lines=lines,
-                interrupt_at=options.interrupt_at if len(lines) > 1 else None,
+                interrupt_at=options.interrupt_at,
                 view=view,
             )
             for _ in range(options.calls)
@@ -163,7 +186,7 @@ def _report(calls: list[SimulatedCall], out: Path, busy: Busy) -> int:
     try:
         places = [write_call(call, out) for call in calls if call.log.events]
     except OSError as error:
-        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
+        raise _unwritable(error, out) from error
     failed = [call for call in calls if call.failure]
     print()
     if len(calls) > 1:

@@ -1,0 +1,65 @@
+"""A server that is cancelled ends its calls at once, and tells their end like any other."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from patter_trio import Patter, Twilio
+from patter_trio.server.desk import Desk, open_desk
+from patter_trio.server.door import serve_connection
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.carrier import SimulatedTwilio
+
+SID, TOKEN, URL = "AC" + "1" * 32, "secret", "http://agent.test"
+
+
+def connects(desk: Desk, nursery: trio.Nursery) -> Callable[[], Any]:
+    async def connect() -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(serve_connection, desk.site, theirs)
+        return ours
+
+    return connect
+
+
+@pytest.mark.parametrize("at", [0.1, 1.0, 3.0], ids=["before the greeting", "in the greeting", "in silence"])
+async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload(
+    at: float, autojump_clock: MockClock
+) -> None:
+    phone = Patter(carrier=Twilio(account_sid=SID, auth_token=TOKEN))
+    agent = phone.agent(
+        "x",
+        first_message="Good morning to you.",
+        vad=ScriptedVAD(),
+        stt=ScriptedSTT(),
+        llm=ScriptedLLM(["Yes."]),
+        tts=ScriptedTTS(first_audio=0.2),
+    )
+    ends: list[dict[str, Any]] = []
+    async with trio.open_nursery() as line, AsyncExitStack() as server:
+        scope = server.enter_context(trio.CancelScope())
+        desk = await server.enter_async_context(
+            open_desk(phone, agent, public_url=URL, callbacks={"on_call_end": ends.append})
+        )
+        connections = await server.enter_async_context(trio.open_nursery())
+        carrier = SimulatedTwilio(connects(desk, connections), URL, account_sid=SID, auth_token=TOKEN)
+        await line.start(carrier.run)
+        await trio.sleep(at)
+        scope.cancel()
+        await trio.sleep_forever()
+    assert carrier.ended == "agent_hung_up"
+    assert carrier.ended_at == pytest.approx(at, abs=0.2)
+    (end,) = ends
+    assert end["outcome"] == "cancelled"
+    assert (end["caller"], end["callee"], end["direction"]) == ("+15550100001", "+15550100002", "inbound")
+    assert [entry["text"] for entry in end["transcript"]] == {
+        0.1: [],
+        1.0: ["Good morning"],
+        3.0: ["Good morning to you."],
+    }[at]

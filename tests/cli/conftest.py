@@ -1,0 +1,24 @@
+"""What a program that is loaded changes in this process is taken back after each test."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in a folder of its own, without credentials; forget modules, search path and environment afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "PATTER_BIND_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    modules, search, environment = set(sys.modules), list(sys.path), dict(os.environ)
+    yield
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path.resolve())):
+            del sys.modules[name]
+    sys.path[:] = search
+    os.environ.clear()
+    os.environ.update(environment)

@@ -1,0 +1,306 @@
+"""A user's program: what is taken of it, and each mistake in one line that says where and what."""
+
+import asyncio
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+from cli_kit import write_agent
+
+from patter_trio import ConfigurationError
+from patter_trio.cli import INTERRUPTED, MISTAKE, main
+from patter_trio.cli.program import Program, Script, load
+
+AGENT = "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x')\n"
+LOOP = "the program starts a loop while it is imported; put that behind `if __name__ == '__main__':`"
+NEEDS = "`phone = Patter(...)` and `agent = phone.agent(...)` at its top level, or"
+
+
+def loaded(source: str, name: str = "agent.py") -> Program | Script:
+    Path(name).write_text(source)
+    return load(Path(name))
+
+
+def program(source: str) -> Program:
+    found = loaded(source)
+    assert isinstance(found, Program)
+    return found
+
+
+# What is taken --------------------------------------------------------------------------------------------------------
+def test_phone_and_agent_are_taken_and_functions_named_after_callbacks_found() -> None:
+    found = program(
+        AGENT
+        + "async def on_message(event): ...\ndef on_call_end(event): ...\n"
+        + "def on_agent_speech_ended(event): ...\ndef helper(): ...\n"
+    )
+    assert {name: callback.__name__ for name, callback in found.callbacks.items()} == {
+        "on_message": "on_message",
+        "on_call_end": "on_call_end",
+    }
+    edge = found.phone.on_agent_speech_ended
+    assert edge is not None
+    assert edge.__name__ == "on_agent_speech_ended"  # type: ignore[attr-defined]
+    assert found.phone.on_audio_out is None
+
+
+def test_callers_are_paths_beside_the_file() -> None:
+    Path("sub").mkdir()
+    found = loaded(AGENT + "async def on_message(event): ...\ncallers = ['a.wav', 'b/c.wav']", "sub/agent.py")
+    assert isinstance(found, Program)
+    assert found.callers == (Path("sub/a.wav"), Path("sub/b/c.wav"))
+
+
+@pytest.mark.parametrize("callers", ["'a.wav'", "5", "[5]"])
+def test_callers_that_are_no_list_of_files_are_a_mistake(callers: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"agent\.py: `callers` has to be a list of WAV files, not"):
+        loaded(AGENT + f"async def on_message(event): ...\ncallers = {callers}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "from patter_trio import Patter\nphone = Patter()\n", "phone = '+15550100002'\n"],
+    ids=["neither", "a phone alone", "another phone"],
+)
+def test_without_phone_and_agent_the_async_main_is_run_on_trio(source: str) -> None:
+    found = loaded(
+        source
+        + "import trio\nimport pathlib\nasync def main(): pathlib.Path('ran').write_text(str(trio.current_time() > 0))"
+    )
+    assert isinstance(found, Script)
+    found.run()
+    assert Path("ran").read_text() == "True"
+
+
+def test_a_program_named_like_a_module_in_use_does_not_take_its_place() -> None:
+    for name in ("json", "trio"):
+        module = sys.modules.get(name)
+        loaded("async def main(): ...", f"{name}.py")
+        assert sys.modules.get(name) is module
+
+
+def test_modules_beside_the_file_can_be_imported() -> None:
+    Path("beside_the_agent.py").write_text("words = 'hello'")
+    found = loaded("import beside_the_agent\nasync def main(): assert beside_the_agent.words == 'hello'")
+    assert isinstance(found, Script)
+    found.run()
+
+
+def test_the_launcher_reads_env_beside_the_file_and_never_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sub").mkdir()
+    Path("sub/.env").write_text("TWILIO_ACCOUNT_SID=AC-from-file\nTWILIO_AUTH_TOKEN=from-file\n")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "from-environment")
+    Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-elsewhere\n")
+    source = "from patter_trio import Patter, Twilio\nphone = Patter(Twilio())\nagent = phone.agent('x')\ndef on_message(e): ..."
+    found = loaded(source, "sub/agent.py")
+    assert isinstance(found, Program)
+    assert found.phone.carrier is not None
+    assert found.phone.carrier.account_sid == "AC-from-file"  # type: ignore[attr-defined]
+    assert found.phone.carrier.auth_token == "from-environment"  # type: ignore[attr-defined]
+
+
+def test_only_the_launcher_reads_env() -> None:
+    Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-file\nTWILIO_AUTH_TOKEN=from-file\n")
+    with pytest.raises(ConfigurationError, match="TWILIO_ACCOUNT_SID"):
+        exec("from patter_trio import Twilio; Twilio()", {})  # noqa: S102 (a program that is not launched)
+
+
+def test_defaults_are_set_where_neither_environment_nor_env_has_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("IN_FILE=file\n")
+    monkeypatch.setenv("EMPTY", "")
+    Path("agent.py").write_text("async def main(): ...")
+    load(Path("agent.py"), {"IN_FILE": "default", "EMPTY": "default", "NOWHERE": "default"})
+    assert [os.environ[name] for name in ("IN_FILE", "EMPTY", "NOWHERE")] == ["file", "default", "default"]
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------------
+MISTAKES = {
+    "import error": ("import foo_bar", "agent.py, line 1: ModuleNotFoundError: No module named 'foo_bar'"),
+    "syntax error": ("\nx = (\n", "agent.py, line 2: SyntaxError: '(' was never closed"),
+    "exception": ("def f():\n    1/0\n\nf()", "agent.py, line 2: ZeroDivisionError: division by zero"),
+    "exception in a library": (
+        "import json\njson.loads('{')",
+        "agent.py, line 2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+    ),
+    "exception without words": ("raise ValueError", "agent.py, line 1: ValueError"),
+    "exception of many lines": ("raise ValueError('a\\n  b')", "agent.py, line 1: ValueError: a b"),
+    "binary": ("\0", "agent.py: SyntaxError: source code string cannot contain null bytes"),
+    "syntax error in text": ("\ncompile('(', 'x', 'exec')", "agent.py, line 2: SyntaxError: '(' was never closed"),
+    "exit": ("import sys\nsys.exit(3)", "agent.py, line 2: the program exits while it is imported"),
+    "exit with words": (
+        "import sys\nsys.exit('set KEY')",
+        "agent.py, line 2: the program exits while it is imported: set KEY",
+    ),
+    "no account": (
+        "from patter_trio import Twilio\nTwilio()",
+        "agent.py, line 2: Twilio: give account_sid= or set the environment variable TWILIO_ACCOUNT_SID",
+    ),
+    "no secret": (
+        "from patter_trio import Twilio\nTwilio(account_sid='AC1')",
+        "agent.py, line 2: Twilio: give auth_token= or set the environment variable TWILIO_AUTH_TOKEN",
+    ),
+    "unknown option": (
+        "from patter_trio import Patter\nPatter().agent('x', foo=1)",
+        "agent.py, line 2: TypeError: Patter.agent() got an unexpected keyword argument 'foo'",
+    ),
+    "neither phone nor agent": ("x = 1", f"agent.py needs {NEEDS} an `async def main()`"),
+    "no agent": (
+        "from patter_trio import Patter\nphone = Patter()",
+        "agent.py needs `agent = phone.agent(...)` at its top level, or an `async def main()`",
+    ),
+    "no phone": (
+        "from patter_trio import Patter\nagent = Patter().agent('x')",
+        "agent.py needs `phone = Patter(...)` at its top level, or an `async def main()`",
+    ),
+    "main is not async": (
+        "def main(): ...",
+        f"agent.py needs {NEEDS} `async def main()` (its main() is not async)",
+    ),
+    "no mind": (
+        AGENT,
+        (
+            "agent.py: an agent needs exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither; "
+            "in a file, `async def on_message(event)` is the latter"
+        ),
+    ),
+    "misspelt callback": (AGENT + "def on_mesage(event): ...", "agent.py: on_mesage is no callback; there are on_"),
+    "main raises": ("async def main():\n    1/0", "agent.py, line 2: ZeroDivisionError: division by zero"),
+    "main's task raises": (
+        (
+            "import trio\nasync def t():\n    1/0\nasync def main():\n    async with trio.open_nursery() as n:\n"
+            "        n.start_soon(t)"
+        ),
+        "agent.py, line 3: ZeroDivisionError: division by zero",
+    ),
+    "main wants arguments": (
+        "async def main(x): ...",
+        "agent.py: TypeError: main() missing 1 required positional argument: 'x'",
+    ),
+    "trio.run": ("import trio\nasync def m(): ...\ntrio.run(m)", f"agent.py, line 3: {LOOP}"),
+    "asyncio.run": ("import asyncio\nasync def m(): ...\nasyncio.run(m())", f"agent.py, line 3: {LOOP}"),
+    "anyio.run": ("import anyio\nasync def m(): ...\nanyio.run(m)", f"agent.py, line 3: {LOOP}"),
+    "run, imported": ("from asyncio import run\nasync def m(): ...\nrun(m())", f"agent.py, line 3: {LOOP}"),
+    "asyncio.Runner": (
+        "import asyncio\nasync def m(): ...\nwith asyncio.Runner() as r: r.run(m())",
+        f"agent.py, line 3: {LOOP}",
+    ),
+    "a loop of one's own": (
+        (
+            "import asyncio\nasync def m(): ...\nloop = asyncio.new_event_loop()\n"
+            "try: loop.run_until_complete(m())\nfinally: loop.close()"
+        ),
+        f"agent.py, line 4: {LOOP}",
+    ),
+    "a loop for ever": (
+        "import asyncio\nloop = asyncio.new_event_loop()\ntry: loop.run_forever()\nfinally: loop.close()",
+        f"agent.py, line 3: {LOOP}",
+    ),
+    "a loop, all else caught": (
+        "import trio\nasync def m(): ...\ntry:\n    trio.run(m)\nexcept Exception:\n    pass",
+        f"agent.py, line 4: {LOOP}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_line_that_says_where_and_exit_status_2(
+    source: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("agent.py").write_text(source)
+    assert main(["run", "--port", "0", "agent.py"]) == MISTAKE == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"patter-trio: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_mistake_in_a_module_beside_the_file_names_that_module() -> None:
+    Path("pkg").mkdir()
+    Path("broken_beside.py").write_text("\n\n1/0")
+    Path("pkg/__init__.py").write_text("def f(:\n")
+    with pytest.raises(ConfigurationError, match=r"^broken_beside\.py, line 3: ZeroDivisionError"):
+        loaded("import broken_beside")
+    with pytest.raises(ConfigurationError, match=r"^pkg/__init__\.py, line 1: SyntaxError"):
+        loaded("import pkg")
+
+
+def test_what_is_installed_below_the_programs_folder_is_not_blamed() -> None:
+    packages = Path("venv/site-packages")
+    packages.mkdir(parents=True)
+    (packages / "installed_below.py").write_text("def f():\n    raise OSError('no')")
+    with pytest.raises(ConfigurationError, match=r"^agent\.py, line 3: OSError: no$"):
+        loaded("import sys\nsys.path.append('venv/site-packages')\nimport installed_below; installed_below.f()")
+
+
+def test_a_program_behind_a_link_is_named_as_it_was_given() -> None:
+    Path("real").mkdir()
+    Path("link").symlink_to("real")
+    with pytest.raises(ConfigurationError, match=r"^link/agent\.py, line 1: ZeroDivisionError"):
+        loaded("1/0", "link/agent.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.py", "there is no file missing.py"),
+        (".", ". is a directory: name the program in it"),
+        ("notes.txt", "notes.txt is not a Python program: its name has to end in .py"),
+    ],
+)
+def test_what_is_no_program_is_said_to_be_none(name: str, message: str) -> None:
+    Path("notes.txt").write_text("hello")
+    with pytest.raises(ConfigurationError) as caught:
+        load(Path(name))
+    assert str(caught.value) == message
+
+
+def test_an_env_that_is_no_text_is_a_mistake() -> None:
+    Path(".env").write_bytes(b"A=\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"^\.env: .*utf-8"):
+        loaded("async def main(): ...")
+
+
+def test_loops_can_be_started_again_once_the_program_is_imported() -> None:
+    async def nothing() -> None: ...
+
+    found = loaded("from asyncio import run as kept\nasync def main(): ...")
+    assert isinstance(found, Script)
+    sys.modules["agent"].kept(nothing())
+    asyncio.run(nothing())
+    trio.run(nothing)
+
+
+def test_a_loop_in_a_thread_of_its_own_may_be_started_while_the_program_is_imported() -> None:
+    loaded(
+        "import asyncio, threading\nran = []\nasync def m(): ran.append(1)\n"
+        "t = threading.Thread(target=lambda: asyncio.run(m()))\nt.start()\nt.join()\nassert ran\nasync def main(): ..."
+    )
+    assert threading.active_count() >= 1
+
+
+def test_a_program_that_was_interrupted_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("agent.py").write_text("raise KeyboardInterrupt")
+    assert main(["run", "agent.py"]) == INTERRUPTED == 130
+    assert capsys.readouterr().err == "\npatter-trio: stopped\n"
+
+
+def test_a_main_that_exits_has_the_exit_status_it_asked_for() -> None:
+    Path("agent.py").write_text("import sys\nasync def main(): sys.exit(7)")
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "agent.py"])
+    assert caught.value.code == 7
+
+
+def test_debug_shows_where_a_mistake_came_from(caplog: pytest.LogCaptureFixture) -> None:
+    Path("agent.py").write_text("import json\njson.loads('{')")
+    with caplog.at_level("DEBUG"):
+        assert main(["run", "--log-level", "debug", "agent.py"]) == MISTAKE
+    assert "raw_decode" in caplog.text
+
+
+def test_a_file_with_phone_and_agent_is_served_even_if_it_has_a_main() -> None:
+    write_agent(Path(), more="async def main(): raise AssertionError")
+    assert isinstance(load(Path("agent.py")), Program)

@@ -1,0 +1,169 @@
+"""What the reader sees of simulated calls: the live view, the progress of many, latencies and the verdict on them."""
+
+import io
+import sys
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from patter_trio.cli.busy import Busy, verdict
+from patter_trio.cli.live import Live, Progress
+from patter_trio.cli.report import latencies, latency_table, percentile
+from patter_trio.testing.record import Event
+
+# Live -----------------------------------------------------------------------------------------------------------------
+LIVE: list[tuple[float, str, dict[str, Any], str]] = [
+    (
+        0.0,
+        "call_start",
+        {"caller": "+15550100001", "callee": "+15550100002"},
+        "   0.00  call    from +1555***0001 to +1555***0002",
+    ),
+    (0.2, "agent_speech_started", {"turn_idx": 0}, "   0.20  agent   speaking ..."),
+    (1.5, "agent_speech_ended", {"interrupted": False, "speech_duration_ms": 1300}, ""),
+    (1.5, "transcript", {"role": "assistant", "text": "Hello."}, "   1.50  agent   “Hello.”"),
+    (2.0, "user_speech_started", {}, "   2.00  caller  speaking ..."),
+    (2.5, "transcript_partial", {"text": "What"}, "   2.50  caller  ~ What"),
+    (3.6, "user_speech_ended", {"audio_offset_ms": 3100}, "   3.60  caller  silent since 3.10"),
+    (3.7, "user_speech_eos", {}, ""),
+    (3.7, "transcript", {"role": "user", "text": "What now?"}, "   3.70  caller  “What now?”"),
+    (4.0, "agent_speech_started", {"turn_idx": 1}, "   4.00  agent   speaking ... (0.90 s after the caller)"),
+    (
+        6.0,
+        "agent_speech_ended",
+        {"interrupted": True, "speech_duration_ms": 2000},
+        "   6.00  agent   INTERRUPTED after 2.00 s",
+    ),
+    (6.0, "transcript", {"role": "assistant", "text": "We open"}, "   6.00  agent   “We open -”"),
+    (7.0, "dtmf", {"digit": "5"}, "   7.00  caller  pressed 5"),
+    (8.0, "call_end", {"outcome": "caller_hung_up"}, "   8.00  call    caller hung up"),
+    (8.0, "call_end", {"outcome": "failed", "error": "no voice"}, "   8.00  call    failed: no voice"),
+]
+
+
+def test_one_call_is_shown_line_by_line_with_times(capsys: pytest.CaptureFixture[str]) -> None:
+    view = Live()
+    for at, name, payload, line in LIVE:
+        view.event(at, name, payload)
+        assert capsys.readouterr().out == (line + "\n" if line else "")
+    view.caller(9.0, "bye.wav")
+    view.ended("CA1", "")
+    view.ended("CA1", "no words")
+    assert capsys.readouterr().out.splitlines() == [
+        "   9.00  caller  > bye.wav",
+        "Call CA1: ended as expected",
+        "Call CA1: FAILED: no words",
+    ]
+
+
+def act(view: Progress) -> None:
+    view.event(0.0, "call_start", {})
+    view.event(0.0, "call_start", {})
+    view.event(0.1, "agent_speech_started", {})
+    view.caller(0.2, "hours.wav")
+    view.ended("CA1", "")
+    view.ended("CA2", "no words")
+
+
+def test_many_calls_are_counted_and_each_failure_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    act(Progress(2))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "1 of 2 calls over, 1 live, 0 failed",
+        "Call CA2: FAILED: no words",
+        "2 of 2 calls over, 0 live, 1 failed",
+    ]
+
+
+def test_on_a_terminal_the_count_of_calls_is_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    act(Progress(2))
+    assert terminal.getvalue() == (
+        "\r0 of 2 calls over, 1 live, 0 failed"
+        "\r0 of 2 calls over, 2 live, 0 failed"
+        "\r1 of 2 calls over, 1 live, 0 failed"
+        "\nCall CA2: FAILED: no words\n"
+        "\r2 of 2 calls over, 0 live, 1 failed"
+    )
+
+
+# Latencies ------------------------------------------------------------------------------------------------------------
+def test_latencies_of_each_turn_are_measured_from_what_went_before() -> None:
+    events = [
+        Event(0.2, "agent_speech_started", {"turn_idx": 0}),
+        Event(0.2, "audio_out", {"turn_idx": 0}),
+        Event(2.0, "user_speech_started", {"audio_offset_ms": 1900}),
+        Event(2.2, "agent_speech_ended", {"turn_idx": 0, "interrupted": True}),  # the greeting: no turn's
+        Event(3.5, "user_speech_ended", {"audio_offset_ms": 3000}),
+        Event(3.6, "user_speech_eos", {"trailing_silence_ms": 600}),
+        Event(3.9, "llm_token", {"turn_idx": 1}),
+        Event(4.0, "audio_out", {"turn_idx": 1}),
+        Event(4.1, "agent_speech_started", {"turn_idx": 1}),
+        Event(6.0, "user_speech_started", {"audio_offset_ms": 5900}),
+        Event(6.15, "agent_speech_ended", {"turn_idx": 1, "interrupted": True}),
+        Event(7.0, "user_speech_ended", {"audio_offset_ms": 6500}),
+        Event(7.1, "user_speech_eos", {"trailing_silence_ms": 600}),
+    ]
+    first, second = latencies(events)
+    assert first == pytest.approx({"endpoint": 0.6, "mind": 0.3, "voice": 0.1, "answer": 1.1, "barge-in": 0.25})
+    assert second == {"endpoint": 0.6}
+
+
+def test_the_table_has_a_line_for_each_latency_that_was_measured() -> None:
+    turns = [{"endpoint": 0.5, "answer": 1.0}, {"endpoint": 0.7}, {}]
+    assert latency_table(turns).splitlines() == [
+        "latency, ms                           n     p50     p95     max",
+        "last voice to end of utterance        2     600     690     700",
+        "last voice to answer audible          1    1000    1000    1000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [([5.0], 0.95, 5.0), ([1.0, 2.0], 0.5, 1.5), ([1.0, 2.0, 3.0, 4.0], 0.95, 3.85), ([1.0, 2.0], 1.0, 2.0)],
+)
+def test_percentiles_are_hyndman_and_fans_type_7(values: list[float], share: float, expected: float) -> None:
+    assert percentile(values, share) == pytest.approx(expected)
+
+
+# Was it too busy? -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("lag", "share", "load", "trusted"),
+    [
+        (0.049, 0.84, 0.99, True),
+        (0.05, 0.1, 0.1, False),
+        (0.01, 0.85, 0.1, False),
+        (0.01, 0.1, 1.0, False),
+    ],
+)
+def test_latencies_of_a_machine_that_was_too_busy_are_not_to_be_trusted(
+    lag: float, share: float, load: float, trusted: bool
+) -> None:
+    assert (verdict(lag, share, load) == "") is trusted
+
+
+def test_the_verdict_says_what_the_machine_was_busy_with() -> None:
+    assert verdict(0.12, 0.9, 1.5) == (
+        "This machine was too busy to trust these latencies (event loop late by 120 ms at p99, "
+        "90% of its cores used by this program, load 150% of its cores): the agent is faster than that."
+    )
+
+
+async def test_an_event_loop_that_is_held_up_is_noticed(mock_clock: MockClock) -> None:
+    busy = Busy()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(busy.watch)
+        for _ in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.2)  # and only then the loop runs again
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert "event loop late by 150 ms at p99" in busy.verdict()

@@ -1,0 +1,258 @@
+"""``patter-trio run``: what it announces, and how it ends."""
+
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from cli_kit import write_agent
+
+from patter_trio import Patter
+from patter_trio.cli import INTERRUPTED, MISTAKE, main
+from patter_trio.cli.program import Program, load
+from patter_trio.cli.run import _announce, _serve
+from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+
+TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
+TOLD = "told = []\ndef on_call_end(event): told.append(event)"
+
+
+def program(**options: str) -> Program:
+    found = load(Path(write_agent(Path(), **options)))  # type: ignore[arg-type]
+    assert isinstance(found, Program)
+    return found
+
+
+# What it announces ----------------------------------------------------------------------------------------------------
+def announced(
+    capsys: pytest.CaptureFixture[str], phone: str, address: tuple[str, int] = ("127.0.0.1", 8000)
+) -> list[str]:
+    _announce(program(phone=phone), address)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_webhook_to_give_to_the_carrier_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert announced(capsys, f"{TWILIO}, phone_number='+15550100002', webhook_url='agent.example.com'") == [
+        "Listening on http://127.0.0.1:8000",
+        "Give twilio this webhook for +15550100002 (a call comes in, HTTP POST):",
+        "    https://agent.example.com/webhooks/twilio/voice",
+        "Ctrl-C stops.",
+    ]
+
+
+def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: pytest.CaptureFixture[str]) -> None:
+    assert announced(capsys, TWILIO) == [
+        "Listening on http://127.0.0.1:8000",
+        "Give twilio this webhook for your number (a call comes in, HTTP POST):",
+        "    http://127.0.0.1:8000/webhooks/twilio/voice",
+        "The carrier cannot reach that address: give Patter(webhook_url=...) the public one.",
+        "Ctrl-C stops.",
+    ]
+
+
+def test_without_a_carrier_it_says_how_to_call_and_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert announced(capsys, "", ("::1", 8000)) == [
+        "Listening on http://[::1]:8000",
+        "No carrier is named: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
+        "Try:  patter-trio simulate agent.py",
+        "Ctrl-C stops.",
+    ]
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use_is_one_line_and_exit_status_2(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_agent(Path())
+    assert main(["run", "--port", str(taken), file]) == MISTAKE
+    assert capsys.readouterr().err == (
+        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop what uses it, or take another port\n"
+    )
+
+
+def test_a_port_in_use_of_a_program_that_serves_by_itself_names_its_line(
+    taken: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_agent(Path())
+    Path("script.py").write_text(
+        f"import trio, agent as my\nasync def main():\n    async with trio.open_nursery() as nursery:\n"
+        f"        await nursery.start(lambda task_status: my.phone.serve(my.agent, port={taken}, task_status=task_status))"
+    )
+    assert main(["run", "script.py"]) == MISTAKE
+    assert re.fullmatch(
+        rf"patter-trio: script\.py, line 4: port {taken} on 127.0.0.1 is in use: .*\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--port", "65536"], "port 65536 is not between 0 and 65535"),
+        (["--port", "-1"], "port -1 is not between 0 and 65535"),
+        (["--port", "0", "--host", "203.0.113.1"], "203.0.113.1 is no address of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_one_line_and_exit_status_2(
+    option: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *option, write_agent(Path())]) == MISTAKE
+    assert capsys.readouterr().err == f"Loading ...\npatter-trio: {message}\n"
+
+
+def test_what_is_no_mistake_keeps_its_traceback() -> None:
+    more = "class Broken(ScriptedTTS):\n    async def prewarm(self): 1/0\nagent = attrs.evolve(agent, tts=Broken())"
+    with pytest.raises(ExceptionGroup):
+        main(["run", "--port", "0", write_agent(Path(), more=f"import attrs\n{more}")])
+
+
+# How it ends ----------------------------------------------------------------------------------------------------------
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something of which no event tells."""
+    with trio.fail_after(10):
+        while not true():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def listening(phone: Patter, capsys: pytest.CaptureFixture[str]) -> int:
+    """Return the port as soon as it is announced."""
+    with trio.fail_after(10):
+        text = ""
+        while "Ctrl-C stops." not in text:
+            await trio.sleep(0.01)
+            text += capsys.readouterr().out
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", text)
+    assert found
+    assert phone.desks
+    return int(found.group(1))
+
+
+def carrier_at(port: int, number: int = 1) -> SimulatedTwilio:
+    return SimulatedTwilio(
+        partial(trio.open_tcp_stream, "127.0.0.1", port),
+        f"http://127.0.0.1:{port}",
+        account_sid="AC1",
+        auth_token="secret",
+        call_sid=f"CA{number:032d}",
+    )
+
+
+def told() -> list[dict[str, Any]]:
+    ends: list[dict[str, Any]] = sys.modules["agent"].told
+    return ends
+
+
+async def test_ctrl_c_without_calls_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    served = program(phone=TWILIO)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, served, "", 0)
+            await listening(served.phone, capsys)
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capsys.readouterr().err == "\nStopping.\n"
+    assert not served.phone.desks
+
+
+async def test_ctrl_c_hangs_up_and_on_call_end_still_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    served = program(phone=TWILIO, greeting="Hello.", more=TOLD)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as line, trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, served, "", 0)
+            carrier = carrier_at(await listening(served.phone, capsys))
+            await line.start(carrier.run)
+            await until(lambda: bool(served.phone.calls))
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capsys.readouterr().err == "\nStopping: 1 live call is being ended.\n"
+    assert carrier.ended == "agent_hung_up"
+    assert [(end["call_id"], end["outcome"]) for end in told()] == [(carrier.call_sid, "cancelled")]
+
+
+async def test_ctrl_c_while_models_are_loaded_stops_too(capsys: pytest.CaptureFixture[str]) -> None:
+    served = program(
+        more="import trio\nclass Slow(ScriptedSTT):\n    async def prewarm(self): await trio.sleep_forever()\n"
+        "agent = phone.agent('x', stt=Slow(), llm=agent.llm, tts=agent.tts)"
+    )
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, served, "", 0)
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capsys.readouterr() == ("", "Loading ...\n\nStopping.\n")
+
+
+async def test_sigterm_lets_the_live_call_finish_and_takes_no_other(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    served = program(phone=TWILIO, greeting="Hello.", more=TOLD)
+    with caplog.at_level(logging.INFO), trio.fail_after(10):
+        async with trio.open_nursery() as line, trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, served, "", 0)
+            port = await listening(served.phone, capsys)
+            carrier = carrier_at(port)
+            await line.start(carrier.run)
+            await until(lambda: bool(served.phone.calls))
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: "SIGTERM" in caplog.text)
+            with pytest.raises(CallRefused) as refused:
+                await carrier_at(port, 2).run()
+            assert refused.value.outcome == "busy"
+            assert carrier.ended is None
+            carrier.hang_up()
+    assert "SIGTERM: no more calls are taken; live calls: 1, with 30 s to end" in caplog.text
+    assert [(end["call_id"], end["outcome"]) for end in told()] == [(carrier.call_sid, "caller_hung_up")]
+
+
+# For real -------------------------------------------------------------------------------------------------------------
+def launched(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 (ourselves)
+        [sys.executable, "-m", "patter_trio", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def ended(process: subprocess.Popen[str], until: str, number: signal.Signals) -> tuple[int, str]:
+    """Read until a line begins so, send a signal, and return the exit status and the rest of what is printed."""
+    with process:
+        assert process.stdout is not None
+        try:
+            while not process.stdout.readline().startswith(until):
+                assert process.poll() is None
+            process.send_signal(number)
+            rest, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    return process.returncode, rest
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGINT, "\nStopping.\n"), (signal.SIGTERM, r"\S+ INFO    SIGTERM: no more calls are taken; .*\n")],
+)
+def test_both_signals_end_the_command_with_0(number: signal.Signals, said: str) -> None:
+    status, rest = ended(launched("run", "--port", "0", write_agent(Path())), "Ctrl-C stops", number)
+    assert status == 0
+    assert re.fullmatch(said, rest)
+
+
+def test_ctrl_c_in_a_program_that_serves_by_itself_leaves_no_traceback() -> None:
+    write_agent(Path())
+    Path("script.py").write_text(
+        "import trio, agent as my\nfrom functools import partial\nasync def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        await nursery.start(partial(my.phone.serve, my.agent, port=0))\n"
+        "        print('Serving', flush=True)\n"
+    )
+    assert ended(launched("run", "script.py"), "Serving", signal.SIGINT) == (INTERRUPTED, "\npatter-trio: stopped\n")

@@ -1,0 +1,270 @@
+"""``patter-trio simulate``, from the command line to what it leaves, at real pace."""
+
+import json
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_kit import write_agent, write_format, write_sound
+
+import patter_trio
+from patter_trio.cli import INTERRUPTED, MISTAKE, main
+from patter_trio.cli.simulate import _recording
+
+CALL = re.compile(r"CA[0-9a-f]{32}")
+
+
+def timelines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("calls/*/timeline.json"))]
+
+
+# Calls ----------------------------------------------------------------------------------------------------------------
+def test_a_call_that_goes_well_is_shown_written_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    program = write_agent(
+        Path(),
+        phone="Twilio(account_sid='AC-mine', auth_token='mine'), webhook_url='agent.example.com'",
+        greeting="Hello.",
+        more=f"callers = [{write_sound(Path('one.wav'))!r}, "
+        f"{write_sound(Path('two.wav'), channels=2, rate=48000)!r}]\n"
+        "ends = []\ndef on_call_end(event): ends.append(event['outcome'])",
+    )
+    assert main(["simulate", program, "--out", "kept/here"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "Loading ...\n"
+    (call_id,) = set(CALL.findall(out))
+    shown = [re.sub(r"[\d.]+", "#", line) for line in out.splitlines()]
+    assert shown[:4] == [
+        "   #  call    from +#***# to +#***#",
+        "   #  agent   speaking #",
+        "   #  agent   “Hello#”",
+        "   #  caller  > one#wav",
+    ]
+    assert f"Call {call_id}: ended as expected" in out
+    for line in ("last voice to end of utterance        2", "last voice to answer audible          2"):
+        assert line in out
+    place = Path("kept/here/calls") / call_id
+    assert f"{place}/{{" in out
+    assert (place / "call.wav").read_bytes()[:4] == b"RIFF"
+    (timeline,) = timelines(Path("kept/here"))
+    assert (timeline["outcome"], timeline["failure"]) == ("caller_hung_up", "")
+    assert sys.modules["agent"].ends == ["caller_hung_up"]
+
+
+def test_interrupt_at_makes_a_barge_in_that_the_timeline_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    program = write_agent(
+        Path(),
+        greeting="Hi.",
+        tts="first_audio=0.02, per_character=0.06",
+        more="import attrs\nreplies = ['We are open from nine to five, every day.', 'Yes.']\n"
+        "agent = attrs.evolve(agent, llm=ScriptedLLM(replies))",
+    )
+    files = [write_sound(Path(f"{name}.wav"), 0.4) for name in ("one", "two")]
+    assert main(["simulate", program, "--interrupt-at", "0.3", "--caller", *files]) == 0
+    out = capsys.readouterr().out
+    assert len(re.findall(r"agent   INTERRUPTED after 0\.\d\d s", out)) == 1
+    assert re.search(r"onset of voice to agent silent +1 ", out)
+    (timeline,) = timelines(Path())
+    assert [line["interrupted"] for line in timeline["agent"]] == [False, True, False]
+    audible = next(
+        event["at"] for event in timeline["events"] if event["name"] == "agent_speech_started" and event["turn_idx"]
+    )
+    assert timeline["caller"][1]["started"] >= audible + 0.3 - 0.02  # not before; how soon after is the machine's pace
+
+
+def test_many_calls_show_their_progress_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-env\n")
+    program = write_agent(Path(), phone="Twilio()", greeting="Hi.")
+    assert main(["simulate", program, "--calls", "3", "--caller", write_sound(Path("one.wav"))]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0] == "Loading ..."
+    assert re.fullmatch(r"1 of 3 calls over, \d live, 0 failed", err.splitlines()[1])
+    assert err.splitlines()[-1] == "3 of 3 calls over, 0 live, 0 failed"
+    assert "3 of 3 calls ended as expected." in out
+    assert re.search(r"last voice to answer audible +3 ", out)
+    assert "calls/<call_id>/{call.wav," in out
+    assert len(timelines(Path())) == 3
+    carrier = sys.modules["agent"].phone.carrier
+    assert carrier.account_sid == "AC-from-env"
+    assert re.fullmatch("[0-9a-f]{32}", carrier.auth_token)  # made up
+
+
+def test_a_call_that_fails_exits_with_1_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    program = write_agent(
+        Path(),
+        greeting="Hi.",
+        more="import attrs\nagent = attrs.evolve(agent, llm=ScriptedLLM(['x'], fail_after=0), error_message='Sorry.')",
+    )
+    assert main(["simulate", program, "--caller", write_sound(Path("one.wav"))]) == 1
+    assert re.search(
+        r"^Call CA\w+: FAILED: a reply failed: the caller heard “Sorry\.”$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert timelines(Path())[0]["failure"] == "a reply failed: the caller heard “Sorry.”"
+
+
+def test_ctrl_c_ends_a_simulation_without_a_traceback() -> None:
+    program = write_agent(Path(), greeting="Hello.", tts="first_audio=0.02, duration=20")
+    arguments = [sys.executable, "-m", "patter_trio", "simulate", program, "--caller", write_sound(Path("one.wav"))]
+    arguments += ["--log-level", "error"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        try:
+            assert "call    from" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (INTERRUPTED, "Loading ...\n\npatter-trio: stopped\n")
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def program() -> str:
+    return write_agent(Path(), greeting="Hi.")
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mono_and_stereo_from_8_to_48_khz_are_taken(rate: int, channels: int) -> None:
+    samples = _recording(Path(write_sound(Path("a.wav"), 0.5, channels=channels, rate=rate)))
+    assert samples.dtype == np.int16
+    assert len(samples) == pytest.approx(4000, abs=1)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_every_width_of_pcm_is_taken(bits: int) -> None:
+    assert len(_recording(Path(write_format(Path("a.wav"), bits=bits)))) == 800
+
+
+TAKEN = "what can be taken is PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 96000}, f"a.wav: format 1, 16 bits, 1 channels, 96000 Hz; {TAKEN}"),
+        ({"kind": 3, "bits": 32}, f"a.wav: format 3, 32 bits, 1 channels, 8000 Hz; {TAKEN}"),
+        ({"channels": 6}, f"a.wav: format 1, 16 bits, 6 channels, 8000 Hz; {TAKEN}"),
+    ],
+    ids=["96 kHz", "float", "surround"],
+)
+def test_a_wav_of_another_format_is_one_line_and_exit_status_2(
+    options: dict[str, int], message: str, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_format(Path("a.wav"), **options)
+    assert main(["simulate", program, "--caller", file]) == MISTAKE
+    assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", "a.wav: not a WAV file: it does not begin with RIFF....WAVE"),
+        (b"RIFF\0\0\0\0WAVE", "a.wav: not a whole WAV file: it has no format or no data"),
+        (None, "a.wav: No such file or directory"),
+    ],
+)
+def test_what_is_no_recording_is_one_line_and_exit_status_2(
+    content: bytes | None, message: str, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        Path("a.wav").write_bytes(content)
+    assert main(["simulate", program, "--caller", "a.wav"]) == MISTAKE
+    assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--calls", "0"], "--calls must be at least 1"),
+        (["--interrupt-at", "-1"], "--interrupt-at must be at least 0"),
+        (["--interrupt-at", "nan"], "--interrupt-at must be at least 0"),
+        (["--interrupt-at", "inf"], "--interrupt-at must be at least 0"),
+        (
+            ["--interrupt-at", "1", "--caller", "one.wav"],
+            "--interrupt-at needs a second recording to interrupt with, and there is only one",
+        ),
+        (["--caller", "one.wav", "empty.wav"], "empty.wav: there is no sound in it"),
+        (["--caller", "."], ".: Is a directory"),
+        (["--out", "one.wav"], "one.wav/calls cannot be written: Not a directory"),
+        (["--out", "/proc/nothing"], "/proc/nothing cannot be written: No such file or directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_the_command_is_one_line_and_exit_status_2_before_anything_is_loaded(
+    arguments: list[str], message: str, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sound(Path("one.wav"))
+    write_sound(Path("empty.wav"), 0.0)
+    assert main(["simulate", program, *arguments]) == MISTAKE
+    assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
+
+
+def test_a_folder_that_may_not_be_written_is_known_before_the_call(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # as it is for a user who is not root
+    assert main(["simulate", program, "--out", "kept"]) == MISTAKE
+    assert capsys.readouterr().err == "patter-trio: kept/calls cannot be written\n"
+
+
+def test_a_program_without_phone_and_agent_cannot_be_called(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("agent.py").write_text("async def main(): ...")
+    assert main(["simulate", "agent.py"]) == MISTAKE
+    assert capsys.readouterr().err == (
+        "patter-trio: agent.py has no `phone` and `agent` at its top level that could be called\n"
+    )
+
+
+def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    write_agent(Path(), phone="Other()", greeting="Hi.")
+    source = Path("agent.py").read_text()
+    Path("agent.py").write_text(
+        "from patter_trio.carriers import Carrier\n"
+        "Other = type('Other', (Carrier,), dict.fromkeys(Carrier.__abstractmethods__))\n" + source
+    )
+    assert main(["simulate", "agent.py"]) == MISTAKE
+    assert capsys.readouterr() == ("", "patter-trio: the simulator cannot play Other\n")
+
+
+# The command line -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["run"], ["simulate", "a.py", "--carrier", "x"]])
+def test_a_command_line_that_is_none_shows_the_usage_and_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == MISTAKE
+    assert capsys.readouterr().err.startswith("usage: patter-trio")
+
+
+def test_the_help_tells_a_newcomer_what_to_write_and_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for needed in (
+        "`phone = Patter(...)`",
+        "`agent = phone.agent(...)`",
+        "on_message",
+        ".env",
+        "simulate examples/",
+        "Exit status: 0",
+    ):
+        assert needed in out
+
+
+def test_python_m_patter_trio_is_the_launcher(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["patter-trio", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(Path(patter_trio.__file__).with_name("__main__.py")), run_name="__main__")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"patter-trio {version('patter-trio')}\n"

@@ -1,0 +1,281 @@
+"""A simulated caller's manners, in virtual time: when it speaks, and what it complains of."""
+
+import json
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+from cli_kit import Seen, ready_call, sound
+from trio.testing import MockClock
+
+from patter_trio import ConfigurationError, Patter
+from patter_trio.cli import caller
+from patter_trio.cli.busy import Busy
+from patter_trio.cli.caller import SimulatedCall, default_lines
+from patter_trio.cli.report import latency_table, write_call
+from patter_trio.cli.simulate import _report
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.carrier import CallRefused
+
+
+class Seemingly(Busy):
+    """Has a verdict of its own, whatever the machine does."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__()
+        self._told = told
+
+    def verdict(self) -> str:
+        return self._told
+
+
+APOLOGY = "I am sorry, something went wrong. Could you say that again?"
+HELLO = "Hello."
+
+
+async def held(
+    lines: int = 2, interrupt_at: float | None = None, on_message: Any = None, **options: Any
+) -> tuple[SimulatedCall, Seen]:
+    """Hold a call with recordings of a second each; replies last 2 s, the end of an utterance is known after 0.5 s."""
+    phone = Patter()
+    chosen: dict[str, Any] = {
+        "first_message": HELLO,
+        "vad": ScriptedVAD(),
+        "stt": ScriptedSTT(noise="hours"),
+        "llm": None if on_message else ScriptedLLM(["Yes."]),
+        "tts": ScriptedTTS(duration=2.0),
+    }
+    agent = phone.agent("x", **chosen | options)
+    recordings = [(f"{number}.wav", sound(1.0)) for number in range(lines)]
+    async with ready_call(agent, *recordings, phone=phone, interrupt_at=interrupt_at, on_message=on_message) as (
+        call,
+        seen,
+    ):
+        with trio.fail_after(300):
+            await call.run()
+    assert seen.ends == [(call.call_id, call.failure)]
+    return call, seen
+
+
+async def test_each_recording_is_said_when_the_agent_has_finished(autojump_clock: MockClock) -> None:
+    call, seen = await held()
+    assert call.failure == ""
+    assert call.caller.outcome == "caller_hung_up"
+    # The greeting is heard from 0.2 to 2.2; a reply begins 0.9 s after the voice and lasts 2 s; then 0.4 s of manners,
+    # once to be sure that the agent has finished, once before the next line.
+    assert seen.lines == [(pytest.approx(2.6), "0.wav"), (pytest.approx(7.5), "1.wav")]
+    assert [heard.interrupted for heard in call.caller.utterances] == [False, False, False]
+    assert call.carrier.ended_at == pytest.approx(12.0)
+    assert seen.names[0] == "call_start"
+    assert seen.names[-1] == "call_end"
+
+
+async def test_interrupt_at_counts_from_when_the_first_reply_is_audible(autojump_clock: MockClock) -> None:
+    call, seen = await held(3, interrupt_at=0.5)
+    audible = call.caller.utterances[1].started  # 0 is the greeting
+    assert seen.lines[1] == (pytest.approx(audible + 0.5), "1.wav")
+    assert [heard.interrupted for heard in call.caller.utterances] == [False, True, False, False]
+    assert call.caller.utterances[1].ended == pytest.approx(audible + 0.5 + 0.25, abs=0.02)
+    assert call.failure == ""
+
+
+async def test_an_agent_without_a_greeting_is_spoken_to_as_soon_as_it_is_clear_that_it_waits(
+    autojump_clock: MockClock,
+) -> None:
+    call, seen = await held(first_message="")
+    assert seen.lines[0] == (pytest.approx(1.05, abs=0.05), "0.wav")
+    assert call.failure == ""
+
+
+async def test_a_greeting_that_takes_its_time_is_waited_for(autojump_clock: MockClock) -> None:
+    _, seen = await held(tts=ScriptedTTS(first_audio=3.0, duration=1.0))
+    assert seen.lines[0] == (pytest.approx(4.4, abs=0.05), "0.wav")
+
+
+async def no_answer(event: dict[str, Any]) -> None:
+    del event
+
+
+async def bug(event: dict[str, Any]) -> None:
+    raise KeyError(event["text"])
+
+
+@pytest.mark.parametrize(
+    ("options", "failure"),
+    [
+        (
+            {"lines": 1, "on_message": no_answer},
+            "the agent did not answer: nothing was heard of it after the caller had spoken",
+        ),
+        (
+            {"lines": 1, "tts": ScriptedTTS(fail_after=0), "first_message": ""},
+            "the agent did not answer: nothing was heard of it after the caller had spoken",
+        ),
+        (
+            {"tts": ScriptedTTS(mute=True), "interrupt_at": 0.5, "first_message": ""},
+            "the agent did not answer the first recording",
+        ),
+        ({"lines": 1, "on_message": bug}, f"a reply failed: the caller heard “{APOLOGY}”"),
+        ({"lines": 1, "llm": ScriptedLLM(["x"], fail_after=0)}, f"a reply failed: the caller heard “{APOLOGY}”"),
+        ({"lines": 1, "llm": ScriptedLLM(["x"], hang_after=0)}, f"a reply failed: the caller heard “{APOLOGY}”"),
+        ({"stt": ScriptedSTT(silent=True)}, "no words were recognised in 0.wav"),
+        ({"stt": ScriptedSTT(noise=None)}, "no words were recognised in 0.wav"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "ScriptedSTT gives no session, as told"),
+        ({"stt": ScriptedSTT(noise="x", fail_at=7.0)}, "ScriptedSTT is gone after 7 s, as told"),
+        ({"stt": ScriptedSTT(hang_on_open=True)}, "scripted was not ready within 10 s"),
+        ({"tts": ScriptedTTS(fail_to_open=True)}, "ScriptedTTS gives no session, as told"),
+        ({"vad": ScriptedVAD(fail_at=2.0)}, "ScriptedVAD fails after 2 s, as told"),
+        ({"max_call_duration": 4.0}, "the call was over before the caller could say 1.wav"),
+        ({"max_call_duration": 4.0, "interrupt_at": 30}, "the call was over before the caller could say 1.wav"),
+        ({"silence_timeout": 0.3}, "the call was over before the caller could say 0.wav"),
+    ],
+    ids=[
+        "no answer",
+        "no voice",
+        "no answer to interrupt",
+        "bug",
+        "mind fails",
+        "mind hangs",
+        "hears nothing",
+        "recognises nothing",
+        "no recogniser",
+        "recogniser fails",
+        "recogniser hangs",
+        "no synthesiser",
+        "detector fails",
+        "hangs up",
+        "hangs up before the interruption",
+        "hangs up at once",
+    ],
+)
+async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
+    options: dict[str, Any],
+    failure: str,
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caller, "ANSWER", 20.0)  # longer than the agent's own bounds, and cheaper than a minute
+    monkeypatch.setattr(caller, "GREETING", 12.0)
+    call, _ = await held(**options)
+    assert call.failure.endswith(failure)
+    assert call.carrier.ended in ("caller_hung_up", "agent_hung_up")
+    place = write_call(call, tmp_path)
+    text = (place / "timeline.json").read_text(encoding="utf-8")
+    assert "Infinity" not in text
+    assert json.loads(text)["failure"] == call.failure
+
+
+async def test_an_answer_that_does_not_end_in_time_is_a_failure(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "ANSWER", 5.0)
+    call, _ = await held(first_message="", tts=ScriptedTTS(duration=30.0))
+    assert call.failure == "the agent did not finish its answer to 0.wav within 5 s"
+
+
+async def test_a_call_that_is_refused_is_a_failure_that_leaves_nothing(
+    autojump_clock: MockClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def connect() -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        raise CallRefused("busy", "the server refused the call: busy")
+
+    phone = Patter()
+    agent = phone.agent("x", stt=ScriptedSTT(), tts=ScriptedTTS(), llm=ScriptedLLM(["x"]))
+    async with ready_call(agent, ("a.wav", sound()), phone=phone) as (served, _):
+        call, seen = served, Seen()
+        call.carrier._connect = connect
+        call._view = seen
+        await call.run()
+    assert call.failure == "the server refused the call: busy"
+    assert seen.ends == [(call.call_id, call.failure)]
+    assert _report([call], tmp_path, Seemingly("")) == 1
+    assert capsys.readouterr().out == f"\n{latency_table([])}\n"
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240
+
+
+async def test_a_server_that_never_tells_the_end_of_the_call_is_a_failure(autojump_clock: MockClock) -> None:
+    phone = Patter()
+    agent = phone.agent(
+        "x", vad=ScriptedVAD(), stt=ScriptedSTT(noise="x"), tts=ScriptedTTS(), llm=ScriptedLLM(["Yes."])
+    )
+    async with ready_call(agent, ("a.wav", sound(1.0)), phone=phone) as (call, _):
+        tap = call.tap
+        call.tap = lambda at, name, payload: None if name == "call_end" else tap(at, name, payload)  # type: ignore[method-assign]
+        await call.run()
+    assert call.failure == "the agent's side did not end the call"
+
+
+async def test_the_report_says_when_the_machine_was_too_busy(
+    autojump_clock: MockClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call, _ = await held(1)
+    assert _report([call], tmp_path, Seemingly("Too busy.")) == 0
+    *_, verdict, _, place = capsys.readouterr().out.splitlines()
+    assert verdict == "Too busy."
+    assert str(tmp_path / "calls" / call.call_id) in place
+
+
+async def test_a_folder_that_can_no_longer_be_written_is_one_line(autojump_clock: MockClock, tmp_path: Path) -> None:
+    call, _ = await held(1)
+    (tmp_path / "calls").write_text("a file")
+    with pytest.raises(ConfigurationError, match=r"calls/CA\w+ cannot be written: Not a directory$"):
+        _report([call], tmp_path, Busy())
+
+
+# What is left of it ---------------------------------------------------------------------------------------------------
+async def test_the_recording_is_16_bit_stereo_with_the_caller_left_and_the_agent_right(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    call, _ = await held(1)
+    place = write_call(call, tmp_path)
+    assert place == tmp_path / "calls" / call.call_id
+    with wave.open(str(place / "call.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 8000)
+        frames = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+    loud = np.abs(frames.astype(int)) > 1000
+    spans = [np.flatnonzero(loud[:, side])[[0, -1]] / 8000 for side in (0, 1)]
+    assert spans[0] == pytest.approx([2.6, 3.6], abs=0.03)  # the caller's recording
+    assert spans[1] == pytest.approx([0.2, 6.7], abs=0.03)  # from the greeting to the end of the answer
+    assert not loud[int(2.65 * 8000) : int(3.55 * 8000), 1].any()
+
+
+async def test_the_timeline_has_every_event_both_sides_texts_and_latencies(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    call, _ = await held(2, interrupt_at=0.5)
+    timeline = json.loads((write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
+    assert timeline["call_id"] == call.call_id
+    assert (timeline["outcome"], timeline["failure"]) == ("caller_hung_up", "")
+    assert timeline["seconds"] == pytest.approx(call.carrier.ended_at, abs=0.001)
+    assert [(entry["role"], entry["text"]) for entry in timeline["transcript"]][:2] == [
+        ("assistant", HELLO),
+        ("user", "hours"),
+    ]
+    assert [line["started"] for line in timeline["caller"]] == pytest.approx([2.6, 5.2], abs=0.01)
+    assert [line["interrupted"] for line in timeline["agent"]] == [False, True, False]
+    assert [event["name"] for event in timeline["events"]] == [event.name for event in call.log.events]
+    cut = next(event for event in timeline["events"] if event["name"] == "agent_speech_ended" and event["interrupted"])
+    assert cut["at"] == pytest.approx(5.2 + 0.25, abs=0.02)
+    assert timeline["latencies_ms"][0] == {
+        "endpoint": 500.0,
+        "mind": 100.0,
+        "voice": 500.0,
+        "answer": 1100.0,
+        "barge-in": 250.0,
+    }
+
+
+async def test_the_default_caller_asks_in_the_local_voice() -> None:
+    lines = await default_lines()
+    assert [name for name, _ in lines] == [
+        "“Hello, who am I speaking to?” (synthesised)",
+        "“What can you do for me?” (synthesised)",
+        "“Thank you very much. Goodbye.” (synthesised)",
+    ]
+    assert all(0.7 * 8000 < len(samples) < 3 * 8000 for _, samples in lines)
+    assert all(np.abs(samples.astype(int)).max() > 3000 for _, samples in lines)
