@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -11,43 +13,73 @@ LATE: Final = 0.05
 """Seconds by which the event loop may be late at the 99th percentile: more is heard in the audio."""
 FULL: Final = 0.85
 """Share of all cores from which models wait for each other."""
+CROWDED: Final = 0.2
+"""Seconds of waiting for a core, for each second on one: from here on other programs' work is in the latencies."""
+
+_THREADS: Final = Path("/proc/self/task")
 
 
 class Busy:
-    """Watches the event loop's lag and the process's share of the machine."""
+    """Watches the event loop's lag, the process's share of the machine, and how long its threads wait for a core."""
 
     def __init__(self) -> None:
         self._lags: list[float] = [0.0]
         self._began = trio.current_time()
         self._cpu = time.process_time()
+        self._scheduled: dict[str, tuple[int, int]] = {}
+        self._before: dict[str, tuple[int, int]] = {}
 
     async def watch(self) -> None:
         """Measure until cancelled."""
         self._began, self._cpu = trio.current_time(), time.process_time()
+        self._before = dict(_schedule())
         while True:
             due = trio.current_time() + STEP
             await trio.sleep_until(due)
             self._lags.append(trio.current_time() - due)
+            self._scheduled.update(_schedule())  # a thread that ends keeps its last values
+
+    def _crowding(self) -> float:
+        """Return the seconds of waiting for a core per second on one."""
+        ran = waited = 0
+        for thread, (running, waiting) in self._scheduled.items():
+            ran_before, waited_before = self._before.get(thread, (0, 0))
+            ran += running - ran_before
+            waited += waiting - waited_before
+        return waited / ran if ran else 0.0
 
     def verdict(self) -> str:
         """Return a sentence for the reader of the latencies; empty when they can be trusted."""
-        cores = os.cpu_count() or 1
         lag = sorted(self._lags)[int(len(self._lags) * 0.99) - 1]
         wall = max(STEP, trio.current_time() - self._began)
-        return verdict(lag, (time.process_time() - self._cpu) / wall / cores, os.getloadavg()[0] / cores)
+        return verdict(lag, (time.process_time() - self._cpu) / wall / (os.cpu_count() or 1), self._crowding())
 
 
-def verdict(lag: float, share: float, load: float) -> str:
+def verdict(lag: float, share: float, crowding: float) -> str:
     """Return what to think of latencies measured under these circumstances; empty when they can be trusted.
 
     Args:
         lag: seconds by which the event loop was late at the 99th percentile.
         share: of the machine's cores that this process used.
-        load: the machine's mean load of the last minute, per core.
+        crowding: seconds that its threads waited for a core, for each second that they were on one.
     """
-    if lag < LATE and share < FULL and load < 1.0:
+    if lag < LATE and share < FULL and crowding < CROWDED:
         return ""
     return (
-        f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, "
-        f"{share:.0%} of its cores used by this program, load {load:.0%} of its cores): the agent is faster than that."
+        f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, {share:.0%} "
+        f"of its cores used by this program, which waited {crowding:.2f} s for a core for each second on one): "
+        "the agent is faster than that."
     )
+
+
+def _schedule() -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield for each thread of this process how long it was on a core and how long it waited for one, in ns.
+
+    Linux tells (https://docs.kernel.org/scheduler/sched-stats.html); elsewhere there is nothing to yield.
+    """
+    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+        try:
+            running, waiting, _ = (thread / "schedstat").read_text().split()
+        except (OSError, ValueError):  # it has just ended, or the kernel does not count
+            continue
+        yield thread.name, (int(running), int(waiting))

@@ -27,6 +27,12 @@ class Live:
             case "user_speech_ended":
                 self._voice_end = payload["audio_offset_ms"] / 1000
                 self._line(at, "caller", f"silent since {self._voice_end:.2f}")
+            case "user_speech_eos":
+                self._line(at, "caller", f"has finished ({payload['trailing_silence_ms'] / 1000:.2f} s of silence)")
+            case "llm_token":
+                self._line(at, "agent", f"first words by {payload['model'] or payload['llm_provider']}")
+            case "audio_out":
+                self._line(at, "agent", f"first audio by {payload['tts_provider']}")
             case "agent_speech_started":
                 waited = f" ({at - self._voice_end:.2f} s after the caller)" if payload["turn_idx"] else ""
                 self._line(at, "agent", f"speaking ...{waited}")

@@ -1,7 +1,9 @@
 """What the reader sees of simulated calls: the live view, the progress of many, latencies and the verdict on them."""
 
 import io
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +29,11 @@ LIVE: list[tuple[float, str, dict[str, Any], str]] = [
     (2.0, "user_speech_started", {}, "   2.00  caller  speaking ..."),
     (2.5, "transcript_partial", {"text": "What"}, "   2.50  caller  ~ What"),
     (3.6, "user_speech_ended", {"audio_offset_ms": 3100}, "   3.60  caller  silent since 3.10"),
-    (3.7, "user_speech_eos", {}, ""),
+    (3.7, "user_speech_eos", {"trailing_silence_ms": 600}, "   3.70  caller  has finished (0.60 s of silence)"),
     (3.7, "transcript", {"role": "user", "text": "What now?"}, "   3.70  caller  “What now?”"),
+    (3.8, "llm_token", {"llm_provider": "on_message", "model": "desk"}, "   3.80  agent   first words by desk"),
+    (3.8, "llm_token", {"llm_provider": "scripted", "model": ""}, "   3.80  agent   first words by scripted"),
+    (3.9, "audio_out", {"tts_provider": "piper"}, "   3.90  agent   first audio by piper"),
     (4.0, "agent_speech_started", {"turn_idx": 1}, "   4.00  agent   speaking ... (0.90 s after the caller)"),
     (
         6.0,
@@ -136,24 +141,24 @@ def test_percentiles_are_hyndman_and_fans_type_7(values: list[float], share: flo
 
 # Was it too busy? -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("lag", "share", "load", "trusted"),
+    ("lag", "share", "crowding", "trusted"),
     [
-        (0.049, 0.84, 0.99, True),
+        (0.049, 0.84, 0.19, True),
         (0.05, 0.1, 0.1, False),
         (0.01, 0.85, 0.1, False),
-        (0.01, 0.1, 1.0, False),
+        (0.01, 0.1, 0.2, False),
     ],
 )
 def test_latencies_of_a_machine_that_was_too_busy_are_not_to_be_trusted(
-    lag: float, share: float, load: float, trusted: bool
+    lag: float, share: float, crowding: float, trusted: bool
 ) -> None:
-    assert (verdict(lag, share, load) == "") is trusted
+    assert (verdict(lag, share, crowding) == "") is trusted
 
 
 def test_the_verdict_says_what_the_machine_was_busy_with() -> None:
     assert verdict(0.12, 0.9, 1.5) == (
-        "This machine was too busy to trust these latencies (event loop late by 120 ms at p99, "
-        "90% of its cores used by this program, load 150% of its cores): the agent is faster than that."
+        "This machine was too busy to trust these latencies (event loop late by 120 ms at p99, 90% of its cores used "
+        "by this program, which waited 1.50 s for a core for each second on one): the agent is faster than that."
     )
 
 
@@ -167,3 +172,30 @@ async def test_an_event_loop_that_is_held_up_is_noticed(mock_clock: MockClock) -
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert "event loop late by 150 ms at p99" in busy.verdict()
+
+
+@pytest.mark.parametrize(("waited", "words"), [(900, "waited 0.80 s for a core for each second on one"), (200, "")])
+async def test_waiting_for_a_core_is_counted_per_second_on_one(
+    waited: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """From the beginning of the watch on, of all threads, also of those that have ended."""
+    monkeypatch.setattr("patter_trio.cli.busy._THREADS", tmp_path)
+
+    def thread(number: int, schedule: str) -> None:
+        (tmp_path / str(number)).mkdir(exist_ok=True)
+        (tmp_path / str(number) / "schedstat").write_text(schedule)
+
+    thread(1, "5000 100 7")
+    (tmp_path / "2").mkdir()  # has just ended: nothing to read
+    busy = Busy()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(busy.watch)
+        await trio.sleep(0.06)
+        thread(1, f"5500 {waited} 9")
+        thread(3, "500 0 1")
+        await trio.sleep(0.1)
+        shutil.rmtree(tmp_path / "3")
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert words in busy.verdict()
+    assert bool(busy.verdict()) == bool(words)
