@@ -12,6 +12,7 @@ actions are carried out by plain functions: a barge-in is over before anything e
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -397,9 +398,14 @@ class Call:
             self._post(inputs.Verdict(generation, complete))
 
     # The end ----------------------------------------------------------------------------------------------------------
-    async def apologise(self, bug: BaseException) -> None:
-        """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
+    def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
+        """Take note of a bug, for the log and for ``on_call_end``."""
+        _log.error("call %s: a bug ended it", self.call_id, exc_info=bugs)
+        bug = replies.first(bugs)
         self._fail(f"{type(bug).__name__}: {bug}")
+
+    async def apologise(self) -> None:
+        """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
         agent = self._options.agent
         reply = replies.Reply(0, 0)
@@ -434,19 +440,21 @@ class Call:
 
 async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:
     """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
-    cancelled = True
     async with observing(nursery, observers):
+        # The one boundary, once for each ring: a bug ends its call, not the server.
         try:
             async with trio.open_nursery() as leg:
                 leg.start_soon(call.read)
                 leg.start_soon(call.write)
                 try:
                     await call.converse()
-                except* Exception as bugs:  # noqa: BLE001 (the one boundary: a bug ends its call, not the server)
-                    _log.exception("call %s: a bug ended its conversation", call.call_id, exc_info=bugs)
-                    await call.apologise(bugs)
+                except* Exception as bugs:  # noqa: BLE001
+                    call.crashed(bugs)
+                    await call.apologise()
                 leg.cancel_scope.cancel(reason="call over")
-            cancelled = False
+        except* Exception as bugs:  # noqa: BLE001 (in the leg, or in what was to apologise)
+            call.crashed(bugs)
         finally:
+            cancelled = trio.current_effective_deadline() == -math.inf
             await call.close(FAREWELL)
             call.end(cancelled=cancelled)
