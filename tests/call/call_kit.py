@@ -103,7 +103,7 @@ class At:
 @attrs.frozen
 class ToldVAD(VoiceActivity):
     at: At
-    inner: VoiceActivity = ScriptedVAD()
+    inner: VoiceActivity = attrs.field(factory=ScriptedVAD)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[VoiceSession]:
@@ -126,7 +126,7 @@ class _ToldVoice(VoiceSession):
 @attrs.frozen
 class ToldSTT(SpeechToText):
     at: At
-    inner: SpeechToText = ScriptedSTT()
+    inner: SpeechToText = attrs.field(factory=ScriptedSTT)
     provider: str = "told"
     model: str = "told"
 
@@ -183,7 +183,7 @@ class ToldLLM(LanguageModel):
 @attrs.frozen
 class ToldTTS(TextToSpeech):
     at: At
-    inner: TextToSpeech = ScriptedTTS(duration=5.0)
+    inner: TextToSpeech = attrs.field(factory=lambda: ScriptedTTS(duration=5.0))
     provider: str = "told"
     model: str = "told"
 
