@@ -163,10 +163,12 @@ class Desk:
             )
             return self._agent
         try:
-            return self._agent.overridden(starting.overrides or {})
+            agent = self._agent.overridden(starting.overrides or {})
+            check_mind(agent, self._callbacks)
         except ConfigurationError as error:
             _events.warning("call %s: call_start: %s", call.call_id, error)
             return self._agent
+        return agent
 
     async def answer(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
