@@ -194,3 +194,18 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
     playback.open(lane)
     run(playback, carrier, 0.0, 100.0)
     assert b"".join(item.audio for _, item in carrier.sent if isinstance(item, Media)) == b"".join(audio)
+
+
+@given(start=st.floats(0.0, 1e5), size=st.integers(1, 799))
+def test_what_is_to_be_waited_for_is_never_too_short_for_the_clock(start: float, size: int) -> None:
+    """A wait that does not move the clock would have the writer ask again for ever."""
+    lane, now = Lane(1), start
+    playback = Playback()
+    lane.put(b"\x00" * 4000, "A sentence.")
+    lane.put(b"\x00" * size)
+    playback.open(lane)
+    while now < start + 4.0:
+        item = playback.next_message(now)
+        if isinstance(item, float):
+            assert now + item > now
+            now += item
