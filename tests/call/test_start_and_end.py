@@ -311,15 +311,6 @@ async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator)
     assert "A greeting.".startswith(end["transcript"][0]["text"])
 
 
-async def test_a_carrier_that_stops_reading_is_given_up(call_simulator: CallSimulator) -> None:
-    agent = agent_of(first_message="A greeting without an end.", tts=ScriptedTTS(duration=60.0))
-    async with call_simulator(agent) as caller:
-        await caller.at(1.0)
-        caller.carrier.stall(1000, sending=False)
-        await caller.waits(30)
-        assert caller.times("call_end") or caller.carrier.ended is None
-
-
 class _Codec(TwilioCodec):
     """Has a bug, and a carrier that says what its protocol does not allow."""
 
