@@ -156,7 +156,7 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     """Return the words of a sentence that were over after ``heard`` of its ``length`` samples."""
     words = span.text.split()
     if span.words and len(span.words) >= len(words):
-        return " ".join(words[: sum(w.end * RATE <= heard for w in span.words[: len(words)])])
+        return " ".join(words[: sum(w.end * RATE <= heard + 1e-3 for w in span.words[: len(words)])])
     if unfinished:
         length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
     reached = len(span.text) * heard / length if length else 0.0
