@@ -462,5 +462,7 @@ async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> N
             call.crashed(bugs)
         finally:
             cancelled = trio.current_effective_deadline() == -math.inf
-            await call.close(FAREWELL)
-            call.end(cancelled=cancelled)
+            try:
+                await call.close(FAREWELL)
+            finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
+                call.end(cancelled=cancelled)
