@@ -98,7 +98,7 @@ async def test_a_port_in_use_is_said_barely() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://agent.example.com", "https://", "https://a.example/?x=1", "wss://a.example"])
 async def test_a_webhook_url_that_is_none_is_said_barely_and_nothing_stays_open(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="the public URL must be like https://agent.example.com, not "):
+    with pytest.raises(ConfigurationError, match=r"the public URL must be like https://agent\.example\.com, not "):
         await phone_of(webhook_url=url).serve(agent_of(), port=0)
 
 
@@ -229,15 +229,14 @@ async def test_cancelling_ends_every_call_at_once_and_tells_their_ends(bounded: 
         ends.append((event["call_id"][-1], event["outcome"]))
 
     callers = []
-    async with trio.open_nursery() as line:
-        async with trio.open_nursery() as nursery:
-            address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=on_call_end))
-            for number in (1, 2):
-                callers.append(caller_of(address, number))
-                await line.start(callers[-1].run)
-            while len(phone.calls) < 2:
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as line, trio.open_nursery() as nursery:
+        address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=on_call_end))
+        for number in (1, 2):
+            callers.append(caller_of(address, number))
+            await line.start(callers[-1].run)
+        while len(phone.calls) < 2:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
     assert sorted(ends) == [("1", "cancelled"), ("2", "cancelled")]
     assert [caller.ended for caller in callers] == ["agent_hung_up", "agent_hung_up"]
     assert phone.calls == ()
