@@ -25,7 +25,7 @@ async def test_a_recorded_person_is_heard_right_answered_and_may_interrupt(call_
 
     agent = Patter().agent("x", vad=SileroVAD(), stt=WhisperSTT(), tts=ScriptedTTS())
     async with call_simulator(agent, on_message=on_message) as caller:
-        await caller.at(0.5)
+        await caller.at(1.0)
         said = await caller.plays(AUDIO / "ill_disposed.wav")
         assert said is not None
         while not caller.times("agent_speech_started"):

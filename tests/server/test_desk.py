@@ -38,9 +38,7 @@ class Office:
     nursery: trio.Nursery
 
     def caller(self, number: int = 1) -> SimulatedTwilio:
-        return SimulatedTwilio(
-            self._connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=f"CA{number:032d}"
-        )
+        return SimulatedTwilio(self._connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=f"CA{number:032d}")
 
     async def _connect(self) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
