@@ -29,6 +29,12 @@ def _instance_of(kind: type) -> Any:
     return check
 
 
+def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, Any]) -> None:
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{attribute.name} must have names that are text, not {name!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Agent:
     """A phone agent: who it is, how it hears, thinks and speaks, and when it lets itself be interrupted.
@@ -50,7 +56,7 @@ class Agent:
     """BCP 47 tag, for recogniser and synthesiser."""
     first_message: str = attrs.field(default="", validator=_instance_of(str))
     """Spoken as soon as the call is there; empty: the caller speaks first."""
-    variables: Mapping[str, Any] = attrs.field(factory=dict, validator=_instance_of(Mapping))
+    variables: Mapping[str, Any] = attrs.field(factory=dict, validator=[_instance_of(Mapping), _names])
     """``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name."""
     barge_in_threshold_ms: int = attrs.field(default=250, validator=_positive)
     """Milliseconds from the onset of the caller's voice over the agent until the reply is cut; 0: never."""
@@ -102,7 +108,7 @@ class Agent:
         Raises:
             ConfigurationError: a key cannot be overridden, or its value is of the wrong type.
         """
-        unknown = sorted(set(overrides) - OVERRIDABLE)
+        unknown = sorted(str(key) for key in overrides if key not in OVERRIDABLE)
         if unknown:
             raise ConfigurationError(
                 f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"

@@ -19,6 +19,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
 from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+from patter_trio.server.site import checked_url
 
 Callback = Callable[..., Any]
 
@@ -111,7 +112,7 @@ class Patter:
             turn_detector=turn_detector,
             language=language,
             first_message=first_message,
-            variables=dict(variables or {}),
+            variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
             barge_in_threshold_ms=barge_in_threshold_ms,
             barge_in_min_words=barge_in_min_words,
             endpointing_ms=endpointing_ms,
@@ -153,7 +154,8 @@ class Patter:
             task_status: for ``nursery.start``.
 
         Raises:
-            ConfigurationError: the port is in use, or the agent has not exactly one of ``llm=`` and ``on_message=``.
+            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function, or the agent has
+                not exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
@@ -167,6 +169,8 @@ class Patter:
             "on_dtmf": on_dtmf,
         }
         check_mind(agent, callbacks)
+        if self.webhook_url:
+            checked_url(self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}")
         await agent.prewarm()
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)

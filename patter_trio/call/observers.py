@@ -123,7 +123,7 @@ class Observers:
                     continue
                 told = self._queue.popleft()
                 self._lossy -= told.lossy
-                if told.lossy and trio.current_time() > self._until["edges"]:
+                if told.lossy and trio.current_time() >= self._until["edges"]:
                     self.dropped += 1
                     continue
                 with trio.CancelScope(deadline=self._until[told.patience]) as scope:

@@ -158,8 +158,8 @@ def of_application(function: Callable[..., Any], event: dict[str, Any]) -> Mind:
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
         result = usercode.plain(function, event)
         if hasattr(result, "__aiter__"):
-            async with aclosing(result):
-                yield _Timed(usercode.Pieces(function, result))
+            async with aclosing(usercode.Pieces(function, result)) as pieces:
+                yield _Timed(pieces)
             return
         with _answering(function):
             answer = await usercode.awaited(function, result)

@@ -12,6 +12,7 @@ actions are carried out by plain functions: a barge-in is over before anything e
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -107,7 +108,8 @@ class Call:
         self._caller_here = trio.CancelScope()
         self._error = ""
         self._bad_messages = 0
-        self._active_at = 0.0
+        self._silent_since: float | None = None
+        """Since when neither side speaks, and the agent does not think; None while one does."""
 
     def __repr__(self) -> str:
         return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
@@ -242,14 +244,22 @@ class Call:
 
     async def _keep_limits(self, agent: Agent) -> None:
         """Hang up when the call has been long or silent enough; otherwise hold the voice's session open."""
-        self._active_at = began = trio.current_time()
+        patience = agent.silence_timeout or math.inf
+        over = trio.current_time() + (agent.max_call_duration or math.inf)
         while True:
-            silent = self._active_at + (agent.silence_timeout or float("inf"))
-            over = began + (agent.max_call_duration or float("inf"))
+            # Silence that begins while we sleep cannot be long enough before we have slept for as long.
+            silent = patience + (trio.current_time() if self._silent_since is None else self._silent_since)
             if trio.current_time() >= min(silent, over):
                 self._post(inputs.HangUp("completed" if over <= silent else "silence"))
                 await trio.sleep_forever()
             await trio.sleep_until(min(silent, over))
+
+    def _state_is(self, user: str, agent: str) -> None:
+        self._tell.state_is(user, agent)
+        if user not in ("listening", "away") or agent != "idle":
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = trio.current_time()
 
     async def _loop(self, talk: trio.Nursery) -> None:
         agent = self._options.agent
@@ -273,13 +283,11 @@ class Call:
         """Carry out one decision: a plain function, so that nothing happens between its parts."""
         match action:
             case do.StateChanged():
-                self._tell.state_is(action.user, action.agent)
+                self._state_is(action.user, action.agent)
             case do.UserSpeechStarted():
-                self._active_at = action.at
                 offset = action.onset - (self._media.start or 0.0)
                 self._tell.user_started(action.at, offset, action.confidence)
             case do.UserSpeechEnded():
-                self._active_at = action.at
                 offset = action.end - (self._media.start or 0.0)
                 self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():
@@ -378,7 +386,6 @@ class Call:
             self._tell_heard(action.at, action.turn, heard, interrupted=True)
 
     def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:
-        self._active_at = at
         self._tell.agent_ended(at, turn, heard.seconds, interrupted=interrupted)
         if heard.text:
             self._history.add("assistant", heard.text, self._tell.unix(at))
@@ -397,9 +404,14 @@ class Call:
             self._post(inputs.Verdict(generation, complete))
 
     # The end ----------------------------------------------------------------------------------------------------------
-    async def apologise(self, bug: BaseException) -> None:
-        """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
+    def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
+        """Take note of a bug, for the log and for ``on_call_end``."""
+        _log.error("call %s: a bug ended it", self.call_id, exc_info=bugs)
+        bug = replies.first(bugs)
         self._fail(f"{type(bug).__name__}: {bug}")
+
+    async def apologise(self) -> None:
+        """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
         agent = self._options.agent
         reply = replies.Reply(0, 0)
@@ -434,21 +446,23 @@ class Call:
 
 async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:
     """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
-    cancelled = True
     async with observing(nursery, observers):
+        # The one boundary, once for each ring: a bug ends its call, not the server.
         try:
             async with trio.open_nursery() as leg:
                 leg.start_soon(call.read)
                 leg.start_soon(call.write)
                 try:
                     await call.converse()
-                except* Exception as bugs:  # noqa: BLE001 (the one boundary: a bug ends its call, not the server)
-                    _log.exception("call %s: a bug ended its conversation", call.call_id, exc_info=bugs)
-                    await call.apologise(bugs)
+                except* Exception as bugs:  # noqa: BLE001
+                    call.crashed(bugs)
+                    await call.apologise()
                 leg.cancel_scope.cancel(reason="call over")
-            cancelled = False
+        except* Exception as bugs:  # noqa: BLE001 (in the leg, or in what was to apologise)
+            call.crashed(bugs)
         finally:
+            cancelled = trio.current_effective_deadline() == -math.inf
             try:
                 await call.close(FAREWELL)
-            finally:  # closing a stream is a checkpoint: where the server is being cancelled, it raises
+            finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
                 call.end(cancelled=cancelled)

@@ -91,7 +91,7 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 class Pieces:
-    """The iteration over an async generator of the application's."""
+    """The iteration over an async generator of the application's, or over another iterator that need not be closed."""
 
     def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
         self.function = function
@@ -107,3 +107,14 @@ class Pieces:
             raise
         except Exception as error:
             raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error
+
+    async def aclose(self) -> None:
+        """Close the generator; what it raises then is reported, and hurts nobody: its reply is over."""
+        close = getattr(self._generator, "aclose", None)
+        if close is None:
+            return
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001 (the application's)
+            name = name_of(self.function)
+            _log.warning("call %s: %s raised while it was closed: %s", current_call.get(), name, error, exc_info=error)

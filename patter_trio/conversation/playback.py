@@ -30,6 +30,8 @@ MESSAGE: Final = 800
 MARK_EVERY: Final = 1600
 CREDIT: Final = RATE
 GRACE: Final = 1.5
+TICK: Final = 1e-9
+"""Seconds that count as none: adding less to a clock may not move it, and who waits for that would ask for ever."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Length of a sentence of which not all audio has come yet: about 1000 characters a minute, an average speaking rate."""
 
@@ -154,7 +156,7 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     """Return the words of a sentence that were over after ``heard`` of its ``length`` samples."""
     words = span.text.split()
     if span.words and len(span.words) >= len(words):
-        return " ".join(words[: sum(w.end * RATE <= heard for w in span.words[: len(words)])])
+        return " ".join(words[: sum(w.end * RATE <= heard + 1e-3 for w in span.words[: len(words)])])
     if unfinished:
         length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
     reached = len(span.text) * heard / length if length else 0.0
@@ -263,16 +265,16 @@ class Playback:
         if self._position > self._marked and (lane.waiting == 0 or self._position - self._marked >= MARK_EVERY):
             return self._mark(lane)
         overdue = self._end + GRACE - now
-        if self._acknowledged < self._position and overdue <= 0:
+        if self._acknowledged < self._position and overdue <= TICK:
             self._believe_the_clock(now)
         if lane.waiting == 0:
             return overdue if self._acknowledged < self._position else math.inf
         if self._position - self._acknowledged > CREDIT and not self.marks_lost:
             return overdue
         ahead = max(self._end, now) - now
-        if ahead + MESSAGE / RATE > AHEAD + 1e-9:
+        if ahead + MESSAGE / RATE > AHEAD + TICK:
             return ahead + MESSAGE / RATE - AHEAD
-        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE:
+        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE + TICK:
             return ahead - MESSAGE / RATE  # a fuller message is worth the wait
         return self._media(lane, now)
 

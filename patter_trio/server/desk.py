@@ -5,6 +5,7 @@ opened here, holds the observers: they outlive their calls by the bounds stated 
 """
 
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -96,8 +97,9 @@ class Desk:
         return self._callbacks.get(name) or getattr(self._phone, name, None)
 
     def admit(self) -> bool:
-        """Say whether one more call is welcome."""
-        return not self._draining and (self._max_calls is None or len(self._live) < self._max_calls)
+        """Say whether one more call is welcome; those that are announced and not connected yet count."""
+        taken = len(self._live) + len(self.site.pending)
+        return not self._draining and (self._max_calls is None or taken < self._max_calls)
 
     async def forget(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
@@ -163,16 +165,19 @@ class Desk:
             )
             return self._agent
         try:
-            return self._agent.overridden(starting.overrides or {})
+            agent = self._agent.overridden(starting.overrides or {})
+            check_mind(agent, self._callbacks)
         except ConfigurationError as error:
             _events.warning("call %s: call_start: %s", call.call_id, error)
             return self._agent
+        return agent
 
     async def answer(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
         pending = leg.call
         if pending.call_id in self._live:
             _log.warning("call %s: refusing a second stream for a live call", pending.call_id)
+            pending.context.scope.cancel(reason="refused")
             return
         current_call.set(pending.call_id)
         observers = Observers(pending.call_id, self.find)
@@ -201,6 +206,11 @@ class Desk:
             if self._draining and not self._live:
                 self._idle.set()
 
+    def forget_all(self) -> None:
+        """Nobody will answer the calls that are announced and not connected: ask no more about them."""
+        for call in self.site.pending.expire(math.inf):
+            call.context.scope.cancel(reason="the desk is closed")
+
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, and wait ``timeout`` seconds at most for the running ones to end."""
         self._draining = True
@@ -216,11 +226,18 @@ class Desk:
 
 
 def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
-    """Make sure that one thing, and only one, answers the caller.
+    """Make sure that one thing, and only one, answers the caller, and that the callbacks are functions.
 
     Raises:
-        ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
+        ConfigurationError: they are not, or the agent has not exactly one of ``llm=`` and ``on_message=``.
     """
+    if not isinstance(agent, Agent):
+        raise ConfigurationError(
+            f"serve takes an agent made by phone.agent(...), not {type(agent).__name__}: {agent!r}"
+        )
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise ConfigurationError(f"{name} must be a function, not {type(callback).__name__}: {callback!r}")
     if (agent.llm is None) == (callbacks.get("on_message") is None):
         found = "neither" if agent.llm is None else "both"
         raise ConfigurationError(
@@ -281,4 +298,5 @@ async def open_desk(
             raise
         finally:
             phone.desks.discard(desk)
+            desk.forget_all()
             forgetting.cancel(reason="the desk is closed")

@@ -27,7 +27,12 @@ class MediaLeg:
     call: PendingCall
 
 
-def _public_url(url: str) -> str:
+def checked_url(url: str) -> str:
+    """Return a public URL without the slash at its end.
+
+    Raises:
+        ConfigurationError: it is none to which paths can be added.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(f"the public URL must be like https://agent.example.com, not {url!r}")
@@ -47,7 +52,7 @@ class Site:
     """
 
     carrier: Carrier
-    public_url: str = attrs.field(converter=_public_url)
+    public_url: str = attrs.field(converter=checked_url)
     pending: PendingCalls
     admit: Callable[[], bool]
     incoming: Callable[[PendingCall], None]

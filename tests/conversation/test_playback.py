@@ -194,3 +194,29 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
     playback.open(lane)
     run(playback, carrier, 0.0, 100.0)
     assert b"".join(item.audio for _, item in carrier.sent if isinstance(item, Media)) == b"".join(audio)
+
+
+@given(start=st.floats(0.0, 1e5), size=st.integers(1, 799))
+def test_what_is_to_be_waited_for_is_never_too_short_for_the_clock(start: float, size: int) -> None:
+    """A wait that does not move the clock would have the writer ask again for ever."""
+    lane, now = Lane(1), start
+    playback = Playback()
+    lane.put(b"\x00" * 4000, "A sentence.")
+    lane.put(b"\x00" * size)
+    playback.open(lane)
+    while now < start + 4.0:
+        item = playback.next_message(now)
+        if isinstance(item, float):
+            assert now + item > now
+            now += item
+
+
+def test_a_sentence_of_known_times_that_was_played_to_its_end_was_heard_to_its_end() -> None:
+    """Also while more of the reply may come, and whatever adding up the times of its words does to their last digits."""
+    for first in range(160, 8000, 160):
+        lane, seconds = Lane(1), (first + 2400) / 8000
+        lane.put(b"\x00" * first, "One two three four.", (Word("One", 0.0, first / 8000),))
+        rest = [(word, number * 0.1, number * 0.1 + 0.1) for number, word in enumerate(("two", "three", "four."))]
+        lane.put(b"\x00" * 2400, words=tuple(Word(word, start, end) for word, start, end in rest))
+        assert lane.heard(first + 2400) == Heard(seconds, "One two three four.")
+        assert lane.heard(first + 2399) == Heard((first + 2399) / 8000, "One two three")

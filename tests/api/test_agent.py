@@ -1,0 +1,98 @@
+"""An agent is frozen options: what is wrong with them is said when they are given."""
+
+import math
+from typing import Any
+
+import attrs
+import pytest
+
+from patter_trio import Agent, ConfigurationError, Patter
+from patter_trio.errors import ProviderError
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+PROVIDERS: dict[str, Any] = {"stt": ScriptedSTT(), "tts": ScriptedTTS(), "vad": ScriptedVAD()}
+
+
+def make(**options: Any) -> Agent:
+    return Patter().agent(**{"system_prompt": "x", **PROVIDERS} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"system_prompt": 1}, "system_prompt must be a str, not int: 1"),
+        ({"stt": "deepgram"}, "stt must be a SpeechToText, not str: 'deepgram'"),
+        ({"tts": ScriptedSTT()}, "tts must be a TextToSpeech, not ScriptedSTT: "),
+        ({"vad": ScriptedVAD}, "vad must be a VoiceActivity, not "),
+        ({"llm": print}, "llm must be a LanguageModel, not builtin_function_or_method: "),
+        ({"turn_detector": ScriptedVAD()}, "turn_detector must be a TurnDetector, not ScriptedVAD: "),
+        ({"language": None}, "language must be a str, not NoneType: None"),
+        ({"first_message": ["Hi"]}, "first_message must be a str, not list: ['Hi']"),
+        ({"variables": 5}, "variables must be a Mapping, not int: 5"),
+        ({"variables": "name"}, "variables must be a Mapping, not str: 'name'"),
+        ({"variables": {1: 2}}, "variables must have names that are text, not 1"),
+        ({"barge_in_threshold_ms": -1}, "barge_in_threshold_ms must be a number of at least 0, not -1"),
+        ({"barge_in_min_words": "2"}, "barge_in_min_words must be a number of at least 0, not '2'"),
+        ({"endpointing_ms": math.nan}, "endpointing_ms must be a number of at least 0, not nan"),
+        ({"user_away_timeout": -0.1}, "user_away_timeout must be a number of at least 0, not -0.1"),
+        ({"silence_timeout": "long"}, "silence_timeout must be a number of at least 0, not 'long'"),
+        ({"max_call_duration": -60}, "max_call_duration must be a number of at least 0, not -60"),
+        ({"error_message": b""}, "error_message must be a str, not bytes: b''"),
+    ],
+)
+def test_an_option_of_a_wrong_type_or_value_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        make(**options)
+    assert message in str(raised.value)
+    assert isinstance(raised.value, ValueError)
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="first_mesage"):
+        make(first_mesage="Hello")
+
+
+def test_it_cannot_be_changed_and_keeps_no_hold_on_what_it_was_given() -> None:
+    variables = {"name": "Miller"}
+    agent = make(variables=variables, system_prompt="At {name}'s, {other} {} {name}.")
+    variables["name"] = "Moser"
+    assert agent.filled(agent.system_prompt) == "At Miller's, {other} {} Miller."
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        agent.language = "de"  # type: ignore[misc]
+
+
+def test_its_numbers_become_the_turns() -> None:
+    policy = make(endpointing_ms=700, barge_in_threshold_ms=300, barge_in_min_words=2, user_away_timeout=9.5).policy(
+        reply=15.0
+    )
+    assert (policy.endpoint, policy.overlap, policy.min_words, policy.away, policy.reply) == (0.7, 0.3, 2, 9.5, 15.0)
+    defaults = make().policy(reply=1.0)
+    assert (defaults.endpoint, defaults.overlap, defaults.min_words, defaults.away) == (0.5, 0.25, 0, math.inf)
+    assert make(barge_in_threshold_ms=0).policy(reply=1.0).overlap == math.inf
+
+
+def test_overriding_gives_another_agent_and_leaves_this_one() -> None:
+    agent = make(first_message="Hello.")
+    other = agent.overridden({"first_message": "Good evening.", "llm": ScriptedLLM(["x"])})
+    assert (agent.first_message, agent.llm) == ("Hello.", None)
+    assert (other.first_message, other.stt) == ("Good evening.", agent.stt)
+    with pytest.raises(ConfigurationError, match="cannot override stt, voise; it can: error_message, first_message"):
+        agent.overridden({"voise": 1, "stt": 2})
+
+
+async def test_prewarming_prewarms_every_provider_there_is() -> None:
+    warmed: list[str] = []
+
+    class Model(ScriptedLLM):
+        async def prewarm(self) -> None:
+            warmed.append("llm")
+
+    class Voice(ScriptedTTS):
+        async def prewarm(self) -> None:
+            warmed.append("tts")
+            raise ProviderError("no such voice")
+
+    await make(llm=Model(["x"])).prewarm()
+    with pytest.raises(ProviderError, match="no such voice"):
+        await make(llm=Model(["x"]), tts=Voice()).prewarm()
+    assert warmed == ["llm", "tts"]

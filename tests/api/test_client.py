@@ -1,0 +1,285 @@
+"""The phone: what it takes, what it refuses and how, where it listens, and how it stops."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from patter_trio import Agent, ConfigurationError, Patter, Twilio
+from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+
+SID, TOKEN = "AC" + "0" * 32, "hush"
+
+
+def agent_of(*replies: str, **options: Any) -> Agent:
+    chosen: dict[str, Any] = {
+        "system_prompt": "x",
+        "vad": ScriptedVAD(),
+        "stt": ScriptedSTT(),
+        "llm": ScriptedLLM(replies or ["Yes."]),
+        "tts": ScriptedTTS(),
+    }
+    return Patter().agent(**chosen | options)
+
+
+def phone_of(**options: Any) -> Patter:
+    return Patter(carrier=Twilio(SID, TOKEN), **options)
+
+
+def caller_of(address: tuple[str, int], number: int = 1, public: str = "") -> SimulatedTwilio:
+    host, port = address
+    return SimulatedTwilio(
+        partial(trio.open_tcp_stream, host, port),
+        public or f"http://{host}:{port}",
+        account_sid=SID,
+        auth_token=TOKEN,
+        call_sid=f"CA{number:032d}",
+    )
+
+
+# What is refused --------------------------------------------------------------------------------------------------------
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="webhok"):
+        Patter(webhok="x")  # type: ignore[call-arg]
+
+
+def test_a_carrier_must_be_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), not 'twilio'"):
+        Patter(carrier="twilio")  # type: ignore[arg-type]
+
+
+async def test_serve_has_no_unknown_keywords() -> None:
+    with pytest.raises(TypeError, match="on_mesage"):
+        await Patter().serve(agent_of(), on_mesage=print)  # type: ignore[call-arg]
+
+
+def mind(event: dict[str, Any]) -> str:
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("agent", "callbacks", "message"),
+    [
+        (agent_of(llm=None), {}, r"exactly one of llm= .* and on_message= .*; this one has neither"),
+        (agent_of(), {"on_message": mind}, "this one has both"),
+        (agent_of(), {"on_call_end": "https://example.com"}, "on_call_end must be a function, not str: 'https://exam"),
+        ("agent", {}, r"serve takes an agent made by phone.agent\(\.\.\.\), not str: 'agent'"),
+    ],
+)
+async def test_what_cannot_be_served_is_said_before_anything_is_opened(
+    agent: Any, callbacks: dict[str, Any], message: str
+) -> None:
+    with socket.socket() as taken:  # a port in use would be the next thing to go wrong
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigurationError, match=message):
+            await Patter().serve(agent, port=taken.getsockname()[1], **callbacks)
+
+
+async def test_a_port_in_use_is_said_barely() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1 is in use"):
+            await Patter().serve(agent_of(), port=port)
+
+
+@pytest.mark.parametrize("url", ["ftp://agent.example.com", "https://", "https://a.example/?x=1", "wss://a.example"])
+async def test_a_webhook_url_that_is_none_is_said_barely_and_nothing_stays_open(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"the public URL must be like https://agent\.example\.com, not "):
+        await phone_of(webhook_url=url).serve(agent_of(), port=0)
+
+
+def test_under_asyncio_it_says_in_one_line_what_to_write() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        asyncio.run(Patter().serve(agent_of(), port=0))
+    assert str(raised.value) == (
+        "patter_trio runs on trio, not asyncio: write trio.run(partial(phone.serve, agent, port=8000))"
+    )
+
+
+# Where it is reached ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("given", "address", "public"),
+    [
+        ("agent.example.com", ("127.0.0.1", 8000), "https://agent.example.com"),
+        ("agent.example.com/base/", ("127.0.0.1", 8000), "https://agent.example.com/base"),
+        ("http://agent.example.com:81", ("127.0.0.1", 8000), "http://agent.example.com:81"),
+        ("", ("127.0.0.1", 8000), "http://127.0.0.1:8000"),
+        ("", ("::1", 8000), "http://[::1]:8000"),
+    ],
+)
+def test_the_public_url(given: str, address: tuple[str, int], public: str) -> None:
+    assert Patter(webhook_url=given).public_url(address) == public
+
+
+async def test_it_reports_its_address_when_it_really_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATTER_BIND_HOST", "127.0.0.2")
+    for options, expected in (({}, "127.0.0.2"), ({"host": "127.0.0.1"}, "127.0.0.1")):
+        async with trio.open_nursery() as nursery:
+            host, port = await nursery.start(partial(Patter().serve, agent_of(), port=0, **options))
+            assert host == expected
+            with socket.create_connection((host, port), timeout=5):
+                pass
+            nursery.cancel_scope.cancel()
+        with pytest.raises(ConnectionRefusedError), socket.create_connection((host, port), timeout=5):
+            pass
+
+
+async def test_without_a_webhook_url_it_says_where_the_carrier_will_look(caplog: pytest.LogCaptureFixture) -> None:
+    async with trio.open_nursery() as nursery:
+        _, port = await nursery.start(partial(phone_of().serve, agent_of(), port=0))
+        await nursery.start(partial(Patter().serve, agent_of(), port=0))
+        await nursery.start(partial(phone_of(webhook_url="agent.example.com").serve, agent_of(), port=0))
+        nursery.cancel_scope.cancel()
+    [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"no webhook_url: the carrier is told to reach us at http://127.0.0.1:{port}" in record.message
+
+
+def test_what_it_is_shows() -> None:
+    assert repr(Patter()) == "<Patter local without number, 0 calls>"
+    assert repr(phone_of(phone_number="+15550100002")) == "<Patter twilio +15550100002, 0 calls>"
+
+
+@pytest.fixture
+async def bounded() -> AsyncIterator[None]:
+    """What goes wrong on real sockets may wait for ever."""
+    with trio.fail_after(20):
+        yield
+
+
+# Calls on real sockets --------------------------------------------------------------------------------------------------
+async def test_more_than_max_calls_hear_busy_also_while_they_are_still_connecting(bounded: None) -> None:
+    phone = phone_of()
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(partial(phone.serve, agent_of(), port=0, max_calls=1))
+        first = caller_of(address, 1)
+        announced = await first._ask()  # announced, and its stream not yet there
+        with pytest.raises(CallRefused) as raised:
+            await caller_of(address, 2).run()
+        assert raised.value.outcome == "busy"
+        await first._ask()  # a webhook that is tried again is not a second call
+        assert announced.url.startswith(f"ws://{address[0]}:{address[1]}/ws/twilio/stream/CA")
+        await nursery.start(first.run)
+        with pytest.raises(CallRefused):
+            await caller_of(address, 3).run()
+        first.hang_up()
+        await first.over.wait()
+        while phone.calls:
+            await trio.lowlevel.checkpoint()
+        fourth = caller_of(address, 4)
+        await nursery.start(fourth.run)
+        nursery.cancel_scope.cancel()
+
+
+async def test_draining_lets_the_calls_finish_and_takes_no_more(bounded: None) -> None:
+    phone, ends = phone_of(), []
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=ends.append))
+        caller = caller_of(address)
+        await nursery.start(caller.run)
+        while not phone.calls:
+            await trio.lowlevel.checkpoint()
+        nursery.start_soon(phone.drain)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert caller.ended is None
+        with pytest.raises(CallRefused) as raised:
+            await caller_of(address, 2).run()
+        assert raised.value.outcome == "busy"
+        caller.hang_up()
+        await caller.over.wait()
+    assert [end["outcome"] for end in ends] == ["caller_hung_up"]
+    assert phone.desks == set()
+
+
+async def test_a_drain_has_an_end(bounded: None) -> None:
+    phone, ends = phone_of(), []
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=ends.append))
+        caller = caller_of(address)
+        await nursery.start(caller.run)
+        while not phone.calls:
+            await trio.lowlevel.checkpoint()
+        await phone.drain(0.0)
+        await caller.over.wait()
+    assert (caller.ended, [end["outcome"] for end in ends]) == ("agent_hung_up", ["cancelled"])
+
+
+async def test_a_phone_that_serves_nothing_is_drained_at_once(bounded: None) -> None:
+    await Patter().drain()
+
+
+async def test_cancelling_ends_every_call_at_once_and_tells_their_ends(bounded: None) -> None:
+    phone, ends = phone_of(), []
+
+    async def on_call_end(event: dict[str, Any]) -> None:
+        await trio.sleep(0.01)
+        ends.append((event["call_id"][-1], event["outcome"]))
+
+    callers = []
+    async with trio.open_nursery() as line, trio.open_nursery() as nursery:
+        address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=on_call_end))
+        for number in (1, 2):
+            callers.append(caller_of(address, number))
+            await line.start(callers[-1].run)
+        while len(phone.calls) < 2:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert sorted(ends) == [("1", "cancelled"), ("2", "cancelled")]
+    assert [caller.ended for caller in callers] == ["agent_hung_up", "agent_hung_up"]
+    assert phone.calls == ()
+
+
+async def test_sigterm_drains(bounded: None) -> None:
+    phone = phone_of()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(phone.serve, agent_of(), port=0))
+        os.kill(os.getpid(), signal.SIGTERM)  # right away: whoever was told that it listens may stop it
+
+
+async def test_it_serves_in_another_thread_too_where_no_signals_are(bounded: None) -> None:
+    reached: list[tuple[str, int]] = []
+
+    async def serves() -> None:
+        async with trio.open_nursery() as nursery:
+            reached.append(await nursery.start(partial(Patter().serve, agent_of(), port=0)))
+            nursery.cancel_scope.cancel()
+
+    thread = threading.Thread(target=trio.run, args=(serves,))
+    thread.start()
+    await trio.to_thread.run_sync(thread.join)
+    assert reached[0][0] == "127.0.0.1"
+
+
+def test_a_program_of_ones_own_ends_on_sigterm_with_exit_code_0() -> None:
+    program = """
+import os, signal, trio
+from functools import partial
+from patter_trio import Patter
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+phone = Patter()
+agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), tts=ScriptedTTS(), llm=ScriptedLLM(["x"]))
+async def main():
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(phone.serve, agent, port=0))
+        print("up", flush=True)
+trio.run(main)
+print("down")
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        assert (process.stdout.read(), process.wait(20)) == ("down\n", 0)

@@ -1,0 +1,288 @@
+"""Talking over the agent: when it is cut, what then counts as heard, and what does not cut it."""
+
+from typing import Any
+
+import pytest
+import trio
+from call_kit import agent_of, edges, hangs_up_in_time, told
+
+from patter_trio import CallEnded, Patter
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from patter_trio.testing.caller import SimulatedCaller
+
+LONG = "Our house was built in eighteen hundred and five by a miller."
+
+
+async def greeted(caller: SimulatedCaller, over_at: float, text: str = "Stop") -> None:
+    """Let the greeting begin (at 0.2), and talk over it."""
+    await caller.at(over_at)
+    await caller.speaks(text, seconds=0.6)
+
+
+@pytest.mark.parametrize("threshold_ms", [100, 250, 400])
+async def test_the_reply_is_cut_so_long_after_the_onset_and_what_was_heard_ends_at_a_word(
+    call_simulator: CallSimulator, threshold_ms: int
+) -> None:
+    llm = ScriptedLLM(["Yes."])
+    agent = agent_of(llm=llm, first_message=LONG, barge_in_threshold_ms=threshold_ms)
+    async with call_simulator(agent) as caller:
+        await greeted(caller, 1.5)
+        cut = await caller.heard(0)
+        await caller.hears()
+    at = 1.5 + threshold_ms / 1000
+    assert caller.times("agent_speech_ended")[0] == pytest.approx(at)
+    assert (cut.interrupted, cut.ended) == (True, pytest.approx(at))
+    clears = [arrival.at for arrival in caller.carrier.arrivals if arrival.clears]
+    assert clears == [pytest.approx(at)]
+    # The caller, on_transcript, the history and the mind agree on it, and it is whole words.
+    assert LONG.startswith(cut.text + " ")
+    assert told(caller, "assistant")[0] == cut.text == caller.transcript[0][1]
+    assert llm.requests[0][1] == {"role": "assistant", "content": cut.text}
+    assert caller.payloads("agent_speech_ended")[0]["speech_duration_ms"] == round((at - 0.2) * 1000)
+    assert (len(cut.text) + 1) * 0.06 <= at - 0.2 < (len(LONG[: LONG.index(" ", len(cut.text) + 1)]) + 1) * 0.06
+
+
+async def test_no_sound_of_the_cut_reply_comes_after_the_clear_however_fast_it_is_made(
+    call_simulator: CallSimulator,
+) -> None:
+    """The simulator checks it by the numbers that replies carry; here the voice is far ahead of the carrier."""
+    agent = agent_of("Fine.", first_message=LONG * 5, tts=ScriptedTTS(speed=100_000.0))
+    async with call_simulator(agent) as caller:
+        await greeted(caller, 1.5)
+        clear = next(arrival.at for arrival in caller.carrier.arrivals if arrival.clears)
+        await caller.hears()
+    assert clear == pytest.approx(1.75)
+    between = [a for a in caller.carrier.arrivals if a.audio and clear <= a.at < caller.times("audio_out")[1]]
+    assert between == []
+
+
+async def test_the_tail_that_the_carrier_still_plays_can_be_interrupted(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Sure.", first_message="Good evening, what may I do?")) as caller:
+        await caller.at(1.4)  # all of it was sent 0.4 s before its end at 1.88
+        sent = max(arrival.at for arrival in caller.carrier.arrivals if arrival.audio)
+        assert sent < 1.55
+        await greeted(caller, 1.55)
+        cut = await caller.heard(0)
+        assert (cut.interrupted, cut.ended, cut.text) == (True, pytest.approx(1.8), "Good evening, what may I")
+        await caller.hears()
+    assert told(caller, "assistant") == ["Good evening, what may I", "Sure."]
+
+
+async def test_a_threshold_of_0_switches_it_off_and_nothing_said_is_lost(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Sure.", first_message=LONG, barge_in_threshold_ms=0)) as caller:
+        await greeted(caller, 1.0, "A room please")
+        greeting = await caller.heard(0)
+        answer = await caller.heard(1)
+    assert (greeting.text, greeting.interrupted) == (LONG, False)
+    assert answer.text == "Sure."
+    assert [name for _, name in edges(caller) if name == "agent_speech_ended"] == ["agent_speech_ended"] * 2
+    assert caller.transcript == [("assistant", LONG), ("user", "A room please"), ("assistant", "Sure.")]
+    assert caller.times("user_speech_eos")[0] == pytest.approx(greeting.ended)
+
+
+async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> None:
+    agent = agent_of("Sure.", first_message=LONG * 2, barge_in_min_words=2, stt=ScriptedSTT(interim_every=0.1))
+    async with call_simulator(agent) as caller:
+        await greeted(caller, 1.0, "Hm")
+        await caller.at(3.0)
+        assert caller.times("agent_speech_ended") == []
+        await caller.speaks("Stop it now", seconds=0.6, wait=False)
+        cut = await caller.heard(0)
+        await caller.heard(1)
+    assert cut.interrupted
+    assert 3.25 < cut.ended < 3.6  # with the second word
+    assert told(caller, "user")[-1].endswith("Stop it now")
+
+
+async def test_before_the_first_audio_a_cough_does_not_cost_the_answer(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["Nine to five."], first_token=0.5)
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.at(1.9)
+        await caller.coughs(0.4)
+        reply = await caller.hears()
+    assert (reply.text, reply.interrupted) == ("Nine to five.", False)
+    assert reply.started >= 2.3  # not over the cough
+    assert len(llm.requests) == 1
+    assert len(caller.times("user_speech_eos")) == 1
+
+
+async def test_a_cough_over_the_agent_cuts_it_and_is_no_turn(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Sure.", first_message=LONG)) as caller:
+        await caller.at(1.0)
+        await caller.coughs(0.2)  # shorter than the threshold
+        assert caller.times("agent_speech_ended") == []
+        greeting = await caller.heard(0)
+        await caller.waits(3.0)
+    assert greeting.text == LONG or greeting.interrupted
+    assert caller.times("user_speech_eos") == []
+    assert [role for role, _ in caller.transcript] == ["assistant"]
+
+
+async def test_twice_in_a_row(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(LONG, LONG, "Fine.")) as caller:
+        await caller.speaks("Tell me", seconds=0.5)
+        for _ in range(2):
+            await caller.waits(2.0)
+            await caller.speaks("Stop", seconds=0.6)
+        last = await caller.heard(2)
+    assert [heard.interrupted for heard in caller.utterances] == [True, True, False]
+    assert last.text == "Fine."
+    assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_ended")] == [1, 2, 3]
+    assert [role for role, _ in caller.transcript] == ["user", "assistant"] * 3
+
+
+# What the application says ----------------------------------------------------------------------------------------------
+async def test_say_waits_for_what_is_being_said_and_keeps_the_turn(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+
+    def on_transcript(event: dict[str, Any]) -> None:
+        if event["role"] == "user":
+            [call] = phone.calls
+            call.say("First.")
+            call.say("Second.")
+            assert call.history == event["history"]
+
+    async with call_simulator(agent_of("Answer."), phone=phone, on_transcript=on_transcript) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        for text in ("Answer.", "First.", "Second."):
+            assert (await caller.hears()).text == text
+    assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [1, 1, 1]
+    assert len(caller.times("llm_token")) == len(caller.times("audio_out")) == 1
+
+
+async def test_say_with_interrupt_cuts_what_is_being_said(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(first_message=LONG), phone=phone) as caller:
+        await caller.at(1.0)
+        phone.calls[0].say("Fire!", interrupt=True)
+        cut, alarm = await caller.heard(0), await caller.heard(1)
+    assert (cut.interrupted, cut.ended) == (True, pytest.approx(1.0))
+    assert (alarm.text, alarm.interrupted, alarm.started) == ("Fire!", False, pytest.approx(1.2))
+
+
+async def test_what_may_not_be_interrupted_is_not_and_the_question_is_answered_afterwards(
+    call_simulator: CallSimulator,
+) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of("Sure."), phone=phone) as caller:
+        await caller.at(0.1)
+        phone.calls[0].say("This call is recorded for training.", interruptible=False)
+        await greeted(caller, 0.8, "A room please")
+        notice, answer = await caller.heard(0), await caller.heard(1)
+    assert (notice.text, notice.interrupted) == ("This call is recorded for training.", False)
+    assert answer.text == "Sure."
+
+
+async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSimulator) -> None:
+    phone, late = Patter(), []
+
+    async def on_call_end(event: dict[str, Any]) -> None:
+        try:
+            kept[0].say("Too late")
+        except CallEnded as error:
+            late.append(str(error))
+
+    async def on_call_start(event: dict[str, Any]) -> None:
+        assert phone.calls == ()  # announced, and not there yet
+
+    phone.on_user_speech_eos = lambda event: phone.calls[0].say("Is that all?")
+    async with call_simulator(
+        agent_of("Sure."), phone=phone, on_call_end=on_call_end, on_call_start=on_call_start
+    ) as c:
+        await c.waits(0.1)
+        kept = phone.calls
+        kept[0].data["customer"] = 7
+        assert phone.calls[0].data == {"customer": 7}
+        assert repr(kept[0]).startswith(f"<Call {c.carrier.call_sid} inbound, <TurnMachine turn 0,")
+        await c.speaks("Hello", seconds=0.5)
+        assert [(await c.hears()).text for _ in range(2)] == ["Sure.", "Is that all?"]
+    assert late == [f"call {c.carrier.call_sid} is over (caller_hung_up)"]
+
+
+async def test_hang_up_from_a_callback_cuts_nothing(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    phone.on_agent_speech_started = lambda event: phone.calls[0].hang_up()
+    async with call_simulator(agent_of("That is all, goodbye."), phone=phone) as caller:
+        await caller.speaks("Bye", seconds=0.5)
+        reply = await caller.hears()
+        await caller.carrier.over.wait()
+    assert (reply.text, reply.interrupted, caller.outcome) == ("That is all, goodbye.", False, "agent_hung_up")
+
+
+async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    agent = agent_of(first_message=LONG, tts=ScriptedTTS(duration=60.0))
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.at(1.0)
+        phone.calls[0].hang_up()
+        cut = await caller.hears()
+        await caller.carrier.over.wait()
+    assert (cut.interrupted, cut.ended) == (True, pytest.approx(11.0))
+    assert caller.carrier.ended_at == pytest.approx(11.0)
+
+
+# Many at once -----------------------------------------------------------------------------------------------------------
+async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(call_simulator: CallSimulator) -> None:
+    """Each call's words, interruptions and history are its own, whatever the nineteen others do."""
+    phone, ends = Patter(), {}
+
+    def reply(messages: Any) -> str:
+        return f"You said {messages[-1]['content']}, to me."
+
+    agent = agent_of(llm=ScriptedLLM(reply), first_message="Line {line}.", variables={"line": "one"})
+    said: dict[str, list[str]] = {}
+
+    async def on_call_end(event: dict[str, Any]) -> None:
+        ends[event["call_id"]] = event
+
+    async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
+        return {"variables": {"line": event["call_id"][-2:]}}
+
+    async def call(number: int) -> None:
+        await trio.sleep(0.05 * number)
+        async with call_simulator(agent, phone=phone, on_call_end=on_call_end, on_call_start=on_call_start) as caller:
+            name = caller.carrier.call_sid
+            assert (await caller.hears()).text == f"Line {name[-2:]}."
+            for turn in range(2):
+                await caller.speaks(f"number {name[-2:]} turn {turn}", seconds=1.2)
+                await caller.waits(0.8 + 0.02 * number)
+                if number % 2:
+                    await caller.speaks(f"stop {name[-2:]}", seconds=0.7)
+                assert caller.carrier.call_sid in [live.call_id for live in phone.calls]
+                await caller.hears()
+            said[name] = [one.text for one in caller.said]
+            assert phone.conversation_state == phone.calls[-1].conversation_state
+            await hangs_up_in_time(caller)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(call, number)
+    assert len(ends) == len(said) == 20
+    for name, event in ends.items():
+        others = [other[-2:] for other in ends if other != name]
+        texts = [entry["text"] for entry in event["transcript"]]
+        assert texts[0] == f"Line {name[-2:]}."
+        assert " ".join(said[name]) == " ".join(e["text"] for e in event["transcript"] if e["role"] == "user")
+        assert not [text for text in texts for other in others if f" {other} " in f" {text} "]
+
+
+async def test_the_phones_state_is_that_of_the_newest_call(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    agent = agent_of("Yes.", tts=ScriptedTTS(duration=3.0))
+    async with call_simulator(agent, phone=phone) as older:
+        await older.speaks("Hello", seconds=0.5)
+        await older.at(2.5)
+        assert phone.conversation_state["agent"] == "speaking"
+        async with call_simulator(agent, phone=phone) as newer:
+            await newer.waits(0.1)
+            assert phone.conversation_state == {"user": "listening", "agent": "idle"}
+            assert [call.conversation_state["agent"] for call in phone.calls] == ["speaking", "idle"]
+            snapshot = phone.conversation_state
+            snapshot["agent"] = "spoiled"
+            phone.calls[0].conversation_state["agent"] = "spoiled"
+            assert phone.conversation_state["agent"] == "idle"
+            await hangs_up_in_time(newer)
+            await newer.waits(0.01)
+            assert phone.conversation_state["agent"] == "speaking"

@@ -1,0 +1,52 @@
+"""Wherever a provider hangs when the caller hangs up: within a second all of it is gone, and the end is told once.
+
+The simulator itself checks both after every call; what is asserted here is that the place was reached, and the outcome.
+"""
+
+import pytest
+from call_kit import SORRY, At, break_down, hangs_up_in_time, sound_of_agent, told_agent
+
+from patter_trio.pytest_plugin import CallSimulator
+
+PLACES = (
+    "vad.open", "vad.feed",
+    "stt.open", "stt.transcripts", "stt.send", "stt.voice", "stt.next", "stt.flush",
+    "llm.stream", "llm.first", "llm.next", "llm.close",
+    "tts.open", "tts.speak", "tts.first", "tts.next",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_hang_up_ends_a_call_whose_provider_hangs(call_simulator: CallSimulator, place: str) -> None:
+    at = At(place)
+    async with call_simulator(told_agent(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.at(2.5)
+        if place == "stt.flush":  # asked for when words are owed at the end
+            await caller.speaks("And then", seconds=0.5)
+        assert await hangs_up_in_time(caller) < 1.0
+    assert at.reached
+    assert caller.outcome == "caller_hung_up"
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_bug_of_a_provider_ends_its_call_with_an_apology_and_no_other(
+    call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug is what is no ProviderError. The voice that is broken itself cannot apologise."""
+    at = At(place, break_down)
+    async with call_simulator(told_agent(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        if place == "stt.flush":
+            await caller.at(2.5)
+            await caller.speaks("And then", seconds=0.5)
+            await caller.hangs_up()
+        await caller.carrier.over.wait()
+        await caller.waits(0.1)
+    assert at.reached
+    [end] = caller.payloads("call_end")
+    assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
+    assert "a bug ended it" in caplog.text
+    assert "connection ended by an error of our own" not in caplog.text
+    apologises = not place.startswith("tts") and place != "stt.flush"
+    assert sound_of_agent(caller).endswith(SORRY) == apologises

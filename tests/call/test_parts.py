@@ -1,0 +1,178 @@
+"""The small parts between the tasks of a call: hand-overs that drop, deadlines for opening, and what is dropped."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+import trio.testing
+from call_kit import agent_of
+
+from patter_trio.abc import VoiceEdge
+from patter_trio.audio import g711
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.deadlines import OPENING, opened
+from patter_trio.call.feed import Feed
+from patter_trio.call.hearing import WAITING, Hearing
+from patter_trio.call.listening import FRAMES, REMEMBERED, Listening
+from patter_trio.errors import ProviderError, ProviderTimeout
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedSTT, ScriptedVAD
+
+FRAME = b"\xff" * 160
+
+
+async def test_a_full_feed_drops_the_oldest_and_counts() -> None:
+    feed: Feed[int] = Feed(3)
+    for item in range(5):
+        feed.put(item)
+    assert (await feed.take(), feed.dropped) == ([2, 3, 4], 2)
+    assert repr(feed) == "<Feed 0/3, 2 dropped>"
+    with trio.move_on_after(0) as waiting:
+        await feed.take()
+    assert waiting.cancelled_caught
+    feed.put(7)
+    assert await feed.take() == [7]
+
+
+@asynccontextmanager
+async def session(opening: float, using: float = 0.0, closing: float = 0.0) -> AsyncIterator[str]:
+    await trio.sleep(opening)
+    yield "ready"
+    await trio.sleep(closing)
+
+
+async def test_opening_has_a_deadline_and_use_has_none(autojump_clock: trio.testing.MockClock) -> None:
+    async with opened(session(OPENING - 0.1, closing=50.0), "acme") as ready:
+        await trio.sleep(100)
+        assert ready == "ready"
+    assert trio.current_time() == pytest.approx(OPENING - 0.1 + 150)
+    with pytest.raises(ProviderTimeout, match="acme was not ready within 10 s"):
+        async with opened(session(OPENING + 0.1), "acme"):
+            pytest.fail("it was not ready")
+
+
+async def test_what_goes_wrong_while_opening_or_in_use_comes_out_as_itself(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with pytest.raises(ProviderError, match="no session"):
+        async with opened(ScriptedSTT(fail_to_open=True).open(language="en"), "acme"):
+            pass
+    with pytest.raises(KeyError):
+        async with opened(session(1.0), "acme"):
+            raise KeyError("x")
+    with trio.move_on_after(3.0) as outer:
+        async with opened(session(0.0), "acme"):
+            await trio.sleep_forever()
+    assert outer.cancelled_caught
+
+
+class Slow(ScriptedVAD):
+    """Takes no frame before ``until``."""
+
+    until = 3.01
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Any]:
+        await trio.sleep(self.until)
+        async with super().open() as inner:
+            yield inner
+
+
+async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_they_were(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """3 s of sound, of which it is given the last second; the first two are silence to it."""
+    posted: list[Any] = []
+    passed: list[bytes | VoiceEdge] = []
+    clock = MediaClock()
+    listening = Listening(Slow(), clock, posted.append, passed.append, remember=True)
+    loud = g711.encode((9000 * np.sin(np.arange(160) / 3)).astype(np.int16))
+    async with trio.open_nursery() as nursery:
+        assert len(listening.recent()) == 0
+        nursery.start_soon(listening.run)
+        for _ in range(150):
+            await trio.sleep(0.02)
+            listening.frames.put((clock.samples, loud))
+            clock.arrived(len(loud), trio.current_time())
+        await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert listening.frames.dropped == 150 - FRAMES
+    assert [event.onset for event in posted] == [pytest.approx(2.0, abs=0.001)]
+    heard = b"".join(item for item in passed if isinstance(item, bytes))
+    assert len(heard) == 3 * 8000
+    assert len(listening.recent()) == 3 * 8000
+
+
+async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.testing.MockClock) -> None:
+    clock = MediaClock()
+    listening = Listening(ScriptedVAD(), clock, lambda event: None, lambda item: None, remember=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        for second in range(40):
+            audio = g711.encode(np.full(8000, 40 * second, np.int16))
+            listening.frames.put((clock.samples, audio))
+            clock.arrived(len(audio), trio.current_time())
+            await trio.sleep(1.0)
+        recent = listening.recent()
+        assert sum(map(len, listening._recent)) <= 2 * REMEMBERED + 8000
+        nursery.cancel_scope.cancel()
+    assert len(recent) == REMEMBERED
+    assert abs(int(recent[0]) - 40 * 32) < 40
+    assert abs(int(recent[-1]) - 40 * 39) < 40
+
+
+async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    taken: list[bytes] = []
+
+    class Session:
+        async def send(self, audio: bytes) -> None:
+            taken.append(audio)
+
+        async def transcripts(self) -> AsyncIterator[Any]:
+            await trio.sleep_forever()
+            yield
+
+    class Late(ScriptedSTT):
+        @asynccontextmanager
+        async def open(self, *, language: str) -> AsyncIterator[Any]:
+            await trio.sleep(8.0)
+            yield Session()
+
+    hearing = Hearing(lambda event: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hearing.run, Late(), "en")
+        for _ in range(350):
+            hearing.put(FRAME)
+            await trio.sleep(0.02)
+        await trio.sleep(2.0)
+        nursery.cancel_scope.cancel()
+    assert hearing.dropped == 350 - WAITING
+    assert sum(map(len, taken)) == 350 * 160
+    assert len(taken[0]) == 100 * 160
+
+
+async def test_a_session_of_the_recogniser_that_ends_by_itself_leaves_the_call_up(
+    call_simulator: CallSimulator,
+) -> None:
+    class Short(ScriptedSTT):
+        @asynccontextmanager
+        async def open(self, *, language: str) -> AsyncIterator[Any]:
+            async with super().open(language=language) as inner:
+                inner.transcripts = _nothing
+                yield inner
+
+    async with call_simulator(agent_of(stt=Short(), first_message="Hello.")) as caller:
+        await caller.hears()
+        await caller.speaks("Is anybody there?", seconds=1.0)
+        await caller.waits(2.0)
+        assert caller.outcome == ""
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    return
+    yield

@@ -1,0 +1,264 @@
+"""What fails before and after the first audio, and what the caller hears of it."""
+
+from typing import Any
+
+import pytest
+from call_kit import SORRY, At, ToldDetector, agent_of, edges, give_up, told, told_agent
+
+from patter_trio import Patter
+from patter_trio.audio.formats import AudioFormat, Encoding
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+PCM = AudioFormat(Encoding.PCM16, 8000)
+WIDE = AudioFormat(Encoding.PCM16, 16000)
+
+
+# A mind, or a voice: the reply fails, the call goes on -------------------------------------------------------------------
+@pytest.mark.parametrize("place", ["llm.stream", "llm.first", "llm.next", "llm.close", "tts.speak", "tts.first"])
+async def test_what_fails_before_the_first_audio_is_apologised_for_once(
+    call_simulator: CallSimulator, place: str
+) -> None:
+    async with call_simulator(told_agent(At(place, give_up, nth=1), error_message="Sorry.")) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        apology = await caller.hears()
+        await caller.speaks("Again", seconds=0.5)
+        answer = await caller.hears()
+    assert (apology.text, answer.text) == ("Sorry.", "One two. Three four.")
+    assert told(caller, "assistant") == ["Sorry.", "One two. Three four."]
+    assert caller.outcome == "caller_hung_up"
+    assert "error" not in caller.payloads("call_end")[0]
+
+
+async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["One two three four. Five six seven eight."], duration=4.0, fail_after=7)
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("Count", seconds=0.5)
+        first, apology = await caller.heard(0), await caller.heard(1)
+    assert (first.text, first.interrupted) == ("One two three four.", True)
+    assert (apology.text, apology.interrupted) == (SORRY, False)
+    assert [entry for entry in caller.transcript if entry[0] == "assistant"] == [
+        ("assistant", "One two three four."),
+        ("assistant", SORRY),
+    ]
+
+
+async def test_a_voice_that_fails_in_the_middle_apologises_once_and_not_for_the_apology(
+    call_simulator: CallSimulator,
+) -> None:
+    agent = agent_of("One two three four five six.", tts=ScriptedTTS(fail_after=0.5))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Count", seconds=0.5)
+        assert (await caller.heard(0)).interrupted
+        assert (await caller.heard(1)).interrupted  # the same voice fails again
+        await caller.waits(5.0)
+        assert len(caller.times("agent_speech_started")) == 2
+        assert caller.state == {"user": "listening", "agent": "idle"}
+
+
+async def test_a_mind_that_hangs_is_given_up_after_fifteen_seconds(call_simulator: CallSimulator) -> None:
+    async with call_simulator(told_agent(At("llm.stream", nth=1))) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        apology = await caller.hears()
+        assert (apology.text, apology.started) == (SORRY, pytest.approx(1.0 + 15.0 + 0.2))
+
+
+async def test_a_voice_that_hangs_in_the_middle_is_given_up_too(call_simulator: CallSimulator) -> None:
+    agent = agent_of("One two three four five six.", tts=ScriptedTTS(hang_after=0.5), error_message="Er")
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Count", seconds=0.5)
+        first = await caller.heard(0)
+        apology = await caller.heard(1)
+    assert (first.interrupted, apology.text) == (True, "Er")
+    assert apology.started == pytest.approx(first.started + 0.5 + 15.0 + 0.2, abs=0.05)
+
+
+async def test_a_voice_that_ends_before_its_text_is_a_failure(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hasty(ScriptedTTS):
+        def open(self, *, language: str) -> Any:
+            return _hasty(super().open(language=language))
+
+    agent = agent_of("One. Two. Three. " * 20, tts=Hasty())
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Count", seconds=0.5)
+        await caller.waits(3.0)
+        assert caller.state["agent"] == "idle"
+    assert "the synthesiser ended before its text did" in caplog.text
+
+
+def _hasty(opened: Any) -> Any:
+    from collections.abc import AsyncGenerator  # noqa: PLC0415
+    from contextlib import aclosing, asynccontextmanager  # noqa: PLC0415
+
+    class Session:
+        @asynccontextmanager
+        async def speak(self, sentences: Any) -> Any:
+            async def nothing() -> AsyncGenerator[Any, None]:
+                await anext(aiter(sentences))
+                return
+                yield
+
+            async with aclosing(nothing()) as chunks:
+                yield chunks
+
+    @asynccontextmanager
+    async def session() -> Any:
+        async with opened:
+            yield Session()
+
+    return session()
+
+
+async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.waits(3.0)
+        assert caller.state == {"user": "listening", "agent": "idle"}
+    assert not [name for _, name in edges(caller) if name.startswith(("agent", "audio"))]
+    assert caller.transcript == [("user", "Hello")]
+
+
+# A recogniser or a detector: nothing can be heard any more ---------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("providers", "part"),
+    [
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "Hearing.run: ScriptedSTT gives no session, as told"),
+        ({"stt": ScriptedSTT(fail_at=1.0)}, "Hearing.run: ScriptedSTT is gone after 1 s, as told"),
+        ({"vad": ScriptedVAD(fail_at=1.0)}, "Listening.run: ScriptedVAD fails after 1 s, as told"),
+    ],
+)
+async def test_one_that_cannot_hear_says_so_and_hangs_up(
+    call_simulator: CallSimulator, providers: dict[str, Any], part: str
+) -> None:
+    async with call_simulator(agent_of(**providers)) as caller:
+        apology = await caller.hears()
+        assert (apology.text, apology.interrupted) == (SORRY, False)
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(apology.ended)
+    [end] = caller.payloads("call_end")
+    assert (end["outcome"], end["error"]) == ("failed", part)
+
+
+async def test_a_recogniser_that_fails_while_the_agent_speaks_cuts_it_to_say_so(call_simulator: CallSimulator) -> None:
+    agent = agent_of(first_message="A greeting that is a good deal longer.", stt=ScriptedSTT(fail_at=1.0))
+    async with call_simulator(agent) as caller:
+        greeting, apology = await caller.heard(0), await caller.heard(1)
+        assert (greeting.interrupted, greeting.ended) == (True, pytest.approx(1.0))
+        assert apology.text == SORRY
+        await caller.carrier.over.wait()
+    assert caller.outcome == "failed"
+
+
+@pytest.mark.parametrize("place", ["stt.voice", "stt.next", "stt.transcripts"])
+async def test_wherever_the_recogniser_fails_the_call_ends_with_an_apology(
+    call_simulator: CallSimulator, place: str
+) -> None:
+    async with call_simulator(told_agent(At(place, give_up), error_message=SORRY)) as caller:
+        await caller.speaks("Hello", seconds=0.5, wait=False)
+        assert (await caller.hears()).text == SORRY
+        await caller.carrier.over.wait()
+    assert caller.payloads("call_end")[0]["error"] == "Hearing.run: given up"
+
+
+async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(first_message="Hello.", tts=ScriptedTTS(fail_to_open=True))) as caller:
+        await caller.carrier.over.wait()
+    assert caller.payloads("call_end")[0]["outcome"] == "failed"
+    assert caller.transcript == []
+
+
+async def test_a_failure_of_the_recogniser_after_the_end_is_not_the_calls(call_simulator: CallSimulator) -> None:
+    async with call_simulator(told_agent(At("stt.flush", give_up))) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hangs_up()
+        await caller.waits(0.95)
+        assert caller.times("call_end")
+    assert caller.outcome == "caller_hung_up"
+
+
+# Formats ---------------------------------------------------------------------------------------------------------------
+async def test_a_recogniser_and_a_voice_of_16_bit_samples_will_do(call_simulator: CallSimulator) -> None:
+    agent = agent_of("Yes, of course.", stt=ScriptedSTT(accepts=PCM), tts=ScriptedTTS(emits=PCM))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Is that so?", seconds=0.8)
+        assert (await caller.hears()).text == "Yes, of course."
+    assert told(caller, "user") == ["Is that so?"]
+
+
+@pytest.mark.parametrize(
+    ("providers", "error"),
+    [
+        ({"stt": ScriptedSTT(accepts=WIDE)}, "a recogniser must accept audio at 8000 Hz, not 16000"),
+        ({"tts": ScriptedTTS(emits=WIDE)}, "a synthesiser must emit audio at 8000 Hz, not 16000"),
+    ],
+)
+async def test_another_rate_is_refused_with_a_name(
+    call_simulator: CallSimulator, providers: dict[str, Any], error: str
+) -> None:
+    async with call_simulator(agent_of(first_message="Hello.", **providers)) as caller:
+        await caller.carrier.over.wait()
+        await caller.waits(0.01)
+    assert caller.payloads("call_end")[0]["error"] == f"ConfigurationError: {error}"
+
+
+# Turn detectors --------------------------------------------------------------------------------------------------------
+async def eos_of(call_simulator: CallSimulator, detector: ToldDetector) -> tuple[float, str]:
+    async with call_simulator(agent_of(turn_detector=detector, vad=ScriptedVAD(end_delay=0.1))) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+        [eos] = caller.payloads("user_speech_eos")
+    return round(caller.times("user_speech_eos")[0] - 2.0, 3), eos["trigger"]
+
+
+async def test_a_detector_that_is_sure_shortens_the_wait(call_simulator: CallSimulator) -> None:
+    detector = ToldDetector(0.9)
+    assert await eos_of(call_simulator, detector) == (0.2, "semantic_turn_detector")
+    assert detector.asked == [round(2.1 * 8000)]  # all of the call so far, the last 8 s at most
+
+
+async def test_a_detector_that_is_unsure_holds_the_utterance_and_the_caller_counts_as_thinking(
+    call_simulator: CallSimulator,
+) -> None:
+    agent = agent_of(turn_detector=ToldDetector(0.1), vad=ScriptedVAD(end_delay=0.1))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("I would like", seconds=1.0)
+        await caller.at(1.6)
+        assert caller.state == {"user": "thinking", "agent": "idle"}
+        await caller.at(2.9)
+        assert caller.times("user_speech_eos") == []
+        await caller.hears()
+        assert caller.times("user_speech_eos") == [pytest.approx(3.0)]
+        assert caller.payloads("user_speech_eos")[0]["trigger"] == "vad_silence"
+
+
+@pytest.mark.parametrize(
+    "detector", [ToldDetector(0.1, delay=0.4), ToldDetector(0.1, at=At("detector", give_up))], ids=["late", "failing"]
+)
+async def test_a_detector_that_is_late_or_fails_is_no_hint(
+    call_simulator: CallSimulator, detector: ToldDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await eos_of(call_simulator, detector) == (0.5, "vad_silence")
+    assert ("the turn detector failed: given up" in caplog.text) == (detector.at.place == "detector")
+
+
+async def test_a_detector_is_shown_the_last_eight_seconds_and_no_more(call_simulator: CallSimulator) -> None:
+    detector = ToldDetector(0.9)
+    async with call_simulator(agent_of(turn_detector=detector)) as caller:
+        for second in (1.0, 25.0):
+            await caller.at(second)
+            await caller.speaks("Hello", seconds=0.5)
+            await caller.hears()
+    assert detector.asked == [16000, 64000]
+
+
+async def test_a_detector_that_is_asked_when_the_caller_leaves_is_asked_in_vain(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    agent = agent_of(turn_detector=ToldDetector(at=At("detector")), vad=ScriptedVAD(end_delay=0.1))
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(0.65)
+        await caller.hangs_up()
+    assert caller.outcome == "caller_hung_up"

@@ -1,0 +1,400 @@
+"""on_call_start, which may change the agent for its call, and on_call_end, which comes once, whatever ended it."""
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from call_kit import SORRY, At, agent_of, break_down, give_up, hangs_up_in_time, sound_of_agent, told, told_agent
+
+from patter_trio import CallEnded, Patter
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from patter_trio.testing.simulator import EPOCH
+from patter_trio.wire.twilio import TwilioCodec
+
+
+# on_call_start --------------------------------------------------------------------------------------------------------
+async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator) -> None:
+    starts: list[dict[str, Any]] = []
+    async with call_simulator(agent_of(), on_call_start=starts.append) as caller:
+        await caller.waits(0.1)
+    assert starts == [
+        {
+            "call_id": caller.carrier.call_sid,
+            "caller": "+15550100001",
+            "callee": "+15550100002",
+            "direction": "inbound",
+            "custom_params": {},
+            "telephony_provider": "twilio",
+        }
+    ]
+
+
+async def test_what_on_call_start_returns_changes_the_agent_for_its_call_alone(call_simulator: CallSimulator) -> None:
+    llm, other = ScriptedLLM(["The desk."]), ScriptedLLM(["The spa."])
+    agent = agent_of(llm=llm, first_message="Hello.", system_prompt="Desk of {hotel}.", variables={"hotel": "Miller"})
+    overrides: list[Any] = [
+        {
+            "system_prompt": "Spa of {hotel}, in {language}.",
+            "first_message": "Wellness at {hotel}!",
+            "variables": {"hotel": "Moser"},
+            "language": "de",
+            "llm": other,
+        },
+        None,
+    ]
+    heard: list[list[str]] = []
+    for _ in range(2):
+        async with call_simulator(agent, on_call_start=lambda event: overrides.pop(0)) as caller:
+            await caller.hears()
+            await caller.speaks("Who is there?", seconds=0.8)
+            await caller.hears()
+        heard.append(told(caller, "assistant"))
+    assert heard == [["Wellness at Moser!", "The spa."], ["Hello.", "The desk."]]
+    assert other.requests[0][0] == {"role": "system", "content": "Spa of Moser, in {language}."}
+    assert llm.requests[0][0] == {"role": "system", "content": "Desk of Miller."}
+
+
+async def test_the_error_message_and_the_language_can_be_overridden(call_simulator: CallSimulator) -> None:
+    languages: list[str] = []
+
+    class Noting(ScriptedTTS):
+        def open(self, *, language: str) -> Any:
+            languages.append(language)
+            return super().open(language=language)
+
+    async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
+        await trio.sleep(1.0)
+        return {"error_message": "Pardon.", "language": "pt-BR"}
+
+    agent = agent_of(llm=ScriptedLLM(["x"], fail_after=0), tts=Noting())
+    async with call_simulator(agent, on_call_start=on_call_start) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Pardon."
+    assert languages == ["pt-BR"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "warning"),
+    [
+        ({"vad": 1}, "on_call_start cannot override vad; it can: error_message, first_message, language,"),
+        ({1: 2, "tts": 3}, "on_call_start cannot override 1, tts; it can: "),
+        ({"first_message": 7}, "first_message must be a str, not int: 7"),
+        ({"variables": ["x"]}, "variables must be a Mapping, not list: ['x']"),
+        ({"variables": {1: "x"}}, "variables must have names that are text, not 1"),
+        ({"llm": None}, "exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither"),
+        ("hello", "must return a dict of overrides or None, not str"),
+    ],
+)
+async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it_is(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, answer: Any, warning: str
+) -> None:
+    agent = agent_of(first_message="Hello.")
+    async with call_simulator(agent, on_call_start=lambda event: answer) as caller:
+        assert (await caller.hears()).text == "Hello."
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+    [record] = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "patter_trio.events")
+    assert warning in record.message
+
+
+async def test_an_llm_cannot_be_set_beside_on_message(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(
+        agent_of(llm=None), on_message=lambda event: "Mine.", on_call_start=lambda event: {"llm": ScriptedLLM(["x"])}
+    ) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Mine."
+    assert "this one has both" in caplog.text
+
+
+async def test_an_on_call_start_that_raises_is_a_warning(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def on_call_start(event: dict[str, Any]) -> None:
+        raise LookupError("no such customer")
+
+    async with call_simulator(agent_of(first_message="Hello."), on_call_start=on_call_start) as caller:
+        assert (await caller.hears()).text == "Hello."
+    [record] = caplog.records
+    assert "on_call_start raised LookupError: no such customer" in record.message
+    assert (record.levelno, record.exc_info is not None) == (logging.WARNING, True)
+
+
+async def test_an_on_call_start_slower_than_two_seconds_is_gone_on_without(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled: list[float] = []
+
+    async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
+        try:
+            await trio.sleep(10)
+        finally:
+            cancelled.append(trio.current_time())
+        return {"first_message": "Too late."}
+
+    async with call_simulator(agent_of(first_message="Hello."), on_call_start=on_call_start) as caller:
+        await caller.waits(0.01)
+        assert caller.state["agent"] == "initializing"
+        greeting = await caller.hears()
+        assert (greeting.text, greeting.started) == ("Hello.", pytest.approx(2.2))
+        await caller.hangs_up()
+        await caller.carrier.over.wait()
+        ended = trio.current_time()
+    assert cancelled == [ended]  # its call is over: nobody waits for it any more
+    assert "on_call_start did not return within 2 s" in caplog.text
+
+
+async def test_what_the_caller_says_before_the_agent_is_ready_is_not_lost(call_simulator: CallSimulator) -> None:
+    async def on_call_start(event: dict[str, Any]) -> None:
+        await trio.sleep(1.9)
+
+    async with call_simulator(agent_of("Yes."), on_call_start=on_call_start) as caller:
+        await caller.speaks("Are you there already?", seconds=1.5)
+        reply = await caller.hears()
+    assert caller.transcript[0] == ("user", "Are you there already?")
+    # Ready at 1.9, when the recogniser gets the waiting audio; final words 0.2 s later; 0.4 s to think, 0.2 s to speak.
+    assert reply.started == pytest.approx(2.7)
+
+
+# on_call_end ----------------------------------------------------------------------------------------------------------
+async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator) -> None:
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent_of("Yes."), on_call_end=ends.append) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        await caller.at(5.0)
+        started = caller.carrier.media_start
+    stamps = [entry.pop("timestamp") for entry in ends[0]["transcript"]]
+    assert ends == [
+        {
+            "call_id": caller.carrier.call_sid,
+            "caller": "+15550100001",
+            "callee": "+15550100002",
+            "direction": "inbound",
+            "ended_at": EPOCH + started + 5.0,
+            "transcript": [{"role": "user", "text": "Hello"}, {"role": "assistant", "text": "Yes."}],
+            "metrics": None,
+            "tool_calls": [],
+            "outcome": "caller_hung_up",
+        }
+    ]
+    assert stamps == pytest.approx([EPOCH + started + 1.0, EPOCH + started + 1.84])
+
+
+@pytest.mark.parametrize(
+    ("hang_up_at", "state", "owed", "words"),
+    [
+        (0.01, ("listening", "initializing"), 0.0, []),
+        (2.0, ("listening", "idle"), 0.0, []),
+        (3.3, ("speaking", "idle"), 0.2, ["Hello"]),
+        (3.6, ("speaking", "idle"), 0.1, ["Hello there"]),  # the voice is over; the detector does not know it yet
+        (4.05, ("listening", "thinking"), 0.0, ["Hello there"]),
+        (5.0, ("listening", "speaking"), 0.0, ["Hello there"]),
+    ],
+)
+async def test_the_caller_may_hang_up_in_any_state(
+    call_simulator: CallSimulator, hang_up_at: float, state: tuple[str, str], owed: float, words: list[str]
+) -> None:
+    """Only the words that the recogniser still owes are waited for: they come 0.2 s after the voice."""
+
+    async def on_call_start(event: dict[str, Any]) -> None:
+        await trio.sleep(1.0)
+
+    agent = agent_of("A longer answer.", tts=ScriptedTTS(duration=4.0))
+    async with call_simulator(agent, on_call_start=on_call_start) as caller:
+        if hang_up_at > 2.0:
+            await caller.at(3.0)
+            await caller.speaks("Hello there", seconds=0.5, wait=False)
+        await caller.at(hang_up_at)
+        assert tuple(caller.state.values()) == state
+        assert await hangs_up_in_time(caller) == pytest.approx(owed, abs=0.001)
+    assert caller.outcome == "caller_hung_up"
+    assert [text for role, text in caller.transcript if role == "user"] == words
+
+
+@pytest.mark.parametrize(
+    "stt", [ScriptedSTT(silent=True), ScriptedSTT(hang_on_open=True), ScriptedSTT(final_delay=9.0)]
+)
+async def test_a_recogniser_that_owes_words_for_ever_has_less_than_a_second(
+    call_simulator: CallSimulator, stt: ScriptedSTT
+) -> None:
+    async with call_simulator(agent_of(stt=stt)) as caller:
+        await caller.speaks("Hello there", seconds=0.5)
+        assert await hangs_up_in_time(caller) == pytest.approx(0.8, abs=0.01)
+
+
+async def test_a_hang_up_while_the_voice_is_being_opened(call_simulator: CallSimulator) -> None:
+    async with call_simulator(told_agent(At("tts.open"))) as caller:
+        await caller.waits(1.0)
+        assert caller.state["agent"] == "initializing"
+        assert await hangs_up_in_time(caller) == pytest.approx(0.0)
+    assert caller.outcome == "caller_hung_up"
+
+
+async def test_a_voice_that_cannot_be_opened_in_ten_seconds_fails_the_call(call_simulator: CallSimulator) -> None:
+    async with call_simulator(told_agent(At("tts.open"))) as caller:
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(10.0)
+    [end] = caller.payloads("call_end")
+    assert (end["outcome"], end["error"]) == ("failed", "Call._prepare: told was not ready within 10 s")
+
+
+async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(first_message="Goodbye, and thank you."), phone=phone) as caller:
+        await caller.at(0.5)
+        [call] = phone.calls
+        call.hang_up()
+        assert call.outcome == ""
+        await caller.speaks("No, wait", seconds=1.0, wait=False)  # nothing interrupts a goodbye
+        goodbye = await caller.hears()
+        await caller.carrier.over.wait()
+        await caller.waits(0.9)  # the words of the caller, for the transcript
+        assert (goodbye.text, goodbye.interrupted) == ("Goodbye, and thank you.", False)
+        assert caller.carrier.ended == "agent_hung_up"
+        assert caller.carrier.ended_at == pytest.approx(goodbye.ended)
+        for demand in (call.hang_up, lambda: call.say("More")):
+            with pytest.raises(CallEnded, match=rf"call {call.call_id} is over \(agent_hung_up\)"):
+                demand()
+        assert phone.calls == ()
+    assert caller.outcome == call.outcome == "agent_hung_up"
+
+
+async def test_a_call_that_is_too_long_ends_after_the_sentence(call_simulator: CallSimulator) -> None:
+    agent = agent_of(first_message="A long greeting.", tts=ScriptedTTS(duration=5.0), max_call_duration=3.0)
+    async with call_simulator(agent) as caller:
+        await caller.carrier.over.wait()
+    assert caller.outcome == "completed"
+    assert caller.carrier.ended_at == pytest.approx(5.2)
+    assert told(caller, "assistant") == ["A long greeting."]
+
+
+async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", silence_timeout=3.0)) as caller:
+        await caller.at(2.0)
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        ended = caller.times("agent_speech_ended")[0]
+        await caller.carrier.over.wait()
+    assert caller.outcome == "silence"
+    assert caller.carrier.ended_at == pytest.approx(ended + 3.0)
+
+
+async def test_silence_does_not_count_while_anybody_speaks_or_the_agent_thinks(call_simulator: CallSimulator) -> None:
+    agent = agent_of(
+        llm=ScriptedLLM(["Word " * 10], first_token=5.0), tts=ScriptedTTS(duration=8.0), silence_timeout=2.0
+    )
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.speaks("A long question " * 5, seconds=6.0)
+        answer = await caller.hears()
+        await caller.carrier.over.wait()
+    assert not answer.interrupted
+    assert answer.seconds == pytest.approx(8.0, abs=0.05)
+    assert caller.outcome == "silence"
+    assert caller.carrier.ended_at == pytest.approx(answer.ended + 2.0)
+
+
+async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(first_message="A greeting.")) as caller:
+        await caller.at(1.0)
+        caller.carrier.drop()
+        await caller.waits(0.9)
+        [end] = caller.payloads("call_end")
+    assert end["outcome"] == "failed"
+    assert "lost" in end["error"]
+    assert "A greeting.".startswith(end["transcript"][0]["text"])
+
+
+class _Codec(TwilioCodec):
+    """Has a bug, and a carrier that says what its protocol does not allow."""
+
+    def receive(self, message: str | bytes) -> Any:
+        if '"dtmf"' in str(message):
+            if '"#"' in str(message):
+                raise RuntimeError("a bug in the reader")
+            return super().receive("{}")
+        return super().receive(message)
+
+
+class _Carrier(Twilio):
+    def new_codec(self) -> TwilioCodec:
+        return _Codec()
+
+
+async def test_a_bug_in_the_reader_ends_its_call_and_is_named(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone = Patter(carrier=_Carrier("AC1", "hush"))
+    async with call_simulator(agent_of(first_message="A greeting."), phone=phone) as caller:
+        await caller.at(1.0)
+        await caller.presses("#")
+        await caller.carrier.over.wait()
+        await caller.waits(0.01)
+        [end] = caller.payloads("call_end")
+    assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug in the reader")
+    assert end["transcript"][0]["text"]
+    assert "connection ended by an error of our own" not in caplog.text
+
+
+async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_line_before(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone = Patter(carrier=_Carrier("AC1", "hush"))
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.presses("1" * 50)
+        assert caplog.text.count("ignoring what its stream may not send") == 1
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+        await caller.presses("1" * 49)
+        assert caller.carrier.ended is None
+        await caller.waits(0.2)
+        await caller.presses("1")
+        await caller.carrier.over.wait()
+        await caller.waits(0.01)
+        [end] = caller.payloads("call_end")
+    assert end["outcome"] == "failed"
+    assert end["error"] == "the carrier's stream sent 100 messages that its protocol does not allow"
+
+
+async def test_after_a_bug_the_transcript_has_what_was_heard_before_it(call_simulator: CallSimulator) -> None:
+    at = At("vad.feed", break_down)
+    agent = told_agent(at, first_message="A greeting that is longer.")
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.carrier.over.wait()
+        await caller.waits(0.01)
+        [end] = caller.payloads("call_end")
+    [entry] = end["transcript"]
+    assert entry["role"] == "assistant"
+    assert "A greeting that is longer.".startswith(entry["text"])
+    assert sound_of_agent(caller).startswith(entry["text"])
+    assert sound_of_agent(caller).endswith(SORRY)
+
+
+async def test_the_apology_after_a_bug_is_given_up_when_the_voice_fails(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = At("tts.open", give_up, nth=2)
+    agent = told_agent(at, vad=told_agent(At("vad.feed", break_down)).vad)
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.carrier.over.wait()
+        await caller.waits(0.01)
+    assert "no apology: given up" in caplog.text
+    assert caller.outcome == "failed"
+
+
+async def test_a_caller_who_leaves_during_the_apology_ends_it(call_simulator: CallSimulator) -> None:
+    at = At("vad.feed", break_down)
+    async with call_simulator(told_agent(at)) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.waits(0.1)
+        assert await hangs_up_in_time(caller) < 0.2
+    assert caller.outcome == "failed"
