@@ -19,7 +19,9 @@ class TurnPolicy:
     complete_threshold: float = 0.5
     """Probability from which a turn detector counts as sure."""
     final_wait: float = 1.0
-    """How long after the last voice the recogniser's final words are waited for."""
+    """How long after the last voice the recogniser is waited for when it has no words yet; then it was noise."""
+    interim_wait: float = 2.0
+    """The same when it has words that may still change: half a sentence would get a wrong answer."""
     hold: float = 2.0
     """How long an utterance that a turn detector calls unfinished is held open."""
     late_window: float = 2.0

@@ -95,6 +95,11 @@ class Conversation:
         return barge_in and self.reply is not None and self.reply.interruptible
 
     @property
+    def owes_a_say(self) -> bool:
+        """Whether the live reply is what the application wants said, and nobody has heard it: it is never thrown away."""
+        return self.reply is not None and self.reply.text is not None and not self.reply.started
+
+    @property
     def can_amend(self) -> bool:
         """Whether late words still belong to the committed utterance, without anybody having noticed a thing."""
         reply = self.reply
@@ -107,7 +112,7 @@ class Conversation:
         """Whether an utterance that is over has to wait for the agent."""
         if self.agent is Agent.THINKING:
             remark = self.live.started and self.utterance.fresh < self.policy.min_words
-            return remark or not self.can_cut
+            return remark or self.owes_a_say or not self.can_cut
         return self.agent is not Agent.IDLE
 
     # Telling and timing --------------------------------------------------------------------------------------------
@@ -227,9 +232,13 @@ class Conversation:
             self.end, self.by_voice, reopened = self.now, False, True
         if reopened:
             self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
-            self.arm(Timer.FINAL, self.end + self.policy.final_wait)
-        elif self.utterance.interims and Timer.FINAL not in self.timers:
-            self.arm(Timer.FINAL, self.end + self.policy.final_wait)
+        if reopened or self.utterance.interims:
+            self.wait_for_final()
+
+    def wait_for_final(self) -> None:
+        """Set the deadline for the recogniser's final words."""
+        patience = self.policy.interim_wait if self.utterance.interims else self.policy.final_wait
+        self.arm(Timer.FINAL, self.end + patience)
 
     def voice_over(self, end: float, confidence: float | None = None) -> None:
         """The caller's voice has ended, or no longer counts as one."""
@@ -237,7 +246,7 @@ class Conversation:
         self.end, self.by_voice = min(max(end, self.onset), self.now), True
         self.disarm(Timer.STUCK)
         self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
-        self.arm(Timer.FINAL, self.end + self.policy.final_wait)
+        self.wait_for_final()
         self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
         if self.detector and self.ending is None:
             self.generation += 1

@@ -143,8 +143,12 @@ def accept(talk: Conversation, event: Ready) -> None:
 
 
 def give_way(talk: Conversation, event: None) -> None:
-    """The caller has gone on before the agent was heard: retract the reply. In a gap: cut it."""
-    if talk.can_cut and not (talk.live.started and talk.utterance.fresh < talk.policy.min_words):
+    """The caller has gone on before the agent was heard: retract the answer. In a gap: cut the reply."""
+    if (
+        talk.can_cut
+        and not talk.owes_a_say
+        and not (talk.live.started and talk.utterance.fresh < talk.policy.min_words)
+    ):
         talk.yield_floor()
 
 

@@ -122,6 +122,25 @@ def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> 
     ]
 
 
+def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
+    """A synthesiser that is slow must not cost the text: the caller's words wait for it, and are answered then."""
+    scene = Scene().at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.5, Final("hello", 1)).until(3.0)
+    assert scene.events() == [
+        do.StartReply(1.0, 1, 0, "Your taxi is here."),
+        do.UserSpeechStarted(1.25 + LAG, 1.25),
+        do.UserSpeechEnded(2.25 + LAG, 2.25, 1.0),
+    ]
+    scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
+    assert scene.events() == [
+        do.TellAudio(3.25, 1, 0),
+        do.OpenLane(3.25, 1),
+        do.TellAgentStarted(3.5, 1, 0),
+        do.FinishReply(4.5, 1, 0, started=True),
+        committed(4.5, 1, "hello", 2.25),
+        do.StartReply(4.5, 2, 1),
+    ]
+
+
 def test_without_a_last_mark_playback_counts_as_over_after_the_grace() -> None:
     scene = Scene().answered().until(20.0)
     assert scene.events() == [do.FinishReply(9.5, 1, 1, started=True)]
@@ -204,7 +223,7 @@ def test_a_reply_without_sound_has_no_agent_event() -> None:
         pytest.param([(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0))], [], id="S E and never a T"),
         pytest.param(
             [(1.125, VoiceStarted(1.0)), (1.5, Interim("a b", 1)), (2.125, VoiceEnded(2.0))],
-            [(3.0, "a b", 1.0)],
+            [(4.0, "a b", 2.0)],
             id="S I E and never a T: the interim is used",
         ),
         pytest.param(
@@ -287,26 +306,36 @@ def test_a_final_after_the_commit_is_a_new_turn_once_the_lane_is_open() -> None:
 
 
 def test_the_own_final_of_a_promoted_interim_does_not_double_its_words() -> None:
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(3.0)
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
-    assert scene.at(3.25, Interim("a b", 1), Final("a b", 1)).until(5.0).then() == []
+    assert scene.at(4.25, Interim("a b", 1), Final("a b", 1)).until(6.0).then() == []
 
 
 def test_the_own_final_of_a_promoted_interim_corrects_it_while_nobody_heard_the_answer() -> None:
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(3.0)
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
-    assert scene.at(3.25, Final("a c", 1)).then() == [
-        do.CutReply(3.25, 1, 1, opened=False, started=False, reason="amended"),
-        do.AmendUser(3.25, "a c"),
-        do.StartReply(3.25, 2, 1),
+    assert scene.at(4.25, Final("a c", 1)).then() == [
+        do.CutReply(4.25, 1, 1, opened=False, started=False, reason="amended"),
+        do.AmendUser(4.25, "a c"),
+        do.StartReply(4.25, 2, 1),
     ]
 
 
 def test_later_the_own_final_of_a_promoted_interim_adds_only_what_is_new() -> None:
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(3.0)
-    scene.at(3.125, AudioArrived(1)).at(3.25, OnWire(1, 3.5), Produced(1)).at(3.5, Drained(1))
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
+    scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     scene.then()
-    assert scene.at(3.75, Final("a b c", 1)).events() == [committed(3.75, 2, "c", 1.75), do.StartReply(3.75, 2, 2)]
+    scene.at(4.75, Final("a b c", 1)).until(5.25)
+    assert scene.events() == [committed(5.25, 2, "c", 0.5), do.StartReply(5.25, 2, 2)]
+
+
+@pytest.mark.parametrize("heard_late", [[], [Interim("a b", 1)]], ids=["before the voice ends", "after it, too"])
+def test_words_that_may_still_change_are_waited_for_longer_than_none(heard_late: list[Input]) -> None:
+    """Half a sentence is not answered because a recogniser is slow: its final words make the utterance."""
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a", 1)).at(2.125, VoiceEnded(2.0))
+    scene.at(2.5, *heard_late).until(3.5)
+    assert scene.events() == [do.UserSpeechStarted(1.125, 1.0), do.UserSpeechEnded(2.125, 2.0, 1.0)]
+    assert scene.at(3.75, Final("a b c", 1)).events() == [committed(3.75, 1, "a b c", 1.75), do.StartReply(3.75, 1, 1)]
 
 
 # The caller goes on before the agent is heard -------------------------------------------------------------------------

@@ -20,6 +20,7 @@ class Fate:
 
     def __init__(self, start: actions.StartReply, *, interruptible: bool) -> None:
         self.start = start
+        self.is_say = start.text is not None
         self.interruptible = interruptible
         self.opened = self.started = self.over = False
         self.on_wire = self.produced = False
@@ -78,7 +79,7 @@ class Laws:
         """Note whether these words have to take back a reply that nobody has heard."""
         live = self.live
         if event.text and event.segment not in self.promoted and live and live.interruptible and not self.leaving:
-            self.gone_on = None if live.started or (live.on_wire and live.opened) else live
+            self.gone_on = None if live.started or live.is_say or (live.on_wire and live.opened) else live
 
     def _in_Interim(self, event: inputs.Interim) -> None:
         self._go_on(event)
@@ -219,7 +220,7 @@ class Laws:
         promoted = len(self.promoted)
         self._entered(action.text)
         if len(self.promoted) > promoted:
-            assert action.trailing_silence >= self.policy.final_wait, "final-wait: an interim was used too early"
+            assert action.trailing_silence >= self.policy.interim_wait, "final-wait: an interim was used too early"
 
     def _do_AmendUser(self, action: actions.AmendUser) -> None:
         self.history[-1] = action.text
@@ -296,6 +297,7 @@ class Laws:
         if action.reason in BY_CALLER:
             assert fate.interruptible, "uninterruptible: cut by the caller"
             assert not self.leaving, "uninterruptible: the goodbye was cut by the caller"
+            assert fate.started or not fate.is_say, "say: thrown away unheard"
         if action.reason in {"retracted", "amended"}:
             self.answer_owed = True
 
