@@ -448,5 +448,7 @@ async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> N
                 leg.cancel_scope.cancel(reason="call over")
             cancelled = False
         finally:
-            await call.close(FAREWELL)
-            call.end(cancelled=cancelled)
+            try:
+                await call.close(FAREWELL)
+            finally:  # closing a stream is a checkpoint: when the server is being cancelled, it raises
+                call.end(cancelled=cancelled)
