@@ -30,6 +30,9 @@ MESSAGE: Final = 800
 MARK_EVERY: Final = 1600
 CREDIT: Final = RATE
 GRACE: Final = 1.5
+TIE: Final = 1e-9
+"""Seconds by which equal instants may differ by their arithmetic. A wait as short as that is none: on a clock that only
+moves when it is waited for, its end would never come."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Length of a sentence of which not all audio has come yet: about 1000 characters a minute, an average speaking rate."""
 
@@ -263,16 +266,16 @@ class Playback:
         if self._position > self._marked and (lane.waiting == 0 or self._position - self._marked >= MARK_EVERY):
             return self._mark(lane)
         overdue = self._end + GRACE - now
-        if self._acknowledged < self._position and overdue <= 0:
+        if self._acknowledged < self._position and overdue <= TIE:
             self._believe_the_clock(now)
         if lane.waiting == 0:
             return overdue if self._acknowledged < self._position else math.inf
         if self._position - self._acknowledged > CREDIT and not self.marks_lost:
             return overdue
         ahead = max(self._end, now) - now
-        if ahead + MESSAGE / RATE > AHEAD + 1e-9:
+        if ahead + MESSAGE / RATE > AHEAD + TIE:
             return ahead + MESSAGE / RATE - AHEAD
-        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE:
+        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE + TIE:
             return ahead - MESSAGE / RATE  # a fuller message is worth the wait
         return self._media(lane, now)
 

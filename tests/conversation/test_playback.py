@@ -1,6 +1,7 @@
 """The playback ledger: what is sent when, and what counts as heard."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -194,3 +195,23 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
     playback.open(lane)
     run(playback, carrier, 0.0, 100.0)
     assert b"".join(item.audio for _, item in carrier.sent if isinstance(item, Media)) == b"".join(audio)
+
+
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_wait_is_never_too_short_for_the_clock_to_show_it(marks: bool) -> None:
+    chance = random.Random(1)  # noqa: S311 (a test's)
+    for _ in range(300):
+        now = chance.uniform(0, 1e6)  # trio's clock begins anywhere in there
+        playback, lane = Playback(), Lane(1)
+        playback.open(lane)
+        for _ in range(4):
+            lane.put(bytes(chance.choice([700, 800, 900])), "", ())
+            lane.produced = chance.random() < 0.2
+            message = playback.next_message(now)
+            while message != math.inf:
+                if isinstance(message, float):
+                    assert now + message > now
+                    now += message
+                elif isinstance(message, Mark) and marks:
+                    playback.reached(message.name, now)
+                message = playback.next_message(now)
