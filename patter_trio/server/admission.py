@@ -10,9 +10,11 @@ The decision is pure: time is an argument. :func:`measure` is the task around it
 """
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Final, Never
 
 import trio
 
@@ -111,40 +113,34 @@ class Admission:
         return ""
 
 
-class _Waiting(trio.abc.Instrument):
-    """Adds up the time for which the loop has nothing to do."""
+def work_seconds() -> float:
+    """Return the seconds for which this thread has worked so far, or, where the system tells, wanted to.
 
-    def __init__(self) -> None:
-        self._since = trio.current_time()
-        self.seconds = 0.0
-
-    def before_io_wait(self, timeout: float) -> None:
-        del timeout
-        self._since = trio.current_time()
-
-    def after_io_wait(self, timeout: float) -> None:
-        del timeout
-        self.seconds += trio.current_time() - self._since
-
-
-async def measure(admission: Admission, live: Callable[[], int]) -> None:
-    """Measure until cancelled; ``live`` says how many calls there are.
-
-    On a clock that jumps (:class:`trio.testing.MockClock`) the loop is never late, and its work takes no time.
+    Linux tells how long a thread waited for a processor: a loop that gets half of one is at its end at half of the work.
     """
-    waiting = None if hasattr(trio.lowlevel.current_clock(), "autojump_threshold") else _Waiting()
-    if waiting is not None:
-        trio.lowlevel.add_instrument(waiting)
     try:
-        before, waited = trio.current_time(), 0.0
-        while True:
-            await trio.sleep_until(admission.due)
-            now = trio.current_time()
-            admission.late(now)
-            if waiting is not None:
-                idle, waited = waiting.seconds - waited, waiting.seconds
-                admission.worked(1 - min(1.0, idle / (now - before)), live())
-            before = now
-    finally:
-        if waiting is not None:
-            trio.lowlevel.remove_instrument(waiting)
+        ran, waited, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (int(ran) + int(waited)) / 1e9
+
+
+async def measure(admission: Admission, live: Callable[[], int], *, work: Callable[[], float] | None = None) -> Never:
+    """Measure until cancelled.
+
+    Args:
+        admission: what is told of it.
+        live: says how many calls there are.
+        work: says for how many seconds the loop has worked so far; default: :func:`work_seconds`, but nothing on a clock
+            that jumps (:class:`trio.testing.MockClock`), where work takes no time.
+    """
+    if work is None:
+        work = (lambda: 0.0) if hasattr(trio.lowlevel.current_clock(), "autojump_threshold") else work_seconds
+    before, worked_before = trio.current_time(), work()
+    while True:
+        await trio.sleep_until(admission.due)
+        now, worked = trio.current_time(), work()
+        admission.late(now)
+        if now > before:
+            admission.worked(min(1.0, (worked - worked_before) / (now - before)), live())
+        before, worked_before = now, worked

@@ -105,7 +105,7 @@ class Desk:
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
         with scope:
-            await measure(self._admission, lambda: len(self._live))
+            await measure(self._admission, self._live.__len__)
 
     async def forget(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
