@@ -17,6 +17,7 @@ from patter_trio.call.session import Call
 from patter_trio.carriers import Carrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.server.admission import MAX_LAG
 from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 from patter_trio.server.site import checked_url
@@ -134,6 +135,7 @@ class Patter:
         on_message: Callback | None = None,
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
+        max_lag: float | None = MAX_LAG,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
@@ -150,7 +152,9 @@ class Patter:
             on_transcript: told of each utterance of either side.
             on_message: answers the caller, instead of ``llm``: text, an async generator of text, or None.
             on_dtmf: told of each key that the caller presses.
-            max_calls: more calls at once hear that we are busy; None: no limit.
+            max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
+            max_lag: seconds by which the event loop may be late; while it is later, or another call is expected to keep
+                it at work for more than 85 % of the time, new calls hear that we are busy. None: never for that.
             task_status: for ``nursery.start``.
 
         Raises:
@@ -179,7 +183,9 @@ class Patter:
             _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
         try:
             async with (
-                open_desk(self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls) as desk,
+                open_desk(
+                    self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls, max_lag=max_lag
+                ) as desk,
                 trio.open_nursery() as nursery,
             ):
                 await nursery.start(serve_listeners, desk.site, listeners)

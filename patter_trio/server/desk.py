@@ -27,6 +27,7 @@ from patter_trio.carriers import Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import Tap
+from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.site import MediaLeg, Site
 
@@ -61,7 +62,7 @@ class Desk:
         carrier: Carrier,
         public_url: str,
         callbacks: Mapping[str, Any],
-        max_calls: int | None,
+        admission: Admission,
         epoch: float,
         tap: Tap | None,
     ) -> None:
@@ -69,7 +70,7 @@ class Desk:
         self._agent = agent
         self._nursery = nursery
         self._callbacks = callbacks
-        self._max_calls = max_calls
+        self._admission = admission
         self._epoch = epoch
         self._tap = tap
         # Weak: observers live as long as their task does, which is longer than their call.
@@ -84,7 +85,7 @@ class Desk:
             carrier=carrier,
             public_url=public_url,
             pending=PendingCalls(),
-            admit=self.admit,
+            refusal=self.refusal,
             incoming=self.incoming,
             answer=self.answer,
         )
@@ -96,10 +97,16 @@ class Desk:
         """Return the application's callback of that name, as it is now; None where there is none."""
         return self._callbacks.get(name) or getattr(self._phone, name, None)
 
-    def admit(self) -> bool:
-        """Say whether one more call is welcome; those that are announced and not connected yet count."""
-        taken = len(self._live) + len(self.site.pending)
-        return not self._draining and (self._max_calls is None or taken < self._max_calls)
+    def refusal(self) -> str:
+        """Return why one more call is not welcome; empty: it is."""
+        if self._draining:
+            return "no more calls are taken"
+        return self._admission.refusal(live=len(self._live), announced=len(self.site.pending), now=trio.current_time())
+
+    async def measure(self, scope: trio.CancelScope) -> None:
+        """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
+        with scope:
+            await measure(self._admission, self._live.__len__)
 
     async def forget(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
@@ -254,6 +261,7 @@ async def open_desk(
     carrier: Carrier | None = None,
     callbacks: Mapping[str, Any] | None = None,
     max_calls: int | None = None,
+    max_lag: float | None = None,
     epoch: float | None = None,
     tap: Tap | None = None,
 ) -> AsyncIterator[Desk]:
@@ -266,6 +274,7 @@ async def open_desk(
         carrier: instead of the phone's own.
         callbacks: the application's functions by name (``on_call_start`` ...).
         max_calls: more at once hear busy.
+        max_lag: new calls hear busy while the event loop is later than this, in seconds; None: however late it is.
         epoch: Unix time of the clock's zero; default: as it is now.
         tap: sees every event of every call.
 
@@ -276,6 +285,7 @@ async def open_desk(
     check_mind(agent, callbacks)
     if epoch is None:
         epoch = time.time() - trio.current_time()
+    admission = Admission(max_calls=max_calls, max_lag=max_lag, now=trio.current_time())
     async with trio.open_nursery() as nursery:
         desk = Desk(
             phone,
@@ -284,13 +294,15 @@ async def open_desk(
             carrier=carrier or phone.carrier or LocalCarrier(),
             public_url=public_url,
             callbacks=callbacks,
-            max_calls=max_calls,
+            admission=admission,
             epoch=epoch,
             tap=tap,
         )
         phone.desks.add(desk)
-        forgetting = trio.CancelScope()
+        forgetting, measuring = trio.CancelScope(), trio.CancelScope()
         nursery.start_soon(desk.forget, forgetting)
+        if admission.measures:
+            nursery.start_soon(desk.measure, measuring)
         try:
             yield desk
         except BaseException:
@@ -300,3 +312,4 @@ async def open_desk(
             phone.desks.discard(desk)
             desk.forget_all()
             forgetting.cancel(reason="the desk is closed")
+            measuring.cancel(reason="the desk is closed")

@@ -70,14 +70,15 @@ def voice(site: Site, request: Request) -> Response:
         return _refused(400, f"voice webhook {error}")
     again = offer.call_id in site.pending
     busy = Response(200, site.carrier.reject(), site.carrier.content_type)
-    if not again and not site.admit():
-        logger.warning("call %r from %s turned away: busy", offer.call_id, mask_number(offer.caller))
+    refusal = "" if again else site.refusal()
+    if refusal:
+        logger.warning("call %r from %s hears busy: %s", offer.call_id, mask_number(offer.caller), refusal)
         return busy
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
     try:
         call = site.pending.announce(offer, provider=site.carrier.name, custom_params=custom, now=trio.current_time())
     except TooManyPending as error:
-        logger.warning("call %r from %s turned away: %s", offer.call_id, mask_number(offer.caller), error)
+        logger.warning("call %r from %s hears busy: %s", offer.call_id, mask_number(offer.caller), error)
         return busy
     if not again:
         logger.info("call %r from %s announced", offer.call_id, mask_number(offer.caller))

@@ -33,7 +33,7 @@ class Desk:
             carrier=CARRIER,
             public_url=public_url,
             pending=self.pending,
-            admit=lambda: self.room,
+            refusal=lambda: "" if self.room else "no room",
             incoming=self.announced.append,
             answer=self.answer,
         )

@@ -1,0 +1,268 @@
+"""More calls than the machine can carry: who hears busy, and what becomes of the calls that were taken.
+
+``python -m benchmarks.overload [--times 2] [--seconds 30] [--markdown docs/overload.md]``
+
+A short measurement of 20 calls says how many a core can carry. Then so many times as many are offered, one after the
+other, to a server with admission by load; then as many as it took, to a server of its own, which is how the same calls
+are served without overload; then everything once more, to a server that takes whoever comes. Server and callers run in
+processes of their own, pinned to a core each, with the real detector of voices; the callers are those of
+``benchmarks.calls``.
+"""
+
+import argparse
+import gc
+import heapq
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import trio
+
+from benchmarks.caller import Tally
+from benchmarks.calls import _pinned, measure
+from benchmarks.client import PERIOD, Line, cpu_seconds
+from benchmarks.servers.ours import TOKEN, phone_and_agent
+from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
+from patter_trio.server.admission import MAX_LAG
+
+ROOT: Final = Path(__file__).parents[1]
+WEBHOOK_SECONDS: Final = 15.0
+"""Longer, and Twilio gives the call up."""
+ROUND: Final = 12.0
+"""Seconds of a round of the callers' script; the measurement begins so long after the last call was offered."""
+PROBE: Final = 20
+"""Calls by which it is found out what one costs."""
+
+
+# The server's process -------------------------------------------------------------------------------------------------
+async def serve(answer: bytes, max_lag: float | None) -> None:
+    phone, agent = phone_and_agent(answer)
+    async with trio.open_nursery() as nursery:
+        _, port = await nursery.start(partial(phone.serve, agent, port=0, max_lag=max_lag))
+        about = {"port": port, "pid": os.getpid(), "webhook": "/webhooks/twilio/voice", "token": TOKEN}
+        print(json.dumps(about | {"public": "http://127.0.0.1"}), flush=True)
+
+
+@contextmanager
+def serving(sounds: Path, max_lag: float | None, nice: int) -> Iterator[dict[str, Any]]:
+    command = [sys.executable, "-m", "benchmarks.overload", "--serve", str(sounds)]
+    with (sounds / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--max-lag", str(max_lag or 0.0)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=ROOT,
+            preexec_fn=_pinned(0, nice),  # noqa: PLW1509 (no threads here)
+        )
+    try:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())
+    finally:
+        server.kill()
+        server.wait()
+
+
+# The callers' process -------------------------------------------------------------------------------------------------
+class Arrivals:
+    """Callers that come one after the other; each asks in a thread of its own, since the answer may take its time."""
+
+    def __init__(self, server: dict[str, Any], offered: int, gap: float) -> None:
+        self._server = server
+        self._sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
+        self._offered = offered
+        self._gap = gap
+        self.came: deque[Line] = deque()
+        """Those who were taken and are not talking yet."""
+        self.outcomes: Counter[str] = Counter()
+        self.webhooks: list[float] = []
+
+    def run(self) -> None:
+        began = time.perf_counter()
+        for number in range(self._offered):
+            time.sleep(max(0.0, began + number * self._gap - time.perf_counter()))
+            threading.Thread(target=self._arrive, daemon=True).start()
+
+    def _arrive(self) -> None:
+        began = time.perf_counter()
+        try:
+            line = Line(self._server, self._sounds, 10 + random.randrange(100))
+        except SystemExit as refused:
+            self.outcomes["busy" if 'reason="busy"' in str(refused) else "failed"] += 1
+            return
+        except OSError:
+            self.outcomes["failed"] += 1
+            return
+        took = time.perf_counter() - began
+        self.webhooks.append(took)
+        if took > WEBHOOK_SECONDS:
+            self.outcomes["failed"] += 1
+            line.hang_up()
+            return
+        self.outcomes["admitted"] += 1
+        self.came.append(line)
+
+
+class Floor:
+    """Drives all lines: each one's frames at their instants, and whatever comes in between."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._poll = select.epoll()
+        self._by_fd: dict[int, Line] = {}
+        self._due: list[tuple[float, int]] = []
+        self.lines: list[Line] = []
+
+    def run(self, until: float) -> None:
+        fd = [self._poll.fileno()]
+        while (now := time.perf_counter()) < until:
+            while self._arrivals.came:
+                self._welcome(self._arrivals.came.popleft(), now)
+            due = self._due[0][0] if self._due else now + PERIOD
+            if now < due and select.select(fd, [], [], min(due, until) - now)[0]:
+                self._read()
+            now = time.perf_counter()
+            while self._due and self._due[0][0] <= now:
+                due, number = self._due[0]
+                self.lines[number].tick(now)
+                heapq.heapreplace(self._due, (due + PERIOD, number))
+            self._read()
+
+    def _welcome(self, line: Line, now: float) -> None:
+        self._by_fd[line.socket.fileno()] = line
+        self._poll.register(line.socket.fileno(), select.EPOLLIN)
+        heapq.heappush(self._due, (now + random.random() * PERIOD, len(self.lines)))
+        self.lines.append(line)
+
+    def _read(self) -> None:
+        for fd, _ in self._poll.poll(0):
+            line = self._by_fd[fd]
+            line.readable(time.perf_counter())
+            if not line.caller.alive:
+                self._poll.unregister(fd)
+
+
+def offer(server: dict[str, Any], offered: int, gap: float, seconds: float) -> dict[str, Any]:
+    """Offer calls, and measure those that were taken, from a round of the script after the last was offered."""
+    arrivals = Arrivals(server, offered, gap)
+    floor = Floor(arrivals)
+    threading.Thread(target=arrivals.run, daemon=True).start()
+    gc.disable()
+    floor.run(time.perf_counter() + offered * gap)
+    coming = Tally()
+    floor.run(time.perf_counter() + ROUND)
+    for line in floor.lines:
+        coming.add(line.caller.tally)
+        line.caller.tally = Tally(lost=line.caller.tally.lost)
+    began, cpu = time.perf_counter(), cpu_seconds(server["pid"])
+    floor.run(began + seconds)
+    load = (cpu_seconds(server["pid"]) - cpu) / (time.perf_counter() - began)
+    total = Tally()
+    for line in floor.lines:
+        total.add(line.caller.tally)
+    return {
+        "offered": offered,
+        **{name: arrivals.outcomes[name] for name in ("admitted", "busy", "failed")},
+        "unanswered": offered - arrivals.outcomes.total(),
+        "webhook_ms": 1000 * max(arrivals.webhooks, default=0.0),
+        "load": load,
+        "answers_ms": _percentiles(total.answers),
+        "clears_ms": _percentiles(total.clears),
+        "coming_p99_ms": _percentiles(coming.answers)[-1],
+        "coming_missed": coming.missed,
+        **{name: getattr(total, name) for name in ("turns", "missed", "gaps", "lost")},
+    }
+
+
+def _percentiles(values: Sequence[float]) -> list[float]:
+    return [1000 * float(np.percentile(values, p)) for p in (50, 99)] if values else [float("nan")] * 2
+
+
+# The benchmark --------------------------------------------------------------------------------------------------------
+def run(times: float, gap: float, seconds: float, nice: int) -> list[tuple[str, dict[str, Any]]]:
+    """Measure everything; rows of a table."""
+
+    def offering(calls: int, max_lag: float | None) -> dict[str, Any]:
+        with serving(sounds, max_lag, nice) as server:
+            task = {"server": server, "offered": calls, "gap": gap, "seconds": seconds}
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.overload", "--offer", json.dumps(task)],
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                check=False,
+                preexec_fn=_pinned(1, nice),
+            )
+        if done.returncode:
+            raise SystemExit(f"the callers failed: {done.stderr[-2000:]}")
+        result: dict[str, Any] = json.loads(done.stdout)
+        print(result, file=sys.stderr)
+        return result
+
+    with tempfile.TemporaryDirectory() as folder:
+        sounds = Path(folder)
+        write_answer(sounds)
+        with serving(sounds, None, nice) as server:
+            cost = measure(server, PROBE, 10.0, core=1, nice=nice)["cpu_ms_per_call_second"]
+        offered = round(times * 1000 / cost)
+        print(f"{cost:.1f} ms per call-second: {offered} calls are {times:g} times a core", file=sys.stderr)
+        busy = offering(offered, MAX_LAG)
+        alone = offering(busy["admitted"], None)
+        everybody = offering(offered, None)
+    return [("as many, and nobody else", alone), ("admission by load", busy), ("everybody taken", everybody)]
+
+
+def markdown(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    lines = [
+        (
+            "| | offered | admitted | busy | failed | core | answer ms p50 / p99 | clear ms p50 / p99 | missed turns | gaps "
+            "| p99 / missed while they came |"
+        ),
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in rows:
+        answers, clears = (" / ".join(f"{value:.0f}" for value in row[key]) for key in ("answers_ms", "clears_ms"))
+        lines.append(
+            f"| {name} | {row['offered']} | {row['admitted']} | {row['busy']} | {row['failed'] + row['unanswered']} "
+            f"| {100 * row['load']:.0f} % | {answers} | {clears} | {row['missed']} of {row['turns']} | {row['gaps']} "
+            f"| {row['coming_p99_ms']:.0f} / {row['coming_missed']} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.partition("\n")[0])
+    parser.add_argument("--times", type=float, default=2.0, help="how much more is offered than a core can carry")
+    parser.add_argument("--gap", type=float, default=0.2, help="seconds from one call to the next (default: 0.2)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of measurement")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of server and callers, where a machine is shared")
+    parser.add_argument("--markdown", type=Path, help="where to write the table")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--max-lag", type=float, default=0.0, help=argparse.SUPPRESS)
+    parser.add_argument("--offer", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        trio.run(serve, (options.serve / "answer.ulaw").read_bytes(), options.max_lag or None)
+    elif options.offer:
+        print(json.dumps(offer(**json.loads(options.offer))))
+    else:
+        table = markdown(run(options.times, options.gap, options.seconds, options.nice))
+        print(table)
+        if options.markdown:
+            options.markdown.write_text(table + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Hours of calls in virtual time: ``python -m benchmarks.soak [--hours H] [--plot FILE]``.
+
+Several lines place one random call after another (``soak_script.py``) at two servers: one with a language model, which
+lives as long as the soak, and one with ``on_message``, which is cancelled, with calls up, at every ebb. At an ebb the
+lines wait until the last call, callback and announcement is over; then the process is measured, and must be as it was.
+In between, the deepest that each queue was is noted every second. Every call is checked for what holds in every call.
+
+Exit code 1: something grew, was left behind, or a call did what no call may do.
+"""
+# ruff: noqa: SLF001 (it looks into queues that are nobody else's business)
+
+import argparse
+import gc
+import logging
+import os
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+import trio.testing
+
+from benchmarks.soak_line import Line, Server, Tally
+from benchmarks.soak_report import MB, Peak, Record, Rest, lines, plot, verdict
+from benchmarks.soak_script import Dice
+from patter_trio.call import hearing, listening, observers, reply, session
+from patter_trio.testing import carrier
+
+REST_SECONDS: Final = 100.0
+"""Longer than an announcement lives (60 s), and than callbacks are waited for (32 s), one after the other."""
+STRETCH: Final = 60.0
+"""Seconds for which the deepest queues make one point of the picture."""
+TRACED: Final = 6
+"""One stretch in so many is traced by tracemalloc, beginning with the second; tracing takes four times the time."""
+SHOWN: Final = 10
+"""Most findings that are shown."""
+BOUNDS: Final = {
+    "inbox": session.INBOX,
+    "frames to the detector": listening.FRAMES,
+    "audio to the recogniser": hearing.WAITING,
+    "lane, samples": reply.LANE_BOUND,
+    "callbacks": observers.KEPT,
+    "messages of the simulated line": carrier.IN_FLIGHT,
+}
+
+
+class Errors(logging.Handler):
+    """Keeps what is logged as an error: a bug of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(f"logged as an error: {self.format(record)}")
+
+
+@attrs.define
+class Soak:
+    """One run; all times are in seconds of virtual time."""
+
+    seconds: float
+    tide: float = 600.0
+    """From one ebb to the next."""
+    callers: int = 4
+    seed: int = 1
+    show: bool = True
+    record: Record = attrs.field(factory=lambda: Record(bounds=dict(BOUNDS)))
+    tally: Tally = attrs.field(factory=Tally)
+    left_at: list[str] = attrs.field(factory=list)
+    """Where what the last traced stretch left behind was made."""
+    _began: float = attrs.field(factory=time.monotonic)
+
+    def run(self) -> list[str]:
+        """Run it all, and return what was wrong."""
+        errors = Errors()
+        logger = logging.getLogger("patter_trio")
+        level, propagate = logger.level, logger.propagate
+        logger.addHandler(errors)
+        logger.setLevel(logging.ERROR)  # thousands of calls fail as they are told to
+        logger.propagate = False
+        try:
+            trio.run(self._soak, clock=trio.testing.MockClock(autojump_threshold=0))
+        finally:
+            tracemalloc.stop()
+            logger.removeHandler(errors)
+            logger.setLevel(level)
+            logger.propagate = propagate
+        return verdict(self.record) + self.tally.findings + errors.found
+
+    async def _soak(self) -> None:
+        dice = Dice(self.seed)
+        lasting, passing = servers = Server(dice, model=True), Server(dice, model=False)
+        phones = [Line(number, servers, dice, self.tally) for number in range(self.callers)]
+        async with trio.open_nursery() as serving:
+            await serving.start(lasting.run)
+            ebb = self.tide
+            while trio.current_time() < self.seconds:
+                if len(self.record.rests) % TRACED == 1:
+                    gc.collect()
+                    tracemalloc.start()
+                await self._flow(phones, servers, passing, ebb)
+                self._rest(servers)
+                ebb += self.tide
+            serving.cancel_scope.cancel()
+
+    async def _flow(self, phones: Sequence[Line], servers: Sequence[Server], passing: Server, ebb: float) -> None:
+        """Have calls placed, end the second server in the middle of some, and wait until all is over."""
+        async with trio.open_nursery() as sampling:
+            sampling.start_soon(self._watch, phones, servers)
+            async with trio.open_nursery() as calling:
+                await calling.start(passing.run)
+                for phone in phones:
+                    calling.start_soon(phone.call_until, ebb - REST_SECONDS)
+                await trio.sleep_until(ebb - REST_SECONDS)
+                passing.scope.cancel()
+            sampling.cancel_scope.cancel()
+        await trio.sleep_until(max(ebb, trio.current_time() + REST_SECONDS))
+
+    async def _watch(self, phones: Sequence[Line], servers: Sequence[Server]) -> None:
+        while True:
+            until = trio.current_time() + STRETCH
+            live = tasks = descriptors = 0
+            depths = dict.fromkeys(BOUNDS, 0)
+            try:
+                while trio.current_time() < until:
+                    await trio.sleep(1.0)
+                    live = max(live, sum(len(server.phone.live) for server in servers))
+                    tasks = max(tasks, trio.lowlevel.current_statistics().tasks_living)
+                    descriptors = max(descriptors, _descriptors())
+                    _deepen(depths, phones, servers)
+            finally:
+                self.record.peaks.append(Peak(trio.current_time() / 3600, live, tasks, descriptors, depths))
+            self._progress(live)
+
+    def _progress(self, live: int) -> None:
+        if self.show:
+            print(
+                f"{trio.current_time() / 3600:6.2f} h of {self.seconds / 3600:g}, {self.tally.calls} calls, {live} at once,"
+                f" {_rss() / MB:.1f} MB, {len(self.tally.findings)} findings,"
+                f" {time.monotonic() - self._began:.0f} s",
+                flush=True,
+            )
+
+    def _rest(self, servers: Sequence[Server]) -> None:
+        """Measure the process, with nothing going on."""
+        for server in servers:
+            ends = server.application.ends
+            twice = [f"{call_id}: on_call_end came {count} times" for call_id, count in ends.items() if count != 1]
+            self.tally.findings += twice
+            ends.clear()
+        gc.collect()
+        left = self._left()
+        gc.collect()
+        kept = sum(_kept(server) for server in servers)
+        self.record.rests.append(
+            Rest(
+                hours=trio.current_time() / 3600,
+                calls=self.tally.calls,
+                blocks=sys.getallocatedblocks(),
+                rss=_rss(),
+                objects=len(gc.get_objects()),
+                tasks=trio.lowlevel.current_statistics().tasks_living,
+                descriptors=_descriptors(),
+                kept=kept,
+                left=left,
+            )
+        )
+        if self.show:
+            print(lines(self.record)[-1], flush=True)
+
+    def _left(self) -> float | None:
+        """End the tracing, if there is any, and return what was left behind per call."""
+        if not tracemalloc.is_tracing():
+            return None
+        left = tracemalloc.get_traced_memory()[0]
+        self.left_at = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:SHOWN]]
+        tracemalloc.stop()
+        return left / max(1, self.tally.calls - self.record.rests[-1].calls)
+
+
+def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Server]) -> None:
+    """Note how much waits in each queue, where that is the most so far."""
+    now: dict[str, list[int]] = {name: [0] for name in depths}
+    for server in servers:
+        for call in server.phone.calls:
+            now["inbox"].append(call._send.statistics().current_buffer_used)
+            now["frames to the detector"].append(len(call._listening.frames._items))
+            now["audio to the recogniser"].append(len(call._hearing._feed._items))
+            if call._reply is not None:
+                now["lane, samples"].append(call._reply.lane.waiting)
+        if server.desk is not None:
+            now["callbacks"] += [len(observing._queue) for observing in server.desk._observers]
+    for phone in phones:
+        if phone.carrier is not None:
+            now["messages of the simulated line"].append(phone.carrier._outbox.statistics().current_buffer_used)
+    for name, seen in now.items():
+        depths[name] = max(depths[name], *seen)
+
+
+def _kept(server: Server) -> int:
+    desk = server.desk
+    known = 0 if desk is None else len(desk._observers) + len(desk.site.pending) + len(desk._live)
+    return known + len(server.phone.live) + len(server._logs)
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir())) - 1  # without the one that is open for this
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("--hours", type=float, default=3.0, help="of virtual time (default: 3)")
+    parser.add_argument("--callers", type=int, default=4, help="lines that call at once (default: 4)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--plot", metavar="FILE", help="where to draw the picture; needs the extra bench")
+    options = parser.parse_args()
+    soak = Soak(options.hours * 3600, callers=options.callers, seed=options.seed)
+    wrong = soak.run()
+    print("\n".join([*lines(soak.record), "left behind by the last traced stretch:", *soak.left_at]))
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in soak.tally.outcomes.most_common())
+    print(f"{soak.tally.calls} calls, {soak.tally.seconds / 3600:.1f} hours of talk: {outcomes}")
+    for finding in wrong[:SHOWN]:
+        print(f"NOT FLAT OR NOT RIGHT: {finding}")
+    said = f"{len(wrong)} findings" if wrong else "all flat"
+    print(said)
+    if options.plot:
+        plot(soak.record, options.plot, f"{soak.record.rests[-1].hours:.1f} h, {soak.tally.calls} calls: {said}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

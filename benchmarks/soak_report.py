@@ -1,0 +1,165 @@
+"""What the soak measures, what it makes of that, and its picture. Pure but for the picture's file."""
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+MB: Final = 1024 * 1024
+PYTHON_PER_CALL: Final = 200.0
+"""Bytes of Python objects that a traced stretch may leave behind per call. What one could forget of a call is larger:
+an event 700, a call 20 000; the rest is caches, of the interpreter's and of codecs."""
+BLOCKS_PER_CALL: Final = 1.0
+RSS_PER_CALL: Final = 2048.0
+"""Bytes of the process that may stay behind per call: the allocator's arenas do not come back whole."""
+OBJECTS_PER_CALL: Final = 1.0
+FEW_CALLS: Final = 300
+"""Fewer say nothing about memory: what caches take is more than what they could leave behind."""
+WARM_UP: Final = 3
+"""The first 1/3 of the run fills caches (of the interpreter, of codecs), and does not count."""
+
+
+@attrs.frozen
+class Rest:
+    """The process while no call is up, and no callback either."""
+
+    hours: float
+    calls: int
+    """Calls since the beginning."""
+    blocks: int
+    """Pieces of memory that the interpreter's allocator has given out."""
+    rss: int
+    """Bytes of the process."""
+    objects: int
+    """Objects that the garbage collector knows."""
+    tasks: int
+    descriptors: int
+    kept: int
+    """Calls, announcements, observers and logs that the servers still know."""
+    left: float | None = None
+    """Bytes of Python objects, by tracemalloc, that the stretch before this rest left behind per call, if traced."""
+
+
+@attrs.frozen
+class Peak:
+    """The most that was seen in a stretch of time with calls."""
+
+    hours: float
+    live: int
+    tasks: int
+    descriptors: int
+    depths: dict[str, int]
+    """By queue, in its own unit."""
+
+
+@attrs.define
+class Record:
+    """All that was measured."""
+
+    rests: list[Rest] = attrs.field(factory=list)
+    peaks: list[Peak] = attrs.field(factory=list)
+    bounds: dict[str, int] = attrs.field(factory=dict)
+    """Of each queue."""
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return the median of the slopes between all pairs of points: a line that outliers do not bend."""
+    slopes = [
+        (after[1] - before[1]) / (after[0] - before[0])
+        for before, after in itertools.combinations(points, 2)
+        if after[0] != before[0]
+    ]
+    return statistics.median(slopes) if slopes else 0.0
+
+
+def growth(rests: Sequence[Rest], name: str) -> float:
+    """Return by how much a measure grew per call, after the warm-up."""
+    settled = rests[len(rests) // WARM_UP :]
+    return slope([(rest.calls, getattr(rest, name)) for rest in settled])
+
+
+def verdict(record: Record) -> list[str]:
+    """Return what grew or was left behind; nothing: all is flat."""
+    found: list[str] = []
+    limits = {"blocks": BLOCKS_PER_CALL, "rss": RSS_PER_CALL, "objects": OBJECTS_PER_CALL}
+    many = record.rests[-1].calls >= FEW_CALLS
+    for name, limit in limits.items():
+        grown = growth(record.rests, name)
+        if many and grown > limit:
+            found.append(f"{name} grows by {grown:.1f} per call (limit {limit:g})")
+    left = [rest.left for rest in record.rests[1:] if rest.left is not None]
+    if many and left and statistics.median(left) > PYTHON_PER_CALL:
+        found.append(f"bytes left behind per call: {' '.join(f'{each:.0f}' for each in left)}")
+    for name in ("tasks", "descriptors", "kept"):
+        seen = {getattr(rest, name) for rest in record.rests}
+        if len(seen) > 1:
+            found.append(f"{name} at rest: {' '.join(str(getattr(rest, name)) for rest in record.rests)}")
+    for queue, bound in record.bounds.items():
+        deepest = max((peak.depths.get(queue, 0) for peak in record.peaks), default=0)
+        if deepest >= bound:
+            found.append(f"{queue} was full: {deepest} of {bound}")
+        grown = slope([(peak.hours, peak.depths.get(queue, 0)) for peak in record.peaks])
+        if grown * record.peaks[-1].hours > bound / 10:
+            found.append(f"{queue} gets deeper: by {grown:.1f} an hour (bound {bound})")
+    return found
+
+
+def lines(record: Record) -> list[str]:
+    """Return the measures as a table."""
+    rows = ["   hours   calls    blocks   objects   RSS MB  tasks  fds  kept  bytes left per call"]
+    rows += [
+        f"{rest.hours:8.2f}{rest.calls:8d}{rest.blocks:10d}{rest.objects:10d}{rest.rss / MB:9.1f}"
+        f"{rest.tasks:7d}{rest.descriptors:5d}{rest.kept:6d}{'' if rest.left is None else f'{rest.left:15.1f}'}"
+        for rest in record.rests
+    ]
+    return rows
+
+
+def plot(record: Record, file: str, title: str) -> None:
+    """Draw the picture; needs matplotlib (the extra ``bench``)."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (only for the picture, and of an extra)
+
+    hours = [rest.hours for rest in record.rests]
+    peak_hours = [peak.hours for peak in record.peaks]
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True)
+    figure.suptitle(title)
+    _memory(axes[0][0], hours, record)
+    tasks, descriptors, depths = axes[0][1], axes[1][0], axes[1][1]
+    tasks.plot(peak_hours, [peak.tasks for peak in record.peaks], label="most, with calls up")
+    tasks.plot(hours, [rest.tasks for rest in record.rests], "o-", label="at rest")
+    tasks.set_title("tasks")
+    descriptors.plot(peak_hours, [peak.descriptors for peak in record.peaks], label="most, with calls up")
+    descriptors.plot(hours, [rest.descriptors for rest in record.rests], "o-", label="at rest")
+    descriptors.set_title("file descriptors")
+    descriptors.set_xlabel("hours of virtual time")
+    for queue, bound in record.bounds.items():
+        depth = [max(0.05, 100 * peak.depths.get(queue, 0) / bound) for peak in record.peaks]
+        depths.plot(peak_hours, depth, label=f"{queue} ({bound})")
+    depths.set_yscale("log")
+    depths.axhline(100, color="black", linewidth=0.8)
+    depths.set_title("deepest queues, % of their bound")
+    depths.set_xlabel("hours of virtual time")
+    for axis in (tasks, descriptors, depths):
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    for axis in (tasks, descriptors):
+        axis.set_ylim(bottom=0)
+    figure.savefig(file, dpi=110)
+
+
+def _memory(axis: Any, hours: Sequence[float], record: Record) -> None:
+    (blocks,) = axis.plot(
+        hours, [rest.blocks / 1000 for rest in record.rests], "o-", label="blocks of Python, thousands"
+    )
+    (objects,) = axis.plot(hours, [rest.objects / 1000 for rest in record.rests], "^-", label="objects, thousands")
+    axis.set_ylim(bottom=0, top=1.5 * max(rest.blocks for rest in record.rests) / 1000)
+    right = axis.twinx()
+    rss = [rest.rss / MB for rest in record.rests]
+    (process,) = right.plot(hours, rss, "s-", color="tab:red", label="process, MB (right)")
+    right.set_ylim(bottom=0, top=1.2 * max(rss))
+    axis.legend(handles=[blocks, objects, process], fontsize=8, loc="lower left")
+    axis.set_title("memory at rest")
+    axis.grid(alpha=0.3)

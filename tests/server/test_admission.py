@@ -1,0 +1,260 @@
+"""Who hears busy: decided from measurements that are given, and measured on clocks that the tests move."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from site_kit import CARRIER
+
+from patter_trio import Agent, Patter
+from patter_trio.server import desk as desks
+from patter_trio.server.admission import FIRST, FULL, PERIOD, WINDOW, WORST, Admission, measure, work_seconds
+from patter_trio.server.door import serve_connection
+from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+
+LIMIT = 0.1
+
+
+def late(admission: Admission, lag: float, times: int = 1) -> float:
+    """Take so many measurements, each ``lag`` seconds late; return the instant of the last."""
+    now = 0.0
+    for _ in range(times):
+        now = admission.due + lag
+        admission.late(now)
+    return now
+
+
+def asked(admission: Admission, now: float, live: int = 3, announced: int = 0) -> str:
+    return admission.refusal(live=live, announced=announced, now=now)
+
+
+def test_announced_calls_count_like_connected_ones() -> None:
+    admission = Admission(max_calls=3)
+    assert asked(admission, 0.0, live=1, announced=1) == ""
+    assert asked(admission, 0.0, live=1, announced=2) == "1 calls and 2 announced ones are all that may be"
+    assert asked(admission, 0.0, live=3, announced=0)
+
+
+def test_without_limits_everybody_is_welcome() -> None:
+    admission = Admission()
+    assert not admission.measures
+    assert asked(admission, late(admission, 0.04, WINDOW), live=10_000, announced=10_000) == ""
+
+
+def test_a_late_loop_takes_no_call_until_it_is_half_as_late() -> None:
+    admission = Admission(max_lag=0.03)
+    assert asked(admission, late(admission, 0.029, WINDOW)) == ""
+    assert asked(admission, late(admission, 0.031, WORST)) == "", "so many may be late"
+    assert asked(admission, late(admission, 0.031)) == "the event loop is 31 ms late"
+    assert asked(admission, late(admission, 0.02, WINDOW)), "less late than the limit, but not yet half as late"
+    assert asked(admission, late(admission, 0.014, WINDOW)) == ""
+    assert asked(admission, late(admission, 0.02, WINDOW)) == "", "and now the limit is the whole one again"
+
+
+def test_what_was_more_than_two_seconds_ago_does_not_count() -> None:
+    admission = Admission(max_lag=LIMIT)
+    assert asked(admission, late(admission, 3.0))
+    assert asked(admission, late(admission, 0.0, WINDOW - 8)), "the last of it still counts"
+    assert asked(admission, late(admission, 0.0, 4)) == ""
+
+
+def test_a_loop_that_stands_still_was_late_at_each_measurement_that_it_missed() -> None:
+    admission = Admission(max_lag=LIMIT)
+    now = late(admission, 0.5)
+    assert admission.due == pytest.approx(12 * PERIOD)
+    assert admission.lag == pytest.approx(0.3), "11 measurements, from 500 ms late to 0; the fifth worst counts"
+    assert asked(admission, now) == "the event loop is 300 ms late"
+
+
+def test_a_hiccup_is_no_overload() -> None:
+    admission = Admission(max_lag=LIMIT)
+    late(admission, 0.0, WINDOW)
+    assert asked(admission, late(admission, 0.25)) == ""
+
+
+def test_a_lag_that_nobody_has_measured_yet_counts_all_the_same() -> None:
+    admission = Admission(max_lag=LIMIT)
+    now = late(admission, 0.0, WINDOW)
+    assert asked(admission, now + 1.0) == "the event loop is 750 ms late"
+
+
+def test_a_clock_that_was_stopped_for_a_year_costs_no_more_than_two_seconds() -> None:
+    admission = Admission(max_lag=LIMIT)
+    now = late(admission, 365 * 86400.0)
+    assert now < admission.due <= now + PERIOD + 1e-6
+    assert asked(admission, now)
+    assert asked(admission, late(admission, 0.0, WINDOW)) == ""
+
+
+def test_the_first_calls_are_taken_on_trust_and_a_burst_waits_until_their_cost_is_known() -> None:
+    admission = Admission(max_lag=LIMIT)
+    assert asked(admission, 0.0, live=0, announced=FIRST - 1) == ""
+    refusal = f"{FIRST} calls came at once, and what they cost is not known yet"
+    assert asked(admission, 0.0, live=0, announced=FIRST) == refusal
+    for _ in range(WINDOW):
+        admission.worked(0.2, live=FIRST)
+    assert asked(admission, 0.0, live=FIRST, announced=5) == ""
+
+
+def test_a_burst_is_judged_by_what_it_will_cost_not_by_the_lag_before_it() -> None:
+    admission = Admission(max_lag=LIMIT)
+    for _ in range(2 * WINDOW):
+        admission.worked(0.399, live=40)  # hardly 1 % of the time for each
+    now = late(admission, 0.0, WINDOW)
+    welcome = [announced for announced in range(100) if not asked(admission, now, live=40, announced=announced)]
+    assert welcome == list(range(45)), f"with one more, at most 85 calls at {FULL:.0%} of the time"
+    assert asked(admission, now, live=40, announced=45) == (
+        "86 calls would keep the event loop at work for 86% of the time"
+    )
+
+
+def test_the_cost_of_a_call_is_known_before_the_averages_have_settled() -> None:
+    admission = Admission(max_lag=LIMIT)
+    for live in range(30):
+        admission.worked(live * 0.01, live)
+    assert asked(admission, 0.0, live=30, announced=54) == ""
+    assert asked(admission, 0.0, live=30, announced=55)
+
+
+def test_the_picture_of_it() -> None:
+    admission = Admission(max_lag=LIMIT)
+    asked(admission, late(admission, 0.5))
+    assert repr(admission) == "<Admission 300 ms late, 0% at work, refusing>"
+
+
+# The task that measures -----------------------------------------------------------------------------------------------
+async def test_in_virtual_time_the_loop_is_never_late(autojump_clock: trio.testing.MockClock) -> None:
+    admission = Admission(max_lag=0.0, now=trio.current_time())
+    with trio.move_on_after(60.0):
+        await measure(admission, lambda: 1000)
+    assert asked(admission, trio.current_time()) == ""
+    assert repr(admission) == "<Admission 0 ms late, 0% at work>"
+
+
+async def test_a_task_that_holds_up_the_loop_is_what_makes_it_late(autojump_clock: trio.testing.MockClock) -> None:
+    admission = Admission(max_lag=LIMIT, now=trio.current_time())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(measure, admission, lambda: 3)
+        for _ in range(10):
+            await trio.sleep(0.1)
+            autojump_clock.jump(0.4)
+        assert admission.lag == pytest.approx(0.3, abs=0.01)
+        assert asked(admission, trio.current_time())
+        await trio.sleep(2.1)
+        assert asked(admission, trio.current_time()) == ""
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_share_of_time_for_which_the_loop_works_is_measured(autojump_clock: object) -> None:
+    admission = Admission(max_lag=LIMIT, now=trio.current_time())
+    with trio.move_on_after(30.0):
+        await measure(admission, lambda: 50, work=lambda: trio.current_time() / 2)
+    assert repr(admission) == "<Admission 0 ms late, 50% at work>"
+    assert asked(admission, trio.current_time(), live=50, announced=34) == ""
+    assert asked(admission, trio.current_time(), live=50, announced=35).startswith("86 calls would keep the event loop")
+
+
+def test_the_work_of_a_thread_is_what_it_has_spent_so_far() -> None:
+    before, spent = work_seconds(), time.thread_time()
+    while time.thread_time() < spent + 0.02:
+        pass
+    assert work_seconds() - before > 0.01  # the system's accounts may be a tick old
+
+
+def test_where_the_system_does_not_tell_the_thread_s_own_clock_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(_: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", nothing)
+    before = time.thread_time()
+    assert before <= work_seconds() <= time.thread_time()
+
+
+# At the desk ----------------------------------------------------------------------------------------------------------
+def agent() -> Agent:
+    return Patter().agent(
+        "x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(), first_message="Hello."
+    )
+
+
+@contextmanager
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """Have the desk's admission measure what the test says, instead of the loop."""
+    found: list[Admission] = []
+
+    async def measured(admission: Admission, live: Callable[[], int]) -> None:
+        found.append(admission)
+        admission.due = math.inf
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(desks, "measure", measured)
+    yield lambda lag: found[0]._lags.extend([lag] * WINDOW)
+
+
+async def call(connect: Any, number: int) -> SimulatedTwilio:
+    return SimulatedTwilio(
+        connect,
+        "http://agent.test",
+        account_sid=CARRIER.account_sid,
+        auth_token=CARRIER.auth_token,
+        call_sid=f"CA{number}",
+    )
+
+
+async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_alone(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "patter_trio.server")
+    with load(monkeypatch) as is_late:
+        async with (
+            desks.open_desk(
+                Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT, epoch=0.0
+            ) as desk,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def connect() -> trio.abc.Stream:
+                await trio.lowlevel.checkpoint()
+                ours, theirs = trio.testing.memory_stream_pair()
+                nursery.start_soon(serve_connection, desk.site, theirs)
+                return ours
+
+            running = await call(connect, 1)
+            await nursery.start(running.run)
+            await trio.sleep(1.0)
+            is_late(0.15)
+            with pytest.raises(CallRefused) as refused:
+                await (await call(connect, 2)).run()
+            assert refused.value.outcome == "busy"
+            assert [record.getMessage() for record in caplog.records] == [
+                "call 'CA2' from +1555***0001 hears busy: the event loop is 150 ms late"
+            ]
+            await trio.sleep(2.0)
+            assert running.ended is None
+            is_late(0.01)
+            welcome = await call(connect, 3)
+            await nursery.start(welcome.run)
+            running.hang_up()
+            welcome.hang_up()
+
+
+async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
+    async with desks.open_desk(
+        Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2, epoch=0.0
+    ) as desk:
+        for number in range(2):
+            assert desk.refusal() == ""
+            offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
+            announced = partial(desk.site.pending.announce, offer, provider="twilio", custom_params={})
+            desk.incoming(announced(now=trio.current_time()))
+        assert desk.refusal() == "0 calls and 2 announced ones are all that may be"
+        await trio.sleep(60.1)
+        assert desk.refusal() == "", "they never came, and are forgotten"
