@@ -48,6 +48,9 @@ FAREWELL: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
 BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
+QUIET: Final = 10.0
+"""Seconds without a frame of the carrier, which sends fifty a second, after which it is pinged; after as many again
+without an answer it is gone: TCP alone notices a peer that vanished only when there is something to send to it."""
 ORDERLY: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
 VERDICT: Final = 0.3
@@ -196,6 +199,22 @@ class Call:
         except (SocketClosed, Stalled) as error:
             self._fail(str(error))
             self._leg_down("failed")
+
+    async def watch(self) -> None:
+        """Ask a carrier that says nothing whether it is there, and give it up when it does not answer."""
+        socket = self._leg.socket
+        while True:
+            heard = socket.heard_at
+            await trio.sleep_until(heard + QUIET)
+            if socket.heard_at > heard:
+                continue
+            socket.ping()
+            self._egress.wake()
+            await trio.sleep_until(heard + 2 * QUIET)
+            if socket.heard_at <= heard:
+                self._fail(f"the carrier said nothing for {2 * QUIET:g} s")
+                self._leg_down("failed")
+                return
 
     def _leg_down(self, reason: str) -> None:
         self._caller_here.cancel(reason="caller left")
@@ -440,6 +459,7 @@ async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> N
             async with trio.open_nursery() as leg:
                 leg.start_soon(call.read)
                 leg.start_soon(call.write)
+                leg.start_soon(call.watch)
                 try:
                     await call.converse()
                 except* Exception as bugs:  # noqa: BLE001 (the one boundary: a bug ends its call, not the server)

@@ -63,6 +63,8 @@ class WebSocket:
         self.pending: bytearray = bytearray()
         self.on_pending: Callable[[], None] | None = None
         self.broken: bool = False
+        self.heard_at: float = trio.current_time()
+        """When the peer's last whole frame came, on trio's clock."""
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"
@@ -93,7 +95,10 @@ class WebSocket:
             self._protocol.receive_data(bytes(data))
         else:
             self._protocol.receive_eof()
+        before = len(self._frames)
         self._frames.extend(event for event in self._protocol.events_received() if isinstance(event, Frame))
+        if len(self._frames) > before:
+            self.heard_at = trio.current_time()
         self._queue()
         if len(self.pending) > MAX_PENDING:
             raise SocketClosed(1008, "too many unanswered pings")
@@ -168,6 +173,12 @@ class WebSocket:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SocketClosed(1006, "connection lost") from error
         self.broken = False
+
+    def ping(self) -> None:
+        """Put a ping into ``pending``; its answer shows in ``heard_at``. Does nothing when nothing can be sent any more."""
+        if self._protocol.state is State.OPEN and not self.broken:
+            self._protocol.send_ping(b"")
+            self._queue()
 
     async def say_close(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame, as the task that writes; the task that reads sees the end when the peer answers.

@@ -1,0 +1,60 @@
+"""Each is a fault that was found by the catalogue, by the fuzzer or by looking for it, and mended."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from office import GOODBYE
+
+from patter_trio import Patter
+from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.audio import g711
+from patter_trio.audio.g711 import Samples
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.listening import Listening
+from patter_trio.call.observers import EDGES_KEPT, KEPT, Observers
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.conversation.playback import Lane, Media, Playback
+from patter_trio.events import ConversationStateSnapshot
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.desk import open_desk
+from patter_trio.server.door import serve_connection
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.faults import FAULTS, line_of
+
+CARRIER = Twilio("AC1", "hush")
+CLOCK = trio.testing.MockClock
+
+
+def quiet_agent(**options: Any) -> Any:
+    return Patter().agent(
+        "x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(), **options
+    )
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_speaks(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(quiet_agent()) as caller:
+        await caller.at(1.0)
+        line_of(caller.carrier).vanish()
+        await caller.waits(25.0)
+        # The last frame came at 0.98; and the close frame's answer is waited for.
+        assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
+        assert caller.outcome == "failed"
+    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier said nothing for 20 s"]
+
+
+async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:
+    async with call_simulator(quiet_agent()) as caller:
+        FAULTS["no more media"].strike(caller.carrier)
+        await caller.waits(100.0)
+        assert not caller.times("call_end")
