@@ -179,10 +179,13 @@ class Call:
                         self._leg_down("caller_hung_up")
                         return
         except SocketClosed as closed:
-            lost = closed.code not in ORDERLY
-            if lost:
-                self._fail(f"the carrier's stream was lost: {closed}")
-            self._leg_down("failed" if lost else "caller_hung_up")
+            self._closed(closed)
+
+    def _closed(self, closed: SocketClosed) -> None:
+        lost = closed.code not in ORDERLY
+        if lost:
+            self._fail(f"the carrier's stream was lost: {closed}")
+        self._leg_down("failed" if lost else "caller_hung_up")
 
     def _malformed(self, error: WireError) -> None:
         self._bad_messages += 1
@@ -196,7 +199,9 @@ class Call:
         """Send to the carrier, until its end."""
         try:
             await self._egress.write()
-        except (SocketClosed, Stalled) as error:
+        except SocketClosed as closed:  # whoever of the two sees it first
+            self._closed(closed)
+        except Stalled as error:
             self._fail(str(error))
             self._leg_down("failed")
 

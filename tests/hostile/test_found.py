@@ -58,3 +58,23 @@ async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulat
         FAULTS["no more media"].strike(caller.carrier)
         await caller.waits(100.0)
         assert not caller.times("call_end")
+
+
+async def test_an_orderly_close_is_no_failure_when_the_writer_sees_it_first(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(quiet_agent(first_message="A long greeting that goes on and on.")) as caller:
+        await caller.at(0.5)
+        await caller.speaks("Let me interrupt", 1.0, wait=False)
+        await caller.at(0.66)  # the caller's words are still to come: the call lives on while they do
+        FAULTS["closed orderly"].strike(caller.carrier)
+        await caller.waits(3.0)
+        assert caller.outcome == "caller_hung_up"
+        assert "error" not in caller.payloads("call_end")[0]
+    assert warnings(caplog) == []
+
+
+REQUEST = (
+    "GET /ws/twilio/stream/{path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+)
