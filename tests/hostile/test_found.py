@@ -78,3 +78,19 @@ REQUEST = (
     "GET /ws/twilio/stream/{path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
+
+
+@pytest.mark.parametrize("more", ["X-Twilio-Signature: wrong\r\n", "Sec-WebSocket-Version: 12\r\n", ""])
+async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
+    near, far = trio.testing.lockstep_stream_pair()
+    phone = Patter()
+    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+        if not more:
+            for _ in range(100):
+                desk.site.strangers.acquire_nowait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, far)
+            await near.send_all(REQUEST.format(path="CA1", more=more).encode())
+            with trio.fail_after(12):
+                while nursery.child_tasks:
+                    await trio.sleep(1)
