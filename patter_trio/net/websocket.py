@@ -41,6 +41,11 @@ _QUIET: Final = logging.getLogger("patter_trio.websocket")
 _QUIET.setLevel(logging.WARNING)
 
 
+_BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
+)
+
+
 class SocketClosed(PatterConnectionError):
     """The WebSocket is over: ``code`` as in RFC 6455 section 7.4 (1006 = without a close frame), and the peer's reason."""
 
@@ -268,11 +273,13 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
     protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=_QUIET)
     end = head.find(b"\r\n\r\n") + 4
     protocol.receive_data(head[:end])
+    why = "incomplete head"
     for event in protocol.events_received():
-        if isinstance(event, Request):
+        if isinstance(event, Request) and event.path.isascii():
             return Upgrade(stream, protocol, event, head[end:])
-    await _send_all(stream, protocol.data_to_send())
-    raise WireError(f"not a websocket handshake: {protocol.handshake_exc or 'incomplete head'}")
+        why = "request target that is not ASCII"
+    await _send_all(stream, [_BAD_REQUEST])
+    raise WireError(f"not a websocket handshake: {protocol.handshake_exc or why}")
 
 
 async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] | None = None) -> WebSocket:

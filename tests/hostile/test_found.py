@@ -94,3 +94,26 @@ async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_
             with trio.fail_after(12):
                 while nursery.child_tasks:
                     await trio.sleep(1)
+
+
+async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    phone = Patter()
+    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, theirs)
+            await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
+            assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
+    (line,) = warnings(caplog)
+    assert line.startswith("connection closed: not a websocket handshake: ")
+
+
+async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CLOCK) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_desk(Patter(), quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, theirs)
+            await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
+            assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
