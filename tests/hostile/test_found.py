@@ -117,3 +117,44 @@ async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CL
             nursery.start_soon(serve_connection, desk.site, theirs)
             await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
             assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
+
+
+def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:
+    playback, lane = Playback(), Lane(1)
+    lane.put(bytes(8000), "one second of words")
+    lane.produced = True
+    playback.open(lane)
+    now, sent = 0.0, 0
+    while sent < 8000:
+        message = playback.next_message(now)
+        if isinstance(message, Media):
+            sent += len(message.audio)
+        elif isinstance(message, float):
+            now += message
+        else:
+            playback.reached(message.name, now)  # type: ignore[union-attr]
+            assert playback.played(now) == pytest.approx(now * 8000, abs=1)
+    message = playback.next_message(now)
+    while not playback.drained:
+        assert playback.played(now) == pytest.approx(now * 8000, abs=1)
+        if isinstance(message, float):
+            assert 0 < message < 1
+            now += message
+        else:
+            playback.reached(message.name, now)  # type: ignore[union-attr]
+        message = playback.next_message(now)
+    assert now == pytest.approx(1.0)
+    assert not playback.marks_lost
+
+
+async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS())
+    async with call_simulator(agent, phone) as caller:
+        FAULTS["marks too early"].strike(caller.carrier)
+        await caller.at(GOODBYE)
+        (call,) = phone.live.values()
+        call.say("Goodbye, and thank you.")
+        call.hang_up()
+        heard = await caller.heard()
+        assert heard.text == "Goodbye, and thank you."
