@@ -158,3 +158,43 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
         call.hang_up()
         heard = await caller.heard()
         assert heard.text == "Goodbye, and thank you."
+
+
+class _Counting(VoiceActivity, VoiceSession):
+    """Notes how much audio it is fed at once."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[VoiceSession]:
+        yield self
+
+    async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+        self.sizes.append(len(samples))
+        return ()
+
+
+async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have_their_turn(
+    autojump_clock: CLOCK,
+) -> None:
+    detector = _Counting()
+    heard = bytearray()
+
+    def to_hearing(item: bytes | VoiceEdge) -> None:
+        assert isinstance(item, bytes)
+        heard.extend(item)
+
+    listening = Listening(detector, MediaClock(), lambda event: None, to_hearing, remember=False)
+    lump = g711.silence(10.0)
+    turns = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        listening.frames.put((8000, lump))  # a second was lost before it
+        while len(heard) < 88_000:
+            turns += 1
+            await trio.sleep(0)
+        nursery.cancel_scope.cancel()
+    assert max(detector.sizes) <= 800
+    assert sum(detector.sizes) == 88_000
+    assert turns >= 110
