@@ -198,3 +198,16 @@ async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have
     assert max(detector.sizes) <= 800
     assert sum(detector.sizes) == 88_000
     assert turns >= 110
+
+
+async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_reported_once(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(event: object) -> None:
+        await trio.sleep_forever()
+
+    observers = Observers("CA1", lambda name: never if name == "on_dtmf" else None)
+    for _ in range(KEPT + 500):
+        observers.tell("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
+    assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
+    assert EDGES_KEPT < KEPT
