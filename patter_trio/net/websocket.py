@@ -41,9 +41,7 @@ _QUIET: Final = logging.getLogger("patter_trio.websocket")
 _QUIET.setLevel(logging.WARNING)
 
 
-_BAD_REQUEST: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
-)
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
 
 
 class SocketClosed(PatterConnectionError):
