@@ -199,7 +199,9 @@ def websocket(data: bytes) -> None:
     writer = bool(data and data[0] & 64)
     whole = _run(partial(_messages, data[1:], 65536, writer=writer))
     torn = _run(partial(_messages, data[1:], size, writer=writer))
-    assert whole == torn or len(data) > 16384, (whole, torn)
+    assert whole[0] == torn[0], (whole, torn)
+    # Of two mistakes in one segment, the protocol's is noticed before the text's.
+    assert whole[1] == torn[1] or {whole[1], torn[1]} == {1002, 1007}, (whole, torn)
 
 
 def upgrade(data: bytes) -> None:

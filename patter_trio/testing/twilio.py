@@ -5,7 +5,6 @@ Sources: twilio.com/docs/voice/media-streams/websocket-messages, .../voice/twiml
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -247,7 +246,7 @@ def read_message(message: str | bytes, stream_sid: str) -> tuple[FromAgent, byte
         return decoded, b""
     try:
         audio = base64.b64decode(decoded.media.payload, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise BadMessage(f"31951: the payload is no base64 ({error})") from error
     if not audio:
         raise BadMessage("31951: media without audio")

@@ -25,6 +25,7 @@ from patter_trio.server.desk import open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS, line_of
+from patter_trio.testing.twilio import BadMessage, read_message
 
 CARRIER = Twilio("AC1", "hush")
 CLOCK = trio.testing.MockClock
@@ -211,3 +212,8 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
         observers.tell("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
     assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
     assert EDGES_KEPT < KEPT
+
+
+def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
+    with pytest.raises(BadMessage, match="no base64"):
+        read_message('{"event":"media","streamSid":"MZ1","media":{"payload":"AA\ufffdAA"}}', "MZ1")
