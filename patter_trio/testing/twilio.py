@@ -73,7 +73,10 @@ def read_twiml(body: bytes) -> Stream | Refusal:
 
 
 def _read_stream(stream: ET.Element) -> Stream:
-    url = urlsplit(stream.get("url", ""))
+    try:
+        url = urlsplit(stream.get("url", ""))
+    except ValueError as error:
+        raise BadAnswer(f"31922: <Stream url> is no address: {stream.get('url')!r}") from error
     if url.scheme not in ("wss", "ws") or not url.netloc:
         raise BadAnswer(f"31922: <Stream url> has to be a wss:// address, not {stream.get('url')!r}")
     if url.query:

@@ -1,9 +1,10 @@
 """One server, many calls at once: one that is struck by a fault in each phase, and one that nothing happens to."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -15,13 +16,19 @@ from patter_trio.server.desk import Desk, open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.carrier import SimulatedTwilio
+from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.faults import Fault
 from patter_trio.testing.invariants import CallRecord, violations
 from patter_trio.testing.line import FaultyStream
-from patter_trio.testing.record import Event, EventLog, State
+from patter_trio.testing.record import EventLog, State
 from patter_trio.testing.simulator import EPOCH, PUBLIC_URL
 
 CARRIER = Twilio("AC" + "5" * 32, "simulated")
+Strike = Callable[[FaultyStream], None]
+T = TypeVar("T")
+
+DELAY = 0.03
+"""Seconds that the network takes in either direction."""
 ALL_OVER = 60.0
 """Long after every script and every patience."""
 
@@ -37,9 +44,11 @@ PHASES: dict[str, float] = {
     "cut": 3.69,
     "thinking again": 4.3,
     "goodbye": 5.3,
-    "closing": 5.62,
+    "closing": 5.545,
 }
 """When in the script's call a fault strikes: one instant for each thing that a call can be waiting for."""
+ENDING = ("goodbye", "closing")
+"""Phases in which the agent has hung up already: that is why the call ends, whatever happens then."""
 GOODBYE = 5.0
 
 
@@ -65,6 +74,7 @@ class Line:
     connections: trio.Nursery
     ends: list[dict[str, Any]] = attrs.field(factory=list)
     left: list[str] = attrs.field(factory=list)
+    refused: bool = False
 
     @property
     def call_id(self) -> str:
@@ -139,15 +149,21 @@ class Office:
         call = self.phone.live.get(call_id)
         return dict(call.conversation_state) if call is not None else None  # type: ignore[arg-type]
 
-    async def place(self, nursery: trio.Nursery, call_id: str, *, delay: float = 0.0) -> Line:
-        """Place a call; returns when its media begins."""
+    async def place(self, nursery: trio.Nursery, call_id: str, strike: Strike | None = None, at: int = 0) -> Line:
+        """Place a call; returns when its media begins.
+
+        ``strike``, if given, is done to the media connection just before the server's read or write number ``at``.
+        """
         connections = await nursery.start(_nursery)
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            carrier.line = FaultyStream(theirs)
-            connections.start_soon(serve_connection, self.desk.site, carrier.line)
+            is_media = carrier.line is not None
+            line_ = carrier.line = FaultyStream(theirs)
+            if is_media and strike is not None:
+                line_.before = lambda number: strike(line_) if number == at else None
+            connections.start_soon(serve_connection, self.desk.site, line_)
             return ours
 
         carrier = SimulatedTwilio(
@@ -156,14 +172,18 @@ class Office:
             account_sid=CARRIER.account_sid,
             auth_token=CARRIER.auth_token,
             call_sid=call_id,
-            up_delay=delay,
-            down_delay=delay,
+            up_delay=DELAY,
+            down_delay=DELAY,
         )
         state = partial(self._state, call_id)
-        log = EventLog(lambda: 0.0 if carrier.now != carrier.now else carrier.now, state)
+        log = EventLog(lambda: 0.0 if math.isnan(carrier.now) else carrier.now, state)
         line = self.lines[call_id] = Line(carrier, SimulatedCaller(carrier, log, state), log, connections)
-        await nursery.start(carrier.run)
-        nursery.start_soon(self._watch, line)
+        try:
+            await nursery.start(carrier.run)
+        except CallRefused:
+            line.refused = True
+        else:
+            nursery.start_soon(self._watch, line)
         return line
 
     async def _watch(self, line: Line) -> None:
@@ -207,36 +227,46 @@ def _tasks_in(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
 HEALTHY = "CA" + "0" * 32
 
 
-async def day(
-    strike: Callable[[Line], None] | None = None, phases: Sequence[str] = (), *, delay: float = 0.03
-) -> tuple[Line, dict[str, Line]]:
-    """Hold one call that nothing happens to, and beside it one for each phase, struck in it; returns them."""
-    office = Office()
-    struck: dict[str, Line] = {}
+def in_virtual_time(function: Callable[[], Awaitable[T]]) -> T:
+    return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
 
-    async def hit(line: Line, at: float) -> None:
+
+async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple[Fault, str], Line]]:
+    """Hold one call that nothing happens to, and beside it one for each fault and phase, struck by it in it."""
+    office = Office()
+    struck: dict[tuple[Fault, str], Line] = {}
+
+    async def hit(line: Line, fault: Fault, at: float) -> None:
         await trio.sleep_until(line.carrier.media_start + at)
-        assert strike is not None
-        strike(line)
+        fault.strike(line.carrier)
 
     async with office.open() as nursery:
-        healthy = await office.place(nursery, HEALTHY, delay=delay)
+        healthy = await office.place(nursery, HEALTHY)
         nursery.start_soon(office.act, healthy)
-        for number, phase in enumerate(phases, 1):
-            line = struck[phase] = await office.place(nursery, f"CA{number:032d}", delay=delay)
-            nursery.start_soon(office.act, line)
-            nursery.start_soon(hit, line, PHASES[phase])
+        for number, (fault, phase) in enumerate(cases, 1):
+            line = struck[fault, phase] = await office.place(nursery, f"CA{number:032d}")
+            says_goodbye = not fault.outcome or phase in ENDING
+            nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))
+            nursery.start_soon(hit, line, fault, PHASES[phase])
+        await trio.sleep_until(ALL_OVER)
+    return healthy, struck
+
+
+async def sweep(strike: Strike, operations: Sequence[int]) -> tuple[Line, dict[int, Line]]:
+    """Hold one call that nothing happens to, and one for each read or write of a call, struck at that very await."""
+    office = Office()
+    struck: dict[int, Line] = {}
+    async with office.open() as nursery:
+        healthy = await office.place(nursery, HEALTHY)
+        nursery.start_soon(office.act, healthy)
+        for number in operations:
+            line = struck[number] = await office.place(nursery, f"CA{number:032d}", strike, number)
+            if not line.refused:
+                nursery.start_soon(office.act, line)
         await trio.sleep_until(ALL_OVER)
     return healthy, struck
 
 
 def events_of(line: Line) -> list[tuple[float, str, dict[str, Any]]]:
     """A call's events without what names the call."""
-    return [(at, name, _nameless(payload)) for at, name, payload in line.seen()]
-
-
-def _nameless(payload: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in payload.items() if key != "call_id"}
-
-
-__all__ = ["HEALTHY", "PHASES", "Event", "Line", "Office", "agent", "day", "events_of"]
+    return [(at, name, {k: v for k, v in payload.items() if k != "call_id"}) for at, name, payload in line.seen()]

@@ -25,7 +25,7 @@ from patter_trio.server.desk import open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS, line_of
-from patter_trio.testing.twilio import BadMessage, read_message
+from patter_trio.testing.twilio import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
 CLOCK = trio.testing.MockClock
@@ -217,3 +217,8 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
 def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
     with pytest.raises(BadMessage, match="no base64"):
         read_message('{"event":"media","streamSid":"MZ1","media":{"payload":"AA\ufffdAA"}}', "MZ1")
+
+
+def test_the_kit_refuses_twiml_whose_address_is_none_by_its_own_error() -> None:
+    with pytest.raises(BadAnswer, match="31922"):
+        read_twiml(b'<Response><Connect><Stream url="wss://]/b"/></Connect></Response>')
