@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import trio
 
-from patter_trio.abc import VoiceActivity, VoiceEdge
+from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.mediaclock import MediaClock
@@ -19,6 +19,8 @@ from patter_trio.conversation.inputs import VoiceEnded, VoiceStarted
 
 FRAMES: Final = 50
 """1 s of 20 ms frames between reader and detector; behind that much, old speech is useless."""
+PIECE: Final = RATE // 10
+"""Most samples that are listened to at once: a lump of audio must not hold up other calls for longer than 0.1 s of it takes."""
 REMEMBERED: Final = 8 * RATE
 """Samples kept for a turn detector."""
 
@@ -58,16 +60,20 @@ class Listening:
         async with self._vad.open() as session:
             while True:
                 audio = await self._next()
-                samples = g711.decode(audio)
-                edges = await session.feed(samples)
-                self._to_hearing(audio)
-                if self._remember:
-                    self._keep(samples)
-                for edge in edges:
-                    self._to_hearing(edge)
-                    at = self._clock.time_of(edge.offset)
-                    self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
-                await trio.lowlevel.checkpoint()
+                for start in range(0, len(audio), PIECE):
+                    await self._listen(session, audio[start : start + PIECE])
+                    await trio.lowlevel.checkpoint()
+
+    async def _listen(self, session: VoiceSession, audio: bytes) -> None:
+        samples = g711.decode(audio)
+        edges = await session.feed(samples)
+        self._to_hearing(audio)
+        if self._remember:
+            self._keep(samples)
+        for edge in edges:
+            self._to_hearing(edge)
+            at = self._clock.time_of(edge.offset)
+            self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
 
     async def _next(self) -> bytes:
         """Return the audio that waits; silence stands for what was dropped, so that positions hold."""

@@ -64,6 +64,8 @@ class Observers:
         self._shield = trio.CancelScope(shield=True)
         self._running: tuple[str, trio.CancelScope] | None = None
         self.dropped: int = 0
+        self.lost: int = 0
+        """Events of the kept class for which there was no room."""
 
     def __repr__(self) -> str:
         return f"<Observers of {self._call_id}, {len(self._queue)} waiting, {self.dropped} dropped>"
@@ -76,7 +78,9 @@ class Observers:
         if lossy and self._lossy == EDGES_KEPT:
             self._drop()
         if len(self._queue) - self._lossy == KEPT and not lossy:
-            _log.warning("call %s: a callback does not return; %s is lost", self._call_id, name)
+            if not self.lost:
+                _log.warning("call %s: a callback does not return; %s is lost", self._call_id, name)
+            self.lost += 1
             return
         self._lossy += lossy
         self._queue.append(_Told(name, payload, state, lossy))

@@ -49,6 +49,9 @@ FAREWELL: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
 BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
+QUIET: Final = 10.0
+"""Seconds without a frame of the carrier, which sends fifty a second, after which it is pinged; after as many again
+without an answer it is gone: TCP alone notices a peer that vanished only when there is something to send to it."""
 ORDERLY: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
 VERDICT: Final = 0.3
@@ -178,10 +181,13 @@ class Call:
                         self._leg_down("caller_hung_up")
                         return
         except SocketClosed as closed:
-            lost = closed.code not in ORDERLY
-            if lost:
-                self._fail(f"the carrier's stream was lost: {closed}")
-            self._leg_down("failed" if lost else "caller_hung_up")
+            self._closed(closed)
+
+    def _closed(self, closed: SocketClosed) -> None:
+        lost = closed.code not in ORDERLY
+        if lost:
+            self._fail(f"the carrier's stream was lost: {closed}")
+        self._leg_down("failed" if lost else "caller_hung_up")
 
     def _malformed(self, error: WireError) -> None:
         self._bad_messages += 1
@@ -195,9 +201,27 @@ class Call:
         """Send to the carrier, until its end."""
         try:
             await self._egress.write()
-        except (SocketClosed, Stalled) as error:
+        except SocketClosed as closed:  # whoever of the two sees it first
+            self._closed(closed)
+        except Stalled as error:
             self._fail(str(error))
             self._leg_down("failed")
+
+    async def watch(self) -> None:
+        """Ask a carrier that says nothing whether it is there, and give it up when it does not answer."""
+        socket = self._leg.socket
+        while True:
+            heard = socket.heard_at
+            await trio.sleep_until(heard + QUIET)
+            if socket.heard_at > heard:
+                continue
+            socket.ping()
+            self._egress.wake()
+            await trio.sleep_until(heard + 2 * QUIET)
+            if socket.heard_at <= heard:
+                self._fail(f"the carrier said nothing for {2 * QUIET:g} s")
+                self._leg_down("failed")
+                return
 
     def _leg_down(self, reason: str) -> None:
         self._caller_here.cancel(reason="caller left")
@@ -452,6 +476,7 @@ async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> N
             async with trio.open_nursery() as leg:
                 leg.start_soon(call.read)
                 leg.start_soon(call.write)
+                leg.start_soon(call.watch)
                 try:
                     await call.converse()
                 except* Exception as bugs:  # noqa: BLE001

@@ -11,6 +11,7 @@ The carrier plays what it gets in order and from a buffer that we cannot see int
 * More than :data:`CREDIT` unacknowledged means that the path is stuck: the kernel alone would swallow 8 s of speech that
   no ``clear`` could catch. A carrier whose marks do not come back is believed by the clock after :data:`GRACE`.
 * Marks that come back because of our own ``clear`` say nothing about what was heard.
+* Nothing is heard before it can have been played: a mark that comes more than :data:`EARLY` too soon waits for the clock.
 
 Positions are samples (8 kHz) since the call's first; times are seconds on the call's clock.
 """
@@ -32,6 +33,8 @@ CREDIT: Final = RATE
 GRACE: Final = 1.5
 TICK: Final = 1e-9
 """Seconds that count as none: adding less to a clock may not move it, and who waits for that would ask for ever."""
+EARLY: Final = 0.05
+"""Seconds by which a carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Length of a sentence of which not all audio has come yet: about 1000 characters a minute, an average speaking rate."""
 
@@ -176,6 +179,8 @@ class _Sent:
 
     name: str
     position: int
+    early: bool = False
+    """It came back before the audio can have been played."""
 
 
 class Playback:
@@ -259,6 +264,9 @@ class Playback:
         """Return what to send now, or how many seconds nothing needs to be sent unless something changes."""
         if self._control:
             return self._control.popleft()
+        return self._next_media(now, self._settle(now))
+
+    def _next_media(self, now: float, patience: float) -> Outgoing | float:
         lane = self._lane
         if lane is None:
             return math.inf
@@ -268,9 +276,9 @@ class Playback:
         if self._acknowledged < self._position and overdue <= TICK:
             self._believe_the_clock(now)
         if lane.waiting == 0:
-            return overdue if self._acknowledged < self._position else math.inf
+            return min(overdue, patience) if self._acknowledged < self._position else math.inf
         if self._position - self._acknowledged > CREDIT and not self.marks_lost:
-            return overdue
+            return min(overdue, patience)
         ahead = max(self._end, now) - now
         if ahead + MESSAGE / RATE > AHEAD + TICK:
             return ahead + MESSAGE / RATE - AHEAD
@@ -310,9 +318,27 @@ class Playback:
             return
         if not any(mark.name == name for mark in self._marks):
             return
-        while True:  # a mark that got lost is covered by the next one
-            mark = self._marks.popleft()
-            if mark.name == name:
-                break
+        mark = next(mark for mark in self._marks if mark.name == name)
+        if self._due(mark) > now + EARLY:
+            mark.early = True
+            return
+        self._acknowledge(mark, now)
+
+    def _due(self, mark: _Sent) -> float:
+        """Return the earliest instant at which the audio before a mark can have been played."""
+        return self._end - (self._position - mark.position) / RATE
+
+    def _acknowledge(self, mark: _Sent, now: float) -> None:
+        while self._marks.popleft() is not mark:
+            pass  # a mark that got lost is covered by the next one
         self.marks_lost = False
         self._acknowledged, self._acknowledged_at = mark.position, now
+
+    def _settle(self, now: float) -> float:
+        """Take the marks that came too early and whose time is there; return how many seconds the next one has left."""
+        for mark in [mark for mark in self._marks if mark.early]:
+            left = self._due(mark) - now
+            if left > TICK:
+                return left
+            self._acknowledge(mark, now)
+        return math.inf

@@ -41,6 +41,9 @@ _QUIET: Final = logging.getLogger("patter_trio.websocket")
 _QUIET.setLevel(logging.WARNING)
 
 
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
+
+
 class SocketClosed(PatterConnectionError):
     """The WebSocket is over: ``code`` as in RFC 6455 section 7.4 (1006 = without a close frame), and the peer's reason."""
 
@@ -63,6 +66,8 @@ class WebSocket:
         self.pending: bytearray = bytearray()
         self.on_pending: Callable[[], None] | None = None
         self.broken: bool = False
+        self.heard_at: float = trio.current_time()
+        """When the peer's last whole frame came, on trio's clock."""
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"
@@ -93,7 +98,10 @@ class WebSocket:
             self._protocol.receive_data(bytes(data))
         else:
             self._protocol.receive_eof()
+        before = len(self._frames)
         self._frames.extend(event for event in self._protocol.events_received() if isinstance(event, Frame))
+        if len(self._frames) > before:
+            self.heard_at = trio.current_time()
         self._queue()
         if len(self.pending) > MAX_PENDING:
             raise SocketClosed(1008, "too many unanswered pings")
@@ -168,6 +176,12 @@ class WebSocket:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SocketClosed(1006, "connection lost") from error
         self.broken = False
+
+    def ping(self) -> None:
+        """Put a ping into ``pending``; its answer shows in ``heard_at``. Does nothing when nothing can be sent any more."""
+        if self._protocol.state is State.OPEN and not self.broken:
+            self._protocol.send_ping(b"")
+            self._queue()
 
     async def say_close(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame, as the task that writes; the task that reads sees the end when the peer answers.
@@ -257,11 +271,13 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
     protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=_QUIET)
     end = head.find(b"\r\n\r\n") + 4
     protocol.receive_data(head[:end])
+    why = "incomplete head"
     for event in protocol.events_received():
-        if isinstance(event, Request):
+        if isinstance(event, Request) and event.path.isascii():
             return Upgrade(stream, protocol, event, head[end:])
-    await _send_all(stream, protocol.data_to_send())
-    raise WireError(f"not a websocket handshake: {protocol.handshake_exc or 'incomplete head'}")
+        why = "request target that is not ASCII"
+    await _send_all(stream, [_BAD_REQUEST])
+    raise WireError(f"not a websocket handshake: {protocol.handshake_exc or why}")
 
 
 async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] | None = None) -> WebSocket:

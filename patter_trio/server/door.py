@@ -14,6 +14,8 @@ closed, and the server lives. This is the boundary between connections.
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import unquote
 
@@ -62,7 +64,9 @@ async def _serve(site: Site, stream: trio.abc.Stream) -> None:
         if not _is_media(site, head):
             await serve_http(Application(site), stream, head)
             return
-        leg = await _open_leg(site, await receive_upgrade(stream, head))
+        with _answering():
+            upgrade = await receive_upgrade(stream, head)
+        leg = await _open_leg(site, upgrade)
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
         logger.warning("connection closed: %s", str(error) or "lost")
         return
@@ -99,6 +103,15 @@ def _is_media(site: Site, head: bytes) -> bool:
     return wanted and end > 0 and _UPGRADE.search(head, 0, end) is not None
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Bound the time that the answer to an upgrade may take; a peer that reads nothing holds it up."""
+    with trio.move_on_after(START_SECONDS) as answer:
+        yield
+    if answer.cancelled_caught:
+        raise _Refused("the answer to an upgrade was not read")
+
+
 async def _open_leg(site: Site, upgrade: Upgrade) -> MediaLeg:
     """Accept the upgrade and return the leg that it turns out to be.
 
@@ -109,14 +122,16 @@ async def _open_leg(site: Site, upgrade: Upgrade) -> MediaLeg:
     signatures = upgrade.headers.get_all(site.carrier.signature_header)
     url = site.websocket_url(upgrade.path)
     if not all(site.carrier.check(url, {}, signature) for signature in signatures):
-        await upgrade.refuse(403, "Forbidden\n")
+        with _answering():
+            await upgrade.refuse(403, "Forbidden\n")
         raise _Refused(f"media stream with a wrong signature (is the public URL {site.public_url} ?)")
     if signatures:
         return await _enter(site, upgrade)
     try:
         site.strangers.acquire_nowait()
     except trio.WouldBlock:
-        await upgrade.refuse(503, "Service Unavailable\n")
+        with _answering():
+            await upgrade.refuse(503, "Service Unavailable\n")
         raise _Refused("too many media streams that have not started") from None
     try:
         return await _enter(site, upgrade)
@@ -126,10 +141,8 @@ async def _open_leg(site: Site, upgrade: Upgrade) -> MediaLeg:
 
 async def _enter(site: Site, upgrade: Upgrade) -> MediaLeg:
     deadline = trio.current_time() + START_SECONDS
-    with trio.move_on_at(deadline) as handshake:
+    with _answering():
         socket = await upgrade.accept()
-    if handshake.cancelled_caught:
-        raise _Refused("the answer to an upgrade was not read")
     codec = site.carrier.new_codec()
     try:
         started = await _started(socket, codec, deadline)

@@ -9,7 +9,7 @@ Call time is seconds since the media began: the caller's sample 0 was spoken at 
 
 import base64
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
 import attrs
@@ -25,6 +25,7 @@ from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing import twilio
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.http import post_form
+from patter_trio.testing.line import FaultyStream
 from patter_trio.testing.playback import Mouth, Playback, Stretch, whole
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
@@ -117,6 +118,12 @@ class SimulatedTwilio:
         self.up_delay = up_delay
         self.down_delay = down_delay
         self.echo_marks = echo_marks
+        self.early_marks: bool = False
+        """True = marks come back as soon as they are there, instead of when they were played: no carrier should."""
+        self.alter: Callable[[str], Sequence[str | bytes]] = _unaltered
+        """Returns what becomes of a message on its way to the server: other ones, several, none."""
+        self.line: FaultyStream | None = None
+        """The server's end of the media connection, for what goes wrong below the messages; None on real sockets."""
         self._sequence = 0
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
@@ -157,6 +164,10 @@ class SimulatedTwilio:
     def press(self, digit: str) -> None:
         """Press a key."""
         self._post(twilio.Dtmf(**self._ids(), dtmf=twilio.Digit(digit=digit)))
+
+    def send(self, message: str) -> None:
+        """Send any message at all to the agent's server, with the network's delay."""
+        self._queue(message)
 
     def hang_up(self) -> None:
         """End the call as the caller; does nothing when it is over."""
@@ -275,7 +286,8 @@ class SimulatedTwilio:
                 if message is None:
                     self._scope.cancel()
                 elif message:
-                    await socket.send(message)
+                    for one in self.alter(message):
+                        await socket.send(one)
                     sent += 1
                     if sent == OPENING:
                         self.reached_at = self.now
@@ -328,7 +340,10 @@ class SimulatedTwilio:
                 self.playback.media(audio, now)
             case twilio.Mark(mark=mark):
                 self.arrivals.append(Arrival(now, mark=mark.name))
-                self.playback.mark(mark.name, now)
+                if self.early_marks:
+                    self._return_marks([mark.name])
+                else:
+                    self.playback.mark(mark.name, now)
             case twilio.Clear():
                 self.arrivals.append(Arrival(now))
                 self._return_marks(self.playback.clear(now))
@@ -383,6 +398,10 @@ class SimulatedTwilio:
         self.ended_at = self.now
         self._scope.deadline = trio.current_time() + FAREWELL
         self.playback.clear(self.ended_at)
+
+
+def _unaltered(message: str) -> Sequence[str | bytes]:
+    return (message,)
 
 
 def _shown(body: bytes) -> str:

@@ -20,6 +20,7 @@ from patter_trio.testing.caller import SimulatedCaller
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.invariants import END_SECONDS, CallRecord, violations
+from patter_trio.testing.line import FaultyStream
 from patter_trio.testing.record import TOLERANCE, EventLog, State
 
 EPOCH: Final = 1_700_000_000.0
@@ -115,7 +116,8 @@ class _Simulation:
         if self._desk is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         ours, theirs = trio.testing.memory_stream_pair()
-        self._connections.start_soon(serve_connection, self._desk.site, theirs)
+        self.carrier.line = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
+        self._connections.start_soon(serve_connection, self._desk.site, self.carrier.line)
         return ours
 
     @asynccontextmanager

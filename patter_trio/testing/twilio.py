@@ -5,7 +5,6 @@ Sources: twilio.com/docs/voice/media-streams/websocket-messages, .../voice/twiml
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -74,7 +73,10 @@ def read_twiml(body: bytes) -> Stream | Refusal:
 
 
 def _read_stream(stream: ET.Element) -> Stream:
-    url = urlsplit(stream.get("url", ""))
+    try:
+        url = urlsplit(stream.get("url", ""))
+    except ValueError as error:
+        raise BadAnswer(f"31922: <Stream url> is no address: {stream.get('url')!r}") from error
     if url.scheme not in ("wss", "ws") or not url.netloc:
         raise BadAnswer(f"31922: <Stream url> has to be a wss:// address, not {stream.get('url')!r}")
     if url.query:
@@ -247,7 +249,7 @@ def read_message(message: str | bytes, stream_sid: str) -> tuple[FromAgent, byte
         return decoded, b""
     try:
         audio = base64.b64decode(decoded.media.payload, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise BadMessage(f"31951: the payload is no base64 ({error})") from error
     if not audio:
         raise BadMessage("31951: media without audio")

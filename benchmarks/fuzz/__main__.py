@@ -1,0 +1,91 @@
+"""Fuzzes for a stated time: ``python -m benchmarks.fuzz --seconds 60 [--keep] [target ...]``.
+
+Needs the extra ``fuzz`` (atheris, a coverage-guided fuzzer). The time is shared by the targets. What was kept of earlier
+runs is where each begins; ``--keep`` adds what is new, reduced to the inputs that reach something which no smaller set
+of them reaches. An input that breaks a property is shown in base64 and ends the run with exit code 1.
+"""
+
+import argparse
+import base64
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from benchmarks.fuzz import corpus
+from benchmarks.fuzz.seeds import SEEDS
+from benchmarks.fuzz.targets import TARGETS
+
+LONGEST: Final = {"mulaw": 512, "wav": 512, "codec": 1024, "websocket": 1024, "call": 1024}
+WORDS: Final = (
+    *("event", "media", "mark", "start", "stop", "dtmf", "connected", "streamSid", "callSid", "payload", "track"),
+    *("MZ1", "CA1", "inbound", "outbound", "digit", "name", "customParameters", "mediaFormat", "encoding", "AAAA"),
+    *("RIFF", "WAVE", "fmt ", "data", "GET ", "POST ", " HTTP/1.1", "\r\n", "Upgrade: websocket", "Content-Length: "),
+    *("Transfer-Encoding: chunked", "Expect: 100-continue", "/webhooks/twilio/voice", "/ws/twilio/stream/CA1"),
+    *("X-Twilio-Signature: ", "application/x-www-form-urlencoded", "CallSid=CA1", "From=%2B1", "To=%2B2", "&", "%00"),
+)
+
+
+def fuzz(target: str, seconds: int, *, keep: bool) -> int:
+    """Fuzz one target; return how many inputs were tried, or -1 when one of them broke a property."""
+    with tempfile.TemporaryDirectory() as folder:
+        found, old = Path(folder, "found"), Path(folder, "old")
+        found.mkdir()
+        old.mkdir()
+        corpus.unpack(corpus.load(target) + SEEDS[target], old)
+        words = Path(folder, "words")
+        words.write_text("".join(f'"{_quoted(word)}"\n' for word in WORDS))
+        options = [f"-max_len={LONGEST.get(target, 2048)}", f"-dict={words}", f"-artifact_prefix={folder}/bad-"]
+        done = _run(target, [f"-max_total_time={seconds}", "-print_final_stats=1", *options, str(found), str(old)])
+        tried = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
+        bad = sorted(Path(folder).glob("bad-*"))
+        if bad or tried is None:
+            print(done.stdout[-3000:], done.stderr[-3000:], sep="\n")
+            for file in bad:
+                print(f"{target}: {file.name.partition('-')[2]} {base64.b64encode(file.read_bytes()).decode()}")
+            return -1
+        if keep:
+            least = Path(folder, "least")
+            least.mkdir()
+            _run(target, ["-merge=1", *options, str(least), str(old), str(found)])
+            kept = corpus.save(target, [file.read_bytes() for file in least.iterdir()])
+            print(f"{target}: {kept} inputs kept")
+        return int(tried[1])
+
+
+def _run(target: str, options: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.fuzz.one", target, *options]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+
+
+def _quoted(word: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word.encode())
+
+
+def main() -> int:
+    """Fuzz what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(TARGETS)}; default: all")
+    parser.add_argument("--seconds", type=int, default=60, help="how long, all targets together")
+    parser.add_argument("--keep", action="store_true", help="keep the inputs that reach something new")
+    given = parser.parse_args()
+    unknown = sorted(set(given.targets) - set(TARGETS))
+    if unknown:
+        parser.error(f"no such target: {', '.join(unknown)}")
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("the fuzzer is not installed: pip install -e '.[dev,fuzz]'")
+    targets = given.targets or list(TARGETS)
+    seconds = max(1, given.seconds // len(targets))
+    bad = False
+    for target in targets:
+        tried = fuzz(target, seconds, keep=given.keep)
+        bad |= tried < 0
+        print(f"{target}: {'BROKEN' if tried < 0 else f'{tried} inputs in {seconds} s, all well'}", flush=True)
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Where the fuzzer begins: well-formed inputs of every kind, so that it need not find the protocols by chance."""
+
+from typing import Final
+
+import numpy as np
+
+from patter_trio.audio.wav import write_wav
+from patter_trio.testing.faults import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+
+_START: Final = (
+    b'{"event":"start","sequenceNumber":"1","streamSid":"MZ1","start":{"accountSid":"AC1","streamSid":"MZ1",'
+    b'"callSid":"CA1","tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1},'
+    b'"customParameters":{"token":"t"}}}'
+)
+_MEDIA: Final = b'{"event":"media","streamSid":"MZ%d","media":{"track":"%s","payload":"%s"}}'
+_MARK: Final = b'{"event":"mark","streamSid":"MZ1","mark":{"name":"r1.1"}}'
+_DIGIT: Final = b'{"event":"dtmf","streamSid":"MZ1","dtmf":{"track":"inbound_track","digit":"5"}}'
+_STOP: Final = b'{"event":"stop","streamSid":"MZ1","stop":{}}'
+_VOICE: Final = _MEDIA % (1, b"inbound", b"AAAA" * 400)
+_HUSH: Final = _MEDIA % (1, b"inbound", b"////" * 400)
+_UPGRADE: Final = (
+    b" HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
+)
+_FORM: Final = b"CallSid=CA1&From=%2B15550100001&To=%2B15550100002&Direction=inbound"
+
+
+def _post(body: bytes, *more: bytes) -> bytes:
+    lines = (
+        b"POST /webhooks/twilio/voice HTTP/1.1",
+        b"Host: agent.example",
+        b"Content-Type: application/x-www-form-urlencoded",
+        b"X-Twilio-Signature: AAAA",
+        *more,
+    )
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _wav(bits: int, rate: int, channels: int, kind: int = 1) -> bytes:
+    whole = bytearray(write_wav([np.arange(-40, 40, dtype=np.int16) * 400] * channels, rate))
+    whole[20:22] = kind.to_bytes(2, "little")
+    whole[34:36] = bits.to_bytes(2, "little")
+    return bytes(whole)
+
+
+SEEDS: Final[dict[str, list[bytes]]] = {
+    "codec": [
+        b"\n".join([b'{"event":"connected","protocol":"Call","version":"1.0.0"}', _START, last])
+        for last in (_VOICE[:120] + b'"}}', _MARK, _DIGIT, _STOP, _START, b'{"event":"new","streamSid":"MZ1"}')
+    ]
+    + [_START + b"\n" + _MEDIA % (1, track, b"//8=") for track in (b"inbound", b"outbound")]
+    + [_START + b"\n" + _MEDIA % (2, b"inbound", b"AAAA"), _MARK, b"!\xed\xa0\x80"],
+    "kit_codec": [
+        b'{"event":"media","streamSid":"MZ1","media":{"payload":"AAAA"}}',
+        b'{"event":"mark","streamSid":"MZ1","mark":{"name":"m"}}',
+        b'{"event":"clear","streamSid":"MZ1"}',
+        b'<Response><Connect><Stream url="wss://a/b"><Parameter name="n" value="v"/></Stream></Connect></Response>',
+        b'<Response><Reject reason="busy"/></Response>',
+    ],
+    "wav": [_wav(bits, 8000, channels) for bits in (8, 16, 24, 32) for channels in (1, 2)]
+    + [_wav(16, rate, 1) for rate in (7999, 11025, 16000, 44100, 48000)]
+    + [_wav(16, 8000, 3), _wav(16, 8000, 1, 7), _wav(16, 8000, 1, 0xFFFE), b"RIFF\0\0\0\0WAVE"],
+    "mulaw": [bytes(range(256)), b"\0\x80\xff\x7f"],
+    "websocket": [
+        bytes([size]) + data
+        for size in (0, 6, 64, 127)
+        for data in (
+            frame(TEXT, b"hello") + frame(PING, b"?") + frame(CLOSE, b"\x03\xe8bye"),
+            frame(TEXT, b"hel", final=False) + frame(PONG) + frame(CONTINUATION, b"lo") + frame(BINARY, b"\xff"),
+            frame(TEXT, b"\xff\xfe"),
+            frame(TEXT, b"x" * 200),
+        )
+    ],
+    "upgrade": [b"CA1" + _UPGRADE, b"CA%201?x=1" + _UPGRADE + b"\r\nX-Twilio-Signature: AAAA"],
+    "door": [
+        b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /ws/twilio/stream/CA1" + _UPGRADE + b"\r\n\r\n" + frame(TEXT, _START),
+        _post(_FORM, b"Content-Length: %d" % len(_FORM)),
+        _post(b"5\r\nCallS\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
+        _post(_FORM, b"Content-Length: %d" % len(_FORM), b"Expect: 100-continue"),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    "webhook": [b"\n" + _FORM, b"who=me&x=%20\n" + _FORM, b"bodySHA256=00\n" + _FORM, b"\nCallSid=CA1", b"\n%ff=%00"],
+    "call": [
+        b"\n".join(lines)
+        for lines in (
+            [_VOICE] * 3 + [b"\xf0\x20", _HUSH, _HUSH, b"\xf0\x60", _MARK, _DIGIT, _STOP],
+            [b"\xf0\x40", b"\xf1" + frame(PING, b"?") + frame(CLOSE, b"\x03\xe8")],
+            [b"\xf0\x20", _MEDIA % (2, b"inbound", b"AAAA"), b"{", _START, _MARK, b"\xf1" + frame(BINARY, b"\0")],
+            [b"\xf1" + frame(TEXT, _VOICE[:50], final=False), b"\xf1" + frame(CONTINUATION, _VOICE[50:]), b"\xf0\xff"],
+            [b""],
+        )
+    ],
+}
+"""The first inputs of each target."""

@@ -1,0 +1,352 @@
+"""What is fuzzed: each target takes bytes and raises when a property does not hold.
+
+The targets need nothing but the package, so that the tests replay the corpus through them without the fuzzer.
+"""
+
+import base64
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qs
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import trio
+import trio.testing
+
+from patter_trio import Patter
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStarted, StreamStopped
+from patter_trio.audio import g711
+from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
+from patter_trio.carriers import CallOffer
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.errors import WireError
+from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
+from patter_trio.server.desk import open_desk
+from patter_trio.server.door import serve_connection
+from patter_trio.server.pending import PendingCalls
+from patter_trio.server.routes import Request, status, voice
+from patter_trio.server.site import Site
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing import twilio as kit
+from patter_trio.testing.faults import TEXT, frame
+from patter_trio.testing.line import FaultyStream
+from patter_trio.wire.twilio import DIGITS, TwilioCodec
+
+CARRIER: Final = Twilio("AC1", "hush")
+PUBLIC: Final = "https://agent.example"
+HEAD: Final = (
+    b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nHost: agent.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+START: Final = (
+    '{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"CA1","customParameters":{"token":"t"}}}'
+)
+REASONS: Final = frozenset(
+    {
+        "binary message",
+        "event before start",
+        "streamSid of another stream",
+        "no such digit",
+        "second start",
+        "streamSid of start missing or contradictory",
+        "start without callSid",
+        "media format other than mu-law, 8000 Hz, one channel",
+        "field missing or of a wrong type",
+        "malformed JSON",
+        "empty payload",
+    }
+)
+"""Everything that the codec may say of a message: none of it comes from the message."""
+
+
+class _Errors(logging.Handler):
+    """Remembers what was logged as an error of our own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(self.format(record))
+
+
+_errors: Final = _Errors()
+
+
+def _run(function: Callable[[], Any]) -> Any:
+    """Run in virtual time; an error of our own in the log is a finding."""
+    if _errors not in logging.getLogger().handlers:
+        logging.getLogger().addHandler(_errors)
+    _errors.found.clear()
+    result = trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert not _errors.found, _errors.found
+    return result
+
+
+# Codecs ---------------------------------------------------------------------------------------------------------------
+def codec(data: bytes) -> None:
+    """Twilio's messages, one a line: understood as the json module understands them, or refused by a known reason."""
+    reading = TwilioCodec()
+    for line in data.split(b"\n"):
+        message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
+        try:
+            event = reading.receive(message)
+        except WireError as error:
+            assert str(error) in REASONS, error
+            continue
+        whole = json.loads(message)
+        match event:
+            case AudioReceived():
+                assert event.audio == base64.b64decode(whole["media"]["payload"])
+            case MarkReached():
+                assert event.name == whole["mark"]["name"]
+            case DigitPressed():
+                assert event.digit in DIGITS
+            case StreamStarted():
+                assert event.call_id == whole["start"]["callSid"]
+            case StreamStopped():
+                assert whole["event"] == "stop"
+            case None:
+                assert isinstance(whole["event"], str)
+        _sent(reading, event)
+
+
+def _sent(reading: TwilioCodec, event: object) -> None:
+    """What we would send back is taken by an independent reading of the protocol."""
+    if isinstance(event, AudioReceived):
+        decoded, audio = (
+            kit.read_message(reading.audio(event.audio), "MZ1") if "MZ1 " in f"{reading!r} " else (None, b"")
+        )
+        assert decoded is None or audio == event.audio
+    if isinstance(event, MarkReached):
+        assert json.loads(reading.mark(event.name))["mark"]["name"] == event.name
+
+
+def kit_codec(data: bytes) -> None:
+    """The simulated carrier's reading of what a server sends, and of its TwiML."""
+    text = data.decode("utf-8", "replace")
+    with suppress(kit.BadMessage):
+        kit.read_message(text, "MZ1")
+    with suppress(kit.BadAnswer):
+        kit.read_twiml(data)
+
+
+def wav(data: bytes) -> None:
+    """A WAV is 16-bit samples no longer than its bytes allow, or a WavError; and survives being written again."""
+    try:
+        samples = read_wav(data)
+    except WavError:
+        return
+    assert samples.dtype == np.int16
+    assert samples.ndim == 1
+    assert len(samples) <= len(data) * 8000 / RATES[0] + 1
+    assert np.array_equal(read_wav(write_wav([samples])), samples)
+
+
+def _coded(sample: int) -> int:
+    """G.711 by its definition: sign, segment, step; one sample at a time."""
+    value = sample >> 2
+    sign, value = (0x80, -value) if value < 0 else (0, value)
+    value = min(value, 8158) + 33
+    segment = value.bit_length() - 6
+    return ~(sign | segment << 4 | value >> segment + 1 & 15) & 0xFF
+
+
+def mulaw(data: bytes) -> None:
+    """The tables are the definition, both ways."""
+    decoded = g711.decode(data)
+    again = g711.encode(decoded)
+    assert bytes(code if code != 0x7F else 0xFF for code in data) == again  # the two zeros are one sample
+    samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+    assert list(g711.encode(samples)) == [_coded(int(sample)) for sample in samples]
+
+
+# The stream shell -----------------------------------------------------------------------------------------------------
+async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str | bytes], int]:
+    """Return what a WebSocket makes of these bytes, in pieces of that size, and the code with which it ends."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(HEAD)
+    socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()
+    if writer:
+        socket.on_pending = lambda: None
+    await ours.send_all(data)
+    await ours.send_eof()
+    line = FaultyStream(theirs)
+    line.trickle(size)
+    socket._stream = line
+    received: list[str | bytes] = []
+    code = 0
+    while not code:
+        try:
+            message = await socket.receive()
+        except SocketClosed as closed:
+            code = closed.code
+        else:
+            assert len(message) <= MAX_MESSAGE
+            received.append(message)
+    before = trio.current_time()
+    await socket.aclose()
+    assert trio.current_time() - before <= 0.5
+    return received, code
+
+
+def websocket(data: bytes) -> None:
+    """Frames mean the same in whatever segments they come, and nothing but SocketClosed comes of bad ones."""
+    size = 1 + data[0] % 64 if data else 1
+    writer = bool(data and data[0] & 64)
+    whole = _run(partial(_messages, data[1:], 65536, writer=writer))
+    torn = _run(partial(_messages, data[1:], size, writer=writer))
+    assert whole[0] == torn[0], (whole, torn)
+    # Of two mistakes in one segment, the protocol's is noticed before the text's.
+    assert whole[1] == torn[1] or {whole[1], torn[1]} == {1002, 1007}, (whole, torn)
+
+
+def upgrade(data: bytes) -> None:
+    """A request for a WebSocket is accepted, or refused with an HTTP answer; the door never falls."""
+    head = b"GET /ws/twilio/stream/" + data + b"\r\n\r\n"
+
+    async def knock() -> bytes:
+        return await _served(head)
+
+    answer = _run(knock)
+    assert not answer or answer.startswith(b"HTTP/1.1 "), answer
+
+
+def door(data: bytes) -> None:
+    """Whatever comes first on a connection is answered by HTTP or not at all, within 16 s."""
+    answer = _run(partial(_served, data))
+    assert not answer or answer.startswith(b"HTTP/1.1 "), answer
+
+
+async def _served(data: bytes) -> bytes:
+    """Return what the door answers to a connection that sends these bytes and then waits."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    answer = bytearray()
+    site = _site()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, site, theirs)
+        await ours.send_all(data)
+        with trio.fail_after(26):
+            while received := await ours.receive_some(65536):
+                answer += received
+            while nursery.child_tasks:
+                await trio.sleep(0.1)
+    return bytes(answer)
+
+
+def _site(pending: PendingCalls | None = None) -> Site:
+    async def answer(leg: Any) -> None:
+        with suppress(SocketClosed, WireError):
+            while not isinstance(leg.codec.receive(await leg.socket.receive()), StreamStopped):
+                pass
+
+    return Site(
+        carrier=CARRIER,
+        public_url=PUBLIC,
+        pending=PendingCalls() if pending is None else pending,
+        admit=lambda: True,
+        incoming=lambda call: None,
+        answer=answer,
+    )
+
+
+def webhook(data: bytes) -> None:
+    """A form that Twilio signed is answered with TwiML or refused; one that it did not sign is refused."""
+    query, _, body = data.partition(b"\n")
+    target = "/webhooks/twilio/voice" + ("?" + query.decode("ascii", "ignore") if query else "")
+    try:
+        form: Any = parse_qs(body.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        form = {}
+    site = _site()
+    signature = CARRIER.sign(PUBLIC + target, form)
+    for given, allowed in ((signature, {200, 204, 400}), ("wrong", {400, 403}), ("", {400, 403})):
+        for handler in (voice, status):
+
+            async def ask(handler: Any = handler, given: str = given) -> Any:
+                return handler(site, Request(target, {"x-twilio-signature": given} if given else {}, body))
+
+            response = _run(ask)
+            assert response.status in allowed, response
+            if response.status == 200:
+                kit.read_twiml(response.body.encode())
+
+
+# Whole calls ----------------------------------------------------------------------------------------------------------
+PAUSE: Final = 0xF0
+MOST_STEPS: Final = 64
+
+
+def _steps(data: bytes) -> Iterator[bytes | float]:
+    """Yield what a peer does after its start: messages, raw bytes and pauses.
+
+    A line that begins with 0xF0 is a pause, of so many hundredths of a second as its second byte says; one that begins
+    with 0xF1 is raw bytes; every other one is a text message.
+    """
+    for line in data.split(b"\n")[:MOST_STEPS]:
+        if line[:1] == bytes([PAUSE]):
+            yield (line[1] if len(line) > 1 else 10) / 100
+        elif line[:1] == bytes([PAUSE + 1]):
+            yield line[1:]
+        else:
+            yield frame(TEXT, line)
+
+
+async def _call(data: bytes) -> None:
+    phone = Patter()
+    agent = phone.agent(
+        "x",
+        vad=ScriptedVAD(),
+        stt=ScriptedSTT(final_delay=0.1),
+        llm=ScriptedLLM(["Yes, of course."]),
+        tts=ScriptedTTS(),
+        first_message="Good evening.",
+        max_call_duration=5.0,
+    )
+    ends: list[Any] = []
+    callbacks = {"on_call_end": ends.append, "on_dtmf": lambda event: None}
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_desk(phone, agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks, epoch=0.0) as desk:
+        offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
+        call = desk.site.pending.announce(offer, provider="twilio", custom_params={}, now=trio.current_time())
+        desk.incoming(call)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, theirs)
+            await ours.send_all(HEAD + frame(TEXT, START.replace('"t"', f'"{call.token}"').encode()))
+            nursery.start_soon(_drain, ours)
+            for step in _steps(data):
+                if isinstance(step, float):
+                    await trio.sleep(step)
+                else:
+                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                        await ours.send_all(step)
+            with trio.fail_after(60):
+                while not ends:
+                    await trio.sleep(0.1)
+                await trio.sleep(1.0)
+            assert not desk.site.pending
+            nursery.cancel_scope.cancel()
+    assert len(ends) == 1, ends
+    assert math.isfinite(ends[0]["ended_at"])
+
+
+async def _drain(stream: trio.abc.ReceiveStream) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while await stream.receive_some(65536):
+            pass
+
+
+def call(data: bytes) -> None:
+    """A whole call, after its start, with a peer that sends anything at any time: it ends, once, without a bug."""
+    _run(partial(_call, data))
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    target.__name__: target for target in (codec, kit_codec, wav, mulaw, websocket, upgrade, door, webhook, call)
+}
+"""Every target by its name."""

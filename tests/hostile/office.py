@@ -1,0 +1,272 @@
+"""One server, many calls at once: one that is struck by a fault in each phase, and one that nothing happens to."""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import trio
+import trio.testing
+
+from patter_trio import Agent, Patter
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.server.desk import Desk, open_desk
+from patter_trio.server.door import serve_connection
+from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.faults import Fault
+from patter_trio.testing.invariants import CallRecord, violations
+from patter_trio.testing.line import FaultyStream
+from patter_trio.testing.record import EventLog, State
+from patter_trio.testing.simulator import EPOCH, PUBLIC_URL
+
+CARRIER = Twilio("AC" + "5" * 32, "simulated")
+Strike = Callable[[FaultyStream], None]
+T = TypeVar("T")
+
+DELAY = 0.03
+"""Seconds that the network takes in either direction."""
+ALL_OVER = 60.0
+"""Long after every script and every patience."""
+
+PHASES: dict[str, float] = {
+    "opening": 0.1,
+    "greeting": 0.7,
+    "listening": 1.3,
+    "caller speaks": 1.8,
+    "caller pauses": 2.2,
+    "thinking": 2.45,
+    "answering": 3.1,
+    "overlap": 3.5,
+    "cut": 3.69,
+    "thinking again": 4.3,
+    "goodbye": 5.3,
+    "closing": 5.545,
+}
+"""When in the script's call a fault strikes: one instant for each thing that a call can be waiting for."""
+ENDING = ("goodbye", "closing")
+"""Phases in which the agent has hung up already: that is why the call ends, whatever happens then."""
+GOODBYE = 5.0
+
+
+def agent(phone: Patter) -> Agent:
+    return phone.agent(
+        system_prompt="You are the desk of a hotel.",
+        first_message="Good evening.",
+        vad=ScriptedVAD(end_delay=0.3),
+        stt=ScriptedSTT(),
+        llm=ScriptedLLM(["From seven to ten, every day of the week.", "Yes."]),
+        tts=ScriptedTTS(),
+        endpointing_ms=300,
+    )
+
+
+@attrs.define
+class Line:
+    """One call: the carrier, the caller, and what was observed."""
+
+    carrier: SimulatedTwilio
+    caller: SimulatedCaller
+    log: EventLog
+    connections: trio.Nursery
+    ends: list[dict[str, Any]] = attrs.field(factory=list)
+    left: list[str] = attrs.field(factory=list)
+    refused: bool = False
+
+    @property
+    def call_id(self) -> str:
+        return self.carrier.call_sid
+
+    @property
+    def ended_at(self) -> float:
+        """Call time of the end that the application was told of; infinite: none."""
+        return min(self.caller.times("call_end"), default=float("inf"))
+
+    def seen(self) -> list[tuple[float, str, dict[str, Any]]]:
+        """Every event, with its instant, state of the conversation included."""
+        return self.caller.events
+
+    def findings(self) -> list[str]:
+        """What this call did that no call may do."""
+        record = CallRecord(
+            events=self.log.events,
+            arrivals=self.carrier.arrivals,
+            faults=self.carrier.faults,
+            end_callbacks=len(self.ends),
+            left_after_end=self.left,
+        )
+        return violations(record)
+
+
+class Office:
+    """A server of one phone, and the lines to it."""
+
+    def __init__(self) -> None:
+        self.phone = Patter()
+        self.lines: dict[str, Line] = {}
+        self._desk: Desk | None = None
+
+    @property
+    def desk(self) -> Desk:
+        assert self._desk is not None
+        return self._desk
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[trio.Nursery]:
+        """Serve; gives the nursery that the calls run in."""
+
+        async def on_call_start(event: dict[str, Any]) -> None:
+            await trio.sleep(0.3)
+
+        def on_call_end(event: dict[str, Any]) -> None:
+            self.lines[event["call_id"]].ends.append(event)
+
+        callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
+        async with (
+            open_desk(
+                self.phone,
+                agent(self.phone),
+                carrier=CARRIER,
+                public_url=PUBLIC_URL,
+                callbacks=callbacks,
+                epoch=EPOCH,
+                tap=self._tap,
+            ) as self._desk,
+            trio.open_nursery() as nursery,
+        ):
+            yield nursery
+            nursery.cancel_scope.cancel(reason="the office closes")
+
+    def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        line = self.lines.get(payload["call_id"])
+        if line is not None:
+            line.log.tap(at, name, payload)
+
+    def _state(self, call_id: str) -> State | None:
+        call = self.phone.live.get(call_id)
+        return dict(call.conversation_state) if call is not None else None  # type: ignore[arg-type]
+
+    async def place(self, nursery: trio.Nursery, call_id: str, strike: Strike | None = None, at: int = 0) -> Line:
+        """Place a call; returns when its media begins.
+
+        ``strike``, if given, is done to the media connection just before the server's read or write number ``at``.
+        """
+        connections = await nursery.start(_nursery)
+
+        async def connect() -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            ours, theirs = trio.testing.memory_stream_pair()
+            is_media = carrier.line is not None
+            line_ = carrier.line = FaultyStream(theirs)
+            if is_media and strike is not None:
+                line_.before = lambda number: strike(line_) if number == at else None
+            connections.start_soon(serve_connection, self.desk.site, line_)
+            return ours
+
+        carrier = SimulatedTwilio(
+            connect,
+            PUBLIC_URL,
+            account_sid=CARRIER.account_sid,
+            auth_token=CARRIER.auth_token,
+            call_sid=call_id,
+            up_delay=DELAY,
+            down_delay=DELAY,
+        )
+        state = partial(self._state, call_id)
+        log = EventLog(lambda: 0.0 if math.isnan(carrier.now) else carrier.now, state)
+        line = self.lines[call_id] = Line(carrier, SimulatedCaller(carrier, log, state), log, connections)
+        try:
+            await nursery.start(carrier.run)
+        except CallRefused:
+            line.refused = True
+        else:
+            nursery.start_soon(self._watch, line)
+        return line
+
+    async def _watch(self, line: Line) -> None:
+        """Note what of a call is there a second after its end."""
+        while line.ended_at == float("inf"):
+            await line.log.news()
+        await trio.sleep(1.0)
+        line.left = [task.name for task in _tasks_in(line.connections)]
+
+    async def act(self, line: Line, *, says_goodbye: bool = True) -> None:
+        """The script of every call: a greeting, a question, an answer that is cut short, a goodbye of the agent's."""
+        caller = line.caller
+        try:
+            await caller.at(1.5)
+            await caller.speaks("Your hours?", 0.6)
+            await caller.at(3.4)
+            await caller.speaks("Stop.", 0.4)
+        except NotAsExpected:
+            if line.carrier.ended is None:
+                raise
+        await caller.at(GOODBYE)
+        call = self.phone.live.get(line.call_id)
+        if says_goodbye and call is not None and not call.outcome:
+            call.say("Bye.")
+            call.hang_up()
+
+
+async def _nursery(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    async with trio.open_nursery() as nursery:
+        task_status.started(nursery)
+        await trio.sleep_forever()
+
+
+def _tasks_in(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
+    for task in nursery.child_tasks:
+        yield task
+        for inner in task.child_nurseries:
+            yield from _tasks_in(inner)
+
+
+HEALTHY = "CA" + "0" * 32
+
+
+def in_virtual_time(function: Callable[[], Awaitable[T]]) -> T:
+    return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple[Fault, str], Line]]:
+    """Hold one call that nothing happens to, and beside it one for each fault and phase, struck by it in it."""
+    office = Office()
+    struck: dict[tuple[Fault, str], Line] = {}
+
+    async def hit(line: Line, fault: Fault, at: float) -> None:
+        await trio.sleep_until(line.carrier.media_start + at)
+        fault.strike(line.carrier)
+
+    async with office.open() as nursery:
+        healthy = await office.place(nursery, HEALTHY)
+        nursery.start_soon(office.act, healthy)
+        for number, (fault, phase) in enumerate(cases, 1):
+            line = struck[fault, phase] = await office.place(nursery, f"CA{number:032d}")
+            says_goodbye = not fault.outcome or phase in ENDING
+            nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))
+            nursery.start_soon(hit, line, fault, PHASES[phase])
+        await trio.sleep_until(ALL_OVER)
+    return healthy, struck
+
+
+async def sweep(strike: Strike, operations: Sequence[int]) -> tuple[Line, dict[int, Line]]:
+    """Hold one call that nothing happens to, and one for each read or write of a call, struck at that very await."""
+    office = Office()
+    struck: dict[int, Line] = {}
+    async with office.open() as nursery:
+        healthy = await office.place(nursery, HEALTHY)
+        nursery.start_soon(office.act, healthy)
+        for number in operations:
+            line = struck[number] = await office.place(nursery, f"CA{number:032d}", strike, number)
+            if not line.refused:
+                nursery.start_soon(office.act, line)
+        await trio.sleep_until(ALL_OVER)
+    return healthy, struck
+
+
+def events_of(line: Line) -> list[tuple[float, str, dict[str, Any]]]:
+    """A call's events without what names the call."""
+    return [(at, name, {k: v for k, v in payload.items() if k != "call_id"}) for at, name, payload in line.seen()]

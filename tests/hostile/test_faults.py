@@ -1,0 +1,139 @@
+"""Every fault of the catalogue, in the phases of a call and at the awaits of its stream, beside a call that is well.
+
+All phases and all awaits are tried with ``PATTER_HOSTILE=full``; otherwise two phases for each fault, other ones for each,
+and one await in forty.
+"""
+
+import functools
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from office import ENDING, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
+
+from patter_trio.testing.faults import FAULTS, Fault
+from patter_trio.testing.line import FaultyStream
+
+FULL = os.environ.get("PATTER_HOSTILE") == "full"
+CASES = list(FAULTS.values())
+KINDS = sorted({fault.kind for fault in CASES})
+STRIDE = 1 if FULL else 40
+
+
+def phases_of(fault: Fault) -> list[str]:
+    names = list(PHASES)
+    first = CASES.index(fault)
+    return names if FULL else [names[(first + step) % len(names)] for step in (0, 6)]
+
+
+@functools.cache
+def undisturbed() -> tuple[list[Any], int]:
+    """The events of a call that is alone in the world, and how often its stream was read or written."""
+    line, _ = in_virtual_time(day)
+    assert line.findings() == []
+    assert line.caller.transcript == [
+        ("assistant", "Good evening."),
+        ("user", "Your hours?"),
+        ("assistant", "From"),
+        ("user", "Stop."),
+        ("assistant", "Yes."),
+        ("assistant", "Bye."),
+    ]
+    assert line.carrier.line is not None
+    return events_of(line), line.carrier.line.operations
+
+
+def said_of(line: Line, caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """What the log has of a call, from a level on."""
+    about = f"call {line.call_id}: "
+    lines = [
+        (record.levelno, record.getMessage()) for record in caplog.records if record.name.startswith("patter_trio")
+    ]
+    return [text.removeprefix(about) for severity, text in lines if severity >= level and text.startswith(about)]
+
+
+def assert_ended_well(line: Line, outcome: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert line.findings() == []  # once, nothing left a second later, nothing that the carrier refuses, ...
+    assert line.caller.outcome == outcome
+    assert [end["outcome"] for end in line.ends] == [outcome]
+    assert ("error" in line.ends[0]) <= (outcome == "failed" or bool(said_of(line, caplog, logging.WARNING)))
+    assert [text for text in said_of(line, caplog, logging.INFO) if text.startswith("ended, ")] == [f"ended, {outcome}"]
+
+
+def assert_nobody_else_noticed(healthy: Line, caplog: pytest.LogCaptureFixture) -> None:
+    assert events_of(healthy) == undisturbed()[0]
+    assert healthy.findings() == []
+    assert said_of(healthy, caplog, logging.WARNING) == []
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_does_to_its_call_what_the_catalogue_says_and_nothing_to_another(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed()
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    cases = [(fault, phase) for fault in CASES if fault.kind == kind for phase in phases_of(fault)]
+    healthy, struck = in_virtual_time(partial(day, cases))
+    assert_nobody_else_noticed(healthy, caplog)
+    assert list(struck) == cases
+    for (fault, phase), line in struck.items():
+        with note(f"{fault.name}, while {phase}"):
+            assert_as_specified(fault, phase, line, caplog)
+
+
+def assert_as_specified(fault: Fault, phase: str, line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    ends_by_itself = not fault.outcome or phase in ENDING
+    assert_ended_well(line, "agent_hung_up" if ends_by_itself else fault.outcome, caplog)
+    if fault.outcome:
+        assert line.ended_at <= PHASES[phase] + fault.within + 1e-6
+    if fault.harmless:
+        assert events_of(line) == undisturbed()[0]
+    lines = [text for text in said_of(line, caplog, logging.WARNING) if not ignored(text, fault)]
+    assert [text for text in lines if not fault.why or not re.search(fault.why, text)] == []
+    assert len(lines) == bool(fault.why) or (phase in ENDING and not lines)
+
+
+@contextmanager
+def note(text: str) -> Iterator[None]:
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(text)
+        raise
+
+
+def ignored(text: str, fault: Fault) -> bool:
+    """The first of many bad messages has a line of its own, beside the one that says why the call ended."""
+    return bool(fault.outcome) and text.startswith("ignoring what its stream may not send")
+
+
+@pytest.mark.parametrize("strike", [FaultyStream.reset, FaultyStream.stop_reading])
+def test_wherever_the_stream_is_read_or_written_it_may_break(strike: Any, caplog: pytest.LogCaptureFixture) -> None:
+    total = undisturbed()[1]
+    assert total > 300
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    healthy, struck = in_virtual_time(partial(sweep, strike, range(1, total + 1, STRIDE)))
+    assert_nobody_else_noticed(healthy, caplog)
+    assert len(struck) == len(range(1, total + 1, STRIDE))
+    for number, line in struck.items():
+        if not line.seen():  # it broke before its start: there was no call
+            assert line.refused or not line.ends, number
+            continue
+        assert_ended_well(line, line.caller.outcome, caplog)
+        assert line.caller.outcome in ("failed", "agent_hung_up"), number
+        lines = said_of(line, caplog, logging.WARNING)
+        assert len(lines) == 1 or (line.caller.outcome == "agent_hung_up" and not lines), (number, lines)
+
+
+def test_each_phase_and_each_fault_has_its_turn() -> None:
+    tried = {phase for fault in CASES for phase in phases_of(fault)}
+    assert tried == set(PHASES)
+    assert HEALTHY

@@ -1,0 +1,224 @@
+"""Each is a fault that was found by the catalogue, by the fuzzer or by looking for it, and mended."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from office import GOODBYE
+
+from patter_trio import Patter
+from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.audio import g711
+from patter_trio.audio.g711 import Samples
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.listening import Listening
+from patter_trio.call.observers import EDGES_KEPT, KEPT, Observers
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.conversation.playback import Lane, Media, Playback
+from patter_trio.events import ConversationStateSnapshot
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.desk import open_desk
+from patter_trio.server.door import serve_connection
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.faults import FAULTS, line_of
+from patter_trio.testing.twilio import BadAnswer, BadMessage, read_message, read_twiml
+
+CARRIER = Twilio("AC1", "hush")
+CLOCK = trio.testing.MockClock
+
+
+def quiet_agent(**options: Any) -> Any:
+    return Patter().agent(
+        "x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(), **options
+    )
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_speaks(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(quiet_agent()) as caller:
+        await caller.at(1.0)
+        line_of(caller.carrier).vanish()
+        await caller.waits(25.0)
+        # The last frame came at 0.98; and the close frame's answer is waited for.
+        assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
+        assert caller.outcome == "failed"
+    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier said nothing for 20 s"]
+
+
+async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:
+    async with call_simulator(quiet_agent()) as caller:
+        FAULTS["no more media"].strike(caller.carrier)
+        await caller.waits(100.0)
+        assert not caller.times("call_end")
+
+
+async def test_an_orderly_close_is_no_failure_when_the_writer_sees_it_first(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(quiet_agent(first_message="A long greeting that goes on and on.")) as caller:
+        await caller.at(0.5)
+        await caller.speaks("Let me interrupt", 1.0, wait=False)
+        await caller.at(0.66)  # the caller's words are still to come: the call lives on while they do
+        FAULTS["closed orderly"].strike(caller.carrier)
+        await caller.waits(3.0)
+        assert caller.outcome == "caller_hung_up"
+        assert "error" not in caller.payloads("call_end")[0]
+    assert warnings(caplog) == []
+
+
+REQUEST = (
+    "GET /ws/twilio/stream/{path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+)
+
+
+@pytest.mark.parametrize("more", ["X-Twilio-Signature: wrong\r\n", "Sec-WebSocket-Version: 12\r\n", ""])
+async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
+    near, far = trio.testing.lockstep_stream_pair()
+    phone = Patter()
+    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+        if not more:
+            for _ in range(100):
+                desk.site.strangers.acquire_nowait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, far)
+            await near.send_all(REQUEST.format(path="CA1", more=more).encode())
+            with trio.fail_after(12):
+                while nursery.child_tasks:
+                    await trio.sleep(1)
+
+
+async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    phone = Patter()
+    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, theirs)
+            await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
+            assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
+    (line,) = warnings(caplog)
+    assert line.startswith("connection closed: not a websocket handshake: ")
+
+
+async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CLOCK) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_desk(Patter(), quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, theirs)
+            await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
+            assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
+
+
+def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:
+    playback, lane = Playback(), Lane(1)
+    lane.put(bytes(8000), "one second of words")
+    lane.produced = True
+    playback.open(lane)
+    now, sent = 0.0, 0
+    while sent < 8000:
+        message = playback.next_message(now)
+        if isinstance(message, Media):
+            sent += len(message.audio)
+        elif isinstance(message, float):
+            now += message
+        else:
+            playback.reached(message.name, now)  # type: ignore[union-attr]
+            assert playback.played(now) == pytest.approx(now * 8000, abs=1)
+    message = playback.next_message(now)
+    while not playback.drained:
+        assert playback.played(now) == pytest.approx(now * 8000, abs=1)
+        if isinstance(message, float):
+            assert 0 < message < 1
+            now += message
+        else:
+            playback.reached(message.name, now)  # type: ignore[union-attr]
+        message = playback.next_message(now)
+    assert now == pytest.approx(1.0)
+    assert not playback.marks_lost
+
+
+async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS())
+    async with call_simulator(agent, phone) as caller:
+        FAULTS["marks too early"].strike(caller.carrier)
+        await caller.at(GOODBYE)
+        (call,) = phone.live.values()
+        call.say("Goodbye, and thank you.")
+        call.hang_up()
+        heard = await caller.heard()
+        assert heard.text == "Goodbye, and thank you."
+
+
+class _Counting(VoiceActivity, VoiceSession):
+    """Notes how much audio it is fed at once."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[VoiceSession]:
+        yield self
+
+    async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+        self.sizes.append(len(samples))
+        return ()
+
+
+async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have_their_turn(
+    autojump_clock: CLOCK,
+) -> None:
+    detector = _Counting()
+    heard = bytearray()
+
+    def to_hearing(item: bytes | VoiceEdge) -> None:
+        assert isinstance(item, bytes)
+        heard.extend(item)
+
+    listening = Listening(detector, MediaClock(), lambda event: None, to_hearing, remember=False)
+    lump = g711.silence(10.0)
+    turns = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        listening.frames.put((8000, lump))  # a second was lost before it
+        while len(heard) < 88_000:
+            turns += 1
+            await trio.sleep(0)
+        nursery.cancel_scope.cancel()
+    assert max(detector.sizes) <= 800
+    assert sum(detector.sizes) == 88_000
+    assert turns >= 110
+
+
+async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_reported_once(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(event: object) -> None:
+        await trio.sleep_forever()
+
+    observers = Observers("CA1", lambda name: never if name == "on_dtmf" else None)
+    for _ in range(KEPT + 500):
+        observers.tell("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
+    assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
+    assert EDGES_KEPT < KEPT
+
+
+def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
+    with pytest.raises(BadMessage, match="no base64"):
+        read_message('{"event":"media","streamSid":"MZ1","media":{"payload":"AA\ufffdAA"}}', "MZ1")
+
+
+def test_the_kit_refuses_twiml_whose_address_is_none_by_its_own_error() -> None:
+    with pytest.raises(BadAnswer, match="31922"):
+        read_twiml(b'<Response><Connect><Stream url="wss://]/b"/></Connect></Response>')
