@@ -102,15 +102,17 @@ class Agent:
             if recipe is not None:
                 await recipe.prewarm()
 
-    def overridden(self, overrides: Mapping[str, Any]) -> "Agent":
-        """Return this agent with what ``on_call_start`` asked for.
-
-        Raises:
-            ConfigurationError: a key cannot be overridden, or its value is of the wrong type.
-        """
+    def overridden(self, overrides: Mapping[str, Any]) -> tuple["Agent", list[str]]:
+        """Return this agent with what ``on_call_start`` asked for, and what is wrong with what it could not get."""
+        agent, complaints = self, []
         unknown = sorted(str(key) for key in overrides if key not in OVERRIDABLE)
         if unknown:
-            raise ConfigurationError(
+            complaints.append(
                 f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"
             )
-        return attrs.evolve(self, **overrides)
+        for key in OVERRIDABLE & overrides.keys():
+            try:
+                agent = attrs.evolve(agent, **{key: overrides[key]})
+            except ConfigurationError as error:
+                complaints.append(str(error))
+        return agent, complaints

@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import trio

@@ -97,8 +97,10 @@ class Desk:
         """Return the application's callback of that name, as it is now; None where there is none."""
         return self._callbacks.get(name) or getattr(self._phone, name, None)
 
-    def refusal(self) -> str:
-        """Return why one more call is not welcome; empty: it is."""
+    def refusal(self, call_id: str) -> str:
+        """Return why a call that is announced for the first time is not welcome; empty: it is."""
+        if call_id in self._live:
+            return "it is live already"
         if self._draining:
             return "no more calls are taken"
         return self._admission.refusal(live=len(self._live), announced=len(self.site.pending), now=trio.current_time())
@@ -119,6 +121,7 @@ class Desk:
                 for call in pending.expire(trio.current_time()):
                     _log.warning("call %s: announced, but its media stream never came", call.call_id)
                     call.context.scope.cancel(reason="never connected")
+                self._note_idle()
 
     def incoming(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
@@ -171,21 +174,19 @@ class Desk:
                 START_PATIENCE,
             )
             return self._agent
+        agent, complaints = self._agent.overridden(starting.overrides or {})
         try:
-            agent = self._agent.overridden(starting.overrides or {})
             check_mind(agent, self._callbacks)
         except ConfigurationError as error:
-            _events.warning("call %s: call_start: %s", call.call_id, error)
-            return self._agent
+            complaints.append(str(error))
+            agent = attrs.evolve(agent, llm=self._agent.llm)
+        for complaint in complaints:
+            _events.warning("call %s: call_start: %s", call.call_id, complaint)
         return agent
 
     async def answer(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
         pending = leg.call
-        if pending.call_id in self._live:
-            _log.warning("call %s: refusing a second stream for a live call", pending.call_id)
-            pending.context.scope.cancel(reason="refused")
-            return
         current_call.set(pending.call_id)
         observers = Observers(pending.call_id, self.find)
         about = self._about(pending)
@@ -210,20 +211,23 @@ class Desk:
             del self._live[pending.call_id]
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
-            if self._draining and not self._live:
-                self._idle.set()
+            self._note_idle()
 
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
         for call in self.site.pending.expire(math.inf):
             call.context.scope.cancel(reason="the desk is closed")
 
+    def _note_idle(self) -> None:
+        if self._draining and not self._live and not len(self.site.pending):
+            self._idle.set()
+
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
-        """Take no more calls, and wait ``timeout`` seconds at most for the running ones to end."""
+        """Take no more calls, and wait ``timeout`` seconds at most for the running and announced ones to end."""
         self._draining = True
-        if self._live:
-            with trio.move_on_after(timeout):
-                await self._idle.wait()
+        self._note_idle()
+        with trio.move_on_after(timeout):
+            await self._idle.wait()
         self.closed.set()
 
     def hurry(self) -> None:

@@ -25,7 +25,7 @@ from patter_trio.abc import StreamCodec, StreamStarted
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.server.http import serve_http
-from patter_trio.server.masking import mask_number
+from patter_trio.server.masking import mask_number, shown_id
 from patter_trio.server.pending import PendingCall
 from patter_trio.server.routes import Application
 from patter_trio.server.site import MediaLeg, Site
@@ -48,6 +48,10 @@ class _Refused(PatterError):
     """A peer is turned away; the message says why, to it and to the log."""
 
 
+class _NothingAsked(WireError):
+    """A peer has connected and left, as health checks do: not worth a warning."""
+
+
 async def serve_connection(site: Site, stream: trio.abc.Stream) -> None:
     """Serve one connection, over any stream, and close it. Raises nothing but what cancellation raises."""
     try:
@@ -59,16 +63,23 @@ async def serve_connection(site: Site, stream: trio.abc.Stream) -> None:
 
 
 async def _serve(site: Site, stream: trio.abc.Stream) -> None:
+    call_id = ""
     try:
         head = await _read_head(stream)
         if not _is_media(site, head):
-            await serve_http(Application(site), stream, head)
+            if not await serve_http(Application(site), stream, head):
+                logger.warning("connection closed: what it sent is no HTTP request")
             return
         with _answering():
             upgrade = await receive_upgrade(stream, head)
+        call_id = _call_id(site, upgrade)
         leg = await _open_leg(site, upgrade)
+    except _NothingAsked as nothing:
+        logger.debug("connection closed: %s", nothing)
+        return
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
-        logger.warning("connection closed: %s", str(error) or "lost")
+        whose = f"call {shown_id(call_id)}: " if call_id else ""
+        logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
         return
     code = INTERNAL_ERROR
     try:
@@ -89,7 +100,7 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
         while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD:
             data = await stream.receive_some(MAX_HEAD)
             if not data:
-                raise WireError("end of input within the head of a request" if head else "no request")
+                raise WireError("end of input within the head of a request") if head else _NothingAsked("no request")
             head += data
         if head.startswith(b"PRI * HTTP/2"):
             raise WireError("HTTP/2 is not spoken here")
@@ -101,6 +112,11 @@ def _is_media(site: Site, head: bytes) -> bool:
     end = head.find(b"\r\n\r\n")
     wanted = head.startswith(f"GET {site.carrier.media_prefix}".encode())
     return wanted and end > 0 and _UPGRADE.search(head, 0, end) is not None
+
+
+def _call_id(site: Site, upgrade: Upgrade) -> str:
+    """Return the call that a stream's path names."""
+    return unquote(upgrade.path.partition("?")[0].removeprefix(site.carrier.media_prefix))
 
 
 @contextmanager
@@ -170,8 +186,7 @@ def _claim(site: Site, upgrade: Upgrade, started: StreamStarted) -> PendingCall:
     Raises:
         _Refused: to none that it can prove.
     """
-    path = upgrade.path.partition("?")[0]
-    if unquote(path.removeprefix(site.carrier.media_prefix)) != started.call_id:
+    if _call_id(site, upgrade) != started.call_id:
         raise _Refused("start names another call than the path")
     token = started.parameters.get("token", "")
     if not token:
@@ -179,5 +194,5 @@ def _claim(site: Site, upgrade: Upgrade, started: StreamStarted) -> PendingCall:
     call = site.pending.claim(started.call_id, token, trio.current_time())
     if call is None:
         raise _Refused("unknown call, or its token is wrong, used or too old")
-    logger.info("call %r from %s connected", call.call_id, mask_number(call.caller))
+    logger.info("call %s: connected, from %s", call.call_id, mask_number(call.caller))
     return call

@@ -32,13 +32,28 @@ LINGER_SECONDS: Final = 0.5
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 
 
-async def serve_http(app: ASGIFramework, stream: trio.abc.Stream, head: bytes) -> None:
-    """Answer the one request that begins with ``head``. The stream is left to be closed by the caller."""
+async def serve_http(app: ASGIFramework, stream: trio.abc.Stream, head: bytes) -> bool:
+    """Answer the one request that begins with ``head``. The stream is left to be closed by the caller.
+
+    Returns whether the application was asked; False: it was no HTTP request, and its sender was told so.
+    """
+    asked = False
+
+    async def asking(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked = True
+        await app(scope, receive, send)
+
     with trio.move_on_after(REQUEST_SECONDS):
         # Only WSGI applications and lifespans use the state; there is neither.
         await TCPServer(
-            ASGIWrapper(app), _config(), WorkerContext(None), {}, cast(Any, _Replayed(stream, _without_upgrade(head)))
+            ASGIWrapper(asking),
+            _config(),
+            WorkerContext(None),
+            {},
+            cast(Any, _Replayed(stream, _without_upgrade(head))),
         ).run()
+    return asked
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Phone numbers as they may stand in a log: enough to recognise a call, too little to ring anyone."""
+"""What comes from outside as it may stand in a log.
+
+Of a phone number enough to recognise a call, too little to ring anyone; of a call's id all, unless it is none.
+"""
 
 import re
 from typing import Final
@@ -8,6 +11,12 @@ _SHOWN_FIRST: Final = 4
 _SHOWN_LAST: Final = 4
 _HIDDEN: Final = 3
 """Digits that are hidden of the shortest number that shows its beginning."""
+_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+
+def shown_id(call_id: str) -> str:
+    """Return a call's id as it is, as ``grep`` will look for it; what no carrier would send, quoted and cut short."""
+    return call_id if _ID.fullmatch(call_id) else repr(call_id[:64])
 
 
 def mask_number(number: str) -> str:

@@ -12,7 +12,7 @@ import trio
 
 from patter_trio.carriers import Form
 from patter_trio.errors import WireError
-from patter_trio.server.masking import mask_number
+from patter_trio.server.masking import mask_number, shown_id
 from patter_trio.server.pending import TooManyPending
 from patter_trio.server.site import Site
 
@@ -70,18 +70,18 @@ def voice(site: Site, request: Request) -> Response:
         return _refused(400, f"voice webhook {error}")
     again = offer.call_id in site.pending
     busy = Response(200, site.carrier.reject(), site.carrier.content_type)
-    refusal = "" if again else site.refusal()
+    refusal = "" if again else site.refusal(offer.call_id)
     if refusal:
-        logger.warning("call %r from %s hears busy: %s", offer.call_id, mask_number(offer.caller), refusal)
+        logger.warning("call %s: hears busy, from %s: %s", shown_id(offer.call_id), mask_number(offer.caller), refusal)
         return busy
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
     try:
         call = site.pending.announce(offer, provider=site.carrier.name, custom_params=custom, now=trio.current_time())
     except TooManyPending as error:
-        logger.warning("call %r from %s hears busy: %s", offer.call_id, mask_number(offer.caller), error)
+        logger.warning("call %s: hears busy, from %s: %s", shown_id(offer.call_id), mask_number(offer.caller), error)
         return busy
     if not again:
-        logger.info("call %r from %s announced", offer.call_id, mask_number(offer.caller))
+        logger.info("call %s: announced, from %s", shown_id(offer.call_id), mask_number(offer.caller))
         site.incoming(call)
     answer = site.carrier.connect(site.stream_url(call.call_id), {"token": call.token})
     return Response(200, answer, site.carrier.content_type)

@@ -46,7 +46,7 @@ class Site:
     ``public_url`` is where the carrier reaches us (``https://host``); signatures are checked against it and stream URLs
     begin with it, never with what a request claims in ``Host``.
 
-    * ``refusal()`` says why there is no room for another call, which then hears busy; empty: there is.
+    * ``refusal(call_id)`` says why another call is not welcome, which then hears busy; empty: it is.
     * ``incoming(call)`` is called once per announced call, before the webhook is answered; it must not raise.
     * ``answer(leg)`` runs the whole call; the stream is closed after it.
     """
@@ -54,7 +54,7 @@ class Site:
     carrier: Carrier
     public_url: str = attrs.field(converter=checked_url)
     pending: PendingCalls
-    refusal: Callable[[], str]
+    refusal: Callable[[str], str]
     incoming: Callable[[PendingCall], None]
     answer: Callable[[MediaLeg], Awaitable[None]]
     strangers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(MAX_STRANGERS), repr=False)

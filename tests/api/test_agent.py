@@ -73,11 +73,17 @@ def test_its_numbers_become_the_turns() -> None:
 
 def test_overriding_gives_another_agent_and_leaves_this_one() -> None:
     agent = make(first_message="Hello.")
-    other = agent.overridden({"first_message": "Good evening.", "llm": ScriptedLLM(["x"])})
+    other, complaints = agent.overridden({"first_message": "Good evening.", "llm": ScriptedLLM(["x"])})
     assert (agent.first_message, agent.llm) == ("Hello.", None)
-    assert (other.first_message, other.stt) == ("Good evening.", agent.stt)
-    with pytest.raises(ConfigurationError, match="cannot override stt, voise; it can: error_message, first_message"):
-        agent.overridden({"voise": 1, "stt": 2})
+    assert (other.first_message, other.stt, complaints) == ("Good evening.", agent.stt, [])
+
+
+def test_what_cannot_be_overridden_is_complained_about_and_the_rest_is_overridden() -> None:
+    other, complaints = make().overridden({"voise": 1, "stt": 2, "language": 3, "first_message": "Hello."})
+    assert (other.first_message, other.language) == ("Hello.", "en")
+    unknown, wrong = complaints
+    assert unknown.startswith("on_call_start cannot override stt, voise; it can: error_message, first_message")
+    assert wrong == "language must be a str, not int: 3"
 
 
 async def test_prewarming_prewarms_every_provider_there_is() -> None:

@@ -101,6 +101,15 @@ async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it
     assert warning in record.message
 
 
+async def test_one_override_that_cannot_be_does_not_cost_the_others(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = {"voise": "alloy", "first_message": "Hello Bob."}
+    async with call_simulator(agent_of(), on_call_start=lambda event: overrides) as caller:
+        assert (await caller.hears()).text == "Hello Bob."
+    assert "cannot override voise" in caplog.text
+
+
 async def test_an_llm_cannot_be_set_beside_on_message(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -33,7 +33,7 @@ class Desk:
             carrier=CARRIER,
             public_url=public_url,
             pending=self.pending,
-            refusal=lambda: "" if self.room else "no room",
+            refusal=lambda call_id: "" if self.room else "no room",
             incoming=self.announced.append,
             answer=self.answer,
         )

@@ -235,7 +235,7 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
                 await (await call(connect, 2)).run()
             assert refused.value.outcome == "busy"
             assert [record.getMessage() for record in caplog.records] == [
-                "call 'CA2' from +1555***0001 hears busy: the event loop is 150 ms late"
+                "call CA2: hears busy, from +1555***0001: the event loop is 150 ms late"
             ]
             await trio.sleep(2.0)
             assert running.ended is None
@@ -251,10 +251,10 @@ async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump
         Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2, epoch=0.0
     ) as desk:
         for number in range(2):
-            assert desk.refusal() == ""
+            assert desk.refusal("CA1") == ""
             offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
             announced = partial(desk.site.pending.announce, offer, provider="twilio", custom_params={})
             desk.incoming(announced(now=trio.current_time()))
-        assert desk.refusal() == "0 calls and 2 announced ones are all that may be"
+        assert desk.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
         await trio.sleep(60.1)
-        assert desk.refusal() == "", "they never came, and are forgotten"
+        assert desk.refusal("CA1") == "", "they never came, and are forgotten"

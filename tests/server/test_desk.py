@@ -100,29 +100,39 @@ async def test_closing_the_desk_waits_for_no_call_that_was_only_announced(
     assert trio.current_time() < 1.0
 
 
-async def test_a_second_stream_for_a_live_call_is_refused_and_the_first_goes_on(
+async def test_a_live_call_that_is_announced_again_hears_busy_and_is_not_started_twice(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     phone, ends, starts = Patter(), [], []
-
-    async def on_call_start(event: dict[str, Any]) -> None:
-        starts.append(event)
-        if len(starts) == 2:
-            await trio.sleep_forever()
-
-    async with office(phone, on_call_end=ends.append, on_call_start=on_call_start) as here:
-        first, again = here.caller(1), here.caller(1)
+    async with office(phone, on_call_end=ends.append, on_call_start=starts.append) as here:
+        first = here.caller(1)
         await here.nursery.start(first.run)
         await trio.sleep(1.0)
-        await here.nursery.start(again.run)
-        await again.over.wait()
+        with pytest.raises(CallRefused, match="busy"):
+            await here.caller(1)._ask()
         await trio.sleep(1.0)
-        assert len(phone.calls) == 1
+        assert (len(phone.calls), len(here.desk.site.pending)) == (1, 0)
         first.hang_up()
         await first.over.wait()
-    assert "refusing a second stream for a live call" in caplog.text
+    assert f"call CA{1:032d}: hears busy, from +1555***0001: it is live already" in caplog.text
     assert [end["outcome"] for end in ends] == ["caller_hung_up"]
-    assert trio.current_time() < 4.0
+    assert len(starts) == 1
+
+
+async def test_draining_waits_for_a_call_that_is_announced_and_not_connected_yet(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with office() as here:
+        caller = here.caller(1)
+        stream = await caller._ask()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.desk.drain, 100.0)
+            await trio.sleep(5.0)
+            assert not here.desk.closed.is_set()
+            await trio.sleep(50.0)  # the stream never comes: a minute after its announcement the call is forgotten
+            assert stream.url.endswith(caller.call_sid)
+            await here.desk.closed.wait()
+            assert trio.current_time() == pytest.approx(60.0)
 
 
 @pytest.mark.parametrize(("hang_up_after", "closed_at"), [(5.0, 5.0), (1000.0, 20.0)])

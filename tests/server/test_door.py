@@ -54,7 +54,7 @@ async def test_a_stream_that_does_not_prove_its_call_is_closed_with_1008(
     assert "CA1" in desk.pending
     assert trio.current_time() == 0
     assert [r.getMessage() for r in caplog.records if r.name == "patter_trio.server"] == [
-        f"connection closed: {reason}"
+        f"call CA1: connection closed: {reason}"
     ]
 
 
@@ -151,11 +151,24 @@ async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"])
-async def test_what_is_no_http_is_told_400(sent: bytes, autojump_clock: CLOCK) -> None:
+async def test_what_is_no_http_is_told_400_and_is_one_line_in_the_log(
+    sent: bytes, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
     async with trio.open_nursery() as nursery:
         stream = Desk().open(nursery)
         await stream.send_all(sent)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
+    assert [record.getMessage() for record in caplog.records] == ["connection closed: what it sent is no HTTP request"]
+
+
+async def test_who_only_connects_and_leaves_as_health_checks_do_is_no_warning(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.aclose()
+    assert caplog.records == []
 
 
 async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.server.masking import mask_number
+from patter_trio.server.masking import mask_number, shown_id
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,17 @@ def test_numbers_show_their_ends_and_anything_else_nothing(number: str, shown: s
 def test_at_least_three_digits_are_always_hidden(number: str) -> None:
     shown = mask_number(number)
     assert sum(c.isdigit() for c in shown) <= sum(c.isdigit() for c in number) - 3
+
+
+@pytest.mark.parametrize(
+    ("call_id", "shown"),
+    [
+        ("CA0123456789abcdef", "CA0123456789abcdef"),
+        ("v3:a-b_c.d", "v3:a-b_c.d"),
+        ("CA1\nWARNING call CA2: forged", "'CA1\\nWARNING call CA2: forged'"),
+        ("x" * 100, repr("x" * 64)),
+        ("", "''"),
+    ],
+)
+def test_a_call_id_is_shown_as_it_is_and_anything_else_quoted_and_cut(call_id: str, shown: str) -> None:
+    assert shown_id(call_id) == shown
