@@ -16,7 +16,7 @@ from patter_trio.agent import Agent
 from patter_trio.call.session import Call
 from patter_trio.carriers import Carrier
 from patter_trio.errors import ConfigurationError
-from patter_trio.events import INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.events import EDGES, INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
 from patter_trio.server.admission import MAX_LAG
 from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
@@ -39,6 +39,17 @@ class Patter:
         phone_number: the number, E.164.
         webhook_url: where the carrier reaches us: a host (then https), or a URL.
     """
+
+    # A misspelled callback is an error instead of one that is never called.
+    __slots__ = (
+        "__weakref__",
+        "carrier",
+        "desks",
+        "live",
+        "phone_number",
+        "webhook_url",
+        *(f"on_{edge}" for edge in EDGES),
+    )
 
     def __init__(self, carrier: Carrier | None = None, phone_number: str = "", webhook_url: str = "") -> None:
         if carrier is not None and not isinstance(carrier, Carrier):

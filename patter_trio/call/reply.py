@@ -60,7 +60,8 @@ class Reply:
                     await self._speak(voice, to_voice, emits, egress, post)
             except* (ProviderError, usercode.ApplicationError) as group:
                 error = first(group)
-                _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=error.__cause__)
+                theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
+                _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
                 post(ReplyFailed(self.number, str(error)))
             else:
                 self.lane.produced = True

@@ -283,3 +283,8 @@ print("down")
         assert process.stdout.readline() == "up\n"
         process.terminate()
         assert (process.stdout.read(), process.wait(20)) == ("down\n", 0)
+
+
+def test_a_misspelled_callback_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="on_user_speach_started"):
+        Patter().on_user_speach_started = print  # type: ignore[attr-defined]
