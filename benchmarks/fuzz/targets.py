@@ -12,14 +12,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import trio
 import trio.testing
 
 from patter_trio import Patter
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStarted, StreamStopped
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.audio import g711
 from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
 from patter_trio.carriers import CallOffer
@@ -94,10 +93,9 @@ def codec(data: bytes) -> None:
     reading = TwilioCodec()
     for line in data.split(b"\n"):
         message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
-        try:
-            event = reading.receive(message)
-        except WireError as error:
-            assert str(error) in REASONS, error
+        event, refused = _received(reading, message)
+        assert not refused or refused in REASONS, refused
+        if refused:
             continue
         whole = json.loads(message)
         match event:
@@ -116,10 +114,19 @@ def codec(data: bytes) -> None:
         _sent(reading, event)
 
 
+def _received(reading: TwilioCodec, message: str) -> tuple[StreamEvent | None, str]:
+    try:
+        return reading.receive(message), ""
+    except WireError as error:
+        return None, str(error)
+
+
 def _sent(reading: TwilioCodec, event: object) -> None:
     """What we would send back is taken by an independent reading of the protocol."""
     if isinstance(event, AudioReceived):
-        decoded, audio = kit.read_message(reading.audio(event.audio), "MZ1") if "MZ1 " in f"{reading!r} " else (None, b"")
+        decoded, audio = (
+            kit.read_message(reading.audio(event.audio), "MZ1") if "MZ1 " in f"{reading!r} " else (None, b"")
+        )
         assert decoded is None or audio == event.audio
     if isinstance(event, MarkReached):
         assert json.loads(reading.mark(event.name))["mark"]["name"] == event.name
@@ -169,14 +176,13 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
     """Return what a WebSocket makes of these bytes, in pieces of that size, and the code with which it ends."""
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(HEAD)
-    socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()
+    line = FaultyStream(theirs)
+    socket = await (await receive_upgrade(line, bytes(await line.receive_some(65536)))).accept()
     if writer:
         socket.on_pending = lambda: None
     await ours.send_all(data)
     await ours.send_eof()
-    line = FaultyStream(theirs)
     line.trickle(size)
-    socket._stream = line
     received: list[str | bytes] = []
     code = 0
     while not code:
@@ -225,15 +231,12 @@ async def _served(data: bytes) -> bytes:
     """Return what the door answers to a connection that sends these bytes and then waits."""
     ours, theirs = trio.testing.memory_stream_pair()
     answer = bytearray()
-    site = _site()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, site, theirs)
-        await ours.send_all(data)
-        with trio.fail_after(26):
+    with trio.fail_after(26):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, _site(), theirs)
+            await ours.send_all(data)
             while received := await ours.receive_some(65536):
                 answer += received
-            while nursery.child_tasks:
-                await trio.sleep(0.1)
     return bytes(answer)
 
 
@@ -248,7 +251,7 @@ def _site(pending: PendingCalls | None = None) -> Site:
         public_url=PUBLIC,
         pending=PendingCalls() if pending is None else pending,
         admit=lambda: True,
-        incoming=lambda call: None,
+        incoming=lambda _: None,
         answer=answer,
     )
 
@@ -307,7 +310,13 @@ async def _call(data: bytes) -> None:
         max_call_duration=5.0,
     )
     ends: list[Any] = []
-    callbacks = {"on_call_end": ends.append, "on_dtmf": lambda event: None}
+    over = trio.Event()
+
+    def ended(event: Any) -> None:
+        ends.append(event)
+        over.set()
+
+    callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
     async with open_desk(phone, agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks, epoch=0.0) as desk:
         offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
@@ -324,8 +333,7 @@ async def _call(data: bytes) -> None:
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                         await ours.send_all(step)
             with trio.fail_after(60):
-                while not ends:
-                    await trio.sleep(0.1)
+                await over.wait()
                 await trio.sleep(1.0)
             assert not desk.site.pending
             nursery.cancel_scope.cancel()
@@ -345,7 +353,6 @@ def call(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target
-    for target in (codec, kit_codec, wav, mulaw, websocket, upgrade, door, webhook, call)
+    target.__name__: target for target in (codec, kit_codec, wav, mulaw, websocket, upgrade, door, webhook, call)
 }
 """Every target by its name."""
