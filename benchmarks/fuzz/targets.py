@@ -32,8 +32,8 @@ from patter_trio.server.routes import Request, status, voice
 from patter_trio.server.site import Site
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing import twilio as kit
-from patter_trio.testing.faults import TEXT, frame
 from patter_trio.testing.line import FaultyStream
+from patter_trio.testing.strikes import TEXT, frame
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
 
 CARRIER: Final = Twilio("AC1", "hush")

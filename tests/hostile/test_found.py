@@ -25,7 +25,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.desk import open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.faults import FAULTS, line_of
+from patter_trio.testing.faults import FAULTS
+from patter_trio.testing.strikes import line_of
 from patter_trio.testing.twilio import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
