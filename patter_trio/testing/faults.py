@@ -18,7 +18,6 @@ from patter_trio.audio import g711
 from patter_trio.net.websocket import MAX_MESSAGE
 from patter_trio.testing.line import FaultyStream
 from patter_trio.testing.strikes import (
-    RESERVED,
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -26,6 +25,7 @@ from patter_trio.testing.strikes import (
     HUSH,
     PING,
     PONG,
+    RESERVED,
     SECOND_START,
     STOP,
     TEXT,
