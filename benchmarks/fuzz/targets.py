@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from patter_trio import Patter
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStarted, StreamStopped
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.audio import g711
 from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
 from patter_trio.carriers import CallOffer
@@ -32,8 +32,8 @@ from patter_trio.server.routes import Request, status, voice
 from patter_trio.server.site import Site
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing import twilio as kit
-from patter_trio.testing.faults import TEXT, frame
 from patter_trio.testing.line import FaultyStream
+from patter_trio.testing.strikes import TEXT, frame
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
 
 CARRIER: Final = Twilio("AC1", "hush")
@@ -93,10 +93,9 @@ def codec(data: bytes) -> None:
     reading = TwilioCodec()
     for line in data.split(b"\n"):
         message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
-        try:
-            event = reading.receive(message)
-        except WireError as error:
-            assert str(error) in REASONS, error
+        event, refused = _received(reading, message)
+        assert not refused or refused in REASONS, refused
+        if refused:
             continue
         whole = json.loads(message)
         match event:
@@ -113,6 +112,13 @@ def codec(data: bytes) -> None:
             case None:
                 assert isinstance(whole["event"], str)
         _sent(reading, event)
+
+
+def _received(reading: TwilioCodec, message: str) -> tuple[StreamEvent | None, str]:
+    try:
+        return reading.receive(message), ""
+    except WireError as error:
+        return None, str(error)
 
 
 def _sent(reading: TwilioCodec, event: object) -> None:
@@ -170,14 +176,13 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
     """Return what a WebSocket makes of these bytes, in pieces of that size, and the code with which it ends."""
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(HEAD)
-    socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()
+    line = FaultyStream(theirs)
+    socket = await (await receive_upgrade(line, bytes(await line.receive_some(65536)))).accept()
     if writer:
         socket.on_pending = lambda: None
     await ours.send_all(data)
     await ours.send_eof()
-    line = FaultyStream(theirs)
     line.trickle(size)
-    socket._stream = line
     received: list[str | bytes] = []
     code = 0
     while not code:
@@ -226,15 +231,12 @@ async def _served(data: bytes) -> bytes:
     """Return what the door answers to a connection that sends these bytes and then waits."""
     ours, theirs = trio.testing.memory_stream_pair()
     answer = bytearray()
-    site = _site()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, site, theirs)
-        await ours.send_all(data)
-        with trio.fail_after(26):
+    with trio.fail_after(26):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, _site(), theirs)
+            await ours.send_all(data)
             while received := await ours.receive_some(65536):
                 answer += received
-            while nursery.child_tasks:
-                await trio.sleep(0.1)
     return bytes(answer)
 
 
@@ -248,8 +250,8 @@ def _site(pending: PendingCalls | None = None) -> Site:
         carrier=CARRIER,
         public_url=PUBLIC,
         pending=PendingCalls() if pending is None else pending,
-        admit=lambda: True,
-        incoming=lambda call: None,
+        refusal=lambda _: "",
+        incoming=lambda _: None,
         answer=answer,
     )
 
@@ -308,7 +310,13 @@ async def _call(data: bytes) -> None:
         max_call_duration=5.0,
     )
     ends: list[Any] = []
-    callbacks = {"on_call_end": ends.append, "on_dtmf": lambda event: None}
+    over = trio.Event()
+
+    def ended(event: Any) -> None:
+        ends.append(event)
+        over.set()
+
+    callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
     async with open_desk(phone, agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks, epoch=0.0) as desk:
         offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
@@ -325,8 +333,7 @@ async def _call(data: bytes) -> None:
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                         await ours.send_all(step)
             with trio.fail_after(60):
-                while not ends:
-                    await trio.sleep(0.1)
+                await over.wait()
                 await trio.sleep(1.0)
             assert not desk.site.pending
             nursery.cancel_scope.cancel()

@@ -25,7 +25,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.desk import open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.faults import FAULTS, line_of
+from patter_trio.testing.faults import FAULTS
+from patter_trio.testing.strikes import line_of
 from patter_trio.testing.twilio import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
@@ -82,6 +83,16 @@ REQUEST = (
 )
 
 
+@asynccontextmanager
+async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
+    async with (
+        open_desk(Patter(), quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(serve_connection, desk.site, stream)
+        yield
+
+
 @pytest.mark.parametrize("more", ["X-Twilio-Signature: wrong\r\n", "Sec-WebSocket-Version: 12\r\n", ""])
 async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
     near, far = trio.testing.lockstep_stream_pair()
@@ -90,35 +101,28 @@ async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_
         if not more:
             for _ in range(100):
                 desk.site.strangers.acquire_nowait()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, desk.site, far)
-            await near.send_all(REQUEST.format(path="CA1", more=more).encode())
-            with trio.fail_after(12):
-                while nursery.child_tasks:
-                    await trio.sleep(1)
+        with trio.fail_after(12):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve_connection, desk.site, far)
+                await near.send_all(REQUEST.format(path="CA1", more=more).encode())
 
 
 async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
     autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
-    phone = Patter()
-    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, desk.site, theirs)
-            await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
-            assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
+    async with knocking(theirs):
+        await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
+        assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
     (line,) = warnings(caplog)
     assert line.startswith("connection closed: not a websocket handshake: ")
 
 
 async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CLOCK) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
-    async with open_desk(Patter(), quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, desk.site, theirs)
-            await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
-            assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
+    async with knocking(theirs):
+        await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
+        assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
 
 
 def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:

@@ -1,0 +1,39 @@
+"""Writes the table of docs/robustness.md from the catalogue of faults: ``python docs/make_robustness.py``."""
+
+import re
+from pathlib import Path
+
+from patter_trio.testing.faults import FAULTS, Fault
+
+PAGE = Path(__file__).with_name("robustness.md")
+BEGIN, END = "<!-- the catalogue -->\n", "<!-- end of the catalogue -->\n"
+
+
+def becomes(fault: Fault) -> str:
+    """Return what becomes of a call that a fault strikes."""
+    if not fault.outcome:
+        return "goes on, exact to the millisecond" if fault.harmless else "goes on"
+    within = "1 s" if fault.within <= 1 else f"{fault.within:g} s"
+    return f"ends as `{fault.outcome}` within {within}"
+
+
+def table() -> str:
+    """Return the catalogue, by kind."""
+    lines = ["| | the other side ... | the call | the log says why |", "|---|---|---|---|"]
+    for kind in dict.fromkeys(fault.kind for fault in FAULTS.values()):
+        lines.append(f"| **{kind}** | | | |")
+        lines += [
+            f"| {fault.name} | {fault.peer} | {becomes(fault)} | {'yes' if fault.why else ''} |"
+            for fault in FAULTS.values()
+            if fault.kind == kind
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str) -> str:
+    """Return the page with its table as the catalogue is now."""
+    return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + table() + END, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,142 @@
+"""Connections that never become a call: whatever they do, and whenever they stop, they are over in time, alone."""
+
+import functools
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
+
+from patter_trio.net.websocket import MAX_MESSAGE
+from patter_trio.server.door import serve_connection
+from patter_trio.testing.line import FaultyStream
+from patter_trio.testing.strikes import BINARY, PING, TEXT, frame
+
+FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
+WEBHOOK = (
+    b"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: agent.test\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"X-Twilio-Signature: AAAA\r\nContent-Length: %d\r\n\r\n" % len(FORM)
+) + FORM
+UPGRADE = (
+    b"GET /ws/twilio/stream/CA7 HTTP/1.1\r\nHost: agent.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+CONNECTED = frame(TEXT, b'{"event":"connected","protocol":"Call","version":"1.0.0"}')
+MEDIA = b'{"event":"media","streamSid":"MZ1","media":{"payload":"AAAA"}}'
+START = (
+    b'{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"%s","customParameters":{"token":"x"}}}'
+)
+
+MOMENTS = {
+    "at once": b"",
+    "in a webhook's head": WEBHOOK[:40],
+    "in a webhook's body": WEBHOOK[:-10],
+    "in an upgrade's head": UPGRADE[:60],
+    "upgraded": UPGRADE,
+    "connected": UPGRADE + CONNECTED,
+    "in the start message": UPGRADE + CONNECTED + frame(TEXT, START % b"CA7")[:-20],
+}
+WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
+    "resets": (FaultyStream.reset, 0.5),
+    "ends": (FaultyStream.end, 0.5),
+    "vanishes": (FaultyStream.vanish, 16.0),
+    "freezes": (FaultyStream.freeze, 21.0),
+    "stops reading": (FaultyStream.stop_reading, 21.0),
+    "trickles": (lambda line: line.trickle(1, 0.5), 16.0),
+    "sends garbage": (lambda line: line.inject(b"\xff\x00" * 20_000), 16.0),
+    "waits": (lambda line: None, 16.0),
+}
+"""What a connection does then, and seconds within which it is over."""
+
+SENT = {
+    "media before start": (frame(TEXT, MEDIA), "event before start"),
+    "stop before start": (frame(TEXT, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
+    "a start of an unknown call": (frame(TEXT, START % b"CA7"), "unknown call, or its token is wrong, used or too old"),
+    "a start of another call": (frame(TEXT, START % b"CA8"), "start names another call than the path"),
+    "a start of a live call": (frame(TEXT, START % HEALTHY.encode()), "start names another call than the path"),
+    "a binary frame": (frame(BINARY, b"\0"), "binary message"),
+    "no JSON": (frame(TEXT, b"{"), "malformed JSON"),
+    "too much": (frame(TEXT, b"x" * (MAX_MESSAGE + 1)), "websocket closed (1009"),
+    "pings, then nothing": (frame(PING, b"?" * 125) * 2000, "no start within 10 s"),
+    "chatter": (CONNECTED * 1000, "no start within 10 s"),
+}
+
+
+async def knocks(office: Office, sent: bytes, strike: Callable[[FaultyStream], None]) -> float:
+    """Knock at the door; return after how many seconds the connection was over."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    line = FaultyStream(theirs)
+    begun = trio.current_time()
+
+    async def read() -> None:
+        while await ours.receive_some(65536):
+            pass
+
+    async with trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            await serve_connection(office.desk.site, line)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(serve)
+        nursery.start_soon(read)
+        await ours.send_all(sent)
+        await trio.testing.wait_all_tasks_blocked()
+        strike(line)
+    return trio.current_time() - begun
+
+
+async def beside_a_call(*strangers: tuple[bytes, Callable[[FaultyStream], None]]) -> tuple[list[object], list[float]]:
+    """Hold a call, and have strangers knock in the middle of it."""
+    office = Office()
+    took: list[float] = [float("inf")] * len(strangers)
+
+    async def knock(number: int, sent: bytes, strike: Callable[[FaultyStream], None]) -> None:
+        took[number] = await knocks(office, sent, strike)
+
+    async with office.open() as nursery:
+        healthy = await office.place(nursery, HEALTHY)
+        nursery.start_soon(office.act, healthy)
+        await trio.sleep(3.0)
+        for number, (sent, strike) in enumerate(strangers):
+            nursery.start_soon(knock, number, sent, strike)
+        await trio.sleep_until(ALL_OVER)
+    assert healthy.findings() == []
+    return list(events_of(healthy)), took
+
+
+@functools.cache
+def undisturbed() -> list[object]:
+    return in_virtual_time(beside_a_call)[0]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_stops_before_there_is_a_call_is_over_in_time_and_disturbs_nobody(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    strike, within = WAYS[way]
+    events, took = in_virtual_time(partial(beside_a_call, *((sent, strike) for sent in MOMENTS.values())))
+    assert events == undisturbed()
+    assert {moment: seconds for moment, seconds in zip(MOMENTS, took, strict=True) if seconds > within} == {}
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert all(line.startswith(("connection closed: ", "403: ", "400: ")) for line in warnings(caplog))
+    assert len(warnings(caplog)) <= len(MOMENTS)
+
+
+def test_strangers_on_media_sockets_are_closed_with_one_line_each_that_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    knocks_ = [(UPGRADE + sent, lambda line: None) for sent, _ in SENT.values()]
+    events, took = in_virtual_time(partial(beside_a_call, *knocks_))
+    assert events == undisturbed()
+    assert max(took) <= 10.5
+    lines = sorted(line.removeprefix("connection closed: ") for line in warnings(caplog))
+    assert len(lines) == len(SENT)
+    assert all(line.startswith(why) for line, why in zip(lines, sorted(why for _, why in SENT.values()), strict=True))

@@ -1,0 +1,64 @@
+"""What the fuzzer found interesting, tried again without it; and properties of the stream shell by hypothesis."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.fuzz import corpus
+from benchmarks.fuzz.seeds import SEEDS
+from benchmarks.fuzz.targets import TARGETS
+from patter_trio.testing.strikes import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+
+MOST = 400
+"""Inputs of a target that are kept: enough to begin with, few enough to read through."""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_the_fuzzer_kept_still_holds(target: str) -> None:
+    inputs = corpus.load(target)
+    assert 0 < len(inputs) <= MOST
+    for data in [*inputs, *SEEDS[target]]:
+        TARGETS[target](data)
+
+
+def test_every_target_has_its_seeds_and_its_corpus_and_no_other_has() -> None:
+    assert set(SEEDS) == set(TARGETS)
+    assert {file.stem for file in corpus.FOLDER.iterdir()} == set(TARGETS)
+
+
+FRAMES = st.builds(
+    frame,
+    st.sampled_from([TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE, 3, 11]),
+    st.binary(max_size=40)
+    | st.text(max_size=20).map(str.encode)
+    | st.sampled_from([b"\x03\xe8", b"\x03\xed", b"x" * 126]),
+    final=st.booleans(),
+    reserved=st.sampled_from([0, 0, 0, 0, 4]),
+    masked=st.sampled_from([True, True, True, False]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 127), st.lists(FRAMES, max_size=8), st.binary(max_size=10))
+def test_frames_mean_the_same_in_whatever_segments_they_come(how: int, frames: list[bytes], rest: bytes) -> None:
+    TARGETS["websocket"](bytes([how]) + b"".join(frames) + rest)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(max_size=60), st.text(max_size=20), st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4)
+)
+def test_webhooks_take_any_form_and_any_query(query: str, junk: str, form: dict[str, str]) -> None:
+    fields = "&".join(f"{name}={value}" for name, value in form.items())
+    TARGETS["webhook"](f"{query}\nCallSid=CA1&From=%2B1&To=%2B2&{fields}{junk}".encode())
+
+
+@given(st.binary(max_size=80), st.sampled_from([8, 16, 24, 32]), st.integers(0, 4), st.integers(0, 50_000))
+def test_wavs_whose_head_lies_are_refused_or_short(sound: bytes, bits: int, channels: int, rate: int) -> None:
+    layout = b"fmt \x10\0\0\0\x01\0" + channels.to_bytes(2, "little") + rate.to_bytes(4, "little") + bytes(6)
+    TARGETS["wav"](b"RIFF\xff\xff\xff\xffWAVE" + layout + bits.to_bytes(2, "little") + b"data\xff\xff\xff\xff" + sound)
