@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +37,11 @@ def _pinned(core: int, nice: int) -> Any:
         if core >= 0:
             os.sched_setaffinity(0, {core})
         if nice:
+            # Where the kernel groups tasks by session, a process's own niceness counts only within its session.
+            os.setsid()
             os.setpriority(os.PRIO_PROCESS, 0, nice)
+            with suppress(OSError):
+                Path("/proc/self/autogroup").write_text(str(nice))
 
     return prepare
 

@@ -43,12 +43,16 @@ def rss_bytes(pid: int) -> int:
 class Line:
     """A caller and its socket."""
 
-    def __init__(self, server: dict[str, Any], sounds: tuple[list[bytes], list[bytes]], first: int) -> None:
+    def __init__(
+        self, server: dict[str, Any], sounds: tuple[list[bytes], list[bytes]], first: int, number: int = 0
+    ) -> None:
         call, sid = "CA" + os.urandom(16).hex(), stream_sid()
         path, parameters = server.get("path", "/").replace("{call}", call), {}
         if "webhook" in server:
             path, parameters = announce(server, call)
-        self.socket = socket.create_connection(("127.0.0.1", server["port"]), timeout=30)
+        # A server that limits the calls from one address is called from many.
+        address = f"127.0.{number // 200}.{number % 200 + 1}" if server.get("addresses") else "127.0.0.1"
+        self.socket = socket.create_connection(("127.0.0.1", server["port"]), timeout=30, source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         rest = upgrade(self.socket, path, server["port"])
         start = {
@@ -201,7 +205,7 @@ def measure(server: dict[str, Any], calls: int, seconds: float, settling: float 
     time.sleep(0.5)
     empty = rss_bytes(pid)
     spread = int(0.7 * settling / PERIOD)
-    lines = [Line(server, sounds, 10 + random.randrange(spread)) for _ in range(calls)]
+    lines = [Line(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
     gc.freeze()
     gc.disable()
     pace = Pace(lines)

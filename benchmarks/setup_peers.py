@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 PEERS: Final = {
-    "pipecat": ("pipecat-ai", ["pipecat-ai[websocket]==1.14.*", "uvicorn"]),
+    "pipecat": ("pipecat-ai", ["pipecat-ai[websocket]==1.14.*", "uvicorn[standard]"]),
     "getpatter": ("getpatter", ["getpatter==0.7.*", "onnxruntime", "numpy"]),
 }
 """By the name that the benchmarks use: the distribution, and what is installed."""
