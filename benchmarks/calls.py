@@ -47,12 +47,19 @@ def _pinned(core: int, nice: int) -> Any:
 
 
 @contextmanager
-def serving(name: str, sounds: Path, *, peers: Path = DEFAULT_FOLDER, core: int = -1, nice: int = 0) -> Iterator[Any]:
+def serving(
+    name: str,
+    sounds: Path,
+    *arguments: str,
+    peers: Path = DEFAULT_FOLDER,
+    core: int = -1,
+    nice: int = 0,
+) -> Iterator[Any]:
     """Run a server; yields what it says about itself. Its log goes to a file among the sounds."""
     log = sounds / f"{name}.log"
     with log.open("ab") as stderr:
         server = subprocess.Popen(
-            [*command(name, peers), str(sounds)],
+            [*command(name, peers), str(sounds), *arguments],
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=ROOT,
@@ -96,7 +103,11 @@ def measure(
 def machine(servers: Sequence[str], peers: Path) -> dict[str, Any]:
     """Return what the figures depend on."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     libraries = ("trio", "websockets", "msgspec", "numpy", "onnxruntime", "hypercorn")
@@ -165,9 +176,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settling", type=float, default=12.0, help="seconds of calls before the window")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=["ours", "bare"])
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured; samples are pooled")
-    parser.add_argument("--limit", type=_limit, nargs="*", default=[], dest="limits", help="server=most calls, to save time")
+    parser.add_argument(
+        "--limit", type=_limit, nargs="*", default=[], dest="limits", help="server=most calls, to save time"
+    )
     parser.add_argument("--peers", type=Path, default=DEFAULT_FOLDER, help="where setup_peers made its environments")
-    parser.add_argument("--nice", type=int, default=0, help="priority of server and callers, where others use the machine")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of server and callers, where others use the machine"
+    )
     parser.add_argument("--unpinned", action="store_true", help="let server and callers share all cores")
     parser.add_argument("--json", type=Path, help="file for everything measured")
     parser.add_argument("--markdown", type=Path, help="file for the table; it is printed in any case")

@@ -125,7 +125,13 @@ class Line:
 
 def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
     """Tell the server of a call as Twilio does; return the path of the stream, and its parameters."""
-    form = {"CallSid": call, "From": "+15550100001", "To": "+15550100002", "Direction": "inbound", "AccountSid": "AC" + "0" * 32}
+    form = {
+        "CallSid": call,
+        "From": "+15550100001",
+        "To": "+15550100002",
+        "Direction": "inbound",
+        "AccountSid": "AC" + "0" * 32,
+    }
     public, webhook = server.get("public", f"http://127.0.0.1:{server['port']}"), server["webhook"]
     signature = Twilio(account_sid="AC" + "0" * 32, auth_token=server["token"]).sign(public + webhook, form)
     connection = http.client.HTTPConnection("127.0.0.1", server["port"], timeout=30)

@@ -24,7 +24,13 @@ def pooled(results: Sequence[Row]) -> list[dict[str, Any]]:
             if not same:
                 continue
             row: dict[str, Any] = {"server": server, "calls": calls, "rounds": len(same)}
-            for name in ("cpu_ms_per_call_second", "server_load", "memory_per_call_mb", "client_late_p99_ms", "client_load"):
+            for name in (
+                "cpu_ms_per_call_second",
+                "server_load",
+                "memory_per_call_mb",
+                "client_late_p99_ms",
+                "client_load",
+            ):
                 row[name] = float(np.median([result[name] for result in same]))
             for name in ("turns", "missed", "stray", "gaps", "lost"):
                 row[name] = sum(result[name] for result in same)
@@ -109,8 +115,14 @@ def plot(rows: Sequence[Row], path: Path) -> None:
                 axis.fill_between(calls, *values, color=COLOURS[server], alpha=0.15)
             for row in own:
                 if row["server_load"] >= SATURATED:
-                    axis.annotate("saturated", (row["calls"], middle(row)), fontsize=7, color=COLOURS[server],
-                                  textcoords="offset points", xytext=(4, 4))
+                    axis.annotate(
+                        "saturated",
+                        (row["calls"], middle(row)),
+                        fontsize=7,
+                        color=COLOURS[server],
+                        textcoords="offset points",
+                        xytext=(4, 4),
+                    )
         axis.set_title(title)
         axis.set_xlabel("calls at once, on one core")
         axis.set_ylabel(label)

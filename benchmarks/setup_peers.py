@@ -41,7 +41,9 @@ def make(folder: Path, name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.setup_peers", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=list(PEERS), metavar="NAME", help=f"of {', '.join(PEERS)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", default=list(PEERS), metavar="NAME", help=f"of {', '.join(PEERS)}; default: all"
+    )
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
     options = parser.parse_args()
     for name in options.names:

@@ -10,7 +10,6 @@ What it does not do: a recogniser, a mind, a history, events, what was heard, de
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 import patter_trio.vad
+from benchmarks.sampling import sampled
 from patter_trio.audio import g711
 
 WINDOW = 256
@@ -156,4 +156,7 @@ async def serve(answer: bytes) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("sounds", type=Path)
-    trio.run(serve, (parser.parse_args(sys.argv[1:]).sounds / "answer.ulaw").read_bytes())
+    parser.add_argument("--profile", type=Path)
+    given = parser.parse_args()
+    with sampled(given.profile):
+        trio.run(serve, (given.sounds / "answer.ulaw").read_bytes())

@@ -39,7 +39,9 @@ class CannedSTT(STTProvider):
         pass
 
     async def finalize(self):
-        self._words.put_nowait(Transcript("What are your opening hours?", is_final=True, speech_final=True, confidence=1.0))
+        self._words.put_nowait(
+            Transcript("What are your opening hours?", is_final=True, speech_final=True, confidence=1.0)
+        )
 
     async def receive_transcripts(self):
         while True:

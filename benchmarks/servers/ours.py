@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from benchmarks.sampling import sampled
 from patter_trio import Patter, Twilio
 from patter_trio.abc import (
     LanguageModel,
@@ -135,4 +135,7 @@ async def serve(answer: bytes) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("sounds", type=Path)
-    trio.run(serve, (parser.parse_args(sys.argv[1:]).sounds / "answer.ulaw").read_bytes())
+    parser.add_argument("--profile", type=Path)
+    given = parser.parse_args()
+    with sampled(given.profile):
+        trio.run(serve, (given.sounds / "answer.ulaw").read_bytes())

@@ -151,6 +151,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("sounds", type=Path)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    server = uvicorn.Server(uvicorn.Config(application((parser.parse_args().sounds / "answer.pcm").read_bytes()), log_level="error"))
+    server = uvicorn.Server(
+        uvicorn.Config(application((parser.parse_args().sounds / "answer.pcm").read_bytes()), log_level="error")
+    )
     print(json.dumps({"port": listener.getsockname()[1], "pid": os.getpid(), "path": "/ws"}), flush=True)
     server.run(sockets=[listener])
