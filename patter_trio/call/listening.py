@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import trio
 
 from patter_trio.abc import VoiceActivity, VoiceEdge
 from patter_trio.audio import g711
@@ -42,8 +41,14 @@ class Listening:
         self._remember = remember
         self._recent: list[g711.Samples] = []
         self._fed = 0
-        self.frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
-        """Positions (samples since the call's first) and audio."""
+        self._window = 1
+        self._frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
+
+    def put(self, position: int, audio: bytes) -> None:
+        """Take the caller's audio that begins ``position`` samples after the call's first; never waits."""
+        end = position + len(audio)
+        # Woken when the detector can say something new: a third fewer wake-ups, and no edge is noticed later for it.
+        self._frames.put((position, audio), wake=end // self._window > self._fed // self._window)
 
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
@@ -56,6 +61,7 @@ class Listening:
             ProviderError: the detector failed.
         """
         async with self._vad.open() as session:
+            self._window = session.window
             while True:
                 audio = await self._next()
                 samples = g711.decode(audio)
@@ -67,12 +73,11 @@ class Listening:
                     self._to_hearing(edge)
                     at = self._clock.time_of(edge.offset)
                     self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
-                await trio.lowlevel.checkpoint()
 
     async def _next(self) -> bytes:
         """Return the audio that waits; silence stands for what was dropped, so that positions hold."""
         parts: list[bytes] = []
-        for position, audio in await self.frames.take():
+        for position, audio in await self._frames.take():
             if position > self._fed:
                 parts.append(g711.silence((position - self._fed) / RATE))
             parts.append(audio)

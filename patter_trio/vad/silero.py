@@ -11,6 +11,7 @@ The model (MIT, 2.3 MB, https://github.com/snakers4/silero-vad) comes with this 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -32,8 +33,7 @@ _WEIGHTS = Weights(
 Floats = npt.NDArray[np.float32]
 
 
-@attrs.frozen(eq=False)
-class SileroState:
+class SileroState(NamedTuple):
     """What the model remembers of one voice."""
 
     memory: Floats
@@ -152,31 +152,27 @@ class SileroVAD(VoiceActivity):
             batcher.sessions -= 1
 
 
-@attrs.define(eq=False)
 class _SileroSession(VoiceSession):
-    _batcher: Batcher[SileroState]
-    _gate: VoiceGate
-    _state: SileroState = attrs.field(factory=SileroModel.initial, init=False)
-    _window: Floats = attrs.field(factory=lambda: np.zeros(WINDOW, np.float32), init=False)
-    _filled: int = attrs.field(default=0, init=False)
-    """Samples of the window that is being filled."""
+    window = WINDOW
+
+    def __init__(self, batcher: Batcher[SileroState], gate: VoiceGate) -> None:
+        self._batcher = batcher
+        self._gate = gate
+        self._state = SileroModel.initial()
+        self._parts: list[Samples] = []
+        self._missing = WINDOW
+        """Samples that the window lacks which ``_parts`` begin."""
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []
-        at = 0
-        while len(samples) - at >= WINDOW - self._filled:
-            taken = WINDOW - self._filled
-            self._fill(samples[at : at + taken])
-            at += taken
-            # A new array: the model's context, and a batch, hold on to this one.
-            window, self._window, self._filled = self._window, np.empty(WINDOW, np.float32), 0
-            probability, self._state = await self._batcher.infer(window, self._state)
+        rest = samples
+        while len(rest) >= self._missing:
+            self._parts.append(rest[: self._missing])
+            rest = rest[self._missing :]
+            heard, self._parts, self._missing = np.concatenate(self._parts), [], WINDOW
+            probability, self._state = await self._batcher.infer(heard * _SCALE, self._state)
             if edge := self._gate.step(probability):
                 edges.append(edge)
-        self._fill(samples[at:])
+        self._parts.append(rest)
+        self._missing -= len(rest)
         return edges
-
-    def _fill(self, samples: Samples) -> None:
-        end = self._filled + len(samples)
-        np.multiply(samples, _SCALE, out=self._window[self._filled : end])
-        self._filled = end
