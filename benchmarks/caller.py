@@ -125,6 +125,7 @@ class Caller:
         return getattr(self, f"_{self._state}")(now)
 
     def _quiet(self, now: float) -> bytes:
+        del now
         self._wait -= 1
         if self._wait <= 0:
             self._state, self._at = "asking", 0
@@ -180,7 +181,7 @@ class Caller:
         return self._silence
 
     def _rest(self) -> None:
-        self._state, self._wait, self._interrupts = "quiet", random.randint(10, 50), True  # noqa: S311
+        self._state, self._wait, self._interrupts = "quiet", random.randint(10, 50), True
 
     def _echo(self, name: str) -> None:
         self.out += text_frame({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,10 @@ def command(name: str, peers: Path) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.servers.{name}"]
 
 
-def _pinned(core: int, nice: int) -> Any:
+def _pinned(core: int, nice: int) -> Callable[[], None] | None:
+    if core < 0 and not nice:
+        return None
+
     def prepare() -> None:
         if core >= 0:
             os.sched_setaffinity(0, {core})
@@ -72,6 +75,8 @@ def serving(
             raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
         yield json.loads(line)
     finally:
+        if server.stdout is not None:
+            server.stdout.close()
         server.terminate()
         try:
             server.wait(10)
@@ -92,7 +97,7 @@ def measure(
         cwd=ROOT,
         timeout=seconds + settling + 120,
         check=False,
-        preexec_fn=_pinned(core, nice),  # noqa: PLW1509
+        preexec_fn=_pinned(core, nice),
     )
     if done.returncode:
         raise RuntimeError(f"the callers failed: {done.stderr[-2000:]}")

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import functools
 import json
 import os
 import socket
@@ -77,147 +78,170 @@ def spent(function: Callable[[], object], loops: int = LOOPS) -> float:
     return (time.process_time() - began) / loops
 
 
-def stages() -> dict[str, Stage]:
-    """Return the stages in the order in which a voice meets them, and back."""
-    sounds = frames_of(voiced(QUESTION))
-    wire = media_frames("MZ1", sounds)
+@functools.cache
+def sounds() -> list[bytes]:
+    return frames_of(voiced(QUESTION))
+
+
+@functools.cache
+def wire() -> list[bytes]:
+    return media_frames("MZ1", sounds())
+
+
+def codec() -> TwilioCodec:
     codec = TwilioCodec()
     codec.receive(START.decode())
-    frame = sounds[40]
+    return codec
 
-    async def kernel() -> float:
-        """One wake-up per message: the caller's end is written to only when the server's waits."""
-        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-        own = 0.0
 
-        async def read() -> None:
-            while await ours.receive_some(16384):
-                pass
+async def kernel() -> float:
+    """One wake-up per message: the caller's end is written to only when the server's waits."""
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    own = 0.0
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            began = time.process_time()
-            for _ in range(LOOPS):
-                theirs.socket._sock.send(wire[0])  # noqa: SLF001 (without trio's share)
-                await trio.lowlevel.checkpoint()
-                await trio.lowlevel.checkpoint()
-            own = time.process_time() - began
-            nursery.cancel_scope.cancel()
-        return own / LOOPS - 2 * await checkpoint()
+    async def read() -> None:
+        while await ours.receive_some(16384):
+            pass
 
-    async def checkpoint() -> float:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
         began = time.process_time()
         for _ in range(LOOPS):
+            theirs.socket._sock.send(wire()[0])  # noqa: SLF001 (without trio's share)
             await trio.lowlevel.checkpoint()
-        return (time.process_time() - began) / LOOPS
-
-    async def websocket() -> float:
-        line = await opened(Canned(wire))
-        began = time.process_time()
-        for _ in range(LOOPS):
-            await line.receive()
-        return (time.process_time() - began) / LOOPS
-
-    async def json_base64() -> float:
-        line = await opened(Canned(wire))
-        message = await line.receive()
-        event = codec.receive(message)
-        assert isinstance(event, AudioReceived)
-        return spent(lambda: codec.receive(message))
-
-    async def mulaw() -> float:
-        return spent(lambda: g711.decode(frame))
-
-    async def hop() -> float:
-        feed: Feed[bytes] = Feed(50)
-
-        async def take() -> None:
-            while True:
-                await feed.take()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(take)
             await trio.lowlevel.checkpoint()
-            began = time.process_time()
-            for _ in range(LOOPS):
-                feed.put(frame)
-                await trio.lowlevel.checkpoint()
-            own = time.process_time() - began
-            nursery.cancel_scope.cancel()
-        return own / LOOPS - await checkpoint()
+        own = time.process_time() - began
+        nursery.cancel_scope.cancel()
+    return own / LOOPS - 2 * await checkpoint()
 
-    async def vad(sessions: int) -> float:
-        samples = [g711.decode(sound) for sound in sounds]
-        own = 0.0
 
-        async def one() -> None:
-            async with SileroVAD().open() as session:
-                arrived.release()
-                await everyone.wait()
-                for part in samples * (2 if sessions > 1 else 4):
-                    await session.feed(part)
+async def checkpoint() -> float:
+    began = time.process_time()
+    for _ in range(LOOPS):
+        await trio.lowlevel.checkpoint()
+    return (time.process_time() - began) / LOOPS
 
-        arrived, everyone = trio.Semaphore(0), trio.Event()
-        async with trio.open_nursery() as nursery:
-            for _ in range(sessions):
-                nursery.start_soon(one)
-            for _ in range(sessions):
-                await arrived.acquire()
-            own = time.process_time()
-            everyone.set()
-        return (time.process_time() - own) / sessions / len(samples) / (2 if sessions > 1 else 4)
 
-    async def ledger() -> float:
-        """Per 20 ms of the agent's voice: what to send next and when, the marks asked for, and those that come back."""
-        playback, lane = Playback(), Lane(1)
-        playback.open(lane)
-        now, media = 0.0, 0
-        lane.put(bytes(LOOPS * FRAME // 5), "Text.")
-        lane.produced = True
-        began = time.process_time()
-        while lane.waiting:
-            match playback.next_message(now):
-                case Media():
-                    media += 5
-                case Mark(name):
-                    playback.reached(name, now)
-                case float(wait):
-                    now += wait
-        return (time.process_time() - began) / media
+async def websocket() -> float:
+    line = await opened(Canned(wire()))
+    began = time.process_time()
+    for _ in range(LOOPS):
+        await line.receive()
+    return (time.process_time() - began) / LOOPS
 
-    async def egress() -> float:
-        """Per 20 ms of the agent's voice, in messages of 100 ms: encoding and framing."""
-        line = await opened(Canned([b""]))
-        voice = sounds[40] * 5
+
+async def json_base64() -> float:
+    line = await opened(Canned(wire()))
+    message = await line.receive()
+    event = codec().receive(message)
+    assert isinstance(event, AudioReceived)
+    decode = codec().receive
+    return spent(lambda: decode(message))
+
+
+async def mulaw() -> float:
+    frame = sounds()[40]
+    return spent(lambda: g711.decode(frame))
+
+
+async def hop() -> float:
+    feed: Feed[bytes] = Feed(50)
+
+    async def take() -> None:
+        while True:
+            await feed.take()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.lowlevel.checkpoint()
         began = time.process_time()
         for _ in range(LOOPS):
-            await line.send(codec.audio(voice))
-        return (time.process_time() - began) / LOOPS / 5
+            feed.put(b"")
+            await trio.lowlevel.checkpoint()
+        own = time.process_time() - began
+        nursery.cancel_scope.cancel()
+    return own / LOOPS - await checkpoint()
 
-    async def mark() -> float:
-        line = await opened(Canned([text_frame({"event": "mark", "streamSid": "MZ1", "mark": {"name": "r1.1"}})]))
-        began = time.process_time()
-        for _ in range(LOOPS):
-            codec.receive(await line.receive())
-        return (time.process_time() - began) / LOOPS / 10  # one each 200 ms
 
-    return {
-        "in: kernel and event loop, a wake-up for each message": kernel,
-        "in: WebSocket frame to text": websocket,
-        "in: JSON and base64 to audio": json_base64,
-        "in: mu-law to samples": mulaw,
-        "in: hand-over to another task (twice: to listening, to hearing)": hop,
-        "in: voice detector, a call alone": lambda: vad(1),
-        f"in: voice detector, {AT_ONCE} calls at once": lambda: vad(AT_ONCE),
-        "out: ledger (what to send, when; marks)": ledger,
-        "out: JSON, base64 and framing": egress,
-        "out: a mark that comes back, each 200 ms": mark,
-    }
+async def vad(sessions: int) -> float:
+    """Calls in step, each fed frame by frame."""
+    samples = [g711.decode(sound) for sound in sounds()]
+    own = 0.0
+
+    async def one() -> None:
+        async with SileroVAD().open() as session:
+            arrived.release()
+            await everyone.wait()
+            for part in samples * (2 if sessions > 1 else 4):
+                await session.feed(part)
+
+    arrived, everyone = trio.Semaphore(0), trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(sessions):
+            nursery.start_soon(one)
+        for _ in range(sessions):
+            await arrived.acquire()
+        own = time.process_time()
+        everyone.set()
+    return (time.process_time() - own) / sessions / len(samples) / (2 if sessions > 1 else 4)
+
+
+async def ledger() -> float:
+    """Per 20 ms of the agent's voice: what to send next and when, the marks asked for, and those that come back."""
+    playback, lane = Playback(), Lane(1)
+    playback.open(lane)
+    now, media = 0.0, 0
+    lane.put(bytes(LOOPS * FRAME // 5), "Text.")
+    lane.produced = True
+    began = time.process_time()
+    while lane.waiting:
+        match playback.next_message(now):
+            case Media():
+                media += 5
+            case Mark(name):
+                playback.reached(name, now)
+            case float(wait):
+                now += wait
+    return (time.process_time() - began) / media
+
+
+async def egress() -> float:
+    """Per 20 ms of the agent's voice, in messages of 100 ms: encoding and framing."""
+    line = await opened(Canned([b""]))
+    voice, encode = sounds()[40] * 5, codec().audio
+    began = time.process_time()
+    for _ in range(LOOPS):
+        await line.send(encode(voice))
+    return (time.process_time() - began) / LOOPS / 5
+
+
+async def mark() -> float:
+    line = await opened(Canned([text_frame({"event": "mark", "streamSid": "MZ1", "mark": {"name": "r1.1"}})]))
+    decode = codec().receive
+    began = time.process_time()
+    for _ in range(LOOPS):
+        decode(await line.receive())
+    return (time.process_time() - began) / LOOPS / 10  # one each 200 ms
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "in: kernel and event loop, a wake-up for each message": kernel,
+    "in: WebSocket frame to text": websocket,
+    "in: JSON and base64 to audio": json_base64,
+    "in: mu-law to samples": mulaw,
+    "in: hand-over to another task (twice: to listening, to hearing)": hop,
+    "in: voice detector, a call alone": lambda: vad(1),
+    f"in: voice detector, {AT_ONCE} calls at once": lambda: vad(AT_ONCE),
+    "out: ledger (what to send, when; marks)": ledger,
+    "out: JSON, base64 and framing": egress,
+    "out: a mark that comes back, each 200 ms": mark,
+}
+"""In the order in which a voice meets them, and back."""
 
 
 async def measure_stages() -> dict[str, float]:
     """Return microseconds per 20 ms of one call's audio, the best of several runs."""
-    return {name: 1e6 * min([await stage() for _ in range(REPEATS)]) for name, stage in stages().items()}
+    return {name: 1e6 * min([await stage() for _ in range(REPEATS)]) for name, stage in STAGES.items()}
 
 
 AREAS: Final = (

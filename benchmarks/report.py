@@ -52,8 +52,10 @@ def _compare(rows: Sequence[dict[str, Any]], calls: int) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table."""
     lines = [
-        "| calls | server | CPU ms per call-second | x bare | core | answer ms p50 / p95 / p99 | clear ms p50 / p95 / p99 "
-        "| MB per call | missed turns | gaps | stray |",
+        (
+            "| calls | server | CPU ms per call-second | x bare | core | answer ms p50 / p95 / p99 "
+            "| clear ms p50 / p95 / p99 | MB per call | missed turns | gaps | stray |"
+        ),
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
@@ -111,7 +113,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             calls = [row["calls"] for row in own]
             axis.plot(calls, [middle(row) for row in own], "o-", color=COLOURS[server], label=name, markersize=4)
             if worst is not None:
-                values = [[row for row in map(function, own)] for function in (middle, worst)]
+                values = [list(map(function, own)) for function in (middle, worst)]
                 axis.fill_between(calls, *values, color=COLOURS[server], alpha=0.15)
             for row in own:
                 if row["server_load"] >= SATURATED:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -143,10 +144,8 @@ async def call(answer: bytes, stream: trio.SocketStream) -> None:
 
 async def serve(answer: bytes) -> None:
     async def connection(stream: trio.SocketStream) -> None:
-        try:
+        with suppress(trio.BrokenResourceError):
             await call(answer, stream)
-        except trio.BrokenResourceError:
-            pass
 
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(json.dumps({"port": listener.socket.getsockname()[1], "pid": os.getpid(), "path": "/"}), flush=True)
