@@ -83,57 +83,50 @@ def _percentiles(found: Mapping[str, float]) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw cost and latency over the number of calls."""
+    """Draw cost and latency over the number of calls; each server up to the first number that it cannot carry."""
     import matplotlib as mpl  # noqa: PLC0415 (an extra)
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter  # noqa: PLC0415
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), constrained_layout=True)
-    panels = (
-        ("cost", "CPU ms per second of call", lambda row: row["cpu_ms_per_call_second"], None),
-        (
-            "answer, from the caller's last voiced frame",
-            "ms (line: p50, band to p99)",
-            lambda row: row["answers_ms"].get("p50"),
-            lambda row: row["answers_ms"].get("p99"),
-        ),
-        (
-            "clear, from the caller's first voiced frame",
-            "ms (line: p50, band to p99)",
-            lambda row: row["clears_ms"].get("p50"),
-            lambda row: row["clears_ms"].get("p99"),
-        ),
-    )
-    for axis, (title, label, middle, worst) in zip(axes, panels, strict=True):
-        for server, name in NAMES.items():
-            own = [row for row in rows if row["server"] == server and middle(row) is not None]
-            if not own:
-                continue
-            calls = [row["calls"] for row in own]
-            axis.plot(calls, [middle(row) for row in own], "o-", color=COLOURS[server], label=name, markersize=4)
-            if worst is not None:
-                values = [list(map(function, own)) for function in (middle, worst)]
-                axis.fill_between(calls, *values, color=COLOURS[server], alpha=0.15)
-            for row in own:
-                if row["server_load"] >= SATURATED:
-                    axis.annotate(
-                        "saturated",
-                        (row["calls"], middle(row)),
-                        fontsize=7,
-                        color=COLOURS[server],
-                        textcoords="offset points",
-                        xytext=(4, 4),
-                    )
-        axis.set_title(title)
-        axis.set_xlabel("calls at once, on one core")
-        axis.set_ylabel(label)
-        axis.grid(visible=True, alpha=0.3)
-        axis.set_ylim(bottom=0)
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), constrained_layout=True)
+    titles = ("cost", "answer, from the caller's last voiced frame", "clear, from the caller's first voiced frame")
+    for server, name in NAMES.items():
+        own = _carried([row for row in rows if row["server"] == server])
+        for axis, key in zip(axes, ("", "answers_ms", "clears_ms"), strict=True):
+            shown = [row for row in own if not key or row[key]]
+            calls = [row["calls"] for row in shown]
+            middle = [row[key]["p50"] if key else row["cpu_ms_per_call_second"] for row in shown]
+            (line,) = axis.plot(calls, middle, "o-", color=COLOURS[server], label=name, markersize=4)
+            if key:
+                axis.plot(calls, [row[key]["p99"] for row in shown], "--", color=line.get_color(), linewidth=1)
+            saturated = [place for place in range(len(shown)) if shown[place]["server_load"] >= SATURATED]
+            axis.plot([calls[n] for n in saturated], [middle[n] for n in saturated], "x", color="black", markersize=9)
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("calls at once, on one core (x: core saturated)")
         axis.set_xlim(left=0)
-    top = max((row["answers_ms"]["p99"] for row in rows if row["answers_ms"]), default=0)
-    if top > 3000:
-        axes[1].set_ylim(0, 3000)
+        axis.grid(visible=True, alpha=0.3)
+    axes[0].set_ylabel("processor time, ms per second of call")
+    axes[0].set_ylim(bottom=0)
     axes[0].legend()
-    figure.savefig(path, dpi=130)
+    for axis in axes[1:]:
+        axis.set_ylabel("ms (line: p50, dashed: p99)")
+        axis.set_yscale("log")
+        axis.set_ylim(150, 8000)
+        axis.yaxis.set_major_locator(FixedLocator([200, 300, 500, 700, 1000, 2000, 4000]))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+    figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _carried(rows: Sequence[Row]) -> list[Row]:
+    """Return rows up to the first saturated one: what comes after it says nothing more, and says it wrongly."""
+    kept: list[Row] = []
+    for row in rows:
+        kept.append(row)
+        if row["server_load"] >= SATURATED:
+            break
+    return kept
