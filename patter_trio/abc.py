@@ -52,7 +52,13 @@ class VoiceEdge:
 
 
 class VoiceSession(ABC):
-    """Voice activity of one call."""
+    """Voice activity of one call.
+
+    ``window`` is the number of samples, counted from the first one fed, with each whole multiple of which it can say
+    something new; it is fed when so many have come, and not for every frame.
+    """
+
+    window: int = 1
 
     @abstractmethod
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:

@@ -44,8 +44,14 @@ class Listening:
         self._remember = remember
         self._recent: list[g711.Samples] = []
         self._fed = 0
-        self.frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
-        """Positions (samples since the call's first) and audio."""
+        self._window = 1
+        self._frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
+
+    def put(self, position: int, audio: bytes) -> None:
+        """Take the caller's audio that begins ``position`` samples after the call's first; never waits."""
+        end = position + len(audio)
+        # Woken when the detector can say something new: a third fewer wake-ups, and no edge is noticed later for it.
+        self._frames.put((position, audio), wake=end // self._window > self._fed // self._window)
 
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
@@ -58,11 +64,13 @@ class Listening:
             ProviderError: the detector failed.
         """
         async with self._vad.open() as session:
+            self._window = session.window
             while True:
                 audio = await self._next()
                 for start in range(0, len(audio), PIECE):
+                    if start:
+                        await trio.lowlevel.checkpoint()
                     await self._listen(session, audio[start : start + PIECE])
-                    await trio.lowlevel.checkpoint()
 
     async def _listen(self, session: VoiceSession, audio: bytes) -> None:
         samples = g711.decode(audio)
@@ -78,7 +86,7 @@ class Listening:
     async def _next(self) -> bytes:
         """Return the audio that waits; silence stands for what was dropped, so that positions hold."""
         parts: list[bytes] = []
-        for position, audio in await self.frames.take():
+        for position, audio in await self._frames.take():
             if position > self._fed:
                 parts.append(g711.silence((position - self._fed) / RATE))
             parts.append(audio)

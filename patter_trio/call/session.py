@@ -171,7 +171,7 @@ class Call:
                     continue
                 match event:
                     case AudioReceived():
-                        self._listening.frames.put((self._media.samples, event.audio))
+                        self._listening.put(self._media.samples, event.audio)
                         self._media.arrived(len(event.audio), trio.current_time())
                     case MarkReached():
                         self._egress.reached(event.name, trio.current_time())

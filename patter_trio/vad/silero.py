@@ -5,12 +5,13 @@ The model (MIT, 2.3 MB, https://github.com/snakers4/silero-vad) comes with this 
 * At 8 kHz it takes windows of 256 samples (32 ms), each with the 32 samples before it, as floats from -1 to 1.
 * Its memory of a voice is a state of 2 x 128 floats; it starts with zeros.
 * One inference takes about 0.1 ms on a server's core, so it runs inline: a hop to a thread costs as much. For many
-  windows at once it takes a third of that each, which is why the model's interface takes a batch.
+  windows at once it takes a third of that each, so that the windows of many calls go into one (see ``batching.py``).
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -21,6 +22,7 @@ from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.voice_gate import GateRules, VoiceGate
 from patter_trio.models import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
+from patter_trio.vad.batching import Batcher, batcher_of
 
 WINDOW = 256
 _CONTEXT = 32
@@ -31,8 +33,7 @@ _WEIGHTS = Weights(
 Floats = npt.NDArray[np.float32]
 
 
-@attrs.frozen(eq=False)
-class SileroState:
+class SileroState(NamedTuple):
     """What the model remembers of one voice."""
 
     memory: Floats
@@ -82,6 +83,7 @@ def _joined(arrays: Sequence[Floats], axis: int) -> Floats:
 
 
 _RATE = np.array(RATE, dtype=np.int64)
+_SCALE = np.float32(1 / 32768)
 
 
 @LoadOnce
@@ -142,26 +144,35 @@ class SileroVAD(VoiceActivity):
     async def _open(self) -> AsyncIterator[VoiceSession]:
         with model_errors("silero"):
             model = await silero_model.in_thread(self.path)
-        yield _SileroSession(model, VoiceGate(WINDOW, self._rules()))
+        batcher = batcher_of(model)
+        batcher.sessions += 1
+        try:
+            yield _SileroSession(batcher, VoiceGate(WINDOW, self._rules()))
+        finally:
+            batcher.sessions -= 1
 
 
-@attrs.define(eq=False)
 class _SileroSession(VoiceSession):
-    _model: SileroModel
-    _gate: VoiceGate
-    _state: SileroState = attrs.field(factory=SileroModel.initial, init=False)
-    _rest: Floats = attrs.field(factory=lambda: np.zeros(0, np.float32), init=False)
+    window = WINDOW
+
+    def __init__(self, batcher: Batcher[SileroState], gate: VoiceGate) -> None:
+        self._batcher = batcher
+        self._gate = gate
+        self._state = SileroModel.initial()
+        self._parts: list[Samples] = []
+        self._missing = WINDOW
+        """Samples that the window lacks which ``_parts`` begin."""
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
-        heard = np.concatenate([self._rest, samples.astype(np.float32) / np.float32(32768)])
-        whole = len(heard) // WINDOW * WINDOW
-        self._rest = heard[whole:]
-        return [
-            edge
-            for start in range(0, whole, WINDOW)
-            if (edge := self._gate.step(self._probability(heard[start : start + WINDOW])))
-        ]
-
-    def _probability(self, window: Floats) -> float:
-        probabilities, [self._state] = self._model.infer(window[np.newaxis], [self._state])
-        return float(probabilities[0])
+        edges: list[VoiceEdge] = []
+        rest = samples
+        while len(rest) >= self._missing:
+            self._parts.append(rest[: self._missing])
+            rest = rest[self._missing :]
+            heard, self._parts, self._missing = np.concatenate(self._parts), [], WINDOW
+            probability, self._state = await self._batcher.infer(heard * _SCALE, self._state)
+            if edge := self._gate.step(probability):
+                edges.append(edge)
+        self._parts.append(rest)
+        self._missing -= len(rest)
+        return edges

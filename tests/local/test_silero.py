@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trio
 from trio.testing import MockClock
 
 from patter_trio.abc import VoiceEdge
@@ -61,6 +62,31 @@ async def test_edges_do_not_depend_on_how_the_samples_are_cut(recording: Recordi
 async def test_silence_and_noise_are_no_voice(level: int) -> None:
     noise = np.random.default_rng(1).normal(0, level, 5 * 8000).astype(np.int16)
     assert await edges(noise) == []
+
+
+async def test_many_calls_at_once_hear_the_edges_that_each_hears_alone(
+    recording: Recording, autojump_clock: MockClock
+) -> None:
+    names = ("cards_1", "cards_2", "ill_disposed", "cold_hearted") * 3
+    alone = {name: await edges(recording(name)) for name in set(names)}
+    together: list[tuple[str, list[VoiceEdge]]] = []
+
+    async def call(number: int, name: str) -> None:
+        samples, found = recording(name), []
+        async with SileroVAD().open() as session:
+            for frame, at in enumerate(range(0, len(samples), 160)):
+                await trio.sleep_until(frame * 0.02 + number * 0.0015)
+                found += await session.feed(samples[at : at + 160])
+        together.append((name, found))
+
+    async with trio.open_nursery() as nursery:
+        for number, name in enumerate(names):
+            nursery.start_soon(call, number, name)
+    assert len(together) == len(names)
+    for name, found in together:
+        assert [(edge.speaking, edge.offset) for edge in found] == [(e.speaking, e.offset) for e in alone[name]]
+        confidences = [edge.confidence for edge in found]
+        assert confidences == pytest.approx([edge.confidence for edge in alone[name]], abs=1e-3)
 
 
 async def test_sessions_share_the_model_and_nothing_else(recording: Recording) -> None:

@@ -1,0 +1,249 @@
+"""One simulated caller at the wire: a script of frames prebuilt, and a stopwatch. No I/O and no clock of its own.
+
+Each 20 ms it is asked for the frame to send; what the server sends is fed to it. Its script, over and over: ask a
+question; when the answer has been heard for a while, say something over it; when *that* is answered, hear it to the end.
+"""
+
+import base64
+import json
+import os
+import random
+import struct
+from collections import deque
+from typing import Final
+
+import attrs
+import msgspec
+from websockets.frames import Frame, Opcode
+
+HEARD_BEFORE_INTERRUPTING: Final = 1.5
+"""Seconds of an answer that the caller hears before talking over it."""
+PATIENCE: Final = 4.0
+"""Seconds without an answer, or without ``clear``, after which a turn counts as missed."""
+BETWEEN: Final = 0.7
+"""Seconds that nothing is left to play before the caller takes an answer for over."""
+MU_LAW_RATE: Final = 8000
+
+
+class _Payload(msgspec.Struct):
+    payload: bytes
+
+
+class _Name(msgspec.Struct):
+    name: str
+
+
+class _Message(msgspec.Struct):
+    event: str
+    media: _Payload | None = None
+    mark: _Name | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Message).decode
+
+
+def text_frame(message: object) -> bytes:
+    """Return a message as a client sends it: a masked text frame."""
+    data = message if isinstance(message, bytes) else json.dumps(message, separators=(",", ":")).encode()
+    return bytes(Frame(Opcode.TEXT, data).serialize(mask=True))
+
+
+def media_frames(sid: str, frames: list[bytes]) -> list[bytes]:
+    """Return frames of 20 ms of mu-law as the client's WebSocket frames, with the fields that Twilio sends."""
+    return [
+        text_frame(
+            {
+                "event": "media",
+                "sequenceNumber": str(number + 2),
+                "media": {
+                    "track": "inbound",
+                    "chunk": str(number + 1),
+                    "timestamp": str(20 * number),
+                    "payload": base64.b64encode(frame).decode(),
+                },
+                "streamSid": sid,
+            }
+        )
+        for number, frame in enumerate(frames)
+    ]
+
+
+@attrs.define
+class Tally:
+    """What one caller, or all of them, measured; times in seconds."""
+
+    answers: list[float] = attrs.field(factory=list)
+    """From the last voiced frame that was sent to the first audio of the answer."""
+    clears: list[float] = attrs.field(factory=list)
+    """From the first voiced frame over the agent to ``clear``."""
+    turns: int = 0
+    """Utterances that wanted an answer, or a ``clear``."""
+    missed: int = 0
+    """Of these, those without one."""
+    stray: int = 0
+    """Media messages of a reply that came after its ``clear``, or while the caller asked a question."""
+    gaps: int = 0
+    """Times that an answer ran dry for more than 20 ms in the middle."""
+    lost: int = 0
+    """Calls that the server ended."""
+
+    def add(self, other: "Tally") -> None:
+        self.answers += other.answers
+        self.clears += other.clears
+        for name in ("turns", "missed", "stray", "gaps", "lost"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Caller:
+    """A caller: :meth:`frame` every 20 ms, :meth:`feed` whatever the server sends."""
+
+    def __init__(self, sid: str, question: list[bytes], interruption: list[bytes], silence: bytes, first: int) -> None:
+        self._sid = sid
+        self._question = question
+        self._interruption = interruption
+        self._silence = silence
+        self._wait = first  # frames of silence before the next question
+        self._state = "quiet"
+        self._at = 0
+        self._interrupts = True
+        self._voice_ended = self._onset = 0.0
+        self._answered: float | None = None
+        self._cleared: float | None = None
+        self._play_end = 0.0
+        self._marks: deque[tuple[float, str]] = deque()
+        self._buffer = bytearray()
+        self.out: bytearray = bytearray()
+        """What is to be sent besides the frames: echoes of marks, answers to pings."""
+        self.tally: Tally = Tally()
+        self.alive: bool = True
+
+    # Out --------------------------------------------------------------------------------------------------------------
+    def frame(self, now: float) -> bytes:
+        """Return the frame to send now."""
+        while self._marks and self._marks[0][0] <= now:
+            self._echo(self._marks.popleft()[1])
+        return getattr(self, f"_{self._state}")(now)
+
+    def _quiet(self, now: float) -> bytes:
+        del now
+        self._wait -= 1
+        if self._wait <= 0:
+            self._state, self._at = "asking", 0
+        return self._silence
+
+    def _asking(self, now: float) -> bytes:
+        frame = self._question[self._at]
+        self._at += 1
+        if self._at == len(self._question):
+            self._expect_answer(now)
+        return frame
+
+    def _expect_answer(self, now: float) -> None:
+        self._state, self._voice_ended, self._answered = "waiting", now, None
+        self.tally.turns += 1
+
+    def _waiting(self, now: float) -> bytes:
+        if self._answered is not None:
+            self._state = "hearing"
+        elif now - self._voice_ended > PATIENCE:
+            self.tally.missed += 1
+            self._rest()
+        return self._silence
+
+    def _hearing(self, now: float) -> bytes:
+        if self._interrupts and self._answered is not None and now - self._answered >= HEARD_BEFORE_INTERRUPTING:
+            self._state, self._at, self._onset, self._cleared = "interrupting", 0, now, None
+            self.tally.turns += 1
+            return self._interrupting(now)
+        if now - self._play_end > BETWEEN:
+            if self._interrupts:  # an answer too short to be interrupted
+                self.tally.missed += 1
+            self._rest()
+        return self._silence
+
+    def _interrupting(self, now: float) -> bytes:
+        frame = self._interruption[self._at]
+        self._at += 1
+        if self._at == len(self._interruption):
+            self._interrupts = False
+            if self._cleared is not None:
+                self._expect_answer(now)
+            else:
+                self._state = "uncleared"
+        return frame
+
+    def _uncleared(self, now: float) -> bytes:
+        """Whose ``clear`` is late: what comes cannot be told from the old answer, so that no answer is measured."""
+        if now - self._onset > PATIENCE and now - self._play_end > BETWEEN:
+            if self._cleared is None:
+                self.tally.missed += 1
+            self._rest()
+        return self._silence
+
+    def _rest(self) -> None:
+        self._state, self._wait, self._interrupts = "quiet", random.randint(10, 50), True
+
+    def _echo(self, name: str) -> None:
+        self.out += text_frame({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})
+
+    # In ---------------------------------------------------------------------------------------------------------------
+    def feed(self, data: bytes, now: float) -> None:
+        """Take bytes of the server's."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        while len(buffer) - at >= 2:
+            size, head = buffer[at + 1] & 0x7F, 2
+            if size == 126:
+                if len(buffer) - at < 4:
+                    break
+                (size,), head = struct.unpack_from("!H", buffer, at + 2), 4
+            elif size == 127:
+                if len(buffer) - at < 10:
+                    break
+                (size,), head = struct.unpack_from("!Q", buffer, at + 2), 10
+            if len(buffer) - at < head + size:
+                break
+            self._frame_came(buffer[at] & 0x0F, bytes(buffer[at + head : at + head + size]), now)
+            at += head + size
+        del buffer[:at]
+
+    def _frame_came(self, opcode: int, data: bytes, now: float) -> None:
+        if opcode == Opcode.PING:
+            self.out += Frame(Opcode.PONG, data).serialize(mask=True)
+        elif opcode == Opcode.CLOSE:
+            self.alive = False
+            self.tally.lost += 1
+        elif opcode in (Opcode.TEXT, Opcode.BINARY):
+            message = _decode(data)
+            if message.media is not None:
+                self._media(message.media.payload, now)
+            elif message.mark is not None:
+                self._marks.append((max(now, self._play_end), message.mark.name))
+            elif message.event == "clear":
+                self._clear(now)
+
+    def _media(self, audio: bytes, now: float) -> None:
+        sounds = audio.count(audio[0]) != len(audio)
+        if not sounds:
+            return
+        if self._state == "waiting" and self._answered is None:
+            self._answered = now
+            self.tally.answers.append(now - self._voice_ended)
+        elif self._state == "asking" or (self._state == "interrupting" and self._cleared is not None):
+            self.tally.stray += 1
+        elif self._state == "hearing" and 0.02 < now - self._play_end < BETWEEN:
+            self.tally.gaps += 1
+        self._play_end = max(now, self._play_end) + len(audio) / MU_LAW_RATE
+
+    def _clear(self, now: float) -> None:
+        self._play_end = now
+        while self._marks:
+            self._echo(self._marks.popleft()[1])
+        if self._state in ("interrupting", "uncleared") and self._cleared is None:
+            self._cleared = now
+            self.tally.clears.append(now - self._onset)
+
+
+def stream_sid() -> str:
+    return "MZ" + os.urandom(16).hex()

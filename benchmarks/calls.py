@@ -1,0 +1,215 @@
+"""N callers against each server, in one run: cost, latency, memory and missed turns, as a table, JSON and a picture.
+
+``python -m benchmarks.calls --calls 20 60 --servers ours bare pipecat getpatter --plot docs/benchmarks.png``
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.report import markdown, plot, pooled
+from benchmarks.setup_peers import DEFAULT_FOLDER, PEERS, installed, interpreter
+from benchmarks.sounds import write_answer
+
+ROOT: Final = Path(__file__).parents[1]
+SERVERS: Final = ("ours", "bare", *PEERS)
+STARTING: Final = 60.0
+
+
+def command(name: str, peers: Path) -> list[str]:
+    """Return how a server is started, without its arguments."""
+    if name in PEERS:
+        return [str(interpreter(peers, name)), str(ROOT / "benchmarks" / "servers" / f"{name}.py")]
+    return [sys.executable, "-m", f"benchmarks.servers.{name}"]
+
+
+def _pinned(core: int, nice: int) -> Callable[[], None] | None:
+    if core < 0 and not nice:
+        return None
+
+    def prepare() -> None:
+        if core >= 0:
+            os.sched_setaffinity(0, {core})
+        if nice:
+            # Where the kernel groups tasks by session, a process's own niceness counts only within its session.
+            os.setsid()
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+            with suppress(OSError):
+                Path("/proc/self/autogroup").write_text(str(nice))
+
+    return prepare
+
+
+@contextmanager
+def serving(
+    name: str,
+    sounds: Path,
+    *arguments: str,
+    peers: Path = DEFAULT_FOLDER,
+    core: int = -1,
+    nice: int = 0,
+) -> Iterator[Any]:
+    """Run a server; yields what it says about itself. Its log goes to a file among the sounds."""
+    log = sounds / f"{name}.log"
+    with log.open("ab") as stderr:
+        server = subprocess.Popen(
+            [*command(name, peers), str(sounds), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=ROOT,
+            preexec_fn=_pinned(core, nice),  # noqa: PLW1509 (no threads here)
+        )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if not line.startswith(b"{"):
+            raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
+        yield json.loads(line)
+    finally:
+        if server.stdout is not None:
+            server.stdout.close()
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def measure(
+    about: dict[str, Any], calls: int, seconds: float, *, settling: float = 12.0, core: int = -1, nice: int = 0
+) -> dict[str, Any]:
+    """Have the callers' process hold the calls, and return what it measured."""
+    task = {"measure": {"server": about, "calls": calls, "seconds": seconds, "settling": settling}, "seed": calls}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.client", json.dumps(task)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=seconds + settling + 120,
+        check=False,
+        preexec_fn=_pinned(core, nice),
+    )
+    if done.returncode:
+        raise RuntimeError(f"the callers failed: {done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def machine(servers: Sequence[str], peers: Path) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    libraries = ("trio", "websockets", "msgspec", "numpy", "onnxruntime", "hypercorn")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in libraries},
+        "peers": {name: installed(peers, name) for name in servers if name in PEERS},
+    }
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything asked for; a server that fails at a number of calls is not asked for more."""
+    results: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    cores = (0, 1) if (os.cpu_count() or 1) > 1 and not options.unpinned else (-1, -1)
+    with tempfile.TemporaryDirectory() as folder:
+        sounds = Path(folder)
+        write_answer(sounds)
+        for number in range(options.rounds):
+            for calls in options.calls:
+                for name in options.servers:
+                    if name in failed or calls > options.limits.get(name, calls):
+                        continue
+                    try:
+                        with serving(name, sounds, peers=options.peers, core=cores[0], nice=options.nice) as about:
+                            result = measure(
+                                about,
+                                calls,
+                                options.seconds,
+                                settling=options.settling,
+                                core=cores[1],
+                                nice=options.nice,
+                            )
+                    except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
+                        failed[name] = f"at {calls} calls: {error}"
+                        print(f"{name} failed {failed[name]}", file=sys.stderr)
+                        continue
+                    results.append({"server": name, "round": number, **result})
+                    print(
+                        f"{name:10} {calls:4} calls: {result['cpu_ms_per_call_second']:.2f} ms per call-second, "
+                        f"{result['missed']} of {result['turns']} turns missed",
+                        file=sys.stderr,
+                    )
+    settings = {name: getattr(options, name) for name in ("calls", "seconds", "rounds", "settling", "nice")}
+    return {
+        "machine": machine(options.servers, options.peers),
+        "settings": settings | {"pinned": cores[0] >= 0},
+        "failed": failed,
+        "rows": pooled(results),
+        "runs": results,
+    }
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, calls = text.partition("=")
+    return name, int(calls)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, nargs="+", default=[20, 60], help="numbers of calls at once")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of each window of measurement")
+    parser.add_argument("--settling", type=float, default=12.0, help="seconds of calls before the window")
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=["ours", "bare"])
+    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured; samples are pooled")
+    parser.add_argument(
+        "--limit", type=_limit, nargs="*", default=[], dest="limits", help="server=most calls, to save time"
+    )
+    parser.add_argument("--peers", type=Path, default=DEFAULT_FOLDER, help="where setup_peers made its environments")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of server and callers, where others use the machine"
+    )
+    parser.add_argument("--unpinned", action="store_true", help="let server and callers share all cores")
+    parser.add_argument("--json", type=Path, help="file for everything measured")
+    parser.add_argument("--markdown", type=Path, help="file for the table; it is printed in any case")
+    parser.add_argument("--plot", type=Path, help="file for the picture (needs the extra 'bench')")
+    parser.add_argument("--from-json", type=Path, help="measure nothing; make table and picture of an earlier run")
+    options = parser.parse_args(arguments)
+    options.limits = dict(options.limits)
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    report = json.loads(options.from_json.read_text()) if options.from_json else run(options)
+    table = markdown(report["rows"])
+    print(table)
+    if options.markdown:
+        options.markdown.write_text(table)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1))
+    if options.plot:
+        plot(report["rows"], options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""The callers' process: raw sockets, one loop, prebuilt frames at the real pace. Told what to do on its command line as JSON."""
+
+import errno
+import gc
+import http.client
+import json
+import os
+import random
+import re
+import resource
+import select
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from benchmarks.caller import Caller, Tally, media_frames, stream_sid, text_frame
+from benchmarks.sounds import FRAME, INTERRUPTION, QUESTION, frames_of, voiced
+from patter_trio.audio.g711 import SILENCE
+from patter_trio.carriers.twilio import Twilio
+
+PERIOD: Final = 0.02
+SETTLING: Final = 12.0
+"""Seconds before the window: a whole round of the script, so that the callers are everywhere in it."""
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process and all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+class Line:
+    """A caller and its socket."""
+
+    def __init__(
+        self, server: dict[str, Any], sounds: tuple[list[bytes], list[bytes]], first: int, number: int = 0
+    ) -> None:
+        call, sid = "CA" + os.urandom(16).hex(), stream_sid()
+        path, parameters = server.get("path", "/").replace("{call}", call), {}
+        if "webhook" in server:
+            path, parameters = announce(server, call)
+        # A server that limits the calls from one address is called from many.
+        address = f"127.0.{number // 200}.{number % 200 + 1}" if server.get("addresses") else "127.0.0.1"
+        self.socket = socket.create_connection(("127.0.0.1", server["port"]), timeout=30, source_address=(address, 0))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        rest = upgrade(self.socket, path, server["port"])
+        start = {
+            "streamSid": sid,
+            "accountSid": "AC" + "0" * 32,
+            "callSid": call,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": parameters,
+        }
+        self.socket.sendall(text_frame({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+        self.socket.sendall(text_frame({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": sid}))
+        self.socket.setblocking(False)
+        question, interruption = (media_frames(sid, frames) for frames in sounds)
+        (silence,) = media_frames(sid, [bytes([SILENCE]) * FRAME])
+        self.stop = text_frame({"event": "stop", "streamSid": sid, "stop": {"callSid": call}})
+        self.caller = Caller(sid, question, interruption, silence, first)
+        if rest:
+            self.caller.feed(rest, time.perf_counter())
+        self.unsent = bytearray()
+
+    def tick(self, now: float) -> None:
+        if self.caller.alive:
+            self.send(self.caller.frame(now))
+
+    def send(self, frame: bytes) -> None:
+        data = frame
+        if self.caller.out or self.unsent:
+            data = bytes(self.unsent) + frame + bytes(self.caller.out)
+            self.caller.out.clear()
+            self.unsent.clear()
+        if not data:
+            return
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.lost()
+            return
+        if sent < len(data):
+            self.unsent += data[sent:]
+
+    def readable(self, now: float) -> None:
+        try:
+            data = self.socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ECONNRESET, errno.EPIPE):
+                raise
+            data = b""
+        if not data:
+            self.lost()
+            return
+        self.caller.feed(data, now)
+        if self.caller.out:
+            self.send(b"")
+
+    def lost(self) -> None:
+        if self.caller.alive:
+            self.caller.alive = False
+            self.caller.tally.lost += 1
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            self.send(self.stop)
+        self.socket.close()
+
+
+def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
+    """Tell the server of a call as Twilio does; return the path of the stream, and its parameters."""
+    form = {
+        "CallSid": call,
+        "From": "+15550100001",
+        "To": "+15550100002",
+        "Direction": "inbound",
+        "AccountSid": "AC" + "0" * 32,
+    }
+    public, webhook = server.get("public", f"http://127.0.0.1:{server['port']}"), server["webhook"]
+    signature = Twilio(account_sid="AC" + "0" * 32, auth_token=server["token"]).sign(public + webhook, form)
+    connection = http.client.HTTPConnection("127.0.0.1", server["port"], timeout=30)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
+    connection.request("POST", webhook, urlencode(form), headers | server.get("headers", {}))
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    found = re.search(r'url="wss?://[^/"]+(/[^"]*)"', body)
+    if response.status != 200 or not found:
+        raise SystemExit(f"the webhook was answered {response.status}: {body[:300]}")
+    return found[1], dict(re.findall(r'<Parameter name="([^"]*)" value="([^"]*)"', body))
+
+
+def upgrade(line: socket.socket, path: str, port: int) -> bytes:
+    """Open the WebSocket; return what came behind the answer."""
+    line.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = line.recv(4096)
+        if not data:
+            break
+        head += data
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise SystemExit(f"no WebSocket at {path}: {head[:200]!r}")
+    return head.partition(b"\r\n\r\n")[2]
+
+
+class Pace:
+    """Drives all lines: frames at their instants, spread evenly over 20 ms, and whatever comes in between."""
+
+    def __init__(self, lines: list[Line]) -> None:
+        self._lines = lines
+        self._poll = select.epoll()
+        self._by_fd = {line.socket.fileno(): line for line in lines}
+        for fd in self._by_fd:
+            self._poll.register(fd, select.EPOLLIN)
+        self._began = time.perf_counter()
+        self._sent = 0
+        self.late: list[float] = []
+
+    def run(self, until: float) -> None:
+        """Go on until the instant ``until``."""
+        gap = PERIOD / len(self._lines)
+        poll, fd = self._poll, [self._poll.fileno()]
+        while True:
+            due = self._began + self._sent * gap
+            if due >= until:
+                return
+            now = time.perf_counter()
+            # select() takes microseconds where epoll's own timeout is rounded up to milliseconds.
+            if now < due and not select.select(fd, [], [], due - now)[0]:
+                now = time.perf_counter()
+            else:
+                for number, _ in poll.poll(0):
+                    line = self._by_fd[number]
+                    line.readable(time.perf_counter())
+                    if not line.caller.alive:
+                        poll.unregister(number)
+                now = time.perf_counter()
+            if now >= due:
+                self.late.append(now - due)
+                self._lines[self._sent % len(self._lines)].tick(now)
+                self._sent += 1
+
+
+def measure(server: dict[str, Any], calls: int, seconds: float, settling: float = SETTLING) -> dict[str, Any]:
+    """Hold ``calls`` calls with a server for a window of ``seconds``, and return what was measured."""
+    sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
+    pid = server["pid"]
+    warm = Line(server, sounds, 10)  # what a server loads for its first call is not this call's memory
+    Pace([warm]).run(time.perf_counter() + min(settling, 6.0))
+    warm.hang_up()
+    time.sleep(0.5)
+    empty = rss_bytes(pid)
+    spread = int(0.7 * settling / PERIOD)
+    lines = [Line(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
+    gc.freeze()
+    gc.disable()
+    pace = Pace(lines)
+    pace.run(time.perf_counter() + settling)
+    for line in lines:
+        line.caller.tally = Tally(lost=line.caller.tally.lost)
+    pace.late.clear()
+    own, cpu, began = resource.getrusage(resource.RUSAGE_SELF), cpu_seconds(pid), time.perf_counter()
+    pace.run(began + seconds)
+    elapsed, spent = time.perf_counter() - began, cpu_seconds(pid) - cpu
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    full = rss_bytes(pid)
+    total = Tally()
+    for line in lines:
+        total.add(line.caller.tally)
+        line.hang_up()
+    late = sorted(pace.late)
+    return {
+        "calls": calls,
+        "seconds": elapsed,
+        "cpu_ms_per_call_second": 1000 * spent / (calls * elapsed),
+        "server_load": spent / elapsed,
+        "client_load": (mine.ru_utime + mine.ru_stime - own.ru_utime - own.ru_stime) / elapsed,
+        "client_late_p99_ms": 1000 * late[int(0.99 * len(late))],
+        "memory_per_call_mb": (full - empty) / calls / 1e6,
+        "answers_ms": [1000 * value for value in total.answers],
+        "clears_ms": [1000 * value for value in total.clears],
+        **{name: getattr(total, name) for name in ("turns", "missed", "stray", "gaps", "lost")},
+    }
+
+
+if __name__ == "__main__":
+    task = json.loads(sys.argv[1])
+    random.seed(task.get("seed", 1))
+    print(json.dumps(measure(**task["measure"])))

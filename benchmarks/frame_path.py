@@ -1,0 +1,305 @@
+"""What each stage of a call costs per 20 ms of audio, and where a whole server's processor time goes.
+
+``python -m benchmarks.frame_path [--calls 60] [--seconds 15]``
+"""
+
+import argparse
+import functools
+import json
+import os
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from benchmarks.caller import media_frames, text_frame
+from benchmarks.calls import machine, measure, serving
+from benchmarks.sounds import FRAME, QUESTION, frames_of, voiced, write_answer
+from patter_trio.abc import AudioReceived
+from patter_trio.audio import g711
+from patter_trio.call.feed import Feed
+from patter_trio.conversation.playback import Lane, Mark, Media, Playback
+from patter_trio.net.websocket import WebSocket, receive_upgrade
+from patter_trio.vad.silero import SileroVAD
+from patter_trio.wire.twilio import TwilioCodec
+
+LOOPS: Final = 2000
+REPEATS: Final = 3
+AT_ONCE: Final = 16
+START: Final = (
+    b'{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"CA1","customParameters":{},'
+    b'"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1}}}'
+)
+UPGRADE: Final = (
+    b"GET / HTTP/1.1\r\nHost: benchmark\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+Stage = Callable[[], Awaitable[float]]
+"""Runs once; returns seconds of processor time per 20 ms of one call's audio."""
+
+
+class Canned(trio.abc.Stream):
+    """A stream that has its bytes at once and swallows what is sent: the cost of what is above it, alone."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+        self._next = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        del max_bytes
+        self._next += 1
+        return self._pieces[self._next % len(self._pieces)]
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    async def wait_send_all_might_not_block(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def opened(stream: trio.abc.Stream) -> WebSocket:
+    """Return the server's end of a WebSocket over a stream, its handshake done."""
+    return await (await receive_upgrade(stream, UPGRADE)).accept()
+
+
+def spent(function: Callable[[], object], loops: int = LOOPS) -> float:
+    began = time.process_time()
+    for _ in range(loops):
+        function()
+    return (time.process_time() - began) / loops
+
+
+@functools.cache
+def sounds() -> list[bytes]:
+    return frames_of(voiced(QUESTION))
+
+
+@functools.cache
+def wire() -> list[bytes]:
+    return media_frames("MZ1", sounds())
+
+
+def codec() -> TwilioCodec:
+    codec = TwilioCodec()
+    codec.receive(START.decode())
+    return codec
+
+
+async def kernel() -> float:
+    """One wake-up per message: the caller's end is written to only when the server's waits."""
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    own = 0.0
+
+    async def read() -> None:
+        while await ours.receive_some(16384):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        began = time.process_time()
+        for _ in range(LOOPS):
+            theirs.socket._sock.send(wire()[0])  # noqa: SLF001 (without trio's share)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+        own = time.process_time() - began
+        nursery.cancel_scope.cancel()
+    return own / LOOPS - 2 * await checkpoint()
+
+
+async def checkpoint() -> float:
+    began = time.process_time()
+    for _ in range(LOOPS):
+        await trio.lowlevel.checkpoint()
+    return (time.process_time() - began) / LOOPS
+
+
+async def websocket() -> float:
+    line = await opened(Canned(wire()))
+    began = time.process_time()
+    for _ in range(LOOPS):
+        await line.receive()
+    return (time.process_time() - began) / LOOPS
+
+
+async def json_base64() -> float:
+    line = await opened(Canned(wire()))
+    message = await line.receive()
+    event = codec().receive(message)
+    assert isinstance(event, AudioReceived)
+    decode = codec().receive
+    return spent(lambda: decode(message))
+
+
+async def mulaw() -> float:
+    frame = sounds()[40]
+    return spent(lambda: g711.decode(frame))
+
+
+async def hop() -> float:
+    feed: Feed[bytes] = Feed(50)
+
+    async def take() -> None:
+        while True:
+            await feed.take()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.lowlevel.checkpoint()
+        began = time.process_time()
+        for _ in range(LOOPS):
+            feed.put(b"")
+            await trio.lowlevel.checkpoint()
+        own = time.process_time() - began
+        nursery.cancel_scope.cancel()
+    return own / LOOPS - await checkpoint()
+
+
+async def vad(sessions: int) -> float:
+    """Calls in step, each fed frame by frame."""
+    samples = [g711.decode(sound) for sound in sounds()]
+    own = 0.0
+
+    async def one() -> None:
+        async with SileroVAD().open() as session:
+            arrived.release()
+            await everyone.wait()
+            for part in samples * (2 if sessions > 1 else 4):
+                await session.feed(part)
+
+    arrived, everyone = trio.Semaphore(0), trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(sessions):
+            nursery.start_soon(one)
+        for _ in range(sessions):
+            await arrived.acquire()
+        own = time.process_time()
+        everyone.set()
+    return (time.process_time() - own) / sessions / len(samples) / (2 if sessions > 1 else 4)
+
+
+async def ledger() -> float:
+    """Per 20 ms of the agent's voice: what to send next and when, the marks asked for, and those that come back."""
+    playback, lane = Playback(), Lane(1)
+    playback.open(lane)
+    now, media = 0.0, 0
+    lane.put(bytes(LOOPS * FRAME // 5), "Text.")
+    lane.produced = True
+    began = time.process_time()
+    while lane.waiting:
+        match playback.next_message(now):
+            case Media():
+                media += 5
+            case Mark(name):
+                playback.reached(name, now)
+            case float(wait):
+                now += wait
+    return (time.process_time() - began) / media
+
+
+async def egress() -> float:
+    """Per 20 ms of the agent's voice, in messages of 100 ms: encoding and framing."""
+    line = await opened(Canned([b""]))
+    voice, encode = sounds()[40] * 5, codec().audio
+    began = time.process_time()
+    for _ in range(LOOPS):
+        await line.send(encode(voice))
+    return (time.process_time() - began) / LOOPS / 5
+
+
+async def mark() -> float:
+    line = await opened(Canned([text_frame({"event": "mark", "streamSid": "MZ1", "mark": {"name": "r1.1"}})]))
+    decode = codec().receive
+    began = time.process_time()
+    for _ in range(LOOPS):
+        decode(await line.receive())
+    return (time.process_time() - began) / LOOPS / 10  # one each 200 ms
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "in: kernel and event loop, a wake-up for each message": kernel,
+    "in: WebSocket frame to text": websocket,
+    "in: JSON and base64 to audio": json_base64,
+    "in: mu-law to samples": mulaw,
+    "in: hand-over to another task (twice: to listening, to hearing)": hop,
+    "in: voice detector, a call alone": lambda: vad(1),
+    f"in: voice detector, {AT_ONCE} calls at once": lambda: vad(AT_ONCE),
+    "out: ledger (what to send, when; marks)": ledger,
+    "out: JSON, base64 and framing": egress,
+    "out: a mark that comes back, each 200 ms": mark,
+}
+"""In the order in which a voice meets them, and back."""
+
+
+async def measure_stages() -> dict[str, float]:
+    """Return microseconds per 20 ms of one call's audio, the best of several runs."""
+    return {name: 1e6 * min([await stage() for _ in range(REPEATS)]) for name, stage in STAGES.items()}
+
+
+AREAS: Final = (
+    ("voice detector: inference", ("onnxruntime", "patter_trio.models")),
+    ("voice detector: around it", ("patter_trio.vad", "patter_trio.audio.voice_gate", "numpy")),
+    ("mu-law", ("patter_trio.audio",)),
+    ("WebSocket", ("websockets", "patter_trio.net")),
+    ("carrier's protocol", ("patter_trio.wire", "patter_trio.carriers")),
+    ("call: tasks and hand-overs", ("patter_trio.call",)),
+    ("turn-taking, ledger", ("patter_trio.conversation",)),
+    ("sockets", ("trio._socket", "trio._highlevel", "trio._core._io")),
+    ("event loop", ("trio", "outcome", "sortedcontainers", "attr")),
+)
+
+
+def area_of(name: str) -> str:
+    name = name.removeprefix("<attrs generated methods ")
+    return next((area for area, prefixes in AREAS if name.startswith(prefixes)), "other")
+
+
+def profile(server: str, calls: int, seconds: float, nice: int) -> tuple[dict[str, Any], Counter[str]]:
+    """Run a server under N callers and a sampling profiler; return what the callers measured, and samples by function."""
+    with tempfile.TemporaryDirectory() as folder:
+        sounds, found = Path(folder), Path(folder) / "profile.json"
+        write_answer(sounds)
+        with serving(server, sounds, "--profile", str(found), core=0, nice=nice) as about:
+            result = measure(about, calls, seconds, core=1, nice=nice)
+        return result, Counter(json.loads(found.read_text())["own"])
+
+
+def _print_profile(server: str, result: dict[str, Any], own: Counter[str]) -> None:
+    cost, total = result["cpu_ms_per_call_second"], sum(own.values())
+    areas: Counter[str] = Counter()
+    for name, samples in own.items():
+        areas[area_of(name)] += samples
+    print(f"\n{server}, {result['calls']} calls: {cost:.1f} ms of processor time per call-second, {total} samples\n")
+    print("| where | share | ms per call-second |\n|---|---:|---:|")
+    for area, samples in areas.most_common():
+        print(f"| {area} | {100 * samples / total:.0f} % | {cost * samples / total:.2f} |")
+    print("\n| function | share |\n|---|---:|")
+    for name, samples in own.most_common(20):
+        print(f"| `{name}` | {100 * samples / total:.1f} % |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.frame_path", description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=60, help="calls under which the server is profiled; 0: none")
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--nice", type=int, default=0, help="as for benchmarks.calls")
+    options = parser.parse_args()
+    print(f"{machine((), Path())['processor']}, {os.cpu_count()} cores\n")
+    print("| stage | us per 20 ms of a call |\n|---|---:|")
+    for name, cost in trio.run(measure_stages).items():
+        print(f"| {name} | {cost:.1f} |")
+    if options.calls:
+        for server in ("ours", "bare"):
+            _print_profile(server, *profile(server, options.calls, options.seconds, options.nice))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A sampling profiler: where a process's processor time goes, without slowing it as a tracing one does.
+
+A timer that runs only while the processor works for this process interrupts it; each time, the stack is taken down. Time
+in C is that of the Python function which called it.
+"""
+
+import json
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+INTERVAL: Final = 0.001
+"""Seconds of processor time between samples."""
+
+
+def _name(frame: FrameType) -> str:
+    file = Path(frame.f_code.co_filename)
+    parts = file.with_suffix("").parts
+    for root in ("site-packages", "bench", "benchmarks", "patter_trio"):
+        if root in parts:
+            parts = parts[parts.index(root) + (root != "patter_trio") :]
+            break
+    else:
+        parts = parts[-1:]
+    return f"{'.'.join(parts)}:{frame.f_code.co_qualname}"
+
+
+@contextmanager
+def sampled(path: Path | None) -> Iterator[None]:
+    """Sample the block, and leave what was found at ``path``; without a path, do nothing."""
+    if path is None:
+        yield
+        return
+    own: Counter[str] = Counter()
+    inside: Counter[str] = Counter()
+    names: dict[object, str] = {}
+
+    def sample(_: int, frame: FrameType | None) -> None:
+        first, seen = True, set()
+        while frame is not None:
+            name = names.get(frame.f_code) or names.setdefault(frame.f_code, _name(frame))
+            if first:
+                own[name] += 1
+                first = False
+            if name not in seen:
+                seen.add(name)
+                inside[name] += 1
+            frame = frame.f_back
+
+    signal.signal(signal.SIGPROF, sample)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        path.write_text(json.dumps({"interval": INTERVAL, "own": own, "inside": inside}))

@@ -1,0 +1,141 @@
+"""patter_trio as it is, on its real port, with a recogniser, a mind and a voice that cost nothing and are always ready."""
+
+import argparse
+import json
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from benchmarks.sampling import sampled
+from patter_trio import Patter, Twilio
+from patter_trio.abc import (
+    LanguageModel,
+    Message,
+    RecognitionSession,
+    SpeechChunk,
+    SpeechToText,
+    SynthesisSession,
+    TextToSpeech,
+    Transcript,
+    VoiceEdge,
+)
+from patter_trio.vad.silero import SileroVAD
+
+ACCOUNT, TOKEN = "AC" + "0" * 32, "benchmark"
+CHUNK = 1600
+"""Bytes in a chunk of the voice: 200 ms, a usual size of streaming synthesisers."""
+
+
+@attrs.frozen
+class CannedSTT(SpeechToText):
+    """Knows the words at the moment in which the voice ends."""
+
+    provider: str = "canned"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+        del language
+        yield CannedWords()
+
+
+class CannedWords(RecognitionSession):
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[Transcript](16)
+        self._segment = 0
+
+    async def send(self, audio: bytes) -> None:
+        pass
+
+    async def voice(self, edge: VoiceEdge) -> None:
+        if not edge.speaking:
+            self._segment += 1
+            self._send.send_nowait(Transcript("What are your opening hours?", final=True, segment=self._segment))
+
+    async def flush(self) -> None:
+        self._send.send_nowait(Transcript("", final=True, segment=self._segment))
+
+    def transcripts(self) -> AsyncIterator[Transcript]:
+        return self._receive
+
+
+@attrs.frozen
+class CannedLLM(LanguageModel):
+    """Has its answer at once."""
+
+    provider: str = "canned"
+    model: str = "canned"
+
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
+        del messages
+        yield self._pieces()
+
+    @staticmethod
+    async def _pieces() -> AsyncIterator[str]:
+        yield "We are open from seven in the morning to nine in the evening, every day of the week."
+
+
+@attrs.frozen
+class CannedTTS(TextToSpeech):
+    """Says the canned answer for whatever sentence, as fast as it is taken."""
+
+    answer: bytes = attrs.field(default=b"", repr=False)
+    provider: str = "canned"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        del language
+        yield CannedVoice(self.answer)
+
+
+@attrs.frozen
+class CannedVoice(SynthesisSession):
+    answer: bytes
+
+    @asynccontextmanager
+    async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        yield self._chunks(sentences)
+
+    async def _chunks(self, sentences: AsyncIterable[str]) -> AsyncIterator[SpeechChunk]:
+        async for sentence in sentences:
+            for at in range(0, len(self.answer), CHUNK):
+                yield SpeechChunk(self.answer[at : at + CHUNK], "" if at else sentence)
+
+
+def phone_and_agent(answer: bytes) -> tuple[Patter, object]:
+    phone = Patter(carrier=Twilio(account_sid=ACCOUNT, auth_token=TOKEN), webhook_url="http://127.0.0.1")
+    agent = phone.agent(
+        system_prompt="You answer the phone of a shop.",
+        vad=SileroVAD(),
+        stt=CannedSTT(),
+        llm=CannedLLM(),
+        tts=CannedTTS(answer=answer),
+        endpointing_ms=500,
+        barge_in_threshold_ms=200,
+    )
+    return phone, agent
+
+
+async def serve(answer: bytes) -> None:
+    phone, agent = phone_and_agent(answer)
+    async with trio.open_nursery() as nursery:
+
+        async def run(task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+            await phone.serve(agent, port=0, task_status=task_status)  # type: ignore[arg-type]
+
+        _, port = await nursery.start(run)
+        about = {"port": port, "pid": os.getpid(), "webhook": "/webhooks/twilio/voice", "token": TOKEN}
+        print(json.dumps(about | {"public": "http://127.0.0.1"}), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sounds", type=Path)
+    parser.add_argument("--profile", type=Path)
+    given = parser.parse_args()
+    with sampled(given.profile):
+        trio.run(serve, (given.sounds / "answer.ulaw").read_bytes())

@@ -1,0 +1,55 @@
+"""Make the environments of the servers that are measured beside ours, each its own, from the package registry.
+
+``python -m benchmarks.setup_peers [--folder DIR] [NAME ...]``
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+PEERS: Final = {
+    "pipecat": ("pipecat-ai", ["pipecat-ai[websocket]==1.14.*", "uvicorn[standard]"]),
+    "getpatter": ("getpatter", ["getpatter==0.7.*", "onnxruntime", "numpy"]),
+}
+"""By the name that the benchmarks use: the distribution, and what is installed."""
+DEFAULT_FOLDER: Final = Path(__file__).parents[1] / ".peers"
+
+
+def interpreter(folder: Path, name: str) -> Path:
+    """Return a peer's Python."""
+    return folder / name / "bin" / "python"
+
+
+def installed(folder: Path, name: str) -> str:
+    """Return the version of a peer that is installed; empty if none is."""
+    code = f"from importlib.metadata import version; print(version({PEERS[name][0]!r}))"
+    try:
+        found = subprocess.run([interpreter(folder, name), "-c", code], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()
+
+
+def make(folder: Path, name: str) -> None:
+    """Make one peer's environment."""
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder / name], check=True)
+    pip = [interpreter(folder, name), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *PEERS[name][1]], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.setup_peers", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "names", nargs="*", default=list(PEERS), metavar="NAME", help=f"of {', '.join(PEERS)}; default: all"
+    )
+    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
+    options = parser.parse_args()
+    for name in options.names:
+        make(options.folder, name)
+        print(name, installed(options.folder, name))
+
+
+if __name__ == "__main__":
+    main()

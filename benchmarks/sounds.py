@@ -1,0 +1,47 @@
+"""What callers and agents say in the benchmarks: recordings of people, cut to their voice, as the telephone brings them."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from patter_trio.audio import g711
+from patter_trio.audio.wav import read_wav
+
+AUDIO: Final = Path(__file__).parents[1] / "tests" / "audio"
+FRAME: Final = 160
+"""Bytes of mu-law, and samples, in 20 ms."""
+QUESTION: Final = "ill_disposed"
+"""2.6 s without a pause that could be taken for the end."""
+INTERRUPTION: Final = "cards_1"
+"""0.8 s: what is said over the agent."""
+ANSWER: Final = "dashwood_leisure"
+ANSWER_SECONDS: Final = 4.0
+LOUD: Final = 0.15
+"""Share of a recording's loudest frame from which a frame counts as voiced (by its RMS)."""
+
+
+def voiced(name: str) -> bytes:
+    """Return a recording as mu-law, from its first voiced frame to its last, whole frames of 20 ms."""
+    samples = read_wav((AUDIO / f"{name}.wav").read_bytes())
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    loudness = np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1))
+    loud = np.flatnonzero(loudness > LOUD * loudness.max())
+    return g711.encode(np.ascontiguousarray(frames[loud[0] : loud[-1] + 1]).reshape(-1))
+
+
+def frames_of(mulaw: bytes) -> list[bytes]:
+    """Return mu-law audio in frames of 20 ms."""
+    return [mulaw[at : at + FRAME] for at in range(0, len(mulaw), FRAME)]
+
+
+def answer() -> bytes:
+    """Return what every server answers: :data:`ANSWER_SECONDS` of mu-law speech."""
+    return voiced(ANSWER)[: round(ANSWER_SECONDS * 8000)]
+
+
+def write_answer(folder: Path) -> None:
+    """Leave the answer for servers that cannot import this package: as mu-law, and as 16-bit PCM, both at 8 kHz."""
+    mulaw = answer()
+    (folder / "answer.ulaw").write_bytes(mulaw)
+    (folder / "answer.pcm").write_bytes(g711.decode(mulaw).astype("<i2").tobytes())

@@ -1,0 +1,114 @@
+"""The benchmark's caller: what it counts, from bytes and instants made up here."""
+
+import base64
+import json
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from benchmarks.caller import PATIENCE, Caller, media_frames
+
+QUESTION = [b"q%d" % number for number in range(5)]
+INTERRUPTION = [b"i%d" % number for number in range(4)]
+SILENCE = b"silence"
+
+
+class Line:
+    """A caller with its clock: a frame each 20 ms."""
+
+    def __init__(self) -> None:
+        self.caller = Caller("MZ1", QUESTION, INTERRUPTION, SILENCE, first=2)
+        self.now = 0.0
+        self.sent: list[bytes] = []
+
+    def runs(self, frames: int) -> None:
+        for _ in range(frames):
+            self.now += 0.02
+            self.sent.append(self.caller.frame(self.now))
+
+    def runs_until(self, frame: bytes) -> None:
+        while not self.sent or self.sent[-1] != frame:
+            self.runs(1)
+
+    def gets(self, *messages: dict[str, object], at: int = 0) -> None:
+        data = b"".join(
+            bytes(Frame(Opcode.TEXT, json.dumps(message).encode()).serialize(mask=False)) for message in messages
+        )
+        cut = at or len(data)
+        self.caller.feed(data[:cut], self.now)
+        self.caller.feed(data[cut:], self.now)
+
+
+def media(seconds: float, sound: bytes = b"\x10\x20") -> dict[str, object]:
+    audio = (sound * round(seconds * 8000))[: round(seconds * 8000)]
+    return {"event": "media", "streamSid": "MZ1", "media": {"payload": base64.b64encode(audio).decode()}}
+
+
+def mark(name: str) -> dict[str, object]:
+    return {"event": "mark", "streamSid": "MZ1", "mark": {"name": name}}
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+def test_a_round_measures_an_answer_and_a_clear(line: Line) -> None:
+    line.runs_until(b"q4")
+    line.runs(30)
+    line.gets(media(4.0), mark("end"), at=7)
+    line.runs_until(b"i0")
+    assert line.caller.tally.answers == [pytest.approx(0.6)]
+    line.runs(10)
+    assert line.sent[-10:] == [b"i1", b"i2", b"i3", *[SILENCE] * 7]
+    line.gets({"event": "clear", "streamSid": "MZ1"})
+    assert line.caller.tally.clears == [pytest.approx(0.2)]
+    assert b"end" in bytes(line.caller.out) or line.caller.out  # the mark is echoed, masked
+    assert (line.caller.tally.turns, line.caller.tally.missed) == (2, 0)
+
+
+def test_marks_are_echoed_when_what_is_before_them_was_played(line: Line) -> None:
+    line.gets(media(1.0), mark("one"))
+    line.runs(49)
+    assert not line.caller.out
+    line.runs(2)
+    assert line.caller.out
+
+
+def test_an_answer_that_never_comes_is_missed_and_silence_is_none(line: Line) -> None:
+    line.runs_until(b"q4")
+    line.gets(media(1.0, b"\xff"))
+    line.runs(round(PATIENCE / 0.02) + 2)
+    assert (line.caller.tally.turns, line.caller.tally.missed, line.caller.tally.answers) == (1, 1, [])
+
+
+def test_audio_after_a_clear_and_into_a_question_is_stray(line: Line) -> None:
+    line.runs_until(b"q1")
+    line.gets(media(0.1))
+    assert line.caller.tally.stray == 1
+    line.runs_until(b"q4")
+    line.gets(media(4.0))
+    line.runs_until(b"i1")
+    line.gets({"event": "clear", "streamSid": "MZ1"}, media(0.1))
+    assert line.caller.tally.stray == 2
+
+
+def test_an_answer_that_runs_dry_is_a_gap(line: Line) -> None:
+    line.runs_until(b"q4")
+    line.gets(media(0.1))
+    line.runs(10)
+    line.gets(media(0.1))
+    assert line.caller.tally.gaps == 1
+
+
+def test_a_ping_is_answered_and_a_close_is_a_lost_call(line: Line) -> None:
+    line.caller.feed(bytes(Frame(Opcode.PING, b"?").serialize(mask=False)), 0.0)
+    assert line.caller.out[0] & 0x0F == Opcode.PONG
+    line.caller.feed(bytes(Frame(Opcode.CLOSE, b"").serialize(mask=False)), 0.0)
+    assert (line.caller.alive, line.caller.tally.lost) == (False, 1)
+
+
+def test_frames_are_masked_messages_of_the_protocol() -> None:
+    (frame,) = media_frames("MZ1", [b"\xff" * 160])
+    assert frame[0] == 0x81
+    assert frame[1] & 0x80

@@ -1,0 +1,145 @@
+"""Windows of many calls in one inference: what comes out, when, and whatever becomes of those who wait."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from patter_trio.errors import ProviderError
+from patter_trio.vad.batching import FEW, GATHER, MOST, Batcher, Floats, batcher_of
+
+
+class Sums:
+    """A model whose state is the sum of the windows so far; a NaN breaks it."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def infer(self, windows: Floats, states: Sequence[float]) -> tuple[Floats, list[float]]:
+        self.batches.append(len(windows))
+        if np.isnan(windows).any():
+            raise ProviderError("not a number")
+        sums = windows.sum(axis=1)
+        return sums, [state + float(value) for state, value in zip(states, sums, strict=True)]
+
+
+def window(value: float) -> Floats:
+    return np.full(4, value / 4, np.float32)
+
+
+@pytest.fixture
+def model() -> Sums:
+    return Sums()
+
+
+@pytest.fixture
+def batcher(model: Sums) -> Batcher[float]:
+    batcher = Batcher[float](model)
+    batcher.sessions = FEW + 1
+    return batcher
+
+
+async def test_few_sessions_wait_for_nobody(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+    batcher.sessions = FEW
+    assert await batcher.infer(window(1), 5.0) == (1.0, 6.0)
+    assert (autojump_clock.current_time(), model.batches) == (0.0, [1])
+
+
+async def test_windows_that_come_within_the_time_are_one_batch_and_each_gets_its_own_result(
+    model: Sums, batcher: Batcher[float], autojump_clock: MockClock
+) -> None:
+    results: dict[int, tuple[float, float]] = {}
+    instants: set[float] = set()
+
+    async def voice(number: int) -> None:
+        await trio.sleep(number * GATHER / 10)
+        results[number] = await batcher.infer(window(number), 100.0)
+        instants.add(autojump_clock.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for number in range(9):
+            nursery.start_soon(voice, number)
+    assert results == {number: (float(number), 100.0 + number) for number in range(9)}
+    assert model.batches == [9]
+    assert instants == {GATHER}
+
+
+async def test_a_later_window_begins_the_next_batch(
+    model: Sums, batcher: Batcher[float], autojump_clock: MockClock
+) -> None:
+    for _ in range(3):
+        await batcher.infer(window(1), 0.0)
+    assert model.batches == [1, 1, 1]
+    assert autojump_clock.current_time() == pytest.approx(3 * GATHER)
+
+
+async def test_a_full_batch_runs_at_once(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(MOST + 3):
+            nursery.start_soon(batcher.infer, window(number), 0.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert model.batches == [MOST]
+        assert autojump_clock.current_time() == 0.0
+    assert model.batches == [MOST, 3]
+
+
+async def test_the_others_get_their_results_when_the_one_who_gathers_is_cancelled(
+    model: Sums, batcher: Batcher[float], autojump_clock: MockClock
+) -> None:
+    results: list[tuple[float, float]] = []
+
+    async def other() -> None:
+        results.append(await batcher.infer(window(2), 0.0))
+
+    async with trio.open_nursery() as nursery:
+        gathering = await nursery.start(_cancellable, batcher)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(other)
+        await trio.testing.wait_all_tasks_blocked()
+        gathering.cancel()
+    assert results == [(2.0, 2.0)]
+    assert model.batches == [2]
+    assert autojump_clock.current_time() == 0.0
+
+
+async def _cancellable(batcher: Batcher[float], task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await batcher.infer(window(1), 0.0)
+
+
+async def test_one_who_waits_may_be_cancelled(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(batcher.infer, window(1), 0.0)
+        await trio.testing.wait_all_tasks_blocked()
+        waiting = await nursery.start(_cancellable, batcher)
+        await trio.testing.wait_all_tasks_blocked()
+        waiting.cancel()
+    assert model.batches == [2]
+    assert autojump_clock.current_time() == GATHER
+
+
+async def test_a_model_that_fails_fails_for_every_one_of_the_batch_and_works_again(
+    model: Sums, batcher: Batcher[float], autojump_clock: MockClock
+) -> None:
+    failed: list[float] = []
+
+    async def voice(value: float) -> None:
+        with pytest.raises(ProviderError, match="not a number"):
+            await batcher.infer(window(value), 0.0)
+        failed.append(autojump_clock.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for value in (1.0, float("nan"), 2.0):
+            nursery.start_soon(voice, value)
+    assert failed == [GATHER] * 3
+    assert await batcher.infer(window(3), 0.0) == (3.0, 3.0)
+
+
+async def test_a_model_has_one_batcher_in_a_run(model: Sums) -> None:
+    assert batcher_of(model) is batcher_of(model)
+    assert batcher_of(model) is not batcher_of(Sums())
+    assert repr(batcher_of(model)) == "<Batcher of 0 sessions, 0 windows waiting>"
