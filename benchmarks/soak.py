@@ -16,6 +16,7 @@ import os
 import sys
 import time
 import tracemalloc
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,7 @@ REST_SECONDS: Final = 100.0
 """Longer than an announcement lives (60 s), and than callbacks are waited for (32 s), one after the other."""
 STRETCH: Final = 60.0
 """Seconds for which the deepest queues make one point of the picture."""
-TRACED: Final = 6
+TRACED: Final = 9
 """One stretch in so many is traced by tracemalloc, beginning with the second; tracing takes four times the time."""
 SHOWN: Final = 10
 """Most findings that are shown."""
@@ -101,7 +102,7 @@ class Soak:
             ebb = self.tide
             while trio.current_time() < self.seconds:
                 if len(self.record.rests) % TRACED == 1:
-                    gc.collect()
+                    _clean()
                     tracemalloc.start()
                 await self._flow(phones, servers, passing, ebb)
                 self._rest(servers)
@@ -153,9 +154,8 @@ class Soak:
             twice = [f"{call_id}: on_call_end came {count} times" for call_id, count in ends.items() if count != 1]
             self.tally.findings += twice
             ends.clear()
-        gc.collect()
+        _clean()
         left = self._left()
-        gc.collect()
         kept = sum(_kept(server) for server in servers)
         self.record.rests.append(
             Rest(
@@ -181,6 +181,12 @@ class Soak:
         self.left_at = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:SHOWN]]
         tracemalloc.stop()
         return left / max(1, self.tally.calls - self.record.rests[-1].calls)
+
+
+def _clean() -> None:
+    """Free what nobody needs: garbage, and the library's caches of URLs, which change with every call."""
+    urllib.parse.clear_cache()
+    gc.collect()
 
 
 def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Server]) -> None:
