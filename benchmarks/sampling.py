@@ -14,19 +14,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+ROOT: Final = Path(__file__).parents[1]
 INTERVAL: Final = 0.001
 """Seconds of processor time between samples."""
 
 
 def _name(frame: FrameType) -> str:
-    file = Path(frame.f_code.co_filename)
-    parts = file.with_suffix("").parts
-    for root in ("site-packages", "bench", "benchmarks", "patter_trio"):
-        if root in parts:
-            parts = parts[parts.index(root) + (root != "patter_trio") :]
-            break
+    """Return a function's name with its module's, as far as the file tells."""
+    file = Path(frame.f_code.co_filename).with_suffix("")
+    if file.is_relative_to(ROOT):
+        parts = file.relative_to(ROOT).parts
+    elif "site-packages" in file.parts:
+        parts = file.parts[file.parts.index("site-packages") + 1 :]
     else:
-        parts = parts[-1:]
+        parts = file.parts[-1:]
     return f"{'.'.join(parts)}:{frame.f_code.co_qualname}"
 
 

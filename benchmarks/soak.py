@@ -195,7 +195,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
     for server in servers:
         for call in server.phone.calls:
             now["inbox"].append(call._send.statistics().current_buffer_used)
-            now["frames to the detector"].append(len(call._listening.frames._items))
+            now["frames to the detector"].append(len(call._listening._frames._items))
             now["audio to the recogniser"].append(len(call._hearing._feed._items))
             if call._reply is not None:
                 now["lane, samples"].append(call._reply.lane.waiting)

@@ -53,6 +53,11 @@ class Listening:
         # Woken when the detector can say something new: a third fewer wake-ups, and no edge is noticed later for it.
         self._frames.put((position, audio), wake=end // self._window > self._fed // self._window)
 
+    @property
+    def dropped(self) -> int:
+        """Frames that the detector was too slow to take."""
+        return self._frames.dropped
+
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
         return np.concatenate(self._recent)[-REMEMBERED:] if self._recent else np.zeros(0, np.int16)

@@ -95,11 +95,11 @@ async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_t
         nursery.start_soon(listening.run)
         for _ in range(150):
             await trio.sleep(0.02)
-            listening.frames.put((clock.samples, loud))
+            listening.put(clock.samples, loud)
             clock.arrived(len(loud), trio.current_time())
         await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
-    assert listening.frames.dropped == 150 - FRAMES
+    assert listening.dropped == 150 - FRAMES
     assert [event.onset for event in posted] == [pytest.approx(2.0, abs=0.001)]
     heard = b"".join(item for item in passed if isinstance(item, bytes))
     assert len(heard) == 3 * 8000
@@ -113,7 +113,7 @@ async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.t
         nursery.start_soon(listening.run)
         for second in range(40):
             audio = g711.encode(np.full(8000, 40 * second, np.int16))
-            listening.frames.put((clock.samples, audio))
+            listening.put(clock.samples, audio)
             clock.arrived(len(audio), trio.current_time())
             await trio.sleep(1.0)
         recent = listening.recent()

@@ -40,8 +40,9 @@ def test_a_call_that_goes_well_is_shown_written_and_exits_with_0(capsys: pytest.
     assert err == "Loading ...\n"
     (call_id,) = set(CALL.findall(out))
     shown = [re.sub(r"[\d.]+", "#", line) for line in out.splitlines()]
-    assert shown[:4] == [
+    assert shown[:5] == [
         "   #  call    from +#***# to +#***#",
+        "   #  agent   first audio by scripted",
         "   #  agent   speaking #",
         "   #  agent   “Hello#”",
         "   #  caller  > one#wav",

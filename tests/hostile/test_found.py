@@ -196,7 +196,7 @@ async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have
     turns = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
-        listening.frames.put((8000, lump))  # a second was lost before it
+        listening.put(8000, lump)  # a second was lost before it
         while len(heard) < 88_000:
             turns += 1
             await trio.lowlevel.checkpoint()
