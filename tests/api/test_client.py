@@ -139,13 +139,14 @@ async def test_it_reports_its_address_when_it_really_listens(monkeypatch: pytest
 
 
 async def test_without_a_webhook_url_it_says_where_the_carrier_will_look(caplog: pytest.LogCaptureFixture) -> None:
-    async with trio.open_nursery() as nursery:
-        _, port = await nursery.start(partial(phone_of().serve, agent_of(), port=0))
-        await nursery.start(partial(Patter().serve, agent_of(), port=0))
-        await nursery.start(partial(phone_of(webhook_url="agent.example.com").serve, agent_of(), port=0))
-        nursery.cancel_scope.cancel()
+    ports: list[int] = []
+    for phone in (phone_of(), Patter(), phone_of(webhook_url="agent.example.com")):
+        async with trio.open_nursery() as nursery:
+            _, port = await nursery.start(partial(phone.serve, agent_of(), port=0))
+            ports.append(port)
+            nursery.cancel_scope.cancel()
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"no webhook_url: the carrier is told to reach us at http://127.0.0.1:{port}" in record.message
+    assert f"no webhook_url: the carrier is told to reach us at http://127.0.0.1:{ports[0]}" in record.message
 
 
 def test_what_it_is_shows() -> None:
@@ -243,10 +244,11 @@ async def test_cancelling_ends_every_call_at_once_and_tells_their_ends(bounded: 
 
 
 async def test_sigterm_drains(bounded: None) -> None:
-    phone = phone_of()
+    phone, before = phone_of(), signal.getsignal(signal.SIGTERM)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(phone.serve, agent_of(), port=0))
         os.kill(os.getpid(), signal.SIGTERM)  # right away: whoever was told that it listens may stop it
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 async def test_it_serves_in_another_thread_too_where_no_signals_are(bounded: None) -> None:
