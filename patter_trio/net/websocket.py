@@ -135,6 +135,7 @@ class WebSocket:
             return message.decode()
         except UnicodeDecodeError:
             self._protocol.fail(1007, "not UTF-8")
+            self._frames.clear()  # nothing that comes behind it counts
             self._queue()
             return None
 

@@ -21,12 +21,13 @@ from patter_trio.call.observers import EDGES_KEPT, KEPT, Observers
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.conversation.playback import Lane, Media, Playback
 from patter_trio.events import ConversationStateSnapshot
+from patter_trio.net.websocket import SocketClosed, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.desk import open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.strikes import line_of
+from patter_trio.testing.strikes import TEXT, frame, line_of
 from patter_trio.testing.twilio import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
@@ -227,3 +228,14 @@ def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_err
 def test_the_kit_refuses_twiml_whose_address_is_none_by_its_own_error() -> None:
     with pytest.raises(BadAnswer, match="31922"):
         read_twiml(b'<Response><Connect><Stream url="wss://]/b"/></Connect></Response>')
+
+
+async def test_what_comes_behind_text_that_is_no_utf_8_is_not_delivered() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(REQUEST.format(path="CA1", more="").encode())
+    socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()
+    await ours.send_all(frame(TEXT, b"before") + frame(TEXT, b"\xff") + frame(TEXT, b"behind"))
+    assert await socket.receive() == "before"
+    with pytest.raises(SocketClosed) as closed:
+        await socket.receive()
+    assert closed.value.code == 1007
