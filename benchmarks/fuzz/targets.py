@@ -206,8 +206,8 @@ def websocket(data: bytes) -> None:
     whole = _run(partial(_messages, data[1:], 65536, writer=writer))
     torn = _run(partial(_messages, data[1:], size, writer=writer))
     assert whole[0] == torn[0], (whole, torn)
-    # Of two mistakes in one segment, the protocol's is noticed before the text's.
-    assert whole[1] == torn[1] or {whole[1], torn[1]} == {1002, 1007}, (whole, torn)
+    # Frames are read a segment at a time, texts one by one: what comes behind a bad text may be what ends the stream.
+    assert whole[1] == torn[1] or 1007 in (whole[1], torn[1]), (whole, torn)
 
 
 def upgrade(data: bytes) -> None:
