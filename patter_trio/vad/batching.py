@@ -54,12 +54,14 @@ class _Batch(Generic[S]):
         """Infer, once; whoever waits for the batch finds the results, or the error, in it."""
         if self.done.is_set():
             return
+        self.error = ProviderError("the inference of another call's window crashed")
         try:
             probabilities, self.states = model.infer(np.stack(self.windows), self.states)
-            self.probabilities = probabilities.tolist()
+            self.probabilities, self.error = probabilities.tolist(), None
         except ProviderError as error:
             self.error = error
-        self.done.set()
+        finally:  # a bug, too, must leave nobody waiting
+            self.done.set()
 
 
 class Batcher(Generic[S]):

@@ -143,3 +143,24 @@ async def test_a_model_has_one_batcher_in_a_run(model: Sums) -> None:
     assert batcher_of(model) is batcher_of(model)
     assert batcher_of(model) is not batcher_of(Sums())
     assert repr(batcher_of(model)) == "<Batcher of 0 sessions, 0 windows waiting>"
+
+
+async def test_a_bug_that_the_one_who_gathers_runs_into_leaves_nobody_waiting(autojump_clock: MockClock) -> None:
+    class Buggy(Sums):
+        def infer(self, windows: Floats, states: Sequence[float]) -> tuple[Floats, list[float]]:
+            raise LookupError("a bug")
+
+    batcher = Batcher[float](Buggy())
+    batcher.sessions = FEW + 1
+    ends: list[type[Exception]] = []
+
+    async def call() -> None:
+        with pytest.raises((LookupError, ProviderError)) as raised:
+            await batcher.infer(window(1.0), 0.0)
+        ends.append(raised.type)
+
+    with trio.fail_after(1.0):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(call)
+    assert sorted(end.__name__ for end in ends) == ["LookupError", "ProviderError", "ProviderError"]
