@@ -4,15 +4,18 @@ A timer that runs only while the processor works for this process interrupts it;
 in C is that of the Python function which called it.
 """
 
+import argparse
 import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
+
+import trio
 
 ROOT: Final = Path(__file__).parents[1]
 INTERVAL: Final = 0.001
@@ -61,3 +64,13 @@ def sampled(path: Path | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         path.write_text(json.dumps({"interval": INTERVAL, "own": own, "inside": inside}))
+
+
+def run_server(serve: Callable[[bytes], Awaitable[None]]) -> None:
+    """Run a server of the benchmark by its command line: the folder of the sounds, and where samples are to be left."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sounds", type=Path)
+    parser.add_argument("--profile", type=Path)
+    given = parser.parse_args()
+    with sampled(given.profile):
+        trio.run(serve, (given.sounds / "answer.ulaw").read_bytes())

@@ -185,7 +185,7 @@ class Patter:
         }
         check_mind(agent, callbacks)
         if self.webhook_url:
-            checked_url(self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}")
+            checked_url(self._given_url())
         await agent.prewarm()
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
@@ -214,8 +214,11 @@ class Patter:
         if not self.webhook_url:
             host, port = address
             return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        url = self.webhook_url.rstrip("/")
-        return url if "://" in url else f"https://{url}"
+        return self._given_url()
+
+    def _given_url(self) -> str:
+        url = self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}"
+        return url.rstrip("/")
 
     async def _drain_on_sigterm(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:

@@ -14,6 +14,17 @@
     └── WireError                              a peer sent what its protocol does not allow
 """
 
+from collections.abc import Iterator
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield what went wrong, in order: the exceptions in a group of groups, or the one that is none."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
 
 class PatterError(Exception):
     """Base of every error of this package."""

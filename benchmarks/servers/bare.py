@@ -7,7 +7,6 @@ is sent when the caller's next frame comes in, in messages of 100 ms, 400 ms ahe
 What it does not do: a recogniser, a mind, a history, events, what was heard, deadlines, back-pressure, errors.
 """
 
-import argparse
 import json
 import os
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 import patter_trio.vad
-from benchmarks.sampling import sampled
+from benchmarks.sampling import run_server
 from patter_trio.audio import g711
 
 WINDOW = 256
@@ -153,9 +152,4 @@ async def serve(answer: bytes) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("sounds", type=Path)
-    parser.add_argument("--profile", type=Path)
-    given = parser.parse_args()
-    with sampled(given.profile):
-        trio.run(serve, (given.sounds / "answer.ulaw").read_bytes())
+    run_server(serve)

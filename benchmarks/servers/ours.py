@@ -1,16 +1,14 @@
 """patter_trio as it is, on its real port, with a recogniser, a mind and a voice that cost nothing and are always ready."""
 
-import argparse
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import attrs
 import trio
 
-from benchmarks.sampling import sampled
+from benchmarks.sampling import run_server
 from patter_trio import Patter, Twilio
 from patter_trio.abc import (
     LanguageModel,
@@ -133,9 +131,4 @@ async def serve(answer: bytes) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("sounds", type=Path)
-    parser.add_argument("--profile", type=Path)
-    given = parser.parse_args()
-    with sampled(given.profile):
-        trio.run(serve, (given.sounds / "answer.ulaw").read_bytes())
+    run_server(serve)

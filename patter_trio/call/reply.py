@@ -22,7 +22,7 @@ from patter_trio.call.egress import Egress
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
-from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
+from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout, leaves
 
 SENTENCES: Final = 8
 """Sentences between mind and voice; a mind that is further ahead waits."""
@@ -59,7 +59,7 @@ class Reply:
                     nursery.start_soon(self._think, mind, sentences, post)
                     await self._speak(voice, to_voice, emits, egress, post)
             except* (ProviderError, usercode.ApplicationError) as group:
-                error = first(group)
+                error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
                 post(ReplyFailed(self.number, str(error)))
@@ -106,14 +106,6 @@ async def _hand_over(sentences: trio.MemorySendChannel[str], sentence: str) -> N
         await sentences.send(sentence)
     except trio.BrokenResourceError as error:
         raise ProviderError("the synthesiser ended before its text did") from error
-
-
-def first(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the first error in a group of groups: what a log line names."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:

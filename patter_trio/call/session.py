@@ -36,7 +36,7 @@ from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Heard
-from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError
+from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError, leaves
 from patter_trio.events import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed
 from patter_trio.server.site import MediaLeg
@@ -251,7 +251,7 @@ class Call:
         try:
             await part(*arguments)
         except* ProviderError as failures:
-            self._fail(f"{name_of(part)}: {replies.first(failures)}")
+            self._fail(f"{name_of(part)}: {next(leaves(failures))}")
             if self._voice is not None and self._agent is not None:
                 self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))
@@ -431,7 +431,7 @@ class Call:
     def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
         """Take note of a bug, for the log and for ``on_call_end``."""
         _log.error("call %s: a bug ended it", self.call_id, exc_info=bugs)
-        bug = replies.first(bugs)
+        bug = next(leaves(bugs))
         self._fail(f"{type(bug).__name__}: {bug}")
 
     async def apologise(self) -> None:

@@ -3,14 +3,14 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
-from patter_trio.errors import PatterError
+from patter_trio.errors import PatterError, leaves
 
 MISTAKE: Final = 2
 """Exit status for a mistake in the command or in the program that it names."""
@@ -67,20 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(error: BaseException) -> int:
     """Say in one line what went wrong and return the exit status; a bug of ours keeps its traceback."""
-    leaves = tuple(_leaves(error))
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+    found = tuple(leaves(error))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         print("\npatter-trio: stopped", file=sys.stderr)
         return INTERRUPTED
-    if not all(isinstance(leaf, PatterError) for leaf in leaves):
+    if not all(isinstance(leaf, PatterError) for leaf in found):
         raise error
     _log.debug("where it came from:", exc_info=error)
-    print(f"patter-trio: {' '.join(str(leaves[0]).split())}", file=sys.stderr)
+    print(f"patter-trio: {' '.join(str(found[0]).split())}", file=sys.stderr)
     return MISTAKE
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

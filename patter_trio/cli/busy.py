@@ -8,6 +8,8 @@ from typing import Final
 
 import trio
 
+from patter_trio.net.scheduling import on_core_and_waiting
+
 STEP: Final = 0.05
 LATE: Final = 0.05
 """Seconds by which the event loop may be late at the 99th percentile: more is heard in the audio."""
@@ -75,11 +77,8 @@ def verdict(lag: float, share: float, crowding: float) -> str:
 def _schedule() -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield for each thread of this process how long it was on a core and how long it waited for one, in ns.
 
-    Linux tells (https://docs.kernel.org/scheduler/sched-stats.html); elsewhere there is nothing to yield.
+    Where the system does not tell there is nothing to yield.
     """
     for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
-        try:
-            running, waiting, _ = (thread / "schedstat").read_text().split()
-        except (OSError, ValueError):  # it has just ended, or the kernel does not count
-            continue
-        yield thread.name, (int(running), int(waiting))
+        if (told := on_core_and_waiting(thread)) is not None:
+            yield thread.name, told

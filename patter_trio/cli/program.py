@@ -20,7 +20,7 @@ from dotenv import load_dotenv
 
 from patter_trio.agent import Agent
 from patter_trio.client import Patter
-from patter_trio.errors import ConfigurationError, PatterError
+from patter_trio.errors import ConfigurationError, PatterError, leaves
 from patter_trio.events import EDGES
 from patter_trio.server.desk import check_mind
 
@@ -158,9 +158,7 @@ def _blaming(path: Path) -> Iterator[None]:
             "put that behind `if __name__ == '__main__':`"
         ) from error
     except Exception as error:
-        cause: BaseException = error
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
+        cause = next(leaves(error))
         raise ConfigurationError(f"{_place(path, cause)}: {_said(cause)}") from error
 
 

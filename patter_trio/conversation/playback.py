@@ -33,6 +33,8 @@ CREDIT: Final = RATE
 GRACE: Final = 1.5
 TICK: Final = 1e-9
 """Seconds that count as none: adding less to a clock may not move it, and who waits for that would ask for ever."""
+ROUNDING: Final = 1e-3
+"""Samples by which the end of a word may lie behind its sentence's, from adding up its times."""
 EARLY: Final = 0.05
 """Seconds by which a carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
@@ -159,7 +161,7 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     """Return the words of a sentence that were over after ``heard`` of its ``length`` samples."""
     words = span.text.split()
     if span.words and len(span.words) >= len(words):
-        return " ".join(words[: sum(w.end * RATE <= heard + 1e-3 for w in span.words[: len(words)])])
+        return " ".join(words[: sum(w.end * RATE <= heard + ROUNDING for w in span.words[: len(words)])])
     if unfinished:
         length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
     reached = len(span.text) * heard / length if length else 0.0
@@ -316,9 +318,9 @@ class Playback:
         if name in self._cleared:
             self._cleared.discard(name)
             return
-        if not any(mark.name == name for mark in self._marks):
+        mark = next((mark for mark in self._marks if mark.name == name), None)
+        if mark is None:
             return
-        mark = next(mark for mark in self._marks if mark.name == name)
         if self._due(mark) > now + EARLY:
             mark.early = True
             return

@@ -18,6 +18,8 @@ from typing import Final, Never
 
 import trio
 
+from patter_trio.net.scheduling import on_core_and_waiting
+
 MAX_LAG: Final = 0.1
 """Seconds. Audio is sent 400 ms ahead, so that no caller hears lateness as such; but each answer and each reaction to a
 caller's voice is later by as much."""
@@ -31,6 +33,7 @@ FULL: Final = 0.85
 """Share of time for which the loop may be expected to work; above it, waiting times grow without measure."""
 WEIGHT: Final = PERIOD / 2.0
 """Of the newest measurement in the averages over the last 2 s."""
+_THIS_THREAD: Final = Path("/proc/thread-self")
 FIRST: Final = 20
 """Calls that are admitted whatever they may cost: as many as any machine can carry, and enough to measure it."""
 
@@ -118,11 +121,8 @@ def work_seconds() -> float:
 
     Linux tells how long a thread waited for a processor: a loop that gets half of one is at its end at half of the work.
     """
-    try:
-        ran, waited, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
-    except (OSError, ValueError):
-        return time.thread_time()
-    return (int(ran) + int(waited)) / 1e9
+    told = on_core_and_waiting(_THIS_THREAD)
+    return time.thread_time() if told is None else sum(told) / 1e9
 
 
 async def measure(admission: Admission, live: Callable[[], int], *, work: Callable[[], float] | None = None) -> Never:
