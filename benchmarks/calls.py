@@ -88,8 +88,12 @@ def serving(
 def measure(
     about: dict[str, Any], calls: int, seconds: float, *, settling: float = 12.0, core: int = -1, nice: int = 0
 ) -> dict[str, Any]:
-    """Have the callers' process hold the calls, and return what it measured."""
+    """Have the callers' process hold the calls, and return what it measured.
+
+    ``stolen`` is the share of time for which the machine's host gave the processors to others meanwhile (Linux tells).
+    """
     task = {"measure": {"server": about, "calls": calls, "seconds": seconds, "settling": settling}, "seed": calls}
+    stolen_before, all_before = _processors()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.client", json.dumps(task)],
         capture_output=True,
@@ -101,8 +105,19 @@ def measure(
     )
     if done.returncode:
         raise RuntimeError(f"the callers failed: {done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout)
+    stolen, total = _processors()
+    share = (stolen - stolen_before) / max(1, total - all_before)
+    result: dict[str, Any] = {"stolen": share, **json.loads(done.stdout)}
     return result
+
+
+def _processors() -> tuple[int, int]:
+    """Return the ticks for which all processors were stolen, and all of their ticks (proc(5), /proc/stat)."""
+    try:
+        ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    except (OSError, ValueError):
+        return 0, 0
+    return ticks[7], sum(ticks)
 
 
 def machine(servers: Sequence[str], peers: Path) -> dict[str, Any]:
@@ -156,7 +171,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     results.append({"server": name, "round": number, **result})
                     print(
                         f"{name:10} {calls:4} calls: {result['cpu_ms_per_call_second']:.2f} ms per call-second, "
-                        f"{result['missed']} of {result['turns']} turns missed",
+                        f"{result['missed']} of {result['turns']} turns missed, "
+                        f"{result['stolen']:.1%} stolen",
                         file=sys.stderr,
                     )
     settings = {name: getattr(options, name) for name in ("calls", "seconds", "rounds", "settling", "nice")}

@@ -1,11 +1,11 @@
 """More calls than the machine can carry: who hears busy, and what becomes of the calls that were taken.
 
-``python -m benchmarks.overload [--times 2] [--seconds 30] [--markdown docs/overload.md]``
+``python -m benchmarks.overload [--times 2] [--seconds 30] [--json FILE] [--plot FILE]``
 
-A short measurement of 20 calls says how many a core can carry. Then so many times as many are offered, one after the
-other, to a server with admission by load; then as many as it took, to a server of its own, which is how the same calls
-are served without overload; then everything once more, to a server that takes whoever comes. Server and callers run in
-processes of their own, pinned to a core each, with the real detector of voices; the callers are those of
+First, what the machine can carry: a server that takes whoever comes is offered more calls each time, until turns are
+missed or the worst of answers come :data:`WORSE` later than they did to a few calls. Then so many times as many are
+offered, one after the other, to a server with admission by load, and once more to one that takes everybody. Server and
+callers run in processes of their own, pinned to a core each, with the real detector of voices; the callers are those of
 ``benchmarks.calls``.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import gc
 import heapq
 import json
+import math
 import os
 import random
 import select
@@ -25,6 +26,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +34,7 @@ import numpy as np
 import trio
 
 from benchmarks.caller import Tally
-from benchmarks.calls import _pinned, measure
+from benchmarks.calls import _pinned
 from benchmarks.client import PERIOD, Line, cpu_seconds
 from benchmarks.servers.ours import TOKEN, phone_and_agent
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
@@ -43,8 +45,11 @@ WEBHOOK_SECONDS: Final = 15.0
 """Longer, and Twilio gives the call up."""
 ROUND: Final = 12.0
 """Seconds of a round of the callers' script; the measurement begins so long after the last call was offered."""
-PROBE: Final = 20
-"""Calls by which it is found out what one costs."""
+FEW: Final = 20
+"""Calls that any machine carries: how well they are served is what the others are compared with."""
+STEP: Final = 20
+WORSE: Final = 0.1
+"""Seconds by which answers, at the 99th percentile, may be later than those of a few calls, for all to count as carried."""
 
 
 # The server's process -------------------------------------------------------------------------------------------------
@@ -191,7 +196,7 @@ def _percentiles(values: Sequence[float]) -> list[float]:
 
 
 # The benchmark --------------------------------------------------------------------------------------------------------
-def run(times: float, gap: float, seconds: float, nice: int) -> list[tuple[str, dict[str, Any]]]:
+def run(times: float, gap: float, seconds: float, nice: int) -> list[dict[str, Any]]:
     """Measure everything; rows of a table."""
 
     def offering(calls: int, max_lag: float | None) -> dict[str, Any]:
@@ -207,39 +212,75 @@ def run(times: float, gap: float, seconds: float, nice: int) -> list[tuple[str, 
             )
         if done.returncode:
             raise SystemExit(f"the callers failed: {done.stderr[-2000:]}")
-        result: dict[str, Any] = json.loads(done.stdout)
+        result: dict[str, Any] = {"max_lag": max_lag, **json.loads(done.stdout)}
         print(result, file=sys.stderr)
         return result
 
     with tempfile.TemporaryDirectory() as folder:
         sounds = Path(folder)
         write_answer(sounds)
-        with serving(sounds, None, nice) as server:
-            cost = measure(server, PROBE, 10.0, core=1, nice=nice)["cpu_ms_per_call_second"]
-        offered = round(times * 1000 / cost)
-        print(f"{cost:.1f} ms per call-second: {offered} calls are {times:g} times a core", file=sys.stderr)
-        busy = offering(offered, MAX_LAG)
-        alone = offering(busy["admitted"], None)
-        everybody = offering(offered, None)
-    return [("as many, and nobody else", alone), ("admission by load", busy), ("everybody taken", everybody)]
+        rows = [offering(FEW, None)]
+        few, carried = rows[0], FEW
+        while True:
+            row = offering(carried + STEP, None)
+            rows.append(row)
+            if row["missed"] or row["coming_missed"] or row["answers_ms"][1] > few["answers_ms"][1] + 1000 * WORSE:
+                break
+            carried += STEP
+        offered = round(times * carried)
+        print(f"{carried} calls are carried; {offered} are offered", file=sys.stderr)
+        return [*rows, offering(offered, MAX_LAG), offering(offered, None)]
 
 
-def markdown(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the table."""
     lines = [
         (
-            "| | offered | admitted | busy | failed | core | answer ms p50 / p99 | clear ms p50 / p99 | missed turns | gaps "
-            "| p99 / missed while they came |"
+            "| offered | admission | taken | busy | failed | core | answer ms p50 / p99 | clear ms p50 / p99 | missed turns "
+            "| gaps | answer p99, missed while they came |"
         ),
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, row in rows:
-        answers, clears = (" / ".join(f"{value:.0f}" for value in row[key]) for key in ("answers_ms", "clears_ms"))
+    for row in rows:
+        answers, clears = (
+            " / ".join("none" if math.isnan(value) else f"{value:.0f}" for value in row[key])
+            for key in ("answers_ms", "clears_ms")
+        )
         lines.append(
-            f"| {name} | {row['offered']} | {row['admitted']} | {row['busy']} | {row['failed'] + row['unanswered']} "
-            f"| {100 * row['load']:.0f} % | {answers} | {clears} | {row['missed']} of {row['turns']} | {row['gaps']} "
-            f"| {row['coming_p99_ms']:.0f} / {row['coming_missed']} |"
+            f"| {row['offered']} | {'by load' if row['max_lag'] else 'everybody'} | {row['admitted']} | {row['busy']} "
+            f"| {row['failed'] + row['unanswered']} | {100 * row['load']:.0f} % | {answers} | {clears} "
+            f"| {row['missed']} of {row['turns']} | {row['gaps']} | {row['coming_p99_ms']:.0f}, {row['coming_missed']} |"
         )
     return "\n".join(lines)
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw answers and missed turns over the number of calls offered."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (only for the picture, and of an extra)
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    answers, missed = figure.subplots(1, 2)
+    everybody = sorted((row for row in rows if not row["max_lag"]), key=itemgetter("offered"))
+    admitting = [row for row in rows if row["max_lag"]]
+    for name, style, chosen in (
+        ("everybody taken", "o-", everybody),
+        ("admission by load (beside it: calls taken)", "*", admitting),
+    ):
+        offered = [row["offered"] for row in chosen]
+        (line,) = answers.plot(offered, [row["answers_ms"][1] for row in chosen], style, label=name, markersize=8)
+        shares = [100 * row["missed"] / max(1, row["turns"]) for row in chosen]
+        missed.plot(offered, shares, style, color=line.get_color(), label=name, markersize=8)
+    for row in admitting:
+        answers.annotate(f" {row['admitted']}", (row["offered"], row["answers_ms"][1]))
+    answers.set_title("answer, ms, 99th percentile")
+    missed.set_title("missed turns, %")
+    for axis in (answers, missed):
+        axis.set_xlabel("calls offered to one core")
+        axis.set_xlim(0, 1.1 * max(row["offered"] for row in rows))
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    missed.legend()
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -248,7 +289,8 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=0.2, help="seconds from one call to the next (default: 0.2)")
     parser.add_argument("--seconds", type=float, default=30.0, help="of measurement")
     parser.add_argument("--nice", type=int, default=0, help="niceness of server and callers, where a machine is shared")
-    parser.add_argument("--markdown", type=Path, help="where to write the table")
+    parser.add_argument("--json", type=Path, help="where to write the measurements")
+    parser.add_argument("--plot", type=Path, help="where to draw the picture; needs the extra bench")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--max-lag", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--offer", help=argparse.SUPPRESS)
@@ -258,10 +300,12 @@ def main() -> None:
     elif options.offer:
         print(json.dumps(offer(**json.loads(options.offer))))
     else:
-        table = markdown(run(options.times, options.gap, options.seconds, options.nice))
-        print(table)
-        if options.markdown:
-            options.markdown.write_text(table + "\n")
+        rows = run(options.times, options.gap, options.seconds, options.nice)
+        print(markdown(rows))
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
+        if options.plot:
+            plot(rows, options.plot)
 
 
 if __name__ == "__main__":

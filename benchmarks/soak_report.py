@@ -62,6 +62,8 @@ class Record:
     peaks: list[Peak] = attrs.field(factory=list)
     bounds: dict[str, int] = attrs.field(factory=dict)
     """Of each queue."""
+    may_fill: frozenset[str] = frozenset()
+    """Queues that are full while what they feed stands still: they lose the oldest then, or have their giver wait."""
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -98,7 +100,7 @@ def verdict(record: Record) -> list[str]:
             found.append(f"{name} at rest: {' '.join(str(getattr(rest, name)) for rest in record.rests)}")
     for queue, bound in record.bounds.items():
         deepest = max((peak.depths.get(queue, 0) for peak in record.peaks), default=0)
-        if deepest >= bound:
+        if deepest > bound or (deepest == bound and queue not in record.may_fill):
             found.append(f"{queue} was full: {deepest} of {bound}")
         grown = slope([(peak.hours, peak.depths.get(queue, 0)) for peak in record.peaks])
         if grown * record.peaks[-1].hours > bound / 10:

@@ -54,6 +54,7 @@ class Admission:
         self._late = False
         self._work = 0.0
         self._worked_for = 0.0
+        self._cost: float | None = None
         self.due: float = now + PERIOD
         """When the next measurement should be taken; how much later it is, is the lag."""
 
@@ -85,9 +86,14 @@ class Admission:
         self.due += (missed + 1) * PERIOD
 
     def worked(self, share: float, live: int) -> None:
-        """Take note of the share of time, since the last time, for which the loop worked, and for how many calls."""
+        """Take note of the share of time, since the last time, for which the loop worked, and for how many calls.
+
+        What a call costs is remembered when none is up any more: a burst after a lull is judged by the calls before it.
+        """
         self._work += WEIGHT * (share - self._work)
         self._worked_for += WEIGHT * (live - self._worked_for)
+        if self._worked_for >= 1:
+            self._cost = self._work / self._worked_for
 
     def refusal(self, *, live: int, announced: int, now: float) -> str:
         """Return why one more call is not welcome; empty: it is.
@@ -108,9 +114,9 @@ class Admission:
             return f"the event loop is {self.lag * 1000:.0f} ms late"
         if calls < FIRST:
             return ""
-        if self._worked_for < 1:
+        if self._cost is None:
             return f"{calls} calls came at once, and what they cost is not known yet"
-        expected = self._work * (calls + 1) / self._worked_for
+        expected = self._cost * (calls + 1)
         if expected > FULL:
             return f"{calls + 1} calls would keep the event loop at work for {expected:.0%} of the time"
         return ""

@@ -54,6 +54,14 @@ def test_what_grows_or_is_left_behind_is_found(name: str, change: object, findin
     assert verdict(flat(**{name: change})) == [finding]
 
 
+def test_a_queue_that_may_fill_is_found_only_when_it_goes_beyond_its_bound() -> None:
+    record = flat(depth=lambda n: 1000 if n == 4 else 3)
+    record.may_fill = frozenset({"inbox"})
+    assert verdict(record) == []
+    record.peaks[3].depths["inbox"] = 1001
+    assert verdict(record) == ["inbox was full: 1001 of 1000"]
+
+
 def test_what_the_first_calls_load_is_no_growth() -> None:
     assert verdict(flat(blocks=lambda n: 300_000 - (50_000 if n <= 3 else 0))) == []
 

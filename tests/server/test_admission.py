@@ -124,6 +124,17 @@ def test_the_cost_of_a_call_is_known_before_the_averages_have_settled() -> None:
     assert asked(admission, 0.0, live=30, announced=55)
 
 
+def test_after_a_lull_a_burst_is_judged_by_what_the_calls_before_it_cost() -> None:
+    admission = Admission(max_lag=LIMIT)
+    for live in [40] * (2 * WINDOW) + [0] * (20 * WINDOW):
+        admission.worked(live * 0.0099, live)
+    assert repr(admission) == "<Admission 0 ms late, 0% at work>"
+    assert asked(admission, 0.0, live=0, announced=84) == ""
+    assert asked(admission, 0.0, live=0, announced=85) == (
+        "86 calls would keep the event loop at work for 85% of the time"
+    )
+
+
 def test_the_picture_of_it() -> None:
     admission = Admission(max_lag=LIMIT)
     asked(admission, late(admission, 0.5))
