@@ -36,6 +36,8 @@ class Egress:
         self._drained_told: tuple[int, int] | None = None
         self._lane: Lane | None = None
         self.playback: Playback = Playback()
+        self.sent: Callable[[Media], None] | None = None
+        """Told of each piece of audio that was written to the carrier."""
         socket.on_pending = self.wake
 
     def __repr__(self) -> str:
@@ -118,6 +120,8 @@ class Egress:
             await self._socket.send(self._encoded(message))
         if isinstance(message, Media):
             self._post(OnWire(message.reply, self.playback.end))
+            if self.sent is not None:
+                self.sent(message)
             self._progress.set()
             self._progress = trio.Event()
 

@@ -32,6 +32,8 @@ MESSAGE_DEADLINE: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of it."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
+Note = Callable[[str, dict[str, Any]], None]
+"""Lets watchers know a fact (``call/telling.py``)."""
 Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
 """Opens the streamed answer to the conversation as it is now."""
 
@@ -41,14 +43,20 @@ _log = logging.getLogger("patter_trio.call")
 class Reply:
     """A reply: its number, its turn, its way out, and the scope that is all of it."""
 
-    def __init__(self, number: int, turn: int) -> None:
+    def __init__(self, number: int, turn: int, note: Note | None = None) -> None:
         self.number = number
+        self._note_fact = note
         self.turn = turn
         self.lane: Lane = Lane(number)
         self.scope: trio.CancelScope = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<Reply {self.number} of turn {self.turn}, {self.lane!r}>"
+
+    def note(self, fact: str, **about: Any) -> None:
+        """Let watchers know a fact about this reply."""
+        if self._note_fact is not None:
+            self._note_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
 
     async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
@@ -71,15 +79,18 @@ class Reply:
     async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         chunker = SentenceChunker()
         begun = False
+        self.note("llm_started")
         async with sentences, mind() as pieces:
             async for piece in pieces:
                 if piece and not begun:
                     begun = True
                     post(TokenArrived(self.number))
+                self.note("llm_chunk", text=piece)
                 for sentence in chunker.push(piece):
-                    await _hand_over(sentences, sentence)
+                    await self._hand_over(sentences, sentence)
+            self.note("llm_finished")
             for sentence in chunker.flush():
-                await _hand_over(sentences, sentence)
+                await self._hand_over(sentences, sentence)
 
     async def _speak(
         self,
@@ -99,13 +110,14 @@ class Reply:
                 if chunk.audio and not begun:
                     begun = True
                     post(AudioArrived(self.number))
+        self.note("tts_finished")
 
-
-async def _hand_over(sentences: trio.MemorySendChannel[str], sentence: str) -> None:
-    try:
-        await sentences.send(sentence)
-    except trio.BrokenResourceError as error:
-        raise ProviderError("the synthesiser ended before its text did") from error
+    async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
+        self.note("sentence", text=sentence)
+        try:
+            await sentences.send(sentence)
+        except trio.BrokenResourceError as error:
+            raise ProviderError("the synthesiser ended before its text did") from error
 
 
 def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:

@@ -35,7 +35,7 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
-from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.playback import Heard, Media
 from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError, leaves
 from patter_trio.events import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed
@@ -103,6 +103,7 @@ class Call:
             remember=options.agent.turn_detector is not None,
         )
         self._egress = Egress(leg.socket, leg.codec, self._post)
+        self._egress.sent = self._sent
         self._machine: TurnMachine | None = None
         self._agent: Agent | None = None
         self._voice: SynthesisSession | None = None
@@ -156,7 +157,17 @@ class Call:
     def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
         if isinstance(event, inputs.Interim) and not self.outcome:
             self._tell.tell("transcript_partial", trio.current_time(), {"text": event.text})
+        elif isinstance(event, inputs.Final):
+            self._note("words_final", {"text": event.text})
         self._post(event)
+
+    def _note(self, fact: str, about: dict[str, Any]) -> None:
+        self._tell.note(fact, trio.current_time(), about)
+
+    def _sent(self, media: Media) -> None:
+        reply = self._reply
+        if reply is not None and reply.number == media.reply:
+            reply.note("tts_chunk", audio=media.audio)
 
     # The leg ----------------------------------------------------------------------------------------------------------
     async def read(self) -> None:
@@ -334,9 +345,11 @@ class Call:
             case do.CutReply():
                 self._cut(action)
             case do.FinishReply():
-                heard, self._reply = self._egress.close(), None
+                heard, reply, self._reply = self._egress.close(), self._reply, None
                 if action.started:
                     self._tell_heard(action.at, action.turn, heard, interrupted=False)
+                if reply is not None:
+                    reply.note("reply_ended", reason="played")
             case do.AskDetector():
                 talk.start_soon(self._ask_detector, action.generation)
             case do.FlushRecognizer():
@@ -359,13 +372,14 @@ class Call:
         agent = self._agent
         if self._voice is None or agent is None:  # the machine starts nothing before Ready
             raise CallEnded("a reply before the call was ready")
-        reply = self._reply = replies.Reply(action.reply, action.turn)
+        reply = self._reply = replies.Reply(action.reply, action.turn, self._note)
         if action.apology:
-            mind = replies.fixed(agent.error_message)
+            kind, mind = "error", replies.fixed(agent.error_message)
         elif action.text is not None:
-            mind = replies.fixed(action.text)
+            kind, mind = "text", replies.fixed(action.text)
         else:
-            mind = self._mind(agent)
+            kind, mind = "llm" if self._options.on_message is None else "on_message", self._mind(agent)
+        reply.note("reply_started", mind=kind)
         talk.start_soon(reply.run, mind, self._voice, agent.tts.emits, self._egress, self._post)
 
     def _mind(self, agent: Agent) -> replies.Mind:
@@ -408,6 +422,7 @@ class Call:
         reply.scope.cancel(reason=action.reason)
         if action.started:
             self._tell_heard(action.at, action.turn, heard, interrupted=True)
+        reply.note("reply_ended", reason=action.reason)
 
     def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:
         self._tell.agent_ended(at, turn, heard.seconds, interrupted=interrupted)

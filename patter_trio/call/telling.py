@@ -1,12 +1,37 @@
-"""What happened in a call, put into words for observers: payloads, their instants, and the public states."""
+"""What happened in a call, put into words for observers: payloads, their instants, and the public states.
+
+All that is told passes through here, in the order in which it happened, and with it facts that no callback is told but
+that the measuring of a call is made of. :class:`Watcher` objects see both, at once.
+
+========================  =====================================================================================
+fact                      beside ``call_id``
+========================  =====================================================================================
+``words_final``           ``text``: the recogniser's final result
+``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``
+``llm_started``           ``reply``, ``turn_idx``: the mind is asked
+``llm_chunk``             ``reply``, ``turn_idx``, ``text``
+``llm_finished``          ``reply``, ``turn_idx``
+``sentence``              ``reply``, ``turn_idx``, ``text``: handed to the synthesiser
+``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
+``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
+``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
+========================  =====================================================================================
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.observers import Observers
 from patter_trio.conversation.history import Entry
 from patter_trio.events import INITIAL, ConversationStateSnapshot, Tap
+
+
+class Watcher(Protocol):
+    """Sees all that is told of one call; it neither waits nor raises."""
+
+    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        """Take an event's or a fact's name, its instant on the call's clock, and what is said about it."""
 
 
 class Teller:
@@ -20,7 +45,9 @@ class Teller:
         *,
         epoch: float,
         tap: Tap | None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        self._watchers = watchers
         self._observers = observers
         self._about = dict(about)
         self._call_id = about["call_id"]
@@ -38,7 +65,17 @@ class Teller:
         told = {"call_id": self._call_id, **payload}
         if self._tap is not None:
             self._tap(at - (at if self._media.start is None else self._media.start), name, told)
+        self._watched(name, at, told)
         self._observers.tell(name, told, self.state)
+
+    def note(self, fact: str, at: float, about: Mapping[str, Any]) -> None:
+        """Let the watchers know a fact that no callback is told."""
+        if self._watchers:
+            self._watched(fact, at, {"call_id": self._call_id, **about})
+
+    def _watched(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        for watcher in self._watchers:
+            watcher.saw(name, at, payload)
 
     def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         self.tell(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
@@ -106,6 +143,7 @@ class Teller:
         told = {"call_id": self._call_id, **payload}
         if self._tap is not None:
             self._tap(at - (at if self._media.start is None else self._media.start), "call_end", told)
+        self._watched("call_end", at, told)
         self._observers.end(told, self.state, cancelled=cancelled)
 
 
