@@ -22,9 +22,9 @@ from patter_trio.testing.invariants import CallRecord, violations
 from patter_trio.testing.line import FaultyStream
 from patter_trio.testing.record import EventLog, State
 from patter_trio.testing.simulator import EPOCH, PUBLIC_URL
+from patter_trio.testing.strikes import Strike
 
 CARRIER = Twilio("AC" + "5" * 32, "simulated")
-Strike = Callable[[FaultyStream], None]
 T = TypeVar("T")
 
 DELAY = 0.03
@@ -162,7 +162,7 @@ class Office:
             is_media = carrier.line is not None
             line_ = carrier.line = FaultyStream(theirs)
             if is_media and strike is not None:
-                line_.before = lambda number: strike(line_) if number == at else None
+                line_.before = lambda number: strike(carrier) if number == at else None
             connections.start_soon(serve_connection, self.desk.site, line_)
             return ours
 
@@ -193,7 +193,7 @@ class Office:
         await trio.sleep(1.0)
         line.left = [task.name for task in _tasks_in(line.connections)]
 
-    async def act(self, line: Line, *, says_goodbye: bool = True) -> None:
+    async def act(self, line: Line, *, says_goodbye: Callable[[], bool] = lambda: True) -> None:
         """The script of every call: a greeting, a question, an answer that is cut short, a goodbye of the agent's."""
         caller = line.caller
         try:
@@ -206,7 +206,7 @@ class Office:
                 raise
         await caller.at(GOODBYE)
         call = self.phone.live.get(line.call_id)
-        if says_goodbye and call is not None and not call.outcome:
+        if says_goodbye() and call is not None and not call.outcome:
             call.say("Bye.")
             call.hang_up()
 
@@ -246,24 +246,45 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple
         for number, (fault, phase) in enumerate(cases, 1):
             line = struck[fault, phase] = await office.place(nursery, f"CA{number:032d}")
             says_goodbye = not fault.outcome or phase in ENDING
-            nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))
+            nursery.start_soon(partial(office.act, line, says_goodbye=lambda said=says_goodbye: said))
             nursery.start_soon(hit, line, fault, PHASES[phase])
         await trio.sleep_until(ALL_OVER)
     return healthy, struck
 
 
-async def sweep(strike: Strike, operations: Sequence[int]) -> tuple[Line, dict[int, Line]]:
+@attrs.define
+class Struck:
+    """A call, and the instant of its own at which it was struck: NaN before its media began."""
+
+    line: Line
+    at: float = math.nan
+
+
+async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int, Struck]]:
     """Hold one call that nothing happens to, and one for each read or write of a call, struck at that very await."""
     office = Office()
-    struck: dict[int, Line] = {}
+    struck: dict[int, Struck] = {}
+    hits: dict[str, float] = {}
+
+    def hit(carrier: SimulatedTwilio) -> None:
+        hits[carrier.call_sid] = trio.current_time()
+        fault.strike(carrier)
+
     async with office.open() as nursery:
         healthy = await office.place(nursery, HEALTHY)
         nursery.start_soon(office.act, healthy)
         for number in operations:
-            line = struck[number] = await office.place(nursery, f"CA{number:032d}", strike, number)
+            line = await office.place(nursery, f"CA{number:032d}", hit, number)
+            struck[number] = Struck(line)
             if not line.refused:
-                nursery.start_soon(office.act, line)
+
+                def says_goodbye(call_id: str = line.call_id) -> bool:
+                    return not fault.outcome or call_id not in hits
+
+                nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))
         await trio.sleep_until(ALL_OVER)
+    for one in struck.values():
+        one.at = hits[one.line.call_id] - one.line.carrier.media_start
     return healthy, struck
 
 

@@ -1,7 +1,7 @@
 """Every fault of the catalogue, in the phases of a call and at the awaits of its stream, beside a call that is well.
 
-All phases and one await in five are tried with ``PATTER_HOSTILE=full``; otherwise two phases for each fault, other ones for each,
-and one await in forty.
+All phases are tried with ``PATTER_HOSTILE=full``, and one await in twenty for each fault; with ``PATTER_HOSTILE=every``, which takes
+an hour, every await for each fault; otherwise two phases and two awaits for each fault, other ones for each.
 """
 
 import functools
@@ -14,17 +14,21 @@ from functools import partial
 from typing import Any
 
 import pytest
-from office import ENDING, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
+from office import DELAY, ENDING, GOODBYE, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
 
 from patter_trio.testing.faults import FAULTS, Fault
-from patter_trio.testing.line import FaultyStream
 
-FULL = os.environ.get("PATTER_HOSTILE") == "full"
+EVERY = os.environ.get("PATTER_HOSTILE") == "every"
+FULL = EVERY or os.environ.get("PATTER_HOSTILE") == "full"
 CASES = list(FAULTS.values())
 GROUPS: dict[str, list[Fault]] = {fault.name if FULL else fault.kind: [] for fault in CASES}
 for _fault in CASES:
     GROUPS[_fault.name if FULL else _fault.kind].append(_fault)
-STRIDE = 5 if FULL else 40
+AWAITS = 250
+"""Reads and writes that a call makes at least."""
+STRIDE = 1 if EVERY else 20 if FULL else AWAITS // 2
+BATCH = 50
+"""Calls at once."""
 
 
 def phases_of(fault: Fault) -> list[str]:
@@ -87,19 +91,18 @@ def test_a_fault_does_to_its_call_what_the_catalogue_says_and_nothing_to_another
     assert list(struck) == cases
     for (fault, phase), line in struck.items():
         with note(f"{fault.name}, while {phase}"):
-            assert_as_specified(fault, phase, line, caplog)
+            assert_as_specified(fault, line, caplog, at=PHASES[phase], ending=phase in ENDING)
 
 
-def assert_as_specified(fault: Fault, phase: str, line: Line, caplog: pytest.LogCaptureFixture) -> None:
-    ends_by_itself = not fault.outcome or phase in ENDING
-    assert_ended_well(line, "agent_hung_up" if ends_by_itself else fault.outcome, caplog)
+def assert_as_specified(fault: Fault, line: Line, caplog: pytest.LogCaptureFixture, *, at: float, ending: bool) -> None:
+    assert_ended_well(line, "agent_hung_up" if ending or not fault.outcome else fault.outcome, caplog)
     if fault.outcome:
-        assert line.ended_at <= PHASES[phase] + fault.within + 1e-6
+        assert line.ended_at <= at + fault.within + 1e-6
     if fault.harmless:
         assert events_of(line) == undisturbed()[0]
     lines = [text for text in said_of(line, caplog, logging.WARNING) if not ignored(text, fault)]
     assert [text for text in lines if not fault.why or not re.search(fault.why, text)] == []
-    assert len(lines) == bool(fault.why) or (phase in ENDING and not lines)
+    assert len(lines) == bool(fault.why) or (ending and not lines)
 
 
 @contextmanager
@@ -116,23 +119,38 @@ def ignored(text: str, fault: Fault) -> bool:
     return bool(fault.outcome) and text.startswith("ignoring what its stream may not send")
 
 
-@pytest.mark.parametrize("strike", [FaultyStream.reset, FaultyStream.stop_reading])
-def test_wherever_the_stream_is_read_or_written_it_may_break(strike: Any, caplog: pytest.LogCaptureFixture) -> None:
-    total = undisturbed()[1]
-    assert total > 300
-    caplog.clear()
-    caplog.set_level(logging.INFO)
-    healthy, struck = in_virtual_time(partial(sweep, strike, range(1, total + 1, STRIDE)))
-    assert_nobody_else_noticed(healthy, caplog)
-    assert len(struck) == len(range(1, total + 1, STRIDE))
-    for number, line in struck.items():
-        if not line.seen():  # it broke before its start: there was no call
-            assert line.refused or not line.ends, number
-            continue
+def awaits_of(fault: Fault) -> list[list[int]]:
+    """The numbers of reads and writes that a fault strikes at, in batches."""
+    numbers = list(range(1 + CASES.index(fault) * 7 % STRIDE, undisturbed()[1] + 1, STRIDE))
+    return [numbers[first : first + BATCH] for first in range(0, len(numbers), BATCH)]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_wherever_the_stream_is_read_or_written_a_fault_may_strike(
+    group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert undisturbed()[1] > AWAITS
+    for fault in GROUPS[group]:
+        for numbers in awaits_of(fault):
+            caplog.clear()
+            caplog.set_level(logging.INFO)
+            healthy, struck = in_virtual_time(partial(sweep, fault, numbers))
+            assert_nobody_else_noticed(healthy, caplog)
+            for number, one in struck.items():
+                with note(f"{fault.name}, at read or write {number}, {one.at:.3f} s into the call"):
+                    if one.at > DELAY:  # the start message has arrived
+                        assert_as_specified(fault, one.line, caplog, at=one.at, ending=one.at >= GOODBYE)
+                    else:
+                        assert_came_to_nothing_or_ended_well(one.line, caplog)
+
+
+def assert_came_to_nothing_or_ended_well(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """What breaks before the media begins leaves no call, or one that ends in order."""
+    if line.seen():
         assert_ended_well(line, line.caller.outcome, caplog)
-        assert line.caller.outcome in ("failed", "agent_hung_up"), number
-        lines = said_of(line, caplog, logging.WARNING)
-        assert len(lines) == 1 or (line.caller.outcome == "agent_hung_up" and not lines), (number, lines)
+    else:
+        assert line.ends == []
+        assert line.left == []
 
 
 def test_each_phase_and_each_fault_has_its_turn() -> None:
