@@ -254,7 +254,7 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple
 
 @attrs.define
 class Struck:
-    """A call, and the instant of its own at which it was struck: NaN before its media began."""
+    """A call, and the instant of its own at which it was struck: NaN when it had not started."""
 
     line: Line
     at: float = math.nan
@@ -267,7 +267,8 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
     hits: dict[str, float] = {}
 
     def hit(carrier: SimulatedTwilio) -> None:
-        hits[carrier.call_sid] = trio.current_time()
+        started = bool(office.lines[carrier.call_sid].seen())
+        hits[carrier.call_sid] = trio.current_time() - carrier.media_start if started else math.nan
         fault.strike(carrier)
 
     async with office.open() as nursery:
@@ -284,7 +285,7 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
                 nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))
         await trio.sleep_until(ALL_OVER)
     for one in struck.values():
-        one.at = hits[one.line.call_id] - one.line.carrier.media_start
+        one.at = hits[one.line.call_id]
     return healthy, struck
 
 

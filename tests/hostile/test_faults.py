@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from office import DELAY, ENDING, GOODBYE, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
+from office import ENDING, GOODBYE, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
 
 from patter_trio.testing.faults import FAULTS, Fault
 
@@ -27,8 +27,8 @@ for _fault in CASES:
 AWAITS = 250
 """Reads and writes that a call makes at least."""
 STRIDE = 1 if EVERY else 20 if FULL else AWAITS // 2
-BATCH = 50
-"""Calls at once."""
+PARTS = 8 if EVERY else 1
+"""Tests that share the awaits of a fault."""
 
 
 def phases_of(fault: Fault) -> list[str]:
@@ -119,29 +119,28 @@ def ignored(text: str, fault: Fault) -> bool:
     return bool(fault.outcome) and text.startswith("ignoring what its stream may not send")
 
 
-def awaits_of(fault: Fault) -> list[list[int]]:
-    """The numbers of reads and writes that a fault strikes at, in batches."""
-    numbers = list(range(1 + CASES.index(fault) * 7 % STRIDE, undisturbed()[1] + 1, STRIDE))
-    return [numbers[first : first + BATCH] for first in range(0, len(numbers), BATCH)]
+def awaits_of(fault: Fault) -> list[int]:
+    """The numbers of reads and writes that a fault strikes at."""
+    return list(range(1 + CASES.index(fault) * 7 % STRIDE, undisturbed()[1] + 1, STRIDE))
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("group", GROUPS)
 def test_wherever_the_stream_is_read_or_written_a_fault_may_strike(
-    group: str, caplog: pytest.LogCaptureFixture
+    group: str, part: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert undisturbed()[1] > AWAITS
     for fault in GROUPS[group]:
-        for numbers in awaits_of(fault):
-            caplog.clear()
-            caplog.set_level(logging.INFO)
-            healthy, struck = in_virtual_time(partial(sweep, fault, numbers))
-            assert_nobody_else_noticed(healthy, caplog)
-            for number, one in struck.items():
-                with note(f"{fault.name}, at read or write {number}, {one.at:.3f} s into the call"):
-                    if one.at > DELAY:  # the start message has arrived
-                        assert_as_specified(fault, one.line, caplog, at=one.at, ending=one.at >= GOODBYE)
-                    else:
-                        assert_came_to_nothing_or_ended_well(one.line, caplog)
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        healthy, struck = in_virtual_time(partial(sweep, fault, awaits_of(fault)[part::PARTS]))
+        assert_nobody_else_noticed(healthy, caplog)
+        for number, one in struck.items():
+            with note(f"{fault.name}, at read or write {number}, {one.at:.3f} s into the call"):
+                if one.at >= 0:
+                    assert_as_specified(fault, one.line, caplog, at=one.at, ending=one.at >= GOODBYE)
+                else:
+                    assert_came_to_nothing_or_ended_well(one.line, caplog)
 
 
 def assert_came_to_nothing_or_ended_well(line: Line, caplog: pytest.LogCaptureFixture) -> None:

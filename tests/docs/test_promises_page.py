@@ -1,0 +1,28 @@
+"""The page of promises names tests that there are, and is as its source says."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+MAKER = Path(__file__).parents[2] / "docs" / "make_promises.py"
+
+
+@pytest.fixture(name="maker")
+def _maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_promises", MAKER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_promises_is_up_to_date(maker: ModuleType) -> None:
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page()
+
+
+def test_a_promise_whose_test_is_gone_is_no_promise(maker: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="test_that_is_not_there is the name of no tests"):
+        maker.proof("test_that_is_not_there")
