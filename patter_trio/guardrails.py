@@ -148,6 +148,6 @@ def _guardrail_of(item: object) -> Guardrail:
         )
     unknown = sorted(str(key) for key in item if key not in ("name", "blocked_terms", "check", "replacement"))
     if unknown or "name" not in item:
-        wrong = f"no {', '.join(unknown)}" if unknown else "a name"
-        raise ConfigurationError(f"a guardrail has {wrong}; it has name, blocked_terms, check and replacement")
+        wrong = f"has no {', '.join(unknown)}" if unknown else "needs a name"
+        raise ConfigurationError(f"a guardrail {wrong}; it has name, blocked_terms, check and replacement")
     return Guardrail(**item)
