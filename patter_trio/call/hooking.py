@@ -20,6 +20,7 @@ from patter_trio.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.call import usercode
+from patter_trio.call.context import current_call
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import Hook, HookContext, hook_of
 
@@ -263,6 +264,7 @@ class ReplyHooks:
         guard = await self._hooking.blocking(sentence)
         if guard is None:
             return sentence
+        _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
         self._note("guardrail", name=guard.name)
         if guard.name in self._replaced:
             return ""
