@@ -13,7 +13,6 @@ _FENCE: Final = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*[\w+#.-]*[ \t]*")
 _RULE: Final = re.compile(r"[ \t]*(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|={3,}[ \t]*)")
 _TABLE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 _PREFIX: Final = re.compile(r"[ \t]*(?:>[ \t]?)+|[ \t]*#{1,6}(?=[ \t]|$)[ \t]*|[ \t]*[-*+•][ \t]+(?:\[[ xX]\][ \t]+)?")
-_HEADING_END: Final = re.compile(r"[ \t]+#+[ \t]*$")
 _INLINE: Final = re.compile(
     r"""
     \\(?P<escaped>[!-/:-@\[-`{-~])
@@ -48,7 +47,8 @@ def _line(line: str) -> str:
     while (prefix := _PREFIX.match(line)) is not None and prefix.end():
         line = line[prefix.end() :]
     if heading:
-        line = _HEADING_END.sub("", line)
+        bare = line.rstrip(" \t").rstrip("#")
+        line = bare.rstrip(" \t") if bare[-1:] in (" ", "\t") else line
     row = line.strip()
     if len(row) > 1 and row.startswith("|") and row.endswith("|"):
         line = ", ".join(cell.strip() for cell in row[1:-1].split("|") if cell.strip())
@@ -89,7 +89,7 @@ _EMOJI: Final = (
     f"|\u200d(?:{_PICTURE}|[^\\w\\s]\ufe0f))*"  # joined to another one
 )
 _KEYCAP: Final = re.compile("([0-9#*])\ufe0f?\u20e3")
-_EMOJIS: Final = re.compile(f"(?P<before>[ \t]*){_EMOJI}(?:[ \t]*{_EMOJI})*(?P<after>[ \t]*)")
+_EMOJIS: Final = re.compile(f"(?<![ \t])(?P<before>[ \t]*){_EMOJI}(?:[ \t]*{_EMOJI})*(?P<after>[ \t]*)")
 _LEFT: Final = re.compile("[\ufe0e\ufe0f\u20e3]")
 _CLOSING: Final = ".,;:!?…)]}\"'”\u2019»"
 
