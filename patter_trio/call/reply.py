@@ -86,7 +86,9 @@ class Reply:
     async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         async with sentences:
             prepared = mind if self.prepare is None else await self.prepare()
-            if prepared is not None:
+            if prepared is None:
+                self.note("vetoed")
+            else:
                 await self._answer(prepared, sentences, post)
 
     async def _answer(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:

@@ -509,6 +509,57 @@ async def test_the_time_of_each_hook_is_a_fact(call_simulator: CallSimulator, wi
     assert slow == pytest.approx([0.2, 0.2])
 
 
+async def test_a_veto_and_a_blocked_sentence_are_facts(call_simulator: CallSimulator, witness: Witness) -> None:
+    hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
+    guards = [{"name": "hours", "blocked_terms": ["nine"]}]
+    async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards)) as caller:
+        await caller.speaks("Stupid robot", seconds=1.0)
+        await caller.waits(1.0)
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.hears()
+    facts = [(name, payload["turn_idx"], payload.get("name")) for name, payload in witness.seen if name in FACTS]
+    assert facts == [("vetoed", 1, None), ("llm_started", 2, None), ("guardrail", 2, "hours")]
+
+
+FACTS = ("vetoed", "llm_started", "guardrail")
+
+
+async def test_the_language_of_the_agent_selects_the_abbreviations_at_which_its_answer_is_not_cut(
+    call_simulator: CallSimulator,
+) -> None:
+    sentences: dict[str, list[str]] = {"en": [], "de": []}
+    for language, seen in sentences.items():
+        hooks = PipelineHooks(before_tts=lambda text, seen=seen: seen.append(text) or text)
+        llm = ScriptedLLM(["Der 3. Oktober ist ein freier Tag in ganz Deutschland. Wir sehen uns danach wieder."])
+        await answered(call_simulator, hooks, llm=llm, language=language)
+    assert [len(seen) for seen in sentences.values()] == [3, 2]
+
+
+async def test_the_pages_example_hooks_work_with_one_argument(call_simulator: CallSimulator) -> None:
+    async def async_redact_pii(sentence: str) -> str:
+        await trio.sleep(0.05)
+        return sentence.replace("nine", "[time]")
+
+    async def async_validate(text: str) -> str:
+        await trio.sleep(0.5)
+        return text + " Goodbye."
+
+    hooks = PipelineHooks(
+        before_send_to_stt=lambda pcm: pcm,
+        after_transcribe=lambda text: text,
+        before_llm=lambda messages: messages,
+        after_llm={
+            "on_chunk": lambda chunk: chunk.replace("um", ""),
+            "on_sentence": async_redact_pii,
+            "on_response": async_validate,
+        },
+        before_synthesize=lambda sentence: sentence,
+        after_synthesize=lambda chunk: chunk,
+    )
+    caller, _ = await answered(call_simulator, hooks, "We open at um nine. We close at five.")
+    assert caller.transcript[1] == ("assistant", "We open at [time]. We close at five. Goodbye.")
+
+
 async def test_hooks_from_on_call_start_are_for_that_call_alone(call_simulator: CallSimulator) -> None:
     """Contract 8.14: overrides at the start of a call corrupt neither the agent nor another call."""
     phone, calls = Patter(), []
