@@ -66,7 +66,7 @@ class Hearing:
         through_hooks = None if hooking is None else hooking.incoming(stt.accepts)
         async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
             nursery.start_soon(self._send, session, stt.accepts, through_hooks)
-            hooked = hooking is not None and bool(hooking.set("after_stt"))
+            hooked = hooking is not None and bool(hooking.given("after_stt"))
             async for result in session.transcripts():
                 transcript: Transcript | None = result
                 if hooking is not None and hooked:

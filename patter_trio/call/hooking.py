@@ -69,7 +69,7 @@ class Hooking:
     def __repr__(self) -> str:
         return f"<Hooking of {self._call.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
 
-    def set(self, *names: str) -> tuple[Hook, ...]:
+    def given(self, *names: str) -> tuple[Hook, ...]:
         """Return those of the named hooks that there are."""
         return tuple(self._hooks[name] for name in names if name in self._hooks)
 
@@ -144,7 +144,7 @@ class Hooking:
     # The caller's side ------------------------------------------------------------------------------------------------
     def incoming(self, accepts: AudioFormat) -> Callable[[bytes], Awaitable[bytes]] | None:
         """Return what makes of the caller's mu-law the recogniser's audio, by way of its hooks; None without any."""
-        hooks = self.set("before_send_to_stt", "before_stt")
+        hooks = self.given("before_send_to_stt", "before_stt")
         if not hooks:
             return None
         as_pcm = accepts.encoding is Encoding.PCM16
@@ -162,7 +162,7 @@ class Hooking:
 
     async def result(self, transcript: Transcript) -> Transcript | None:
         """Pass a recogniser's result through ``after_stt``; None: it is not to be noticed."""
-        for hook in self.set("after_stt"):
+        for hook in self.given("after_stt"):
             answer = await self.ask(hook, _words, transcript)
             if answer is None:  # a final result closes its segment, with or without words
                 return attrs.evolve(transcript, text="") if transcript.final else None
@@ -172,12 +172,12 @@ class Hooking:
 
     async def transcribed(self, text: str) -> str:
         """Pass the words of a turn through ``after_transcribe``; empty: there is to be no turn."""
-        return (await self.text(self.set("after_transcribe"), text) or "").strip()
+        return (await self.text(self.given("after_transcribe"), text) or "").strip()
 
     async def asked(self, messages: Sequence[Message]) -> list[Message]:
         """Pass what the model is to be asked through ``before_llm``."""
         kept = list(messages)
-        for hook in self.set("before_llm"):
+        for hook in self.given("before_llm"):
             answer = await self.ask(hook, _messages_or_none, copy.deepcopy(kept), failed=kept)
             kept = kept if answer is None else list(answer)
         return kept
@@ -214,11 +214,11 @@ class ReplyHooks:
         self._hooking = hooking
         self._note = note
         self._generated = generated
-        self._whole = hooking.set("after_llm.on_response") if generated else ()
-        self._chunk = hooking.set("after_llm.on_chunk") if generated else ()
-        self._sentence = hooking.set("after_llm.on_sentence") if generated else ()
-        self._spoken = hooking.set("before_synthesize", "before_tts")
-        self._sound = hooking.set("after_tts", "after_synthesize")
+        self._whole = hooking.given("after_llm.on_response") if generated else ()
+        self._chunk = hooking.given("after_llm.on_chunk") if generated else ()
+        self._sentence = hooking.given("after_llm.on_sentence") if generated else ()
+        self._spoken = hooking.given("before_synthesize", "before_tts")
+        self._sound = hooking.given("after_tts", "after_synthesize")
         self._as_pcm = emits.encoding is Encoding.PCM16
         self._buffer: list[str] = []
         self._replaced: set[str] = set()

@@ -276,7 +276,7 @@ class Call:
     async def _prepare(self, talk: trio.Nursery) -> None:
         agent = self._agent = await self._options.settled()
         self._hooking = hooking_of(agent, self, self._note)
-        if self._hooking is not None and self._hooking.set("after_transcribe"):
+        if self._hooking is not None and self._hooking.given("after_transcribe"):
             self._words.asks = self._hooking.transcribed
         talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language, self._hooking)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
@@ -378,7 +378,7 @@ class Call:
             kind, mind = "text", replies.fixed(action.text)
         else:
             kind, mind = "llm" if self._options.on_message is None else "on_message", self._mind(agent)
-            if self._hooking is not None and self._hooking.set("after_transcribe", "before_llm"):
+            if self._hooking is not None and self._hooking.given("after_transcribe", "before_llm"):
                 reply.prepare = partial(self._prepared, agent, self._hooking)
         if self._hooking is not None:
             reply.hooks = self._hooking.of_reply(agent.tts.emits, reply.note, generated=kind in ("llm", "on_message"))
