@@ -351,11 +351,14 @@ async def test_an_on_message_reply_passes_everything_from_after_llm_on(call_simu
         after_llm={"on_chunk": see("on_chunk"), "on_sentence": see("on_sentence"), "on_response": see("on_response")},
         before_synthesize=see("before_synthesize", lambda text: text.replace("five", "six")),
     )
-    agent = agent_of(llm=None, hooks=hooks, text_transforms=[filter_for_tts])
+    guard = {"name": "g", "check": lambda text: seen.append("guardrail") or "**" in text}
+    agent = agent_of(llm=None, hooks=hooks, text_transforms=[filter_for_tts], guardrails=[guard])
     async with call_simulator(agent, on_message=on_message) as caller:
         await ask(caller)
         await caller.hears()
-    assert seen == ["after_transcribe", "on_chunk", "on_response", "on_sentence", "before_synthesize"]
+    assert seen == [
+        "after_transcribe", "on_chunk", "on_response", "on_sentence", "guardrail", "before_synthesize",
+    ]  # fmt: skip
     assert [(event["text"], event["history"]) for event in events] == [("YOUR HOURS?", [])]
     assert caller.transcript == [("user", "YOUR HOURS?"), ("assistant", "Nine to six.")]
 
