@@ -10,6 +10,7 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.client import Patter
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.sentences import SentenceChunker
+from patter_trio.conversation.text import filter_emoji, filter_for_tts, filter_markdown
 from patter_trio.errors import (
     AuthenticationError,
     CallEnded,
@@ -23,6 +24,8 @@ from patter_trio.errors import (
     WireError,
 )
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
+from patter_trio.guardrails import Guardrail, guardrail
+from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
@@ -37,10 +40,14 @@ __all__ = [
     "ConfigurationError",
     "ConversationStateSnapshot",
     "EouTrigger",
+    "Guardrail",
+    "HookContext",
     "MissingExtraError",
     "Patter",
     "PatterConnectionError",
+    "PatterDeprecationWarning",
     "PatterError",
+    "PipelineHooks",
     "PiperTTS",
     "ProviderError",
     "ProviderTimeout",
@@ -53,5 +60,9 @@ __all__ = [
     "UserState",
     "WhisperSTT",
     "WireError",
+    "filter_emoji",
+    "filter_for_tts",
+    "filter_markdown",
+    "guardrail",
     "in_thread",
 ]

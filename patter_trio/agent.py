@@ -1,7 +1,7 @@
 """What an agent is: frozen options, no behaviour. Made by :meth:`patter_trio.Patter.agent`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -9,8 +9,22 @@ import attrs
 from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
+from patter_trio.guardrails import Guardrail, guardrails_of
+from patter_trio.hooks import PipelineHooks, hook_of
 
-OVERRIDABLE = frozenset({"system_prompt", "first_message", "language", "variables", "error_message", "llm"})
+OVERRIDABLE = frozenset(
+    {
+        "system_prompt",
+        "first_message",
+        "language",
+        "variables",
+        "error_message",
+        "llm",
+        "hooks",
+        "text_transforms",
+        "guardrails",
+    }
+)
 """What ``on_call_start`` may change for one call."""
 
 
@@ -27,6 +41,16 @@ def _instance_of(kind: type) -> Any:
             )
 
     return check
+
+
+def _transforms_of(given: object) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple):
+        raise ConfigurationError(f"text_transforms must be a list of functions, not {type(given).__name__}: {given!r}")
+    for place, function in enumerate(given):
+        hook_of("text_transforms", function, label=f"text_transforms[{place}]")
+    return tuple(given)
 
 
 def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, Any]) -> None:
@@ -56,6 +80,14 @@ class Agent:
     """BCP 47 tag, for recogniser and synthesiser."""
     first_message: str = attrs.field(default="", validator=_instance_of(str))
     """Spoken as soon as the call is there; empty: the caller speaks first."""
+    hooks: PipelineHooks | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_instance_of(PipelineHooks))
+    )
+    """Functions between the stages; see ``docs/hooks.md``."""
+    text_transforms: tuple[Callable[[str], str], ...] = attrs.field(default=(), converter=_transforms_of)
+    """Applied in order to each sentence before it is spoken."""
+    guardrails: tuple[Guardrail, ...] = attrs.field(default=(), converter=guardrails_of)
+    """What the agent must not say; the first that blocks a sentence counts."""
     variables: Mapping[str, Any] = attrs.field(factory=dict, validator=[_instance_of(Mapping), _names])
     """``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name."""
     barge_in_threshold_ms: int = attrs.field(default=250, validator=_positive)

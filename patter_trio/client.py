@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,8 @@ from patter_trio.call.session import Call
 from patter_trio.carriers import Carrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import EDGES, INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.guardrails import Guardrail
+from patter_trio.hooks import PipelineHooks
 from patter_trio.server.admission import MAX_LAG
 from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
@@ -98,6 +100,9 @@ class Patter:
         language: str = "en",
         first_message: str = "",
         variables: Mapping[str, Any] | None = None,
+        hooks: PipelineHooks | None = None,
+        text_transforms: Sequence[Callable[[str], str]] = (),
+        guardrails: Sequence[Guardrail | Mapping[str, Any]] = (),
         barge_in_threshold_ms: int = 250,
         barge_in_min_words: int = 0,
         endpointing_ms: int = 500,
@@ -125,6 +130,9 @@ class Patter:
             language=language,
             first_message=first_message,
             variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
+            hooks=hooks,
+            text_transforms=text_transforms,
+            guardrails=guardrails,
             barge_in_threshold_ms=barge_in_threshold_ms,
             barge_in_min_words=barge_in_min_words,
             endpointing_ms=endpointing_ms,

@@ -3,16 +3,17 @@
 Two tasks around one session of the recogniser: one hands it the audio, the other takes its results to the inbox.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, VoiceEdge
+from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.deadlines import opened
 from patter_trio.call.feed import Feed
+from patter_trio.call.hooking import Hooking
 from patter_trio.conversation.inputs import Final as FinalWords
 from patter_trio.conversation.inputs import Flushed, Interim
 from patter_trio.errors import ConfigurationError
@@ -56,15 +57,22 @@ class Hearing:
         self._flushing = True
         self._feed.put((self._put, Flush()))
 
-    async def run(self, stt: SpeechToText, language: str) -> None:
+    async def run(self, stt: SpeechToText, language: str, hooking: Hooking | None = None) -> None:
         """Recognise until cancelled.
 
         Raises:
             ProviderError: the recogniser cannot be had, or failed.
         """
+        through_hooks = None if hooking is None else hooking.incoming(stt.accepts)
         async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, session, stt.accepts)
-            async for transcript in session.transcripts():
+            nursery.start_soon(self._send, session, stt.accepts, through_hooks)
+            hooked = hooking is not None and bool(hooking.given("after_stt"))
+            async for result in session.transcripts():
+                transcript: Transcript | None = result
+                if hooking is not None and hooked:
+                    transcript = await hooking.result(result)
+                if transcript is None:
+                    continue
                 if not transcript.final:
                     self._post(Interim(transcript.text, transcript.segment))
                     continue
@@ -73,7 +81,12 @@ class Hearing:
                 if self._flushing:
                     self._post(Flushed())
 
-    async def _send(self, session: RecognitionSession, accepts: AudioFormat) -> None:
+    async def _send(
+        self,
+        session: RecognitionSession,
+        accepts: AudioFormat,
+        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+    ) -> None:
         encode = _encoder(accepts)
         sent = 0
         while True:
@@ -83,7 +96,7 @@ class Hearing:
                     sent = position
                 match item:
                     case bytes():
-                        await session.send(encode(item))
+                        await session.send(encode(item) if through_hooks is None else await through_hooks(item))
                         sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)

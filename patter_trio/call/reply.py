@@ -6,7 +6,7 @@ swallows.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call import usercode
 from patter_trio.call.context import current_call
 from patter_trio.call.egress import Egress
+from patter_trio.call.hooking import ReplyHooks
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
@@ -36,6 +37,8 @@ Note = Callable[[str, dict[str, Any]], None]
 """Lets watchers know a fact (``call/telling.py``)."""
 Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
 """Opens the streamed answer to the conversation as it is now."""
+Prepare = Callable[[], Awaitable[Mind | None]]
+"""Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -43,8 +46,12 @@ _log = logging.getLogger("patter_trio.call")
 class Reply:
     """A reply: its number, its turn, its way out, and the scope that is all of it."""
 
-    def __init__(self, number: int, turn: int, note: Note | None = None) -> None:
+    def __init__(self, number: int, turn: int, note: Note | None = None, *, language: str = "en") -> None:
         self.number = number
+        self.language = language
+        self.hooks: ReplyHooks | None = None
+        self.prepare: Prepare | None = None
+        """Makes the mind within the reply's scope, in the place of the one that it is run with."""
         self._note_fact = note
         self.turn = turn
         self.lane: Lane = Lane(number)
@@ -77,19 +84,28 @@ class Reply:
                 post(Produced(self.number))
 
     async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
-        chunker = SentenceChunker()
+        async with sentences:
+            prepared = mind if self.prepare is None else await self.prepare()
+            if prepared is None:
+                self.note("vetoed")
+            else:
+                await self._answer(prepared, sentences, post)
+
+    async def _answer(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+        chunker = SentenceChunker(language=self.language)
         begun = False
         self.note("llm_started")
-        async with sentences, mind() as pieces:
+        async with mind() as pieces:
             async for piece in pieces:
                 if piece and not begun:
                     begun = True
                     post(TokenArrived(self.number))
                 self.note("llm_chunk", text=piece)
-                for sentence in chunker.push(piece):
+                for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
                     await self._hand_over(sentences, sentence)
             self.note("llm_finished")
-            for sentence in chunker.flush():
+            rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+            for sentence in [*rest, *chunker.flush()]:
                 await self._hand_over(sentences, sentence)
 
     async def _speak(
@@ -102,9 +118,13 @@ class Reply:
     ) -> None:
         decode = _decoder(emits)
         begun = False
+        hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
         async with sentences, voice.speak(sentences) as chunks:
-            async for chunk in chunks:
+            async for made in chunks:
                 await egress.room(self.lane, LANE_BOUND)
+                chunk = made if hooks is None else await hooks.audio(made)
+                if chunk is None:
+                    continue
                 self.lane.put(decode(chunk.audio), chunk.text, chunk.words)
                 egress.wake()
                 if chunk.audio and not begun:
@@ -113,6 +133,10 @@ class Reply:
         self.note("tts_finished")
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
+        if self.hooks is not None:
+            sentence = await self.hooks.sentence(sentence)
+            if not sentence:
+                return
         self.note("sentence", text=sentence)
         try:
             await sentences.send(sentence)

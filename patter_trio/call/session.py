@@ -14,22 +14,25 @@ actions are carried out by plain functions: a barge-in is over before anything e
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped, SynthesisSession
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, Message, StreamStopped, SynthesisSession
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
 from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
+from patter_trio.call.hooking import Hooking, hooking_of
 from patter_trio.call.listening import Listening
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Teller
 from patter_trio.call.usercode import name_of
+from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
@@ -108,6 +111,8 @@ class Call:
         self._agent: Agent | None = None
         self._voice: SynthesisSession | None = None
         self._history = History()
+        self._words = UserWords(self._history, teller)
+        self._hooking: Hooking | None = None
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""
@@ -255,6 +260,7 @@ class Call:
             talk.start_soon(self._guarded, self._listening.run)
             talk.start_soon(self._guarded, self._prepare, talk)
             await self._loop(talk)
+            await self._words.last()
             talk.cancel_scope.cancel(reason="conversation over")
 
     async def _guarded(self, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
@@ -269,7 +275,10 @@ class Call:
 
     async def _prepare(self, talk: trio.Nursery) -> None:
         agent = self._agent = await self._options.settled()
-        talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language)
+        self._hooking = hooking_of(agent, self, self._note)
+        if self._hooking is not None and self._hooking.given("after_transcribe"):
+            self._words.asks = self._hooking.transcribed
+        talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language, self._hooking)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
             self._post(inputs.Ready())
@@ -326,12 +335,11 @@ class Call:
                 offset = action.end - (self._media.start or 0.0)
                 self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():
-                self._commit(action)
+                self._words.commit(action)
             case do.AmendUser():
-                self._history.replace_user(action.text, self._tell.unix(action.at))
+                self._words.amend(action)
             case do.AppendUser():
-                self._history.add("user", action.text, self._tell.unix(action.at))
-                self._tell.transcript(action.at, "user", action.text, self._history.shown())
+                self._words.append(action)
             case do.StartReply():
                 self._start_reply(action, talk)
             case do.OpenLane() if self._reply is not None:
@@ -359,28 +367,35 @@ class Call:
             case do.EndCall():
                 self.outcome = action.reason
 
-    def _commit(self, action: do.CommitUser) -> None:
-        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
-        stamp = self._tell.unix(action.at)
-        if action.replaces:
-            self._history.replace_user(action.text, stamp)
-        else:
-            self._history.add("user", action.text, stamp)
-        self._tell.transcript(action.at, "user", action.text, self._history.shown())
-
     def _start_reply(self, action: do.StartReply, talk: trio.Nursery) -> None:
         agent = self._agent
         if self._voice is None or agent is None:  # the machine starts nothing before Ready
             raise CallEnded("a reply before the call was ready")
-        reply = self._reply = replies.Reply(action.reply, action.turn, self._note)
+        reply = self._reply = replies.Reply(action.reply, action.turn, self._note, language=agent.language)
         if action.apology:
             kind, mind = "error", replies.fixed(agent.error_message)
         elif action.text is not None:
             kind, mind = "text", replies.fixed(action.text)
         else:
             kind, mind = "llm" if self._options.on_message is None else "on_message", self._mind(agent)
+            if self._hooking is not None and self._hooking.given("after_transcribe", "before_llm"):
+                reply.prepare = partial(self._prepared, agent, self._hooking)
+        if self._hooking is not None:
+            reply.hooks = self._hooking.of_reply(agent.tts.emits, reply.note, generated=kind in ("llm", "on_message"))
         reply.note("reply_started", mind=kind)
         talk.start_soon(reply.run, mind, self._voice, agent.tts.emits, self._egress, self._post)
+
+    async def _prepared(self, agent: Agent, hooking: Hooking) -> replies.Mind | None:
+        """Return the same by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
+        if not await self._words.passed():
+            return None
+        if self._options.on_message is not None or agent.llm is None:
+            return self._mind(agent)
+        return replies.of_model(agent.llm, await hooking.asked(self._messages(agent)))
+
+    def _messages(self, agent: Agent) -> list[Message]:
+        said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
+        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
 
     def _mind(self, agent: Agent) -> replies.Mind:
         """Return what answers the conversation as it is now."""
@@ -388,10 +403,7 @@ class Call:
         if on_message is None:
             if agent.llm is None:
                 raise ConfigurationError("an agent needs llm= or on_message=")
-            said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
-            return replies.of_model(
-                agent.llm, [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
-            )
+            return replies.of_model(agent.llm, self._messages(agent))
         return replies.of_application(
             on_message,
             {
@@ -417,6 +429,8 @@ class Call:
         reply, self._reply = self._reply, None
         if reply is None:
             return
+        if reply.prepare is not None:
+            self._words.cut(action.reason)
         heard = self._egress.cut(trio.current_time()) if action.opened else Heard(0.0, "")
         reply.lane.cut()
         reply.scope.cancel(reason=action.reason)
@@ -477,6 +491,7 @@ class Call:
 
     def end(self, *, cancelled: bool) -> None:
         """Tell the end of the call, once, whatever ended it."""
+        self._words.settle("the call is over")
         self.freeze()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"

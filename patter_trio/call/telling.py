@@ -15,6 +15,9 @@ fact                      beside ``call_id``
 ``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
 ``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
+``hook``                  ``name``, ``seconds``: a hook was asked, and how long it took
+``vetoed``                ``reply``, ``turn_idx``: ``after_transcribe`` would have no answer
+``guardrail``             ``reply``, ``turn_idx``, ``name``: a sentence was blocked
 ========================  =====================================================================================
 """
 

@@ -40,7 +40,7 @@ async def call(function: Callable[..., Any], *arguments: object) -> Any:
     return await awaited(function, plain(function, *arguments))
 
 
-def plain(function: Callable[..., Any], *arguments: object) -> Any:
+def plain(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
     """Call the application's function without awaiting; report it when it held up the loop.
 
     Raises:
@@ -48,7 +48,7 @@ def plain(function: Callable[..., Any], *arguments: object) -> Any:
     """
     began = trio.current_time()
     try:
-        return function(*arguments)
+        return function(*arguments, **keywords)
     except Exception as error:
         raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
     finally:

@@ -37,6 +37,13 @@ class History:
                 return entry.copy()
         return self.add("user", text, timestamp)
 
+    def remove_user(self) -> None:
+        """Take the newest user entry out."""
+        for index in range(len(self._entries) - 1, -1, -1):
+            if self._entries[index]["role"] == "user":
+                del self._entries[index]
+                return
+
     def last_user(self) -> str:
         """Return the text of the newest user entry, or nothing."""
         return next((entry["text"] for entry in reversed(self._entries) if entry["role"] == "user"), "")

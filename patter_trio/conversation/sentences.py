@@ -14,20 +14,26 @@ before a digit. In doubt it is none: two sentences in one cost a moment, a sente
 
 import re
 
-_SPACED = ".!?…।॥؟۔։።။"
-_UNSPACED = "。！？｡"
+_SPACED = ".!?…।॥؟۔։።\u037e"
+_UNSPACED = "。！？｡။"
 _CLAUSES = ",;:–—،؛"
-_UNSPACED_CLAUSES = "，、；："
+_UNSPACED_CLAUSES = "，、；：၊"
 _OPENERS = "「『（【《“"
 _CLOSERS = "\"'”’»›)]}」』）】》"
 
 _BEFORE_NAMES = {
     "en": "mr mrs ms mx messrs dr prof rev hon gen sgt capt lt cmdr gov sen rep pres st mt vs cf viz e.g i.e",
-    "de": "hr fr dr prof st z.b d.h u.a bzw ca vgl",
-    "es": "sr sra srta dr dra ud uds prof dña",
-    "fr": "m mm mme mlle mgr dr prof st ste",
+    "de": "hr fr dr prof st z.b d.h u.a bzw ca vgl geb sog",
+    "es": "sr sra srta dr dra ud uds prof dña av avda",
+    "fr": "m mm mme mlle mgr dr prof st ste av",
+    "hi": "डॉ श्री",
     "it": "sig sig.ra sigg dott dott.ssa dr prof",
-    "pt": "sr sra srta dr dra prof profa",
+    "nl": "dhr mevr mw dr drs ir prof bijv",
+    "pl": "p dr prof ul al św np m.in",
+    "pt": "sr sra srta dr dra prof profa av",
+    "ru": "г ул пр д им проф т.е т.к",
+    "sv": "hr fr dr prof t.ex bl.a",
+    "tr": "dr prof sn",
 }
 """Abbreviations that belong to what follows them, by language."""
 _BEFORE_NUMBERS = {
@@ -37,13 +43,21 @@ _BEFORE_NUMBERS = {
     "es": "núm n.º vol p pp tel aprox",
     "fr": "no n.º vol p pp tél env",
     "it": "n num vol p pp tel ca",
+    "nl": "nr blz tel ca",
+    "pl": "nr str tel ok",
     "pt": "n núm vol p pp tel aprox",
+    "ru": "стр гл рис тел",
+    "sv": "nr s tel ca",
 }
 """Abbreviations that belong to a number that follows, and may end a sentence otherwise."""
+
+_ORDINALS = frozenset(["cs", "da", "de", "et", "fi", "hr", "hu", "is", "lv", "nb", "nn", "no", "pl", "sk", "sl", "tr"])
+"""Languages that write "the third" as ``3.``: after a small number a full stop says nothing."""
 
 _INITIALS = re.compile(r"(?!I$)[^\W\d_](\.[^\W\d_])*")
 """``J``, ``J.R.R``, ``U.S``; not the pronoun ``I``."""
 _WORD = re.compile(r"[^\s(\"'“‘«¿¡\[]*$")
+_SMALL_NUMBER = re.compile(r"\d{1,2}")
 _LIST_NUMBER = re.compile(r"\s*\d{1,3}\s*")
 
 
@@ -69,6 +83,8 @@ class SentenceChunker:
         tongue = language.lower().split("-")[0]
         self._before_names = frozenset(_BEFORE_NAMES.get(tongue, "").split())
         self._before_numbers = frozenset(_BEFORE_NUMBERS.get(tongue, "").split())
+        self._ordinals = tongue in _ORDINALS
+        self._ends = _SPACED + (";" if tongue == "el" else "")  # as Greek writes a question mark
         self._min = min_sentence_len
         self._first_min = aggressive_first_min_len if aggressive_first_flush else None
         self.reset()
@@ -122,10 +138,10 @@ class SentenceChunker:
         if mark == "\n":
             return position
         unspaced = mark in _UNSPACED or mark in _UNSPACED_CLAUSES
-        if not unspaced and mark not in _SPACED and mark not in _CLAUSES:
+        if not unspaced and mark not in self._ends and mark not in _CLAUSES:
             return None
         end = position + 1
-        while end < len(text) and text[end] in _SPACED + _UNSPACED:
+        while end < len(text) and text[end] in self._ends + _UNSPACED:
             end += 1
         while end < len(text) and text[end] in _CLOSERS:
             end += 1
@@ -137,7 +153,7 @@ class SentenceChunker:
         sentence = self._text[self._begin : position]
         if mark == "\n" and sentence.rstrip().endswith("."):
             mark, sentence = ".", sentence.rstrip()[:-1]
-        if mark in _CLAUSES or mark in _UNSPACED_CLAUSES:
+        if (mark in _CLAUSES and mark not in self._ends) or mark in _UNSPACED_CLAUSES:
             soft = self._first and self._first_min is not None
             return soft and len(_one_line(self._text[:end])) >= (self._first_min or 0)
         if _LIST_NUMBER.fullmatch(sentence) or not any(char.isalnum() for char in sentence):
@@ -152,6 +168,10 @@ class SentenceChunker:
     def _is_abbreviation(self, sentence: str, following: str) -> bool:
         match = _WORD.search(sentence)
         word = match.group() if match else ""
+        if self._ordinals and _SMALL_NUMBER.fullmatch(word):
+            before = sentence[: -len(word)].rstrip()
+            counted = before.endswith(".") and before.split()[-1][:-1].lower() in self._before_numbers
+            return not counted
         if word.lower() in self._before_names or (following.isdigit() and word.lower() in self._before_numbers):
             return True
         return bool(_INITIALS.fullmatch(word)) and word.lower() not in {"a.m", "p.m"} and word.isupper()

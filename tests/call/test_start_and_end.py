@@ -79,7 +79,7 @@ async def test_the_error_message_and_the_language_can_be_overridden(call_simulat
 @pytest.mark.parametrize(
     ("answer", "warning"),
     [
-        ({"vad": 1}, "on_call_start cannot override vad; it can: error_message, first_message, language,"),
+        ({"vad": 1}, "on_call_start cannot override vad; it can: error_message, first_message, guardrails,"),
         ({1: 2, "tts": 3}, "on_call_start cannot override 1, tts; it can: "),
         ({"first_message": 7}, "first_message must be a str, not int: 7"),
         ({"variables": ["x"]}, "variables must be a Mapping, not list: ['x']"),

@@ -1,0 +1,365 @@
+"""Hooks that raise, give the wrong type, change what they get, are slow, block or never return: fail-open, one line."""
+
+import logging
+import time
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from call_kit import agent_of
+
+from patter_trio import PipelineHooks
+from patter_trio.audio.formats import MULAW_8K
+from patter_trio.call.hooking import Hooking
+from patter_trio.guardrails import guardrail
+from patter_trio.hooks import TIERS
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM
+
+HOURS = "We open at nine. We close at five."
+NAMES = [name for name in TIERS if name != "guardrails"]
+PER_SENTENCE = ["after_llm.on_sentence", "text_transforms", "before_synthesize", "before_tts"]
+OFTEN = [name for name in NAMES if TIERS[name].often]
+
+
+def options_of(name: str, hook: Any) -> dict[str, Any]:
+    """The agent's options with ``hook`` as the one hook of that name."""
+    if name == "text_transforms":
+        return {"text_transforms": [hook]}
+    if name.startswith("after_llm."):
+        return {"hooks": PipelineHooks(after_llm={name.removeprefix("after_llm."): hook})}
+    return {"hooks": PipelineHooks(**{name: hook})}
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@attrs.frozen
+class Talk:
+    """One question and its answer: every event and message of audio with its instant, and every word."""
+
+    what: list[Any]
+    when: list[float]
+    words: Any
+
+    def first(self, name: str) -> float:
+        return self.when[self.what.index(name)]
+
+    def is_like(self, other: "Talk") -> bool:
+        """Nothing differs, and nothing has moved by a microsecond."""
+        assert self.words == other.words
+        assert self.what == other.what
+        return self.when == pytest.approx(other.when, abs=1e-6)
+
+
+async def talk(call_simulator: CallSimulator, **options: Any) -> Talk:
+    llm = ScriptedLLM([HOURS])
+    async with call_simulator(agent_of(llm=llm, **options)) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.hears()
+    told = [(at, name) for at, name, _ in caller.events]
+    sent = [(a.at, (len(a.audio), a.mark)) for a in caller.carrier.arrivals]
+    texts = [message["content"] for request in llm.requests for message in request]
+    return Talk([what for _, what in told + sent], [at for at, _ in told + sent], (caller.transcript, texts))
+
+
+_undisturbed: dict[bool, Talk] = {}
+
+
+async def undisturbed(call_simulator: CallSimulator, name: str) -> Talk:
+    """The same call without the hook; with one that changes nothing where a hook holds the answer back by design."""
+    held = name == "after_llm.on_response"
+    if held not in _undisturbed:  # every call of the simulator is the same, so that one serves all tests
+        options = options_of(name, lambda text: text) if held else {}
+        _undisturbed[held] = await talk(call_simulator, **options)
+    return _undisturbed[held]
+
+
+def raises(*arguments: object) -> None:
+    raise LookupError("no such customer")
+
+
+async def raises_later(*arguments: object) -> None:
+    await trio.lowlevel.checkpoint()
+    raise LookupError("no such customer")
+
+
+def changes(value: Any, *rest: object) -> Any:
+    """Change what can be changed in place, and then fail."""
+    if isinstance(value, list):
+        value.clear()
+    raise LookupError("no such customer")
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"), [(name, hook) for name in NAMES for hook in (raises, raises_later)] + [("before_llm", changes)]
+)
+async def test_a_hook_that_raises_changes_nothing_and_no_instant_and_is_told_with_call_and_name(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str, hook: Any
+) -> None:
+    without = await undisturbed(call_simulator, name)
+    assert (await talk(call_simulator, **options_of(name, hook))).is_like(without)
+    records = warned(caplog)
+    label = "text_transforms[0]" if name == "text_transforms" else name
+    assert {record.name for record in records} == {"patter_trio.events"}
+    line = f"hook {label}: {hook.__name__} raised LookupError: no such customer; the original passes"
+    assert {record.message for record in records} <= {f"call CA{number:032}: {line}" for number in (1, 2)}
+    assert all(record.exc_info is not None for record in records)
+    assert len(records) == (2 if name in PER_SENTENCE else 1)  # two sentences; of what is asked often, the first only
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_hook_that_gives_the_wrong_type_counts_as_one_that_raises(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    def wrong(*arguments: object) -> Any:
+        return 5
+
+    without = await undisturbed(call_simulator, name)
+    assert (await talk(call_simulator, **options_of(name, wrong))).is_like(without)
+    records = warned(caplog)
+    assert records
+    assert all("wrong must give " in record.message for record in records)
+    assert all(record.message.endswith(", not int; the original passes") for record in records)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "message"),
+    [
+        ("before_stt", b"", "must give as much audio as it got ("),
+        ("before_stt", b"abc", "must give 16-bit audio (bytes) or None, not bytes"),
+        ("after_tts", b"abc", "must give 16-bit audio (bytes) or None, not bytes"),
+        ("after_tts", "text", "must give 16-bit audio (bytes) or None, not str"),
+        ("before_llm", [{"content": "no role"}], "must give a list of messages (dicts with a role) or None, not list"),
+        ("before_llm", {"role": "user"}, "must give a list of messages (dicts with a role) or None, not dict"),
+        ("after_llm.on_chunk", None, "must give text, not NoneType"),
+        ("text_transforms", None, "must give text, not NoneType"),
+        ("after_stt", b"words", "must give a Transcript, text or None, not bytes"),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_said_to_be_so(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str, answer: Any, message: str
+) -> None:
+    def hook(value: Any) -> Any:
+        return answer
+
+    without = await undisturbed(call_simulator, name)
+    assert (await talk(call_simulator, **options_of(name, hook))).is_like(without)
+    assert message in warned(caplog)[0].message
+
+
+class _Never:
+    def __init__(self) -> None:
+        self.asked = self.cancelled = 0
+
+    async def __call__(self, value: Any) -> Any:
+        self.asked += 1
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_hook_that_never_returns_is_cancelled_at_its_deadline_and_the_original_passes(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    hook = _Never()
+    without = await undisturbed(call_simulator, name)
+    late = await talk(call_simulator, **options_of(name, hook))
+    assert late.words == without.words
+    assert hook.asked == hook.cancelled
+    for record in warned(caplog):
+        assert f" did not return within {TIERS[name].deadline:g} s; the original passes" in record.message
+    # Edges of the caller's voice come when they came; the reply is later by the hook's deadline.
+    assert late.first("user_speech_started") == pytest.approx(without.first("user_speech_started"))
+    assert late.first("agent_speech_started") - without.first("agent_speech_started") <= TIERS[name].deadline + 0.01
+    if name in OFTEN:  # every 20 ms of a deadline would be for ever
+        assert hook.asked == 1
+        assert warned(caplog)[0].message.endswith("; the original passes, and it is not asked again in this call")
+        assert len(warned(caplog)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_hook_over_its_budget_is_warned_about_once_per_call(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    tier = TIERS[name]
+
+    async def slow(value: Any) -> Any:
+        await trio.sleep(tier.budget + 0.004)
+        return value
+
+    without = await undisturbed(call_simulator, name)
+    assert (await talk(call_simulator, **options_of(name, slow))).words == without.words
+    [record] = warned(caplog)
+    assert f"slow took {(tier.budget + 0.004) * 1000:.0f} ms, its budget is {tier.budget * 1000:g} ms" in record.message
+
+
+async def test_a_hook_of_one_call_that_never_returns_moves_no_other_call(call_simulator: CallSimulator) -> None:
+    async def hang_for_the_first(text: str, ctx: Any) -> str:
+        if ctx.call_id.endswith("1"):
+            await trio.sleep_forever()
+        return text
+
+    hooks = PipelineHooks(after_transcribe=hang_for_the_first, after_tts=hang_for_the_first)
+    stuck, free = agent_of(HOURS, hooks=hooks), agent_of(HOURS)
+
+    async def other(alone: bool) -> Any:
+        async with call_simulator(free if alone else stuck) as first, call_simulator(free) as caller:
+            await first.speaks("Your hours?", seconds=1.0, wait=False)
+            await caller.speaks("Your hours?", seconds=1.0)
+            await caller.hears()
+            await first.heard(0)
+        return [(name, round(at, 4)) for at, name, _ in caller.events if name != "call_end"], [
+            (round(a.at, 4), len(a.audio), a.mark) for a in caller.carrier.arrivals
+        ]
+
+    assert await other(alone=False) == await other(alone=True)
+
+
+async def test_a_plain_hook_that_blocks_is_reported_once_by_its_time() -> None:
+    """On the real clock: no other can show that the loop stood still."""
+
+    class Call:
+        call_id, caller, callee = "CA1", "+1", "+2"
+        history: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def blocks(pcm: bytes) -> bytes:
+        time.sleep(0.06)
+        return pcm
+
+    def too_slow_for_a_chunk(chunk: str) -> str:
+        time.sleep(0.002)
+        return chunk
+
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("patter_trio.events")
+    logger.addHandler(handler)
+    try:
+        agent = agent_of(hooks=PipelineHooks(before_stt=blocks, after_llm={"on_chunk": too_slow_for_a_chunk}))
+        hooking = Hooking(agent, Call(), lambda *_: None)
+        through = hooking.incoming(MULAW_8K)
+        assert through is not None
+        assert await through(b"\xff" * 160) == b"\xff" * 160
+        reply = hooking.of_reply(MULAW_8K, lambda *_, **__: None, generated=True)
+        assert [await reply.piece("a"), await reply.piece("b")] == ["a", "b"]
+    finally:
+        logger.removeHandler(handler)
+    blocked, slow = [record.getMessage() for record in records]
+    assert "blocks blocked every call for " in blocked
+    assert "hook after_llm.on_chunk: " in slow
+    assert slow.endswith(" ms, its budget is 1 ms")
+
+
+async def test_cancelling_the_reply_cancels_the_hook_that_it_waits_for(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = _Never()
+    async with call_simulator(agent_of(HOURS, **options_of("before_llm", hook))) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.at(1.7)
+        await caller.speaks("And prices?", seconds=0.5)
+        await caller.hears()
+    assert hook.asked == hook.cancelled == 2
+    assert len(warned(caplog)) == 1  # the second one's deadline; the first had done nothing wrong
+    assert caller.transcript[0] == ("user", "Your hours? And prices?")
+
+
+# Guardrails and transforms --------------------------------------------------------------------------------------------
+async def reply_of(call_simulator: CallSimulator, reply: str, **options: Any) -> str:
+    async with call_simulator(agent_of(reply, **options)) as caller:
+        await caller.speaks("Well?", seconds=0.5)
+        await caller.waits(12.0)
+    return " ".join(text for role, text in caller.transcript if role == "assistant")
+
+
+LONG = "Initech is cheaper by far. Our own tables are better. Yes, buy from Initech instead."
+
+
+async def test_a_blocked_sentence_is_replaced_once_and_the_others_are_said(call_simulator: CallSimulator) -> None:
+    rail = guardrail("rivals", blocked_terms=["initech"], replacement="Let us talk about us.")
+    assert await reply_of(call_simulator, LONG, guardrails=[rail]) == (
+        "Let us talk about us. Our own tables are better."
+    )
+
+
+async def test_a_guardrail_sees_the_rewritten_sentence(call_simulator: CallSimulator) -> None:
+    """So that a rewrite is checked too, and one that mends the sentence is let pass."""
+    seen: list[str] = []
+    rail = guardrail("rivals", check=lambda text: seen.append(text) or "Initech" in text, replacement="")
+    hooks = PipelineHooks(after_llm={"on_sentence": lambda text: text.replace("Initech", "Globex")})
+    upper = {"text_transforms": [lambda text: text.replace("Globex", "**Initech**")], "hooks": hooks}
+    assert await reply_of(call_simulator, LONG, guardrails=[rail], hooks=hooks) == LONG.replace("Initech", "Globex")
+    assert seen[0] == "Globex is cheaper by far."
+    assert await reply_of(call_simulator, LONG, guardrails=[rail], **upper) == "Our own tables are better."
+    assert "**Initech** is cheaper by far." in seen
+
+
+async def test_a_check_may_be_async_and_take_the_context(call_simulator: CallSimulator) -> None:
+    async def check(text: str, ctx: Any) -> bool:
+        await trio.sleep(0.05)
+        return "tables" in text and ctx.history[-1]["role"] == "user"
+
+    rail = guardrail("tables", check=check, replacement="No comment on these.")
+    assert (await reply_of(call_simulator, LONG, guardrails=[rail])).split(". ")[1] == "No comment on these"
+
+
+async def test_the_first_guardrail_that_blocks_counts_and_its_replacement_is_not_checked(
+    call_simulator: CallSimulator,
+) -> None:
+    asked: list[str] = []
+    first = guardrail("one", ["Initech"], replacement="Initech is a name that I must not say.")
+    second = guardrail("two", check=asked.append)  # type: ignore[arg-type]
+    assert (await reply_of(call_simulator, LONG, guardrails=[first, second])).startswith(first.replacement)
+    assert asked == ["Our own tables are better."]
+
+
+async def test_a_check_that_raises_blocks(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    """Fail closed: a sentence that nobody has looked at may be the one that must not be heard."""
+    rail = guardrail("prices", check=lambda text: text["no such"], replacement="I cannot say.")
+    assert await reply_of(call_simulator, LONG, guardrails=[rail]) == "I cannot say."
+    records = warned(caplog)
+    assert len(records) == 3
+    assert all("hook guardrail 'prices': " in record.message for record in records)
+    assert all(record.message.endswith("; blocked") for record in records)
+
+
+async def test_a_check_that_never_returns_blocks(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    rail = guardrail("prices", check=_Never(), replacement="I cannot say.")
+    assert await reply_of(call_simulator, "It is five dollars.", guardrails=[rail]) == "I cannot say."
+    assert warned(caplog)[0].message.endswith(" did not return within 3 s; blocked")
+
+
+async def test_the_log_and_the_facts_do_not_repeat_what_was_blocked(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await reply_of(call_simulator, LONG, guardrails=[guardrail("rivals", ["initech"])])
+    assert not [record for record in caplog.records if "Initech" in record.getMessage()]
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records if "rivals" in record.getMessage()] == [
+        "guardrail 'rivals' blocked a sentence"
+    ] * 2
+
+
+async def test_text_transforms_are_applied_in_order_to_each_sentence(call_simulator: CallSimulator) -> None:
+    transforms = [lambda text: text.replace("nine", "ten"), lambda text: text.replace("ten", "eleven"), str.upper]
+    assert await reply_of(call_simulator, HOURS, text_transforms=transforms) == "WE OPEN AT ELEVEN. WE CLOSE AT FIVE."
+
+
+async def test_a_transform_that_leaves_nothing_drops_the_sentence_and_one_that_raises_is_left_out(
+    call_simulator: CallSimulator,
+) -> None:
+    transforms = [lambda text: "" if "nine" in text else text, raises, str.upper]
+    assert await reply_of(call_simulator, HOURS, text_transforms=transforms) == "WE CLOSE AT FIVE."
+
+
+async def test_nothing_but_marks_left_of_a_reply_says_nothing(call_simulator: CallSimulator) -> None:
+    assert await reply_of(call_simulator, HOURS, text_transforms=[lambda text: "  "]) == ""

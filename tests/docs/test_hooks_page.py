@@ -1,0 +1,31 @@
+"""docs/hooks.md says what the table of hooks says."""
+
+import re
+from pathlib import Path
+
+from patter_trio.hooks import TIERS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text(encoding="utf-8")
+NAMES = {"a text transform": ["text_transforms"], "a guardrail's check": ["guardrails"]}
+
+
+def seconds(cell: str) -> float:
+    number, unit = cell.split()
+    return float(number) / (1000 if unit == "ms" else 1)
+
+
+def test_arguments_budgets_and_deadlines_on_the_page_are_those_of_the_hooks() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
+    table = [row for row in rows if len(row) == 6 and row[0] not in ("hook", "---")]
+    told = {}
+    for name, given, _, _, budget, deadline in table:
+        for hook in NAMES.get(name) or re.findall(r"`([^`]+)`", name):
+            told[hook] = (tuple(re.findall(r"`([^`]+)`", given)), seconds(budget), seconds(deadline))
+    assert told == {name: (tier.values, tier.budget, tier.deadline) for name, tier in TIERS.items()}
+
+
+def test_the_hooks_that_are_left_out_after_a_missed_deadline_are_named() -> None:
+    often = re.search(r"every piece of audio or text \(([^)]+)\)", " ".join(PAGE.split()))
+    assert often is not None
+    named = [name.strip("` ") for name in often[1].split(",")]
+    assert named == [name.removeprefix("after_llm.") for name, tier in TIERS.items() if tier.often]
