@@ -22,7 +22,10 @@ from patter_trio.errors import (
     RateLimitError,
     WireError,
 )
+from patter_trio.event_bus import EventBus
+from patter_trio.event_types import PatterEventType
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
+from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
@@ -37,10 +40,12 @@ __all__ = [
     "ConfigurationError",
     "ConversationStateSnapshot",
     "EouTrigger",
+    "EventBus",
     "MissingExtraError",
     "Patter",
     "PatterConnectionError",
     "PatterError",
+    "PatterEventType",
     "PiperTTS",
     "ProviderError",
     "ProviderTimeout",
@@ -49,6 +54,7 @@ __all__ = [
     "SileroVAD",
     "SmartTurn",
     "SpeechEventCallback",
+    "SpeechEvents",
     "Twilio",
     "UserState",
     "WhisperSTT",

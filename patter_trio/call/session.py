@@ -13,7 +13,7 @@ actions are carried out by plain functions: a barge-in is over before anything e
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -66,6 +66,14 @@ OnMessage = Callable[..., Any]
 
 
 @attrs.frozen
+class Fired:
+    """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
+
+    name: str
+    about: Mapping[str, Any]
+
+
+@attrs.frozen
 class CallOptions:
     """What the server gives to each call."""
 
@@ -93,7 +101,7 @@ class Call:
         self._options = options
         self._tell = teller
         self._media = media
-        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input, float]](INBOX)
+        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
         self._hearing = Hearing(self._heard_words)
         self._listening = Listening(
             options.agent.vad,
@@ -124,6 +132,11 @@ class Call:
         return self._tell.state.copy()
 
     @property
+    def turn_idx(self) -> int:
+        """How many utterances of the caller were over so far."""
+        return self._tell.turn_idx
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The conversation so far: role, text (of the agent's what was heard) and Unix timestamp."""
         return [dict(entry) for entry in self._history.shown()]
@@ -144,19 +157,23 @@ class Call:
         """
         self._demand(inputs.HangUp("agent_hung_up"))
 
+    def fire(self, name: str, about: Mapping[str, Any]) -> None:
+        """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
+        self._post(Fired(name, about))
+
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
             raise CallEnded(f"call {self.call_id} is over ({self.outcome})")
         self._post(event)
 
-    def _post(self, event: inputs.Input) -> None:
+    def _post(self, event: inputs.Input | Fired) -> None:
         """Put an input into the inbox, stamped; what comes after the end is for nobody."""
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
 
     def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
         if isinstance(event, inputs.Interim) and not self.outcome:
-            self._tell.tell("transcript_partial", trio.current_time(), {"text": event.text})
+            self._tell.partial(trio.current_time(), event.text)
         elif isinstance(event, inputs.Final):
             self._note("words_final", {"text": event.text})
         self._post(event)
@@ -166,7 +183,7 @@ class Call:
 
     def _sent(self, media: Media) -> None:
         reply = self._reply
-        if reply is not None and reply.number == media.reply:
+        if reply is not None and reply.number == media.reply and self._tell.wants("tts_chunk"):
             reply.note("tts_chunk", audio=media.audio)
 
     # The leg ----------------------------------------------------------------------------------------------------------
@@ -302,10 +319,13 @@ class Call:
         machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
         while not machine.ended:
             event, at = await self._next(machine.deadline)
-            for action in machine.step(event, at):
+            fired = event if isinstance(event, Fired) else None
+            for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, talk)
+            if fired is not None and not machine.ended:
+                self._tell.fired(fired.name, at, fired.about)
 
-    async def _next(self, deadline: float) -> tuple[inputs.Input | None, float]:
+    async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
         """Return the next input and its instant, or nothing when the machine's deadline is there first."""
         try:
             return self._inbox.receive_nowait()  # even when the deadline is over: what happened before it counts first
@@ -422,6 +442,7 @@ class Call:
         reply.scope.cancel(reason=action.reason)
         if action.started:
             self._tell_heard(action.at, action.turn, heard, interrupted=True)
+            self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
         reply.note("reply_ended", reason=action.reason)
 
     def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:
