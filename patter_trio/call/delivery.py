@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 QUEUED: Final = 1024
 """Events that may wait for one subscriber: at 50 pieces of text a second, those of twenty calls for a second."""
+LONGEST: Final = BACKLOG + LAST + 1.0
+"""Seconds after the last call in which no event's own bound can still be running."""
 
 _log = logging.getLogger("patter_trio.events")
 
@@ -206,5 +208,5 @@ class Deliveries:
         """All calls are over: tell what waits, and end."""
         self._closed = True
         for delivery in tuple(self._running):
-            delivery.shield.deadline = trio.current_time() + BACKLOG + LAST
+            delivery.shield.deadline = trio.current_time() + LONGEST
             delivery.close()
