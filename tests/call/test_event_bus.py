@@ -1,6 +1,7 @@
 """The event bus: what is published and when, to whom, and that no subscriber can hurt a call."""
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,10 +10,11 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from call_kit import SORRY, agent_of, edges
 
-from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType
+from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
 from patter_trio.call.context import current_call
 from patter_trio.call.delivery import QUEUED, Deliveries
 from patter_trio.call.publishing import CallEvents
@@ -724,6 +726,34 @@ async def test_without_a_subscriber_nothing_is_made_of_what_comes_many_times_a_s
             await trio.sleep(2.0)
             assert "tts_chunk" in made
             caller.hang_up()
+
+
+async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On the real clock: no other can show that the loop stood still."""
+
+    def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
+        time.sleep(0.06)
+
+    async def run(call: OneCall) -> None:
+        call.publish("dtmf", digit="1")
+        await trio.lowlevel.checkpoint()
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, writes_to_a_slow_disk) and None)
+    [record] = caplog.records
+    assert record.message.startswith("call CA1: ")
+    assert "writes_to_a_slow_disk blocked every call for " in record.message
+    assert "wrap it: in_thread(writes_to_a_slow_disk)" in record.message
+
+
+async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+    phone.events.on(T.TURN_STARTED, in_thread(lambda event: seen.append(event["turn_idx"])))
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await ask(caller)
+        await caller.hears()
+    assert seen == [1]
 
 
 # Channels -------------------------------------------------------------------------------------------------------------
