@@ -215,7 +215,7 @@ class PhoneSpeechEvents(SpeechEvents):
     __slots__ = ("phone",)
 
     def __init__(self, phone: "Patter") -> None:
-        self.phone = phone
+        self.phone: Patter = phone
         super().__init__()
 
     @property

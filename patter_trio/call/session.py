@@ -28,7 +28,7 @@ from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.listening import Listening
 from patter_trio.call.observers import Observers, observing
-from patter_trio.call.telling import Teller
+from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.usercode import name_of
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
@@ -63,14 +63,6 @@ APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
 _log = logging.getLogger("patter_trio.call")
 
 OnMessage = Callable[..., Any]
-
-
-@attrs.frozen
-class Fired:
-    """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
-
-    name: str
-    about: Mapping[str, Any]
 
 
 @attrs.frozen
@@ -323,7 +315,7 @@ class Call:
             for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, talk)
             if fired is not None and not machine.ended:
-                self._tell.fired(fired.name, at, fired.about)
+                self._tell.fired(fired, at)
 
     async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
         """Return the next input and its instant, or nothing when the machine's deadline is there first."""

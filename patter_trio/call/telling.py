@@ -23,6 +23,8 @@ fact                      beside ``call_id``
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import attrs
+
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
@@ -36,6 +38,14 @@ class Watcher(Protocol):
 
     def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event's or a fact's name, its instant on the call's clock, and what is said about it."""
+
+
+@attrs.frozen
+class Fired:
+    """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
+
+    name: str
+    about: Mapping[str, Any]
 
 
 class Teller:
@@ -108,8 +118,9 @@ class Teller:
     def _of_turn(self, name: str, at: float, turn: int, payload: Mapping[str, Any]) -> None:
         self._edge(name, at, {"turn_idx": turn + self._fired_turns, **payload})
 
-    def fired(self, name: str, at: float, about: Mapping[str, Any]) -> None:
+    def fired(self, edge: Fired, at: float) -> None:
         """Tell an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
+        name = edge.name
         if name == "llm_token" and self._edges.told("audio_out"):
             return  # too late: within a turn it comes before audio_out
         self._fired_turns += name == "user_speech_eos"
@@ -117,7 +128,7 @@ class Teller:
         turn = {"turn_idx": self._edges.turn_idx} if name in OF_A_TURN else {}
         if name in ("user_speech_started", "user_speech_ended") and self._media.start is not None:
             turn = {"audio_offset_ms": _ms(at - self._media.start)}
-        self._edge(name, at, {**turn, **about})
+        self._edge(name, at, {**turn, **edge.about})
 
     def state_is(self, user: str, agent: str) -> None:
         """Take note of the public states."""

@@ -145,6 +145,53 @@ async def test_the_message_is_in_the_request_once(call_simulator: CallSimulator)
     assert [message["content"] for message in llm.requests[0]].count("Hello there") == 1
 
 
+async def raises(event: dict[str, Any]) -> None:
+    raise ValueError("no such customer")
+
+
+async def sleeps(event: dict[str, Any]) -> None:
+    await trio.sleep(10.0)
+
+
+async def never_returns(event: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
+def spoils(event: dict[str, Any]) -> str:
+    for entry in event.get("history", ()):
+        entry["text"] = "spoiled"
+    event.clear()
+    return "not what was asked for"
+
+
+def takes_nothing() -> None:
+    """A callback of the wrong shape."""
+
+
+@pytest.mark.parametrize("callback", [raises, sleeps, never_returns, spoils, takes_nothing, "no function"])
+async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_does(
+    call_simulator: CallSimulator, callback: Any
+) -> None:
+    async def once(callback: Any) -> list[Any]:
+        phone, kept = Patter(), {}
+        for name in EDGES:
+            setattr(phone, f"on_{name}", callback)
+        if callable(callback):  # serve() refuses what is none
+            kept = {"on_transcript": callback, "on_dtmf": callback}
+        agent = agent_of("From nine to five, every day of the week.", "Fine.", first_message="Hello.")
+        async with call_simulator(agent, phone=phone, **kept) as caller:
+            await caller.hears()
+            await caller.speaks("Your hours?", seconds=1.0)
+            await caller.presses("1")
+            await caller.waits(2.0)
+            await caller.speaks("Stop it", seconds=1.0)
+            await caller.hears()
+        sent = [(round(arrival.at, 6), len(arrival.audio), arrival.mark) for arrival in caller.carrier.arrivals]
+        return [edges(caller), sent, caller.transcript]
+
+    assert await once(callback) == await once(None)
+
+
 async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallSimulator) -> None:
     """And no state is skipped: speaking over speaking, idle when it was cut, thinking when the new turn begins."""
     phone, seen = Patter(), []
