@@ -423,6 +423,22 @@ async def test_one_made_in_a_handler_of_a_call_is_that_calls(call_simulator: Cal
     assert [start["call_id"] == end for start, end in seen] == [True, True]
 
 
+async def test_one_made_in_a_provider_or_on_message_of_a_call_is_that_calls(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+
+    def on_message(event: dict[str, Any]) -> str:
+        phone.events.on(T.TURN_ENDED, lambda event: seen.append((event["call_id"], event["turn_idx"])))
+        return "Yes."
+
+    for handler in (on_message, lambda event: "Yes."):
+        async with call_simulator(agent_of(llm=None), phone=phone, on_message=handler) as caller:
+            await ask(caller)
+            await caller.hears()
+        if handler is on_message:
+            first = caller.carrier.call_sid
+    assert seen == [(first, 1)]
+
+
 async def test_one_made_after_the_end_of_its_call_gets_nothing_and_says_so(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -754,6 +770,41 @@ async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(call_simulato
         await ask(caller)
         await caller.hears()
     assert seen == [1]
+
+
+async def test_what_is_published_while_the_server_closes_is_told_and_holds_nothing_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[Any] = []
+
+    async def run(call: OneCall) -> None:
+        call.events.deliveries.close()
+        call.publish("dtmf", digit="1")
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, seen.append) and None)
+    assert [event["digit"] for event in seen] == ["1"]
+
+
+async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.MockClock) -> None:
+    shown: list[str] = []
+
+    async def run(call: OneCall) -> None:
+        [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
+        call.publish("dtmf", digit="1")
+        [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
+        parts = (call.bus, subscription, delivery, call.events.deliveries, call.events, call.events.bounds)
+        shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, raises) and None)
+    assert shown == [
+        "<EventBus, 1 subscriptions to all calls>",
+        "<Subscription of raises to dtmf_received, 0 dropped>",
+        "<Delivery to <Subscription of raises to dtmf_received, 0 dropped>, 1 waiting>",
+        "<Deliveries to 1 handlers>",
+        "<CallEvents of CA1>",
+        "<Bounds edges inf, kept inf, end inf>",
+        "<EventChannel of llm_chunk, 0 dropped>",
+    ]
 
 
 # Channels -------------------------------------------------------------------------------------------------------------
