@@ -6,14 +6,15 @@ from typing import Any, Final
 from patter_trio.event_types import PatterEventType, TurnEndReason
 
 _ENDS: Final[Mapping[str, TurnEndReason]] = {
-    "played": "completed",
     "barge-in": "interrupted",
     "say": "interrupted",
     "failed": "failed",
     "leg down": "call_ended",
     "goodbye": "call_ended",
 }
-"""What the end of a reply, by its reason, is for its turn; others (``retracted``, ``amended``) leave it open."""
+"""What the end of a reply, by its reason, is for its turn, where that is not ``completed``."""
+_OPEN: Final = frozenset({"retracted", "amended"})
+"""Reasons that leave the turn open: its question is still to be answered."""
 
 
 class Turns:
@@ -49,10 +50,10 @@ class Turns:
                 self._reply = (about["reply"], about["mind"])
                 if not self._begun:
                     yield self._start()
-            case "reply_ended" if about["reason"] in _ENDS:
+            case "reply_ended" if about["reason"] not in _OPEN:
                 apologised = about["reason"] == "failed" and self._reply[1] != "error"
                 if not apologised:
-                    yield from self._end(_ENDS[about["reason"]])
+                    yield from self._end(_ENDS.get(about["reason"], "completed"))
             case "call_end":
                 yield from self._end("call_ended")
 

@@ -171,6 +171,7 @@ class _Simulation:
                 seconds=max(0.0, self.carrier.told_at - self.carrier.reached_at),
                 end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
+                bus=self.log.everything,
                 left_for_good=self._left_for_good,
             )
         )
