@@ -213,7 +213,8 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 
 def _kept(server: Server) -> int:
     desk = server.desk
-    known = 0 if desk is None else len(desk._observers) + len(desk.site.pending) + len(desk._live)
+    known = 0 if desk is None else len(desk._observers) + len(desk._bounds) + len(desk._deliveries._running)
+    known += 0 if desk is None else len(desk.site.pending) + len(desk._live)
     return known + len(server.phone.live) + len(server._logs)
 
 

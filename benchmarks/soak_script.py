@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio import Agent, Patter
+from patter_trio import Agent, Patter, PatterEventType
 from patter_trio.abc import (
     LanguageModel,
     Message,
@@ -134,12 +134,16 @@ class Application:
         self._dice = dice
         self.ends: Counter[str] = Counter()
         """How often ``on_call_end`` was called, by call."""
+        self.phone: Patter | None = None
 
     def callbacks(self) -> dict[str, Any]:
         names = ("on_call_start", "on_call_end", "on_transcript", "on_dtmf")
         return {name: getattr(self, name) for name in names}
 
     async def on_call_start(self, about: dict[str, Any]) -> dict[str, Any] | None:
+        if self.phone is not None:
+            self.phone.events.on(PatterEventType.TTS_CHUNK, self.on_edge)
+            self.phone.events.on(PatterEventType.TURN_ENDED, self.on_edge)
         match self._dice.of(about["call_id"], "start").randrange(20):
             case 0:
                 raise LookupError("no such customer")
@@ -187,6 +191,7 @@ class Application:
 def phone_and_agent(dice: Dice, application: Application, *, model: bool) -> tuple[Patter, Agent]:
     """Return a phone with its edge callbacks, and the agent that every call of it gets."""
     phone = Patter()
+    application.phone = phone
     phone.on_user_speech_started = phone.on_agent_speech_ended = application.on_edge
     agent = phone.agent(
         "You are the desk of a hotel.",

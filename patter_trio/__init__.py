@@ -23,9 +23,12 @@ from patter_trio.errors import (
     RateLimitError,
     WireError,
 )
+from patter_trio.event_bus import EventBus
+from patter_trio.event_types import PatterEventType
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
 from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
+from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
@@ -40,6 +43,7 @@ __all__ = [
     "ConfigurationError",
     "ConversationStateSnapshot",
     "EouTrigger",
+    "EventBus",
     "Guardrail",
     "HookContext",
     "MissingExtraError",
@@ -47,6 +51,7 @@ __all__ = [
     "PatterConnectionError",
     "PatterDeprecationWarning",
     "PatterError",
+    "PatterEventType",
     "PipelineHooks",
     "PiperTTS",
     "ProviderError",
@@ -56,6 +61,7 @@ __all__ = [
     "SileroVAD",
     "SmartTurn",
     "SpeechEventCallback",
+    "SpeechEvents",
     "Twilio",
     "UserState",
     "WhisperSTT",

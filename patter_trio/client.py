@@ -16,13 +16,15 @@ from patter_trio.agent import Agent
 from patter_trio.call.session import Call
 from patter_trio.carriers import Carrier
 from patter_trio.errors import ConfigurationError
-from patter_trio.events import EDGES, INITIAL, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.event_bus import EventBus
+from patter_trio.events import EDGES, ConversationStateSnapshot, SpeechEventCallback, seen_state
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import PipelineHooks
 from patter_trio.server.admission import MAX_LAG
 from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 from patter_trio.server.site import checked_url
+from patter_trio.speech_events import PhoneSpeechEvents, SpeechEvents
 
 Callback = Callable[..., Any]
 
@@ -47,8 +49,10 @@ class Patter:
         "__weakref__",
         "carrier",
         "desks",
+        "events",
         "live",
         "phone_number",
+        "speech_events",
         "webhook_url",
         *(f"on_{edge}" for edge in EDGES),
     )
@@ -59,6 +63,10 @@ class Patter:
         self.carrier = carrier
         self.phone_number = phone_number
         self.webhook_url = webhook_url
+        self.events: EventBus = EventBus()
+        """Everything that happens in its calls, for those who ask for it."""
+        self.speech_events: SpeechEvents = PhoneSpeechEvents(self)
+        """Fires the speech edges for adapters of the application's own."""
         self.on_user_speech_started: SpeechEventCallback | None = None
         self.on_user_speech_ended: SpeechEventCallback | None = None
         self.on_user_speech_eos: SpeechEventCallback | None = None
@@ -85,8 +93,8 @@ class Patter:
         seen = seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
-        state = next((call.conversation_state for call in reversed(self.live.values())), INITIAL)
-        return ConversationStateSnapshot(user=state["user"], agent=state["agent"])
+        newest = next(reversed(self.live.values()), None)
+        return self.speech_events.conversation_state if newest is None else newest.conversation_state
 
     def agent(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
+from patter_trio.conversation import edges
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.history import Entry
 
@@ -141,15 +142,7 @@ class Message(TypedDict):
     history: list[Entry]
 
 
-EDGES: Final = (
-    "user_speech_started",
-    "user_speech_ended",
-    "user_speech_eos",
-    "agent_speech_started",
-    "agent_speech_ended",
-    "llm_token",
-    "audio_out",
-)
+EDGES: Final = edges.EDGES
 """The seven edges; each is told to ``Patter.on_<name>``, and is lossy when observers cannot keep up."""
 
 Tap = Callable[[float, str, dict[str, Any]], None]

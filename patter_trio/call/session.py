@@ -13,7 +13,7 @@ actions are carried out by plain functions: a barge-in is over before anything e
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from patter_trio.call.hearing import Hearing
 from patter_trio.call.hooking import Hooking, hooking_of
 from patter_trio.call.listening import Listening
 from patter_trio.call.observers import Observers, observing
-from patter_trio.call.telling import Teller
+from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.usercode import name_of
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
@@ -96,7 +96,7 @@ class Call:
         self._options = options
         self._tell = teller
         self._media = media
-        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input, float]](INBOX)
+        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
         self._hearing = Hearing(self._heard_words)
         self._listening = Listening(
             options.agent.vad,
@@ -129,6 +129,11 @@ class Call:
         return self._tell.state.copy()
 
     @property
+    def turn_idx(self) -> int:
+        """How many utterances of the caller were over so far."""
+        return self._tell.turn_idx
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The conversation so far: role, text (of the agent's what was heard) and Unix timestamp."""
         return [dict(entry) for entry in self._history.shown()]
@@ -149,19 +154,23 @@ class Call:
         """
         self._demand(inputs.HangUp("agent_hung_up"))
 
+    def fire(self, name: str, about: Mapping[str, Any]) -> None:
+        """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
+        self._post(Fired(name, about))
+
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
             raise CallEnded(f"call {self.call_id} is over ({self.outcome})")
         self._post(event)
 
-    def _post(self, event: inputs.Input) -> None:
+    def _post(self, event: inputs.Input | Fired) -> None:
         """Put an input into the inbox, stamped; what comes after the end is for nobody."""
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
 
     def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
         if isinstance(event, inputs.Interim) and not self.outcome:
-            self._tell.tell("transcript_partial", trio.current_time(), {"text": event.text})
+            self._tell.partial(trio.current_time(), event.text)
         elif isinstance(event, inputs.Final):
             self._note("words_final", {"text": event.text})
         self._post(event)
@@ -171,7 +180,7 @@ class Call:
 
     def _sent(self, media: Media) -> None:
         reply = self._reply
-        if reply is not None and reply.number == media.reply:
+        if reply is not None and reply.number == media.reply and self._tell.wants("tts_chunk"):
             reply.note("tts_chunk", audio=media.audio)
 
     # The leg ----------------------------------------------------------------------------------------------------------
@@ -311,10 +320,13 @@ class Call:
         machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
         while not machine.ended:
             event, at = await self._next(machine.deadline)
-            for action in machine.step(event, at):
+            fired = event if isinstance(event, Fired) else None
+            for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, talk)
+            if fired is not None and not machine.ended:
+                self._tell.fired(fired, at)
 
-    async def _next(self, deadline: float) -> tuple[inputs.Input | None, float]:
+    async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
         """Return the next input and its instant, or nothing when the machine's deadline is there first."""
         try:
             return self._inbox.receive_nowait()  # even when the deadline is over: what happened before it counts first
@@ -436,6 +448,7 @@ class Call:
         reply.scope.cancel(reason=action.reason)
         if action.started:
             self._tell_heard(action.at, action.turn, heard, interrupted=True)
+            self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
         reply.note("reply_ended", reason=action.reason)
 
     def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:

@@ -1,7 +1,8 @@
 """What happened in a call, put into words for observers: payloads, their instants, and the public states.
 
 All that is told passes through here, in the order in which it happened, and with it facts that no callback is told but
-that the measuring of a call is made of. :class:`Watcher` objects see both, at once.
+that the measuring of a call is made of. :class:`Watcher` objects see both, at once; so does the event bus, which
+publishes those that ``event_types.PUBLISHED`` names.
 
 ========================  =====================================================================================
 fact                      beside ``call_id``
@@ -18,16 +19,21 @@ fact                      beside ``call_id``
 ``hook``                  ``name``, ``seconds``: a hook was asked, and how long it took
 ``vetoed``                ``reply``, ``turn_idx``: ``after_transcribe`` would have no answer
 ``guardrail``             ``reply``, ``turn_idx``, ``name``: a sentence was blocked
+``interruption``          ``turn_idx``, ``text``, ``speech_duration_ms``, ``reason``: a reply that was heard was cut
 ========================  =====================================================================================
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import attrs
+
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.observers import Observers
+from patter_trio.call.publishing import CallEvents
+from patter_trio.conversation.edges import OF_A_TURN, EdgeRules
 from patter_trio.conversation.history import Entry
-from patter_trio.events import INITIAL, ConversationStateSnapshot, Tap
+from patter_trio.events import ConversationStateSnapshot, Tap
 
 
 class Watcher(Protocol):
@@ -35,6 +41,14 @@ class Watcher(Protocol):
 
     def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event's or a fact's name, its instant on the call's clock, and what is said about it."""
+
+
+@attrs.frozen
+class Fired:
+    """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
+
+    name: str
+    about: Mapping[str, Any]
 
 
 class Teller:
@@ -49,15 +63,29 @@ class Teller:
         epoch: float,
         tap: Tap | None,
         watchers: Sequence[Watcher] = (),
+        events: CallEvents | None = None,
     ) -> None:
         self._watchers = watchers
+        self._events = events
         self._observers = observers
         self._about = dict(about)
         self._call_id = about["call_id"]
         self._media = media
         self._epoch = epoch
         self._tap = tap
-        self.state: ConversationStateSnapshot = ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+        self._edges = EdgeRules()
+        self._fired_turns = 0
+        """Turns that adapters have committed (:meth:`fired`), of which the turn machine does not know."""
+
+    @property
+    def state(self) -> ConversationStateSnapshot:
+        """The public states."""
+        return ConversationStateSnapshot(user=self._edges.user, agent=self._edges.agent)
+
+    @property
+    def turn_idx(self) -> int:
+        """How many utterances have been told to be over."""
+        return self._edges.turn_idx
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""
@@ -73,19 +101,45 @@ class Teller:
 
     def note(self, fact: str, at: float, about: Mapping[str, Any]) -> None:
         """Let the watchers know a fact that no callback is told."""
-        if self._watchers:
+        if self.wants(fact):
             self._watched(fact, at, {"call_id": self._call_id, **about})
+
+    def wants(self, fact: str) -> bool:
+        """Return whether anybody is to know a fact."""
+        return bool(self._watchers) or (self._events is not None and self._events.wants(fact))
 
     def _watched(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         for watcher in self._watchers:
             watcher.saw(name, at, payload)
+        if self._events is not None:
+            self._events.saw(name, at, payload, self.state)
 
     def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        self.tell(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
+        if self._edges.count(name):
+            self.tell(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
+
+    def _of_turn(self, name: str, at: float, turn: int, payload: Mapping[str, Any]) -> None:
+        self._edge(name, at, {"turn_idx": turn + self._fired_turns, **payload})
+
+    def fired(self, edge: Fired, at: float) -> None:
+        """Tell an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
+        name = edge.name
+        if name == "llm_token" and self._edges.told("audio_out"):
+            return  # too late: within a turn it comes before audio_out
+        self._fired_turns += name == "user_speech_eos"
+        self._edges.move(name)
+        turn = {"turn_idx": self._edges.turn_idx} if name in OF_A_TURN else {}
+        if name in ("user_speech_started", "user_speech_ended") and self._media.start is not None:
+            turn = {"audio_offset_ms": _ms(at - self._media.start)}
+        self._edge(name, at, {**turn, **edge.about})
 
     def state_is(self, user: str, agent: str) -> None:
         """Take note of the public states."""
-        self.state = ConversationStateSnapshot(user=user, agent=agent)
+        self._edges.user, self._edges.agent = user, agent
+
+    def partial(self, at: float, text: str) -> None:
+        """Tell an interim result of the recogniser."""
+        self.tell("transcript_partial", at, {"timestamp_ms": round(self.unix(at) * 1000), "text": text})
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
         """Tell user_speech_started; ``offset`` in seconds since the first media frame."""
@@ -109,23 +163,24 @@ class Teller:
 
     def token(self, at: float, turn: int, provider: str, model: str) -> None:
         """Tell llm_token."""
-        self._edge("llm_token", at, {"turn_idx": turn, "llm_provider": provider, "model": model})
+        self._of_turn("llm_token", at, turn, {"llm_provider": provider, "model": model})
 
     def audio(self, at: float, turn: int, provider: str) -> None:
         """Tell audio_out."""
-        self._edge("audio_out", at, {"turn_idx": turn, "tts_provider": provider})
+        self._of_turn("audio_out", at, turn, {"tts_provider": provider})
 
     def agent_started(self, at: float, turn: int, provider: str) -> None:
         """Tell agent_speech_started."""
-        self._edge("agent_speech_started", at, {"turn_idx": turn, "tts_provider": provider})
+        self._of_turn("agent_speech_started", at, turn, {"tts_provider": provider})
 
     def agent_ended(self, at: float, turn: int, seconds: float, *, interrupted: bool) -> None:
         """Tell agent_speech_ended, after ``seconds`` were played."""
-        self._edge(
-            "agent_speech_ended",
-            at,
-            {"turn_idx": turn, "speech_duration_ms": _ms(seconds), "interrupted": interrupted},
-        )
+        self._of_turn("agent_speech_ended", at, turn, {"speech_duration_ms": _ms(seconds), "interrupted": interrupted})
+
+    def interruption(self, at: float, turn: int, seconds: float, text: str, reason: str) -> None:
+        """Note that a reply of which ``text`` was heard, in ``seconds``, was cut."""
+        about = {"turn_idx": turn + self._fired_turns, "text": text, "speech_duration_ms": _ms(seconds)}
+        self.note("interruption", at, {**about, "reason": reason})
 
     def transcript(self, at: float, role: str, text: str, history: Sequence[Entry]) -> None:
         """Tell on_transcript."""
@@ -148,6 +203,8 @@ class Teller:
             self._tap(at - (at if self._media.start is None else self._media.start), "call_end", told)
         self._watched("call_end", at, told)
         self._observers.end(told, self.state, cancelled=cancelled)
+        if self._events is not None:
+            self._events.close()
 
 
 def _ms(seconds: float) -> int:

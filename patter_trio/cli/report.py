@@ -9,6 +9,7 @@ from typing import Any, Final
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import call_picture
+from patter_trio.event_types import PatterEventType
 from patter_trio.testing.record import Event
 
 COLUMNS: Final = {
@@ -19,6 +20,18 @@ COLUMNS: Final = {
     "barge-in": "onset of voice to agent silent",
 }
 """What is measured of a turn, in seconds, and what it means."""
+_LEFT_OUT: Final = frozenset(
+    {
+        PatterEventType.TRANSCRIPT_FINAL,
+        PatterEventType.CALL_STARTED,
+        PatterEventType.CALL_ENDED,
+        PatterEventType.METRICS_COLLECTED,
+        PatterEventType.DTMF_RECEIVED,
+        PatterEventType.LLM_CHUNK,
+        PatterEventType.TTS_CHUNK,
+    }
+)
+"""Events of the bus that a timeline has under their callback's name, or that would only flood it."""
 
 
 def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
@@ -101,9 +114,15 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
             for heard in caller.utterances
         ],
         "latencies_ms": [{k: round(v * 1000, 1) for k, v in turn.items()} for turn in latencies(call.log.events)],
-        "events": [{"at": round(e.at, 3), "name": e.name, **_plain(e.payload)} for e in call.log.events],
+        "events": [
+            {"at": round(e.at, 3), "name": e.name, **_plain(e.payload)}
+            for e in call.log.everything
+            if e.name not in _LEFT_OUT
+        ],
     }
-    (place / "timeline.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (place / "timeline.json").write_text(
+        json.dumps(told, indent=1, ensure_ascii=False, default=repr) + "\n", encoding="utf-8"
+    )
     return place
 
 

@@ -159,6 +159,10 @@ async def _simulate(program: Program, options: _Options) -> int:
         if payload["call_id"] in calls:
             calls[payload["call_id"]].tap(at, name, payload)
 
+    def bus_tap(at: float, name: str, payload: dict[str, Any]) -> None:
+        if payload["call_id"] in calls:
+            calls[payload["call_id"]].log.bus_tap(at, name, payload)
+
     busy = Busy()
     async with (
         open_desk(
@@ -168,6 +172,7 @@ async def _simulate(program: Program, options: _Options) -> int:
             carrier=carrier,
             callbacks=program.callbacks,
             tap=tap,
+            bus_tap=bus_tap,
         ) as desk,
         trio.open_nursery() as serving,
     ):

@@ -19,11 +19,13 @@ import trio
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
-from patter_trio.call.context import current_call
+from patter_trio.call.bounds import Bounds
+from patter_trio.call.delivery import Deliveries
 from patter_trio.call.observers import Observers
+from patter_trio.call.publishing import CallEvents
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
-from patter_trio.carriers import Carrier
+from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import Tap
@@ -45,6 +47,7 @@ _events = logging.getLogger("patter_trio.events")
 class _Starting:
     """``on_call_start`` of one call, under way or done."""
 
+    events: CallEvents
     scope: trio.CancelScope
     done: trio.Event
     overrides: Mapping[str, Any] | None = None
@@ -65,6 +68,7 @@ class Desk:
         admission: Admission,
         epoch: float,
         tap: Tap | None,
+        bus_tap: Tap | None,
     ) -> None:
         self._phone = phone
         self._agent = agent
@@ -73,8 +77,12 @@ class Desk:
         self._admission = admission
         self._epoch = epoch
         self._tap = tap
-        # Weak: observers live as long as their task does, which is longer than their call.
+        self._bus_tap = bus_tap
+        self._deliveries = Deliveries(nursery)
+        # Weak: they live as long as there is something to be told of their call, which is longer than the call.
         self._observers: WeakSet[Observers] = WeakSet()
+        self._bounds: WeakSet[Bounds] = WeakSet()
+        self._hurried = False
         self._live: dict[str, Call] = {}
         self._draining = False
         self._idle = trio.Event()
@@ -88,6 +96,7 @@ class Desk:
             refusal=self.refusal,
             incoming=self.incoming,
             answer=self.answer,
+            refused=self.refused,
         )
 
     def __repr__(self) -> str:
@@ -120,21 +129,39 @@ class Desk:
                     await self._announced.wait()
                 for call in pending.expire(trio.current_time()):
                     _log.warning("call %s: announced, but its media stream never came", call.call_id)
-                    call.context.scope.cancel(reason="never connected")
+                    self._never_connected(call, "failed", "its media stream never came")
                 self._note_idle()
 
     def incoming(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
         self._announced.set()
         on_call_start = self.find("on_call_start")
-        starting = call.context = _Starting(trio.CancelScope(), trio.Event())
+        starting = call.context = _Starting(self._events_of(call.call_id), trio.CancelScope(), trio.Event())
         if on_call_start is None:
             starting.done.set()
             return
         self._nursery.start_soon(self._ask_start, on_call_start, call, starting)
 
+    def refused(self, offer: CallOffer, why: str) -> None:
+        """A call hears busy: the bus is told; a live one that is announced again goes on."""
+        if offer.call_id not in self._live:
+            about = {"call_id": offer.call_id, "caller": offer.caller, "callee": offer.callee}
+            events = self._events_of(offer.call_id)
+            events.never_connected("busy", why, {**about, "direction": offer.direction})
+
+    def _events_of(self, call_id: str) -> CallEvents:
+        events = CallEvents(
+            call_id, self._phone.events.everywhere, self._deliveries, epoch=self._epoch, tap=self._bus_tap
+        )
+        self._bounds.add(events.bounds)
+        return events
+
+    def _never_connected(self, call: PendingCall, outcome: str, why: str) -> None:
+        call.context.events.never_connected(outcome, why, self._about(call), cancelled=self._hurried)
+        call.context.scope.cancel(reason="never connected")
+
     async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
-        current_call.set(call.call_id)
+        starting.events.enter()
         with starting.scope:
             try:
                 answer = await usercode.call(on_call_start, self._about(call))
@@ -187,11 +214,12 @@ class Desk:
     async def answer(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
         pending = leg.call
-        current_call.set(pending.call_id)
-        observers = Observers(pending.call_id, self.find)
+        events: CallEvents = pending.context.events
+        events.enter()
+        observers = Observers(pending.call_id, self.find, events.bounds)
         about = self._about(pending)
         media = MediaClock()
-        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap)
+        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, events=events)
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, pending),
@@ -204,9 +232,11 @@ class Desk:
         _log.info("call %s: started, %s", pending.call_id, pending.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", about)
+        events.connected(media, about)
         try:
             await run_call(call, observers, self._nursery)
         finally:
+            events.close()
             pending.context.scope.cancel(reason="call over")
             del self._live[pending.call_id]
             del self._phone.live[pending.call_id]
@@ -216,7 +246,7 @@ class Desk:
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
         for call in self.site.pending.expire(math.inf):
-            call.context.scope.cancel(reason="the desk is closed")
+            self._never_connected(call, "cancelled", "the server was closed")
 
     def _note_idle(self) -> None:
         if self._draining and not self._live and not len(self.site.pending):
@@ -230,10 +260,15 @@ class Desk:
             await self._idle.wait()
         self.closed.set()
 
+    def close(self) -> None:
+        """All calls are over: end when what waits was told."""
+        self._deliveries.close()
+
     def hurry(self) -> None:
         """The server is being cancelled: shorten the callbacks' time."""
-        for observers in self._observers:
-            observers.hurry()
+        self._hurried = True
+        for bounds in tuple(self._bounds):
+            bounds.hurry()
 
 
 def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
@@ -268,6 +303,7 @@ async def open_desk(
     max_lag: float | None = None,
     epoch: float | None = None,
     tap: Tap | None = None,
+    bus_tap: Tap | None = None,
 ) -> AsyncIterator[Desk]:
     """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
 
@@ -281,6 +317,7 @@ async def open_desk(
         max_lag: new calls hear busy while the event loop is later than this, in seconds; None: however late it is.
         epoch: Unix time of the clock's zero; default: as it is now.
         tap: sees every event of every call.
+        bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
 
     Raises:
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
@@ -301,6 +338,7 @@ async def open_desk(
             admission=admission,
             epoch=epoch,
             tap=tap,
+            bus_tap=bus_tap,
         )
         phone.desks.add(desk)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()
@@ -313,7 +351,10 @@ async def open_desk(
             desk.hurry()
             raise
         finally:
+            if trio.current_effective_deadline() == -math.inf:  # also where the block ended without a checkpoint
+                desk.hurry()
             phone.desks.discard(desk)
             desk.forget_all()
+            desk.close()
             forgetting.cancel(reason="the desk is closed")
             measuring.cancel(reason="the desk is closed")

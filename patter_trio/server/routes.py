@@ -73,12 +73,14 @@ def voice(site: Site, request: Request) -> Response:
     refusal = "" if again else site.refusal(offer.call_id)
     if refusal:
         logger.warning("call %s: hears busy, from %s: %s", shown_id(offer.call_id), mask_number(offer.caller), refusal)
+        site.refused(offer, refusal)
         return busy
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
     try:
         call = site.pending.announce(offer, provider=site.carrier.name, custom_params=custom, now=trio.current_time())
     except TooManyPending as error:
         logger.warning("call %s: hears busy, from %s: %s", shown_id(offer.call_id), mask_number(offer.caller), error)
+        site.refused(offer, str(error))
         return busy
     if not again:
         logger.info("call %s: announced, from %s", shown_id(offer.call_id), mask_number(offer.caller))

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from patter_trio.abc import StreamCodec, StreamStarted
-from patter_trio.carriers import Carrier
+from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.websocket import WebSocket
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -49,6 +49,7 @@ class Site:
     * ``refusal(call_id)`` says why another call is not welcome, which then hears busy; empty: it is.
     * ``incoming(call)`` is called once per announced call, before the webhook is answered; it must not raise.
     * ``answer(leg)`` runs the whole call; the stream is closed after it.
+    * ``refused(offer, why)`` is told of a call that hears busy; it must not raise.
     """
 
     carrier: Carrier
@@ -57,6 +58,7 @@ class Site:
     refusal: Callable[[str], str]
     incoming: Callable[[PendingCall], None]
     answer: Callable[[MediaLeg], Awaitable[None]]
+    refused: Callable[[CallOffer, str], None] = lambda _, __: None
     strangers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(MAX_STRANGERS), repr=False)
 
     def stream_url(self, call_id: str) -> str:

@@ -199,16 +199,16 @@ class SimulatedCaller:
     # What was observed ------------------------------------------------------------------------------------------------
     @property
     def events(self) -> list[tuple[float, str, dict[str, Any]]]:
-        """Every event of the call so far: call time, name without ``on_``, payload."""
-        return [(event.at, event.name, dict(event.payload)) for event in self._log.events]
+        """Every event of the call so far, those of the bus included: call time, name without ``on_``, payload."""
+        return [(event.at, event.name, dict(event.payload)) for event in self._log.everything]
 
     def times(self, name: str) -> list[float]:
         """Return when events of that name came."""
-        return [event.at for event in self._log.events if event.name == name]
+        return [event.at for event in self._log.everything if event.name == name]
 
     def payloads(self, name: str) -> list[dict[str, Any]]:
         """Return the payloads of the events of that name."""
-        return [dict(event.payload) for event in self._log.events if event.name == name]
+        return [dict(event.payload) for event in self._log.everything if event.name == name]
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ class CallRecord:
     """How often ``on_call_end`` was called, where the kit's own was used."""
     left_after_end: Sequence[str] = ()
     """Names of the call's tasks that were still there :data:`END_SECONDS` after the hang-up reached the server."""
+    bus: Sequence[Event] = ()
+    """Everything that was told and published, in order, where the bus was watched."""
     left_for_good: Sequence[str] = ()
     """Names of the tasks that were still there when the server had closed."""
 
@@ -141,6 +143,24 @@ def _turns_count(record: CallRecord) -> Iterator[str]:
             yield f"{event.name} at {event.at:.3f} has turn_idx {told}; there were {turn} user_speech_eos before it"
 
 
+def _turns_pair(record: CallRecord) -> Iterator[str]:
+    """On the bus each turn starts once and ends once, one after another, the one that ``user_speech_eos`` counts."""
+    turn, started, ended = 0, -1, -1
+    for event in record.bus:
+        turn += event.name == "user_speech_eos"
+        told: Any = event.payload.get("turn_idx")
+        if event.name == "turn_started":
+            if told != turn or told <= started or ended < started:
+                yield f"turn_started at {event.at:.3f} of turn {told}, in turn {turn}, after that of {started}"
+            started = told
+        elif event.name == "turn_ended":
+            if told != started or ended == told:
+                yield f"turn_ended at {event.at:.3f} of turn {told}, which is not the one that goes on"
+            ended = told
+    if started != ended:
+        yield f"turn {started} started and never ended"
+
+
 _ORDER: Final = ("llm_token", "audio_out", "agent_speech_started", "agent_speech_ended")
 
 
@@ -220,6 +240,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "the agent's edges alternate": _agent_edges,
     "no eos while the caller speaks": _eos_after_speech,
     "turn_idx counts the eos": _turns_count,
+    "turns start and end in pairs": _turns_pair,
     "order within a turn": _order_in_turn,
     "states along the table": _states,
 }

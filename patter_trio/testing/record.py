@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from patter_trio.audio.formats import RATE
+from patter_trio.event_types import PatterEventType
 from patter_trio.testing.playback import Stretch
 from patter_trio.testing.signal import Decoder, Kind
 
@@ -39,16 +40,27 @@ class EventLog:
         self._state = state
         self._news = trio.Event()
         self.events: list[Event] = []
+        """What callbacks are told, and the interim results."""
+        self.everything: list[Event] = []
+        """These and the events of the bus, in the order in which they came."""
 
     def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         """Take an event; the clock that counts is that of the caller, like for all else in the record."""
         del at
-        self.events.append(Event(self._now(), name, payload, self._state()))
+        event = Event(self._now(), name, payload, self._state())
+        self.events.append(event)
+        self.everything.append(event)
         self._news.set()
         self._news = trio.Event()
 
+    def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Take an event of the bus; that of a name which callbacks have, too, is there already."""
+        del at
+        if name != PatterEventType.TRANSCRIPT_PARTIAL:
+            self.everything.append(Event(self._now(), name, payload, self._state()))
+
     async def news(self) -> None:
-        """Wait for the next event."""
+        """Wait for the next event that is not of the bus alone."""
         await self._news.wait()
 
 

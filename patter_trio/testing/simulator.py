@@ -110,6 +110,10 @@ class _Simulation:
         state = call.conversation_state
         return {"user": state["user"], "agent": state["agent"]}
 
+    def _bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        if payload["call_id"] == self.carrier.call_sid:
+            self.log.bus_tap(at, name, payload)
+
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams, one end of which it serves."""
         await trio.lowlevel.checkpoint()
@@ -136,6 +140,7 @@ class _Simulation:
                         callbacks=self._callbacks,
                         epoch=EPOCH,
                         tap=self.log.tap,
+                        bus_tap=self._bus_tap,
                     ) as self._desk,
                     open_flat_nursery() as self._connections,
                 ):
@@ -166,6 +171,7 @@ class _Simulation:
                 seconds=max(0.0, self.carrier.told_at - self.carrier.reached_at),
                 end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
+                bus=self.log.everything,
                 left_for_good=self._left_for_good,
             )
         )

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import trio
 
-from patter_trio import Agent, Patter
+from patter_trio import Agent, Patter, PatterEventType
 from patter_trio.abc import (
     LanguageModel,
     Message,
@@ -44,9 +44,18 @@ def agent_of(*replies: str, **options: Any) -> Agent:
     return Patter().agent(**chosen | options)
 
 
+BUS_ONLY = {str(kind) for kind in PatterEventType} - {"transcript_partial"}
+"""What only the event bus calls so."""
+
+
+def told_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any]]]:
+    """Every event that callbacks are told, and the interim results."""
+    return [event for event in caller.events if event[1] not in BUS_ONLY]
+
+
 def edges(caller: SimulatedCaller) -> list[tuple[float, str]]:
-    """Every event with its instant, in ms."""
-    return [(round(at * 1000), name) for at, name, _ in caller.events]
+    """Every event that callbacks are told, with its instant in ms."""
+    return [(round(at * 1000), name) for at, name, _ in told_events(caller)]
 
 
 def told(caller: SimulatedCaller, role: str) -> list[str]:

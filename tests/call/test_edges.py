@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges
+from call_kit import agent_of, edges, told_events
 
 from patter_trio import Patter
 from patter_trio.call.usercode import in_thread
@@ -130,7 +130,7 @@ async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(c
             await caller.hears()
     assert greeting.text == "Hello, you!"
     assert greeting.started == pytest.approx(0.2)
-    names = [(event["turn_idx"], name) for _, name, event in caller.events if "turn_idx" in event]
+    names = [(event["turn_idx"], name) for _, name, event in told_events(caller) if "turn_idx" in event]
     assert names == [
         (0, "audio_out"), (0, "agent_speech_started"), (0, "agent_speech_ended"),
         (1, "llm_token"), (1, "audio_out"), (1, "agent_speech_started"), (1, "agent_speech_ended"),

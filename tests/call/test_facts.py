@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from call_kit import told_events
 
 from patter_trio import Patter
 from patter_trio.call.telling import Teller
@@ -85,6 +86,6 @@ async def test_watchers_see_the_events_too_in_their_order(call_simulator: Any, w
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
-    told = [(name, payload) for _, name, payload in caller.events if name != "call_start"]
+    told = [(name, payload) for _, name, payload in told_events(caller) if name != "call_start"]
     names = {name for name, _ in told}
     assert [(name, payload) for name, payload in witness.seen if name in names] == told

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from call_kit import told_events
 
 from patter_trio import Agent, Patter
 from patter_trio.pytest_plugin import CallSimulator
@@ -78,4 +79,10 @@ async def test_what_holds_in_every_call_holds_in_this_one(call_simulator: CallSi
             await act(caller, chance)
         if chance.random() < 0.1:
             caller.carrier.drop()
-    assert not caller.events or caller.events[-1][1] == "call_end"
+    assert not caller.events or caller.events[-1][1] == "call_ended"
+    told = [event for event in caller.events if event[1] in ("user_speech_eos", "turn_started", "turn_ended")]
+    started = [payload["turn_idx"] for _, name, payload in told if name == "turn_started"]
+    ended = [payload["turn_idx"] for _, name, payload in told if name == "turn_ended"]
+    assert started == ended == sorted(set(started))
+    assert [turn for turn in started if turn] == list(range(1, len(caller.times("user_speech_eos")) + 1))
+    assert not told_events(caller) or told_events(caller)[-1][1] == "call_end"

@@ -270,6 +270,20 @@ async def test_the_timeline_has_every_event_both_sides_texts_and_latencies(
     }
 
 
+async def test_the_timeline_has_the_turns_too_and_is_not_flooded_with_pieces(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    call, _ = await held(1)
+    told = len(call.log.events)
+    for name in ("turn_started", "llm_chunk", "tts_chunk", "transcript_final", "tool_call_completed", "call_ended"):
+        result = b"" if name == "tts_chunk" else object()  # what a tool gives need not be fit for JSON
+        call.log.bus_tap(0.0, name, {"call_id": call.call_id, "turn_idx": 1, "result": result})
+    timeline = json.loads((write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
+    names = [event["name"] for event in timeline["events"]]
+    assert names[:told] == [event.name for event in call.log.events]
+    assert names[told:] == ["turn_started", "tool_call_completed"]
+
+
 async def test_the_default_caller_asks_in_the_local_voice() -> None:
     lines = await default_lines()
     assert [name for name, _ in lines] == [

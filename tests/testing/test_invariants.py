@@ -65,9 +65,35 @@ def among(*more: Event) -> tuple[Event, ...]:
 
 def test_a_sound_call_has_no_finding() -> None:
     assert violations(record()) == []
+    assert violations(record(bus=turns(*PAIR_0, *PAIR_1))) == []
 
 
+def turns(*told: tuple[str, int]) -> tuple[Event, ...]:
+    """A bus on which these were told of turns, the eos of each before its start."""
+    eos = event(1.0, "user_speech_eos")
+    return tuple(
+        one
+        for name, turn in told
+        for one in ([eos] if name == "turn_started" and turn else []) + [event(1.0, name, turn_idx=turn)]
+    )
+
+
+PAIR_0, PAIR_1 = [[("turn_started", turn), ("turn_ended", turn)] for turn in (0, 1)]
 BROKEN = [
+    ("turns start and end in pairs", record(bus=turns(*PAIR_0, *PAIR_0)), "of turn 0, in turn 0, after that of 0"),
+    ("turns start and end in pairs", record(bus=turns(("turn_started", 2))), "of turn 2, in turn 1, after that of -1"),
+    ("turns start and end in pairs", record(bus=turns(*PAIR_0, ("turn_started", 1))), "turn 1 started and never ended"),
+    (
+        "turns start and end in pairs",
+        record(bus=turns(("turn_ended", 0))),
+        "turn_ended at 1.000 of turn 0, which is not",
+    ),
+    ("turns start and end in pairs", record(bus=turns(*PAIR_1, ("turn_ended", 1))), "of turn 1, which is not the one"),
+    (
+        "turns start and end in pairs",
+        record(bus=turns(("turn_started", 0), *PAIR_1)),
+        "turn_started at 1.000 of turn 1, in turn 1, after that of 0",
+    ),
     (
         "nothing is left running",
         record(left_after_end=["call.read"]),

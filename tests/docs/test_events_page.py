@@ -1,0 +1,68 @@
+"""docs/events.md: its recipes print the numbers that it speaks of, and its tables have what the code has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from patter_trio import PatterEventType, SpeechEvents
+from patter_trio.conversation.edges import EDGES
+from patter_trio.event_types import PAYLOADS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+
+
+def program_after(heading: str) -> str:
+    """The first program under a heading."""
+    under = PAGE.partition(f"{heading}\n")[2]
+    code = re.search(r"^```python\n(.*?)^```", under, re.MULTILINE | re.DOTALL)
+    assert code is not None
+    return code[1]
+
+
+def printed(pytester: pytest.Pytester, heading: str) -> list[str]:
+    result = pytester.runpython(pytester.makepyfile(recipe=program_after(heading)))
+    assert result.ret == 0, result.stderr.str()
+    return result.stdout.str().splitlines()
+
+
+def test_the_barge_in_recipe_prints_how_long_the_agent_went_on(pytester: pytest.Pytester) -> None:
+    [line] = printed(pytester, "### Barge-in latency")
+    latency = re.fullmatch(r"barge-in latency: (\d+)ms \(target: <250ms\)", line)
+    assert latency is not None
+    assert 180 <= int(latency[1]) <= 200  # 250 ms after the onset, of which the detector takes 50 and a frame at most
+
+
+def test_the_first_token_recipe_prints_the_times_of_each_turn(pytester: pytest.Pytester) -> None:
+    lines = printed(pytester, "### Time to the first token, and to the first sound")
+    assert [line for line in lines if "token" in line] == [
+        f"turn {turn}: first token after 350ms by scripted" for turn in (1, 2)
+    ]
+    sounds = [int(re.findall(r"after (\d+)ms", line)[0]) for line in lines if "sound" in line]
+    assert len(sounds) == 2
+    assert all(550 <= sound <= 1000 for sound in sounds)  # the first sentence's text and the first audio come behind it
+
+
+def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None:
+    under = PAGE.partition("A channel, for those")[2]
+    code = re.search(r"^```python\n(.*?)^```", under, re.MULTILINE | re.DOTALL)
+    assert code is not None
+    result = pytester.runpython(pytester.makepyfile(channel=code[1]))
+    assert result.stdout.str().splitlines() == [f"turn 1 of CA{1:032d}: completed"]
+
+
+@pytest.mark.parametrize("kind", PatterEventType)
+def test_each_types_row_names_its_payloads_keys(kind: PatterEventType) -> None:
+    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{kind.name}` |")]
+    named = set(re.findall(r"`(\w+)`", row.rpartition(" | ")[2])) - {"on_transcript", "on_call_start", "on_call_end"}
+    assert named == PAYLOADS[kind].__annotations__.keys() - {"call_id"}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_each_edge_has_a_row(edge: str) -> None:
+    assert [line for line in PAGE.splitlines() if line.startswith(f"| `on_{edge}` |")]
+
+
+def test_each_fire_method_has_a_row() -> None:
+    methods = {name for name in dir(SpeechEvents) if name.startswith("fire_")}
+    assert set(re.findall(r"^\| `(fire_\w+)` \|", PAGE, re.MULTILINE)) == methods
