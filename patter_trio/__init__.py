@@ -24,6 +24,7 @@ from patter_trio.errors import (
 )
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
 from patter_trio.stt.whisper import WhisperSTT
+from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
 from patter_trio.vad.silero import SileroVAD
@@ -34,9 +35,12 @@ __all__ = [
     "AuthenticationError",
     "Call",
     "CallEnded",
+    "CallMetrics",
     "ConfigurationError",
     "ConversationStateSnapshot",
+    "CostBreakdown",
     "EouTrigger",
+    "LatencyBreakdown",
     "MissingExtraError",
     "Patter",
     "PatterConnectionError",
@@ -49,6 +53,7 @@ __all__ = [
     "SileroVAD",
     "SmartTurn",
     "SpeechEventCallback",
+    "TurnMetrics",
     "Twilio",
     "UserState",
     "WhisperSTT",

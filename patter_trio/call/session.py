@@ -269,6 +269,7 @@ class Call:
 
     async def _prepare(self, talk: trio.Nursery) -> None:
         agent = self._agent = await self._options.settled()
+        self._note("agent_ready", self._names(agent))
         talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
@@ -329,6 +330,7 @@ class Call:
                 self._commit(action)
             case do.AmendUser():
                 self._history.replace_user(action.text, self._tell.unix(action.at))
+                self._tell.note("user_amended", action.at, {"text": action.text})
             case do.AppendUser():
                 self._history.add("user", action.text, self._tell.unix(action.at))
                 self._tell.transcript(action.at, "user", action.text, self._history.shown())
@@ -408,6 +410,18 @@ class Call:
             return "on_message", getattr(self._options.on_message, "__name__", name_of(self._options.on_message))
         llm = self._agent.llm if self._agent else None
         return (llm.provider, llm.model) if llm else ("", "")
+
+    def _names(self, agent: Agent) -> dict[str, Any]:
+        llm_provider, llm_model = self._mind_names()
+        return {
+            "stt_provider": agent.stt.provider,
+            "stt_model": agent.stt.model,
+            "tts_provider": agent.tts.provider,
+            "tts_model": agent.tts.model,
+            "llm_provider": llm_provider,
+            "llm_model": llm_model,
+            "prompt_characters": len(agent.system_prompt),
+        }
 
     def _voice_name(self) -> str:
         return self._agent.tts.provider if self._agent else ""

@@ -6,25 +6,32 @@ that the measuring of a call is made of. :class:`Watcher` objects see both, at o
 ========================  =====================================================================================
 fact                      beside ``call_id``
 ========================  =====================================================================================
+``agent_ready``           ``stt_provider``, ``stt_model``, ``tts_...``, ``llm_...``, ``prompt_characters``: who it will be
+``voice_started``         ``offset``: seconds since the first media frame, exact
 ``words_final``           ``text``: the recogniser's final result
+``utterance_over``        ``silence``: seconds since the caller's last voice, exact
+``user_amended``          ``text``: late words have changed the newest utterance
 ``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``
 ``llm_started``           ``reply``, ``turn_idx``: the mind is asked
 ``llm_chunk``             ``reply``, ``turn_idx``, ``text``
 ``llm_finished``          ``reply``, ``turn_idx``
 ``sentence``              ``reply``, ``turn_idx``, ``text``: handed to the synthesiser
+``tts_first_audio``       ``reply``, ``turn_idx``: the reply's first audio was made
 ``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
 ``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
+``usage``                 ``usage``: what a provider reports; ``reply``, ``turn_idx`` where it is a reply's
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
 ========================  =====================================================================================
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.observers import Observers
 from patter_trio.conversation.history import Entry
 from patter_trio.events import INITIAL, ConversationStateSnapshot, Tap
+from patter_trio.telemetry.metrics import CallMetrics
 
 
 class Watcher(Protocol):
@@ -54,6 +61,8 @@ class Teller:
         self._media = media
         self._epoch = epoch
         self._tap = tap
+        self.metrics: Callable[[float], CallMetrics | None] = lambda _: None
+        """Makes up the call's metrics at its end."""
         self.state: ConversationStateSnapshot = ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
 
     def unix(self, at: float) -> float:
@@ -86,6 +95,7 @@ class Teller:
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
         """Tell user_speech_started; ``offset`` in seconds since the first media frame."""
+        self.note("voice_started", at, {"offset": offset})
         self._edge("user_speech_started", at, {"audio_offset_ms": _ms(offset), **_confidence(confidence)})
 
     def user_ended(self, at: float, offset: float, seconds: float, confidence: float | None) -> None:
@@ -98,6 +108,7 @@ class Teller:
 
     def eos(self, at: float, trigger: str, silence: float, text: str) -> None:
         """Tell user_speech_eos, ``silence`` seconds after the last voice."""
+        self.note("utterance_over", at, {"silence": silence})
         self._edge(
             "user_speech_eos",
             at,
@@ -134,7 +145,7 @@ class Teller:
             **{key: self._about[key] for key in ("caller", "callee", "direction")},
             "ended_at": self.unix(at),
             "transcript": list(transcript),
-            "metrics": None,
+            "metrics": self.metrics(at),
             "tool_calls": [],
             "outcome": outcome,
         }

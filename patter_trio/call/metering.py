@@ -1,0 +1,60 @@
+"""The measuring of a call, joined to the call: a watcher that tells ``on_metrics`` of each turn that is over.
+
+Measuring must never hurt a call. Whatever is wrong in it is logged once, with its traceback; from then on nothing is
+measured, and ``on_call_end`` says None instead of a half-truth.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from patter_trio.telemetry.meter import Meter
+from patter_trio.telemetry.metrics import CallMetrics, TurnMetrics
+
+Tell = Callable[[str, float, Mapping[str, Any]], None]
+
+_log = logging.getLogger("patter_trio.telemetry")
+
+
+class Metering:
+    """Feeds a meter with what is told of its call.
+
+    It has to be the last of the call's watchers: what it tells, the others are to see after what it was told by.
+    """
+
+    def __init__(self, call_id: str, meter: Meter) -> None:
+        self._call_id = call_id
+        self._meter: Meter | None = meter
+        self.tell: Tell | None = None
+        """How to tell an event."""
+
+    def __repr__(self) -> str:
+        return f"<Metering of {self._call_id}, {self._meter or 'broken'}>"
+
+    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        """Take an event's or a fact's name, its instant, and what is said about it."""
+        if self._meter is None:
+            return
+        try:
+            self._tell(self._meter.take(name, at, payload), at)
+        except Exception as bug:  # noqa: BLE001 (measuring must never hurt a call)
+            self._give_up(bug)
+
+    def close(self, at: float) -> CallMetrics | None:
+        """The call is over: tell the turn that was still open, and return all that was measured."""
+        if self._meter is None:
+            return None
+        try:
+            self._tell(self._meter.finish(), at)
+            return self._meter.call(at)
+        except Exception as bug:  # noqa: BLE001 (same)
+            self._give_up(bug)
+            return None
+
+    def _tell(self, turn: TurnMetrics | None, at: float) -> None:
+        if turn is not None and self._meter is not None and self.tell is not None:
+            self.tell("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
+
+    def _give_up(self, bug: Exception) -> None:
+        self._meter = None
+        _log.error("call %s: it cannot be measured any more: %s", self._call_id, bug, exc_info=bug)
