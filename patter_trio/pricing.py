@@ -54,9 +54,9 @@ def merge_pricing(overrides: Pricing | None) -> dict[str, dict[str, Any]]:
         ConfigurationError: it is no table of prices; the message says where.
     """
     merged = {provider: _copied(rates) for provider, rates in DEFAULT_PRICING.items()}
-    for provider, own in _table(overrides or {}, "pricing").items():
+    for provider, own in _table({} if overrides is None else overrides, "pricing").items():
         where = f"pricing[{provider!r}]"
-        rates = merged[provider] = _merged(merged.get(provider, {}), own)
+        rates = merged[provider] = _merged(merged.get(provider, {}), own, where)
         _check(rates, rates.get("unit"), where)
         for model, rate in rates.get("models", {}).items():
             _check(rate, rate.get("unit", rates.get("unit")), f"{where}['models'][{model!r}]")
@@ -78,7 +78,7 @@ def _copied(rates: Mapping[str, Any]) -> dict[str, Any]:
     return {**rates, "models": models} if models else dict(rates)
 
 
-def _merged(listed: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(listed: Mapping[str, Any], own: Mapping[str, Any], where: str) -> dict[str, Any]:
     general = {key: value for key, value in own.items() if key != "models"}
     models = {name: {"unit": listed.get("unit"), **rate} for name, rate in listed.get("models", {}).items()}
     result = {key: value for key, value in listed.items() if key != "models"}
@@ -88,7 +88,7 @@ def _merged(listed: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
         outdated = _ALL_AMOUNTS if unit != listed.get("unit") else {"inbound", "outbound"} if "price" in own else set()
         result = {key: value for key, value in result.items() if key not in outdated}
     result |= general
-    for name, rate in _table(own.get("models", {}), "pricing[...]['models']").items():
+    for name, rate in _table(own.get("models", {}), f"{where}['models']").items():
         models[name] = {**models.get(name, {}), **rate}
     return {**result, "models": models} if models else result
 
