@@ -70,7 +70,7 @@ class Patter:
         self.carrier = carrier
         self.phone_number = phone_number
         self.webhook_url = webhook_url
-        self.pricing = merge_pricing(pricing)
+        self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
         self.on_user_speech_started: SpeechEventCallback | None = None
         self.on_user_speech_ended: SpeechEventCallback | None = None

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from call_kit import SORRY, At, agent_of, break_down, edges, give_up, told_agent
 from patter_trio import (
     CallMetrics,
     ConfigurationError,
+    ConversationStateSnapshot,
     CostBreakdown,
     LatencyBreakdown,
     Patter,
@@ -21,6 +23,7 @@ from patter_trio import (
     Twilio,
 )
 from patter_trio.abc import RecognitionSession, SynthesisSession, Usage, report_usage
+from patter_trio.call.observers import Observers
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.telemetry.bill import Bill
@@ -571,6 +574,22 @@ async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator) -> Non
 
     await one_call(call_simulator, on_metrics=slow)
     assert called == [0, 1, 2]
+
+
+async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """On the real clock: no other can show that the loop stood still."""
+    turn = TurnMetrics(turn_index=1, user_text="Hello", agent_text="Yes.")
+
+    def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
+        time.sleep(0.06)
+
+    observers = Observers("CA1", {"on_metrics": writes_to_a_slow_disk}.get)
+    state = ConversationStateSnapshot(user="listening", agent="idle")
+    observers.tell("metrics", {"call_id": "CA1", "turn": turn, "cost_so_far": CostBreakdown()}, state)
+    observers.end({}, state, cancelled=False)
+    await observers.deliver()
+    (record,) = caplog.records
+    assert "writes_to_a_slow_disk blocked every call for " in record.message
 
 
 async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator) -> None:
