@@ -224,6 +224,7 @@ class Desk:
             call.call_id,
             media,
             self._phone.pricing,
+            began=trio.current_time(),
             epoch=self._epoch,
             carrier=call.provider,
             direction=call.direction,

@@ -81,6 +81,7 @@ class Meter:
         call_id: the call's.
         media: what knows how much of the caller's audio there is, and when it began; it is only read.
         pricing: as :func:`~patter_trio.pricing.merge_pricing` returns it.
+        began: when the call's media stream was opened; what counts where no frame ever comes.
         epoch: Unix time of the clock's zero.
         carrier: whose call it is.
         direction: ``inbound`` or ``outbound``.
@@ -92,12 +93,14 @@ class Meter:
         media: MediaClock,
         pricing: Pricing | None = None,
         *,
+        began: float = 0.0,
         epoch: float = 0.0,
         carrier: str = "local",
         direction: str = "inbound",
     ) -> None:
         self._call_id = call_id
         self._media = media
+        self._began = began
         self._epoch = epoch
         self._carrier = carrier
         self._bill = Bill(pricing, carrier, direction)
@@ -290,10 +293,10 @@ class Meter:
 
     @property
     def _start(self) -> float:
-        return self._media.start or 0.0
+        return self._began if self._media.start is None else self._media.start
 
     def _seconds(self, at: float) -> float:
-        return 0.0 if self._media.start is None else max(0.0, at - self._media.start)
+        return max(0.0, at - self._start)
 
     def cost(self, at: float) -> CostBreakdown:
         """Return what the call has cost up to that instant."""

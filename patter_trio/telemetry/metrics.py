@@ -96,7 +96,7 @@ class CallMetrics:
 
     call_id: str
     duration_seconds: float
-    """From the first frame of the caller's audio to the end of the call."""
+    """From the first frame of the caller's audio (where none came: from its stream's opening) to the end of the call."""
     turns: tuple[TurnMetrics, ...]
     """Every turn that ``on_metrics`` was told of, in order."""
     cost: CostBreakdown

@@ -217,7 +217,7 @@ async def test_serve_tells_on_metrics_of_each_turn_and_on_call_end_of_all(bounde
         caller = caller_of(await nursery.start(serve))
         await nursery.start(caller.run)
         while not any(arrival.audio for arrival in caller.arrivals):
-            await trio.sleep(0.01)
+            await trio.lowlevel.checkpoint()
         caller.hang_up()
         await caller.over.wait()
         await phone.drain()

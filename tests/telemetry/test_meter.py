@@ -147,10 +147,9 @@ def test_what_is_open_at_the_end_is_over_then_as_cut() -> None:
     assert meter.call(20.0).turns == (turn,)
 
 
-def test_a_call_whose_media_never_came_lasted_no_time() -> None:
-    meter = Meter("CA1", MediaClock(), PRICES, carrier="line")
-    metrics = meter.call(20.0)
-    assert (metrics.duration_seconds, metrics.cost, metrics.turns) == (0.0, CostBreakdown(), ())
+def test_a_call_whose_audio_never_came_lasted_from_its_streams_opening() -> None:
+    metrics = Meter("CA1", MediaClock(), PRICES, began=14.0, carrier="line").call(20.0)
+    assert (metrics.duration_seconds, metrics.cost.telephony, metrics.cost.stt, metrics.turns) == (6.0, 6.0, 0.0, ())
 
 
 def test_what_nobody_measures_is_ignored() -> None:
