@@ -70,11 +70,9 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
     spent = 0.0
     for _ in range(repeats):
-        watchers = [Metering("CA1", Meter("CA1", media))] if metering else []
-        about = {"call_id": "CA1"}
-        teller = Teller(_Nobody(), about, media, epoch=0.0, tap=None, watchers=watchers)  # type: ignore[arg-type]
+        teller = Teller(_Nobody(), {"call_id": "CA1"}, media, epoch=0.0, tap=None)  # type: ignore[arg-type]
         if metering:
-            watchers[0].tell = teller.tell
+            teller.metering = Metering("CA1", Meter("CA1", media), teller.tell)
         began = time.process_time()
         for name, at, payload in seen:
             if name in edges:

@@ -55,6 +55,7 @@ def latencies() -> LatencyBreakdown:
     said: dict[str, Any] = {"role": "user", "text": "Hello", "history": []}
     told: tuple[tuple[float, str, dict[str, Any]], ...] = (
         (at["S0"], "voice_started", {"offset": at["S0"]}),
+        (at["S0"], "user_speech_started", {}),
         (at["W"], "words_final", {"text": "Hello"}),
         (at["E"], "user_speech_ended", {}),
         (at["E"], "utterance_over", {"silence": at["E"] - at["S1"]}),

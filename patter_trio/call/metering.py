@@ -19,17 +19,20 @@ _log = logging.getLogger("patter_trio.telemetry")
 class Metering:
     """Feeds a meter with what is told of its call.
 
-    It has to be the last of the call's watchers: what it tells, the others are to see after what it was told by.
+    It comes behind all watchers: what it tells, they are to see after that which it was told by.
     """
 
-    def __init__(self, call_id: str, meter: Meter) -> None:
+    def __init__(self, call_id: str, meter: Meter, tell: Tell) -> None:
         self._call_id = call_id
         self._meter: Meter | None = meter
-        self.tell: Tell | None = None
-        """How to tell an event."""
+        self._told = tell
 
     def __repr__(self) -> str:
         return f"<Metering of {self._call_id}, {self._meter or 'broken'}>"
+
+    def wants(self, name: str) -> bool:
+        """Return whether a fact is of use; what nobody wants need not be put into words."""
+        return self._meter is not None and self._meter.wants(name)
 
     def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event's or a fact's name, its instant, and what is said about it."""
@@ -52,8 +55,8 @@ class Metering:
             return None
 
     def _tell(self, turn: TurnMetrics | None, at: float) -> None:
-        if turn is not None and self._meter is not None and self.tell is not None:
-            self.tell("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
+        if turn is not None and self._meter is not None:
+            self._told("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
 
     def _give_up(self, bug: Exception) -> None:
         self._meter = None

@@ -24,14 +24,14 @@ fact                      beside ``call_id``
 ========================  =====================================================================================
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.conversation.history import Entry
 from patter_trio.events import INITIAL, ConversationStateSnapshot, Tap
-from patter_trio.telemetry.metrics import CallMetrics
 
 
 class Watcher(Protocol):
@@ -61,8 +61,8 @@ class Teller:
         self._media = media
         self._epoch = epoch
         self._tap = tap
-        self.metrics: Callable[[float], CallMetrics | None] = lambda _: None
-        """Makes up the call's metrics at its end."""
+        self.metering: Metering | None = None
+        """Measures the call."""
         self.state: ConversationStateSnapshot = ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
 
     def unix(self, at: float) -> float:
@@ -79,12 +79,14 @@ class Teller:
 
     def note(self, fact: str, at: float, about: Mapping[str, Any]) -> None:
         """Let the watchers know a fact that no callback is told."""
-        if self._watchers:
+        if self._watchers or (self.metering is not None and self.metering.wants(fact)):
             self._watched(fact, at, {"call_id": self._call_id, **about})
 
     def _watched(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         for watcher in self._watchers:
             watcher.saw(name, at, payload)
+        if self.metering is not None:  # last, for it tells something itself
+            self.metering.saw(name, at, payload)
 
     def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         self.tell(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
@@ -145,7 +147,7 @@ class Teller:
             **{key: self._about[key] for key in ("caller", "callee", "direction")},
             "ended_at": self.unix(at),
             "transcript": list(transcript),
-            "metrics": self.metrics(at),
+            "metrics": None if self.metering is None else self.metering.close(at),
             "tool_calls": [],
             "outcome": outcome,
         }

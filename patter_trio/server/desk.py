@@ -194,9 +194,8 @@ class Desk:
         observers = Observers(pending.call_id, self.find)
         about = self._about(pending)
         media = MediaClock()
-        metering = self._metering(pending, media)
-        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, watchers=(metering,))
-        metering.tell, teller.metrics = teller.tell, metering.close
+        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap)
+        teller.metering = self._metering(pending, media, teller)
         usage_sink.set(lambda usage: teller.note("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
             agent=self._agent,
@@ -219,7 +218,7 @@ class Desk:
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
             self._note_idle()
 
-    def _metering(self, call: PendingCall, media: MediaClock) -> Metering:
+    def _metering(self, call: PendingCall, media: MediaClock, teller: Teller) -> Metering:
         meter = Meter(
             call.call_id,
             media,
@@ -229,7 +228,7 @@ class Desk:
             carrier=call.provider,
             direction=call.direction,
         )
-        return Metering(call.call_id, meter)
+        return Metering(call.call_id, meter, teller.tell)
 
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""

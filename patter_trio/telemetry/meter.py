@@ -3,8 +3,7 @@
 It knows no clock. What is fed is what a :class:`~patter_trio.call.telling.Watcher` sees. When a turn is over:
 
 * A turn begins with ``user_speech_eos``; turn 0 with the first thing that the agent says before any.
-* It is over when its answer is: played, without sound, or cut. What ``say`` adds after that costs money and belongs to no
-  turn.
+* It is over when its answer is: played, without sound, or cut. What ``say`` adds costs money and belongs to no turn.
 * An answer that was taken back before anybody heard it (``retracted``, ``amended``) ends nothing: the turn goes on, and a
   new ``user_speech_eos`` joins it, since the caller went on with the same thought.
 * An answer that failed is followed by the apology, and over when that is.
@@ -41,7 +40,6 @@ class _Reply:
     """What is known of one reply."""
 
     number: int
-    turn: int
     mind: str
     first_text: float | None = None
     last_text: float | None = None
@@ -57,8 +55,6 @@ class _Turn:
 
     index: int
     began: float
-    mark: int
-    """Samples of the caller's audio when the last turn was measured."""
     onset: float | None = None
     speech_end: float | None = None
     words: float | None = None
@@ -107,20 +103,24 @@ class Meter:
         self._prompt_characters = 0
         self._history_characters = 0
         self._turn: _Turn | None = None
-        self._opened = -1  # index of the newest turn that was opened
+        self._greeted = False
         self._committed = 0  # user_speech_eos so far
         self._replies: dict[int, _Reply] = {}
-        self._mark = 0
+        self._live: _Reply | None = None
+        self._mark = 0  # samples of the caller's audio when the last turn was measured
         self._onset: float | None = None  # of the utterance that is being said
         self._last_onset: float | None = None
         self._speaking = False
         self._words: float | None = None
-        self._exact_silence = 0.0
+        # Exact values come as facts just before the events that round them; who fires events alone has the rounded ones.
+        self._exact_offset: float | None = None
+        self._exact_silence: float | None = None
         self.turns: list[TurnMetrics] = []
         """The turns that are over."""
         self._rules: Mapping[str, Callable[[float, Mapping[str, Any]], TurnMetrics | None]] = {
             "agent_ready": self._ready,
-            "voice_started": self._voice_started,
+            "voice_started": self._offset,
+            "user_speech_started": self._voice_started,
             "user_speech_ended": self._voice_ended,
             "words_final": self._words_came,
             "utterance_over": self._silence,
@@ -142,6 +142,10 @@ class Meter:
     def __repr__(self) -> str:
         return f"<Meter of {self._call_id}, {len(self.turns)} turns>"
 
+    def wants(self, name: str) -> bool:
+        """Return whether that event or fact is of use."""
+        return name in self._rules
+
     def take(self, name: str, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
         """Take an event or a fact; return the turn that is over by it."""
         rule = self._rules.get(name)
@@ -156,8 +160,14 @@ class Meter:
         self._bill.names = {key: payload[key] for key in payload if key.endswith(("_provider", "_model"))}
         self._prompt_characters = payload["prompt_characters"]
 
+    def _offset(self, at: float, payload: Mapping[str, Any]) -> None:
+        self._exact_offset = payload["offset"]
+
     def _voice_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._last_onset = self._start + payload["offset"]
+        offset, self._exact_offset = self._exact_offset, None
+        if offset is None and "audio_offset_ms" in payload:
+            offset = payload["audio_offset_ms"] / 1000
+        self._last_onset = at if offset is None else self._start + offset
         self._speaking = True
         if self._onset is None:
             self._onset = self._last_onset
@@ -177,14 +187,17 @@ class Meter:
         self._committed += 1
         joined = self._turn if self._turn is not None and self._turn.retracted else None
         over = self._close(interrupted=False) if joined is None else None
-        turn = joined or _Turn(self._committed, at, self._mark)
+        turn = joined or _Turn(self._committed, at)
         turn.index, turn.began, turn.eos, turn.retracted = self._committed, at, at, False
         turn.onset = self._onset if turn.onset is None else turn.onset
-        turn.speech_end = at - self._exact_silence
+        silence, self._exact_silence = self._exact_silence, None
+        if silence is None and "trailing_silence_ms" in payload:
+            silence = payload["trailing_silence_ms"] / 1000
+        turn.speech_end = None if silence is None else at - silence
         turn.words = self._words
         turn.user_text = None
         self._onset = self._words = None
-        self._turn, self._opened = turn, turn.index
+        self._turn = turn
         return over
 
     def _amend(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -197,17 +210,18 @@ class Meter:
             return
         if payload["role"] == "user":
             self._turn.user_text = payload["text"]
-        else:
+        elif self._live in self._turn.replies:
             self._turn.heard.append(payload["text"])
 
     # The agent --------------------------------------------------------------------------------------------------------
     def _reply_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies[payload["reply"]] = _Reply(payload["reply"], payload["turn_idx"], payload["mind"])
+        reply = self._replies[payload["reply"]] = self._live = _Reply(payload["reply"], payload["mind"])
         if reply.mind == "llm":
             self._bill.count(reply.number, "asked", self._prompt_characters + self._history_characters)
-        if self._opened < 0 and reply.turn == 0:
-            self._turn, self._opened = _Turn(0, at, self._mark, user_text=""), 0
-        if self._turn is not None and self._turn.index == reply.turn:
+        if not self._greeted and not self._committed:
+            self._greeted = True
+            self._turn = _Turn(0, at, user_text="")
+        if self._turn is not None and (self._turn.index == 0 or reply.mind != "text"):
             self._turn.retracted = False
             self._turn.replies.append(reply)
 
@@ -242,13 +256,13 @@ class Meter:
 
     def _heard(self, at: float, payload: Mapping[str, Any]) -> None:
         turn = self._turn
-        if turn is not None and turn.index == payload["turn_idx"] and turn.on_wire is None and turn.replies:
+        if turn is not None and self._live in turn.replies and turn.on_wire is None:
             turn.on_wire = at
-            turn.answer = turn.replies[-1]
+            turn.answer = self._live
 
     def _silenced(self, at: float, payload: Mapping[str, Any]) -> None:
         turn = self._turn
-        if turn is None or turn.index != payload["turn_idx"] or not payload["interrupted"] or self._last_onset is None:
+        if turn is None or self._live not in turn.replies or not payload["interrupted"] or self._last_onset is None:
             return
         if self._speaking or self._last_onset >= (turn.on_wire or 0.0):  # words may come when the voice is over
             turn.bargein = at - self._last_onset

@@ -43,6 +43,7 @@ def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
 def spoken(onset: float, end: float, eos: float) -> list[Told]:
     return [
         (onset + 0.06, "voice_started", {"offset": onset - 10.0}),
+        (onset + 0.06, "user_speech_started", {"audio_offset_ms": 1}),  # rounded; the fact before it counts
         (end + 0.1, "user_speech_ended", {}),
         (end + 0.2, "words_final", {"text": "Hello"}),
         (end + 0.25, "words_final", {"text": ""}),  # the recogniser's answer to a flush: no words
@@ -135,6 +136,34 @@ def test_a_turn_that_failed_and_was_not_apologised_for_is_over_with_the_next() -
     assert feed(meter, first) == []
     (turn,) = feed(meter, spoken(14.0, 15.0, 15.5))
     assert (turn.turn_index, turn.failed, turn.interrupted) == (1, True, False)
+
+
+def test_events_that_an_adapter_fires_alone_are_measured_as_they_are() -> None:
+    """Rounded to milliseconds, or not told at all; their turns are not those of the replies' facts."""
+    fired: list[Told] = [
+        (11.0, "user_speech_started", {"audio_offset_ms": 900}),
+        (12.4, "user_speech_ended", {}),
+        (12.5, "user_speech_eos", {"trailing_silence_ms": 500}),
+    ]
+    bare: list[Told] = [(14.0, "user_speech_started", {}), (15.5, "user_speech_eos", {})]
+    meter = meter_of()
+    told = [*fired, said(12.5, "user", "Hello"), *answered(1, 0, 12.5)]
+    (first,) = feed(meter, told)
+    assert (first.turn_index, first.latency.user_speech_duration_ms, first.latency.total_ms) == (1, 1100.0, 1100.0)
+    (second,) = feed(meter, [*bare, said(15.5, "user", "Hello"), *answered(2, 0, 15.5)])
+    assert (second.turn_index, second.latency.llm_ttft_ms, second.latency.total_ms) == (2, 200.0, None)
+
+
+def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
+    """The answer was taken back, the application says something meanwhile, and then the caller is answered."""
+    meter = meter_of()
+    retracted = [answered(1, 1, 12.5)[0], (12.9, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "retracted"})]
+    remark = [(at, name, {**about, "mind": "text"}) for at, name, about in answered(2, 1, 13.0)]
+    (turn,) = feed(
+        meter,
+        [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *remark, *answered(3, 1, 15.0)],
+    )
+    assert (turn.agent_text, turn.tts_characters, turn.latency.total_ms) == ("Yes.", 4, 3600.0)
 
 
 def test_what_is_open_at_the_end_is_over_then_as_cut() -> None:
