@@ -48,7 +48,7 @@ class Metering:
         if self._meter is None:
             return None
         try:
-            self._tell(self._meter.finish(), at)
+            self._tell(self._meter.finish(at), at)
             return self._meter.call(at)
         except Exception as bug:  # noqa: BLE001 (same)
             self._give_up(bug)

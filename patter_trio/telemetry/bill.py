@@ -2,7 +2,7 @@
 
 Prices are linear, so that sums are kept and each is priced once, however long the call is. The estimates:
 
-* recognition: all of the caller's audio, silence included, as recognisers bill an open stream;
+* recognition: all of the call from the first frame on, silence included, as recognisers bill an open stream;
 * synthesis: the characters that were handed over, also of what the caller never heard;
 * a mind: :data:`CHARACTERS_PER_TOKEN` characters are a token; asked with the system prompt and the conversation so far.
 

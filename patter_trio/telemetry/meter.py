@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.audio.formats import RATE
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.pricing import Pricing
 from patter_trio.telemetry.bill import Bill
@@ -75,7 +74,7 @@ class Meter:
 
     Args:
         call_id: the call's.
-        media: what knows how much of the caller's audio there is, and when it began; it is only read.
+        media: what knows when the caller's audio began; it is only read.
         pricing: as :func:`~patter_trio.pricing.merge_pricing` returns it.
         began: when the call's media stream was opened; what counts where no frame ever comes.
         epoch: Unix time of the clock's zero.
@@ -107,7 +106,7 @@ class Meter:
         self._committed = 0  # user_speech_eos so far
         self._replies: dict[int, _Reply] = {}
         self._live: _Reply | None = None
-        self._mark = 0  # samples of the caller's audio when the last turn was measured
+        self._mark = 0.0  # seconds that had been listened to when the last turn was measured
         self._onset: float | None = None  # of the utterance that is being said
         self._last_onset: float | None = None
         self._speaking = False
@@ -151,9 +150,9 @@ class Meter:
         rule = self._rules.get(name)
         return None if rule is None else rule(at, payload)
 
-    def finish(self) -> TurnMetrics | None:
+    def finish(self, at: float) -> TurnMetrics | None:
         """The call is over: return the turn that was still open."""
-        return self._close(interrupted=True)
+        return self._close(at, interrupted=True)
 
     # The caller -------------------------------------------------------------------------------------------------------
     def _ready(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -186,7 +185,7 @@ class Meter:
         """A new turn, or the open one again, if its answer was taken back."""
         self._committed += 1
         joined = self._turn if self._turn is not None and self._turn.retracted else None
-        over = self._close(interrupted=False) if joined is None else None
+        over = self._close(at, interrupted=False) if joined is None else None
         turn = joined or _Turn(self._committed, at)
         turn.index, turn.began, turn.eos, turn.retracted = self._committed, at, at, False
         turn.onset = self._onset if turn.onset is None else turn.onset
@@ -280,9 +279,9 @@ class Meter:
             turn.failed = True
             if turn.replies[-1].mind != "error":
                 return None  # the apology follows
-        return self._close(interrupted=reason not in ("played", "failed"))
+        return self._close(at, interrupted=reason not in ("played", "failed"))
 
-    def _close(self, *, interrupted: bool) -> TurnMetrics | None:
+    def _close(self, at: float, *, interrupted: bool) -> TurnMetrics | None:
         turn, self._turn = self._turn, None
         if turn is None or turn.user_text is None:
             return None
@@ -291,13 +290,13 @@ class Meter:
             user_text=turn.user_text,
             agent_text=" ".join(turn.heard),
             latency=_latency(turn),
-            stt_audio_seconds=(self._media.samples - self._mark) / RATE,
+            stt_audio_seconds=self._listened(at) - self._mark,
             tts_characters=sum(reply.characters for reply in turn.replies),
             timestamp=self._epoch + turn.began,
             interrupted=interrupted,
             failed=turn.failed,
         )
-        self._mark = self._media.samples
+        self._mark = self._listened(at)
         self.turns.append(told)
         return told
 
@@ -312,9 +311,13 @@ class Meter:
     def _seconds(self, at: float) -> float:
         return max(0.0, at - self._start)
 
+    def _listened(self, at: float) -> float:
+        # By instants, not by counting samples: whether a frame is counted that comes at the very same one, is chance.
+        return 0.0 if self._media.start is None else max(0.0, at - self._media.start)
+
     def cost(self, at: float) -> CostBreakdown:
         """Return what the call has cost up to that instant."""
-        return self._bill.total(self._seconds(at), self._media.samples / RATE)
+        return self._bill.total(self._seconds(at), self._listened(at))
 
     # All of it --------------------------------------------------------------------------------------------------------
     def call(self, at: float) -> CallMetrics:

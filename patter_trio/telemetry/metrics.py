@@ -79,7 +79,7 @@ class TurnMetrics:
     """What the caller heard of the answer; empty where there was no sound."""
     latency: LatencyBreakdown = field(default_factory=LatencyBreakdown)
     stt_audio_seconds: float = 0.0
-    """Seconds of the caller's audio, silence included, since the last turn was measured."""
+    """Seconds that the recogniser listened, silence included, since the last turn was measured."""
     tts_characters: int = 0
     """Characters that were handed to the synthesiser for this turn, those of retracted answers included."""
     timestamp: float = 0.0

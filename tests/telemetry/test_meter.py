@@ -30,8 +30,8 @@ NAMES = {
 }
 
 
-def meter_of(media: MediaClock | None = None) -> Meter:
-    media = media or MediaClock()
+def meter_of() -> Meter:
+    media = MediaClock()
     media.arrived(160, 10.02)  # the call began at 10.0
     return Meter("CA1", media, PRICES, epoch=1000.0, carrier="line")
 
@@ -74,9 +74,7 @@ def answered(number: int, turn: int, at: float, reason: str = "played") -> list[
 
 
 def test_a_turn_is_differences_of_instants() -> None:
-    media = MediaClock()
-    meter = meter_of(media)
-    media.samples = 8000 * 5
+    meter = meter_of()
     (turn,) = feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *answered(1, 1, 12.5)])
     assert turn == TurnMetrics(
         turn_index=1,
@@ -94,7 +92,7 @@ def test_a_turn_is_differences_of_instants() -> None:
             agent_response_ms=1000.0,
             user_speech_duration_ms=1000.0,
         ),
-        stt_audio_seconds=5.0,
+        stt_audio_seconds=3.5,  # since the call began
         tts_characters=4,
         timestamp=1012.5,
     )
@@ -110,14 +108,12 @@ def test_latencies_have_one_decimal_of_a_millisecond() -> None:
 
 def test_a_vetoed_turn_has_no_metrics_and_its_audio_counts_for_the_next() -> None:
     """No on_transcript(user) was told of it."""
-    media = MediaClock()
-    meter = meter_of(media)
+    meter = meter_of()
     vetoed = spoken(11.0, 12.0, 12.5)
     silent = [*spoken(13.0, 14.0, 14.5), *answered(1, 2, 14.5)[:1], answered(1, 2, 14.5)[-1]]
     assert feed(meter, [*vetoed, *silent]) == []
-    media.samples = 8000 * 9
     (turn,) = feed(meter, [*spoken(16.0, 17.0, 17.5), said(17.5, "user", "Hello"), *answered(2, 3, 17.5)])
-    assert (turn.turn_index, turn.stt_audio_seconds, turn.latency.user_speech_duration_ms) == (3, 9.0, 1000.0)
+    assert (turn.turn_index, turn.stt_audio_seconds, turn.latency.user_speech_duration_ms) == (3, 8.5, 1000.0)
 
 
 def test_an_answer_that_was_taken_back_and_given_after_all_is_one_turn() -> None:
@@ -169,10 +165,10 @@ def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
 def test_what_is_open_at_the_end_is_over_then_as_cut() -> None:
     meter = meter_of()
     feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *answered(1, 1, 12.5)[:4]])
-    turn = meter.finish()
+    turn = meter.finish(13.0)
     assert turn is not None
     assert (turn.interrupted, turn.latency.llm_total_ms, turn.latency.tts_ms) == (True, 300.0, None)
-    assert meter.finish() is None
+    assert meter.finish(13.0) is None
     assert meter.call(20.0).turns == (turn,)
 
 
