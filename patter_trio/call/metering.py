@@ -8,12 +8,26 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from patter_trio.agent import Agent
 from patter_trio.telemetry.meter import Meter
 from patter_trio.telemetry.metrics import CallMetrics, TurnMetrics
 
 Tell = Callable[[str, float, Mapping[str, Any]], None]
 
 _log = logging.getLogger("patter_trio.telemetry")
+
+
+def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> dict[str, Any]:
+    """Return who takes part in a call, as the fact ``agent_ready`` tells it."""
+    return {
+        "stt_provider": agent.stt.provider,
+        "stt_model": agent.stt.model,
+        "tts_provider": agent.tts.provider,
+        "tts_model": agent.tts.model,
+        "llm_provider": llm_provider,
+        "llm_model": llm_model,
+        "prompt_characters": len(agent.system_prompt),
+    }
 
 
 class Metering:

@@ -27,6 +27,7 @@ from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.listening import Listening
+from patter_trio.call.metering import parts_of
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Teller
 from patter_trio.call.usercode import name_of
@@ -269,7 +270,7 @@ class Call:
 
     async def _prepare(self, talk: trio.Nursery) -> None:
         agent = self._agent = await self._options.settled()
-        self._note("agent_ready", self._names(agent))
+        self._note("agent_ready", parts_of(agent, *self._mind_names()))
         talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
@@ -410,18 +411,6 @@ class Call:
             return "on_message", getattr(self._options.on_message, "__name__", name_of(self._options.on_message))
         llm = self._agent.llm if self._agent else None
         return (llm.provider, llm.model) if llm else ("", "")
-
-    def _names(self, agent: Agent) -> dict[str, Any]:
-        llm_provider, llm_model = self._mind_names()
-        return {
-            "stt_provider": agent.stt.provider,
-            "stt_model": agent.stt.model,
-            "tts_provider": agent.tts.provider,
-            "tts_model": agent.tts.model,
-            "llm_provider": llm_provider,
-            "llm_model": llm_model,
-            "prompt_characters": len(agent.system_prompt),
-        }
 
     def _voice_name(self) -> str:
         return self._agent.tts.provider if self._agent else ""
