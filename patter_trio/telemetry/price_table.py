@@ -1,7 +1,8 @@
-"""List prices, each with the page of the vendor that states it and the day on which that page was read.
+"""List prices, each with the vendor's page that is its source and a day on which it is known to have stood there.
 
-They are what anybody pays without a contract, in USD, without taxes. What was not found with a date is not here: a price
-that is missing costs a warning, one that is wrong costs trust. Put your own prices into ``Patter(pricing=...)``.
+They are what anybody pays without a contract, in USD, without taxes; look at the page before you rely on one. What was
+not found with a date is not here: a price that is missing costs a warning, one that is wrong costs trust. Your own go
+into ``Patter(pricing=...)``.
 
 =============  ======================================================================================
 unit           keys
@@ -63,10 +64,8 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
         "models": {
             "nova-3": {"price": 0.0048},
             "nova-3-multilingual": {"price": 0.0058},
-            "flux-general-en": {"price": 0.0065, "as_of": "2026-05-04"},
+            "flux-general-en": {"price": 0.0065, "as_of": "2026-05-11"},
             "flux-general-multi": {"price": 0.0078, "as_of": "2026-11-04"},
-            "aura": {"unit": "1k_chars", "price": 0.015, "as_of": "2026-05-04"},
-            "aura-2": {"unit": "1k_chars", "price": 0.030, "as_of": "2026-05-04"},
         },
     },
     "elevenlabs": {
@@ -85,7 +84,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
     "openai": {
         "unit": "token",
         "source": "https://developers.openai.com/api/docs/pricing",
-        "as_of": "2026-05-04",
+        "as_of": "2026-06-04",
         "models": {
             "gpt-5.5": {"input": 5.0, "output": 30.0, "cache_read": 0.50},
             "gpt-5.4": {"input": 2.5, "output": 15.0, "cache_read": 0.25},
@@ -96,7 +95,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             "gpt-4o": {"input": 2.5, "output": 10.0, "cache_read": 1.25, "as_of": "2026-04-24"},
             "gpt-4o-mini": {"input": 0.15, "output": 0.60, "cache_read": 0.075, "as_of": "2026-04-24"},
             "gpt-realtime": {**_GPT_REALTIME, "as_of": "2026-05-08"},
-            "gpt-realtime-1.5": {**_GPT_REALTIME, "source": f"{_OPENAI_MODELS}/gpt-realtime-1.5"},
+            "gpt-realtime-2": {**_GPT_REALTIME, "output": 24.0, "as_of": "2026-05-08"},
             "gpt-realtime-mini": {
                 "audio_input": 10.0,
                 "audio_output": 20.0,

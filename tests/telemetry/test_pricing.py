@@ -104,10 +104,11 @@ def test_what_has_no_price_costs_nothing_with_one_warning(caplog: pytest.LogCapt
 
 # Your own -------------------------------------------------------------------------------------------------------------
 def test_a_price_for_a_provider_holds_for_all_its_models_in_that_unit() -> None:
-    own = merge_pricing({"deepgram": {"price": 0.003}})
+    own = merge_pricing({"deepgram": {"price": 0.003}, "openai": {"input": 1.0, "output": 1.0}})
     assert calculate_stt_cost("deepgram", 60, own, "nova-3") == pytest.approx(0.003)
     assert calculate_stt_cost("deepgram", 60, own, "flux-general-en") == pytest.approx(0.003)
-    assert calculate_tts_cost("deepgram", 1000, own, "aura-2-thalia-en") == pytest.approx(0.030)
+    assert calculate_llm_cost("openai", "gpt-4o", MILLION, MILLION, pricing=own) == pytest.approx(2.0)
+    assert calculate_tts_cost("openai", 1000, own, "tts-1") == pytest.approx(0.015)
 
 
 def test_a_price_for_a_model_holds_for_that_one() -> None:
