@@ -30,6 +30,7 @@ from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
 from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.whisper import WhisperSTT
+from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
 from patter_trio.vad.silero import SileroVAD
@@ -40,12 +41,15 @@ __all__ = [
     "AuthenticationError",
     "Call",
     "CallEnded",
+    "CallMetrics",
     "ConfigurationError",
     "ConversationStateSnapshot",
+    "CostBreakdown",
     "EouTrigger",
     "EventBus",
     "Guardrail",
     "HookContext",
+    "LatencyBreakdown",
     "MissingExtraError",
     "Patter",
     "PatterConnectionError",
@@ -62,6 +66,7 @@ __all__ = [
     "SmartTurn",
     "SpeechEventCallback",
     "SpeechEvents",
+    "TurnMetrics",
     "Twilio",
     "UserState",
     "WhisperSTT",

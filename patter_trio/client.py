@@ -20,6 +20,7 @@ from patter_trio.event_bus import EventBus
 from patter_trio.events import EDGES, ConversationStateSnapshot, SpeechEventCallback, seen_state
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import PipelineHooks
+from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG
 from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
@@ -42,6 +43,10 @@ class Patter:
             simulator of this package can call.
         phone_number: the number, E.164.
         webhook_url: where the carrier reaches us: a host (then https), or a URL.
+        pricing: your own prices, over the list prices (:func:`~patter_trio.pricing.merge_pricing`).
+
+    Raises:
+        ConfigurationError: ``carrier`` is none, or ``pricing`` is no table of prices.
     """
 
     # A misspelled callback is an error instead of one that is never called.
@@ -53,11 +58,19 @@ class Patter:
         "live",
         "phone_number",
         "speech_events",
+        "pricing",
         "webhook_url",
         *(f"on_{edge}" for edge in EDGES),
     )
 
-    def __init__(self, carrier: Carrier | None = None, phone_number: str = "", webhook_url: str = "") -> None:
+    def __init__(
+        self,
+        carrier: Carrier | None = None,
+        phone_number: str = "",
+        webhook_url: str = "",
+        *,
+        pricing: Pricing | None = None,
+    ) -> None:
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
         self.carrier = carrier
@@ -67,6 +80,8 @@ class Patter:
         """Everything that happens in its calls, for those who ask for it."""
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self)
         """Fires the speech edges for adapters of the application's own."""
+        self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
+        """What things cost: by provider, then by model."""
         self.on_user_speech_started: SpeechEventCallback | None = None
         self.on_user_speech_ended: SpeechEventCallback | None = None
         self.on_user_speech_eos: SpeechEventCallback | None = None
@@ -160,6 +175,7 @@ class Patter:
         on_call_end: Callback | None = None,
         on_transcript: Callback | None = None,
         on_message: Callback | None = None,
+        on_metrics: Callback | None = None,
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
         max_lag: float | None = MAX_LAG,
@@ -178,6 +194,7 @@ class Patter:
             on_call_end: told once for each call that started.
             on_transcript: told of each utterance of either side.
             on_message: answers the caller, instead of ``llm``: text, an async generator of text, or None.
+            on_metrics: told of each turn that is over: its latencies, and what the call has cost so far.
             on_dtmf: told of each key that the caller presses.
             max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
             max_lag: seconds by which the event loop may be late; while it is later, or another call is expected to keep
@@ -197,6 +214,7 @@ class Patter:
             "on_call_end": on_call_end,
             "on_transcript": on_transcript,
             "on_message": on_message,
+            "on_metrics": on_metrics,
             "on_dtmf": on_dtmf,
         }
         check_mind(agent, callbacks)

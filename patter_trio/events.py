@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NotRequired, TypedDict
 from patter_trio.conversation import edges
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.history import Entry
+from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, TurnMetrics
 
 UserState = Literal["listening", "speaking", "thinking", "away"]
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]
@@ -117,7 +118,7 @@ class CallEnd(TypedDict):
     direction: Literal["inbound", "outbound"]
     ended_at: float
     transcript: list[Entry]
-    metrics: None
+    metrics: CallMetrics | None
     tool_calls: list[dict[str, Any]]
     outcome: str
     error: NotRequired[str]
@@ -130,6 +131,14 @@ class Transcript(TypedDict):
     role: Literal["user", "assistant"]
     text: str
     history: list[Entry]
+
+
+class Metrics(TypedDict):
+    """``on_metrics``: a turn is over, after its ``on_transcript``; what the call has cost up to here."""
+
+    call_id: str
+    turn: TurnMetrics
+    cost_so_far: CostBreakdown
 
 
 class Message(TypedDict):

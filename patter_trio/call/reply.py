@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import trio
 
-from patter_trio.abc import LanguageModel, Message, SynthesisSession
+from patter_trio.abc import LanguageModel, Message, SynthesisSession, Usage, usage_sink
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call import usercode
@@ -65,8 +65,12 @@ class Reply:
         if self._note_fact is not None:
             self._note_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
 
+    def _used(self, usage: Usage) -> None:
+        self.note("usage", usage=usage)
+
     async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
+        usage_sink.set(self._used)
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
@@ -129,6 +133,7 @@ class Reply:
                 egress.wake()
                 if chunk.audio and not begun:
                     begun = True
+                    self.note("tts_first_audio")
                     post(AudioArrived(self.number))
         self.note("tts_finished")
 

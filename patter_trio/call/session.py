@@ -29,6 +29,7 @@ from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.hooking import Hooking, hooking_of
 from patter_trio.call.listening import Listening
+from patter_trio.call.metering import parts_of
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.usercode import name_of
@@ -284,6 +285,7 @@ class Call:
 
     async def _prepare(self, talk: trio.Nursery) -> None:
         agent = self._agent = await self._options.settled()
+        self._note("agent_ready", parts_of(agent, *self._mind_names()))
         self._hooking = hooking_of(agent, self, self._note)
         if self._hooking is not None and self._hooking.given("after_transcribe"):
             self._words.asks = self._hooking.transcribed

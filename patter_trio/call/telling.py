@@ -7,14 +7,20 @@ publishes those that ``event_types.PUBLISHED`` names.
 ========================  =====================================================================================
 fact                      beside ``call_id``
 ========================  =====================================================================================
+``agent_ready``           ``stt_provider``, ``stt_model``, ``tts_...``, ``llm_...``, ``prompt_characters``: who it will be
+``voice_started``         ``offset``: seconds since the first media frame, exact
 ``words_final``           ``text``: the recogniser's final result
+``utterance_over``        ``silence``: seconds since the caller's last voice, exact
+``user_amended``          ``text``: late words have changed the newest utterance
 ``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``
 ``llm_started``           ``reply``, ``turn_idx``: the mind is asked
 ``llm_chunk``             ``reply``, ``turn_idx``, ``text``
 ``llm_finished``          ``reply``, ``turn_idx``
 ``sentence``              ``reply``, ``turn_idx``, ``text``: handed to the synthesiser
+``tts_first_audio``       ``reply``, ``turn_idx``: the reply's first audio was made
 ``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
 ``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
+``usage``                 ``usage``: what a provider reports; ``reply``, ``turn_idx`` where it is a reply's
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
 ``hook``                  ``name``, ``seconds``: a hook was asked, and how long it took
 ``vetoed``                ``reply``, ``turn_idx``: ``after_transcribe`` would have no answer
@@ -29,6 +35,7 @@ from typing import Any, Protocol
 import attrs
 
 from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
 from patter_trio.conversation.edges import OF_A_TURN, EdgeRules
@@ -73,6 +80,8 @@ class Teller:
         self._media = media
         self._epoch = epoch
         self._tap = tap
+        self.metering: Metering | None = None
+        """Measures the call."""
         self._edges = EdgeRules()
         self._fired_turns = 0
         """Turns that adapters have committed (:meth:`fired`), of which the turn machine does not know."""
@@ -106,13 +115,19 @@ class Teller:
 
     def wants(self, fact: str) -> bool:
         """Return whether anybody is to know a fact."""
-        return bool(self._watchers) or (self._events is not None and self._events.wants(fact))
+        return (
+            bool(self._watchers)
+            or (self._events is not None and self._events.wants(fact))
+            or (self.metering is not None and self.metering.wants(fact))
+        )
 
     def _watched(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         for watcher in self._watchers:
             watcher.saw(name, at, payload)
         if self._events is not None:
             self._events.saw(name, at, payload, self.state)
+        if self.metering is not None:  # last, for it tells something itself
+            self.metering.saw(name, at, payload)
 
     def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         if self._edges.count(name):
@@ -143,6 +158,7 @@ class Teller:
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
         """Tell user_speech_started; ``offset`` in seconds since the first media frame."""
+        self.note("voice_started", at, {"offset": offset})
         self._edge("user_speech_started", at, {"audio_offset_ms": _ms(offset), **_confidence(confidence)})
 
     def user_ended(self, at: float, offset: float, seconds: float, confidence: float | None) -> None:
@@ -155,6 +171,7 @@ class Teller:
 
     def eos(self, at: float, trigger: str, silence: float, text: str) -> None:
         """Tell user_speech_eos, ``silence`` seconds after the last voice."""
+        self.note("utterance_over", at, {"silence": silence})
         self._edge(
             "user_speech_eos",
             at,
@@ -192,7 +209,7 @@ class Teller:
             **{key: self._about[key] for key in ("caller", "callee", "direction")},
             "ended_at": self.unix(at),
             "transcript": list(transcript),
-            "metrics": None,
+            "metrics": None if self.metering is None else self.metering.close(at),
             "tool_calls": [],
             "outcome": outcome,
         }

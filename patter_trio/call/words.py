@@ -130,3 +130,5 @@ class UserWords:
         self._entered = True
         if words.tells:
             self._tell.transcript(now, "user", text, self._history.shown())
+        else:
+            self._tell.note("user_amended", now, {"text": text})

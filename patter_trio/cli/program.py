@@ -24,7 +24,7 @@ from patter_trio.errors import ConfigurationError, PatterError, leaves
 from patter_trio.events import EDGES
 from patter_trio.server.desk import check_mind
 
-SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_dtmf")
+SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 """Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""
 _asyncio: Final = importlib.import_module("asyncio")  # of which this package runs nothing: only to refuse it
 _LOOPS: Final[tuple[tuple[Any, str], ...]] = (

@@ -1,8 +1,8 @@
 """What is left of a simulated call: its sound, its timeline, and its latencies."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import call_picture
 from patter_trio.event_types import PatterEventType
+from patter_trio.telemetry.metrics import TurnMetrics, percentile
 from patter_trio.testing.record import Event
 
 COLUMNS: Final = {
@@ -34,31 +35,21 @@ _LEFT_OUT: Final = frozenset(
 """Events of the bus that a timeline has under their callback's name, or that would only flood it."""
 
 
+_MEASURED: Final = {
+    "endpoint": "endpoint_ms",
+    "mind": "llm_ttft_ms",
+    "voice": "tts_ms",
+    "answer": "total_ms",
+    "barge-in": "bargein_ms",
+}
+"""What of a turn's metrics that is."""
+
+
 def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
-    """Return the latencies of each turn, in seconds; what did not happen in a turn is absent."""
-    turns: list[dict[str, float]] = []
-    voice_end = onset = math.nan
-    committed = spoken = math.nan
-    for event in events:
-        at, payload = event.at, event.payload
-        match event.name:
-            case "user_speech_started":
-                onset = payload["audio_offset_ms"] / 1000
-            case "user_speech_ended":
-                voice_end = payload["audio_offset_ms"] / 1000
-            case "user_speech_eos":
-                committed = spoken = at
-                turns.append({"endpoint": payload["trailing_silence_ms"] / 1000})
-            case "llm_token" if turns:
-                turns[-1]["mind"] = at - committed
-                spoken = at
-            case "audio_out" if turns and payload["turn_idx"]:
-                turns[-1].setdefault("voice", at - spoken)
-            case "agent_speech_started" if turns and payload["turn_idx"]:
-                turns[-1].setdefault("answer", at - voice_end)
-            case "agent_speech_ended" if turns and payload["interrupted"] and onset == onset:  # noqa: PLR0124
-                turns[-1]["barge-in"] = at - onset
-    return turns
+    """Return the latencies of each turn after the greeting, in seconds; what did not happen in a turn is absent."""
+    turns: list[TurnMetrics] = [event.payload["turn"] for event in events if event.name == "metrics"]
+    found = ({key: getattr(turn.latency, name) for key, name in _MEASURED.items()} for turn in turns if turn.turn_index)
+    return [{key: value / 1000 for key, value in turn.items() if value is not None} for turn in found]
 
 
 def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
@@ -71,14 +62,6 @@ def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
             p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
             lines.append(f"{meaning:<34}{len(values):>5}{p50:>8.0f}{p95:>8.0f}{values[-1]:>8.0f}")
     return "\n".join(lines)
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return a quantile of ordered values by linear interpolation (Hyndman and Fan's type 7)."""
-    position = (len(ordered) - 1) * share
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def write_call(call: SimulatedCall, folder: Path) -> Path:
@@ -113,6 +96,7 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
             }
             for heard in caller.utterances
         ],
+        "metrics": asdict(caller.metrics) if caller.metrics else None,
         "latencies_ms": [{k: round(v * 1000, 1) for k, v in turn.items()} for turn in latencies(call.log.events)],
         "events": [
             {"at": round(e.at, 3), "name": e.name, **_plain(e.payload)}
@@ -127,5 +111,12 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
 
 
 def _plain(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a payload belongs into a timeline: the history would repeat itself in every event."""
-    return {key: value for key, value in payload.items() if key not in ("history", "transcript", "call_id")}
+    """Return what of a payload belongs into a timeline: what is told once, or at the end, is not repeated in the events."""
+    told = {key: value for key, value in payload.items() if key not in _ELSEWHERE}
+    return {
+        key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for key, value in told.items()
+    }
+
+
+_ELSEWHERE: Final = ("history", "transcript", "call_id", "metrics")

@@ -16,11 +16,13 @@ from weakref import WeakSet
 import attrs
 import trio
 
+from patter_trio.abc import usage_sink
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.call.bounds import Bounds
 from patter_trio.call.delivery import Deliveries
+from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
 from patter_trio.call.session import Call, CallOptions, run_call
@@ -32,6 +34,7 @@ from patter_trio.events import Tap
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.site import MediaLeg, Site
+from patter_trio.telemetry.meter import Meter
 
 if TYPE_CHECKING:
     from patter_trio.client import Patter
@@ -220,6 +223,8 @@ class Desk:
         about = self._about(pending)
         media = MediaClock()
         teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, events=events)
+        teller.metering = self._metering(pending, media, teller)
+        usage_sink.set(lambda usage: teller.note("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, pending),
@@ -242,6 +247,18 @@ class Desk:
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
             self._note_idle()
+
+    def _metering(self, call: PendingCall, media: MediaClock, teller: Teller) -> Metering:
+        meter = Meter(
+            call.call_id,
+            media,
+            self._phone.pricing,
+            began=trio.current_time(),
+            epoch=self._epoch,
+            carrier=call.provider,
+            direction=call.direction,
+        )
+        return Metering(call.call_id, meter, teller.tell)
 
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""

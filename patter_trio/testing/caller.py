@@ -12,6 +12,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
 from patter_trio.net.threads import run_in_thread
+from patter_trio.telemetry.metrics import CallMetrics
 from patter_trio.testing import signal, timeline
 from patter_trio.testing.carrier import SimulatedTwilio
 from patter_trio.testing.record import TOLERANCE, EventLog, Heard, Said, State, heard_utterances
@@ -234,10 +235,10 @@ class SimulatedCaller:
         return dict(state)
 
     @property
-    def metrics(self) -> Any:
+    def metrics(self) -> CallMetrics | None:
         """The call's metrics as told at its end; None before it."""
         ends = self.payloads("call_end")
-        return ends[-1].get("metrics") if ends else None
+        return ends[-1]["metrics"] if ends else None
 
     @property
     def outcome(self) -> str:

@@ -183,6 +183,18 @@ def _order_in_turn(record: CallRecord) -> Iterator[str]:
         come.setdefault(event.name, event.at)
 
 
+def _metrics(record: CallRecord) -> Iterator[str]:
+    """Each turn is measured once, when it is over, and all that were are in the metrics of the call."""
+    told = [event.payload["turn"] for event in record.events if event.name == "metrics"]
+    indices = [turn.turn_index for turn in told]
+    if indices != sorted(set(indices)):
+        yield f"the turns were measured in the order {indices}"
+    for end in (event for event in record.events if event.name == "call_end"):
+        metrics = end.payload.get("metrics")
+        if metrics is not None and list(metrics.turns) != told:
+            yield f"call_end has the metrics of turns {[turn.turn_index for turn in metrics.turns]}, told were {indices}"
+
+
 # The states -----------------------------------------------------------------------------------------------------------
 _STATES: Final[Mapping[str, frozenset[str]]] = {
     "user": frozenset({"listening", "speaking", "thinking", "away"}),
@@ -242,6 +254,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "turn_idx counts the eos": _turns_count,
     "turns start and end in pairs": _turns_pair,
     "order within a turn": _order_in_turn,
+    "each turn is measured once": _metrics,
     "states along the table": _states,
 }
 """Every rule by its name, in the order in which findings are told."""

@@ -24,10 +24,12 @@ from patter_trio.abc import (
     SynthesisSession,
     TextToSpeech,
     Transcript,
+    Usage,
     VoiceActivity,
     VoiceEdge,
     VoiceSession,
     Word,
+    report_usage,
 )
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, RATE, AudioFormat, Encoding
@@ -272,6 +274,7 @@ class ScriptedLLM(LanguageModel):
         duration: seconds from the first token to the end; the tokens (words) are spread evenly.
         fail_after: number of tokens after which the model fails; 0 = instead of the first.
         hang_after: number of tokens after which nothing more comes; 0 = nothing at all.
+        usage: what it reports as used, at the end of each answer, also of one that was cut; None: nothing.
     """
 
     replies: Replies = attrs.field(converter=_frozen)
@@ -279,6 +282,7 @@ class ScriptedLLM(LanguageModel):
     duration: float = 0.3
     fail_after: int | None = None
     hang_after: int | None = None
+    usage: Usage | None = None
     provider: str = "scripted"
     model: str = "scripted"
     requests: list[list[dict[str, Any]]] = attrs.field(factory=list, init=False, eq=False, repr=False)
@@ -287,8 +291,12 @@ class ScriptedLLM(LanguageModel):
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
         self.requests.append([dict(message) for message in messages])
-        async with aclosing(self._tokens(self._reply(messages), trio.current_time())) as tokens:
-            yield tokens
+        try:
+            async with aclosing(self._tokens(self._reply(messages), trio.current_time())) as tokens:
+                yield tokens
+        finally:
+            if self.usage is not None:
+                report_usage(self.usage)
 
     def _reply(self, messages: Sequence[Message]) -> str:
         if callable(self.replies):

@@ -27,7 +27,7 @@ EPOCH: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the stamps of every run are the same."""
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
-CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_dtmf")
+CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 DESK_SECONDS: Final = 60.0
 """Longer than any callback is waited for after a call."""
 

@@ -205,6 +205,30 @@ async def test_draining_lets_the_calls_finish_and_takes_no_more(bounded: None) -
     assert phone.desks == set()
 
 
+async def test_serve_tells_on_metrics_of_each_turn_and_on_call_end_of_all(bounded: None) -> None:
+    """Over a real socket, at real pace: the greeting, cut by the caller who leaves."""
+    turns: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
+    pricing = {"twilio": {"price": 1.0, "streams": 0}}
+    phone = phone_of(pricing=pricing)
+    agent = agent_of(first_message="Good evening.", tts=ScriptedTTS(first_audio=0.0))
+    async with trio.open_nursery() as nursery:
+        serve = partial(phone.serve, agent, port=0, on_metrics=turns.append, on_call_end=ends.append)
+        caller = caller_of(await nursery.start(serve))
+        await nursery.start(caller.run)
+        while not any(arrival.audio for arrival in caller.arrivals):
+            await trio.lowlevel.checkpoint()
+        caller.hang_up()
+        await caller.over.wait()
+        await phone.drain()
+    (told,) = turns
+    assert (told["turn"].turn_index, told["turn"].interrupted) == (0, True)
+    assert told["turn"].latency.tts_ms is not None
+    assert told["cost_so_far"].telephony == 1.0  # a begun minute
+    assert ends[0]["metrics"].turns == (told["turn"],)
+    assert ends[0]["metrics"].cost.total == 1.0
+
+
 async def test_a_drain_has_an_end(bounded: None) -> None:
     phone, ends = phone_of(), []
     async with trio.open_nursery() as nursery:

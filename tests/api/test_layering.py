@@ -40,17 +40,22 @@ def test_extension_points_are_pure_too() -> None:
     assert not {name for name in imports(PACKAGE / "abc.py") if name.split(".")[0] in IMPURE}
 
 
+@pytest.mark.parametrize("name", ["telemetry/metrics.py", "telemetry/meter.py", "telemetry/bill.py", "pricing.py"])
+def test_what_measures_a_call_knows_no_clock(name: str) -> None:
+    assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
+
+
 def test_nothing_imports_asyncio() -> None:
     found = [str(file) for file in PACKAGE.rglob("*.py") if "asyncio" in {n.split(".")[0] for n in imports(file)}]
     assert not found
 
 
-def test_broad_handlers_are_the_four_that_are_argued() -> None:
-    """A call's boundary, a connection's boundary, and the two borders to the application's own code."""
+def test_broad_handlers_are_the_five_that_are_argued() -> None:
+    """A call's boundary, a connection's, that to a call's measuring, and the two borders to the application's own code."""
     found = {
         f"{file.relative_to(PACKAGE)}"
         for file in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) == "Exception")
     }
-    assert found == {"call/session.py", "call/usercode.py", "cli/program.py", "server/door.py"}
+    assert found == {"call/metering.py", "call/session.py", "call/usercode.py", "cli/program.py", "server/door.py"}

@@ -89,3 +89,28 @@ async def test_watchers_see_the_events_too_in_their_order(call_simulator: Any, w
     told = [(name, payload) for _, name, payload in told_events(caller) if name != "call_start"]
     names = {name for name, _ in told}
     assert [(name, payload) for name, payload in witness.seen if name in names] == told
+
+
+async def test_who_takes_part_and_what_edges_round_is_seen_before_it(call_simulator: Any, witness: Witness) -> None:
+    async with call_simulator(agent()) as caller:
+        await caller.at(0.5)
+        await caller.speaks("What are your hours?", seconds=1.5)
+        await caller.heard(0)
+    seen = [(name, {k: v for k, v in payload.items() if k != "call_id"}) for name, payload in witness.seen]
+    names = [name for name, _ in seen]
+    facts = dict(reversed(seen))  # the first of each
+    assert facts["agent_ready"] == {
+        "stt_provider": "scripted",
+        "stt_model": "scripted",
+        "tts_provider": "scripted",
+        "tts_model": "scripted",
+        "llm_provider": "scripted",
+        "llm_model": "scripted",
+        "prompt_characters": 3,
+    }
+    assert facts["voice_started"]["offset"] == pytest.approx(0.5)
+    assert facts["utterance_over"]["silence"] == pytest.approx(0.5)
+    assert names.index("voice_started") + 1 == names.index("user_speech_started")
+    assert names.index("utterance_over") + 1 == names.index("user_speech_eos")
+    assert names.index("tts_first_audio") < names.index("audio_out") < names.index("agent_speech_started")
+    assert names.index("metrics") > names.index("reply_ended")  # what it tells comes behind what it was told by

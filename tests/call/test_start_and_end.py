@@ -7,7 +7,7 @@ import pytest
 import trio
 from call_kit import SORRY, At, agent_of, break_down, give_up, hangs_up_in_time, sound_of_agent, told, told_agent
 
-from patter_trio import CallEnded, Patter
+from patter_trio import CallEnded, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
@@ -178,7 +178,9 @@ async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator) -> No
         await caller.hears()
         await caller.at(5.0)
         started = caller.carrier.media_start
+        assert caller.metrics is None
     stamps = [entry.pop("timestamp") for entry in ends[0]["transcript"]]
+    assert isinstance(ends[0]["metrics"], CallMetrics)
     assert ends == [
         {
             "call_id": caller.carrier.call_sid,
@@ -187,7 +189,7 @@ async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator) -> No
             "direction": "inbound",
             "ended_at": EPOCH + started + 5.0,
             "transcript": [{"role": "user", "text": "Hello"}, {"role": "assistant", "text": "Yes."}],
-            "metrics": None,
+            "metrics": caller.metrics,
             "tool_calls": [],
             "outcome": "caller_hung_up",
         }

@@ -12,7 +12,8 @@ from trio.testing import MockClock
 
 from patter_trio.cli.busy import Busy, verdict
 from patter_trio.cli.live import Live, Progress
-from patter_trio.cli.report import latencies, latency_table, percentile
+from patter_trio.cli.report import latencies, latency_table
+from patter_trio.telemetry.metrics import LatencyBreakdown, TurnMetrics
 from patter_trio.testing.record import Event
 
 # Live -----------------------------------------------------------------------------------------------------------------
@@ -101,21 +102,17 @@ def test_on_a_terminal_the_count_of_calls_is_one_line_that_changes(monkeypatch: 
 
 
 # Latencies ------------------------------------------------------------------------------------------------------------
-def test_latencies_of_each_turn_are_measured_from_what_went_before() -> None:
+def test_latencies_of_each_turn_are_its_metrics() -> None:
+    def over(at: float, index: int, **latencies_ms: float) -> Event:
+        turn = TurnMetrics(turn_index=index, user_text="", agent_text="", latency=LatencyBreakdown(**latencies_ms))
+        return Event(at, "metrics", {"turn": turn})
+
+    answered = {"endpoint_ms": 600.0, "llm_ttft_ms": 300.0, "tts_ms": 100.0, "total_ms": 1100.0, "bargein_ms": 250.0}
     events = [
-        Event(0.2, "agent_speech_started", {"turn_idx": 0}),
-        Event(0.2, "audio_out", {"turn_idx": 0}),
-        Event(2.0, "user_speech_started", {"audio_offset_ms": 1900}),
-        Event(2.2, "agent_speech_ended", {"turn_idx": 0, "interrupted": True}),  # the greeting: no turn's
+        over(2.2, 0, tts_ms=200.0, bargein_ms=300.0),  # the greeting: no turn's
         Event(3.5, "user_speech_ended", {"audio_offset_ms": 3000}),
-        Event(3.6, "user_speech_eos", {"trailing_silence_ms": 600}),
-        Event(3.9, "llm_token", {"turn_idx": 1}),
-        Event(4.0, "audio_out", {"turn_idx": 1}),
-        Event(4.1, "agent_speech_started", {"turn_idx": 1}),
-        Event(6.0, "user_speech_started", {"audio_offset_ms": 5900}),
-        Event(6.15, "agent_speech_ended", {"turn_idx": 1, "interrupted": True}),
-        Event(7.0, "user_speech_ended", {"audio_offset_ms": 6500}),
-        Event(7.1, "user_speech_eos", {"trailing_silence_ms": 600}),
+        over(6.15, 1, **answered, stt_ms=40.0, llm_total_ms=500.0),
+        over(7.1, 2, endpoint_ms=600.0),
     ]
     first, second = latencies(events)
     assert first == pytest.approx({"endpoint": 0.6, "mind": 0.3, "voice": 0.1, "answer": 1.1, "barge-in": 0.25})
@@ -129,14 +126,6 @@ def test_the_table_has_a_line_for_each_latency_that_was_measured() -> None:
         "last voice to end of utterance        2     600     690     700",
         "last voice to answer audible          1    1000    1000    1000",
     ]
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [([5.0], 0.95, 5.0), ([1.0, 2.0], 0.5, 1.5), ([1.0, 2.0, 3.0, 4.0], 0.95, 3.85), ([1.0, 2.0], 1.0, 2.0)],
-)
-def test_percentiles_are_hyndman_and_fans_type_7(values: list[float], share: float, expected: float) -> None:
-    assert percentile(values, share) == pytest.approx(expected)
 
 
 # Was it too busy? -----------------------------------------------------------------------------------------------------

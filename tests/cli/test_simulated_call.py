@@ -268,6 +268,10 @@ async def test_the_timeline_has_every_event_both_sides_texts_and_latencies(
         "answer": 1100.0,
         "barge-in": 250.0,
     }
+    metrics = timeline["metrics"]
+    assert [turn["turn_index"] for turn in metrics["turns"]] == [0, 1, 2]
+    assert metrics["turns"][1]["latency"]["total_ms"] == timeline["latencies_ms"][0]["answer"]
+    assert metrics["latency_p50"]["bargein_ms"] == 250.0
 
 
 async def test_the_timeline_has_the_turns_too_and_is_not_flooded_with_pieces(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import attrs
 import trio
 import trio.testing
 
-from patter_trio import Agent, Patter
+from patter_trio import Agent, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.desk import Desk, open_desk
 from patter_trio.server.door import serve_connection
@@ -291,4 +292,11 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
 
 def events_of(line: Line) -> list[tuple[float, str, dict[str, Any]]]:
     """A call's events without what names the call."""
-    return [(at, name, {k: v for k, v in payload.items() if k != "call_id"}) for at, name, payload in line.seen()]
+    return [(at, name, _nameless(payload)) for at, name, payload in line.seen()]
+
+
+def _nameless(payload: dict[str, Any]) -> dict[str, Any]:
+    nameless = {key: value for key, value in payload.items() if key != "call_id"}
+    if isinstance(nameless.get("metrics"), CallMetrics):
+        nameless["metrics"] = replace(nameless["metrics"], call_id="")
+    return nameless

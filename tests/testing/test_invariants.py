@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from patter_trio import CallMetrics, CostBreakdown, TurnMetrics
 from patter_trio.testing.carrier import Arrival, ProtocolFault
 from patter_trio.testing.invariants import CHECKS, CallRecord, violations
 from patter_trio.testing.record import Event
@@ -63,9 +64,24 @@ def among(*more: Event) -> tuple[Event, ...]:
     return tuple(sorted((START, *TURN, END, *more), key=lambda one: one.at))
 
 
+def turn_of(index: int) -> TurnMetrics:
+    return TurnMetrics(turn_index=index, user_text="Hello", agent_text="Yes.")
+
+
+def measured(at: float, index: int) -> Event:
+    return event(at, "metrics", turn=turn_of(index), cost_so_far=CostBreakdown())
+
+
+def metrics_of(*indices: int) -> CallMetrics:
+    turns = tuple(turn_of(index) for index in indices)
+    return CallMetrics(call_id="CA1", duration_seconds=9.0, turns=turns, cost=CostBreakdown())
+
+
 def test_a_sound_call_has_no_finding() -> None:
     assert violations(record()) == []
     assert violations(record(bus=turns(*PAIR_0, *PAIR_1))) == []
+    end = event(9.0, "call_end", metrics=metrics_of(1, 2))
+    assert violations(record((START, *TURN, measured(7.0, 1), measured(7.0, 2), end))) == []
 
 
 def turns(*told: tuple[str, int]) -> tuple[Event, ...]:
@@ -167,6 +183,21 @@ BROKEN = [
         "llm_token at 2.300 came after audio_out at 2.200",
     ),
     ("order within a turn", record(without("audio_out")), "agent_speech_started at 2.200 without audio_out"),
+    (
+        "each turn is measured once",
+        record(among(measured(3.2, 1), measured(5.2, 1))),
+        "the turns were measured in the order [1, 1]",
+    ),
+    (
+        "each turn is measured once",
+        record(among(measured(3.2, 2), measured(5.2, 1))),
+        "the turns were measured in the order [2, 1]",
+    ),
+    (
+        "each turn is measured once",
+        record((START, *TURN, measured(5.2, 1), event(9.0, "call_end", metrics=metrics_of(1, 2)))),
+        "call_end has the metrics of turns [1, 2], told were [1]",
+    ),
     (
         "states along the table",
         record((START, event(1.0, "user_speech_started", IDLE), END)),

@@ -61,17 +61,18 @@ async def test_every_instant_of_a_turn_is_exact(call_simulator: CallSimulator) -
         events = [(at, name) for at, name, _ in caller.events if name not in set(PatterEventType)]
         names = [name for _, name in events]
         assert [pytest.approx(at) for at, _ in events] == [
-            0.0, 1.06, 2.5, 2.5, 2.5, 2.6, 3.1, 3.1, 4.18, 4.18,
+            0.0, 1.06, 2.5, 2.5, 2.5, 2.6, 3.1, 3.1, 4.18, 4.18, 4.18,
         ]  # fmt: skip
     assert names == [
         "call_start", "user_speech_started", "user_speech_ended", "user_speech_eos", "transcript",
-        "llm_token", "audio_out", "agent_speech_started", "agent_speech_ended", "transcript",
+        "llm_token", "audio_out", "agent_speech_started", "agent_speech_ended", "transcript", "metrics",
     ]  # fmt: skip
     assert (reply.text, reply.interrupted) == ("One moment please.", False)
     assert (reply.started, reply.ended, reply.seconds) == pytest.approx((3.1, 4.18, 1.08))
     assert caller.transcript == [("user", "Is a table free?"), ("assistant", "One moment please.")]
     assert (caller.outcome, caller.state) == ("caller_hung_up", {"user": "listening", "agent": "idle"})
-    assert caller.metrics is None
+    assert caller.metrics is not None
+    assert caller.metrics.turns[0].latency.total_ms == 1100.0
 
 
 async def test_two_runs_of_a_call_are_identical(call_simulator: CallSimulator) -> None:

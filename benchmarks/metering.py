@@ -1,0 +1,102 @@
+"""What measuring a call costs: the processor time of its metrics, per second of call.
+
+``python -m benchmarks.metering [--repeats 200]``
+
+A call of a minute is simulated (its clock jumps), all that its watchers see is written down, and is then fed to a fresh
+meter as often as asked, with the building of what is said about each fact, which nobody would need without watchers.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from patter_trio import Patter
+from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.metering import Metering
+from patter_trio.call.telling import Teller
+from patter_trio.telemetry.meter import Meter
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.simulator import simulate_call
+
+SECONDS = 60.0
+ANSWER = "We are open from nine in the morning to six in the evening. On Sundays we are closed, all day."
+
+Seen = list[tuple[str, float, Mapping[str, Any]]]
+
+
+async def talk() -> Seen:
+    """Hold a call of a minute, in turns; return all that its metering sees."""
+    seen: Seen = []
+    saw = Metering.saw
+
+    def noted(self: Metering, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        seen.append((name, at, payload))
+        saw(self, name, at, payload)
+
+    Metering.saw = noted  # type: ignore[method-assign]
+    agent = Patter().agent(
+        "You are brief.",
+        vad=ScriptedVAD(),
+        stt=ScriptedSTT(interim_every=0.3),
+        llm=ScriptedLLM([ANSWER]),
+        tts=ScriptedTTS(per_character=0.06),
+    )
+    try:
+        async with simulate_call(agent) as caller:
+            while caller.now < SECONDS - 10:
+                await caller.speaks("When are you open, please?", seconds=1.5)
+                await caller.hears()
+            await caller.at(SECONDS)
+    finally:
+        Metering.saw = saw  # type: ignore[method-assign]
+    return seen
+
+
+class _Nobody:
+    def tell(self, *_: object) -> None:
+        pass
+
+
+def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
+    """Return the processor seconds of telling all of it once."""
+    media = MediaClock()
+    media.arrived(160, 0.02)
+    media.samples = round(SECONDS * 8000)
+    edges = {"user_speech_started", "user_speech_ended", "user_speech_eos", "transcript", "llm_token", "audio_out"}
+    edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
+    spent = 0.0
+    for _ in range(repeats):
+        teller = Teller(_Nobody(), {"call_id": "CA1"}, media, epoch=0.0, tap=None)  # type: ignore[arg-type]
+        if metering:
+            teller.metering = Metering("CA1", Meter("CA1", media), teller.tell)
+        began = time.process_time()
+        for name, at, payload in seen:
+            if name in edges:
+                teller.tell(name, at, payload)
+            elif name not in ("metrics", "call_end"):
+                teller.note(name, at, {**payload})
+        spent += time.process_time() - began
+    return spent / repeats
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=200)
+    repeats = parser.parse_args().repeats
+    seen = trio.run(talk, clock=MockClock(autojump_threshold=0))
+    with_it = measured(seen, repeats, metering=True)
+    without = measured(seen, repeats, metering=False)
+    turns = sum(name == "metrics" for name, _, _ in seen)
+    print(f"a call of {SECONDS:g} s, {turns} turns, {len(seen)} events and facts")
+    print(f"measured:     {with_it / SECONDS * 1e6:6.1f} us of processor time per second of call")
+    print(f"not measured: {without / SECONDS * 1e6:6.1f} us")
+    print(f"difference:   {(with_it - without) / SECONDS * 1e6:6.1f} us, {(with_it - without) / SECONDS:.6%} of a core")
+
+
+if __name__ == "__main__":
+    main()

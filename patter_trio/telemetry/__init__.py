@@ -1,0 +1,1 @@
+"""What a call measures about itself: latencies and costs."""

@@ -1,0 +1,37 @@
+"""docs/metrics.md: its picture is what the meter measures, its recipes print what they should."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+SNIPPETS = re.findall(
+    r"^```python\n(.*?)^```", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
+
+
+def printed(pytester: pytest.Pytester, mark: str) -> list[str]:
+    (code,) = [snippet for snippet in SNIPPETS if mark in snippet]
+    result = pytester.runpython(pytester.makepyfile(recipe=code))
+    assert result.ret == 0, result.stderr.str()
+    return result.stdout.lines
+
+
+def test_the_picture_of_a_turn_is_up_to_date() -> None:
+    made = runpy.run_path(str(DOCS / "make_metrics.py"))["picture"]()
+    assert (DOCS / "metrics.svg").read_text(encoding="utf-8") == made, "run python docs/make_metrics.py"
+
+
+def test_the_recipe_for_the_cost_of_a_call(pytester: pytest.Pytester) -> None:
+    """A begun minute of Twilio's is $0.0129; 27 and 31 characters are spoken at $0.05 the thousand."""
+    assert printed(pytester, "LEDGER") == [
+        "  20.0 s  $0.0158, telephony $0.0129",
+        "  70.0 s  $0.0287, telephony $0.0258",
+    ]
+
+
+def test_the_recipe_for_the_p95_of_a_day(pytester: pytest.Pytester) -> None:
+    """Answers begin 1.1, 1.2 and 1.9 s after the caller."""
+    assert printed(pytester, "today: list") == ["p50 of 15 turns: 1200 ms", "p95 of 15 turns: 1900 ms"]
