@@ -24,6 +24,7 @@ from patter_trio.errors import (
 )
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
 from patter_trio.stt.whisper import WhisperSTT
+from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
 from patter_trio.vad.silero import SileroVAD
@@ -54,4 +55,6 @@ __all__ = [
     "WhisperSTT",
     "WireError",
     "in_thread",
+    "init_tracing",
+    "shutdown_tracing",
 ]

@@ -6,7 +6,7 @@ swallows.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ class Reply:
     def __init__(self, number: int, turn: int, note: Note | None = None) -> None:
         self.number = number
         self._note_fact = note
+        self._failed = False
         self.turn = turn
         self.lane: Lane = Lane(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -58,14 +59,28 @@ class Reply:
         if self._note_fact is not None:
             self._note_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
 
+    async def _noting(self, fact: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run a part; let watchers know what raised first, for what it takes along with it did not fail."""
+        try:
+            await part(*arguments)
+        except (ProviderError, usercode.ApplicationError, ExceptionGroup) as error:
+            self._note_failure(fact, next(leaves(error)))
+            raise
+
+    def _note_failure(self, fact: str, error: BaseException) -> None:
+        if not self._failed:
+            self._failed = True
+            theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
+            self.note(fact, error=type(theirs or error).__name__)
+
     async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
-                    nursery.start_soon(self._think, mind, sentences, post)
-                    await self._speak(voice, to_voice, emits, egress, post)
+                    nursery.start_soon(self._noting, "llm_failed", self._think, mind, sentences, post)
+                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, egress, post)
             except* (ProviderError, usercode.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
@@ -117,7 +132,9 @@ class Reply:
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
-            raise ProviderError("the synthesiser ended before its text did") from error
+            ended = ProviderError("the synthesiser ended before its text did")
+            self._note_failure("tts_failed", ended)
+            raise ended from error
 
 
 def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:

@@ -7,14 +7,18 @@ that the measuring of a call is made of. :class:`Watcher` objects see both, at o
 fact                      beside ``call_id``
 ========================  =====================================================================================
 ``words_final``           ``text``: the recogniser's final result
-``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``
+``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``; with the
+                          first two ``llm_provider`` and ``model``, as in ``llm_token``
 ``llm_started``           ``reply``, ``turn_idx``: the mind is asked
 ``llm_chunk``             ``reply``, ``turn_idx``, ``text``
 ``llm_finished``          ``reply``, ``turn_idx``
+``llm_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
 ``sentence``              ``reply``, ``turn_idx``, ``text``: handed to the synthesiser
 ``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
+``tts_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
 ``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
+``call_failed``           ``error``: the class of what went wrong first
 ========================  =====================================================================================
 """
 

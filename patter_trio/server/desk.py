@@ -30,9 +30,11 @@ from patter_trio.events import Tap
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.site import MediaLeg, Site
+from patter_trio.telemetry.tracing import OpenTrace, opened_tracing
 
 if TYPE_CHECKING:
     from patter_trio.client import Patter
+    from patter_trio.telemetry.call_trace import CallTrace
 
 START_PATIENCE: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
@@ -47,6 +49,7 @@ class _Starting:
 
     scope: trio.CancelScope
     done: trio.Event
+    trace: "CallTrace | None"
     overrides: Mapping[str, Any] | None = None
 
 
@@ -65,7 +68,9 @@ class Desk:
         admission: Admission,
         epoch: float,
         tap: Tap | None,
+        tracing: OpenTrace | None,
     ) -> None:
+        self._tracing = tracing
         self._phone = phone
         self._agent = agent
         self._nursery = nursery
@@ -120,14 +125,17 @@ class Desk:
                     await self._announced.wait()
                 for call in pending.expire(trio.current_time()):
                     _log.warning("call %s: announced, but its media stream never came", call.call_id)
-                    call.context.scope.cancel(reason="never connected")
+                    self._give_up(call, "never connected")
                 self._note_idle()
 
     def incoming(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
         self._announced.set()
         on_call_start = self.find("on_call_start")
-        starting = call.context = _Starting(trio.CancelScope(), trio.Event())
+        trace = None
+        if self._tracing is not None:
+            trace = self._tracing(self._about(call), self._agent, at=trio.current_time(), epoch=self._epoch)
+        starting = call.context = _Starting(trio.CancelScope(), trio.Event(), trace)
         if on_call_start is None:
             starting.done.set()
             return
@@ -135,6 +143,8 @@ class Desk:
 
     async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
         current_call.set(call.call_id)
+        if starting.trace is not None:
+            starting.trace.attach()
         with starting.scope:
             try:
                 answer = await usercode.call(on_call_start, self._about(call))
@@ -191,7 +201,12 @@ class Desk:
         observers = Observers(pending.call_id, self.find)
         about = self._about(pending)
         media = MediaClock()
-        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap)
+        trace: CallTrace | None = pending.context.trace
+        if trace is not None:
+            trace.media = media
+            trace.attach()
+        watchers = () if trace is None else (trace,)
+        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, watchers=watchers)
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, pending),
@@ -207,7 +222,7 @@ class Desk:
         try:
             await run_call(call, observers, self._nursery)
         finally:
-            pending.context.scope.cancel(reason="call over")
+            self._give_up(pending, "call over")
             del self._live[pending.call_id]
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
@@ -216,7 +231,14 @@ class Desk:
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
         for call in self.site.pending.expire(math.inf):
-            call.context.scope.cancel(reason="the desk is closed")
+            self._give_up(call, "the desk is closed")
+
+    def _give_up(self, call: PendingCall, reason: str) -> None:
+        """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
+        starting: _Starting = call.context
+        starting.scope.cancel(reason=reason)
+        if starting.trace is not None:
+            starting.trace.close(trio.current_time(), reason)
 
     def _note_idle(self) -> None:
         if self._draining and not self._live and not len(self.site.pending):
@@ -301,6 +323,7 @@ async def open_desk(
             admission=admission,
             epoch=epoch,
             tap=tap,
+            tracing=opened_tracing(),
         )
         phone.desks.add(desk)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()

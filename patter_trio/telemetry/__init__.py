@@ -1,0 +1,1 @@
+"""What is measured of calls, and told to those who watch them."""
