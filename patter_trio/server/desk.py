@@ -125,7 +125,7 @@ class Desk:
                     await self._announced.wait()
                 for call in pending.expire(trio.current_time()):
                     _log.warning("call %s: announced, but its media stream never came", call.call_id)
-                    self._give_up(call, "never connected")
+                    self._give_up(call, "never connected", "failed")
                 self._note_idle()
 
     def incoming(self, call: PendingCall) -> None:
@@ -222,7 +222,7 @@ class Desk:
         try:
             await run_call(call, observers, self._nursery)
         finally:
-            self._give_up(pending, "call over")
+            self._give_up(pending, "call over", "failed")
             del self._live[pending.call_id]
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
@@ -231,14 +231,14 @@ class Desk:
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
         for call in self.site.pending.expire(math.inf):
-            self._give_up(call, "the desk is closed")
+            self._give_up(call, "the desk is closed", "cancelled")
 
-    def _give_up(self, call: PendingCall, reason: str) -> None:
+    def _give_up(self, call: PendingCall, reason: str, outcome: str) -> None:
         """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
         starting: _Starting = call.context
         starting.scope.cancel(reason=reason)
         if starting.trace is not None:
-            starting.trace.close(trio.current_time(), reason)
+            starting.trace.close(trio.current_time(), outcome, reason)
 
     def _note_idle(self) -> None:
         if self._draining and not self._live and not len(self.site.pending):

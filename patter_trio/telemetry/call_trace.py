@@ -104,8 +104,13 @@ class CallTrace:
 
     def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event or a fact of the call; there is a method ``_on_...`` for each that means more than a span event."""
+        if self._over:
+            return
+        if name == "call_end":
+            self._end_call(at, payload)
+            return
         heed: _Heed | None = getattr(self, f"_on_{name}", None)
-        if self._over or (heed is None and name not in EDGES):
+        if heed is None and name not in EDGES:
             return
         with self._isolated():
             if name in EDGES:
@@ -114,10 +119,11 @@ class CallTrace:
             if heed is not None:
                 heed(at, payload)
 
-    def close(self, at: float, outcome: str) -> None:
+    def close(self, at: float, outcome: str, reason: str) -> None:
         """End what is open, of a call whose end nobody told: it never connected, or a bug was in the way."""
         if not self._over:
-            self._on_call_end(at, {"outcome": outcome, "error": outcome})
+            self._error = self._error or reason
+            self._end_call(at, {"outcome": outcome})
 
     @contextmanager
     def _isolated(self) -> Iterator[None]:
@@ -305,7 +311,8 @@ class CallTrace:
         del at
         self._cost = payload.get("cost_so_far")
 
-    def _on_call_end(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _end_call(self, at: float, payload: Mapping[str, Any]) -> None:
+        """End all that is open; a tracer that breaks over one span still gets the others."""
         self._over = True
         for reply in self._replies.values():
             with self._isolated():

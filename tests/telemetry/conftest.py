@@ -8,6 +8,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from trace_kit import Trace
 
 
 @cache
@@ -21,10 +22,10 @@ def _exporter() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """Where the spans go, tracing being on."""
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trace]:
+    """The spans of the test's calls, tracing being on."""
     monkeypatch.setenv("PATTER_OTEL_ENABLED", "1")
     exporter = _exporter()
     exporter.clear()
-    yield exporter
+    yield Trace(exporter)
     exporter.clear()
