@@ -27,10 +27,15 @@ async def one_call():
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with no ``OTEL_`` variables but these; its log goes to stderr, warnings are errors."""
+    """Run a program; its log goes to stderr."""
+    return child("-c", "import logging\nlogging.basicConfig()\n" + textwrap.dedent(code), **environment)
+
+
+def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run our interpreter with no ``OTEL_`` variables but these; warnings are errors, and so is any exit code but 0."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PATTER_OTEL", "COV"))}
     done = subprocess.run(  # noqa: S603 (our own interpreter)
-        [sys.executable, "-W", "error", "-c", "import logging\nlogging.basicConfig()\n" + textwrap.dedent(code)],
+        [sys.executable, "-W", "error", *arguments],
         env={**kept, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,

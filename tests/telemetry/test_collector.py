@@ -1,18 +1,22 @@
 """To a real collector: OTLP over HTTP, through a socket, in real time."""
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
-from child_kit import CALL, python
+from child_kit import CALL, child, python
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from patter_trio.audio.wav import write_wav
 from patter_trio.telemetry import provider
 
 TRACED = (
@@ -148,6 +152,45 @@ def test_an_endpoint_is_the_collector_or_the_whole_url_and_comes_before_the_vari
     assert exporter.export([span]) is SpanExportResult.SUCCESS
     exporter.shutdown()
     assert collector.paths == [expected]
+
+
+PROGRAM = """
+from patter_trio import Patter, init_tracing
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+init_tracing("bakery")
+phone = Patter()
+agent = phone.agent(
+    "You are brief.",
+    vad=ScriptedVAD(end_delay=0.1),
+    stt=ScriptedSTT(final_delay=0.02, noise="hours"),
+    llm=ScriptedLLM(["Yes."], first_token=0.02, duration=0.02),
+    tts=ScriptedTTS(first_audio=0.02, duration=0.3),
+)
+"""
+
+
+def test_contract_8_10_the_flag_is_heeded_and_a_real_call_opens_its_span(collector: Collector, tmp_path: Path) -> None:
+    """The launcher, its server, sockets, real time; the flag stands in the file that the launcher reads."""
+    (tmp_path / "agent.py").write_text(PROGRAM)
+    (tmp_path / ".env").write_text("PATTER_OTEL_ENABLED=1\n")
+    loud = np.full(4000, 8000, np.int16)
+    loud[::2] = -8000
+    (tmp_path / "hello.wav").write_bytes(write_wav([loud], 8000))
+    began = time.time_ns()
+    child(
+        *("-m", "patter_trio", "simulate", str(tmp_path / "agent.py")),
+        *("--caller", str(tmp_path / "hello.wav"), "--out", str(tmp_path)),
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+    )
+    spans = collector.spans()
+    call = spans["patter.call"]
+    assert set(spans) == {"patter.call", "patter.stt", "patter.endpoint", "chat scripted", "patter.tts"}
+    assert "patter.event.agent_speech_ended" in [event.name for event in call.events]
+    assert attributes(call)["patter.call.turns"] == 1
+    told = sorted(event.time_unix_nano for event in call.events)
+    stamps = [began, call.start_time_unix_nano, *told, call.end_time_unix_nano, time.time_ns()]
+    assert stamps == sorted(stamps)
 
 
 def test_a_collector_that_does_not_answer_holds_the_end_up_for_no_longer_than_told(collector: Collector) -> None:
