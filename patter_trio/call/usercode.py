@@ -53,8 +53,10 @@ def plain(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 @contextmanager
-def foreign(name: str, remedy: str) -> Iterator[None]:
+def foreign(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
     """Run what is not ours inline, without awaiting; report it, with the ``remedy``, when it held up the loop.
+
+    ``call_id`` is whose it is, where that is not the current call's.
 
     Raises:
         ApplicationError: it raised.
@@ -67,9 +69,8 @@ def foreign(name: str, remedy: str) -> Iterator[None]:
     finally:
         took = trio.current_time() - began
         if took > BLOCKING_SECONDS:
-            _log.warning(
-                "call %s: %s blocked every call for %.0f ms; %s", current_call.get(), name, took * 1000, remedy
-            )
+            whose = call_id or current_call.get()
+            _log.warning("call %s: %s blocked every call for %.0f ms; %s", whose, name, took * 1000, remedy)
 
 
 async def awaited(function: Callable[..., Any], result: Any) -> Any:

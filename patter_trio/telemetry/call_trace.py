@@ -129,7 +129,7 @@ class CallTrace:
     def _isolated(self) -> Iterator[None]:
         """Keep what the application's tracer does away from the call, and say so once."""
         try:
-            with usercode.foreign("the tracer provider", _REMEDY):
+            with usercode.foreign("the tracer provider", _REMEDY, self._call_id):
                 yield
         except usercode.ApplicationError as error:
             if not self._complained:

@@ -158,7 +158,7 @@ async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
     call.saw("call_end", trio.current_time(), {"outcome": "caller_hung_up"})
     [warning] = [record for record in caplog.records if record.name.startswith("patter_trio")]
     assert warning.levelno == logging.WARNING
-    assert "the tracer provider blocked every call for " in warning.message
+    assert warning.message.startswith("call CA1: the tracer provider blocked every call for ")
     assert "let it export from a thread of its own (BatchSpanProcessor)" in warning.message
 
 
