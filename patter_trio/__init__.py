@@ -23,6 +23,7 @@ from patter_trio.errors import (
     WireError,
 )
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
+from patter_trio.logs import mask_logs
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
 from patter_trio.tts.piper import PiperTTS
@@ -58,3 +59,5 @@ __all__ = [
     "init_tracing",
     "shutdown_tracing",
 ]
+
+mask_logs()
