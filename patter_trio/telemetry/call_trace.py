@@ -21,6 +21,7 @@ made then, with the instants of the past. This module imports opentelemetry: onl
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 
 import attrs
@@ -67,7 +68,8 @@ class CallTrace:
         self._cost: Any = None
         self._turn = 0
         self._replies: dict[int, _Reply] = {}
-        self._tools: dict[str, Span] = {}
+        self._tools: dict[str, list[Span]] = {}
+        """Oldest first: those of a model that calls one twice at once, without saying which is which, end in order."""
         self._voice: float | None = None
         """When the voice of the utterance that is not committed yet began."""
         self._words: float | None = None
@@ -205,11 +207,11 @@ class CallTrace:
     # Replies ----------------------------------------------------------------------------------------------------------
     def _on_reply_started(self, at: float, payload: Mapping[str, Any]) -> None:
         del at
-        self._replies[payload["reply"]] = _Reply(payload)
+        self._replies.setdefault(payload["reply"], _Reply(payload))
 
     def _on_llm_started(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies.get(payload["reply"])
-        if reply is None or reply.about["mind"] not in ("llm", "on_message"):
+        if reply is None or "llm" in reply.spans or reply.about["mind"] not in ("llm", "on_message"):
             return
         model, turn = reply.about.get("model", ""), named(payload, TURN)
         if reply.about["mind"] == "llm":
@@ -297,10 +299,13 @@ class CallTrace:
     def _on_tool_call_started(self, at: float, payload: Mapping[str, Any]) -> None:
         attributes = named(payload, {"name": "gen_ai.tool.name", "tool_call_id": "gen_ai.tool.call.id"})
         attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function"}
-        self._tools[_tool(payload)] = self._start(f"execute_tool {payload['name']}", at, attributes)
+        span = self._start(f"execute_tool {payload['name']}", at, attributes)
+        self._tools.setdefault(_tool(payload), []).append(span)
 
     def _on_tool_call_completed(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._end(self._tools.pop(_tool(payload), None), at, error="tool_error" if payload.get("error") else "")
+        spans = self._tools.get(_tool(payload))
+        if spans:
+            self._end(spans.pop(0), at, error="tool_error" if payload.get("error") else "")
 
     # The end ----------------------------------------------------------------------------------------------------------
     def _on_call_failed(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -317,7 +322,7 @@ class CallTrace:
         for reply in self._replies.values():
             with self._isolated():
                 self._end_reply(reply, at, "call ended")
-        for tool in self._tools.values():
+        for tool in chain.from_iterable(self._tools.values()):
             with self._isolated():
                 self._end(tool, at, cut="call ended")
         span = self._span

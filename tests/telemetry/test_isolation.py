@@ -1,6 +1,7 @@
 """Whatever a tracer does, and whether there is one: the call is the same, to the millisecond."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,22 @@ def test_an_exporter_that_fails_is_no_business_of_the_call(
     processor.shutdown()
     assert exporter.asked > 5
     assert not [record for record in ours if record.levelno >= logging.WARNING]
+
+
+def test_an_exporter_that_never_returns_holds_up_nobody(provided: Callable[[SpanProcessor], None]) -> None:
+    untraced = a_call()
+    taken, released = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        taken.set()
+        released.wait()
+
+    processor = BatchSpanProcessor(BrokenExporter(waits), max_export_batch_size=1, max_queue_size=4)
+    provided(processor)
+    assert a_call() == untraced  # more spans than the queue takes; had one waited for its export, we were not here
+    assert taken.wait(30)
+    released.set()
+    processor.shutdown()
 
 
 def test_a_call_that_is_traced_is_the_same_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
