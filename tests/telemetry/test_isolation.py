@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -73,6 +74,14 @@ def a_call() -> tuple[list[Any], list[Any]]:
     return run(_greeted_asked_and_interrupted)
 
 
+@cache
+def untraced_call() -> tuple[list[Any], list[Any]]:
+    """The same call without tracing: all runs of it are alike."""
+    with pytest.MonkeyPatch.context() as off:
+        off.delenv("PATTER_OTEL_ENABLED", raising=False)
+        return a_call()
+
+
 async def _greeted_asked_and_interrupted() -> tuple[list[Any], list[Any]]:
     agent = agent_of("We open at nine. We close at five.", "Good bye.", first_message="Hello.")
     async with simulate_call(agent) as caller:
@@ -102,10 +111,9 @@ def test_a_tracer_that_raises_is_one_warning_and_the_call_is_the_same(
     name: str,
     at: str,
 ) -> None:
-    untraced = a_call()
     provided(Raising(name, at))
     with quiet(caplog) as ours:
-        assert a_call() == untraced
+        assert a_call() == untraced_call()
     [warning] = [record for record in ours if record.levelno >= logging.WARNING]
     assert warning.name == "patter_trio.telemetry"
     assert "tracing is incomplete: the tracer provider raised RuntimeError: the tracer broke" in warning.message
@@ -119,19 +127,17 @@ def test_an_exporter_that_fails_is_no_business_of_the_call(
     caplog: pytest.LogCaptureFixture,
     kind: type[Any],
 ) -> None:
-    untraced = a_call()
     exporter = BrokenExporter(no_way)
     processor = kind(exporter)
     provided(processor)
     with quiet(caplog) as ours:
-        assert a_call() == untraced
+        assert a_call() == untraced_call()
     processor.shutdown()
     assert exporter.asked > 5
     assert not [record for record in ours if record.levelno >= logging.WARNING]
 
 
 def test_an_exporter_that_never_returns_holds_up_nobody(provided: Callable[[SpanProcessor], None]) -> None:
-    untraced = a_call()
     taken, released = threading.Event(), threading.Event()
 
     def waits() -> None:
@@ -140,18 +146,16 @@ def test_an_exporter_that_never_returns_holds_up_nobody(provided: Callable[[Span
 
     processor = BatchSpanProcessor(BrokenExporter(waits), max_export_batch_size=1, max_queue_size=4)
     provided(processor)
-    assert a_call() == untraced  # more spans than the queue takes; had one waited for its export, we were not here
+    assert (
+        a_call() == untraced_call()
+    )  # more spans than the queue takes; had one waited for its export, we were not here
     assert taken.wait(30)
     released.set()
     processor.shutdown()
 
 
-def test_a_call_that_is_traced_is_the_same_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
-    with monkeypatch.context() as untraced:
-        untraced.delenv("PATTER_OTEL_ENABLED")
-        plain = a_call()
-    assert not traced.spans
-    assert a_call() == plain
+def test_a_call_that_is_traced_is_the_same_as_one_that_is_not(traced: Trace) -> None:
+    assert a_call() == untraced_call()
     assert traced.one("patter.bargein")
 
 
@@ -159,9 +163,8 @@ def test_an_exporter_in_a_thread_does_not_make_the_clock_jump(provided: Callable
     """In virtual time a thread of trio's would: the jumping clock would take the wait for it as idleness."""
     exporter = BrokenExporter(lambda: time.sleep(0.05))
     processor = BatchSpanProcessor(exporter, max_export_batch_size=1)
-    untraced = a_call()
     provided(processor)
-    assert a_call() == untraced
+    assert a_call() == untraced_call()
     processor.shutdown()
     assert exporter.asked > 5
 

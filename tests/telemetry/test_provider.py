@@ -1,9 +1,15 @@
 """The provider that is set up where there is none: what the standard variables say, holds."""
 
-import pytest
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+import threading
 
-from patter_trio import ConfigurationError, init_tracing
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from trace_kit import Trace
+
+from patter_trio import ConfigurationError, init_tracing, shutdown_tracing
 from patter_trio.telemetry import provider
 
 
@@ -80,3 +86,47 @@ def test_a_mistake_in_the_arguments_is_an_error_even_with_the_flag_off(monkeypat
         init_tracing(endpoint="localhost:4318")
     with pytest.raises(ConfigurationError, match="endpoint= or exporter=, not both"):
         init_tracing(endpoint="http://localhost:4318", exporter=ConsoleSpanExporter())
+
+
+def test_an_application_s_provider_stays_what_it_is_and_its_own_to_shut_down(
+    traced: Trace, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = trace.get_tracer_provider()
+    assert init_tracing("other", exporter=ConsoleSpanExporter())
+    assert trace.get_tracer_provider() is own
+    assert shutdown_tracing()
+    trace.get_tracer("app").start_span("still open").end()
+    assert traced.one("still open")
+    [warning] = caplog.records
+    assert "the application has its own tracer provider" in warning.message
+
+
+class Stuck(SpanProcessor):
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def shutdown(self) -> None:
+        self.released.wait()
+
+
+def test_spans_go_where_they_go_at_present_and_nowhere_after_the_end() -> None:
+    outlet, memory, other = provider._Outlet(), InMemorySpanExporter(), InMemorySpanExporter()
+    own = TracerProvider(shutdown_on_exit=False)
+    own.add_span_processor(outlet)
+    tracer = own.get_tracer("app")
+    tracer.start_span("too early").end()
+    outlet.open([SimpleSpanProcessor(memory), SimpleSpanProcessor(other)])
+    tracer.start_span("in time").end()
+    assert own.force_flush()
+    assert outlet.close(30.0)
+    assert outlet.close(0.0)  # there is nothing left to wait for
+    tracer.start_span("too late").end()
+    for exporter in (memory, other):
+        assert [span.name for span in exporter.get_finished_spans()] == ["in time"]
+
+
+def test_what_does_not_end_is_not_waited_for() -> None:
+    outlet, stuck = provider._Outlet(), Stuck()
+    outlet.open([stuck])
+    assert not outlet.close(0.0)
+    stuck.released.set()
