@@ -33,9 +33,9 @@ from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.server.masking import mask_number
 from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, latencies, named
+from patter_trio.telemetry.tracing import REMEDY
 
 _CUT: Final = "patter.cut.reason"
-_REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
 
 _Heed = Callable[[float, Mapping[str, Any]], None]
 
@@ -131,7 +131,7 @@ class CallTrace:
     def _isolated(self) -> Iterator[None]:
         """Keep what the application's tracer does away from the call, and say so once."""
         try:
-            with usercode.foreign("the tracer provider", _REMEDY, self._call_id):
+            with usercode.foreign("the tracer provider", REMEDY, self._call_id):
                 yield
         except usercode.ApplicationError as error:
             if not self._complained:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from patter_trio.call import usercode
 from patter_trio.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 FLAG: Final = "PATTER_OTEL_ENABLED"
 FLUSH: Final = 5.0
 """Seconds that the last spans have to leave."""
+REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
+"""What to do about a provider that holds up the loop."""
 _INSTALL: Final = "pip install 'patter-trio[otel]'"
 
 _log = logging.getLogger("patter_trio.telemetry")
@@ -53,9 +56,14 @@ def opened_tracing() -> OpenTrace | None:
     except ImportError as error:
         _log.warning("%s=1, but calls are not traced: %s; %s", FLAG, error, _INSTALL)
         return None
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        _log.warning("%s=1, but there is no tracer provider yet: call init_tracing(), or set your own", FLAG)
-    return partial(CallTrace, trace.get_tracer("patter_trio"))
+    try:
+        with usercode.foreign("the tracer provider", REMEDY):
+            if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+                _log.warning("%s=1, but there is no tracer provider yet: call init_tracing(), or set your own", FLAG)
+            return partial(CallTrace, trace.get_tracer("patter_trio"))
+    except usercode.ApplicationError as error:
+        _log.warning("%s=1, but calls are not traced: %s", FLAG, error, exc_info=error.__cause__)
+        return None
 
 
 def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanExporter | None" = None) -> bool:

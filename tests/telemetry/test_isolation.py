@@ -121,6 +121,41 @@ def test_a_tracer_that_raises_is_one_warning_and_the_call_is_the_same(
     assert warning.exc_info is not None
 
 
+class Nonsense(trace.TracerProvider):
+    """Returns what is no tracer, or a tracer that returns what is no span; or raises."""
+
+    def __init__(self, tracer: Callable[[], Any]) -> None:
+        self._tracer = tracer
+
+    def get_tracer(self, *_: Any, **__: Any) -> Any:
+        return self._tracer()
+
+
+class Lame:
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def start_span(self, *_: Any, **__: Any) -> Any:
+        return self._span
+
+
+@pytest.mark.parametrize(
+    "tracer",
+    [no_way, lambda: None, lambda: 7, lambda: Lame(None), lambda: Lame("span")],
+    ids=["raises", "no tracer", "a number", "no span", "a text"],
+)
+def test_a_provider_that_gives_nonsense_is_one_warning_and_the_call_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tracer: Callable[[], Any]
+) -> None:
+    untraced_call()
+    monkeypatch.setenv("PATTER_OTEL_ENABLED", "1")
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: Nonsense(tracer))
+    with quiet(caplog) as ours:
+        assert a_call() == untraced_call()
+    [warning] = [record for record in ours if record.levelno >= logging.WARNING]
+    assert warning.name == "patter_trio.telemetry"
+
+
 @pytest.mark.parametrize("kind", [SimpleSpanProcessor, BatchSpanProcessor])
 def test_an_exporter_that_fails_is_no_business_of_the_call(
     provided: Callable[[SpanProcessor], None],
