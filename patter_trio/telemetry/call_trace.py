@@ -72,6 +72,10 @@ class CallTrace:
         """Oldest first: those of a model that calls one twice at once, without saying which is which, end in order."""
         self._voice: float | None = None
         """When the voice of the utterance that is not committed yet began."""
+        self._worded = False
+        """Whether there are words of that voice; one without was a noise, if the next comes too long after it."""
+        self._voice_over = 0.0
+        self._patience = agent.policy(reply=0.0).final_wait
         self._words: float | None = None
         """When its last final words came."""
         self._over_agent = 0.0
@@ -162,10 +166,17 @@ class CallTrace:
 
     # The caller --------------------------------------------------------------------------------------------------
     def _on_user_speech_started(self, at: float, payload: Mapping[str, Any]) -> None:
+        self._over_agent = began = self._in_audio(at, payload)
+        if self._voice is None or (not self._worded and began > self._voice_over + self._patience):
+            self._voice = began
+
+    def _on_user_speech_ended(self, at: float, payload: Mapping[str, Any]) -> None:
+        self._voice_over = self._in_audio(at, payload)
+
+    def _in_audio(self, at: float, payload: Mapping[str, Any]) -> float:
+        """Return when an edge of the voice was, rather than when it was noticed."""
         zero = self.media.start if self.media is not None and self.media.start is not None else 0.0
-        self._over_agent = zero + payload["audio_offset_ms"] / 1000 if "audio_offset_ms" in payload else at
-        if self._voice is None:
-            self._voice = self._over_agent
+        return zero + payload["audio_offset_ms"] / 1000 if "audio_offset_ms" in payload else at
 
     def _on_user_speech_eos(self, at: float, payload: Mapping[str, Any]) -> None:
         self._turn += 1
@@ -178,15 +189,20 @@ class CallTrace:
         if payload["role"] == "user":  # what was said under speech that may not be interrupted has no eos
             self._utterance(at)
 
+    def _on_transcript_partial(self, at: float, payload: Mapping[str, Any]) -> None:
+        del at
+        self._worded = self._worded or bool(payload["text"].strip())
+
     def _on_words_final(self, at: float, payload: Mapping[str, Any]) -> None:
         if payload["text"].strip():
-            self._words = at
+            self._worded, self._words = True, at
             if self._voice is None:
                 self._voice = at
 
     def _utterance(self, at: float) -> None:
         """Make the recogniser's span: until its final words, or until its guess was good enough."""
         began, self._voice, words, self._words = self._voice, None, self._words, None
+        self._worded = False
         if began is None:
             return
         attributes: dict[str, Scalar] = {

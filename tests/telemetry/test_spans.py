@@ -217,6 +217,32 @@ async def test_a_cough_leaves_its_edges_and_no_utterance(call_simulator: CallSim
     assert [span.name for span in traced.spans] == ["patter.call"]
 
 
+async def test_a_cough_is_no_part_of_the_utterance_that_comes_long_after_it(
+    call_simulator: CallSimulator, traced: Trace
+) -> None:
+    async with call_simulator(agent_of()) as caller:
+        await caller.at(1.0)
+        await caller.coughs(0.2)
+        await caller.at(6.0)
+        await caller.coughs(0.2)
+        await caller.at(6.5)
+        await caller.speaks("What are your hours?", seconds=1.0)
+        await caller.hears()
+    assert seconds(traced.one("patter.stt").start_time) == 6.0  # the second cough may have been its beginning
+
+
+async def test_words_that_come_late_are_of_the_voice_that_said_them(
+    call_simulator: CallSimulator, traced: Trace
+) -> None:
+    async with call_simulator(agent_of(stt=ScriptedSTT(interim_every=0.2, final_delay=1.8))) as caller:
+        await caller.at(1.0)
+        await caller.speaks("What are your hours?", seconds=1.0)
+        await caller.at(3.3)
+        await caller.coughs(0.2)
+        await caller.hears()
+    assert seconds(traced.all("patter.stt")[0].start_time) == 1.0
+
+
 # Failures ---------------------------------------------------------------------------------------------------------------
 async def test_a_model_that_fails_is_an_error_of_its_span_and_not_of_the_call(
     call_simulator: CallSimulator, traced: Trace
