@@ -28,9 +28,11 @@ from patter_trio.event_types import PatterEventType
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
 from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
+from patter_trio.logs import mask_logs
 from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
+from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
 from patter_trio.vad.silero import SileroVAD
@@ -76,4 +78,8 @@ __all__ = [
     "filter_markdown",
     "guardrail",
     "in_thread",
+    "init_tracing",
+    "shutdown_tracing",
 ]
+
+mask_logs()

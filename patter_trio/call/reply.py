@@ -53,6 +53,7 @@ class Reply:
         self.prepare: Prepare | None = None
         """Makes the mind within the reply's scope, in the place of the one that it is run with."""
         self._note_fact = note
+        self._failed = False
         self.turn = turn
         self.lane: Lane = Lane(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -68,6 +69,20 @@ class Reply:
     def _used(self, usage: Usage) -> None:
         self.note("usage", usage=usage)
 
+    async def _noting(self, fact: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run a part; let watchers know what raised first, for what it takes along with it did not fail."""
+        try:
+            await part(*arguments)
+        except (ProviderError, usercode.ApplicationError, ExceptionGroup) as error:
+            self._note_failure(fact, next(leaves(error)))
+            raise
+
+    def _note_failure(self, fact: str, error: BaseException) -> None:
+        if not self._failed:
+            self._failed = True
+            theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
+            self.note(fact, error=type(theirs or error).__name__)
+
     async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
@@ -75,8 +90,8 @@ class Reply:
             try:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
-                    nursery.start_soon(self._think, mind, sentences, post)
-                    await self._speak(voice, to_voice, emits, egress, post)
+                    nursery.start_soon(self._noting, "llm_failed", self._think, mind, sentences, post)
+                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, egress, post)
             except* (ProviderError, usercode.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
@@ -146,7 +161,9 @@ class Reply:
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
-            raise ProviderError("the synthesiser ended before its text did") from error
+            ended = ProviderError("the synthesiser ended before its text did")
+            self._note_failure("tts_failed", ended)
+            raise ended from error
 
 
 def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:

@@ -212,7 +212,7 @@ class Call:
     def _closed(self, closed: SocketClosed) -> None:
         lost = closed.code not in ORDERLY
         if lost:
-            self._fail(f"the carrier's stream was lost: {closed}")
+            self._fail(f"the carrier's stream was lost: {closed}", "SocketClosed")
         self._leg_down("failed" if lost else "caller_hung_up")
 
     def _malformed(self, error: WireError) -> None:
@@ -220,7 +220,9 @@ class Call:
         if self._bad_messages == 1:
             _log.warning("call %s: ignoring what its stream may not send: %s", self.call_id, error)
         if self._bad_messages == BAD_MESSAGES:
-            self._fail(f"the carrier's stream sent {BAD_MESSAGES} messages that its protocol does not allow")
+            self._fail(
+                f"the carrier's stream sent {BAD_MESSAGES} messages that its protocol does not allow", "WireError"
+            )
             raise SocketClosed(1008, "protocol")
 
     async def write(self) -> None:
@@ -230,7 +232,7 @@ class Call:
         except SocketClosed as closed:  # whoever of the two sees it first
             self._closed(closed)
         except Stalled as error:
-            self._fail(str(error))
+            self._fail(str(error), "Stalled")
             self._leg_down("failed")
 
     async def watch(self) -> None:
@@ -245,7 +247,7 @@ class Call:
             self._egress.wake()
             await trio.sleep_until(heard + 2 * QUIET)
             if socket.heard_at <= heard:
-                self._fail(f"the carrier said nothing for {2 * QUIET:g} s")
+                self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
                 self._leg_down("failed")
                 return
 
@@ -257,10 +259,11 @@ class Call:
         """Close the carrier's stream, within ``patience`` seconds."""
         await self._leg.socket.aclose(patience=patience)
 
-    def _fail(self, why: str) -> None:
-        """Remember what went wrong first, and say it once."""
+    def _fail(self, why: str, kind: str) -> None:
+        """Remember what went wrong first, and say it once; ``kind`` is what it is called where ``why`` says too much."""
         if not self._error and not self.outcome:
             self._error = why
+            self._note("call_failed", {"error": kind})
             _log.warning("call %s: %s", self.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
@@ -278,7 +281,8 @@ class Call:
         try:
             await part(*arguments)
         except* ProviderError as failures:
-            self._fail(f"{name_of(part)}: {next(leaves(failures))}")
+            failure = next(leaves(failures))
+            self._fail(f"{name_of(part)}: {failure}", type(failure).__name__)
             if self._voice is not None and self._agent is not None:
                 self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))
@@ -386,17 +390,19 @@ class Call:
         if self._voice is None or agent is None:  # the machine starts nothing before Ready
             raise CallEnded("a reply before the call was ready")
         reply = self._reply = replies.Reply(action.reply, action.turn, self._note, language=agent.language)
+        named: dict[str, str] = {}
         if action.apology:
             kind, mind = "error", replies.fixed(agent.error_message)
         elif action.text is not None:
             kind, mind = "text", replies.fixed(action.text)
         else:
             kind, mind = "llm" if self._options.on_message is None else "on_message", self._mind(agent)
+            named["llm_provider"], named["model"] = self._mind_names()
             if self._hooking is not None and self._hooking.given("after_transcribe", "before_llm"):
                 reply.prepare = partial(self._prepared, agent, self._hooking)
         if self._hooking is not None:
             reply.hooks = self._hooking.of_reply(agent.tts.emits, reply.note, generated=kind in ("llm", "on_message"))
-        reply.note("reply_started", mind=kind)
+        reply.note("reply_started", mind=kind, **named)
         talk.start_soon(reply.run, mind, self._voice, agent.tts.emits, self._egress, self._post)
 
     async def _prepared(self, agent: Agent, hooking: Hooking) -> replies.Mind | None:
@@ -476,7 +482,7 @@ class Call:
         """Take note of a bug, for the log and for ``on_call_end``."""
         _log.error("call %s: a bug ended it", self.call_id, exc_info=bugs)
         bug = next(leaves(bugs))
-        self._fail(f"{type(bug).__name__}: {bug}")
+        self._fail(f"{type(bug).__name__}: {bug}", type(bug).__name__)
 
     async def apologise(self) -> None:
         """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""

@@ -12,13 +12,16 @@ fact                      beside ``call_id``
 ``words_final``           ``text``: the recogniser's final result
 ``utterance_over``        ``silence``: seconds since the caller's last voice, exact
 ``user_amended``          ``text``: late words have changed the newest utterance
-``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``
+``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``; with the
+                          first two ``llm_provider`` and ``model``, as in ``llm_token``
 ``llm_started``           ``reply``, ``turn_idx``: the mind is asked
 ``llm_chunk``             ``reply``, ``turn_idx``, ``text``
 ``llm_finished``          ``reply``, ``turn_idx``
+``llm_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
 ``sentence``              ``reply``, ``turn_idx``, ``text``: handed to the synthesiser
 ``tts_first_audio``       ``reply``, ``turn_idx``: the reply's first audio was made
 ``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
+``tts_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
 ``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
 ``usage``                 ``usage``: what a provider reports; ``reply``, ``turn_idx`` where it is a reply's
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
@@ -26,6 +29,7 @@ fact                      beside ``call_id``
 ``vetoed``                ``reply``, ``turn_idx``: ``after_transcribe`` would have no answer
 ``guardrail``             ``reply``, ``turn_idx``, ``name``: a sentence was blocked
 ``interruption``          ``turn_idx``, ``text``, ``speech_duration_ms``, ``reason``: a reply that was heard was cut
+``call_failed``           ``error``: the class of what went wrong first
 ========================  =====================================================================================
 """
 
@@ -124,7 +128,7 @@ class Teller:
     def _watched(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         for watcher in self._watchers:
             watcher.saw(name, at, payload)
-        if self._events is not None:
+        if self._events is not None and self._events.wants(name):
             self._events.saw(name, at, payload, self.state)
         if self.metering is not None:  # last, for it tells something itself
             self.metering.saw(name, at, payload)

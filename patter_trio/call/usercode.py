@@ -6,7 +6,8 @@ call's boundary. Cancellation passes through.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Final
 
@@ -46,21 +47,30 @@ def plain(function: Callable[..., Any], *arguments: object, **keywords: object) 
     Raises:
         ApplicationError: it raised.
     """
+    remedy = f"make it async, or wrap it: in_thread({getattr(function, '__name__', '...')})"
+    with foreign(name_of(function), remedy):
+        return function(*arguments, **keywords)
+
+
+@contextmanager
+def foreign(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
+    """Run what is not ours inline, without awaiting; report it, with the ``remedy``, when it held up the loop.
+
+    ``call_id`` is whose it is, where that is not the current call's.
+
+    Raises:
+        ApplicationError: it raised.
+    """
     began = trio.current_time()
     try:
-        return function(*arguments, **keywords)
+        yield
     except Exception as error:
-        raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+        raise ApplicationError(f"{name} raised {type(error).__name__}: {error}") from error
     finally:
         took = trio.current_time() - began
         if took > BLOCKING_SECONDS:
-            _log.warning(
-                "call %s: %s blocked every call for %.0f ms; make it async, or wrap it: in_thread(%s)",
-                current_call.get(),
-                name_of(function),
-                took * 1000,
-                getattr(function, "__name__", "..."),
-            )
+            whose = call_id or current_call.get()
+            _log.warning("call %s: %s blocked every call for %.0f ms; %s", whose, name, took * 1000, remedy)
 
 
 async def awaited(function: Callable[..., Any], result: Any) -> Any:

@@ -35,9 +35,11 @@ from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.site import MediaLeg, Site
 from patter_trio.telemetry.meter import Meter
+from patter_trio.telemetry.tracing import OpenTrace, opened_tracing
 
 if TYPE_CHECKING:
     from patter_trio.client import Patter
+    from patter_trio.telemetry.call_trace import CallTrace
 
 START_PATIENCE: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
@@ -53,6 +55,7 @@ class _Starting:
     events: CallEvents
     scope: trio.CancelScope
     done: trio.Event
+    trace: "CallTrace | None"
     overrides: Mapping[str, Any] | None = None
 
 
@@ -72,7 +75,9 @@ class Desk:
         epoch: float,
         tap: Tap | None,
         bus_tap: Tap | None,
+        tracing: OpenTrace | None,
     ) -> None:
+        self._tracing = tracing
         self._phone = phone
         self._agent = agent
         self._nursery = nursery
@@ -139,7 +144,10 @@ class Desk:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
         self._announced.set()
         on_call_start = self.find("on_call_start")
-        starting = call.context = _Starting(self._events_of(call.call_id), trio.CancelScope(), trio.Event())
+        trace = None
+        if self._tracing is not None:
+            trace = self._tracing(self._about(call), self._agent, at=trio.current_time(), epoch=self._epoch)
+        starting = call.context = _Starting(self._events_of(call.call_id), trio.CancelScope(), trio.Event(), trace)
         if on_call_start is None:
             starting.done.set()
             return
@@ -161,10 +169,12 @@ class Desk:
 
     def _never_connected(self, call: PendingCall, outcome: str, why: str) -> None:
         call.context.events.never_connected(outcome, why, self._about(call), cancelled=self._hurried)
-        call.context.scope.cancel(reason="never connected")
+        self._give_up(call, "never connected", outcome)
 
     async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
         starting.events.enter()
+        if starting.trace is not None:
+            starting.trace.attach()
         with starting.scope:
             try:
                 answer = await usercode.call(on_call_start, self._about(call))
@@ -222,7 +232,12 @@ class Desk:
         observers = Observers(pending.call_id, self.find, events.bounds)
         about = self._about(pending)
         media = MediaClock()
-        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, events=events)
+        trace: CallTrace | None = pending.context.trace
+        if trace is not None:
+            trace.media = media
+            trace.attach()
+        watchers = () if trace is None else (trace,)
+        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events)
         teller.metering = self._metering(pending, media, teller)
         usage_sink.set(lambda usage: teller.note("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
@@ -242,7 +257,7 @@ class Desk:
             await run_call(call, observers, self._nursery)
         finally:
             events.close()
-            pending.context.scope.cancel(reason="call over")
+            self._give_up(pending, "call over", "failed")
             del self._live[pending.call_id]
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
@@ -264,6 +279,13 @@ class Desk:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
         for call in self.site.pending.expire(math.inf):
             self._never_connected(call, "cancelled", "the server was closed")
+
+    def _give_up(self, call: PendingCall, reason: str, outcome: str) -> None:
+        """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
+        starting: _Starting = call.context
+        starting.scope.cancel(reason=reason)
+        if starting.trace is not None:
+            starting.trace.close(trio.current_time(), outcome, reason)
 
     def _note_idle(self) -> None:
         if self._draining and not self._live and not len(self.site.pending):
@@ -356,6 +378,7 @@ async def open_desk(
             epoch=epoch,
             tap=tap,
             bus_tap=bus_tap,
+            tracing=opened_tracing(),
         )
         phone.desks.add(desk)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import trio
 
 from patter_trio.abc import StreamCodec, StreamStarted
+from patter_trio.call.context import NO_CALL, current_call
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.server.http import serve_http
@@ -57,7 +58,8 @@ async def serve_connection(site: Site, stream: trio.abc.Stream) -> None:
     try:
         await _serve(site, stream)
     except* Exception:
-        logger.exception("connection ended by an error of our own")
+        whose = "" if current_call.get() == NO_CALL else f"call {current_call.get()}: "
+        logger.exception("%sconnection ended by an error of our own", whose)
     finally:
         await trio.aclose_forcefully(stream)
 

@@ -7,6 +7,8 @@ import re
 from typing import Final
 
 _NUMBER: Final = re.compile(r"(\+?)(\d{7,})")
+_WITHIN: Final = re.compile(r"(?<![\w+])\+\d{7,15}(?!\d)")
+"""An E.164 number in a text: without the plus any number could be one."""
 _SHOWN_FIRST: Final = 4
 _SHOWN_LAST: Final = 4
 _HIDDEN: Final = 3
@@ -27,3 +29,8 @@ def mask_number(number: str) -> str:
     plus, digits = match.groups()
     first = max(0, min(_SHOWN_FIRST, len(digits) - _SHOWN_LAST - _HIDDEN))
     return f"{plus}{digits[:first]}***{digits[-_SHOWN_LAST:]}"
+
+
+def mask_numbers(text: str) -> str:
+    """Return a text with the middle of every E.164 number in it hidden."""
+    return _WITHIN.sub(lambda match: mask_number(match.group()), text)

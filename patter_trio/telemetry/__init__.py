@@ -1,1 +1,1 @@
-"""What a call measures about itself: latencies and costs."""
+"""What is measured of calls, and told to those who watch them."""

@@ -1,6 +1,7 @@
 """The facts of a call that watchers see beside its events: what its measuring is made of."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -8,6 +9,7 @@ import pytest
 from call_kit import told_events
 
 from patter_trio import Patter
+from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
 from patter_trio.call.telling import Teller
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
@@ -38,13 +40,40 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
 
 
 def agent() -> Any:
-    return Patter().agent(
-        "...",
-        vad=ScriptedVAD(),
-        stt=ScriptedSTT(),
-        llm=ScriptedLLM(["We open at nine. We close at five."]),
-        tts=ScriptedTTS(duration=4.0),
-    )
+    return agent_of()
+
+
+def agent_of(**options: Any) -> Any:
+    chosen: dict[str, Any] = {
+        "vad": ScriptedVAD(),
+        "stt": ScriptedSTT(),
+        "llm": ScriptedLLM(["We open at nine. We close at five."]),
+        "tts": ScriptedTTS(duration=4.0),
+    }
+    return Patter().agent("...", **chosen | options)
+
+
+@attrs.frozen
+class Curt(TextToSpeech):
+    """Says nothing, and ends after the first sentence."""
+
+    provider: str = "curt"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        yield _Curt()
+
+
+class _Curt(SynthesisSession):
+    @asynccontextmanager
+    async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        yield self._chunks(sentences)
+
+    async def _chunks(self, sentences: AsyncIterable[str]) -> AsyncIterator[SpeechChunk]:
+        async for _ in sentences:
+            break
+        return
+        yield
 
 
 async def test_a_reply_is_seen_from_its_start_to_its_last_sound(call_simulator: Any, witness: Witness) -> None:
@@ -114,3 +143,66 @@ async def test_who_takes_part_and_what_edges_round_is_seen_before_it(call_simula
     assert names.index("utterance_over") + 1 == names.index("user_speech_eos")
     assert names.index("tts_first_audio") < names.index("audio_out") < names.index("agent_speech_started")
     assert names.index("metrics") > names.index("reply_ended")  # what it tells comes behind what it was told by
+
+
+def failures(witness: Witness) -> list[tuple[str, str]]:
+    return [(name, payload["error"]) for name, payload in witness.seen if name.endswith("_failed")]
+
+
+async def asked(call_simulator: Any, **options: Any) -> None:
+    callbacks = {"on_message": options.pop("on_message")} if "on_message" in options else {}
+    async with call_simulator(agent_of(**options), **callbacks) as caller:
+        await caller.speaks("What are your hours?", seconds=1.0)
+        await caller.waits(8.0)
+
+
+async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_simulator: Any, witness: Witness) -> None:
+    await asked(call_simulator, first_message="Hello.")
+    started = [payload for name, payload in witness.seen if name == "reply_started"]
+    assert [(one["mind"], one.get("llm_provider"), one.get("model")) for one in started] == [
+        ("text", None, None),
+        ("llm", "scripted", "scripted"),
+    ]
+
+
+@pytest.mark.parametrize("after", [0, 2])
+async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
+    call_simulator: Any, witness: Witness, after: int
+) -> None:
+    await asked(call_simulator, llm=ScriptedLLM(["We open at nine."], fail_after=after))
+    assert failures(witness) == [("llm_failed", "ProviderError")]
+
+
+async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error(
+    call_simulator: Any, witness: Witness
+) -> None:
+    def reception(event: dict[str, Any]) -> str:
+        raise KeyError("hours")
+
+    await asked(call_simulator, llm=None, on_message=reception)
+    assert failures(witness) == [("llm_failed", "KeyError")]
+
+
+@pytest.mark.parametrize("duration", [0.3, 6.0])
+async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_thinks(
+    call_simulator: Any, witness: Witness, duration: float
+) -> None:
+    """The apology fails, too."""
+    llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
+    await asked(call_simulator, llm=llm, tts=ScriptedTTS(fail_after=0))
+    assert failures(witness) == [("tts_failed", "ProviderError")] * 2
+
+
+async def test_a_voice_that_ends_before_its_text_is_what_failed(call_simulator: Any, witness: Witness) -> None:
+    sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
+    await asked(call_simulator, llm=ScriptedLLM([sentences]), tts=Curt())
+    assert failures(witness)[0] == ("tts_failed", "ProviderError")
+
+
+async def test_a_call_says_by_its_class_what_went_wrong_first(call_simulator: Any, witness: Witness) -> None:
+    async with call_simulator(agent_of(stt=ScriptedSTT(fail_at=0.5))) as caller:
+        await caller.speaks("What are your hours?", seconds=2.0)
+        await caller.carrier.over.wait()
+    assert [failure for failure in failures(witness) if failure[0] == "call_failed"] == [
+        ("call_failed", "ProviderError")
+    ]

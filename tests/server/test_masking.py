@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.server.masking import mask_number, shown_id
+from patter_trio.server.masking import mask_number, mask_numbers, shown_id
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,20 @@ def test_at_least_three_digits_are_always_hidden(number: str) -> None:
 )
 def test_a_call_id_is_shown_as_it_is_and_anything_else_quoted_and_cut(call_id: str, shown: str) -> None:
     assert shown_id(call_id) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("KeyError: '+15551234567'", "KeyError: '+1555***4567'"),
+        ("from +15551234567 to +4930123456.", "from +1555***4567 to +493***3456."),
+        ("sip:+15551234567@example.com", "sip:+1555***4567@example.com"),
+        (
+            "call CA00000000000000000000000000000001: 16000000 samples",
+            "call CA00000000000000000000000000000001: 16000000 samples",
+        ),
+        ("1+15551234567 and +12345 and +1234567890123456", "1+15551234567 and +12345 and +1234567890123456"),
+    ],
+)
+def test_numbers_within_a_text_are_masked_and_nothing_else_is(text: str, shown: str) -> None:
+    assert mask_numbers(text) == shown

@@ -1,0 +1,40 @@
+"""The loggers of this package, and what none of them shows: a whole phone number.
+
+What we write ourselves is masked where it is written. But errors of applications and providers quote what they were
+given, and the lookup by a number that nobody knows is the commonest of them. So every line is looked over once more, its
+traceback included, when it is written; lines are rare.
+"""
+
+import logging
+from typing import Final
+
+from patter_trio.server.masking import mask_numbers
+
+LOGGERS: Final = tuple(
+    f"patter_trio.{name}" for name in ("call", "cli", "events", "http", "server", "telemetry", "websocket")
+)
+
+
+class _Masked(logging.Filter):
+    """Hides phone numbers; drops no line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        masked = mask_numbers(text)
+        if masked != text:
+            record.msg, record.args = masked, None
+        if record.exc_info and not record.exc_text:
+            text = logging.Formatter().formatException(record.exc_info)
+            masked = mask_numbers(text)
+            if masked != text:
+                record.exc_text = masked  # what formatters show in the place of the exception
+        return True
+
+
+_MASKED: Final = _Masked()
+
+
+def mask_logs() -> None:
+    """Have every logger of the package hide phone numbers."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_MASKED)

@@ -1,0 +1,77 @@
+"""Which values of a call are told as attributes of its spans, and under which names. All that is not here is not told."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+Scalar = str | bool | int | float
+"""What an attribute can be."""
+
+TURN: Final = {"turn_idx": "patter.turn.idx"}
+_VOICE: Final = {**TURN, "tts_provider": "patter.tts.provider"}
+
+EDGES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "user_speech_started": (
+        "patter.event.user_speech_started",
+        {"audio_offset_ms": "patter.audio.offset_ms", "vad_confidence": "patter.vad.confidence"},
+    ),
+    "user_speech_ended": ("patter.event.user_speech_ended", {"speech_duration_ms": "patter.speech.duration_ms"}),
+    "user_speech_eos": (
+        "patter.event.user_speech_eos",
+        {"trigger": "patter.eos.trigger", "trailing_silence_ms": "patter.eos.trailing_silence_ms"},
+    ),
+    "agent_speech_started": ("patter.event.agent_speech_started", {**_VOICE, "engine": "patter.engine"}),
+    "agent_speech_ended": (
+        "patter.event.agent_speech_ended",
+        {**TURN, "speech_duration_ms": "patter.speech.duration_ms", "interrupted": "patter.turn.interrupted"},
+    ),
+    "llm_token": (
+        "patter.event.llm_first_token",
+        {"model": "gen_ai.request.model", "llm_provider": "gen_ai.provider.name", **TURN},
+    ),
+    "audio_out": ("patter.event.tts_first_audio", _VOICE),
+}
+"""Edge -> name of the span event, and its attributes by the payload's keys."""
+
+COSTS: Final = ("stt", "tts", "llm", "telephony", "total", "llm_cached_savings")
+STATISTICS: Final = ("avg", "p50", "p95")
+LATENCIES: Final = (
+    "stt_ms",
+    "endpoint_ms",
+    "llm_ttft_ms",
+    "llm_total_ms",
+    "tts_ms",
+    "tts_total_ms",
+    "bargein_ms",
+    "total_ms",
+    "agent_response_ms",
+    "user_speech_duration_ms",
+)
+
+
+def named(payload: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Scalar]:
+    """Return what a payload has of these keys, under the names of the attributes."""
+    return {attribute: _value(payload[key]) for key, attribute in keys.items() if key in payload}
+
+
+def _value(value: Any) -> Scalar:
+    """Return a value as exporters take it: a number of numpy's as one of Python's."""
+    return value if isinstance(value, bool | int | float | str) else float(value)
+
+
+def costs(cost: Any) -> dict[str, Scalar]:
+    """Return what a call has cost, in USD; nothing where there is no breakdown, or no such number in it."""
+    return _numbers("patter.cost", cost, COSTS)
+
+
+def latencies(metrics: Any) -> dict[str, Scalar]:
+    """Return the statistics of a call's latencies, in ms; nothing where there are none."""
+    found: dict[str, Scalar] = {}
+    for statistic in STATISTICS:
+        breakdown = getattr(metrics, f"latency_{statistic}", None)
+        found |= _numbers(f"patter.latency.{statistic}", breakdown, LATENCIES)
+    return found
+
+
+def _numbers(prefix: str, values: Any, names: tuple[str, ...]) -> dict[str, Scalar]:
+    numbers = {name: getattr(values, name, None) for name in names}
+    return {f"{prefix}.{name}": float(number) for name, number in numbers.items() if number is not None}

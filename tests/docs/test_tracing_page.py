@@ -1,0 +1,31 @@
+"""docs/tracing.md names what is recorded: no attribute less, no attribute more."""
+
+import re
+from pathlib import Path
+
+from patter_trio.telemetry import call_trace
+from patter_trio.telemetry.attributes import COSTS, EDGES, STATISTICS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text(encoding="utf-8")
+NAME = re.compile(r"\b(?:patter|gen_ai|error|code)\.[a-z_]+(?:\.[a-z_]+)*\b")
+
+
+def test_the_page_has_the_table_of_span_events() -> None:
+    rows = {
+        f"| `on_{edge}` | `{event}` | {', '.join(f'`{name}`' for name in keys.values())} |"
+        for edge, (event, keys) in EDGES.items()
+    }
+    assert rows <= set(PAGE.splitlines())
+
+
+def test_the_page_names_every_attribute_and_span_of_a_call_and_no_other() -> None:
+    code = Path(call_trace.__file__).read_text(encoding="utf-8")
+    recorded = set(NAME.findall(" ".join(re.findall(r'"[^"\n]*"', code))))
+    recorded |= {name for event, keys in EDGES.values() for name in (event, *keys.values())}
+    prose = re.sub(r"^```python\n.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    named = set(NAME.findall(" ".join(re.findall(r"`[^`\n]*`", prose))))
+    measured = {name for name in named if name.startswith(("patter.cost.", "patter.latency."))}
+    assert named - measured == recorded
+    assert measured == {"patter.cost.stt", "patter.latency.avg.total_ms"}
+    assert all(f"`.{name}`" in PAGE for name in COSTS if name != "stt")
+    assert all(f"`{statistic}`" in PAGE for statistic in STATISTICS)
