@@ -143,7 +143,8 @@ class Patter:
         on_call_start: Callback | None = None,
         on_call_end: Callback | None = None,
         on_transcript: Callback | None = None,
-        on_message: Callback | None = None,
+        on_message: Callback | str | None = None,
+        on_message_secret: str = "",
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
         max_lag: float | None = MAX_LAG,
@@ -161,7 +162,9 @@ class Patter:
             on_call_start: told when a call connects; a dict that it returns changes the agent for this call.
             on_call_end: told once for each call that started.
             on_transcript: told of each utterance of either side.
-            on_message: answers the caller, instead of ``llm``: text, an async generator of text, or None.
+            on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
+                that gives text, an async generator of text, or None; or an http(s) or ws(s) URL.
+            on_message_secret: signs what goes to such a URL; default: ``PATTER_WEBHOOK_SECRET``, else unsigned.
             on_dtmf: told of each key that the caller presses.
             max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
             max_lag: seconds by which the event loop may be late; while it is later, or another call is expected to keep
@@ -169,8 +172,8 @@ class Patter:
             task_status: for ``nursery.start``.
 
         Raises:
-            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function, or the agent has
-                not exactly one of ``llm=`` and ``on_message=``.
+            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function (``on_message``: nor
+                a URL), or the agent has not exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
@@ -195,7 +198,13 @@ class Patter:
         try:
             async with (
                 open_desk(
-                    self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls, max_lag=max_lag
+                    self,
+                    agent,
+                    public_url=public_url,
+                    callbacks=callbacks,
+                    max_calls=max_calls,
+                    max_lag=max_lag,
+                    on_message_secret=on_message_secret,
                 ) as desk,
                 trio.open_nursery() as nursery,
             ):

@@ -156,12 +156,12 @@ def of_model(llm: LanguageModel, messages: Sequence[Message]) -> Mind:
     return lambda: llm.stream(messages)
 
 
-def of_application(function: Callable[..., Any], event: dict[str, Any]) -> Mind:
+def of_application(function: Callable[..., Any], *arguments: object) -> Mind:
     """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        result = usercode.plain(function, event)
+        result = usercode.plain(function, *arguments)
         if hasattr(result, "__aiter__"):
             async with aclosing(usercode.Pieces(function, result)) as pieces:
                 yield _Timed(pieces)

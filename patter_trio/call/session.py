@@ -23,10 +23,12 @@ from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStop
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
+from patter_trio.call.control import CallControl
 from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.listening import Listening
+from patter_trio.call.messages import Messages
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Teller
 from patter_trio.call.usercode import name_of
@@ -62,8 +64,6 @@ APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
 
 _log = logging.getLogger("patter_trio.call")
 
-OnMessage = Callable[..., Any]
-
 
 @attrs.frozen
 class CallOptions:
@@ -73,7 +73,7 @@ class CallOptions:
     """As the server has it; voice activity, turn detection and the turn's numbers are this one's."""
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
-    on_message: OnMessage | None
+    on_message: Messages | None
     observers: Observers
 
 
@@ -86,9 +86,13 @@ class Call:
         self.callee: str = leg.call.callee
         self.direction: Direction = leg.call.direction
         self.custom_params: dict[str, str] = dict(leg.call.custom_params)
+        self.telephony_provider: str = leg.call.provider
         self.data: dict[str, Any] = {}
         self.outcome: str = ""
         """How it ended; empty while it lives."""
+        self.control: CallControl = CallControl(self)
+        """What ``on_message(event, call_control)`` gets."""
+        self._answering = options.on_message.answering(self.control) if options.on_message is not None else None
         self._leg = leg
         self._options = options
         self._tell = teller
@@ -254,6 +258,8 @@ class Call:
         async with trio.open_nursery() as talk:
             talk.start_soon(self._guarded, self._listening.run)
             talk.start_soon(self._guarded, self._prepare, talk)
+            if self._answering is not None:
+                talk.start_soon(self._answering.run)
             await self._loop(talk)
             talk.cancel_scope.cancel(reason="conversation over")
 
@@ -384,16 +390,14 @@ class Call:
 
     def _mind(self, agent: Agent) -> replies.Mind:
         """Return what answers the conversation as it is now."""
-        on_message = self._options.on_message
-        if on_message is None:
+        if self._answering is None:
             if agent.llm is None:
                 raise ConfigurationError("an agent needs llm= or on_message=")
             said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
             return replies.of_model(
                 agent.llm, [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
             )
-        return replies.of_application(
-            on_message,
+        return self._answering.mind(
             {
                 "call_id": self.call_id,
                 "caller": self.caller,
@@ -405,7 +409,7 @@ class Call:
 
     def _mind_names(self) -> tuple[str, str]:
         if self._options.on_message is not None:
-            return "on_message", getattr(self._options.on_message, "__name__", name_of(self._options.on_message))
+            return "on_message", self._options.on_message.name
         llm = self._agent.llm if self._agent else None
         return (llm.provider, llm.model) if llm else ("", "")
 
