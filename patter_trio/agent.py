@@ -10,8 +10,22 @@ from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetec
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
 
-OVERRIDABLE = frozenset({"system_prompt", "first_message", "language", "variables", "error_message", "llm"})
-"""What ``on_call_start`` may change for one call."""
+OVERRIDABLE = frozenset(
+    {
+        "error_message",
+        "first_message",
+        "language",
+        "llm",
+        "max_call_duration",
+        "silence_timeout",
+        "stt",
+        "system_prompt",
+        "tts",
+        "variables",
+    }
+)
+"""What ``on_call_start`` may change for one call. The rest (``vad``, ``turn_detector``, ``barge_in_*``,
+``endpointing_ms``, ``user_away_timeout``) is at work from the first frame on, before it has answered."""
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:

@@ -177,7 +177,8 @@ class Patter:
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
-                "patter_trio runs on trio, not asyncio: write trio.run(partial(phone.serve, agent, port=8000))"
+                "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
+                "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
             )
         callbacks = {
             "on_call_start": on_call_start,

@@ -456,7 +456,7 @@ class Call:
     async def apologise(self) -> None:
         """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
-        agent = self._options.agent
+        agent = self._agent or self._options.agent
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY
         with self._caller_here:
