@@ -53,7 +53,7 @@ class ConnectionOver(ProviderError):
 
     def __init__(self, who: str, closed: SocketClosed) -> None:
         super().__init__(f"the connection to {who} ended: {closed}")
-        self.code = closed.code
+        self.code: int = closed.code
 
 
 class WebSocketClient:

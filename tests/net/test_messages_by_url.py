@@ -579,3 +579,74 @@ async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
     async with open_desk(Patter(), agent_of(), public_url="http://agent.test", callbacks={"on_message": url}):
         pass
     assert [("unencrypted" in line, "hush" in line) for line in warnings(caplog)] == [(True, False)] * warned
+
+
+# Wherever it is -----------------------------------------------------------------------------------------------------------
+async def no_handshake(stream: trio.SocketStream) -> None:
+    await stream.receive_some(65536)
+    await trio.sleep_forever()
+
+
+async def reads_nothing(stream: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def half_a_head(stream: trio.SocketStream) -> None:
+    await stream.receive_some(65536)
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-")
+    await trio.sleep_forever()
+
+
+async def half_a_body(stream: trio.SocketStream) -> None:
+    await stream.receive_some(65536)
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nContent-Type: text/plain\r\n\r\nOne moment. And")
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("server", [no_handshake, reads_nothing, half_a_head, half_a_body])
+@pytest.mark.parametrize("hang_up_at", [0.0, 1.0, 1.5, 6.5])
+async def test_a_caller_may_hang_up_wherever_the_message_is_and_nothing_of_it_is_left(
+    call_simulator: CallSimulator, scheme: str, server: Any, hang_up_at: float
+) -> None:
+    """The simulator fails the test when a task of the call is left a second after the hang-up."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server, [listener])
+        url = f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}"
+        ends: list[dict[str, Any]] = []
+        async with call_simulator(agent_of(), on_message=url, on_call_end=ends.append) as caller:
+            await caller.speaks("Are you open?", seconds=0.5, wait=False)
+            await caller.at(hang_up_at)
+            await caller.hangs_up()
+            await caller.carrier.over.wait()
+            assert caller.now - hang_up_at <= 1.0
+            await caller.waits(1.0)
+        assert [end["outcome"] for end in ends] == ["caller_hung_up"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_server_that_never_answers_moves_no_audio_of_another_call(
+    call_simulator: CallSimulator, scheme: str
+) -> None:
+    async def other_call(url: str) -> list[Any]:
+        greeting = "We open at nine and close at five, every day but Sunday."
+        async with (
+            call_simulator(agent_of(), on_message=url) as one,
+            call_simulator(agent_of(first_message=greeting), on_message=lambda event: "Yes.") as other,
+        ):
+            await one.speaks("Are you open?", seconds=0.5, wait=False)
+            await other.at(1.0)
+            await other.speaks("Stop", seconds=0.5)
+            await other.at(4.0)
+            await other.hangs_up()
+        return [(round(arrival.at, 9), len(arrival.audio), arrival.mark) for arrival in other.carrier.arrivals]
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, no_handshake, [listener])
+        silent = await other_call(f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}")
+        async with serving(answering(b"Yes.", "text/plain")) as web:
+            assert silent == await other_call(web.url)
+        nursery.cancel_scope.cancel()
