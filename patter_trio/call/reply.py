@@ -6,6 +6,7 @@ swallows.
 """
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -37,6 +38,7 @@ Note = Callable[[str, dict[str, Any]], None]
 Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
 """Opens the streamed answer to the conversation as it is now."""
 
+_HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger("patter_trio.call")
 
 
@@ -199,10 +201,20 @@ def _answering(function: Callable[..., Any]) -> Iterator[None]:
         raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
 
 
+def is_sayable(text: str) -> bool:
+    """Say whether a text has no half characters in it, which no voice and no history could write down.
+
+    ``json.loads`` makes them of an emoji that was cut in two.
+    """
+    return text.isascii() or not _HALF_A_CHARACTER.search(text)
+
+
 def _text(function: Callable[..., Any], answer: object) -> str:
     if answer is None:
         return ""
     if isinstance(answer, str):
+        if not is_sayable(answer):
+            raise usercode.ApplicationError(f"{usercode.name_of(function)} must give text that can be encoded in UTF-8")
         return answer
     raise usercode.ApplicationError(
         f"{usercode.name_of(function)} must give text or None, not {type(answer).__name__}: {answer!r}"
