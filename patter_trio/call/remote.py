@@ -21,7 +21,7 @@ from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
 from patter_trio.call.messages import Answering, Messages
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
-from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
+from patter_trio.net.http import Answer, check_url, origin_of, shared_client, tls_context
 from patter_trio.net.wsclient import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
 
 LARGEST: Final = 64 * 1024
@@ -37,11 +37,13 @@ _log = logging.getLogger("patter_trio.call")
 
 
 def remote(url: str, secret: str) -> Messages:
-    """Return what sends the messages to a URL.
+    """Return what sends the messages to a URL; ``secret`` signs them, unless it is empty.
 
     Raises:
-        ConfigurationError: it is none to which messages can be sent.
+        ConfigurationError: it is none to which messages can be sent, or the secret is no text.
     """
+    if not isinstance(secret, str):
+        raise ConfigurationError(f"on_message_secret must be text, not {type(secret).__name__}")
     scheme = checked_message_url(url)
     if scheme in ("https", "wss"):
         tls_context()  # made now, not while a caller waits
@@ -66,6 +68,7 @@ def checked_message_url(url: str) -> str:
         raise ConfigurationError(f"on_message must be a function or a URL (https, http, wss or ws), not {shown}")
     if not host or any(character.isspace() or not character.isprintable() for character in url):
         raise ConfigurationError(f"on_message must be a URL with a host and without spaces, not {origin_of(url)}...")
+    check_url(url)
     if parts.fragment:
         raise ConfigurationError(f"on_message must be a URL without a #fragment: {origin_of(url)}...#...")
     if parts.username is not None and scheme in ("ws", "wss"):
@@ -163,7 +166,7 @@ def _text_of(body: bytes, who: str) -> str:
     with _must_be_text(who):
         said = json.loads(body)
     text = said.get("text", said) if isinstance(said, dict) else said
-    if text is None or isinstance(text, str):
+    if text is None or (isinstance(text, str) and replies.is_sayable(text)):
         return text or ""
     raise ProviderError(f'{who} must answer {{"text": "..."}}, {{"text": null}} or nothing')
 
@@ -337,7 +340,7 @@ class _Streamed:
             return message
         self._done = bool(said.get("done"))
         text = said.get("text")
-        if text is None or isinstance(text, str):
+        if text is None or (isinstance(text, str) and replies.is_sayable(text)):
             return text or ""
         raise ProviderError(
             f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is no JSON object'

@@ -26,7 +26,7 @@ import attrs
 import httpx
 import trio
 
-from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError
+from patter_trio.errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeout, RateLimitError
 
 CONNECT: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
@@ -34,7 +34,7 @@ KEEP_ALIVE: Final = 60.0
 """Seconds that an idle connection is kept: longer than a turn of a conversation."""
 MOST_IDLE: Final = 100
 """Idle connections that are kept; there is one for each call that is being answered at the same moment."""
-CLOSING: Final = 1.0
+CLOSING: Final = 0.2
 """Seconds that closing the client may take."""
 REDIRECTS: Final = range(300, 400)
 FAILURES: Final = range(400, 600)
@@ -52,6 +52,18 @@ def origin_of(url: str) -> str:
     host = parts.hostname or ""
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}{f':{parts.port}' if parts.port is not None else ''}"
+
+
+def check_url(url: str) -> None:
+    """Make sure that a URL can be asked.
+
+    Raises:
+        ConfigurationError: it cannot; the message says why, and names no more than the origin.
+    """
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{origin_of(url)}... is no URL: {error}") from error
 
 
 @cache

@@ -222,7 +222,8 @@ async def _connected(
         if isinstance(error, trio.TooSlowError):
             raise ProviderTimeout(f"{who} could not be reached within {within:g} s") from error
         if isinstance(error, (OSError, trio.BrokenResourceError)):
-            raise ProviderError(f"{who} could not be reached: {error}") from error
+            # A TLS failure is the cause of a broken resource, which says nothing itself.
+            raise ProviderError(f"{who} could not be reached: {error.__cause__ or error}") from error
         if isinstance(error, SocketClosed):
             raise ConnectionOver(who, error) from error
         if isinstance(error, WireError):

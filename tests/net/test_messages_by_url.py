@@ -83,6 +83,8 @@ async def test_without_a_secret_nothing_is_signed_and_the_argument_counts_before
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
     assert messages_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]
     assert messages_of("http://127.0.0.1/", "given").secret == "given"  # type: ignore[union-attr]
+    with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
+        messages_of("http://127.0.0.1/", b"given")  # type: ignore[arg-type]
 
 
 async def test_an_unsigned_request_has_no_signature_header(call_simulator: CallSimulator) -> None:
@@ -201,6 +203,7 @@ WRONG: list[tuple[Any, str, float]] = [
     (answering(b"\xff", "application/json"), "answered with what is no text", 0),
     (answering(b"7"), 'must answer {"text": "..."}', 0),
     (answering(b'{"text": 7}'), 'must answer {"text": "..."}', 0),
+    (answering(b'{"text": "Hello \\ud83d"}'), 'must answer {"text": "..."}', 0),
     (answering(b'{"reply": "We are."}'), 'must answer {"text": "..."}', 0),
     (answering(b"x" * 65_537, "text/plain"), "is longer than 65536 bytes", 0),
     (breaks, "broke: ", 0),
@@ -418,6 +421,10 @@ async def sends_a_number(socket: WebSocket, event: dict[str, Any]) -> None:
     await socket.send(json.dumps({"text": 7}))
 
 
+async def sends_half_a_character(socket: WebSocket, event: dict[str, Any]) -> None:
+    await socket.send('{"text": "Hello \\ud83d"}')
+
+
 async def floods(socket: WebSocket, event: dict[str, Any]) -> None:
     for _ in range(70):
         await socket.send(piece("x" * 1000))
@@ -438,6 +445,7 @@ async def stops(socket: WebSocket, event: dict[str, Any]) -> None:
     [
         (sends_bytes, "sent a binary message", 0),
         (sends_a_number, 'must send {"text": "..."}', 0),
+        (sends_half_a_character, 'must send {"text": "..."}', 0),
         (floods, "is longer than 65536 bytes", 0),
         (crashes, "ended: websocket closed (1011", 0),
         (stops, "did not answer within 30 s", 30),
@@ -549,13 +557,14 @@ async def test_pieces_that_nobody_asked_for_are_not_the_next_answer(call_simulat
         ("https://agent.example.com:port/", "is no URL"),
         ("https://agent.example.com:99999/", "is no URL"),
         ("https://[::1/", "is no URL"),
+        ("https://ex\u2024ample.com/hush", "https://ex\u2024ample.com... is no URL: Invalid IDNA hostname"),
         ("https://agent.example.com/#hook", "without a #fragment"),
         ("wss://user:hush@agent.example.com/", "cannot have a user name"),
         (7, "on_message must be a function, not int: 7"),
     ],
 )
 async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, message: str) -> None:
-    with pytest.raises(ConfigurationError, match="on_message") as raised:
+    with pytest.raises(ConfigurationError) as raised:
         await Patter().serve(agent_of(), port=0, on_message=url)
     assert message in str(raised.value)
     assert "hush" not in str(raised.value)
