@@ -54,6 +54,14 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{shown}{f':{parts.port}' if parts.port is not None else ''}"
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, or else what it came from: a TLS failure is told by none of those it is wrapped in."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or type(error).__name__)
+
+
 def check_url(url: str) -> None:
     """Make sure that a URL can be asked.
 
@@ -290,6 +298,6 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s") from error
     except httpx.ConnectError as error:
-        raise ProviderError(f"{who} could not be reached: {error}") from error
+        raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
     except httpx.HTTPError as error:
-        raise ProviderError(f"the connection to {who} broke: {type(error).__name__}: {error}") from error
+        raise ProviderError(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}") from error

@@ -25,7 +25,7 @@ from websockets.exceptions import InvalidStatus
 
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
 from patter_trio.net.background import running
-from patter_trio.net.http import origin_of, tls_context
+from patter_trio.net.http import origin_of, reason_of, tls_context
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 
 CONNECT: Final = 5.0
@@ -222,8 +222,7 @@ async def _connected(
         if isinstance(error, trio.TooSlowError):
             raise ProviderTimeout(f"{who} could not be reached within {within:g} s") from error
         if isinstance(error, (OSError, trio.BrokenResourceError)):
-            # A TLS failure is the cause of a broken resource, which says nothing itself.
-            raise ProviderError(f"{who} could not be reached: {error.__cause__ or error}") from error
+            raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
         if isinstance(error, SocketClosed):
             raise ConnectionOver(who, error) from error
         if isinstance(error, WireError):
