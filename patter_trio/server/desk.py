@@ -147,8 +147,13 @@ class Desk:
             except usercode.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", call.call_id, error, exc_info=error.__cause__)
             else:
-                if answer is None or isinstance(answer, Mapping):
-                    starting.overrides = answer
+                if answer is None:
+                    pass
+                elif isinstance(answer, Mapping):
+                    # Now: the application may fill in the same dicts for the next call.
+                    starting.overrides = {
+                        key: dict(value) if isinstance(value, Mapping) else value for key, value in answer.items()
+                    }
                 else:
                     _events.warning(
                         "call %s: %s must return a dict of overrides or None, not %s",

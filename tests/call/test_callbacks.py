@@ -164,19 +164,27 @@ async def test_handles_of_live_calls_have_data_of_the_applications_own(call_simu
     assert notes == [[], {"lines": 5}]
 
 
-async def test_what_on_call_start_returns_is_read_and_not_kept(call_simulator: CallSimulator) -> None:
-    """One dict for all calls, changed between them: a call in progress does not see it."""
-    variables = {"name": "Bob"}
-    overrides = {"variables": variables, "first_message": "Hello {name}."}
+async def test_8_14_one_dict_of_overrides_for_all_calls_does_not_mix_them(call_simulator: CallSimulator) -> None:
+    """An application that fills in the same dict for each call: a call has what was in it when it was returned."""
+    llm = ScriptedLLM(["Yes."])
+    variables: dict[str, str] = {}
+    overrides = {"variables": variables, "first_message": "Hello {name}.", "system_prompt": "Talk to {name}."}
+    names = ["Bob", "Ann"]
 
     async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
+        variables["name"] = names.pop(0)
         return overrides
 
-    async with call_simulator(agent_of(llm=None), on_call_start=on_call_start, on_message=lambda event: "") as caller:
-        assert (await caller.hears()).text == "Hello Bob."
-        variables["name"] = "Ann"
-    async with call_simulator(agent_of(llm=None), on_call_start=on_call_start, on_message=lambda event: "") as caller:
-        assert (await caller.hears()).text == "Hello Ann."
+    phone, served = Patter(), agent_of(llm=llm)
+    async with (
+        call_simulator(served, phone=phone, on_call_start=on_call_start) as bob,
+        call_simulator(served, phone=phone, on_call_start=on_call_start) as ann,
+    ):
+        assert [(await caller.heard(0)).text for caller in (bob, ann)] == ["Hello Bob.", "Hello Ann."]
+        for caller in (bob, ann):
+            await caller.speaks("Hello", seconds=0.5)
+            await caller.hears()
+    assert [request[0]["content"] for request in llm.requests] == ["Talk to Bob.", "Talk to Ann."]
 
 
 # What the published SDK gets wrong --------------------------------------------------------------------------------------
@@ -510,3 +518,58 @@ async def test_a_callback_that_blocks_is_reported_with_its_name_and_its_time(
     assert await usercode.call(function, {}) == "Yes."
     [record] = caplog.records
     assert f"{function.__name__} blocked every call for " in record.message
+
+
+async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
+    from patter_trio.call import usercode  # noqa: PLC0415
+
+    async def slow_database() -> AsyncIterator[str]:
+        yield "One moment. "
+        time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
+        yield "Yes."
+
+    pieces = usercode.Pieces(slow_database, slow_database())
+    assert [piece async for piece in pieces] == ["One moment. ", "Yes."]
+    [record] = caplog.records
+    assert "slow_database blocked every call for " in record.message
+
+
+async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytest.LogCaptureFixture) -> None:
+    """Results, exceptions, cancellation, context and its own awaitables pass through the watch on blocking."""
+    from patter_trio.call import usercode  # noqa: PLC0415
+
+    class Plain:
+        def __await__(self) -> Any:
+            yield from trio.lowlevel.checkpoint().__await__()
+            return "plain"
+
+    class WithoutSend:
+        def __await__(self) -> Any:
+            return iter(())
+
+    async def passes(event: str) -> str:
+        with trio.move_on_after(0.01) as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 0.01)
+        return event
+
+    async def is_cancelled(event: list[str]) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            event.append("cancelled")
+            raise
+
+    assert await usercode.call(passes, "through") == "through"
+    assert await usercode.call(lambda event: Plain(), "x") == "plain"
+    assert await usercode.call(lambda event: WithoutSend(), "x") is None
+    seen: list[str] = []
+    with trio.move_on_after(0.01) as scope:
+        await usercode.call(is_cancelled, seen)
+    assert (scope.cancelled_caught, seen) == (True, ["cancelled"])
+    with pytest.raises(usercode.ApplicationError, match="raises_later raised KeyError: 'customer'") as raised:
+        await usercode.call(raises_later, {})
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert caplog.records == []
