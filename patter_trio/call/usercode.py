@@ -7,7 +7,7 @@ call's boundary. Cancellation passes through.
 import inspect
 import logging
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial, wraps
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ def plain(function: Callable[..., Any], *arguments: object) -> Any:
 def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[Any, Any, Any]:
     """Await, and report a step that held up the loop: ``async`` makes no function let go of it."""
     steps = result.__await__()
-    if not isinstance(steps, Generator | Coroutine) and not hasattr(steps, "send"):
+    if not hasattr(steps, "send"):  # a plain iterator, which nothing can be thrown into
         return (yield from steps)
     step, value, reported = steps.send, None, False
     while True:

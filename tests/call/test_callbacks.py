@@ -540,7 +540,7 @@ async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytes
 
     class Plain:
         def __await__(self) -> Any:
-            yield from trio.lowlevel.checkpoint().__await__()
+            yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 (this is awaiting it)
             return "plain"
 
     class WithoutSend:
