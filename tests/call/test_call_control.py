@@ -181,7 +181,7 @@ async def test_two_calls_at_once_have_a_control_and_data_of_their_own(call_simul
         await one.speaks("First", seconds=0.5, wait=False)
         await other.speaks("Second", seconds=0.5)
         for caller in (one, other):
-            assert (await caller.hears()).text == f"1 in {caller.carrier.call_sid}"
+            assert (await caller.heard(0)).text == f"1 in {caller.carrier.call_sid}"
         assert {call.call_id: call.data for call in phone.calls} == {
             one.carrier.call_sid: {"said": ["First"]},
             other.carrier.call_sid: {"said": ["Second"]},
