@@ -8,13 +8,15 @@ from typing import Any, Final
 import attrs
 
 MB: Final = 1024 * 1024
-PYTHON_PER_CALL: Final = 200.0
-"""Bytes of Python objects that a traced stretch may leave behind per call. What one could forget of a call is larger:
-an event 700, a call 20 000; the rest is caches, of the interpreter's and of codecs."""
-BLOCKS_PER_CALL: Final = 1.0
+PYTHON_PER_CALL: Final = 700.0
+"""Bytes of Python objects made in a traced stretch and still there behind it, per call. Some took the place of older ones, in
+the interpreter's free lists and in bounded caches, so that this is no growth; an event that one forgot would be 700, a call
+20 000."""
+BLOCKS_PER_CALL: Final = 0.5
+"""The record of the soak itself takes 0.2."""
 RSS_PER_CALL: Final = 2048.0
 """Bytes of the process that may stay behind per call: the allocator's arenas do not come back whole."""
-OBJECTS_PER_CALL: Final = 1.0
+OBJECTS_PER_CALL: Final = 0.5
 FEW_CALLS: Final = 300
 """Fewer say nothing about memory: what caches take is more than what they could leave behind."""
 WARM_UP: Final = 3

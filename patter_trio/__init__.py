@@ -4,6 +4,7 @@ What programs use is here; everything else is reached by its module.
 """
 
 from patter_trio.agent import Agent
+from patter_trio.call.control import CallControl
 from patter_trio.call.session import Call
 from patter_trio.call.usercode import in_thread
 from patter_trio.carriers.twilio import Twilio
@@ -42,6 +43,7 @@ __all__ = [
     "AgentState",
     "AuthenticationError",
     "Call",
+    "CallControl",
     "CallEnded",
     "CallMetrics",
     "ConfigurationError",

@@ -14,18 +14,23 @@ from patter_trio.hooks import PipelineHooks, hook_of
 
 OVERRIDABLE = frozenset(
     {
-        "system_prompt",
-        "first_message",
-        "language",
-        "variables",
         "error_message",
-        "llm",
-        "hooks",
-        "text_transforms",
+        "first_message",
         "guardrails",
+        "hooks",
+        "language",
+        "llm",
+        "max_call_duration",
+        "silence_timeout",
+        "stt",
+        "system_prompt",
+        "text_transforms",
+        "tts",
+        "variables",
     }
 )
-"""What ``on_call_start`` may change for one call."""
+"""What ``on_call_start`` may change for one call. The rest (``vad``, ``turn_detector``, ``barge_in_*``,
+``endpointing_ms``, ``user_away_timeout``) is at work from the first frame on, before it has answered."""
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:

@@ -174,7 +174,8 @@ class Patter:
         on_call_start: Callback | None = None,
         on_call_end: Callback | None = None,
         on_transcript: Callback | None = None,
-        on_message: Callback | None = None,
+        on_message: Callback | str | None = None,
+        on_message_secret: str = "",
         on_metrics: Callback | None = None,
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
@@ -193,7 +194,9 @@ class Patter:
             on_call_start: told when a call connects; a dict that it returns changes the agent for this call.
             on_call_end: told once for each call that started.
             on_transcript: told of each utterance of either side.
-            on_message: answers the caller, instead of ``llm``: text, an async generator of text, or None.
+            on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
+                that gives text, an async generator of text, or None; or an http(s) or ws(s) URL.
+            on_message_secret: signs what goes to such a URL; default: ``PATTER_WEBHOOK_SECRET``, else unsigned.
             on_metrics: told of each turn that is over: its latencies, and what the call has cost so far.
             on_dtmf: told of each key that the caller presses.
             max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
@@ -202,12 +205,13 @@ class Patter:
             task_status: for ``nursery.start``.
 
         Raises:
-            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function, or the agent has
-                not exactly one of ``llm=`` and ``on_message=``.
+            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function (``on_message``: nor
+                a URL), or the agent has not exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
-                "patter_trio runs on trio, not asyncio: write trio.run(partial(phone.serve, agent, port=8000))"
+                "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
+                "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
             )
         callbacks = {
             "on_call_start": on_call_start,
@@ -229,7 +233,13 @@ class Patter:
         try:
             async with (
                 open_desk(
-                    self, agent, public_url=public_url, callbacks=callbacks, max_calls=max_calls, max_lag=max_lag
+                    self,
+                    agent,
+                    public_url=public_url,
+                    callbacks=callbacks,
+                    max_calls=max_calls,
+                    max_lag=max_lag,
+                    on_message_secret=on_message_secret,
                 ) as desk,
                 trio.open_nursery() as nursery,
             ):

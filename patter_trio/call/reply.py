@@ -6,6 +6,7 @@ swallows.
 """
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -40,6 +41,7 @@ Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
 Prepare = Callable[[], Awaitable[Mind | None]]
 """Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
 
+_HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger("patter_trio.call")
 
 
@@ -202,12 +204,12 @@ def of_model(llm: LanguageModel, messages: Sequence[Message]) -> Mind:
     return lambda: llm.stream(messages)
 
 
-def of_application(function: Callable[..., Any], event: dict[str, Any]) -> Mind:
+def of_application(function: Callable[..., Any], *arguments: object) -> Mind:
     """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        result = usercode.plain(function, event)
+        result = usercode.plain(function, *arguments)
         if hasattr(result, "__aiter__"):
             async with aclosing(usercode.Pieces(function, result)) as pieces:
                 yield _Timed(pieces)
@@ -245,10 +247,20 @@ def _answering(function: Callable[..., Any]) -> Iterator[None]:
         raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
 
 
+def is_sayable(text: str) -> bool:
+    """Say whether a text has no half characters in it, which no voice and no history could write down.
+
+    ``json.loads`` makes them of an emoji that was cut in two.
+    """
+    return text.isascii() or not _HALF_A_CHARACTER.search(text)
+
+
 def _text(function: Callable[..., Any], answer: object) -> str:
     if answer is None:
         return ""
     if isinstance(answer, str):
+        if not is_sayable(answer):
+            raise usercode.ApplicationError(f"{usercode.name_of(function)} must give text that can be encoded in UTF-8")
         return answer
     raise usercode.ApplicationError(
         f"{usercode.name_of(function)} must give text or None, not {type(answer).__name__}: {answer!r}"

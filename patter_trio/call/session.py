@@ -24,11 +24,13 @@ from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, Message, S
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
+from patter_trio.call.control import CallControl
 from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.hooking import Hooking, hooking_of
 from patter_trio.call.listening import Listening
+from patter_trio.call.messages import Messages
 from patter_trio.call.metering import parts_of
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
@@ -66,8 +68,6 @@ APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
 
 _log = logging.getLogger("patter_trio.call")
 
-OnMessage = Callable[..., Any]
-
 
 @attrs.frozen
 class CallOptions:
@@ -77,7 +77,7 @@ class CallOptions:
     """As the server has it; voice activity, turn detection and the turn's numbers are this one's."""
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
-    on_message: OnMessage | None
+    on_message: Messages | None
     observers: Observers
 
 
@@ -90,9 +90,13 @@ class Call:
         self.callee: str = leg.call.callee
         self.direction: Direction = leg.call.direction
         self.custom_params: dict[str, str] = dict(leg.call.custom_params)
+        self.telephony_provider: str = leg.call.provider
         self.data: dict[str, Any] = {}
         self.outcome: str = ""
         """How it ended; empty while it lives."""
+        self.control: CallControl = CallControl(self)
+        """What ``on_message(event, call_control)`` gets."""
+        self._answering = options.on_message.answering(self.control) if options.on_message is not None else None
         self._leg = leg
         self._options = options
         self._tell = teller
@@ -272,6 +276,8 @@ class Call:
         async with trio.open_nursery() as talk:
             talk.start_soon(self._guarded, self._listening.run)
             talk.start_soon(self._guarded, self._prepare, talk)
+            if self._answering is not None:
+                talk.start_soon(self._answering.run)
             await self._loop(talk)
             await self._words.last()
             talk.cancel_scope.cancel(reason="conversation over")
@@ -419,13 +425,11 @@ class Call:
 
     def _mind(self, agent: Agent) -> replies.Mind:
         """Return what answers the conversation as it is now."""
-        on_message = self._options.on_message
-        if on_message is None:
+        if self._answering is None:
             if agent.llm is None:
                 raise ConfigurationError("an agent needs llm= or on_message=")
             return replies.of_model(agent.llm, self._messages(agent))
-        return replies.of_application(
-            on_message,
+        return self._answering.mind(
             {
                 "call_id": self.call_id,
                 "caller": self.caller,
@@ -437,7 +441,7 @@ class Call:
 
     def _mind_names(self) -> tuple[str, str]:
         if self._options.on_message is not None:
-            return "on_message", getattr(self._options.on_message, "__name__", name_of(self._options.on_message))
+            return "on_message", self._options.on_message.name
         llm = self._agent.llm if self._agent else None
         return (llm.provider, llm.model) if llm else ("", "")
 
@@ -487,7 +491,7 @@ class Call:
     async def apologise(self) -> None:
         """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
-        agent = self._options.agent
+        agent = self._agent or self._options.agent
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY
         with self._caller_here:

@@ -6,7 +6,8 @@ call's boundary. Cancellation passes through.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Final
@@ -73,6 +74,36 @@ def foreign(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
             _log.warning("call %s: %s blocked every call for %.0f ms; %s", whose, name, took * 1000, remedy)
 
 
+@types.coroutine
+def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[Any, Any, Any]:
+    """Await, and report a step that held up the loop: ``async`` makes no function let go of it."""
+    steps = result.__await__()
+    if not hasattr(steps, "send"):  # a plain iterator, which nothing can be thrown into
+        return (yield from steps)
+    step, value, reported = steps.send, None, False
+    while True:
+        began = trio.current_time()
+        try:
+            wish = step(value)
+        except StopIteration as over:
+            return over.value
+        finally:
+            took = trio.current_time() - began
+            if took > BLOCKING_SECONDS and not reported:
+                reported = True
+                _log.warning(
+                    "call %s: %s blocked every call for %.0f ms between two awaits; "
+                    "run what takes so long in a thread, by trio.to_thread.run_sync or in_thread",
+                    current_call.get(),
+                    name_of(function),
+                    took * 1000,
+                )
+        try:
+            step, value = steps.send, (yield wish)
+        except BaseException as error:  # noqa: BLE001 (it is thrown into the function, as awaiting does)
+            step, value = steps.throw, error
+
+
 async def awaited(function: Callable[..., Any], result: Any) -> Any:
     """Await what the application's function returned, if that can be awaited.
 
@@ -80,7 +111,7 @@ async def awaited(function: Callable[..., Any], result: Any) -> Any:
         ApplicationError: it raised.
     """
     try:
-        return await result if inspect.isawaitable(result) else result
+        return await _watched(function, result) if inspect.isawaitable(result) else result
     except Exception as error:
         raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
 
@@ -112,7 +143,7 @@ class Pieces:
 
     async def __anext__(self) -> Any:
         try:
-            return await anext(self._generator)
+            return await _watched(self.function, anext(self._generator))
         except StopAsyncIteration:
             raise
         except Exception as error:

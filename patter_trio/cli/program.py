@@ -112,6 +112,8 @@ def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
 
 def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Program:
     functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
+    if isinstance(getattr(module, "on_message", None), str):  # the one callback that may be a URL
+        functions["on_message"] = module.on_message
     known = {*SERVED, *(f"on_{edge}" for edge in EDGES)}
     unknown = sorted(set(functions) - known)
     if unknown:

@@ -6,6 +6,7 @@ opened here, holds the observers: they outlive their calls by the bounds stated 
 
 import logging
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,15 +23,18 @@ from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.call.bounds import Bounds
 from patter_trio.call.delivery import Deliveries
+from patter_trio.call.messages import Function, Messages, steers
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
+from patter_trio.call.remote import checked_message_url, is_exposed, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
 from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import Tap
+from patter_trio.net.http import origin_of, shared_client
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.site import MediaLeg, Site
@@ -71,6 +75,7 @@ class Desk:
         carrier: Carrier,
         public_url: str,
         callbacks: Mapping[str, Any],
+        messages: Messages | None,
         admission: Admission,
         epoch: float,
         tap: Tap | None,
@@ -82,6 +87,7 @@ class Desk:
         self._agent = agent
         self._nursery = nursery
         self._callbacks = callbacks
+        self._messages = messages
         self._admission = admission
         self._epoch = epoch
         self._tap = tap
@@ -181,8 +187,13 @@ class Desk:
             except usercode.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", call.call_id, error, exc_info=error.__cause__)
             else:
-                if answer is None or isinstance(answer, Mapping):
-                    starting.overrides = answer
+                if answer is None:
+                    pass
+                elif isinstance(answer, Mapping):
+                    # Now: the application may fill in the same dicts for the next call.
+                    starting.overrides = {
+                        key: dict(value) if isinstance(value, Mapping) else value for key, value in answer.items()
+                    }
                 else:
                     _events.warning(
                         "call %s: %s must return a dict of overrides or None, not %s",
@@ -243,7 +254,7 @@ class Desk:
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, pending),
-            on_message=self.find("on_message"),
+            on_message=self._messages,
             observers=observers,
         )
         call = Call(leg, options, teller, media)
@@ -321,13 +332,29 @@ def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
             f"serve takes an agent made by phone.agent(...), not {type(agent).__name__}: {agent!r}"
         )
     for name, callback in callbacks.items():
-        if callback is not None and not callable(callback):
+        if name == "on_message" and isinstance(callback, str):
+            checked_message_url(callback)
+        elif callback is not None and not callable(callback):
             raise ConfigurationError(f"{name} must be a function, not {type(callback).__name__}: {callback!r}")
     if (agent.llm is None) == (callbacks.get("on_message") is None):
         found = "neither" if agent.llm is None else "both"
         raise ConfigurationError(
             f"an agent needs exactly one of llm= (phone.agent's) and on_message= (serve's); this one has {found}"
         )
+
+
+def messages_of(on_message: Any, secret: str) -> Messages | None:
+    """Return what answers the messages of all calls, if the application does.
+
+    Args:
+        on_message: a function, or a URL that :func:`check_mind` has seen.
+        secret: what requests to a URL are signed with; empty: ``PATTER_WEBHOOK_SECRET``.
+    """
+    if not isinstance(on_message, str):
+        return None if on_message is None else Function(on_message, steers(on_message))
+    if is_exposed(on_message):
+        _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
+    return remote(on_message, secret or os.environ.get("PATTER_WEBHOOK_SECRET", ""))
 
 
 @asynccontextmanager
@@ -343,6 +370,7 @@ async def open_desk(
     epoch: float | None = None,
     tap: Tap | None = None,
     bus_tap: Tap | None = None,
+    on_message_secret: str = "",
 ) -> AsyncIterator[Desk]:
     """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
 
@@ -357,16 +385,18 @@ async def open_desk(
         epoch: Unix time of the clock's zero; default: as it is now.
         tap: sees every event of every call.
         bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
+        on_message_secret: as for ``Patter.serve``.
 
     Raises:
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
     """
     callbacks = dict(callbacks or {})
     check_mind(agent, callbacks)
+    messages = messages_of(callbacks.get("on_message"), on_message_secret)
     if epoch is None:
         epoch = time.time() - trio.current_time()
     admission = Admission(max_calls=max_calls, max_lag=max_lag, now=trio.current_time())
-    async with trio.open_nursery() as nursery:
+    async with shared_client(), trio.open_nursery() as nursery:
         desk = Desk(
             phone,
             agent,
@@ -374,6 +404,7 @@ async def open_desk(
             carrier=carrier or phone.carrier or LocalCarrier(),
             public_url=public_url,
             callbacks=callbacks,
+            messages=messages,
             admission=admission,
             epoch=epoch,
             tap=tap,

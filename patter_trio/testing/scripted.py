@@ -445,10 +445,12 @@ class _SpokenReply:
                 continue
             piece = audio[first * FRAME_SAMPLES : (first + step) * FRAME_SAMPLES]
             begin, seconds = first * FRAME_SECONDS, len(piece) / RATE
+            # By whole frames: as seconds, a word that begins where a chunk does could belong to two of them.
+            mine = [word for word in words if first <= round(word[1] / FRAME_SECONDS) < first + step]
             yield SpeechChunk(
                 audio=piece if self._script.emits.encoding is Encoding.MULAW else g711.decode(piece).tobytes(),
                 text="" if first else text,
-                words=tuple(Word(w, s - begin, e - begin) for w, s, e in words if begin <= s < begin + seconds),
+                words=tuple(Word(w, s - begin, e - begin) for w, s, e in mine),
             )
             self._frames += len(piece) // FRAME_SAMPLES
             self._time += seconds / self._script.speed

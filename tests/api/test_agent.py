@@ -79,11 +79,16 @@ def test_overriding_gives_another_agent_and_leaves_this_one() -> None:
 
 
 def test_what_cannot_be_overridden_is_complained_about_and_the_rest_is_overridden() -> None:
-    other, complaints = make().overridden({"voise": 1, "stt": 2, "language": 3, "first_message": "Hello."})
-    assert (other.first_message, other.language) == ("Hello.", "en")
-    unknown, wrong = complaints
-    assert unknown.startswith("on_call_start cannot override stt, voise; it can: error_message, first_message")
-    assert wrong == "language must be a str, not int: 3"
+    agent = make()
+    overrides = {"voise": 1, "vad": 4, "stt": 2, "language": 3, "first_message": "Hello."}
+    other, complaints = agent.overridden(overrides)
+    assert (other.first_message, other.language, other.stt) == ("Hello.", "en", agent.stt)
+    unknown, *wrong = complaints
+    assert unknown == (
+        "on_call_start cannot override vad, voise; it can: error_message, first_message, guardrails, hooks, "
+        "language, llm, max_call_duration, silence_timeout, stt, system_prompt, text_transforms, tts, variables"
+    )
+    assert sorted(wrong) == ["language must be a str, not int: 3", "stt must be a SpeechToText, not int: 2"]
 
 
 async def test_prewarming_prewarms_every_provider_there_is() -> None:

@@ -106,7 +106,8 @@ def test_under_asyncio_it_says_in_one_line_what_to_write() -> None:
     with pytest.raises(ConfigurationError) as raised:
         asyncio.run(Patter().serve(agent_of(), port=0))
     assert str(raised.value) == (
-        "patter_trio runs on trio, not asyncio: write trio.run(partial(phone.serve, agent, port=8000))"
+        "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
+        "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
     )
 
 

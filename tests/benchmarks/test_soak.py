@@ -39,8 +39,8 @@ def test_a_run_in_which_nothing_grew_is_right() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "finding"),
     [
-        ("blocks", lambda n: 300_000 + 2 * CALLS * n, "blocks grows by 2.0 per call (limit 1)"),
-        ("objects", lambda n: 60_000 + 3 * CALLS * n, "objects grows by 3.0 per call (limit 1)"),
+        ("blocks", lambda n: 300_000 + 2 * CALLS * n, "blocks grows by 2.0 per call (limit 0.5)"),
+        ("objects", lambda n: 60_000 + 3 * CALLS * n, "objects grows by 3.0 per call (limit 0.5)"),
         ("rss", lambda n: 90_000_000 + 3000 * CALLS * n, "rss grows by 3000.0 per call (limit 2048)"),
         ("left", lambda n: 900.0 if n % 3 == 1 else None, "bytes left behind per call: 900 900"),
         ("tasks", lambda n: 5 + (n > 5), "tasks at rest: 5 5 5 5 5 6 6 6 6"),

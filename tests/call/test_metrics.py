@@ -220,6 +220,17 @@ async def test_on_metrics_has_exactly_its_keys_and_counts_up(call_simulator: Cal
     assert metrics_of(caller).turns == tuple(payload["turn"] for payload in told)
 
 
+async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: CallSimulator) -> None:
+    told: list[Any] = []
+    async with call_simulator(agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+        await caller.hears()
+        await caller.speaks("Go on", seconds=0.5)
+        await caller.hears()
+    assert caller.payloads("metrics_collected") == told
+    assert caller.times("metrics_collected") == caller.times("metrics")
+    assert len(told) == 2
+
+
 async def test_words_after_the_commit_join_two_utterances_in_one_turn(call_simulator: CallSimulator) -> None:
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
     async with call_simulator(agent_of(llm=llm)) as caller:

@@ -126,6 +126,14 @@ async def yields_a_number(event: dict[str, Any]) -> AsyncIterator[Any]:
     yield 7
 
 
+def gives_half_a_character(event: dict[str, Any]) -> str:
+    return "Hello \ud83d"  # what json.loads makes of a cut emoji
+
+
+async def yields_half_a_character(event: dict[str, Any]) -> AsyncIterator[str]:
+    yield "\udc00"
+
+
 def is_no_function_of_one_argument() -> str:
     return ""
 
@@ -141,6 +149,8 @@ async def returns_a_generator(event: dict[str, Any]) -> Any:
         (fails_before_the_first, "fails_before_the_first raised ValueError: no such room"),
         (gives_a_number, "gives_a_number must give text or None, not int: 7"),
         (yields_a_number, "yields_a_number must give text or None, not int: 7"),
+        (gives_half_a_character, "gives_half_a_character must give text that can be encoded in UTF-8"),
+        (yields_half_a_character, "yields_half_a_character must give text that can be encoded in UTF-8"),
         (is_no_function_of_one_argument, "is_no_function_of_one_argument raised TypeError"),
         (returns_a_generator, "returns_a_generator must give text or None, not async_generator"),
     ],

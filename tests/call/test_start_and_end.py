@@ -80,7 +80,8 @@ async def test_the_error_message_and_the_language_can_be_overridden(call_simulat
     ("answer", "warning"),
     [
         ({"vad": 1}, "on_call_start cannot override vad; it can: error_message, first_message, guardrails,"),
-        ({1: 2, "tts": 3}, "on_call_start cannot override 1, tts; it can: "),
+        ({1: 2, "turn_detector": 3}, "on_call_start cannot override 1, turn_detector; it can: "),
+        ({"tts": 3}, "tts must be a TextToSpeech, not int: 3"),
         ({"first_message": 7}, "first_message must be a str, not int: 7"),
         ({"variables": ["x"]}, "variables must be a Mapping, not list: ['x']"),
         ({"variables": {1: "x"}}, "variables must have names that are text, not 1"),

@@ -47,6 +47,13 @@ def test_phone_and_agent_are_taken_and_functions_named_after_callbacks_found() -
     assert found.phone.on_audio_out is None
 
 
+def test_on_message_may_be_a_url() -> None:
+    found = program(AGENT + "on_message = 'https://agent.example.com/hook'\non_call_end = 'no function'")
+    assert found.callbacks == {"on_message": "https://agent.example.com/hook"}
+    with pytest.raises(ConfigurationError, match=r"agent\.py: on_message must be a function or a URL"):
+        loaded(AGENT + "on_message = 'agent.example.com'")
+
+
 def test_callers_are_paths_beside_the_file() -> None:
     Path("sub").mkdir()
     found = loaded(AGENT + "async def on_message(event): ...\ncallers = ['a.wav', 'b/c.wav']", "sub/agent.py")

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from patter_trio import Agent, ConfigurationError, Patter
+from patter_trio.carriers import CallOffer
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.desk import Desk, open_desk
@@ -17,6 +18,7 @@ from patter_trio.server.door import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 
 CARRIER = Twilio("AC1", "hush")
+START_KEYS = {"call_id", "caller", "callee", "direction", "custom_params", "telephony_provider"}
 PUBLIC = "http://agent.test"
 
 
@@ -90,6 +92,33 @@ async def test_a_call_that_is_announced_and_never_connects_is_forgotten_after_a_
         assert cancelled == [60.0]
         assert caplog.text.count(f"call CA{1:032d}: announced, but its media stream never came") == 1
         await here.caller(2)._ask()  # and its place is free again
+
+
+async def test_direction_is_true_per_call_and_custom_params_are_always_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    starts: list[dict[str, Any]] = []
+
+    def on_call_start(event: dict[str, Any]) -> None:
+        starts.append(dict(event))
+        event["custom_params"]["spoiled"] = "x"
+
+    async with office(on_call_start=on_call_start) as here:
+        announce = here.desk.site.pending.announce
+        outbound = CallOffer("CA1", "+15550100002", "+15550100001", "outbound")
+        calls = [
+            announce(outbound, provider="twilio", custom_params={"order": "17"}, now=trio.current_time()),
+            announce(CallOffer("CA2", "+1", "+2", "inbound"), provider="local", custom_params={}, now=0.0),
+        ]
+        for call in calls:
+            here.desk.incoming(call)
+        await trio.sleep(1.0)
+        assert [call.custom_params for call in calls] == [{"order": "17"}, {}]
+    assert {(start["call_id"], start["direction"], start["telephony_provider"]) for start in starts} == {
+        ("CA1", "outbound", "twilio"),
+        ("CA2", "inbound", "local"),
+    }
+    assert all(set(start) == START_KEYS for start in starts)
 
 
 async def test_closing_the_desk_waits_for_no_call_that_was_only_announced(

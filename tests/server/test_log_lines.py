@@ -217,4 +217,4 @@ def test_every_log_line_of_a_call_carries_its_call_id_and_numbers_are_masked(
 
 def test_every_logger_of_the_package_masks_numbers() -> None:
     code = "".join(file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py"))
-    assert set(re.findall(r'getLogger\("(.*?)"\)', code)) == set(LOGGERS)
+    assert set(re.findall(r'getLogger\("(patter_trio.*?)"\)', code)) == set(LOGGERS)

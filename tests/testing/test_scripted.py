@@ -13,7 +13,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
 from patter_trio.errors import ProviderError
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.signal import Decoder, Kind, encode
+from patter_trio.testing.signal import Decoder, Kind, encode, frames_of, word_times
 
 SILENCE = bytes([0xFF])
 Told = list[tuple[float, str, bool, int]]
@@ -292,3 +292,20 @@ async def _for_ever() -> AsyncIterator[str]:
     while True:
         await trio.sleep(1)
         yield "again"
+
+
+async def test_each_word_is_told_with_its_times_once(autojump_clock: MockClock) -> None:
+    """A word that begins where a chunk does belongs to that chunk alone, however its time is rounded."""
+    text = "We open at nine and close at five, every day but Sunday and Monday."
+    words: list[tuple[str, float]] = []
+    async with ScriptedTTS().open(language="en") as session, session.speak(_once(text)) as chunks:
+        begun = 0.0
+        async for chunk in chunks:
+            words += [(word.text, round(begun + word.start, 6)) for word in chunk.words]
+            begun += len(chunk.audio) / 8000
+    assert " ".join(word for word, _ in words) == text
+    assert words == [(word, round(start, 6)) for word, start, _ in word_times(text, frames_of(len(text) * 0.06))]
+
+
+async def _once(text: str) -> AsyncIterator[str]:
+    yield text

@@ -1,0 +1,106 @@
+"""What ``on_message(event, call_control)`` gets: the call, as far as the application may steer it."""
+
+from typing import TYPE_CHECKING, Any
+
+from patter_trio.events import ConversationStateSnapshot
+
+if TYPE_CHECKING:
+    from patter_trio.call.session import Call
+
+
+class CallControl:
+    """One call, to be steered from ``on_message``: speak, hang up, remember.
+
+    It can be kept and used from other tasks for as long as the call lives. Two calls never share one.
+    """
+
+    __slots__ = ("_call", "_hung_up")
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+        self._hung_up = False
+
+    def __repr__(self) -> str:
+        return f"<CallControl {self.call_id}{', ended' if self.ended else ''}>"
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's id of the call."""
+        return self._call.call_id
+
+    @property
+    def caller(self) -> str:
+        """The number that calls, E.164."""
+        return self._call.caller
+
+    @property
+    def callee(self) -> str:
+        """The number that is called, E.164."""
+        return self._call.callee
+
+    @property
+    def direction(self) -> str:
+        """``inbound`` or ``outbound``."""
+        return self._call.direction
+
+    @property
+    def telephony_provider(self) -> str:
+        """The carrier's name, as in ``on_call_start``."""
+        return self._call.telephony_provider
+
+    @property
+    def custom_params(self) -> dict[str, str]:
+        """The parameters that came with the call; a copy."""
+        return dict(self._call.custom_params)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The application's own for this call, the same as ``phone.calls[...].data``."""
+        return self._call.data
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation so far, the newest 200 entries: role, text (of the agent's what was heard) and timestamp."""
+        return self._call.history
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """``{"user": ..., "agent": ...}`` at this moment."""
+        return self._call.conversation_state
+
+    @property
+    def outcome(self) -> str:
+        """How the call ended; empty while it lives."""
+        return self._call.outcome
+
+    @property
+    def ended(self) -> bool:
+        """Whether the call is over, or was hung up here."""
+        return self._hung_up or bool(self.outcome)
+
+    def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
+        """Have the agent say ``text``: behind the reply that is being made, or instead of it with ``interrupt``.
+
+        With ``interrupt`` the running ``on_message`` is cancelled, for its reply is over.
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self._call.say(text, interruptible=interruptible, interrupt=interrupt)
+
+    def hang_up(self) -> None:
+        """End the call after what is being said, and what this ``on_message`` returns, was played (10 s at most).
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self._call.hang_up()
+        self._hung_up = True
+
+    async def hangup(self) -> None:
+        """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self.hang_up()

@@ -1,0 +1,93 @@
+"""``on_message`` in each of its forms, told apart once, when the agent is served.
+
+========================================  ==========================================================================
+form                                      what it is
+========================================  ==========================================================================
+a coroutine, ``async def f(event)``       awaited; its text is the reply
+a plain function                          called on the event loop; what it returns may be awaitable, or an iterator
+an async generator                        each text that it yields is a piece of the reply
+any of them with ``(event, call)``        also gets the :class:`~patter_trio.call.control.CallControl`
+``https://...``                           the event is POSTed there (``call/remote.py``)
+``wss://...``                             one connection per call (``call/remote.py``)
+========================================  ==========================================================================
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.call import reply as replies
+from patter_trio.call.control import CallControl
+from patter_trio.call.usercode import name_of
+
+CONTROL: Final = "call_control"
+"""A second parameter of this name gets the control of the call also where it has a default."""
+
+
+class Answering(ABC):
+    """What answers the messages of one call."""
+
+    async def run(self) -> None:
+        """Keep open what the answers need, in the call's nursery, for as long as the call lives. Raises nothing."""
+        await trio.lowlevel.checkpoint()
+
+    @abstractmethod
+    def mind(self, event: dict[str, Any]) -> replies.Mind:
+        """Return what answers one message."""
+
+
+class Messages(ABC):
+    """What answers the messages of all calls; ``name`` is told as the model of ``llm_token``."""
+
+    name: str
+
+    @abstractmethod
+    def answering(self, control: CallControl) -> Answering:
+        """Return what answers the messages of one call."""
+
+
+@attrs.frozen
+class Function(Messages):
+    """A function of the application's."""
+
+    function: Callable[..., Any]
+    steers: bool
+    """Whether it takes the call's control as its second argument."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The function's name."""
+        return getattr(self.function, "__name__", name_of(self.function))
+
+    def answering(self, control: CallControl) -> Answering:
+        """Return what calls the function."""
+        return _Calling(self.function, (control,) if self.steers else ())
+
+
+@attrs.frozen
+class _Calling(Answering):
+    function: Callable[..., Any]
+    more: tuple[CallControl, ...]
+
+    def mind(self, event: dict[str, Any]) -> replies.Mind:
+        return replies.of_application(self.function, event, *self.more)
+
+
+def steers(function: Callable[..., Any]) -> bool:
+    """Say whether ``on_message`` takes the call's control: whether its second positional parameter must be given.
+
+    A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
+    that takes any number of arguments (``*arguments``) gets the event alone.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # built in, and without a signature
+        return False
+    taken = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(taken) <= 1:
+        return False
+    return taken[1].default is inspect.Parameter.empty or taken[1].name == CONTROL

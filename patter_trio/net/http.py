@@ -1,0 +1,303 @@
+"""HTTP to vendors and webhooks: one client for all calls, and the only file that knows httpx and its exceptions.
+
+* **One client per run of trio**, held open by whoever serves (:func:`shared_client` counts its users): a warm connection
+  answers some milliseconds, over the internet some hundred, sooner than one that has yet to be opened.
+* **HTTP/1.1.** Leaving :meth:`Client.stream` before the answer's end closes its connection, which the server sees at
+  once. HTTP/2 as httpcore has it would leave the server generating: it sends no RST_STREAM for a stream that is given up.
+* **Deadlines are here**: for the head of an answer, and for each next piece of its body. So are the size caps, which
+  count what came over the wire: a compressed answer, which could hide any size, is not asked for, and not taken.
+* **Redirects are not followed**: what is sent here is what people said on the telephone, and signed; it goes where the
+  program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
+* **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
+"""
+
+import logging
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ssl import SSLContext
+from typing import Final
+from urllib.parse import urlsplit
+
+import attrs
+import httpx
+import trio
+
+from patter_trio.errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeout, RateLimitError
+
+CONNECT: Final = 5.0
+"""Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
+KEEP_ALIVE: Final = 60.0
+"""Seconds that an idle connection is kept: longer than a turn of a conversation."""
+MOST_IDLE: Final = 100
+"""Idle connections that are kept; there is one for each call that is being answered at the same moment."""
+CLOSING: Final = 0.2
+"""Seconds that closing the client may take."""
+REDIRECTS: Final = range(300, 400)
+FAILURES: Final = range(400, 600)
+
+_STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    429: RateLimitError,
+}
+
+
+def origin_of(url: str) -> str:
+    """Return what of a URL may be shown: scheme, host and port."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}{f':{parts.port}' if parts.port is not None else ''}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, or else what it came from: a TLS failure is told by none of those it is wrapped in."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or type(error).__name__)
+
+
+def check_url(url: str) -> None:
+    """Make sure that a URL can be asked.
+
+    Raises:
+        ConfigurationError: it cannot; the message says why, and names no more than the origin.
+    """
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{origin_of(url)}... is no URL: {error}") from error
+
+
+@cache
+def tls_context() -> SSLContext:
+    """Return the context of every TLS connection to the outside; making it takes some 20 ms, so whoever serves asks early."""
+    return httpx.create_ssl_context()
+
+
+_asking: ContextVar[bool] = ContextVar("patter_trio_http_asking", default=False)
+
+
+def _is_not_ours(_: logging.LogRecord) -> bool:
+    return not _asking.get()
+
+
+# httpx logs the whole URL of each request. Others' requests in the same process are none of our business.
+logging.getLogger("httpx").addFilter(_is_not_ours)
+
+
+class Answer:
+    """An answer of which the head is there; its body comes in pieces, or whole."""
+
+    def __init__(self, response: httpx.Response, who: str, *, largest: int, between: float) -> None:
+        self._who = who
+        self._pieces = _Pieces(response, who, largest=largest, between=between)
+        self.status: int = response.status_code
+        self.content_type: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        """Without its parameters, in lower case; empty where there is none."""
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status} of {self._who}>"
+
+    def pieces(self) -> "_Pieces":
+        """Return an iterator over the body as it comes; it need not be closed.
+
+        Raises:
+            ProviderTimeout: (while iterating) the next piece did not come in time.
+            ProviderError: (while iterating) it is too long, or compressed, or the connection broke.
+        """
+        return self._pieces
+
+    async def read(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            ProviderTimeout: as for :meth:`pieces`.
+            ProviderError: as for :meth:`pieces`.
+        """
+        return b"".join([piece async for piece in self.pieces()])
+
+
+class _Pieces:
+    """The body of an answer."""
+
+    def __init__(self, response: httpx.Response, who: str, *, largest: int, between: float) -> None:
+        self._raw = response.aiter_raw()
+        self._encoding = response.headers.get("content-encoding", "identity").lower()
+        self._who = who
+        self._largest = largest
+        self._between = between
+        self._size = 0
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._encoding != "identity":
+            raise ProviderError(f"{self._who} sent a compressed answer, which was not asked for")
+        with _translated(self._who, self._between):
+            piece = await anext(self._raw)
+        self._size += len(piece)
+        if self._size > self._largest:
+            raise ProviderError(f"the answer of {self._who} is longer than {self._largest} bytes")
+        return piece
+
+    async def abandon(self) -> None:
+        """End what was not read to its end.
+
+        httpx iterates by generators within generators and closes none of the inner ones. Cancelling the innermost's
+        read ends them all, and their connection.
+        """
+        with trio.CancelScope() as scope, suppress(httpx.HTTPError, httpx.StreamError):
+            scope.cancel(reason="the rest of the answer is not wanted")
+            async for _ in self._raw:
+                pass
+
+
+@attrs.define
+class _Shared:
+    """The one client of a run of trio, while anybody uses it."""
+
+    users: int = 0
+    client: httpx.AsyncClient | None = None
+
+    def open(self) -> httpx.AsyncClient:
+        if self.client is None:
+            self.client = httpx.AsyncClient(
+                verify=tls_context(),
+                http1=True,
+                http2=False,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
+                timeout=httpx.Timeout(None, connect=CONNECT),  # the rest is in our own hands
+                # No bound on connections: calls are bounded, and a request that is cancelled while it connects can
+                # leave a dead entry in httpcore's pool, which must not use up a place.
+                limits=httpx.Limits(
+                    max_connections=None, max_keepalive_connections=MOST_IDLE, keepalive_expiry=KEEP_ALIVE
+                ),
+            )
+        return self.client
+
+
+_shared: Final = trio.lowlevel.RunVar[_Shared]("patter_trio_http")
+
+
+@attrs.frozen
+class Client:
+    """The client that all calls share."""
+
+    _shared: _Shared = attrs.field(repr=False)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        within: float,
+        between: float = math.inf,
+        largest: int,
+    ) -> AsyncIterator[Answer]:
+        """Ask, and give the answer to the block as soon as its head is there; leaving the block ends it.
+
+        Args:
+            method: such as ``POST``.
+            url: where to.
+            content: the request's body.
+            headers: in addition to those that every request has.
+            within: seconds until the head of the answer is there, connecting included.
+            between: seconds for each next piece of its body.
+            largest: most bytes of its body.
+
+        Raises:
+            AuthenticationError: status 401 or 403.
+            RateLimitError: status 429.
+            ProviderTimeout: the answer did not come in time.
+            ProviderError: any other status but 2xx, or nobody could be reached.
+        """
+        who = origin_of(url)
+        client = self._shared.open()
+        token = _asking.set(True)
+        try:
+            with _translated(who, within):
+                request = client.build_request(method, url, content=content, headers=dict(headers or {}))
+                response = await client.send(request, stream=True)
+        finally:
+            _asking.reset(token)
+        try:
+            _check_status(who, response)
+            answer = Answer(response, who, largest=largest, between=between)
+            try:
+                yield answer
+            finally:
+                await answer.pieces().abandon()
+        finally:
+            await response.aclose()
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        within: float,
+        largest: int,
+    ) -> bytes:
+        """Return the body of an answer, all of it within ``within`` seconds; arguments and errors as for :meth:`stream`."""
+        with _translated(origin_of(url), within):
+            async with self.stream(
+                method, url, content=content, headers=headers, within=math.inf, largest=largest
+            ) as answer:
+                return await answer.read()
+
+
+@asynccontextmanager
+async def shared_client() -> AsyncIterator[Client]:
+    """Use the one client of this run of trio; it is closed when nobody does any more."""
+    try:
+        shared = _shared.get()
+    except LookupError:
+        shared = _Shared()
+        _shared.set(shared)
+    shared.users += 1
+    try:
+        yield Client(shared)
+    finally:
+        shared.users -= 1
+        if not shared.users and shared.client is not None:
+            client, shared.client = shared.client, None
+            with trio.move_on_after(CLOSING, shield=True):
+                await client.aclose()
+
+
+def _check_status(who: str, response: httpx.Response) -> None:
+    status = response.status_code
+    if status in REDIRECTS:
+        raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
+    if status in FAILURES:
+        raise _STATUS_ERRORS.get(status, ProviderError)(f"{who} answered {status} {response.reason_phrase}".rstrip())
+
+
+@contextmanager
+def _translated(who: str, seconds: float) -> Iterator[None]:
+    """Allow so many seconds, and let nothing of httpx's out."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError as error:
+        raise ProviderTimeout(f"{who} did not answer within {seconds:g} s") from error
+    except httpx.TimeoutException as error:
+        raise ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s") from error
+    except httpx.ConnectError as error:
+        raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
+    except httpx.HTTPError as error:
+        raise ProviderError(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}") from error

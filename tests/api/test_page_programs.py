@@ -1,0 +1,332 @@
+"""Programs written for ``getpatter`` run with their imports and their loop changed, and say in one line what is missing.
+
+They are run as their users run them: in a process of their own, on the real clock, called over real sockets.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from patter_trio.testing import SimulatedTwilio
+from patter_trio.testing.signal import encode, frames_of
+
+PROVIDERS = """
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+HEARD = dict(vad=ScriptedVAD(end_delay=0.2), stt=ScriptedSTT(final_delay=0.05), endpointing_ms=200)
+SPOKEN = dict(tts=ScriptedTTS(first_audio=0.02, per_character=0.02))
+"""
+"""In place of an engine: a pipeline that needs no account."""
+
+COMPLETE = (
+    """
+import os
+import trio
+from dotenv import load_dotenv
+from patter_trio import Patter, Twilio
+"""
+    + PROVIDERS
+    + """
+load_dotenv()
+
+phone = Patter(
+    carrier=Twilio(),
+    phone_number=os.environ["PHONE_NUMBER"],
+    webhook_url=os.environ["WEBHOOK_URL"],
+)
+
+agent = phone.agent(**HEARD, **SPOKEN, system_prompt="You are helpful.", first_message="Hi there!")
+
+
+async def on_call_start(event):
+    print(f"[START] {event['call_id']} from {event['caller']} ({event['direction']}) {event.get('custom_params', {})}")
+
+
+async def on_message(event) -> str:
+    return f"You said {event['text']} after {len(event.get('history', []))}."
+
+
+async def on_transcript(event):
+    print(f"[{event['role']}]: {event['text']}")
+
+
+async def on_call_end(event):
+    print(f"[END] {event['call_id']} {len(event['transcript'])}")
+    for entry in event["transcript"]:
+        print(f"  [{entry['role']}]: {entry['text']}")
+
+
+async def main():
+    await phone.serve(
+        agent,
+        port=PORT,
+        on_call_start=on_call_start,
+        on_message=on_message,
+        on_transcript=on_transcript,
+        on_call_end=on_call_end,
+    )
+
+
+trio.run(main)
+"""
+)
+
+SEVEN = (
+    """
+import trio
+from functools import partial
+from patter_trio import Patter, Twilio
+"""
+    + PROVIDERS
+    + """
+phone = Patter(carrier=Twilio(), phone_number="+15555550100")
+agent = phone.agent(**HEARD, **SPOKEN, llm=ScriptedLLM(["Of course."]), system_prompt="You are helpful.")
+
+
+async def on_user_speech_started(ev):
+    print(f"[vad+] state={phone.conversation_state}")
+
+
+async def on_user_speech_ended(ev):
+    print(f"[vad-] dur={ev['speech_duration_ms']}ms")
+
+
+async def on_user_speech_eos(ev):
+    print(f"[eos] trigger={ev['trigger']} silence={ev.get('trailing_silence_ms')}ms")
+    on_user_speech_eos.last_eos_ms = ev["timestamp_ms"]
+
+on_user_speech_eos.last_eos_ms = 0
+
+
+async def on_llm_token(ev):
+    print(f"[ttft] {ev['timestamp_ms'] - on_user_speech_eos.last_eos_ms >= 0} {ev['model']} {ev['llm_provider']}")
+
+
+async def on_audio_out(ev):
+    print(f"[tts] turn={ev['turn_idx']} provider={ev['tts_provider']}")
+
+
+async def on_agent_speech_started(ev):
+    print(f"[wire] turn={ev['turn_idx']} engine={ev.get('engine')}")
+
+
+async def on_agent_speech_ended(ev):
+    print("[barge]" if ev["interrupted"] else f"[done] turn={ev['turn_idx']}")
+
+
+phone.on_user_speech_started = on_user_speech_started
+phone.on_user_speech_ended = on_user_speech_ended
+phone.on_user_speech_eos = on_user_speech_eos
+phone.on_llm_token = on_llm_token
+phone.on_audio_out = on_audio_out
+phone.on_agent_speech_started = on_agent_speech_started
+phone.on_agent_speech_ended = on_agent_speech_ended
+
+trio.run(partial(phone.serve, agent, port=PORT))
+"""
+)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "PATTER_"))}
+    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
+
+
+@attrs.define
+class Running:
+    """A program in a process of its own, and what it has printed."""
+
+    process: trio.Process
+    printed: str = ""
+    news: trio.Event = attrs.field(factory=trio.Event)
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for piece in self.process.stdout:
+            self.printed += piece.decode()
+            self.news.set()
+            self.news = trio.Event()
+
+    async def prints(self, text: str) -> None:
+        while text not in self.printed:
+            await self.news.wait()
+
+    def lines(self) -> list[str]:
+        return self.printed.splitlines()
+
+
+@asynccontextmanager
+async def running(folder: Path, program: str, env: Mapping[str, str], port: int) -> AsyncIterator[Running]:
+    """Run a program until its port is open; afterwards stop it as an operator does, by SIGTERM, and see it end well."""
+    (folder / "program.py").write_text(program.replace("PORT", str(port)))
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "program.py"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                program_ = Running(process)
+                nursery.start_soon(program_.read)
+                await _listening(process, port)
+                yield program_
+                process.send_signal(signal.SIGTERM)
+                assert await process.wait() == 0
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    await pipe.aclose()
+
+
+async def _listening(process: trio.Process, port: int) -> None:
+    while process.poll() is None:
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+        except OSError:
+            await trio.sleep(0.05)
+        else:
+            await stream.aclose()
+            return
+    assert process.stderr is not None
+    raise AssertionError((await process.stderr.receive_some()).decode())
+
+
+@asynccontextmanager
+async def calling(port: int) -> AsyncIterator[SimulatedTwilio]:
+    call = SimulatedTwilio(
+        partial(trio.open_tcp_stream, "127.0.0.1", port),
+        f"http://127.0.0.1:{port}",
+        account_sid="AC1",
+        auth_token="hush",
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(call.run)
+        yield call
+        call.hang_up()
+
+
+async def test_the_complete_example_runs_with_its_imports_and_its_loop_changed(tmp_path: Path) -> None:
+    port = free_port()
+    env = environment(
+        TWILIO_ACCOUNT_SID="AC1",
+        TWILIO_AUTH_TOKEN="hush",
+        PHONE_NUMBER="+15550100002",
+        WEBHOOK_URL=f"http://127.0.0.1:{port}",
+    )
+    async with running(tmp_path, COMPLETE, env, port) as program:
+        async with calling(port) as call:
+            await program.prints("[assistant]: Hi there!")
+            call.say(encode("Are you open?", frames_of(0.5), utterance=1))
+            await program.prints("after 1.\n")
+        await program.prints("[END]")
+        await program.prints("  [assistant]: You said")
+    assert program.lines() == [
+        f"[START] {call.call_sid} from +15550100001 (inbound) {{}}",
+        "[assistant]: Hi there!",
+        "[user]: Are you open?",
+        "[assistant]: You said Are you open? after 1.",
+        f"[END] {call.call_sid} 3",
+        "  [assistant]: Hi there!",
+        "  [user]: Are you open?",
+        "  [assistant]: You said Are you open? after 1.",
+    ]
+
+
+async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
+    port = free_port()
+    env = environment(TWILIO_ACCOUNT_SID="AC1", TWILIO_AUTH_TOKEN="hush")
+    async with running(tmp_path, SEVEN, env, port) as program, calling(port) as call:
+        call.say(encode("Are you open?", frames_of(0.5), utterance=1))
+        await program.prints("[done]")
+    assert [re.sub(r"\d+ms", "some ms", line) for line in program.lines()] == [
+        "[vad+] state={'user': 'speaking', 'agent': 'idle'}",
+        "[vad-] dur=some ms",
+        "[eos] trigger=vad_silence silence=some ms",
+        "[ttft] True scripted scripted",
+        "[tts] turn=1 provider=scripted",
+        "[wire] turn=1 engine=None",
+        "[done] turn=1",
+    ]
+
+
+def last_line(folder: Path, program: str, **variables: str) -> str:
+    """Run a program that cannot run, and return the last line that it prints."""
+    (folder / "program.py").write_text(program.replace("PORT", "0"))
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing"),
+    [
+        ({}, "Twilio: give account_sid= or set the environment variable TWILIO_ACCOUNT_SID"),
+        ({"TWILIO_ACCOUNT_SID": "AC1"}, "Twilio: give auth_token= or set the environment variable TWILIO_AUTH_TOKEN"),
+        ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "hush"}, "KeyError: 'PHONE_NUMBER'"),
+    ],
+)
+def test_without_credentials_it_fails_with_the_name_of_the_missing_variable(
+    tmp_path: Path, variables: dict[str, str], missing: str
+) -> None:
+    assert last_line(tmp_path, COMPLETE, **variables).endswith(missing)
+
+
+@pytest.mark.parametrize(
+    ("program", "ours", "theirs"),
+    [
+        (COMPLETE, "trio.run(main)", "asyncio.run(main())"),
+        (SEVEN, "trio.run(partial(phone.serve, agent, port=PORT))", "asyncio.run(phone.serve(agent, port=PORT))"),
+    ],
+)
+def test_run_under_asyncio_it_fails_with_one_line_that_says_what_to_write_instead(
+    tmp_path: Path, program: str, ours: str, theirs: str
+) -> None:
+    line = last_line(
+        tmp_path,
+        "import asyncio\n" + program.replace(ours, theirs),
+        TWILIO_ACCOUNT_SID="AC1",
+        TWILIO_AUTH_TOKEN="hush",
+        PHONE_NUMBER="+15550100002",
+        WEBHOOK_URL="agent.example.com",
+    )
+    assert ours.replace("PORT", "8000") in line
+    assert "patter_trio runs on trio, not asyncio" in line
+
+
+@pytest.mark.parametrize("keyword", ["first_mesage", "engine", "voice", "recording"])
+def test_a_keyword_that_is_not_there_is_a_type_error_that_names_it(keyword: str) -> None:
+    """A misspelled one and one that does not work yet alike: nothing is taken and ignored."""
+    from patter_trio import Patter  # noqa: PLC0415
+    from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD  # noqa: PLC0415
+
+    providers = {"vad": ScriptedVAD(), "stt": ScriptedSTT(), "tts": ScriptedTTS()}
+    with pytest.raises(TypeError, match=f"'{keyword}'"):
+        Patter().agent("x", **providers, **{keyword: "x"})  # type: ignore[arg-type]

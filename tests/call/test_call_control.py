@@ -1,0 +1,289 @@
+"""``on_message(event, call_control)``: who gets the control, and what it does to its call."""
+
+import builtins
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from call_kit import agent_of, edges, told
+
+from patter_trio import CallControl, CallEnded, Patter
+from patter_trio.call.messages import steers
+from patter_trio.call.usercode import in_thread
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedTTS
+
+MINDLESS = {"llm": None}
+
+
+# Who gets it ------------------------------------------------------------------------------------------------------------
+def one(event: Any) -> str:
+    return ""
+
+
+def two(event: Any, call: Any) -> str:
+    return f"{event['text']} in {call.call_id}"
+
+
+def with_a_default(event: Any, history: Any = None) -> str:
+    return ""
+
+
+def named(event: Any, call_control: Any = None) -> str:
+    return ""
+
+
+def variadic(*arguments: Any) -> str:
+    return ""
+
+
+def keyword_only(event: Any, *, call: Any = None) -> str:
+    return ""
+
+
+class Desk:
+    def one(self, event: Any) -> str:
+        return ""
+
+    def two(self, event: Any, call: Any) -> str:
+        return two(event, call)
+
+    async def __call__(self, event: Any, call: Any) -> str:
+        return two(event, call)
+
+
+@pytest.mark.parametrize(
+    ("function", "gets_it"),
+    [
+        (one, False),
+        (two, True),
+        (with_a_default, False),
+        (named, True),
+        (variadic, False),
+        (keyword_only, False),
+        (Desk().one, False),
+        (Desk().two, True),
+        (Desk(), True),
+        (Desk, False),
+        (partial(two, {"text": "x"}), False),
+        (partial(two, call=None), False),
+        (in_thread(two), True),
+        (in_thread(one), False),
+        (lambda event, call: "", True),
+        (print, False),
+        (builtins.dict, False),  # has no signature
+    ],
+)
+def test_the_control_goes_to_a_function_whose_second_argument_must_be_given(function: Any, gets_it: bool) -> None:
+    assert steers(function) is gets_it
+
+
+async def coroutine(event: Any, call: CallControl) -> str:
+    await trio.sleep(0.1)
+    return two(event, call)
+
+
+async def generator(event: Any, call: CallControl) -> AsyncIterator[str]:
+    yield "hello in "
+    yield call.call_id
+
+
+def returns_an_awaitable(event: Any, call: CallControl) -> Awaitable[str]:
+    return coroutine(event, call)
+
+
+def returns_a_generator(event: Any, call: CallControl) -> AsyncIterator[str]:
+    return generator(event, call)
+
+
+@pytest.mark.parametrize(
+    "on_message",
+    [two, coroutine, generator, returns_an_awaitable, returns_a_generator, Desk(), Desk().two, in_thread(two)],
+)
+async def test_every_form_may_take_it(call_simulator: CallSimulator, on_message: Any) -> None:
+    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+        await caller.speaks("hello", seconds=0.5)
+        assert (await caller.hears()).text == f"hello in {caller.carrier.call_sid}"
+
+
+async def test_the_signature_is_read_once_when_the_agent_is_served(call_simulator: CallSimulator) -> None:
+    looked: list[str] = []
+
+    class Watched:
+        @property
+        def __signature__(self) -> Any:
+            looked.append("signature")
+            raise TypeError
+
+        def __call__(self, event: Any) -> str:
+            return "Yes."
+
+    async with call_simulator(agent_of(**MINDLESS), on_message=Watched()) as caller:
+        before = len(looked)
+        for _ in range(2):
+            await caller.speaks("hello", seconds=0.5)
+            assert (await caller.hears()).text == "Yes."
+        assert len(looked) == before
+
+
+# What it has ------------------------------------------------------------------------------------------------------------
+async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), list[dict[str, Any]]()
+
+    def on_message(event: Any, call: CallControl) -> str:
+        history = call.history
+        seen.append(
+            {
+                "who": (call.call_id, call.caller, call.callee, call.direction, call.telephony_provider),
+                "params": call.custom_params,
+                "state": call.conversation_state,
+                "ended": (call.ended, call.outcome),
+                "history": [(entry["role"], entry["text"]) for entry in history],
+                "same data": call.data is phone.calls[0].data,
+                "same control": call is phone.calls[0].control,
+            }
+        )
+        assert repr(call) == f"<CallControl {call.call_id}>"
+        history.clear()
+        call.custom_params["x"] = "y"
+        call.data["asked"] = call.data.get("asked", 0) + 1
+        return f"Answer {call.data['asked']}."
+
+    async with call_simulator(agent_of(**MINDLESS), phone=phone, on_message=on_message) as caller:
+        for text in ("One", "Two"):
+            await caller.speaks(text, seconds=0.5)
+            await caller.hears()
+        assert phone.calls[0].data == {"asked": 2}
+    assert seen[1] == {
+        "who": (caller.carrier.call_sid, "+15550100001", "+15550100002", "inbound", "twilio"),
+        "params": {},
+        "state": {"user": "listening", "agent": "thinking"},
+        "ended": (False, ""),
+        "history": [("user", "One"), ("assistant", "Answer 1."), ("user", "Two")],
+        "same data": True,
+        "same control": True,
+    }
+
+
+async def test_two_calls_at_once_have_a_control_and_data_of_their_own(call_simulator: CallSimulator) -> None:
+    def on_message(event: Any, call: CallControl) -> str:
+        call.data.setdefault("said", []).append(event["text"])
+        return f"{len(call.data['said'])} in {call.call_id}"
+
+    phone = Patter()
+    agent = agent_of(**MINDLESS)
+    async with (
+        call_simulator(agent, phone=phone, on_message=on_message) as one,
+        call_simulator(agent, phone=phone, on_message=on_message) as other,
+    ):
+        await one.speaks("First", seconds=0.5, wait=False)
+        await other.speaks("Second", seconds=0.5)
+        for caller in (one, other):
+            assert (await caller.heard(0)).text == f"1 in {caller.carrier.call_sid}"
+        assert {call.call_id: call.data for call in phone.calls} == {
+            one.carrier.call_sid: {"said": ["First"]},
+            other.carrier.call_sid: {"said": ["Second"]},
+        }
+
+
+# What it does -----------------------------------------------------------------------------------------------------------
+async def test_hanging_up_waits_until_the_reply_that_it_came_with_was_played(call_simulator: CallSimulator) -> None:
+    async def on_message(event: Any, call: CallControl) -> str:
+        call.hang_up()
+        assert call.ended
+        assert not call.outcome
+        return "Goodbye, and thank you."
+
+    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+        await caller.speaks("That was all", seconds=0.5)
+        goodbye = await caller.hears()
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(goodbye.ended)
+    assert (goodbye.text, goodbye.interrupted) == ("Goodbye, and thank you.", False)
+    assert caller.outcome == "agent_hung_up"
+    assert told(caller, "assistant") == ["Goodbye, and thank you."]
+
+
+async def test_hanging_up_without_another_word(call_simulator: CallSimulator) -> None:
+    async def on_message(event: Any, call: CallControl) -> None:
+        await call.hangup()  # getpatter's name and form
+
+    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+        await caller.speaks("That was all", seconds=0.5)
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(caller.times("user_speech_eos")[0])
+    assert caller.outcome == "agent_hung_up"
+
+
+async def test_what_it_says_comes_behind_the_reply(call_simulator: CallSimulator) -> None:
+    def on_message(event: Any, call: CallControl) -> str:
+        call.say("And another thing.")
+        return "Yes."
+
+    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert [(await caller.heard(number)).text for number in (0, 1)] == ["Yes.", "And another thing."]
+    assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [1, 1]
+
+
+async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: CallSimulator) -> None:
+    cancelled: list[float] = []
+
+    async def on_message(event: Any, call: CallControl) -> str:
+        call.say("I cannot help you with that.", interrupt=True)
+        try:
+            await trio.sleep(10)
+        finally:
+            cancelled.append(trio.current_time())
+        return "Never heard."
+
+    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "I cannot help you with that."
+        await caller.waits(20.0)
+        eos = caller.carrier.media_start + caller.times("user_speech_eos")[0]
+    assert cancelled == [pytest.approx(eos)]
+    assert told(caller, "assistant") == ["I cannot help you with that."]
+
+
+async def test_what_must_be_heard_is_not_interrupted(call_simulator: CallSimulator) -> None:
+    def on_message(event: Any, call: CallControl) -> None:
+        if event["text"] == "Hello":
+            call.say("This call is being recorded.", interruptible=False)
+
+    agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
+    async with call_simulator(agent, on_message=on_message) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(2.5)
+        await caller.speaks("Yes yes", seconds=1.0)
+        notice = await caller.heard(0)
+    assert (notice.interrupted, notice.seconds) == (False, pytest.approx(4.0, abs=0.05))
+
+
+async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
+    kept: list[CallControl] = []
+
+    def on_message(event: Any, call: CallControl) -> str:
+        kept.append(call)
+        return "Yes."
+
+    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        assert not kept[0].ended
+        await caller.hangs_up()
+        await caller.waits(1.0)
+    [call] = kept
+    assert (call.ended, call.outcome) == (True, "caller_hung_up")
+    assert [entry["text"] for entry in call.history] == ["Hello", "Yes."]
+    for demand in (call.hang_up, lambda: call.say("More")):
+        with pytest.raises(CallEnded, match=r"is over \(caller_hung_up\)"):
+            demand()
+    assert [name for _, name in edges(caller)][-1] == "call_end"
+
+
+def test_each_name_appears_when_it_works() -> None:
+    """No method that only pretends: a carrier has to be able to do it."""
+    assert not {"transfer", "send_dtmf"} & set(dir(CallControl))

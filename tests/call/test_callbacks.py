@@ -1,0 +1,575 @@
+"""The callbacks of ``serve``, promise by promise: what each is told, and that none can hurt its call or another."""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+from call_kit import SORRY, At, agent_of, break_down, sound_of_agent, told, told_agent
+
+from patter_trio import Agent, Patter
+from patter_trio.conversation.history import SHOWN
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
+from patter_trio.testing.simulator import EPOCH
+
+LONG = "We open at nine and close at five, every day but Sunday and Monday."
+HEARD = "We open at nine and close at five,"
+"""What is heard of it until the caller interrupts."""
+
+
+def agent() -> Agent:
+    llm = ScriptedLLM([LONG, "All right."])
+    return agent_of(llm=llm, first_message="Hello.")
+
+
+async def talk(caller: SimulatedCaller) -> None:
+    """A call with all that callbacks are told of: a greeting, a turn, a key, a barge-in, an end."""
+    await caller.at(1.0)
+    await caller.speaks("What are your hours?", seconds=1.0)
+    await caller.presses("1")
+    await caller.at(5.0)
+    await caller.speaks("Stop!", seconds=0.5)
+    await caller.at(8.0)
+    await caller.hangs_up()
+
+
+def audio_of(caller: SimulatedCaller) -> list[Any]:
+    """All that the carrier got, and when; and the words in it."""
+    got = [(round(arrival.at, 9), len(arrival.audio), arrival.mark) for arrival in caller.carrier.arrivals]
+    return [*got, sound_of_agent(caller)]
+
+
+# What they are told -----------------------------------------------------------------------------------------------------
+async def test_on_transcript_has_exactly_its_keys_and_a_history_that_includes_its_entry(
+    call_simulator: CallSimulator,
+) -> None:
+    said: list[dict[str, Any]] = []
+    async with call_simulator(agent(), on_transcript=said.append) as caller:
+        await talk(caller)
+    assert [set(event) for event in said] == [{"role", "text", "call_id", "history"}] * 5
+    assert [(event["role"], event["text"]) for event in said] == [
+        ("assistant", "Hello."),
+        ("user", "What are your hours?"),
+        ("assistant", HEARD),  # what the caller heard
+        ("user", "Stop!"),
+        ("assistant", "All right."),
+    ]
+    for number, event in enumerate(said, 1):
+        assert len(event["history"]) == number
+        assert (event["history"][-1]["role"], event["history"][-1]["text"]) == (event["role"], event["text"])
+        assert [set(entry) for entry in event["history"]] == [{"role", "text", "timestamp"}] * number
+
+
+async def test_timestamps_are_unix_floats_in_seconds_of_when_it_was_said(call_simulator: CallSimulator) -> None:
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent(), on_call_end=ends.append) as caller:
+        await talk(caller)
+        zero = EPOCH + caller.carrier.media_start
+    [end] = ends
+    stamps = [entry["timestamp"] for entry in end["transcript"]]
+    assert {type(stamp) for stamp in [*stamps, end["ended_at"]]} == {float}
+    assert [round(stamp - zero, 3) for stamp in stamps] == [0.56, 2.5, 5.25, 6.0, 7.2]
+    assert end["ended_at"] - zero == pytest.approx(8.0)
+
+
+async def test_the_order_of_a_turn_is_eos_transcript_message_speech_ended_transcript(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, order = Patter(), list[str]()
+    phone.on_user_speech_eos = lambda event: order.append("eos")
+    phone.on_agent_speech_ended = lambda event: order.append("agent_speech_ended")
+
+    async def on_message(event: dict[str, Any]) -> str:
+        order.append("on_message")
+        await trio.sleep(0.1)
+        return "Yes."
+
+    async with call_simulator(
+        agent_of(llm=None),
+        phone=phone,
+        on_message=on_message,
+        on_transcript=lambda event: order.append(f"on_transcript({event['role']})"),
+    ) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    assert sorted(order[:3]) == sorted(["eos", "on_transcript(user)", "on_message"])
+    assert order.index("eos") < order.index("on_transcript(user)")
+    assert order[3:] == ["agent_speech_ended", "on_transcript(assistant)"]
+
+
+async def test_the_last_200_entries_are_handed_out_and_the_final_transcript_is_whole(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, said, asked, ends = Patter(), list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+
+    def on_message(event: dict[str, Any]) -> str:
+        asked.append(event)
+        return "Yes."
+
+    quick = agent_of(llm=None, tts=ScriptedTTS(first_audio=0.0, duration=0.1))
+    async with call_simulator(
+        quick, phone=phone, on_message=on_message, on_transcript=said.append, on_call_end=ends.append
+    ) as caller:
+        await caller.waits(0.1)
+        for number in range(SHOWN + 5):
+            phone.calls[0].say(f"{number}")
+        while len(said) < SHOWN + 5:
+            await caller.waits(1.0)
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        assert len(phone.calls[0].history) == SHOWN
+    texts = [f"{number}" for number in range(SHOWN + 5)]
+    assert [entry["text"] for entry in asked[0]["history"]] == texts[-SHOWN:]
+    assert [entry["text"] for entry in said[-1]["history"]] == [*texts, "Hello", "Yes."][-SHOWN:]
+    assert [entry["text"] for entry in ends[0]["transcript"]] == [*texts, "Hello", "Yes."]
+
+
+async def test_on_dtmf_is_told_each_key_with_its_call(call_simulator: CallSimulator) -> None:
+    pressed: list[dict[str, Any]] = []
+
+    async def on_dtmf(event: dict[str, Any]) -> None:
+        pressed.append(event)
+
+    async with call_simulator(agent_of(), on_dtmf=on_dtmf) as caller:
+        await caller.presses("0123456789*#ABCD")
+        await caller.waits(0.1)
+        assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "0123456789*#ABCD"]
+
+
+async def test_handles_of_live_calls_have_data_of_the_applications_own(call_simulator: CallSimulator) -> None:
+    phone, notes = Patter(), list[Any]()
+
+    def on_call_start(event: dict[str, Any]) -> None:
+        notes.append([call.call_id for call in phone.calls])  # it is asked before the call is connected
+
+    def on_transcript(event: dict[str, Any]) -> None:
+        [call] = phone.calls
+        call.data["lines"] = call.data.get("lines", 0) + 1
+
+    def on_call_end(event: dict[str, Any]) -> None:
+        notes.append(kept.data)
+
+    async with call_simulator(
+        agent(), phone=phone, on_call_start=on_call_start, on_transcript=on_transcript, on_call_end=on_call_end
+    ) as caller:
+        await caller.waits(0.1)
+        [kept] = phone.calls
+        assert (kept.call_id, kept.caller, kept.callee) == (caller.carrier.call_sid, "+15550100001", "+15550100002")
+        assert kept.data == {}
+        await talk(caller)
+    assert phone.calls == ()
+    assert notes == [[], {"lines": 5}]
+
+
+async def test_8_14_one_dict_of_overrides_for_all_calls_does_not_mix_them(call_simulator: CallSimulator) -> None:
+    """An application that fills in the same dict for each call: a call has what was in it when it was returned."""
+    llm = ScriptedLLM(["Yes."])
+    variables: dict[str, str] = {}
+    overrides = {"variables": variables, "first_message": "Hello {name}.", "system_prompt": "Talk to {name}."}
+    names = ["Bob", "Ann"]
+
+    async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
+        variables["name"] = names.pop(0)
+        return overrides
+
+    phone, served = Patter(), agent_of(llm=llm)
+    async with (
+        call_simulator(served, phone=phone, on_call_start=on_call_start) as bob,
+        call_simulator(served, phone=phone, on_call_start=on_call_start) as ann,
+    ):
+        assert [(await caller.heard(0)).text for caller in (bob, ann)] == ["Hello Bob.", "Hello Ann."]
+        for caller in (bob, ann):
+            await caller.speaks("Hello", seconds=0.5)
+            await caller.hears()
+    assert [request[0]["content"] for request in llm.requests] == ["Talk to Bob.", "Talk to Ann."]
+
+
+# What the published SDK gets wrong --------------------------------------------------------------------------------------
+async def test_8_1_the_transcript_in_on_call_end_is_the_whole_conversation(call_simulator: CallSimulator) -> None:
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent(), on_call_end=ends.append) as caller:
+        await talk(caller)
+    assert [(entry["role"], entry["text"]) for entry in ends[0]["transcript"]] == [
+        ("assistant", "Hello."),
+        ("user", "What are your hours?"),
+        ("assistant", HEARD),
+        ("user", "Stop!"),
+        ("assistant", "All right."),
+    ]
+
+
+def raises(event: dict[str, Any]) -> None:
+    raise KeyError("customer")
+
+
+async def raises_later(event: dict[str, Any]) -> None:
+    await trio.sleep(0.3)
+    raise KeyError("customer")
+
+
+async def never_returns(event: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
+async def is_slow(event: dict[str, Any]) -> None:
+    await trio.sleep(10.0)
+
+
+def returns_a_wrong_type(event: dict[str, Any]) -> int:
+    return 7
+
+
+def mutates_its_payload(event: dict[str, Any]) -> None:
+    for value in event.values():
+        if isinstance(value, list):
+            value.clear()
+    event.clear()
+    event["call_id"] = "another"
+
+
+async def lets_a_group_out(event: dict[str, Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(raises_later, event)
+        nursery.start_soon(raises_later, event)
+
+
+def takes_nothing() -> None:
+    raise AssertionError("never called")
+
+
+MISBEHAVIOURS = [
+    raises,
+    raises_later,
+    never_returns,
+    is_slow,
+    returns_a_wrong_type,
+    mutates_its_payload,
+    lets_a_group_out,
+    takes_nothing,
+]
+
+
+@pytest.fixture(scope="module")
+def well_behaved() -> list[Any]:
+    """The audio of the call whose callbacks do nothing, with its instants."""
+    return []
+
+
+@pytest.mark.parametrize("misbehaves", MISBEHAVIOURS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("name", ["on_transcript", "on_call_end", "on_dtmf"])
+async def test_8_8_a_callback_that_misbehaves_moves_no_audio_by_a_millisecond(
+    call_simulator: CallSimulator,
+    caplog: pytest.LogCaptureFixture,
+    well_behaved: list[Any],
+    name: str,
+    misbehaves: Any,
+) -> None:
+    if not well_behaved:
+        async with call_simulator(agent()) as caller:
+            await talk(caller)
+        well_behaved += [audio_of(caller), caller.transcript, caller.events]
+    async with call_simulator(agent(), **{name: misbehaves}) as caller:
+        await talk(caller)
+    assert audio_of(caller) == well_behaved[0]
+    assert caller.transcript == well_behaved[1]
+    assert [(round(at, 9), event) for at, event, _ in caller.events] == [
+        (round(at, 9), event) for at, event, _ in well_behaved[2]
+    ]
+    lines = [record for record in caplog.records if record.name == "patter_trio.events"]
+    if misbehaves in (raises, raises_later, lets_a_group_out, takes_nothing):
+        assert all(record.levelno == logging.WARNING and record.exc_info for record in lines)
+        assert len(lines) == (5 if name == "on_transcript" else 1)
+        assert all(caller.carrier.call_sid in line.message and misbehaves.__name__ in line.message for line in lines)
+    elif misbehaves is never_returns or (misbehaves is is_slow and name == "on_transcript"):
+        assert lines
+        assert all("when their time was over" in line.message or "its time was over" in line.message for line in lines)
+    else:
+        assert lines == []
+
+
+@pytest.mark.parametrize("misbehaves", [raises, raises_later, returns_a_wrong_type, mutates_its_payload, takes_nothing])
+async def test_8_8_an_on_call_start_that_misbehaves_leaves_the_agent_as_it_is(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, misbehaves: Any
+) -> None:
+    """It alone is waited for: what it takes, and nothing else, the call begins later."""
+    async with call_simulator(agent()) as caller:
+        await talk(caller)
+    expected = (audio_of(caller), caller.transcript)
+    async with call_simulator(agent(), on_call_start=misbehaves) as caller:
+        await talk(caller)
+    *got, words = audio_of(caller)
+    late = 0.3 if misbehaves is raises_later else 0.0  # only the greeting
+    shifted = [(round(at - late, 9) if at < 2.0 else at, size, mark) for at, size, mark in got]
+    assert ([*shifted, words], caller.transcript) == expected
+    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == (misbehaves is not mutates_its_payload)
+
+
+async def blocks(event: dict[str, Any]) -> str:
+    time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
+    return "Yes."
+
+
+def blocks_plainly(event: dict[str, Any]) -> str:
+    time.sleep(0.06)
+    return "Yes."
+
+
+async def on_message_hangs(event: dict[str, Any]) -> str:
+    await trio.sleep_forever()
+    return ""
+
+
+async def on_message_floods(event: dict[str, Any]) -> AsyncIterator[str]:
+    while True:
+        yield "A sentence of some length, and then another one. "
+
+
+def on_message_breaks(event: dict[str, Any]) -> str:
+    event["history"].append("spoiled")
+    raise ValueError("no such room")
+
+
+@pytest.mark.parametrize("misbehaves", [on_message_hangs, on_message_floods, on_message_breaks])
+async def test_8_8_an_on_message_that_misbehaves_moves_no_audio_of_another_call(
+    call_simulator: CallSimulator, misbehaves: Any
+) -> None:
+    async def other_call(on_message: Any) -> list[Any]:
+        voice = ScriptedTTS(duration=4.0)
+        async with (
+            call_simulator(agent_of(llm=None, tts=voice), on_message=on_message) as one,
+            call_simulator(agent()) as other,
+        ):
+            await one.speaks("Hello there", seconds=0.5, wait=False)
+            await talk(other)
+        return [audio_of(other), other.transcript]
+
+    assert await other_call(misbehaves) == await other_call(lambda event: "Yes.")
+
+
+async def test_8_9_calls_at_once_share_a_vad_an_stt_and_a_tts_and_do_not_mix(call_simulator: CallSimulator) -> None:
+    """Each hears what it hears alone, at the same instants, from the same objects."""
+    vad, stt, tts = ScriptedVAD(), ScriptedSTT(interim_every=0.3), ScriptedTTS()
+    phone = Patter()
+
+    def shared() -> Agent:
+        llm = ScriptedLLM(lambda messages: f"You said: {messages[-1]['content']}.")
+        return agent_of(vad=vad, stt=stt, tts=tts, llm=llm)
+
+    async def say(caller: SimulatedCaller, number: int) -> None:
+        await caller.at(0.1 + 0.3 * number)
+        for word in ("first", "second"):
+            await caller.speaks(f"{word} of {number}", seconds=1.0)
+            await caller.hears()
+
+    alone = []
+    for number in range(3):
+        async with call_simulator(shared(), phone=phone) as caller:
+            await say(caller, number)
+        alone.append((audio_of(caller), caller.transcript))
+    async with (
+        call_simulator(shared(), phone=phone) as one,
+        call_simulator(shared(), phone=phone) as two,
+        call_simulator(shared(), phone=phone) as three,
+    ):
+        await one.waits(0.01)
+        assert len({call.call_id for call in phone.calls}) == 3
+        async with trio.open_nursery() as nursery:
+            for number, caller in enumerate((one, two, three)):
+                nursery.start_soon(say, caller, number)
+        states = [call.conversation_state for call in phone.calls]
+        assert states == [{"user": "listening", "agent": "idle"}] * 3
+    for number, caller in enumerate((one, two, three)):
+        assert caller.transcript == [
+            ("user", f"first of {number}"),
+            ("assistant", f"You said: first of {number}."),
+            ("user", f"second of {number}"),
+            ("assistant", f"You said: second of {number}."),
+        ]
+        assert (audio_of(caller), caller.transcript) == alone[number]
+        assert {event["call_id"] for _, _, event in caller.events} == {caller.carrier.call_sid}
+
+
+@pytest.mark.parametrize("answer", ["Yes.", "No."])
+async def test_8_11_yes_and_no_are_answers_and_so_is_what_follows_within_half_a_second(
+    call_simulator: CallSimulator, answer: str
+) -> None:
+    llm = ScriptedLLM(lambda messages: f"You said {messages[-1]['content']}")
+    async with call_simulator(agent_of(llm=llm, endpointing_ms=200, vad=ScriptedVAD(end_delay=0.2))) as caller:
+        await caller.speaks(answer, seconds=0.3)
+        await caller.waits(0.3)
+        await caller.speaks("Of course", seconds=0.5)
+        assert (await caller.hears()).text == f"You said {answer} Of course"
+        await caller.speaks(answer, seconds=0.3)
+        assert (await caller.hears()).text == f"You said {answer}"
+    assert told(caller, "user")[-1] == answer
+    assert [text for role, text in caller.transcript if role == "user"] == [f"{answer} Of course", answer]
+
+
+async def test_8_12_the_llm_gets_each_message_once(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["One.", "Two."])
+    async with call_simulator(agent_of(llm=llm, first_message="Hello.")) as caller:
+        await caller.hears()
+        for text in ("First", "Second"):
+            await caller.speaks(text, seconds=0.5)
+            await caller.hears()
+    assert [[message["content"] for message in request] for request in llm.requests] == [
+        ["You are brief.", "Hello.", "First"],
+        ["You are brief.", "Hello.", "First", "One.", "Second"],
+    ]
+
+
+async def test_8_14_calls_at_once_have_each_their_own_overrides_and_nothing_else_changes(
+    call_simulator: CallSimulator,
+) -> None:
+    phone = Patter()
+    voices = {"de": ScriptedTTS(duration=1.0), "fr": ScriptedTTS(duration=2.0)}
+    ears = {"de": ScriptedSTT(final_delay=0.1), "fr": ScriptedSTT(final_delay=0.3)}
+    minds = {"de": ScriptedLLM(["Ja."]), "fr": ScriptedLLM(["Oui."])}
+    served = agent_of("Yes.", first_message="Hello.", system_prompt="Desk of {hotel}.", variables={"hotel": "Miller"})
+    before = repr(served)
+
+    def overrides(language: str) -> Any:
+        async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
+            await trio.sleep(0.2)  # so that the three overlap
+            return {
+                "language": language,
+                "tts": voices[language],
+                "stt": ears[language],
+                "llm": minds[language],
+                "first_message": f"{language} {{hotel}}",
+                "variables": {"hotel": language.upper()},
+            }
+
+        return on_call_start
+
+    async with (
+        call_simulator(served, phone=phone, on_call_start=overrides("de")) as german,
+        call_simulator(served, phone=phone, on_call_start=overrides("fr")) as french,
+        call_simulator(served, phone=phone) as plain,
+        trio.open_nursery() as nursery,
+    ):
+        for caller in (german, french, plain):
+            nursery.start_soon(_one_turn, caller)
+    assert [caller.transcript for caller in (german, french, plain)] == [
+        [("assistant", "de DE"), ("user", "Who is there?"), ("assistant", "Ja.")],
+        [("assistant", "fr FR"), ("user", "Who is there?"), ("assistant", "Oui.")],
+        [("assistant", "Hello."), ("user", "Who is there?"), ("assistant", "Yes.")],
+    ]
+    lengths = [caller.payloads("agent_speech_ended")[1]["speech_duration_ms"] for caller in (german, french, plain)]
+    assert lengths == [1000, 2000, 240]
+    assert minds["de"].requests[0][0]["content"] == "Desk of DE."
+    assert repr(served) == before
+
+
+async def _one_turn(caller: SimulatedCaller) -> None:
+    await caller.hears()
+    await caller.speaks("Who is there?", seconds=0.8)
+    await caller.hears()
+
+
+async def test_8_14_limits_may_be_overridden_too(call_simulator: CallSimulator) -> None:
+    for overrides, outcome in (({"max_call_duration": 3.0}, "completed"), ({"silence_timeout": 2.0}, "silence")):
+        async with call_simulator(agent_of(), on_call_start=lambda event, given=overrides: given) as caller:
+            await caller.carrier.over.wait()
+        assert (caller.outcome, caller.carrier.ended_at) == (outcome, pytest.approx(next(iter(overrides.values()))))
+
+
+async def test_8_14_after_a_bug_the_apology_is_the_overridden_one(call_simulator: CallSimulator) -> None:
+    agent = told_agent(At("vad.feed", break_down))
+    overrides = {"error_message": "Pardon.", "tts": ScriptedTTS()}
+    async with call_simulator(agent, on_call_start=lambda event: overrides) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.carrier.over.wait()
+    assert sound_of_agent(caller) == "Pardon."
+    assert SORRY not in sound_of_agent(caller)
+
+
+async def test_8_17_of_an_interrupted_reply_only_what_was_heard_is_kept(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM([LONG, "All right."])
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("Your hours?", seconds=0.5)
+        await caller.at(4.0)
+        await caller.speaks("Stop!", seconds=0.5)
+        cut = await caller.heard(0)
+        await caller.heard(1)
+        sound = sound_of_agent(caller)
+    assert cut.interrupted
+    assert cut.text == f"{HEARD} every day"
+    assert sound.startswith(cut.text)
+    assert llm.requests[1][1:] == [
+        {"role": "user", "content": "Your hours?"},
+        {"role": "assistant", "content": cut.text},
+        {"role": "user", "content": "Stop!"},
+    ]
+    assert caller.transcript[1] == ("assistant", cut.text)
+
+
+@pytest.mark.parametrize("function", [blocks_plainly, blocks])
+async def test_a_callback_that_blocks_is_reported_with_its_name_and_its_time(
+    caplog: pytest.LogCaptureFixture, function: Any
+) -> None:
+    """On the real clock; a coroutine that never lets go of the loop blocks it as a plain function does."""
+    from patter_trio.call import usercode  # noqa: PLC0415
+
+    assert await usercode.call(function, {}) == "Yes."
+    [record] = caplog.records
+    assert f"{function.__name__} blocked every call for " in record.message
+
+
+async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
+    from patter_trio.call import usercode  # noqa: PLC0415
+
+    async def slow_database() -> AsyncIterator[str]:
+        yield "One moment. "
+        time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
+        yield "Yes."
+
+    pieces = usercode.Pieces(slow_database, slow_database())
+    assert [piece async for piece in pieces] == ["One moment. ", "Yes."]
+    [record] = caplog.records
+    assert "slow_database blocked every call for " in record.message
+
+
+async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytest.LogCaptureFixture) -> None:
+    """Results, exceptions, cancellation, context and its own awaitables pass through the watch on blocking."""
+    from patter_trio.call import usercode  # noqa: PLC0415
+
+    class Plain:
+        def __await__(self) -> Any:
+            yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 (this is awaiting it)
+            return "plain"
+
+    class WithoutSend:
+        def __await__(self) -> Any:
+            return iter(())
+
+    async def passes(event: str) -> str:
+        with trio.move_on_after(0.01) as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 0.01)
+        return event
+
+    async def is_cancelled(event: list[str]) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            event.append("cancelled")
+            raise
+
+    assert await usercode.call(passes, "through") == "through"
+    assert await usercode.call(lambda event: Plain(), "x") == "plain"
+    assert await usercode.call(lambda event: WithoutSend(), "x") is None
+    seen: list[str] = []
+    with trio.move_on_after(0.01) as scope:
+        await usercode.call(is_cancelled, seen)
+    assert (scope.cancelled_caught, seen) == (True, ["cancelled"])
+    with pytest.raises(usercode.ApplicationError, match="raises_later raised KeyError: 'customer'") as raised:
+        await usercode.call(raises_later, {})
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert caplog.records == []

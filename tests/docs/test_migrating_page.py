@@ -1,0 +1,35 @@
+"""docs/migrating-from-getpatter.md says what is there, and nothing else."""
+
+import re
+import runpy
+from pathlib import Path
+
+import patter_trio
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "migrating-from-getpatter.md").read_text(encoding="utf-8")
+MADE = runpy.run_path(str(ROOT / "docs" / "make_migrating.py"))
+
+
+def test_its_tables_are_what_the_package_has() -> None:
+    assert MADE["page"](PAGE) == PAGE, "run python docs/make_migrating.py"
+
+
+def test_it_has_each_of_the_eighteen_differences() -> None:
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == [str(number) for number in range(1, 19)]
+
+
+def test_what_it_calls_missing_cannot_be_imported_and_what_it_calls_there_can() -> None:
+    rows = MADE["names"]().splitlines()[2:]
+    here = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])}
+    missing = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[3])}
+    assert {"Patter", "Twilio", "CallControl"} <= here
+    assert all(hasattr(patter_trio, name) for name in here)
+    assert not [name for name in missing if hasattr(patter_trio, name)]
+
+
+def test_what_its_text_calls_missing_is_missing() -> None:
+    for keyword in ("recording", "voicemail_message", "dashboard", "dashboard_token", "tunnel"):
+        assert not MADE["is_here"](f"serve.{keyword}")
+    assert not MADE["is_here"]("Patter.call")
+    assert not {"transfer", "send_dtmf"} & set(dir(patter_trio.CallControl))

@@ -1,0 +1,93 @@
+"""What leaves for elsewhere by TLS goes to whom it is meant for, or not at all."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from web_kit import Request, Web, _http, _websocket
+
+from patter_trio.errors import ProviderError
+from patter_trio.net import http, wsclient
+from patter_trio.net.http import shared_client
+from patter_trio.net.websocket import Upgrade, WebSocket
+from patter_trio.net.wsclient import open_websocket
+
+OPENSSL = shutil.which("openssl")
+pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate with openssl")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody trusts yet, with its key beside it."""
+    folder = tmp_path_factory.mktemp("tls")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(  # noqa: S603
+        [str(OPENSSL), "req", *kind, *subject, *files], check=True, capture_output=True
+    )
+    return folder / "cert.pem"
+
+
+@asynccontextmanager
+async def serving(certificate: Path) -> AsyncIterator[int]:
+    async def answer(request: Request) -> None:
+        await request.answer(b"Hello.")
+
+    async def echo(socket: WebSocket, upgrade: Upgrade) -> None:
+        while True:
+            await socket.send(await socket.receive())
+
+    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            return  # the client does not trust us
+        web = Web("")
+        if stream.selected_alpn_protocol() == "http/1.1":
+            await _http(web, answer, stream)  # type: ignore[arg-type]
+        else:
+            await _websocket(web, echo, stream)  # type: ignore[arg-type]
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    context.set_alpn_protocols(["http/1.1"])
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, serve, listeners))
+        yield listeners[0].transport_listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+def trusting(certificate: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate)
+
+
+async def test_a_server_that_is_trusted_is_spoken_to(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
+    monkeypatch.setattr(wsclient, "tls_context", partial(trusting, certificate))
+    async with serving(certificate) as port:
+        async with shared_client() as client:
+            assert await client.fetch("GET", f"https://127.0.0.1:{port}/", within=5, largest=9) == b"Hello."
+        async with open_websocket(f"wss://127.0.0.1:{port}/") as socket:
+            await socket.send("Hello")
+            assert await socket.receive() == "Hello"
+
+
+async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.MockClock, certificate: Path) -> None:
+    refused = r"(https|wss)://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
+    async with serving(certificate) as port, shared_client() as client:
+        with pytest.raises(ProviderError, match=refused):
+            await client.fetch("GET", f"https://127.0.0.1:{port}/", within=20, largest=9)
+        with pytest.raises(ProviderError, match=refused):
+            async with open_websocket(f"wss://127.0.0.1:{port}/", within=20):
+                pass

@@ -1,0 +1,141 @@
+"""A web server of the test's own, on loopback, that notes what it was asked and when its clients left."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import h11
+import trio
+
+from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+
+
+@attrs.define
+class Request:
+    """One request, and its way back."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+    stream: trio.abc.Stream = attrs.field(repr=False)
+
+    async def answer(
+        self, body: bytes = b"", status: int = 200, content_type: str = "text/plain", **headers: str
+    ) -> None:
+        """Answer whole."""
+        fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **headers}
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value]
+        head = f"HTTP/1.1 {status} Reason\r\n" + "\r\n".join(lines) + "\r\n\r\n"
+        await self.stream.send_all(head.encode() + body)
+
+    async def head(self, content_type: str = "text/plain") -> None:
+        """Begin an answer whose body comes in chunks."""
+        await self.stream.send_all(
+            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
+
+    async def chunk(self, data: bytes) -> None:
+        """Send a piece of the body; an empty one ends it."""
+        await self.stream.send_all(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+Answer = Callable[[Request], Awaitable[None]]
+Converse = Callable[[WebSocket, Upgrade], Awaitable[None]]
+
+
+@attrs.define
+class Web:
+    """What the server saw."""
+
+    url: str
+    requests: list[Request] = attrs.field(factory=list)
+    connections: int = 0
+    left: list[float] = attrs.field(factory=list)
+    """When each client ended its connection."""
+    interrupted: list[str] = attrs.field(factory=list)
+    """The targets of requests whose client left before they were answered."""
+
+
+@asynccontextmanager
+async def serving(answer: Answer | None = None, converse: Converse | None = None) -> AsyncIterator[Web]:
+    """Serve HTTP by ``answer``, or WebSockets by ``converse``."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    web = Web(f"{'ws' if converse else 'http'}://127.0.0.1:{port}")
+    handler = partial(_http, web, answer) if answer is not None else partial(_websocket, web, converse)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, handler, [listener]))
+        try:
+            yield web
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def _http(web: Web, answer: Answer, stream: trio.SocketStream) -> None:
+    web.connections += 1
+    number, http = web.connections, h11.Connection(h11.SERVER)
+    try:
+        while True:
+            request = await _request(http, stream, number)
+            if request is None:
+                web.left.append(trio.current_time())
+                return
+            web.requests.append(request)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch, web, stream, request, nursery.cancel_scope)
+                await answer(request)
+                nursery.cancel_scope.cancel()
+            http = h11.Connection(h11.SERVER)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        web.left.append(trio.current_time())
+
+
+async def _watch(web: Web, stream: trio.SocketStream, request: Request, scope: trio.CancelScope) -> None:
+    try:
+        if await stream.receive_some(1):
+            raise AssertionError("a second request before the first was answered")
+    except trio.ClosedResourceError:  # by the answer itself
+        return
+    except trio.BrokenResourceError:
+        pass
+    web.interrupted.append(request.target)
+    scope.cancel()
+
+
+async def _request(http: h11.Connection, stream: trio.SocketStream, number: int) -> Request | None:
+    head: h11.Request | None = None
+    body = b""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            data = await stream.receive_some(65536)
+            if not data and head is None:
+                return None
+            http.receive_data(bytes(data))
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            assert head is not None
+            headers = {name.decode(): value.decode() for name, value in head.headers}
+            return Request(head.method.decode(), head.target.decode(), headers, body, number, stream)
+        else:
+            return None
+
+
+async def _websocket(web: Web, converse: Converse, stream: trio.SocketStream) -> None:
+    web.connections += 1
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += await stream.receive_some(65536)
+    upgrade = await receive_upgrade(stream, head)
+    try:
+        await converse(await upgrade.accept(), upgrade)
+    except (SocketClosed, trio.BrokenResourceError):
+        web.left.append(trio.current_time())
+    finally:
+        await trio.aclose_forcefully(stream)
