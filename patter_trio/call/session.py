@@ -14,13 +14,12 @@ actions are carried out by plain functions: a barge-in is over before anything e
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, Message, StreamStopped, SynthesisSession
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped, SynthesisSession
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
@@ -28,10 +27,12 @@ from patter_trio.call.control import CallControl
 from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.hearing import Hearing
-from patter_trio.call.hooking import Hooking, hooking_of
+from patter_trio.call.hooking import hooking_of
+from patter_trio.call.limits import Limits
 from patter_trio.call.listening import Listening
 from patter_trio.call.messages import Messages
 from patter_trio.call.metering import parts_of
+from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.usercode import name_of
@@ -42,7 +43,7 @@ from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Heard, Media
-from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, WireError, leaves
+from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
 from patter_trio.events import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed
 from patter_trio.server.site import MediaLeg
@@ -96,7 +97,6 @@ class Call:
         """How it ended; empty while it lives."""
         self.control: CallControl = CallControl(self)
         """What ``on_message(event, call_control)`` gets."""
-        self._answering = options.on_message.answering(self.control) if options.on_message is not None else None
         self._leg = leg
         self._options = options
         self._tell = teller
@@ -117,13 +117,13 @@ class Call:
         self._voice: SynthesisSession | None = None
         self._history = History()
         self._words = UserWords(self._history, teller)
-        self._hooking: Hooking | None = None
+        about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
+        self._minds = Minds(options.on_message, self.control, about, self._history, self._words)
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""
         self._bad_messages = 0
-        self._silent_since: float | None = None
-        """Since when neither side speaks, and the agent does not think; None while one does."""
+        self._limits = Limits()
 
     def __repr__(self) -> str:
         return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
@@ -276,8 +276,8 @@ class Call:
         async with trio.open_nursery() as talk:
             talk.start_soon(self._guarded, self._listening.run)
             talk.start_soon(self._guarded, self._prepare, talk)
-            if self._answering is not None:
-                talk.start_soon(self._answering.run)
+            if self._minds.answering is not None:
+                talk.start_soon(self._minds.answering.run)
             await self._loop(talk)
             await self._words.last()
             talk.cancel_scope.cancel(reason="conversation over")
@@ -295,36 +295,18 @@ class Call:
 
     async def _prepare(self, talk: trio.Nursery) -> None:
         agent = self._agent = await self._options.settled()
-        self._note("agent_ready", parts_of(agent, *self._mind_names()))
-        self._hooking = hooking_of(agent, self, self._note)
-        if self._hooking is not None and self._hooking.given("after_transcribe"):
-            self._words.asks = self._hooking.transcribed
-        talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language, self._hooking)
+        self._note("agent_ready", parts_of(agent, *self._minds.names(agent)))
+        hooking = self._minds.hooking = hooking_of(agent, self, self._note)
+        if hooking is not None and hooking.given("after_transcribe"):
+            self._words.asks = hooking.transcribed
+        talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language, hooking)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
             self._post(inputs.Ready())
             if agent.first_message:
                 self._post(inputs.Say(agent.filled(agent.first_message)))
-            await self._keep_limits(agent)
-
-    async def _keep_limits(self, agent: Agent) -> None:
-        """Hang up when the call has been long or silent enough; otherwise hold the voice's session open."""
-        patience = agent.silence_timeout or math.inf
-        over = trio.current_time() + (agent.max_call_duration or math.inf)
-        while True:
-            # Silence that begins while we sleep cannot be long enough before we have slept for as long.
-            silent = patience + (trio.current_time() if self._silent_since is None else self._silent_since)
-            if trio.current_time() >= min(silent, over):
-                self._post(inputs.HangUp("completed" if over <= silent else "silence"))
-                await trio.sleep_forever()
-            await trio.sleep_until(min(silent, over))
-
-    def _state_is(self, user: str, agent: str) -> None:
-        self._tell.state_is(user, agent)
-        if user not in ("listening", "away") or agent != "idle":
-            self._silent_since = None
-        elif self._silent_since is None:
-            self._silent_since = trio.current_time()
+            # This holds the voice's session open, too.
+            await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
 
     async def _loop(self, talk: trio.Nursery) -> None:
         agent = self._options.agent
@@ -351,7 +333,8 @@ class Call:
         """Carry out one decision: a plain function, so that nothing happens between its parts."""
         match action:
             case do.StateChanged():
-                self._state_is(action.user, action.agent)
+                self._tell.state_is(action.user, action.agent)
+                self._limits.state_is(action.user, action.agent)
             case do.UserSpeechStarted():
                 offset = action.onset - (self._media.start or 0.0)
                 self._tell.user_started(action.at, offset, action.confidence)
@@ -369,7 +352,7 @@ class Call:
             case do.OpenLane() if self._reply is not None:
                 self._egress.open(self._reply.lane)
             case do.TellToken():
-                self._tell.token(action.at, action.turn, *self._mind_names())
+                self._tell.token(action.at, action.turn, *self._minds.names(self._agent))
             case do.TellAudio():
                 self._tell.audio(action.at, action.turn, self._voice_name())
             case do.TellAgentStarted():
@@ -402,48 +385,14 @@ class Call:
         elif action.text is not None:
             kind, mind = "text", replies.fixed(action.text)
         else:
-            kind, mind = "llm" if self._options.on_message is None else "on_message", self._mind(agent)
-            named["llm_provider"], named["model"] = self._mind_names()
-            if self._hooking is not None and self._hooking.given("after_transcribe", "before_llm"):
-                reply.prepare = partial(self._prepared, agent, self._hooking)
-        if self._hooking is not None:
-            reply.hooks = self._hooking.of_reply(agent.tts.emits, reply.note, generated=kind in ("llm", "on_message"))
+            kind, mind = self._minds.kind, self._minds.of(agent)
+            named["llm_provider"], named["model"] = self._minds.names(agent)
+            reply.prepare = self._minds.prepare(agent)
+        if self._minds.hooking is not None:
+            generated = kind == self._minds.kind
+            reply.hooks = self._minds.hooking.of_reply(agent.tts.emits, reply.note, generated=generated)
         reply.note("reply_started", mind=kind, **named)
         talk.start_soon(reply.run, mind, self._voice, agent.tts.emits, self._egress, self._post)
-
-    async def _prepared(self, agent: Agent, hooking: Hooking) -> replies.Mind | None:
-        """Return the same by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
-        if not await self._words.passed():
-            return None
-        if self._options.on_message is not None or agent.llm is None:
-            return self._mind(agent)
-        return replies.of_model(agent.llm, await hooking.asked(self._messages(agent)))
-
-    def _messages(self, agent: Agent) -> list[Message]:
-        said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
-        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
-
-    def _mind(self, agent: Agent) -> replies.Mind:
-        """Return what answers the conversation as it is now."""
-        if self._answering is None:
-            if agent.llm is None:
-                raise ConfigurationError("an agent needs llm= or on_message=")
-            return replies.of_model(agent.llm, self._messages(agent))
-        return self._answering.mind(
-            {
-                "call_id": self.call_id,
-                "caller": self.caller,
-                "callee": self.callee,
-                "text": self._history.last_user(),
-                "history": self._history.before_last_user(),
-            },
-        )
-
-    def _mind_names(self) -> tuple[str, str]:
-        if self._options.on_message is not None:
-            return "on_message", self._options.on_message.name
-        llm = self._agent.llm if self._agent else None
-        return (llm.provider, llm.model) if llm else ("", "")
 
     def _voice_name(self) -> str:
         return self._agent.tts.provider if self._agent else ""

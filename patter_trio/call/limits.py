@@ -1,0 +1,39 @@
+"""How long a call may be, and how long silent."""
+
+import math
+from collections.abc import Callable
+from typing import Never
+
+import trio
+
+from patter_trio.conversation.inputs import HangUp
+
+
+class Limits:
+    """Hangs up when a call has been long or silent enough."""
+
+    def __init__(self) -> None:
+        self._silent_since: float | None = None
+        """Since when neither side speaks, and the agent does not think; None while one does."""
+
+    def __repr__(self) -> str:
+        return f"<Limits, silent since {self._silent_since}>"
+
+    def state_is(self, user: str, agent: str) -> None:
+        """Take note of the public states."""
+        if user not in ("listening", "away") or agent != "idle":
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = trio.current_time()
+
+    async def keep(self, silence: float | None, duration: float | None, post: Callable[[HangUp], None]) -> Never:
+        """Post a hang-up after so many seconds of silence, or of the call from here on; None: never."""
+        patience = silence or math.inf
+        over = trio.current_time() + (duration or math.inf)
+        while True:
+            # Silence that begins while we sleep cannot be long enough before we have slept for as long.
+            silent = patience + (trio.current_time() if self._silent_since is None else self._silent_since)
+            if trio.current_time() >= min(silent, over):
+                post(HangUp("completed" if over <= silent else "silence"))
+                await trio.sleep_forever()
+            await trio.sleep_until(min(silent, over))

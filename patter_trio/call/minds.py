@@ -1,0 +1,86 @@
+"""What answers the caller in one call: the agent's model, or the application, by way of the hooks that come before it."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from patter_trio.abc import Message
+from patter_trio.agent import Agent
+from patter_trio.call import reply as replies
+from patter_trio.call.control import CallControl
+from patter_trio.call.hooking import Hooking
+from patter_trio.call.messages import Answering, Messages
+from patter_trio.call.words import UserWords
+from patter_trio.conversation.history import History
+from patter_trio.errors import ConfigurationError
+
+
+class Minds:
+    """Makes the mind of each reply that answers the conversation.
+
+    Args:
+        on_message: what answers in the place of a model, if the application does.
+        control: the call's, for the application.
+        about: what the application is told of the call with each message.
+        history: the conversation.
+        words: the caller's committed words, on their way into it.
+    """
+
+    def __init__(
+        self,
+        on_message: Messages | None,
+        control: CallControl,
+        about: Mapping[str, str],
+        history: History,
+        words: UserWords,
+    ) -> None:
+        self._on_message = on_message
+        self._about = about
+        self._history = history
+        self._words = words
+        self.answering: Answering | None = None if on_message is None else on_message.answering(control)
+        self.hooking: Hooking | None = None
+        """Set once the call knows its agent."""
+
+    def __repr__(self) -> str:
+        return f"<Minds of {self.kind}>"
+
+    @property
+    def kind(self) -> str:
+        """``llm`` or ``on_message``."""
+        return "llm" if self._on_message is None else "on_message"
+
+    def names(self, agent: Agent | None) -> tuple[str, str]:
+        """Return provider and model, as ``llm_token`` has them."""
+        if self._on_message is not None:
+            return "on_message", self._on_message.name
+        llm = agent.llm if agent else None
+        return (llm.provider, llm.model) if llm else ("", "")
+
+    def of(self, agent: Agent) -> replies.Mind:
+        """Return what answers the conversation as it is now."""
+        if self.answering is None:
+            if agent.llm is None:
+                raise ConfigurationError("an agent needs llm= or on_message=")
+            return replies.of_model(agent.llm, self._messages(agent))
+        return self.answering.mind(
+            {**self._about, "text": self._history.last_user(), "history": self._history.before_last_user()}
+        )
+
+    def prepare(self, agent: Agent) -> replies.Prepare | None:
+        """Return what makes the same within its reply, where hooks come before it; None: none do."""
+        hooking = self.hooking
+        if hooking is None or not hooking.given("after_transcribe", "before_llm"):
+            return None
+        return partial(self._prepared, agent, hooking)
+
+    async def _prepared(self, agent: Agent, hooking: Hooking) -> replies.Mind | None:
+        """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
+        if not await self._words.passed():
+            return None
+        if self.answering is not None or agent.llm is None:
+            return self.of(agent)
+        return replies.of_model(agent.llm, await hooking.asked(self._messages(agent)))
+
+    def _messages(self, agent: Agent) -> list[Message]:
+        said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
+        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
