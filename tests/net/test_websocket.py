@@ -91,6 +91,7 @@ async def test_with_a_writer_the_reader_leaves_pongs_to_it() -> None:
         (b"\xff\xff\xff\xff\xff\xff\xff", 1002),
         (frame(Opcode.CLOSE, b"\x03\xe8bye"), 1000),
     ],
+    ids=["too long", "no UTF-8", "nothing to continue", "no frame", "a close frame"],
 )
 async def test_a_peer_that_breaks_the_protocol_or_leaves_is_told_and_closed(sent: bytes, code: int) -> None:
     server, client, raw = await open_pair()
