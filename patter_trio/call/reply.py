@@ -117,14 +117,17 @@ class Reply:
         self.note("llm_started")
         async with mind() as pieces:
             async for piece in pieces:
-                if piece and not begun:
+                if not piece:
+                    continue
+                if not begun:
                     begun = True
                     post(TokenArrived(self.number))
                 self.note("llm_chunk", text=piece)
                 for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
                     await self._hand_over(sentences, sentence)
             self.note("llm_finished")
-            rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+            # Silence was the answer if there was no text; nothing asks hooks for another one.
+            rest = chunker.push(await self.hooks.rest() if begun and self.hooks is not None else "")
             for sentence in [*rest, *chunker.flush()]:
                 await self._hand_over(sentences, sentence)
 

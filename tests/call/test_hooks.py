@@ -294,6 +294,24 @@ async def test_on_response_none_keeps_the_answer_and_empty_says_nothing(call_sim
     assert not silent.times("agent_speech_started")
 
 
+async def test_an_answer_without_text_reaches_no_hook_so_that_silence_stays_silence(
+    call_simulator: CallSimulator,
+) -> None:
+    asked: list[str] = []
+
+    def hook(text: str) -> str:
+        asked.append(text)
+        return "Are you there?"
+
+    hooks = PipelineHooks(after_llm={"on_chunk": hook, "on_sentence": hook, "on_response": hook})
+    async with call_simulator(agent_of(llm=None, hooks=hooks), on_message=lambda event: None) as caller:
+        await ask(caller)
+        await caller.waits(3.0)
+        assert caller.state["agent"] == "idle"
+    assert asked == []
+    assert caller.transcript == [("user", "Your hours?")]
+
+
 async def test_on_sentence_rewrites_none_keeps_and_empty_drops(call_simulator: CallSimulator) -> None:
     def rewrite(sentence: str) -> str | None:
         return {"We open at nine.": None, "Jim Miller lives here.": "", "Ask for Jim Miller.": "Ask at the office."}[
