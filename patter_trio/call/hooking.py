@@ -280,7 +280,7 @@ class ReplyHooks:
             given = pcm = chunk.audio if self._as_pcm else _pcm(chunk.audio)
             for hook in self._sound:
                 answer = await self._ask(hook, _pcm_of(), pcm, self._text)
-                if answer is None:
+                if not answer:  # no sound, whether as None or as no bytes
                     return None
                 pcm = bytes(answer)
             if pcm != given:

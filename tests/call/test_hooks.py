@@ -427,13 +427,15 @@ async def test_after_tts_is_asked_before_after_synthesize_and_what_it_gives_is_h
     assert set(sent) == {g711.SILENCE}
 
 
+@pytest.mark.parametrize("nothing", [None, b""])
 async def test_audio_that_a_hook_discards_is_not_heard_and_a_sentence_without_any_was_not_said(
-    call_simulator: CallSimulator,
+    call_simulator: CallSimulator, nothing: bytes | None
 ) -> None:
-    hooks = PipelineHooks(after_synthesize=lambda pcm, text: None if "nine" in text else pcm)
-    caller, _ = await answered(call_simulator, hooks)
-    assert sound_of_agent(caller) == "We close at five."
-    assert caller.transcript[1] == ("assistant", "We close at five.")
+    for dropped, kept in (("nine", "We close at five."), ("five", "We open at nine.")):
+        hooks = PipelineHooks(after_synthesize=lambda pcm, text, drop=dropped: nothing if drop in text else pcm)
+        caller, _ = await answered(call_simulator, hooks)
+        assert sound_of_agent(caller) == kept
+        assert caller.transcript[1] == ("assistant", kept)
     silent, _ = await answered_silently(call_simulator, PipelineHooks(after_tts=lambda pcm: None))
     assert not silent.times("agent_speech_started")
     assert silent.transcript == [("user", "Your hours?")]
