@@ -119,6 +119,8 @@ class Reply:
             async for piece in pieces:
                 if not piece:
                     continue
+                if not is_sayable(piece):
+                    raise ProviderError("half a character is no text that can be said")
                 if not begun:
                     begun = True
                     post(TokenArrived(self.number))
