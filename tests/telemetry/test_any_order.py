@@ -25,6 +25,7 @@ def told(base: st.SearchStrategy[dict[str, Any]], **more: st.SearchStrategy[Any]
 
 NOTHING = st.just({})
 FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "agent_ready": st.fixed_dictionaries({}, optional=dict.fromkeys(("stt_provider", "tts_model"), NAME)),
     "user_speech_started": st.fixed_dictionaries({}, optional={"audio_offset_ms": st.integers(0, 9000)}),
     "user_speech_ended": told(NOTHING, speech_duration_ms=st.integers(0, 9000)),
     "user_speech_eos": st.fixed_dictionaries(

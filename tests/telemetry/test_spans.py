@@ -146,6 +146,22 @@ async def test_a_model_is_told_of_by_the_generative_ai_conventions(
     }
 
 
+async def test_parts_that_on_call_start_gave_the_call_are_those_that_its_spans_name(
+    call_simulator: CallSimulator, traced: Trace
+) -> None:
+    own = {
+        "stt": ScriptedSTT(provider="ear", model="e1"),
+        "tts": ScriptedTTS(provider="mouth", model="m1"),
+        "llm": ScriptedLLM(["Yes."], provider="mind", model="w1"),
+    }
+    async with call_simulator(agent_of(), on_call_start=lambda event: own) as caller:
+        await asks(caller)
+    for span, part, provider, model in (("patter.stt", "stt", "ear", "e1"), ("patter.tts", "tts", "mouth", "m1")):
+        attributes = traced.one(span).attributes or {}
+        assert (attributes[f"patter.{part}.provider"], attributes[f"patter.{part}.model"]) == (provider, model)
+    assert (traced.one("chat w1").attributes or {})["gen_ai.provider.name"] == "mind"
+
+
 async def test_an_application_that_answers_itself_has_a_span_that_names_its_function(
     call_simulator: CallSimulator, traced: Trace
 ) -> None:
