@@ -1,6 +1,6 @@
 """Which values of a call are told as attributes of its spans, and under which names. All that is not here is not told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -62,6 +62,16 @@ def latencies(measured: Any) -> dict[str, Scalar]:
         breakdown = getattr(measured, f"latency_{statistic}", None)
         found |= _numbers(f"patter.latency.{statistic}", breakdown, LATENCIES)
     return found
+
+
+def hook_times(hooks: Mapping[str, Sequence[float]]) -> dict[str, Scalar]:
+    """Return how often each hook was asked, and the sum and the longest of its times (given in seconds), in ms."""
+    told: dict[str, Scalar] = {}
+    for name, (count, total, longest) in hooks.items():
+        told[f"patter.hook.{name}.count"] = int(count)
+        told[f"patter.hook.{name}.total_ms"] = round(total * 1000, 1)
+        told[f"patter.hook.{name}.max_ms"] = round(longest * 1000, 1)
+    return told
 
 
 def _numbers(prefix: str, values: Any, names: tuple[str, ...]) -> dict[str, Scalar]:

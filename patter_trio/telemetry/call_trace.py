@@ -32,7 +32,7 @@ from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.server.masking import mask_number
-from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, latencies, named
+from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, hook_times, latencies, named
 from patter_trio.telemetry.tracing import REMEDY
 
 _CUT: Final = "patter.cut.reason"
@@ -84,6 +84,8 @@ class CallTrace:
         self._over_agent = 0.0
         """When the caller's voice began for the last time."""
         self._agent_spoke = 0.0
+        self._hooks: dict[str, list[float]] = {}
+        """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, Mapping[str, Any]] | None = None
         self.media: MediaClock | None = None
         with self._isolated():
@@ -322,6 +324,11 @@ class CallTrace:
         if spans:
             self._end(spans.pop(0), at, error="tool_error" if payload.get("error") else "")
 
+    def _on_hook(self, at: float, payload: Mapping[str, Any]) -> None:
+        del at
+        times = self._hooks.setdefault(payload["name"], [0, 0.0, 0.0])
+        times[:] = times[0] + 1, times[1] + payload["seconds"], max(times[2], payload["seconds"])
+
     # The end ----------------------------------------------------------------------------------------------------------
     def _on_call_failed(self, at: float, payload: Mapping[str, Any]) -> None:
         del at
@@ -349,6 +356,7 @@ class CallTrace:
                     "patter.call.turns": self._turn,
                     **costs(getattr(metrics, "cost", self._cost)),
                     **latencies(metrics),
+                    **hook_times(self._hooks),
                 }
             )
             if payload.get("error") or payload["outcome"] == "failed":

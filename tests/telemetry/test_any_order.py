@@ -51,6 +51,7 @@ FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "reply_ended": told(REPLY, reason=st.sampled_from(["played", "barge-in", "failed", "leg down"])),
     "tool_call_started": told(NOTHING, name=NAME),
     "tool_call_completed": told(NOTHING, name=NAME, result=WORDS),
+    "hook": told(NOTHING, name=NAME, seconds=st.floats(0, 9)),
     "call_failed": told(NOTHING, error=ERROR),
     "metrics": told(NOTHING, cost_so_far=st.none()),
     "something_new": told(NOTHING, text=WORDS),
