@@ -17,7 +17,7 @@ from patter_trio.call.observers import span_event
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.edges import EDGES, OF_A_TURN, EdgeRules
 from patter_trio.errors import ConfigurationError
-from patter_trio.events import ConversationStateSnapshot, SpeechEventCallback
+from patter_trio.events import ConversationStateSnapshot, SpeechEventCallback, seen_state
 
 if TYPE_CHECKING:
     from patter_trio.call.session import Call
@@ -217,6 +217,14 @@ class PhoneSpeechEvents(SpeechEvents):
     def __init__(self, phone: "Patter") -> None:
         self.phone: Patter = phone
         super().__init__()
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """The state of the call whose task this is, in a callback as it was when its event fired; outside of any, here."""
+        call, seen = self.phone.live.get(current_call.get()), seen_state.get()
+        if seen is not None:
+            return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
+        return super().conversation_state if call is None else call.conversation_state
 
     @property
     def turn_idx(self) -> int:

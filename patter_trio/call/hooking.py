@@ -21,6 +21,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.call import usercode
 from patter_trio.call.context import current_call
+from patter_trio.conversation.text import is_sayable
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import Hook, HookContext, hook_of
 
@@ -279,7 +280,7 @@ class ReplyHooks:
             given = pcm = chunk.audio if self._as_pcm else _pcm(chunk.audio)
             for hook in self._sound:
                 answer = await self._ask(hook, _pcm_of(), pcm, self._text)
-                if answer is None:
+                if not answer:  # no sound, whether as None or as no bytes
                     return None
                 pcm = bytes(answer)
             if pcm != given:
@@ -297,15 +298,22 @@ def _anything(answer: object) -> str:
 
 
 def _text(answer: object) -> str:
-    return "" if isinstance(answer, str) else "text"
+    if not isinstance(answer, str):
+        return "text"
+    return "" if is_sayable(answer) else "text that can be encoded in UTF-8"
 
 
 def _text_or_none(answer: object) -> str:
-    return "" if answer is None or isinstance(answer, str) else "text or None"
+    if answer is None:
+        return ""
+    return _text(answer) if isinstance(answer, str) else "text or None"
 
 
 def _words(answer: object) -> str:
-    return "" if answer is None or isinstance(answer, str | Transcript) else "a Transcript, text or None"
+    if answer is None:
+        return ""
+    text = answer.text if isinstance(answer, Transcript) else answer
+    return _text(text) if isinstance(text, str) else "a Transcript, text or None"
 
 
 def _messages_or_none(answer: object) -> str:

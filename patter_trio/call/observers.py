@@ -22,7 +22,8 @@ from patter_trio.events import EDGES, ConversationStateSnapshot, seen_state
 
 EDGES_KEPT: Final = 256
 KEPT: Final = 4096
-"""Most events of the kept class in the queue: more than an hour of talk behind one callback that never returns."""
+"""Most events of the kept class in the queue: more than an hour of talk behind one callback that never returns. The
+call's end has a place beside them."""
 
 Find = Callable[[str], Callable[..., Any] | None]
 """Returns the application's callback of a name such as ``on_transcript``, as it is at this moment."""
@@ -69,7 +70,7 @@ class Observers:
         lossy = name in EDGES
         if lossy and self._lossy == EDGES_KEPT:
             self._drop()
-        if len(self._queue) - self._lossy == KEPT and not lossy:
+        if len(self._queue) - self._lossy >= KEPT and not lossy and name != "call_end":
             if not self.lost:
                 _log.warning("call %s: a callback does not return; %s is lost", self._call_id, name)
             self.lost += 1

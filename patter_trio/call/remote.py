@@ -20,6 +20,7 @@ import trio
 from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
 from patter_trio.call.messages import Answering, Messages
+from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import Answer, check_url, origin_of, shared_client, tls_context
 from patter_trio.net.wsclient import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
@@ -166,7 +167,7 @@ def _text_of(body: bytes, who: str) -> str:
     with _must_be_text(who):
         said = json.loads(body)
     text = said.get("text", said) if isinstance(said, dict) else said
-    if text is None or (isinstance(text, str) and replies.is_sayable(text)):
+    if text is None or (isinstance(text, str) and is_sayable(text)):
         return text or ""
     raise ProviderError(f'{who} must answer {{"text": "..."}}, {{"text": null}} or nothing')
 
@@ -340,7 +341,7 @@ class _Streamed:
             return message
         self._done = bool(said.get("done"))
         text = said.get("text")
-        if text is None or (isinstance(text, str) and replies.is_sayable(text)):
+        if text is None or (isinstance(text, str) and is_sayable(text)):
             return text or ""
         raise ProviderError(
             f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is no JSON object'

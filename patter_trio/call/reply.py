@@ -6,7 +6,6 @@ swallows.
 """
 
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -24,6 +23,7 @@ from patter_trio.call.hooking import ReplyHooks
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
+from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout, leaves
 
 SENTENCES: Final = 8
@@ -41,7 +41,6 @@ Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
 Prepare = Callable[[], Awaitable[Mind | None]]
 """Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
 
-_HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger("patter_trio.call")
 
 
@@ -118,14 +117,19 @@ class Reply:
         self.note("llm_started")
         async with mind() as pieces:
             async for piece in pieces:
-                if piece and not begun:
+                if not piece:
+                    continue
+                if not is_sayable(piece):
+                    raise ProviderError("half a character is no text that can be said")
+                if not begun:
                     begun = True
                     post(TokenArrived(self.number))
                 self.note("llm_chunk", text=piece)
                 for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
                     await self._hand_over(sentences, sentence)
             self.note("llm_finished")
-            rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+            # Silence was the answer if there was no text; nothing asks hooks for another one.
+            rest = chunker.push(await self.hooks.rest() if begun and self.hooks is not None else "")
             for sentence in [*rest, *chunker.flush()]:
                 await self._hand_over(sentences, sentence)
 
@@ -245,14 +249,6 @@ def _answering(function: Callable[..., Any]) -> Iterator[None]:
     except trio.TooSlowError as error:
         name = usercode.name_of(function)
         raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
-
-
-def is_sayable(text: str) -> bool:
-    """Say whether a text has no half characters in it, which no voice and no history could write down.
-
-    ``json.loads`` makes them of an emoji that was cut in two.
-    """
-    return text.isascii() or not _HALF_A_CHARACTER.search(text)
 
 
 def _text(function: Callable[..., Any], answer: object) -> str:

@@ -1,12 +1,23 @@
 """Written text made fit to be spoken: without markup, without emoji. Pure.
 
-All three take and return text, and are meant for ``phone.agent(text_transforms=[...])``. They never lose a word: what
+The three filters take and return text, and are meant for ``phone.agent(text_transforms=[...])``. They never lose a word: what
 goes is marks, the addresses behind links, and emoji. Marks that have lost their partner go, too, because a text is
 filtered sentence by sentence, and bold type may go on for longer.
 """
 
 import re
 from typing import Final
+
+_HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+
+
+def is_sayable(text: str) -> bool:
+    """Say whether a text has no half characters in it, which no voice and no history could write down.
+
+    ``json.loads`` makes them of an emoji that was cut in two.
+    """
+    return text.isascii() or not _HALF_A_CHARACTER.search(text)
+
 
 # Markdown -------------------------------------------------------------------------------------------------------------
 _FENCE: Final = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*[\w+#.-]*[ \t]*")

@@ -46,6 +46,11 @@ _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
 }
 
 
+def failure_of(status: int) -> type[ProviderError]:
+    """Return the error that an answer of such a status is."""
+    return _STATUS_ERRORS.get(status, ProviderError)
+
+
 def origin_of(url: str) -> str:
     """Return what of a URL may be shown: scheme, host and port."""
     parts = urlsplit(url)
@@ -284,7 +289,7 @@ def _check_status(who: str, response: httpx.Response) -> None:
     if status in REDIRECTS:
         raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
     if status in FAILURES:
-        raise _STATUS_ERRORS.get(status, ProviderError)(f"{who} answered {status} {response.reason_phrase}".rstrip())
+        raise failure_of(status)(f"{who} answered {status} {response.reason_phrase}".rstrip())
 
 
 @contextmanager

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 import trio
 from websockets.exceptions import InvalidStatus
 
-from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
+from patter_trio.errors import ProviderError, ProviderTimeout, WireError
 from patter_trio.net.background import running
-from patter_trio.net.http import origin_of, reason_of, tls_context
+from patter_trio.net.http import failure_of, origin_of, reason_of, tls_context
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 
 CONNECT: Final = 5.0
@@ -37,11 +37,6 @@ CLOSING: Final = 0.05
 MOST_WAITING: Final = 64
 """Messages that wait to be taken."""
 
-_STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
-    401: AuthenticationError,
-    403: AuthenticationError,
-    429: RateLimitError,
-}
 _log = logging.getLogger("patter_trio.net")
 
 OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
@@ -234,5 +229,5 @@ def _refusal(who: str, error: WireError) -> ProviderError:
     cause = error.__cause__
     if isinstance(cause, InvalidStatus):
         status = cause.response.status_code
-        return _STATUS_ERRORS.get(status, ProviderError)(f"{who} refused the connection: status {status}")
+        return failure_of(status)(f"{who} refused the connection: status {status}")
     return ProviderError(f"{who}: {error}")

@@ -94,7 +94,6 @@ class Desk:
         self._bus_tap = bus_tap
         self._deliveries = Deliveries(nursery)
         # Weak: they live as long as there is something to be told of their call, which is longer than the call.
-        self._observers: WeakSet[Observers] = WeakSet()
         self._bounds: WeakSet[Bounds] = WeakSet()
         self._hurried = False
         self._live: dict[str, Call] = {}
@@ -258,7 +257,6 @@ class Desk:
             observers=observers,
         )
         call = Call(leg, options, teller, media)
-        self._observers.add(observers)
         self._live[pending.call_id] = self._phone.live[pending.call_id] = call
         _log.info("call %s: started, %s", pending.call_id, pending.direction)
         if self._tap is not None:

@@ -1,7 +1,10 @@
 """Which values of a call are told as attributes of its spans, and under which names. All that is not here is not told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
+
+from patter_trio.telemetry import metrics
 
 Scalar = str | bool | int | float
 """What an attribute can be."""
@@ -32,20 +35,9 @@ EDGES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 }
 """Edge -> name of the span event, and its attributes by the payload's keys."""
 
-COSTS: Final = ("stt", "tts", "llm", "telephony", "total", "llm_cached_savings")
+COSTS: Final = tuple(entry.name for entry in fields(metrics.CostBreakdown))
 STATISTICS: Final = ("avg", "p50", "p95")
-LATENCIES: Final = (
-    "stt_ms",
-    "endpoint_ms",
-    "llm_ttft_ms",
-    "llm_total_ms",
-    "tts_ms",
-    "tts_total_ms",
-    "bargein_ms",
-    "total_ms",
-    "agent_response_ms",
-    "user_speech_duration_ms",
-)
+LATENCIES: Final = tuple(name for name in metrics.LATENCIES if name != "llm_ms")  # llm_ttft_ms says the same
 
 
 def named(payload: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Scalar]:
@@ -63,13 +55,23 @@ def costs(cost: Any) -> dict[str, Scalar]:
     return _numbers("patter.cost", cost, COSTS)
 
 
-def latencies(metrics: Any) -> dict[str, Scalar]:
+def latencies(measured: Any) -> dict[str, Scalar]:
     """Return the statistics of a call's latencies, in ms; nothing where there are none."""
     found: dict[str, Scalar] = {}
     for statistic in STATISTICS:
-        breakdown = getattr(metrics, f"latency_{statistic}", None)
+        breakdown = getattr(measured, f"latency_{statistic}", None)
         found |= _numbers(f"patter.latency.{statistic}", breakdown, LATENCIES)
     return found
+
+
+def hook_times(hooks: Mapping[str, Sequence[float]]) -> dict[str, Scalar]:
+    """Return how often each hook was asked, and the sum and the longest of its times (given in seconds), in ms."""
+    told: dict[str, Scalar] = {}
+    for name, (count, total, longest) in hooks.items():
+        told[f"patter.hook.{name}.count"] = int(count)
+        told[f"patter.hook.{name}.total_ms"] = round(total * 1000, 1)
+        told[f"patter.hook.{name}.max_ms"] = round(longest * 1000, 1)
+    return told
 
 
 def _numbers(prefix: str, values: Any, names: tuple[str, ...]) -> dict[str, Scalar]:

@@ -32,10 +32,12 @@ from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.server.masking import mask_number
-from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, latencies, named
+from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, hook_times, latencies, named
 from patter_trio.telemetry.tracing import REMEDY
 
 _CUT: Final = "patter.cut.reason"
+_STT: Final = {"stt_provider": "patter.stt.provider", "stt_model": "patter.stt.model"}
+_TTS: Final = {"tts_provider": "patter.tts.provider", "tts_model": "patter.tts.model"}
 
 _Heed = Callable[[float, Mapping[str, Any]], None]
 
@@ -59,7 +61,8 @@ class CallTrace:
     def __init__(self, tracer: Tracer, about: Mapping[str, Any], agent: Agent, *, at: float, epoch: float) -> None:
         self._tracer = tracer
         self._call_id: str = about["call_id"]
-        self._agent = agent
+        self._parts: Mapping[str, Any] = {}
+        """Who takes part in the call: not always those of ``agent``, for ``on_call_start`` may give it others."""
         self._epoch = round(epoch * 1e9)
         self._span: Span = INVALID_SPAN
         self._over = True
@@ -81,6 +84,8 @@ class CallTrace:
         self._over_agent = 0.0
         """When the caller's voice began for the last time."""
         self._agent_spoke = 0.0
+        self._hooks: dict[str, list[float]] = {}
+        """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, Mapping[str, Any]] | None = None
         self.media: MediaClock | None = None
         with self._isolated():
@@ -164,6 +169,10 @@ class CallTrace:
         """Make a span of what is over already."""
         self._start(name, min(began, ended), attributes).end(self._ns(ended))
 
+    def _on_agent_ready(self, at: float, payload: Mapping[str, Any]) -> None:
+        del at
+        self._parts = payload
+
     # The caller --------------------------------------------------------------------------------------------------
     def _on_user_speech_started(self, at: float, payload: Mapping[str, Any]) -> None:
         self._over_agent = began = self._in_audio(at, payload)
@@ -205,11 +214,7 @@ class CallTrace:
         self._worded = False
         if began is None:
             return
-        attributes: dict[str, Scalar] = {
-            "patter.stt.provider": self._agent.stt.provider,
-            "patter.stt.model": self._agent.stt.model,
-            "patter.turn.idx": self._turn,
-        }
+        attributes = {**named(self._parts, _STT), "patter.turn.idx": self._turn}
         self._past("patter.stt", began, at if words is None else words, attributes)
 
     def _on_agent_speech_started(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -263,11 +268,7 @@ class CallTrace:
         reply = self._replies.get(payload["reply"])
         if reply is None or "tts" in reply.spans:
             return
-        attributes: dict[str, Scalar] = {
-            "patter.tts.provider": self._agent.tts.provider,
-            "patter.tts.model": self._agent.tts.model,
-            **named(payload, TURN),
-        }
+        attributes = {**named(self._parts, _TTS), **named(payload, TURN)}
         reply.spans["tts"] = self._start("patter.tts", at, attributes)
 
     def _on_tts_finished(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -323,6 +324,11 @@ class CallTrace:
         if spans:
             self._end(spans.pop(0), at, error="tool_error" if payload.get("error") else "")
 
+    def _on_hook(self, at: float, payload: Mapping[str, Any]) -> None:
+        del at
+        times = self._hooks.setdefault(payload["name"], [0, 0.0, 0.0])
+        times[:] = times[0] + 1, times[1] + payload["seconds"], max(times[2], payload["seconds"])
+
     # The end ----------------------------------------------------------------------------------------------------------
     def _on_call_failed(self, at: float, payload: Mapping[str, Any]) -> None:
         del at
@@ -350,6 +356,7 @@ class CallTrace:
                     "patter.call.turns": self._turn,
                     **costs(getattr(metrics, "cost", self._cost)),
                     **latencies(metrics),
+                    **hook_times(self._hooks),
                 }
             )
             if payload.get("error") or payload["outcome"] == "failed":

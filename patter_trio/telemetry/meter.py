@@ -127,6 +127,7 @@ class Meter:
             "user_amended": self._amend,
             "transcript": self._transcript,
             "reply_started": self._reply_started,
+            "llm_started": self._asked,
             "llm_chunk": self._text,
             "llm_finished": self._text_over,
             "sentence": self._sentence,
@@ -215,14 +216,17 @@ class Meter:
     # The agent --------------------------------------------------------------------------------------------------------
     def _reply_started(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies[payload["reply"]] = self._live = _Reply(payload["reply"], payload["mind"])
-        if reply.mind == "llm":
-            self._bill.count(reply.number, "asked", self._prompt_characters + self._history_characters)
         if not self._greeted and not self._committed:
             self._greeted = True
             self._turn = _Turn(0, at, user_text="")
         if self._turn is not None and (self._turn.index == 0 or reply.mind != "text"):
             self._turn.retracted = False
             self._turn.replies.append(reply)
+
+    def _asked(self, at: float, payload: Mapping[str, Any]) -> None:
+        reply = self._replies.get(payload["reply"])
+        if reply is not None and reply.mind == "llm":
+            self._bill.count(reply.number, "asked", self._prompt_characters + self._history_characters)
 
     def _text(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies.get(payload["reply"])

@@ -21,6 +21,7 @@ HOURS = "We open at nine. We close at five."
 NAMES = [name for name in TIERS if name != "guardrails"]
 PER_SENTENCE = ["after_llm.on_sentence", "text_transforms", "before_synthesize", "before_tts"]
 OFTEN = [name for name in NAMES if TIERS[name].often]
+TEXTS = ["after_stt", "after_transcribe", "after_llm.on_chunk", "after_llm.on_response", *PER_SENTENCE]
 
 
 def options_of(name: str, hook: Any) -> dict[str, Any]:
@@ -137,6 +138,7 @@ async def test_a_hook_that_gives_the_wrong_type_counts_as_one_that_raises(
         ("after_llm.on_chunk", None, "must give text, not NoneType"),
         ("text_transforms", None, "must give text, not NoneType"),
         ("after_stt", b"words", "must give a Transcript, text or None, not bytes"),
+        *[(name, "Half \ud83d.", "must give text that can be encoded in UTF-8, not str") for name in TEXTS],
     ],
 )
 async def test_an_answer_that_cannot_be_used_is_said_to_be_so(

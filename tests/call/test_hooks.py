@@ -294,6 +294,24 @@ async def test_on_response_none_keeps_the_answer_and_empty_says_nothing(call_sim
     assert not silent.times("agent_speech_started")
 
 
+async def test_an_answer_without_text_reaches_no_hook_so_that_silence_stays_silence(
+    call_simulator: CallSimulator,
+) -> None:
+    asked: list[str] = []
+
+    def hook(text: str) -> str:
+        asked.append(text)
+        return "Are you there?"
+
+    hooks = PipelineHooks(after_llm={"on_chunk": hook, "on_sentence": hook, "on_response": hook})
+    async with call_simulator(agent_of(llm=None, hooks=hooks), on_message=lambda event: None) as caller:
+        await ask(caller)
+        await caller.waits(3.0)
+        assert caller.state["agent"] == "idle"
+    assert asked == []
+    assert caller.transcript == [("user", "Your hours?")]
+
+
 async def test_on_sentence_rewrites_none_keeps_and_empty_drops(call_simulator: CallSimulator) -> None:
     def rewrite(sentence: str) -> str | None:
         return {"We open at nine.": None, "Jim Miller lives here.": "", "Ask for Jim Miller.": "Ask at the office."}[
@@ -409,13 +427,15 @@ async def test_after_tts_is_asked_before_after_synthesize_and_what_it_gives_is_h
     assert set(sent) == {g711.SILENCE}
 
 
+@pytest.mark.parametrize("nothing", [None, b""])
 async def test_audio_that_a_hook_discards_is_not_heard_and_a_sentence_without_any_was_not_said(
-    call_simulator: CallSimulator,
+    call_simulator: CallSimulator, nothing: bytes | None
 ) -> None:
-    hooks = PipelineHooks(after_synthesize=lambda pcm, text: None if "nine" in text else pcm)
-    caller, _ = await answered(call_simulator, hooks)
-    assert sound_of_agent(caller) == "We close at five."
-    assert caller.transcript[1] == ("assistant", "We close at five.")
+    for dropped, kept in (("nine", "We close at five."), ("five", "We open at nine.")):
+        hooks = PipelineHooks(after_synthesize=lambda pcm, text, drop=dropped: nothing if drop in text else pcm)
+        caller, _ = await answered(call_simulator, hooks)
+        assert sound_of_agent(caller) == kept
+        assert caller.transcript[1] == ("assistant", kept)
     silent, _ = await answered_silently(call_simulator, PipelineHooks(after_tts=lambda pcm: None))
     assert not silent.times("agent_speech_started")
     assert silent.transcript == [("user", "Your hours?")]

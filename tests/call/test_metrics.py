@@ -19,6 +19,7 @@ from patter_trio import (
     CostBreakdown,
     LatencyBreakdown,
     Patter,
+    PipelineHooks,
     TurnMetrics,
     Twilio,
 )
@@ -398,6 +399,20 @@ async def test_a_mind_is_asked_with_all_that_was_said_before(call_simulator: Cal
             await caller.hears()
     asked = 100 + (100 + 20 + 15)
     assert metrics_of(caller).cost.llm == pytest.approx((asked // 4 * 100 + 10 * 1000) / 1_000_000)
+
+
+async def test_a_mind_that_a_veto_kept_from_being_asked_costs_nothing(call_simulator: CallSimulator) -> None:
+    prices = Patter(pricing={"scripted": {"unit": "token", "input": 1.0, "output": 1.0}})
+    hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
+    async with call_simulator(agent_of("Yes.", hooks=hooks), phone=prices) as caller:
+        await caller.speaks("Stupid robot", seconds=0.5)
+        await caller.waits(2.0)
+    assert metrics_of(caller).cost.llm == 0.0
+    async with call_simulator(agent_of("Yes.", hooks=hooks), phone=prices) as caller:
+        await caller.speaks("Is it open?", seconds=0.5)
+        await caller.hears()
+    asked = len("You are brief.") + len("Is it open?")
+    assert metrics_of(caller).cost.llm == pytest.approx((asked // 4 + len("Yes.") // 4) * 1e-6)
 
 
 async def test_a_providers_own_reported_usage_beats_the_estimate(call_simulator: CallSimulator) -> None:

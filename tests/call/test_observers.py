@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio.call.observers import EDGES_KEPT, Observers, observing
+from patter_trio.call.observers import EDGES_KEPT, KEPT, Observers, observing
 from patter_trio.call.usercode import in_thread
 from patter_trio.events import ConversationStateSnapshot, seen_state
 
@@ -119,6 +119,19 @@ async def test_of_too_many_edges_the_oldest_go_with_one_warning(
     await call_with(callbacks, [("transcript", {"text": "kept"}), *edges])
     assert seen == ["kept", *range(10, EDGES_KEPT + 10)]
     assert caplog.text.count("speech edges are being dropped") == 1
+
+
+async def test_the_end_is_told_however_much_waits_before_it(autojump_clock: trio.testing.MockClock) -> None:
+    ended: list[Any] = []
+    callbacks = {"on_dtmf": never_returns, "on_call_end": ended.append}
+    async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+        observers.tell("dtmf", {"digit": "1"}, STATE)
+        await trio.sleep(1)
+        for _ in range(KEPT + 10):
+            observers.tell("dtmf", {"digit": "2"}, STATE)
+        observers.end({"call_id": "CA1"}, STATE, cancelled=False)
+    assert observers.lost == 10
+    assert ended == [{"call_id": "CA1"}]
 
 
 async def test_a_cancelled_server_still_tells_the_end_within_five_seconds_more(

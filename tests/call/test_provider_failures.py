@@ -30,6 +30,22 @@ async def test_what_fails_before_the_first_audio_is_apologised_for_once(
     assert "error" not in caller.payloads("call_end")[0]
 
 
+async def test_half_a_character_is_a_reply_that_fails_and_no_call_whoever_gave_it(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of("Half \ud83d.", "Good."), phone=phone) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == SORRY
+        phone.calls[0].say("Half \ud83d.")
+        await caller.waits(3.0)
+        await caller.speaks("Again", seconds=0.5)
+        await caller.hears()
+    assert (caller.outcome, told(caller, "assistant")[-1]) == ("caller_hung_up", "Good.")
+    why = "half a character is no text that can be said"
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [f"a reply failed: {why}"] * 2
+
+
 async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(call_simulator: CallSimulator) -> None:
     llm = ScriptedLLM(["One two three four. Five six seven eight."], duration=4.0, fail_after=7)
     async with call_simulator(agent_of(llm=llm)) as caller:

@@ -370,6 +370,29 @@ async def test_fire_and_turn_idx_mean_the_call_whose_task_it_is_or_the_one_that_
     assert len(two.payloads("audio_out")) == 1  # the pipeline had told it
 
 
+async def test_the_state_is_that_of_the_call_whose_task_it_is_and_in_a_callback_as_it_was(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, seen = Patter(), {}
+
+    async def see(event: dict[str, Any]) -> None:
+        await trio.sleep(0.05)
+        seen["user_speech_started"] = phone.speech_events.conversation_state
+        seen["in between"] = phone.conversation_state
+
+    async def on_message(event: dict[str, Any]) -> str:
+        seen["message"] = phone.speech_events.conversation_state
+        return "Yes."
+
+    phone.on_user_speech_started = see
+    async with call_simulator(agent_of(llm=None), phone=phone, on_message=on_message) as caller:
+        await caller.speaks("a", seconds=0.5)
+        await caller.hears()
+        assert phone.speech_events.conversation_state == {"user": "listening", "agent": "initializing"}  # of no call
+    assert seen["user_speech_started"] == seen["in between"] == {"user": "speaking", "agent": "idle"}
+    assert seen["message"] == {"user": "listening", "agent": "thinking"}
+
+
 async def test_fire_in_a_call_waits_for_no_callback(call_simulator: CallSimulator) -> None:
     async def once(callback: Any) -> list[Any]:
         phone = Patter()

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from patter_trio import PatterEventType, SpeechEvents
+from patter_trio.agent import OVERRIDABLE
+from patter_trio.cli.program import SERVED
 from patter_trio.conversation.edges import EDGES
 from patter_trio.event_types import PAYLOADS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "events.md").read_text(encoding="utf-8")
+CALLBACKS = (DOCS / "callbacks.md").read_text(encoding="utf-8")
 
 
 def program_after(heading: str) -> str:
@@ -49,6 +53,17 @@ def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None
     assert code is not None
     result = pytester.runpython(pytester.makepyfile(channel=code[1]))
     assert result.stdout.str().splitlines() == [f"turn 1 of CA{1:032d}: completed"]
+
+
+@pytest.mark.parametrize("page", [PAGE, CALLBACKS])
+@pytest.mark.parametrize("name", SERVED)
+def test_each_callback_of_serve_has_a_row(page: str, name: str) -> None:
+    assert len([line for line in page.splitlines() if line.startswith(f"| `{name}` |")]) == 1
+
+
+def test_what_on_call_start_may_change_is_on_the_page() -> None:
+    under = CALLBACKS.partition("nothing else of the agent changes.\n\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", under)) == OVERRIDABLE
 
 
 @pytest.mark.parametrize("kind", PatterEventType)

@@ -24,8 +24,9 @@ def test_the_page_names_every_attribute_and_span_of_a_call_and_no_other() -> Non
     recorded |= {name for event, keys in EDGES.values() for name in (event, *keys.values())}
     prose = re.sub(r"^```python\n.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
     named = set(NAME.findall(" ".join(re.findall(r"`[^`\n]*`", prose))))
-    measured = {name for name in named if name.startswith(("patter.cost.", "patter.latency."))}
+    measured = {name for name in named if name.startswith(("patter.cost.", "patter.latency.", "patter.hook"))}
     assert named - measured == recorded
-    assert measured == {"patter.cost.stt", "patter.latency.avg.total_ms"}
+    assert measured == {"patter.cost.stt", "patter.latency.avg.total_ms", "patter.hook"}
+    assert "| `patter.hook.NAME.count`, `.total_ms`, `.max_ms` |" in PAGE
     assert all(f"`.{name}`" in PAGE for name in COSTS if name != "stt")
     assert all(f"`{statistic}`" in PAGE for statistic in STATISTICS)

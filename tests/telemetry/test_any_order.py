@@ -25,6 +25,7 @@ def told(base: st.SearchStrategy[dict[str, Any]], **more: st.SearchStrategy[Any]
 
 NOTHING = st.just({})
 FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "agent_ready": st.fixed_dictionaries({}, optional=dict.fromkeys(("stt_provider", "tts_model"), NAME)),
     "user_speech_started": st.fixed_dictionaries({}, optional={"audio_offset_ms": st.integers(0, 9000)}),
     "user_speech_ended": told(NOTHING, speech_duration_ms=st.integers(0, 9000)),
     "user_speech_eos": st.fixed_dictionaries(
@@ -50,6 +51,7 @@ FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "reply_ended": told(REPLY, reason=st.sampled_from(["played", "barge-in", "failed", "leg down"])),
     "tool_call_started": told(NOTHING, name=NAME),
     "tool_call_completed": told(NOTHING, name=NAME, result=WORDS),
+    "hook": told(NOTHING, name=NAME, seconds=st.floats(0, 9)),
     "call_failed": told(NOTHING, error=ERROR),
     "metrics": told(NOTHING, cost_so_far=st.none()),
     "something_new": told(NOTHING, text=WORDS),

@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 from trace_kit import REPLY, Trace, agent_of, seconds
 
-from patter_trio import Patter, in_thread
+from patter_trio import Patter, PipelineHooks, in_thread
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ProviderError
@@ -143,6 +143,41 @@ async def test_a_model_is_told_of_by_the_generative_ai_conventions(
         "patter.eos.trigger": "vad_silence",
         "patter.eos.trailing_silence_ms": 500,
         "patter.turn.idx": 1,
+    }
+
+
+async def test_parts_that_on_call_start_gave_the_call_are_those_that_its_spans_name(
+    call_simulator: CallSimulator, traced: Trace
+) -> None:
+    own = {
+        "stt": ScriptedSTT(provider="ear", model="e1"),
+        "tts": ScriptedTTS(provider="mouth", model="m1"),
+        "llm": ScriptedLLM(["Yes."], provider="mind", model="w1"),
+    }
+    async with call_simulator(agent_of(), on_call_start=lambda event: own) as caller:
+        await asks(caller)
+    for span, part, provider, model in (("patter.stt", "stt", "ear", "e1"), ("patter.tts", "tts", "mouth", "m1")):
+        attributes = traced.one(span).attributes or {}
+        assert (attributes[f"patter.{part}.provider"], attributes[f"patter.{part}.model"]) == (provider, model)
+    assert (traced.one("chat w1").attributes or {})["gen_ai.provider.name"] == "mind"
+
+
+async def test_the_time_of_each_hook_is_on_the_call(call_simulator: CallSimulator, traced: Trace) -> None:
+    async def redact(sentence: str) -> str:
+        await trio.sleep(0.2 if "nine" in sentence else 0.1)
+        return sentence
+
+    hooks = PipelineHooks(after_llm={"on_sentence": redact}, before_llm=lambda messages: None)
+    async with call_simulator(agent_of("We open at nine. We close at five.", hooks=hooks)) as caller:
+        await asks(caller)
+    told = {k: v for k, v in (traced.one("patter.call").attributes or {}).items() if k.startswith("patter.hook.")}
+    assert told == {
+        "patter.hook.before_llm.count": 1,
+        "patter.hook.before_llm.total_ms": 0.0,
+        "patter.hook.before_llm.max_ms": 0.0,
+        "patter.hook.after_llm.on_sentence.count": 2,
+        "patter.hook.after_llm.on_sentence.total_ms": 300.0,
+        "patter.hook.after_llm.on_sentence.max_ms": 200.0,
     }
 
 
