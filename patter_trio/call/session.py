@@ -79,7 +79,6 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: Messages | None
-    observers: Observers
 
 
 class Call:

@@ -254,7 +254,6 @@ class Desk:
             agent=self._agent,
             settled=partial(self._settled, pending),
             on_message=self._messages,
-            observers=observers,
         )
         call = Call(leg, options, teller, media)
         self._live[pending.call_id] = self._phone.live[pending.call_id] = call
