@@ -258,6 +258,4 @@ def _text(function: Callable[..., Any], answer: object) -> str:
         if not is_sayable(answer):
             raise usercode.ApplicationError(f"{usercode.name_of(function)} must give text that can be encoded in UTF-8")
         return answer
-    raise usercode.ApplicationError(
-        f"{usercode.name_of(function)} must give text or None, not {type(answer).__name__}"
-    )
+    raise usercode.ApplicationError(f"{usercode.name_of(function)} must give text or None, not {type(answer).__name__}")
