@@ -202,8 +202,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
             now["audio to the recogniser"].append(len(call._hearing._feed._items))
             if call._reply is not None:
                 now["lane, samples"].append(call._reply.lane.waiting)
-        if server.desk is not None:
-            now["callbacks"] += [len(observing._queue) for observing in server.desk._observers]
+            now["callbacks"].append(len(call._tell._observers._queue))
     for phone in phones:
         if phone.carrier is not None:
             now["messages of the simulated line"].append(phone.carrier._outbox.statistics().current_buffer_used)
@@ -213,7 +212,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 
 def _kept(server: Server) -> int:
     desk = server.desk
-    known = 0 if desk is None else len(desk._observers) + len(desk._bounds) + len(desk._deliveries._running)
+    known = 0 if desk is None else len(desk._bounds) + len(desk._deliveries._running)
     known += 0 if desk is None else len(desk.site.pending) + len(desk._live)
     return known + len(server.phone.live) + len(server._logs)
 

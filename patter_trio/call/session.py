@@ -35,7 +35,6 @@ from patter_trio.call.metering import parts_of
 from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
-from patter_trio.call.usercode import name_of
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
@@ -273,21 +272,21 @@ class Call:
     async def converse(self) -> None:
         """Hold the conversation, from the first frame to the last word."""
         async with trio.open_nursery() as talk:
-            talk.start_soon(self._guarded, self._listening.run)
-            talk.start_soon(self._guarded, self._prepare, talk)
+            talk.start_soon(self._guarded, "voice detector", self._listening.run)
+            talk.start_soon(self._guarded, "voice", self._prepare, talk)
             if self._minds.answering is not None:
                 talk.start_soon(self._minds.answering.run)
             await self._loop(talk)
             await self._words.last()
             talk.cancel_scope.cancel(reason="conversation over")
 
-    async def _guarded(self, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    async def _guarded(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Run a part that a provider's failure ends: the caller is told, and the call with it."""
         try:
             await part(*arguments)
         except* ProviderError as failures:
             failure = next(leaves(failures))
-            self._fail(f"{name_of(part)}: {failure}", type(failure).__name__)
+            self._fail(f"{name}: {failure}", type(failure).__name__)
             if self._voice is not None and self._agent is not None:
                 self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))
@@ -298,7 +297,7 @@ class Call:
         hooking = self._minds.hooking = hooking_of(agent, self, self._note)
         if hooking is not None and hooking.given("after_transcribe"):
             self._words.asks = hooking.transcribed
-        talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language, hooking)
+        talk.start_soon(self._guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hooking)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
             self._post(inputs.Ready())

@@ -140,9 +140,9 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator) 
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "Hearing.run: ScriptedSTT gives no session, as told"),
-        ({"stt": ScriptedSTT(fail_at=1.0)}, "Hearing.run: ScriptedSTT is gone after 1 s, as told"),
-        ({"vad": ScriptedVAD(fail_at=1.0)}, "Listening.run: ScriptedVAD fails after 1 s, as told"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "recogniser: ScriptedSTT gives no session, as told"),
+        ({"stt": ScriptedSTT(fail_at=1.0)}, "recogniser: ScriptedSTT is gone after 1 s, as told"),
+        ({"vad": ScriptedVAD(fail_at=1.0)}, "voice detector: ScriptedVAD fails after 1 s, as told"),
     ],
 )
 async def test_one_that_cannot_hear_says_so_and_hangs_up(
@@ -175,7 +175,7 @@ async def test_wherever_the_recogniser_fails_the_call_ends_with_an_apology(
         await caller.speaks("Hello", seconds=0.5, wait=False)
         assert (await caller.hears()).text == SORRY
         await caller.carrier.over.wait()
-    assert caller.payloads("call_end")[0]["error"] == "Hearing.run: given up"
+    assert caller.payloads("call_end")[0]["error"] == "recogniser: given up"
 
 
 async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(call_simulator: CallSimulator) -> None:

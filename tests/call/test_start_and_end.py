@@ -253,7 +253,7 @@ async def test_a_voice_that_cannot_be_opened_in_ten_seconds_fails_the_call(call_
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(10.0)
     [end] = caller.payloads("call_end")
-    assert (end["outcome"], end["error"]) == ("failed", "Call._prepare: told was not ready within 10 s")
+    assert (end["outcome"], end["error"]) == ("failed", "voice: told was not ready within 10 s")
 
 
 async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(call_simulator: CallSimulator) -> None:
