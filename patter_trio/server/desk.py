@@ -140,10 +140,13 @@ class Desk:
                 self._announced = trio.Event()
                 with trio.CancelScope(deadline=pending.next_expiry):
                     await self._announced.wait()
-                for call in pending.expire(trio.current_time()):
-                    _log.warning("call %s: announced, but its media stream never came", call.call_id)
-                    self._never_connected(call, "failed", "its media stream never came")
+                self._forget_expired()
                 self._note_idle()
+
+    def _forget_expired(self) -> None:
+        for call in self.site.pending.expire(trio.current_time()):
+            _log.warning("call %s: announced, but its media stream never came", call.call_id)
+            self._never_connected(call, "failed", "its media stream never came")
 
     def incoming(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
