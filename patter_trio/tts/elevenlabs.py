@@ -131,6 +131,14 @@ class ElevenLabsTTS(TextToSpeech):
         """
         return self._open_http(language) if self.transport == "http" else self._open_socket(language)
 
+    def with_voice(self, voice: str) -> "ElevenLabsTTS":
+        """Return the same with another voice, by its id.
+
+        Raises:
+            ConfigurationError: it is empty.
+        """
+        return attrs.evolve(self, voice=voice)
+
     @property
     def settings(self) -> wire.Settings:
         """What the voice is told to be, where it is not left as it is."""
