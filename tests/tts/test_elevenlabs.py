@@ -1,6 +1,8 @@
 """ElevenLabsTTS against a server that speaks the vendor's protocol on loopback, in virtual time."""
 
+import logging
 import math
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -20,10 +22,14 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
+from patter_trio.net.background import running
+from patter_trio.net.websocket import connect
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
-from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_elevenlabs
+from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_elevenlabs, serve_stream
 from patter_trio.testing.signal import Decoder, frames_of, word_times
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
+from patter_trio.tts.elevenlabs_socket import SocketSession
+from patter_trio.wire import elevenlabs as wire
 
 Simulate = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
 LONG = "Our opening hours are from nine in the morning to five in the afternoon on every day of the week."
@@ -37,7 +43,7 @@ def jumping(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
 
 
 def recipe(vendor: Vendor, **options: object) -> ElevenLabsTTS:
-    return ElevenLabsTTS(api_key="key", base_url=vendor.url, **options)  # type: ignore[arg-type]
+    return ElevenLabsTTS(**{"api_key": "key", "base_url": vendor.url, **options})  # type: ignore[arg-type]
 
 
 class told(AsyncIterator[str]):  # noqa: N801
@@ -244,6 +250,32 @@ async def test_a_connection_that_the_vendor_closed_between_replies_is_opened_aga
         await trio.sleep(1)
         assert len(vendor.opened) == 2
         assert words_in(await said(session, "Two.")) == "Two."
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_it_ends_with_an_error(
+    jumping: object,
+) -> None:
+    async with serve_elevenlabs() as vendor:
+        url = f"{vendor.url.replace('http', 'ws')}/v1/text-to-speech/v/multi-stream-input?inactivity_timeout=20"
+        session = SocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
+        async with running(session.work):
+            await session.ready()
+            await trio.sleep(50)
+            assert [round(at) for at in vendor.opened] == [0, 20, 40]
+            assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    vendor = Vendor("http://vendor.test", FakeElevenLabs(first_audio=0.3))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, vendor, theirs)
+        socket = await connect(ours, "ws://vendor.test/v1/text-to-speech/v/multi-stream-input", {"xi-api-key": "key"})
+        await socket.send(wire.say("c", "Yes."))
+        [event] = wire.receive(await socket.receive())
+        assert isinstance(event, wire.Audio)
+        assert trio.current_time() == pytest.approx(0.3)
+        await socket.aclose()
 
 
 async def test_a_reply_of_which_nothing_was_heard_begins_again_on_a_new_connection(jumping: object) -> None:
@@ -478,3 +510,26 @@ async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulate
             assert len(vendor.opened) == 2
         await trio.sleep(0.2)
         assert len(vendor.ended) == 2
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+@pytest.mark.parametrize("status", [0, 401])
+async def test_the_key_is_in_no_log_and_no_error(
+    jumping: object, caplog: pytest.LogCaptureFixture, transport: str, status: int
+) -> None:
+    secret = "sk_5ecret5ecret"
+    caplog.set_level(logging.DEBUG)
+    async with serve_elevenlabs(FakeElevenLabs(key=secret, status=status, garbage=("x",))) as vendor:
+        tts = recipe(vendor, transport=transport, api_key=secret)
+        raised = ""
+        try:
+            async with tts.open(language="en") as session:
+                await said(session, "Yes.")
+        except ProviderError as error:
+            raised = "".join(traceback.format_exception(error))
+    assert bool(raised) == bool(status)
+    assert secret not in raised
+    assert caplog.records
+    assert secret not in caplog.text
+    assert secret not in "".join(repr(vars(record)) for record in caplog.records)
