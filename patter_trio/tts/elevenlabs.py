@@ -25,8 +25,9 @@ REMEMBERED: Final = 200
 """Characters of what was said before that an HTTP request tells, so that the voice goes on as it was."""
 LARGEST: Final = 10 * 60 * 8000
 """Most bytes of the speech of one sentence: ten minutes."""
-_WITHOUT_LANGUAGE: Final = "multilingual_v2"
-"""Models with this in their name take no language code; the vendor's reference says so."""
+_WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
+"""Ends of the names of models that take no language code: the vendor's reference says so of ``eleven_multilingual_v2``,
+and the others of that age know English alone."""
 
 
 def _key(given: str | None) -> str:
@@ -154,7 +155,7 @@ class ElevenLabsTTS(TextToSpeech):
         """Return the language code that the vendor is told, for a call in ``language``."""
         if self.language is not None:
             return self.language
-        return "" if _WITHOUT_LANGUAGE in self.model else language.partition("-")[0].lower()
+        return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
 
     @asynccontextmanager
     async def _open_socket(self, language: str) -> AsyncIterator[SynthesisSession]:

@@ -327,6 +327,7 @@ async def test_a_refusal_by_status_is_raised_as_what_it_is(
         (("invalid_api_key", "Invalid API key"), AuthenticationError),
         (("quota_exceeded", "This request exceeds your quota"), RateLimitError),
         (("max_active_conversations", "Maximum simultaneous contexts exceeded (5)"), RateLimitError),
+        (("", "Unauthorized: invalid API key"), AuthenticationError),
         (("voice_not_found", "A voice with that id was not found"), ProviderError),
     ],
 )
@@ -389,6 +390,41 @@ async def test_garbage_is_skipped_and_the_reply_goes_on(jumping: object) -> None
         assert words_in(await said(session, "Yes, we are open.")) == "Yes, we are open."
 
 
+async def test_a_failure_of_one_context_is_its_replys_alone(jumping: object) -> None:
+    failure = '{"contextId": "reply-1", "error": "text_not_allowed", "message": "not this text", "code": 1008}'
+    async with (
+        serve_elevenlabs(FakeElevenLabs(garbage=(failure,))) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        with pytest.raises(ProviderError, match="not this text"):
+            await said(session, "Yes.")
+        assert words_in(await said(session, "No.")) == "No."
+        assert len(vendor.opened) == 1
+
+
+async def test_a_reply_whose_audio_nobody_takes_holds_up_the_vendor_and_not_the_next_reply(jumping: object) -> None:
+    script = FakeElevenLabs(chunk=0.02, speed=1000)
+    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+        with trio.move_on_after(5.0):
+            async with session.speak(told(LONG, every=math.inf)) as chunks:
+                await anext(chunks)
+                await trio.sleep(60)
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_a_reply_that_is_cut_while_its_connection_is_being_opened_is_never_sent(jumping: object) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(accepting=0.5)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        vendor.close_all()
+        await trio.sleep(0.1)
+        with trio.move_on_after(0.1):
+            await said(session, "Never said.")
+        assert words_in(await said(session, "Yes.")) == "Yes."
+        assert vendor.texts() == ["Yes."]
+
+
 async def test_without_times_each_sentence_still_has_its_text(jumping: object) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(timings=False)) as vendor,
@@ -420,9 +456,10 @@ async def test_the_characters_that_were_sent_are_reported_also_of_a_reply_that_w
     assert used == [Usage(stage="tts", characters=13), Usage(stage="tts", characters=len(LONG))]
 
 
-async def test_the_models_that_know_no_language_code_are_told_none(jumping: object) -> None:
+@pytest.mark.parametrize("model", ["eleven_multilingual_v2", "eleven_flash_v2"])
+async def test_the_models_that_know_no_language_code_are_told_none(jumping: object, model: str) -> None:
     async with serve_elevenlabs() as vendor:
-        async with recipe(vendor, model="eleven_multilingual_v2").open(language="de"):
+        async with recipe(vendor, model=model).open(language="de"):
             pass
         async with recipe(vendor, language="fr").open(language="de"):
             pass

@@ -40,7 +40,8 @@ class FakeElevenLabs:
         key: the only one that it takes.
         accepting: seconds until a handshake is answered.
         status: HTTP status with which handshakes and requests are refused.
-        refusal: instead of ever speaking, the socket says this error (``(error, message)``) and closes with 1008.
+        refusal: instead of ever speaking, the socket says this error (``(error, message)``) and closes with 1008; with
+            an empty error it only closes.
         first_audio: seconds from a text to its first audio.
         per_character: seconds of audio per character.
         chunk: seconds of audio in each message.
@@ -303,7 +304,8 @@ class _Connection:
             await self._socket.send(json.dumps(message))
 
     async def _refuse(self, error: str, message: str) -> None:
-        await self._send({"message": message, "error": error, "code": 1008})
+        if error:
+            await self._send({"message": message, "error": error, "code": 1008})
         async with self._sending:
             await self._socket.say_close(1008, message)
 
