@@ -35,6 +35,8 @@ MOST_LINGERING: Final = 4
 """Contexts at the vendor before the next one; it allows five, and keeping the connection alive may count as one."""
 MOST_CHUNKS: Final = 64
 """Chunks of a reply that wait to be taken; then the vendor has to."""
+FAREWELL: Final = 0.2
+"""Seconds that the vendor's last words may take, once nothing can be sent to it any more."""
 BRIEF: Final = 5.0
 """Seconds within which a connection that brought nothing counts as refused: it is opened again only when needed."""
 
@@ -145,7 +147,9 @@ class _Line:
                     waiting = sorted(self.contexts - self.closing) or [""]
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
-            self.failure = self.failure or error
+            if isinstance(error, ConnectionOver):  # the reader comes to the reason, if there is one
+                await trio.sleep(FAREWELL)
+            self.failure = self.failure or _named(error)
             self.scope.cancel(reason="the connection is over")
 
 
