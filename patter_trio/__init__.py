@@ -34,6 +34,7 @@ from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
+from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
 from patter_trio.vad.silero import SileroVAD
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigurationError",
     "ConversationStateSnapshot",
     "CostBreakdown",
+    "ElevenLabsTTS",
     "EouTrigger",
     "EventBus",
     "Guardrail",

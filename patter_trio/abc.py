@@ -22,6 +22,7 @@ import attrs
 
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
 from patter_trio.audio.g711 import Samples
+from patter_trio.errors import ConfigurationError
 
 Message = Mapping[str, Any]
 """One message of a conversation: ``{"role": "system" | "user" | "assistant", "content": str}``."""
@@ -223,6 +224,14 @@ class TextToSpeech(Prewarmed, ABC):
     provider: str
     model: str = ""
     emits: AudioFormat = MULAW_8K
+
+    def with_voice(self, voice: str) -> "TextToSpeech":
+        """Return the same with another of the vendor's voices, by its name or id.
+
+        Raises:
+            ConfigurationError: it has one voice only.
+        """
+        raise ConfigurationError(f"voice: {type(self).__name__} has no other voice than its own, so not {voice!r}")
 
     @abstractmethod
     def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:

@@ -27,6 +27,7 @@ OVERRIDABLE = frozenset(
         "text_transforms",
         "tts",
         "variables",
+        "voice",
     }
 )
 """What ``on_call_start`` may change for one call. The rest (``vad``, ``turn_detector``, ``barge_in_*``,
@@ -83,6 +84,8 @@ class Agent:
     )
     language: str = attrs.field(default="en", validator=_instance_of(str))
     """BCP 47 tag, for recogniser and synthesiser."""
+    voice: str = attrs.field(default="", validator=_instance_of(str))
+    """Another voice for ``tts``, by the vendor's name or id for it; empty: as ``tts`` is."""
     first_message: str = attrs.field(default="", validator=_instance_of(str))
     """Spoken as soon as the call is there; empty: the caller speaks first."""
     hooks: PipelineHooks | None = attrs.field(
@@ -111,6 +114,10 @@ class Agent:
         default="I am sorry, something went wrong. Could you say that again?", validator=_instance_of(str)
     )
     """Spoken when a reply fails."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.voice:
+            object.__setattr__(self, "tts", self.tts.with_voice(self.voice))
 
     def policy(self, *, reply: float) -> TurnPolicy:
         """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
@@ -147,9 +154,11 @@ class Agent:
             complaints.append(
                 f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"
             )
-        for key in OVERRIDABLE & overrides.keys():
+        for key in sorted(OVERRIDABLE & overrides.keys()):
+            # Another synthesiser speaks as it is; the agent's own voice may mean nothing to it.
+            changes: dict[str, Any] = {"voice": ""} if key == "tts" else {}
             try:
-                agent = attrs.evolve(agent, **{key: overrides[key]})
+                agent = attrs.evolve(agent, **changes, **{key: overrides[key]})
             except ConfigurationError as error:
                 complaints.append(str(error))
         return agent, complaints

@@ -160,7 +160,8 @@ class Lane:
 def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     """Return the words of a sentence that were over after ``heard`` of its ``length`` samples."""
     words = span.text.split()
-    if span.words and len(span.words) >= len(words):
+    # Times come with their audio: while the rest is on its way, what has none yet cannot have been heard.
+    if span.words and (unfinished or len(span.words) >= len(words)):
         return " ".join(words[: sum(w.end * RATE <= heard + ROUNDING for w in span.words[: len(words)])])
     if unfinished:
         length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))

@@ -148,6 +148,17 @@ def test_of_a_sentence_still_being_made_no_more_is_heard_than_could_have_been_sa
     assert lane.heard(4000).text == "A"
 
 
+def test_of_a_sentence_still_being_made_the_words_whose_times_are_known_are_heard_by_them() -> None:
+    lane = Lane(1)
+    lane.put(bytes(8000), "No, extraordinarily so.", (Word("No,", 0.0, 0.3),))
+    assert lane.heard(2000).text == ""
+    assert lane.heard(2400).text == "No,"
+    assert lane.heard(8000).text == "No,"
+    lane.put(bytes(8000), "", (Word("extraordinarily", -0.6, 0.2),))  # begun in the chunk before
+    assert lane.heard(9500).text == "No,"
+    assert lane.heard(9600).text == "No, extraordinarily"
+
+
 def test_nothing_to_send_is_nothing_to_wait_for() -> None:
     assert Playback().next_message(0.0) == math.inf
 

@@ -1,0 +1,405 @@
+"""A server that speaks ElevenLabs' protocol: what its voice says can be read by a simulated caller.
+
+::
+
+    async with serve_elevenlabs(FakeElevenLabs(first_audio=0.15)) as vendor:
+        tts = ElevenLabsTTS(api_key="key", base_url=vendor.url)
+
+It listens on loopback, which works on a clock that jumps as well. It knows the multi-context WebSocket, the WebSocket
+for one text and the HTTP stream, and keeps to the vendor's rules: five contexts at most, none for a key that is wrong,
+an idle connection is closed.
+"""
+
+import base64
+import json
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import h11
+import trio
+
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
+from patter_trio.errors import WireError
+from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.testing import signal
+
+MOST_CONTEXTS: Final = 5
+LARGEST_HEAD: Final = 65536
+
+
+@attrs.frozen(kw_only=True)
+class FakeElevenLabs:
+    """What the server does.
+
+    Args:
+        key: the only one that it takes.
+        accepting: seconds until a handshake is answered.
+        status: HTTP status with which handshakes and requests are refused.
+        refusal: instead of ever speaking, the socket says this error (``(error, message)``) and closes with 1008; with
+            an empty error it only closes.
+        first_audio: seconds from a text to its first audio.
+        per_character: seconds of audio per character.
+        chunk: seconds of audio in each message.
+        speed: seconds of audio made per second.
+        timings: tell when each character is said.
+        hang_after: messages of audio per context after which nothing more comes.
+        close_after: messages of audio on a connection after which it is closed; the next connection is whole.
+        garbage: messages that are sent in front of each first audio, as they are.
+        final_delay: seconds from a context's last audio to the report that it is finished.
+        late: messages of audio that are still sent for a context that was closed.
+    """
+
+    key: str = "key"
+    accepting: float = 0.0
+    status: int = 0
+    refusal: tuple[str, str] | None = None
+    first_audio: float = 0.2
+    per_character: float = 0.06
+    chunk: float = 0.25
+    speed: float = 20.0
+    timings: bool = True
+    hang_after: int | None = None
+    close_after: int | None = None
+    garbage: tuple[str | bytes, ...] = ()
+    final_delay: float = 0.0
+    late: int = 0
+
+
+@attrs.frozen
+class Seen:
+    """A message that a client sent: when, on which connection (from 0), and what was in it."""
+
+    at: float
+    connection: int
+    message: dict[str, Any]
+
+
+@attrs.define
+class Vendor:
+    """The running server, and what it saw."""
+
+    url: str
+    script: FakeElevenLabs
+    messages: list[Seen] = attrs.field(factory=list)
+    targets: list[str] = attrs.field(factory=list)
+    """Path and query of each request, in order; of a refused one, too."""
+    opened: list[float] = attrs.field(factory=list)
+    """When each connection's WebSocket was open."""
+    ended: list[tuple[float, int]] = attrs.field(factory=list)
+    """When a client, or this side, ended which connection."""
+    requests: list[dict[str, Any]] = attrs.field(factory=list)
+    """The bodies of HTTP requests."""
+    interrupted: list[float] = attrs.field(factory=list)
+    """When a client left an HTTP answer that was not at its end."""
+    spoken: int = 0
+    """Characters that were made into audio, whether or not anybody wanted them."""
+    _closers: list[trio.Event] = attrs.field(factory=list)
+
+    def sent(self, **fields: Any) -> list[Seen]:
+        """Return the messages that have these fields with these values."""
+        return [seen for seen in self.messages if fields.items() <= seen.message.items()]
+
+    def texts(self, context: str | None = None) -> list[str]:
+        """Return what was to be said, of one context or of all."""
+        told = (seen.message for seen in self.messages if str(seen.message.get("text", "")).strip())
+        return [str(m["text"]).strip() for m in told if context is None or m.get("context_id") == context]
+
+    def close_all(self) -> None:
+        """Close all WebSockets that are open."""
+        for closer in self._closers:
+            closer.set()
+
+
+@asynccontextmanager
+async def serve_elevenlabs(script: FakeElevenLabs | None = None) -> AsyncIterator[Vendor]:
+    """Serve on loopback, until the block is left."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    vendor = Vendor(f"http://127.0.0.1:{port}", script or FakeElevenLabs())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, partial(serve_stream, vendor), [listener]))
+        yield vendor
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def serve_stream(vendor: Vendor, stream: trio.abc.Stream) -> None:
+    """Serve one connection, over any stream."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError, WireError, SocketClosed):
+        try:
+            head = await _head(stream)
+            if b"upgrade: websocket" in head.lower():
+                await _websocket(vendor, await receive_upgrade(stream, head))
+            elif head:
+                await _http(vendor, stream, head)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+async def _head(stream: trio.abc.Stream) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < LARGEST_HEAD:
+        data = await stream.receive_some(LARGEST_HEAD)
+        if not data:
+            return b""
+        head += data
+    return head
+
+
+def _refused(vendor: Vendor, key: str) -> int:
+    return vendor.script.status or (0 if key == vendor.script.key else 401)
+
+
+# The WebSockets -------------------------------------------------------------------------------------------------------
+async def _websocket(vendor: Vendor, upgrade: Upgrade) -> None:
+    vendor.targets.append(upgrade.path)
+    await trio.sleep(vendor.script.accepting)
+    if status := _refused(vendor, upgrade.headers.get("xi-api-key", "")):
+        await upgrade.refuse(status, "refused")
+        return
+    number = len(vendor.opened)
+    socket = await upgrade.accept()
+    vendor.opened.append(trio.current_time())
+    closer = trio.Event()
+    vendor._closers.append(closer)  # noqa: SLF001
+    query = parse_qs(urlsplit(upgrade.path).query)
+    multi = "/multi-stream-input" in upgrade.path
+    idle = float(query.get("inactivity_timeout", ["20"])[0])
+    connection = _Connection(vendor, socket, number, closer, multi=multi, idle=idle)
+    try:
+        await connection.run()
+    finally:
+        vendor.ended.append((trio.current_time(), number))
+        await socket.aclose(patience=0.05)
+
+
+@attrs.define(eq=False)
+class _Context:
+    name: str
+    number: int
+    parts: int = 0
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    flushed: bool = False
+    closed: bool = False
+    sent: int = 0
+    wake: trio.Event = attrs.field(factory=trio.Event)
+    texts: list[tuple[float, str]] = attrs.field(factory=list)
+
+
+class _Connection:
+    def __init__(
+        self, vendor: Vendor, socket: WebSocket, number: int, closer: trio.Event, *, multi: bool, idle: float
+    ) -> None:
+        self._vendor = vendor
+        self._script = vendor.script
+        self._socket = socket
+        self._number = number
+        self._closer = closer
+        self._multi = multi
+        self._idle = idle
+        self._contexts: dict[str, _Context] = {}
+        self._sending = trio.Lock()
+        self._sent = 0
+        self._deadline = trio.CancelScope()
+
+    async def run(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._close_when_told, nursery.cancel_scope)
+                with trio.CancelScope(deadline=trio.current_time() + self._idle) as self._deadline:
+                    await self._listen(nursery)
+                if self._deadline.cancelled_caught:
+                    await self._refuse("input_timeout_exceeded", "nothing was sent for too long")
+                nursery.cancel_scope.cancel()
+        except* (SocketClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async def _close_when_told(self, scope: trio.CancelScope) -> None:
+        await self._closer.wait()
+        with suppress(SocketClosed):
+            async with self._sending:
+                await self._socket.say_close(1000, "going away")
+        scope.cancel()
+
+    async def _listen(self, nursery: trio.Nursery) -> None:
+        while True:
+            message = json.loads(await self._socket.receive())
+            self._deadline.deadline = trio.current_time() + self._idle
+            self._vendor.messages.append(Seen(trio.current_time(), self._number, message))
+            if self._script.refusal is not None:
+                await self._refuse(*self._script.refusal)
+                return
+            name = message.get("context_id", "default")
+            if message.get("close_socket") or (not self._multi and message.get("text") == ""):
+                for context in self._contexts.values():
+                    context.closed = context.flushed = True
+                    context.wake.set()
+                continue
+            if name not in self._contexts:
+                if len(self._contexts) == MOST_CONTEXTS:
+                    await self._refuse("max_active_conversations", "Maximum simultaneous contexts exceeded (5)")
+                    return
+                context = self._contexts[name] = _Context(name, len(self._vendor.messages))
+                nursery.start_soon(self._speak, context)
+            self._tell(self._contexts[name], message)
+
+    def _tell(self, context: _Context, message: dict[str, Any]) -> None:
+        if str(message.get("text", "")).strip() and not context.closed:
+            context.texts.append((trio.current_time(), str(message["text"]).rstrip()))
+        context.flushed = context.flushed or bool(message.get("flush"))
+        if message.get("close_context"):
+            context.closed = True
+            if not context.flushed:
+                context.scope.cancel()
+        context.wake.set()
+
+    async def _speak(self, context: _Context) -> None:
+        with context.scope:
+            while context.texts or not context.closed:
+                if not context.texts:
+                    context.wake = trio.Event()
+                    await context.wake.wait()
+                    continue
+                at, text = context.texts.pop(0)
+                await trio.sleep_until(at + self._script.first_audio)
+                await self._say(context, text)
+        for _ in range(self._script.late if context.scope.cancelled_caught else 0):
+            await self._send(_audio(context.name, signal.encode("late", 20), []))
+        await trio.sleep(self._script.final_delay)
+        if self._contexts.pop(context.name, None) is not None:
+            await self._send({"isFinal": True, **({"contextId": context.name} if self._multi else {})})
+            if not self._multi:
+                self._closer.set()
+
+    async def _say(self, context: _Context, text: str) -> None:
+        self._vendor.spoken += len(text)
+        context.parts += 1
+        frames = max(signal.frames_of(len(text) * self._script.per_character), signal.fewest_frames(text))
+        audio = signal.encode(text, frames, utterance=context.number, part=context.parts)
+        characters = _characters(text, frames) if self._script.timings else []
+        step = signal.frames_of(self._script.chunk)
+        if not context.sent:
+            for garbage in self._script.garbage:
+                async with self._sending:
+                    await self._socket.send(garbage)
+        for first in range(0, frames, step):
+            begin, end = first * FRAME_SECONDS, (first + step) * FRAME_SECONDS
+            mine = [(c, s - begin, e - begin) for c, s, e in characters if begin <= s + 1e-9 < end]
+            if context.sent == self._script.hang_after:
+                await trio.sleep_forever()
+            await self._send(_audio(context.name, audio[first * FRAME_SAMPLES : (first + step) * FRAME_SAMPLES], mine))
+            context.sent += 1
+            self._sent += 1
+            if self._sent == self._script.close_after and self._number == 0:
+                self._closer.set()
+                await trio.sleep_forever()
+            await trio.sleep(min(step, frames - first) * FRAME_SECONDS / self._script.speed)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        async with self._sending:
+            await self._socket.send(json.dumps(message))
+
+    async def _refuse(self, error: str, message: str) -> None:
+        if error:
+            await self._send({"message": message, "error": error, "code": 1008})
+        async with self._sending:
+            await self._socket.say_close(1008, message)
+
+
+def _characters(text: str, frames: int) -> list[tuple[str, float, float]]:
+    """Return the characters of a text with their times: the words where they are said, evenly within each."""
+    times: list[tuple[str, float, float]] = []
+    for word, begin, end in signal.word_times(text, frames):
+        each = (end - begin) / (len(word) + 1)
+        times += [(letter, begin + i * each, begin + (i + 1) * each) for i, letter in enumerate(word)]
+        times[-1] = (times[-1][0], times[-1][1], end)
+        times.append((" ", end - 1e-3, end))
+    return times
+
+
+def _audio(context: str, audio: bytes, characters: list[tuple[str, float, float]]) -> dict[str, Any]:
+    alignment = {
+        "chars": [c for c, _, _ in characters],
+        "charStartTimesMs": [round(start * 1000) for _, start, _ in characters],
+        "charDurationsMs": [round(end * 1000) - round(start * 1000) for _, start, end in characters],
+    }
+    told = alignment if characters else None
+    return {
+        "audio": base64.b64encode(audio).decode(),
+        "alignment": told,
+        "normalizedAlignment": told,
+        "contextId": context,
+    }
+
+
+# HTTP -----------------------------------------------------------------------------------------------------------------
+async def _http(vendor: Vendor, stream: trio.abc.Stream, data: bytes) -> None:
+    """Answer one request after another."""
+    while data:
+        request, body = await _request(stream, data)
+        vendor.targets.append(request.target.decode())
+        headers = {name.decode().lower(): value.decode() for name, value in request.headers}
+        vendor.requests.append(json.loads(body or b"{}"))
+        await trio.sleep(vendor.script.accepting)
+        if status := _refused(vendor, headers.get("xi-api-key", "")):
+            detail = json.dumps({"detail": {"status": "refused", "message": "as told"}}).encode()
+            await stream.send_all(_start(status, "application/json", f"Content-Length: {len(detail)}") + detail)
+        else:
+            await _stream_audio(vendor, stream, str(vendor.requests[-1].get("text", "")))
+        data = await _head(stream)
+
+
+async def _request(stream: trio.abc.Stream, data: bytes) -> tuple[h11.Request, bytes]:
+    http = h11.Connection(h11.SERVER)
+    http.receive_data(data)
+    head: h11.Request | None = None
+    body = b""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some(LARGEST_HEAD)))
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            return head, body
+        else:
+            raise WireError("no HTTP request")
+
+
+def _start(status: int, content_type: str, *more: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} Status", f"Content-Type: {content_type}", *more, "", ""]).encode()
+
+
+async def _stream_audio(vendor: Vendor, stream: trio.abc.Stream, text: str) -> None:
+    script = vendor.script
+    vendor.spoken += len(text)
+    frames = max(signal.frames_of(len(text) * script.per_character), signal.fewest_frames(text))
+    audio = signal.encode(text, frames, utterance=len(vendor.requests), part=1)
+    step = signal.frames_of(script.chunk) * FRAME_SAMPLES
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch, vendor, stream, nursery.cancel_scope)
+        await trio.sleep(script.first_audio)
+        await stream.send_all(_start(200, "audio/basic", "Transfer-Encoding: chunked"))
+        for number, begin in enumerate(range(0, len(audio), step)):
+            if number == script.hang_after:
+                await trio.sleep(math.inf)
+            piece = audio[begin : begin + step]
+            await stream.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if number + 1 == script.close_after:
+                await trio.aclose_forcefully(stream)
+            await trio.sleep(len(piece) / FRAME_SAMPLES * FRAME_SECONDS / script.speed)
+        nursery.cancel_scope.cancel()
+    await stream.send_all(b"0\r\n\r\n")
+
+
+async def _watch(vendor: Vendor, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.receive_some(1)
+    vendor.interrupted.append(trio.current_time())
+    scope.cancel()

@@ -1,0 +1,57 @@
+"""``voice=``: another voice of the agent's synthesiser, for all calls or for one."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from patter_trio import Agent, ConfigurationError, ElevenLabsTTS, Patter
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
+from patter_trio.testing.servers.elevenlabs import serve_elevenlabs
+
+Simulate = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
+
+
+def make(tts: Any, **options: Any) -> Agent:
+    return Patter().agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=tts, **options)
+
+
+def test_it_takes_the_place_of_the_recipes_and_leaves_the_recipe_as_it_is() -> None:
+    tts = ElevenLabsTTS(api_key="key", voice="one", speed=1.1)
+    agent = make(tts, voice="two")
+    assert agent.tts == ElevenLabsTTS(api_key="key", voice="two", speed=1.1)
+    assert tts.voice == "one"
+    assert make(tts).tts is tts
+
+
+def test_a_synthesiser_with_one_voice_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="ScriptedTTS has no other voice than its own, so not 'two'"):
+        make(ScriptedTTS(), voice="two")
+    with pytest.raises(ConfigurationError, match="voice must be a text that is not empty"):
+        make(ElevenLabsTTS(api_key="key"), voice=" ")
+
+
+def test_an_override_of_the_voice_or_the_synthesiser_is_as_it_was_given() -> None:
+    agent = make(ElevenLabsTTS(api_key="key", voice="one"), voice="two")
+    changed, complaints = agent.overridden({"voice": "three"})
+    assert changed.tts == ElevenLabsTTS(api_key="key", voice="three")
+    other = ElevenLabsTTS(api_key="key", voice="four")
+    assert agent.overridden({"tts": other})[0].tts is other
+    assert agent.overridden({"tts": other, "voice": "five"})[0].tts == ElevenLabsTTS(api_key="key", voice="five")
+    assert agent.overridden({"tts": ScriptedTTS()})[0].tts == ScriptedTTS()
+    assert not complaints
+    same, complaints = make(ScriptedTTS()).overridden({"voice": "six"})
+    assert same.voice == ""
+    assert "ScriptedTTS has no other voice" in complaints[0]
+
+
+async def test_on_call_start_may_choose_the_voice_of_its_call(call_simulator: Simulate) -> None:
+    async with serve_elevenlabs() as vendor:
+        agent = make(ElevenLabsTTS(api_key="key", base_url=vendor.url), first_message="Hello.")
+        async with call_simulator(agent, on_call_start=lambda event: {"voice": "of this call"}) as caller:
+            assert (await caller.hears()).text == "Hello."
+        async with call_simulator(agent) as caller:
+            assert (await caller.hears()).text == "Hello."
+    voices = [target.split("/")[3] for target in vendor.targets]
+    assert voices == ["of%20this%20call", "JBFqnCBsd6RMkjVDRZzb"]
