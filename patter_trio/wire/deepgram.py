@@ -296,9 +296,9 @@ class FluxCodec(ListenCodec):
         return _text(_joined(word.word for place, word in enumerate(turn.words) if self._is_new(place, word)))
 
     def _is_new(self, place: int, word: _FluxWord) -> bool:
-        if word.start is None or self._boundary == -math.inf:
+        if word.start is None or word.end is None or self._boundary == -math.inf:
             return place >= self._before
-        return self._base + _seconds(word.start) >= self._boundary - SAME
+        return self._base + (_seconds(word.start) + _seconds(word.end)) / 2 > self._boundary
 
 
 _NOVA: Final = msgspec.json.Decoder(_Results | _Metadata | _Error)
