@@ -10,7 +10,7 @@ How segments are made of what the vendor says:
 * **Nova** tells the same stretch of audio again and again until it ``is_final``. A final result may be shorter than the
   interim one before it: the rest of its words comes again in the next stretch. Whoever has acted upon the interim words
   would then have them twice. So a segment is closed only when the final results have reached the end of the last word
-  that was told in it (or when the vendor was asked to finalize, after which it owes nothing).
+  that was told in it, by the words' times (or when the vendor was asked to finalize, after which it owes nothing).
 * **Flux** tells the whole turn each time. A segment is a turn; if the vendor takes an end back (``TurnResumed``), the words
   up to there are a segment, and those with later times the next one.
 * A new connection counts from zero again: :meth:`~ListenCodec.connected` says where in the audio that is.
@@ -31,7 +31,7 @@ Value = str | int | float | bool | Sequence[str]
 """Of a parameter of the URL; a sequence is the parameter several times."""
 
 SAME: Final = 0.02
-"""Seconds by which two times that mean the same place may differ: the vendor rounds, and a frame is so long."""
+"""Seconds that a result has to add to count as news: the vendor rounds its times, and a frame is so long."""
 MOST_PARTS: Final = 64
 """Final results of which a segment is made at most."""
 LONGEST_TEXT: Final = 20_000
@@ -52,6 +52,7 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type"):
 
 
 class _NovaWord(msgspec.Struct, frozen=True):
+    start: float
     end: float
 
 
@@ -87,6 +88,12 @@ class _FluxWord(msgspec.Struct, frozen=True):
     word: str
     start: float | None = None
     end: float | None = None
+
+    @property
+    def middle(self) -> float | None:
+        if self.start is None or self.end is None:
+            return None
+        return (_seconds(self.start) + _seconds(self.end)) / 2
 
 
 class _TurnInfo(_Message, frozen=True, tag="TurnInfo"):
@@ -174,7 +181,7 @@ class NovaCodec(ListenCodec):
     def __init__(self) -> None:
         super().__init__()
         self._parts: list[str] = []  # final already, of a segment that is not
-        self._reached = -math.inf  # end of the last word that was told
+        self._reached = -math.inf  # middle of the last word that was told: its ends move from result to result
 
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
         """Return the words that a message tells; see :meth:`ListenCodec.receive`."""
@@ -196,22 +203,25 @@ class NovaCodec(ListenCodec):
         best = results.channel.alternatives[0] if results.channel.alternatives else _Alternative()
         text = _text(best.transcript)
         end = self._base + _seconds(results.start) + _seconds(results.duration)
-        if text and end <= self.settled + SAME / 2 and not results.from_finalize:
+        if text and end <= self.settled + SAME and not results.from_finalize:
             return ()  # told before, for good
         if not results.is_final:
             if text:
-                last = max((_seconds(word.end) for word in best.words), default=math.inf)
-                self._reached = max(self._reached, min(end, self._base + last))
+                self._reached = max(self._reached, self._last_word(best.words, end))
             told = _joined([*self._parts, text])
             return self._interim(told) if told or self._told else ()
         self.settled = max(self.settled, end)
         if text:
             self._parts.append(text)
-        if results.from_finalize or end >= self._reached - SAME or len(self._parts) >= MOST_PARTS:
+        if results.from_finalize or end >= self._reached or len(self._parts) >= MOST_PARTS:
             whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
             if whole or self._told or results.from_finalize:
                 return [self._final(whole)]
         return ()
+
+    def _last_word(self, words: Sequence[_NovaWord], end: float) -> float:
+        middles = ((_seconds(word.start) + _seconds(word.end)) / 2 for word in words)
+        return min(end, self._base + max(middles, default=math.inf))
 
 
 class FluxCodec(ListenCodec):
@@ -252,6 +262,7 @@ class FluxCodec(ListenCodec):
         return ()
 
     def _turn_info(self, turn: _TurnInfo) -> Sequence[Transcript]:
+        end = self._base + _seconds(turn.audio_window_end)
         if turn.turn_index <= self._over:
             return ()  # it has been answered
         out: list[Transcript] = []
@@ -268,7 +279,7 @@ class FluxCodec(ListenCodec):
                 out += self._resume(turn)
             case "EndOfTurn":
                 self._over = turn.turn_index
-                self.settled = max(self.settled, self._base + _seconds(turn.audio_window_end))
+                self.settled = max(self.settled, end)
                 out.append(self._final(self._rest(turn), finished=True))
             case _:  # StartOfTurn, Update, and what may come to be
                 text = self._rest(turn)
@@ -296,9 +307,10 @@ class FluxCodec(ListenCodec):
         return _text(_joined(word.word for place, word in enumerate(turn.words) if self._is_new(place, word)))
 
     def _is_new(self, place: int, word: _FluxWord) -> bool:
-        if word.start is None or word.end is None or self._boundary == -math.inf:
+        middle = word.middle
+        if middle is None or self._boundary == -math.inf:
             return place >= self._before
-        return self._base + (_seconds(word.start) + _seconds(word.end)) / 2 > self._boundary
+        return self._base + middle > self._boundary
 
 
 _NOVA: Final = msgspec.json.Decoder(_Results | _Metadata | _Error)
