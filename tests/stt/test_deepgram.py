@@ -50,8 +50,9 @@ async def collecting(session: RecognitionSession) -> AsyncIterator[list[Transcri
     told: list[Transcript] = []
 
     async def collect() -> None:
+        add = told.append
         async for transcript in session.transcripts():
-            told += [transcript]
+            add(transcript)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(collect)
@@ -191,39 +192,48 @@ async def test_the_end_of_a_voice_has_nova_finalize_behind_all_audio_and_flux_is
 
 @pytest.mark.parametrize(("model", "asked"), [("nova-3", "Finalize"), (FLUX, "ForceEndTurn")])
 async def test_a_flush_brings_the_words_of_all_that_was_sent(model: str, asked: str, autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor:
-        async with recipe(vendor, model=model).open(language="en") as session, collecting(session) as told:
-            await hear(session, speech("hello there", 1.0))
-            await session.flush()
-            await trio.sleep(0.2)
-            assert vendor.connections[0].types() == [asked]
-            assert [one.text for one in told if one.final] == ["hello there"]
-            await trio.sleep(2)
-            assert [one.text for one in told if one.final] == ["hello there"]
+    async with (
+        serve_deepgram() as vendor,
+        recipe(vendor, model=model).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await hear(session, speech("hello there", 1.0))
+        await session.flush()
+        await trio.sleep(0.2)
+        assert vendor.connections[0].types() == [asked]
+        assert [one.text for one in told if one.final] == ["hello there"]
+        await trio.sleep(2)
+        assert [one.text for one in told if one.final] == ["hello there"]
 
 
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
 async def test_a_flush_that_the_vendor_does_not_answer_has_no_more_words(model: str, autojump_clock: MockClock) -> None:
-    async with serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor:
-        async with recipe(vendor, model=model).open(language="en") as session, collecting(session) as told:
-            await hear(session, g711.silence(1.0))
-            began = trio.current_time()
-            await session.flush()
-            assert trio.current_time() == began
-            await trio.sleep(FLUSHING + 0.01)
-            assert told == [Transcript("", final=True, segment=0)]
+    async with (
+        serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
+        recipe(vendor, model=model).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await hear(session, g711.silence(1.0))
+        began = trio.current_time()
+        await session.flush()
+        assert trio.current_time() == began
+        await trio.sleep(FLUSHING + 0.01)
+        assert told == [Transcript("", final=True, segment=0)]
 
 
 async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor:
-        async with recipe(vendor).open(language="en") as session, collecting(session) as told:
-            await trio.sleep(60)
-            await hear(session, speech("hello", 0.6))
-            await trio.sleep(5)
-            [connection] = vendor.connections
-            assert {"KeepAlive"} == set(connection.types())
-            assert 15 <= len(connection.types()) <= 17
-            assert told[-1].text == "hello"
+    async with (
+        serve_deepgram() as vendor,
+        recipe(vendor).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await trio.sleep(60)
+        await hear(session, speech("hello", 0.6))
+        await trio.sleep(5)
+        [connection] = vendor.connections
+        assert {"KeepAlive"} == set(connection.types())
+        assert 15 <= len(connection.types()) <= 17
+        assert told[-1].text == "hello"
 
 
 async def test_leaving_lets_the_vendor_go_at_once_also_when_cancelled(autojump_clock: MockClock) -> None:
@@ -280,15 +290,18 @@ async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
 
 
 async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojump_clock: MockClock) -> None:
-    async with serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor:
-        async with recipe(vendor).open(language="en") as session, collecting(session) as told:
-            await hear(session, speech("hello", 0.6))
-            await session.voice(VoiceEdge(speaking=False, offset=4800))
-            vendor.script = FakeDeepgram()
-            await vendor.connections[0].lose()
-            await trio.sleep(0.3)
-            assert vendor.connections[1].types() == ["Finalize"]
-            assert [one.text for one in told if one.final] == ["hello"]
+    async with (
+        serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
+        recipe(vendor).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await hear(session, speech("hello", 0.6))
+        await session.voice(VoiceEdge(speaking=False, offset=4800))
+        vendor.script = FakeDeepgram()
+        await vendor.connections[0].lose()
+        await trio.sleep(0.3)
+        assert vendor.connections[1].types() == ["Finalize"]
+        assert [one.text for one in told if one.final] == ["hello"]
 
 
 async def test_a_second_loss_is_a_failure_unless_the_first_is_long_past(autojump_clock: MockClock) -> None:
