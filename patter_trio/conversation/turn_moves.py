@@ -56,6 +56,8 @@ class Conversation:
         """The turn detector, or the recogniser, is sure that the utterance is whole."""
         self.worded: bool = False
         """Words were recognised while the present voice lasted."""
+        self.ended_early: bool = False
+        """The recogniser has ended the turn, and with it a voice that is still heard."""
 
         self.utterance: Utterance = Utterance()
         self.committed: list[Piece] = []

@@ -57,7 +57,7 @@ def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
     """The caller is speaking; what was being decided about the utterance is open again."""
     talk.caller = Caller.SPEAKING
     talk.onset = min(event.onset, talk.now)
-    talk.unfinished = talk.eager = talk.worded = False
+    talk.unfinished = talk.eager = talk.worded = talk.ended_early = False
     talk.disarm(*DECIDING)
     talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
     talk.emit(actions.UserSpeechStarted(talk.now, talk.onset, event.confidence))
@@ -66,6 +66,11 @@ def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
 def end_voice(talk: Conversation, event: VoiceEnded) -> None:
     """The caller is pausing: wait for the endpoint and for final words, and ask the turn detector."""
     talk.voice_over(event.end, event.confidence)
+
+
+def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
+    """The voice of a turn that the recogniser had ended is over for the voice detector, too."""
+    talk.ended_early = False
 
 
 def call_it_noise(talk: Conversation, event: None) -> None:
@@ -86,6 +91,7 @@ def add_words(talk: Conversation, event: Interim | Final) -> None:
         notice_words(talk)
     over = event.finished and isinstance(event, Final)
     if over and worded:
+        talk.ended_early = True
         talk.voice_over(talk.now)
         talk.heed(event)
         talk.try_commit()
@@ -105,7 +111,14 @@ def join_words(talk: Conversation, event: Interim | Final) -> None:
 
 
 def reopen(talk: Conversation, event: Interim | Final) -> None:
-    """Words without a voice: late ones amend the unheard answer; others begin an utterance."""
+    """Words without a voice: late ones amend the unheard answer; others begin an utterance.
+
+    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again.
+    """
+    if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
+        begin_voice(talk, VoiceStarted(talk.now))
+        add_words(talk, event)
+        return
     if not talk.take(event):
         return
     if isinstance(event, Final) and talk.can_amend:
@@ -321,7 +334,7 @@ def _agent_row(*rules: Rule) -> Mapping[Agent, Rule]:
 CALLER: Mapping[Trigger, Mapping[Caller, Rule]] = {
     #                             silent       speaking       pausing       held          away
     VoiceStarted:    _caller_row( begin_voice, _,             begin_voice,  begin_voice,  begin_voice),
-    VoiceEnded:      _caller_row( _,           end_voice,     _,            _,            _),
+    VoiceEnded:      _caller_row( forget_voice, end_voice,    forget_voice, forget_voice, forget_voice),
     Interim:         _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
     Final:           _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
     Verdict:         _caller_row( _,           _,             judge,        _,            _),

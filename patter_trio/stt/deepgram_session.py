@@ -135,7 +135,7 @@ class ListenSession(RecognitionSession):
     async def _push(self, connection: _Connection, least: int) -> None:
         """Send what was not sent yet, in pieces of at least so many bytes; a piece of none would end the stream."""
         connection.sent = max(connection.sent, self._tape.start)
-        while self._tape.end - connection.sent >= least:
+        while connection.lost is None and self._tape.end - connection.sent >= least:
             piece = self._tape.piece(connection.sent, max(least, RATE // 10))
             if not piece:
                 return
@@ -222,8 +222,10 @@ class ListenSession(RecognitionSession):
         """Say that there are no more words, where the vendor does not."""
         while True:
             await self._flushing.wait()
-            self._flushing = trio.Event()
             await trio.sleep_until(self._flush_due)
+            if trio.current_time() < self._flush_due:  # asked again meanwhile
+                continue
+            self._flushing = trio.Event()
             if self._finalizing:
                 self._finalizing = False
                 # A segment that never was: words of the open one that may still change remain, and are better than none.

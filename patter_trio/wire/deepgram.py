@@ -146,8 +146,13 @@ class ListenCodec(ABC):
     def connected(self, start: float) -> None:
         """Begin a connection whose first audio is at ``start`` seconds of the session's."""
         self._base = start
-        self.billed = None
-        self.request_id = ""
+        self._about(None, "")
+
+    def _about(self, billed: float | None, request_id: str) -> None:
+        self.billed, self.request_id = billed, request_id
+
+    def _settle(self, until: float) -> None:
+        self.settled = max(self.settled, until)
 
     @abstractmethod
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
@@ -172,11 +177,11 @@ class ListenCodec(ABC):
 class NovaCodec(ListenCodec):
     """``/v1/listen``: it transcribes, and who asks it to finalize decides where utterances end."""
 
-    path = "/v1/listen"
-    keep_alive = '{"type":"KeepAlive"}'
-    finalize = '{"type":"Finalize"}'
-    silence = 4.0  # it closes after 10 s, and advises 3 to 5
-    finalizes_at_voice_end = True
+    path: ClassVar[str] = "/v1/listen"
+    keep_alive: ClassVar[str] = '{"type":"KeepAlive"}'
+    finalize: ClassVar[str] = '{"type":"Finalize"}'
+    silence: ClassVar[float] = 4.0  # it closes after 10 s, and advises 3 to 5
+    finalizes_at_voice_end: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,8 +194,7 @@ class NovaCodec(ListenCodec):
             case _Results() as results:
                 return self._results(results)
             case _Metadata() as metadata:
-                self.billed = _seconds(metadata.duration)
-                self.request_id = metadata.request_id
+                self._about(_seconds(metadata.duration), metadata.request_id)
             case _Error(variant="SchemaError", description=why):  # about one message of ours; the rest is heard
                 raise WireError(f"Deepgram did not understand a message: {why[:200]}")
             case _Error() as error:
@@ -210,7 +214,7 @@ class NovaCodec(ListenCodec):
                 self._reached = max(self._reached, self._last_word(best.words, end))
             told = _joined([*self._parts, text])
             return self._interim(told) if told or self._told else ()
-        self.settled = max(self.settled, end)
+        self._settle(end)
         if text:
             self._parts.append(text)
         if results.from_finalize or end >= self._reached or len(self._parts) >= MOST_PARTS:
@@ -227,9 +231,9 @@ class NovaCodec(ListenCodec):
 class FluxCodec(ListenCodec):
     """``/v2/listen``: it transcribes and decides where the caller's turn ends."""
 
-    path = "/v2/listen"
-    finalize = '{"type":"ForceEndTurn"}'
-    finalizes_at_voice_end = False
+    path: ClassVar[str] = "/v2/listen"
+    finalize: ClassVar[str] = '{"type":"ForceEndTurn"}'
+    finalizes_at_voice_end: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,7 +258,7 @@ class FluxCodec(ListenCodec):
             case _TurnInfo() as turn:
                 return self._turn_info(turn)
             case _Connected(request_id=request_id):
-                self.request_id = request_id
+                self._about(None, request_id)
             case _Error() as error:
                 raise _failure(error)
             case _:
@@ -279,7 +283,7 @@ class FluxCodec(ListenCodec):
                 out += self._resume(turn)
             case "EndOfTurn":
                 self._over = turn.turn_index
-                self.settled = max(self.settled, end)
+                self._settle(end)
                 out.append(self._final(self._rest(turn), finished=True))
             case _:  # StartOfTurn, Update, and what may come to be
                 text = self._rest(turn)
@@ -296,7 +300,7 @@ class FluxCodec(ListenCodec):
         self._before = len(likely.words)
         if ends:
             self._boundary = self._base + _seconds(max(ends))
-            self.settled = max(self.settled, self._boundary)
+            self._settle(self._boundary)
         text = self._rest(turn)
         return out + (self._interim(text) if text else [])
 

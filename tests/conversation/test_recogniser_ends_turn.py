@@ -106,3 +106,23 @@ def test_its_end_of_turn_over_an_agent_that_may_not_be_interrupted_waits_for_the
     scene.then()
     scene.at(4.0, Final("never mind", 2, finished=True))
     assert not commits(scene)
+
+
+def test_a_voice_that_goes_on_after_its_end_of_turn_can_interrupt_the_answer() -> None:
+    """The voice detector, which needs longer to be sure of silence, never saw the pause: the words tell of the voice."""
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("hel", 1)).at(2.0, Final("hello", 1, finished=True))
+    scene.at(2.125, AudioArrived(1)).at(2.25, OnWire(1, 8.0))
+    scene.then()
+    scene.at(2.5, Interim("wait", 2)).until(3.0)
+    told = [act for act in scene.events() if isinstance(act, do.UserSpeechStarted | do.CutReply)]
+    assert [type(act).__name__ for act in told] == ["UserSpeechStarted", "CutReply"]
+    assert told[1].at == 2.5 + POLICY.overlap
+    scene.at(3.25, VoiceEnded(3.125)).at(3.375, Final("wait a moment", 2, finished=True))
+    assert commits(scene) == [(3.375, "wait a moment", "semantic_turn_detector")]
+
+
+def test_words_after_that_voice_is_over_for_the_detector_too_begin_none() -> None:
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("hel", 1)).at(2.0, Final("hello", 1, finished=True))
+    scene.at(2.25, VoiceEnded(1.875)).at(2.5, Interim("wait", 2))
+    assert not [act for act in scene.events() if isinstance(act, do.UserSpeechStarted) and act.at > 2]
+    assert scene.machine.user_state == "listening"

@@ -57,11 +57,12 @@ class Laws:
         self.generation = 0
         self.sure = self.over = self.hastened = False
         self.gone_on: Fate | None = None
+        self.event: inputs.Input | None = None
 
     # What the machine is told -------------------------------------------------------------------------------------
     def heard(self, event: inputs.Input, at: float) -> None:
         """Note an input, before the machine takes it."""
-        self.now = at
+        self.now, self.event = at, event
         self.gone_on = None
         name = f"_in_{type(event).__name__}"
         if not self.ended and hasattr(self, name):
@@ -202,6 +203,8 @@ class Laws:
         assert self.states[0] == "speaking", "state-told: started before the state"
         self.voice, self.onset = True, action.onset
         self.sure = self.over = self.hastened = False
+        if isinstance(self.event, inputs.Interim | inputs.Final):  # words after a turn that was ended early began it
+            self._judged(self.event)
 
     def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
         assert self.voice, "user-edges: ended twice"

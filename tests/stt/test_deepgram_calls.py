@@ -257,3 +257,22 @@ async def test_what_was_listened_to_is_what_the_call_is_billed(call_simulator: S
             await caller.hears()
         seconds = len(vendor.connections[0].audio) / 8000
     assert ends[0]["metrics"].cost.stt == pytest.approx(seconds / 60 * 0.0048, rel=1e-3)
+
+
+async def test_a_caller_who_goes_on_before_the_voice_detector_saw_a_pause_still_interrupts_the_answer(
+    call_simulator: Simulator,
+) -> None:
+    """Flux ends the turn after 0.2 s; the detector needs 0.8 s, and takes what comes after 0.5 s for the same voice."""
+    async with serve_deepgram(FakeDeepgram(end_of_turn=0.2)) as vendor:
+        agent = agent_hearing_by(vendor, model=FLUX, vad_end=0.8)
+        quick = attrs.evolve(
+            agent, llm=ScriptedLLM(["A very long answer. " * 20, "Two."], first_token=0.01), tts=ScriptedTTS()
+        )
+        async with call_simulator(quick) as caller:
+            await caller.waits(1)
+            await caller.speaks("tell me", 0.6)
+            await caller.waits(0.5)
+            await caller.speaks("stop that now please", 1.2)
+            await caller.waits(3)
+        assert [text for role, text in caller.transcript if role == "user"][-1].endswith("stop that now please")
+        assert caller.transcript[-1] == ("assistant", "Two.")
