@@ -163,6 +163,7 @@ async def open_websocket(
     headers: Mapping[str, str] | None = None,
     within: float = CONNECT,
     open_stream: OpenStream | None = None,
+    why: str = "",
 ) -> AsyncIterator[WebSocketClient]:
     """Connect, and close the connection when the block is left: with a close frame, where that is still possible.
 
@@ -171,6 +172,7 @@ async def open_websocket(
         headers: in addition to those that every handshake has.
         within: seconds until it is open.
         open_stream: opens the stream instead of :func:`open_stream_to`.
+        why: the header in which this vendor says why it refuses; it is told in the error.
 
     Raises:
         AuthenticationError: the handshake was answered with status 401 or 403.
@@ -179,7 +181,7 @@ async def open_websocket(
         ProviderError: it was refused in another way, or nobody could be reached.
     """
     who = origin_of(url)
-    socket = await _connected(url, who, headers or {}, within, open_stream or open_stream_to)
+    socket = await _connected(url, who, headers or {}, within, open_stream or open_stream_to, why=why)
     client = WebSocketClient(socket, who)
     try:
         async with running(client.keep):
@@ -209,7 +211,7 @@ async def open_stream_to(url: str) -> trio.abc.Stream:
 
 
 async def _connected(
-    url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream
+    url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream, *, why: str
 ) -> WebSocket:
     stream: trio.abc.Stream | None = None
     try:
@@ -226,13 +228,15 @@ async def _connected(
         if isinstance(error, SocketClosed):
             raise ConnectionOver(who, error) from error
         if isinstance(error, WireError):
-            raise _refusal(who, error) from error
+            raise _refusal(who, error, why) from error
         raise
 
 
-def _refusal(who: str, error: WireError) -> ProviderError:
+def _refusal(who: str, error: WireError, why: str) -> ProviderError:
     cause = error.__cause__
     if isinstance(cause, InvalidStatus):
         status = cause.response.status_code
-        return _STATUS_ERRORS.get(status, ProviderError)(f"{who} refused the connection: status {status}")
+        reason = cause.response.headers.get(why, "") if why else ""
+        told = f", {reason[:200]}" if reason else ""
+        return _STATUS_ERRORS.get(status, ProviderError)(f"{who} refused the connection: status {status}{told}")
     return ProviderError(f"{who}: {error}")

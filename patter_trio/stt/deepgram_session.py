@@ -32,6 +32,8 @@ GOODBYE: Final = 0.05
 """Seconds that saying goodbye may take."""
 BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which the recogniser counts as failed."""
+REASON: Final = "dg-error"
+"""The header of a refusal that says why."""
 NO_USE: Final = frozenset({1002, 1003, 1007, 1008, 1009})
 """Close codes (RFC 6455, section 7.4.1) that complain of what we sent: it would be sent again."""
 _RESULTS: Final = 64
@@ -182,7 +184,7 @@ class ListenSession(RecognitionSession):
         Raises:
             ProviderError: it cannot be opened, or the vendor reports that it has failed.
         """
-        async with open_websocket(self._url, headers=self._headers, within=within) as socket:
+        async with open_websocket(self._url, headers=self._headers, within=within, why=REASON) as socket:
             start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
             self._codec.connected(start / RATE)
             connection = _Connection(socket, start)

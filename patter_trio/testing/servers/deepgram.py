@@ -31,6 +31,7 @@ IDLE: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
 WAITING: Final = 4096
 """Messages that wait to be sent."""
+_REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
 _FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}
 
@@ -43,6 +44,7 @@ class FakeDeepgram:
         key: the only one that it takes.
         accepting: seconds until a handshake is answered.
         status: HTTP status with which handshakes are refused.
+        reason: what a refusal says in its header ``dg-error``.
         interim_every: seconds of audio between two results that may change; they come with words only.
         final_delay: seconds from a request to finalize to its answer.
         settles_every: seconds of audio after which Nova, unasked, tells final words: those that ended a second ago.
@@ -57,6 +59,7 @@ class FakeDeepgram:
     key: str = "key"
     accepting: float = 0.0
     status: int = 0
+    reason: str = "refused, as told"
     interim_every: float = 0.2
     final_delay: float = 0.1
     settles_every: float | None = None
@@ -147,7 +150,7 @@ class DeepgramServer:
         status = script.status or self._refusal(upgrade, parts.path, query)
         if status:
             self.refused += 1
-            await upgrade.refuse(status, "no")
+            await stream.send_all(_REFUSAL % (status, script.reason.encode()))
             return
         socket = await upgrade.accept()
         number = len(self.connections)
