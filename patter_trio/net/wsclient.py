@@ -210,6 +210,13 @@ async def open_stream_to(url: str) -> trio.abc.Stream:
     return stream
 
 
+def _told(error: WireError, header: str) -> str:
+    """What a refusal says in a header of its own, as the end of a sentence."""
+    cause = error.__cause__
+    reason = cause.response.headers.get(header, "") if header and isinstance(cause, InvalidStatus) else ""
+    return f", {reason[:200]}" if reason else ""
+
+
 async def _connected(
     url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream, *, why: str
 ) -> WebSocket:
@@ -228,15 +235,14 @@ async def _connected(
         if isinstance(error, SocketClosed):
             raise ConnectionOver(who, error) from error
         if isinstance(error, WireError):
-            raise _refusal(who, error, why) from error
+            refusal = _refusal(who, error)
+            raise type(refusal)(f"{refusal}{_told(error, why)}") from error
         raise
 
 
-def _refusal(who: str, error: WireError, why: str) -> ProviderError:
+def _refusal(who: str, error: WireError) -> ProviderError:
     cause = error.__cause__
     if isinstance(cause, InvalidStatus):
         status = cause.response.status_code
-        reason = cause.response.headers.get(why, "") if why else ""
-        told = f", {reason[:200]}" if reason else ""
-        return _STATUS_ERRORS.get(status, ProviderError)(f"{who} refused the connection: status {status}{told}")
+        return _STATUS_ERRORS.get(status, ProviderError)(f"{who} refused the connection: status {status}")
     return ProviderError(f"{who}: {error}")
