@@ -31,6 +31,7 @@ from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
 from patter_trio.logs import mask_logs
 from patter_trio.speech_events import SpeechEvents
+from patter_trio.stt.deepgram import DeepgramSTT
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
@@ -50,6 +51,7 @@ __all__ = [
     "ConfigurationError",
     "ConversationStateSnapshot",
     "CostBreakdown",
+    "DeepgramSTT",
     "ElevenLabsTTS",
     "EouTrigger",
     "EventBus",

@@ -106,11 +106,17 @@ class Transcript:
 
     ``segment`` names the stretch of audio. An interim result is replaced by the next one of its segment; the final one
     closes the segment, so that an interim that was acted upon and its own final do not double the words.
+
+    ``finished`` is for recognisers that detect the end of a turn themselves, and only on what tells something new about
+    it: True on final words (or on none, with which the turn ends): the caller has finished, and is answered at once. True
+    on interim ones: probably, so that no more than the usual silence is waited for. False: not yet, also if it was said
+    before. None: it does not say.
     """
 
     text: str
     final: bool
     segment: int = 0
+    finished: bool | None = None
 
 
 class RecognitionSession(ABC):

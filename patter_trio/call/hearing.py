@@ -74,10 +74,10 @@ class Hearing:
                 if transcript is None:
                     continue
                 if not transcript.final:
-                    self._post(Interim(transcript.text, transcript.segment))
+                    self._post(Interim(transcript.text, transcript.segment, transcript.finished))
                     continue
                 self._unsettled = False
-                self._post(FinalWords(transcript.text, transcript.segment))
+                self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
                 if self._flushing:
                     self._post(Flushed())
 

@@ -30,18 +30,20 @@ class VoiceEnded:
 
 @attrs.frozen
 class Interim:
-    """Words that may still change; replaces the segment's last ones."""
+    """Words that may still change; replaces the segment's last ones. ``finished``: see ``abc.Transcript``."""
 
     text: str
     segment: int = 0
+    finished: bool | None = None
 
 
 @attrs.frozen
 class Final:
-    """The words of a segment, for good; empty when the recogniser found none."""
+    """The words of a segment, for good; empty when the recogniser found none. ``finished``: see ``abc.Transcript``."""
 
     text: str
     segment: int = 0
+    finished: bool | None = None
 
 
 @attrs.frozen

@@ -53,7 +53,11 @@ class Conversation:
         self.generation: int = 0
         self.unfinished: bool = False
         self.eager: bool = False
-        """The turn detector is sure that the utterance is whole."""
+        """The turn detector, or the recogniser, is sure that the utterance is whole."""
+        self.worded: bool = False
+        """Words were recognised while the present voice lasted."""
+        self.ended_early: bool = False
+        """The recogniser has ended the turn, and with it a voice that is still heard."""
 
         self.utterance: Utterance = Utterance()
         self.committed: list[Piece] = []
@@ -247,10 +251,36 @@ class Conversation:
         self.disarm(Timer.STUCK)
         self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
         self.wait_for_final()
+        if self.eager:  # the recogniser was sure before the voice was known to be over
+            self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
+            self.hasten(Timer.FINAL, self.policy.endpoint)
         self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
         if self.detector and self.ending is None:
             self.generation += 1
             self.emit(actions.AskDetector(self.now, self.generation))
+
+    def judge(self, *, finished: bool) -> None:
+        """Take a judgement of the utterance: one that is whole waits less for silence, one that is not is held open."""
+        self.eager, self.unfinished = finished, not finished
+        if finished:
+            self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
+
+    def heed(self, event: Interim | Final) -> None:
+        """Take the recogniser's judgement, if it has one; a turn that it ended with final words waits for nothing."""
+        if event.finished is None:
+            return
+        self.judge(finished=event.finished)
+        if event.finished and self.caller in (Caller.PAUSING, Caller.HELD):
+            if isinstance(event, Final):
+                self.disarm(*DECIDING)
+            else:
+                self.hasten(Timer.FINAL, self.policy.endpoint)
+
+    def hasten(self, timer: Timer, silence: float) -> None:
+        """Have a deadline fall due after so much silence, if it runs and would be later."""
+        sooner = self.end + silence
+        if sooner < self.timers.get(timer, -math.inf):
+            self.arm(timer, sooner)
 
     def try_commit(self) -> None:
         """Commit the utterance if it is over, has words, and the agent is ready for it; first reason not to wins."""

@@ -11,7 +11,6 @@ while the caller is ``pausing`` or ``held`` and the agent idle, and are committe
 
 # ruff: noqa: ARG001 - every rule has the same signature, whether or not it looks at the input.
 
-import math
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -58,7 +57,7 @@ def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
     """The caller is speaking; what was being decided about the utterance is open again."""
     talk.caller = Caller.SPEAKING
     talk.onset = min(event.onset, talk.now)
-    talk.unfinished = talk.eager = False
+    talk.unfinished = talk.eager = talk.worded = talk.ended_early = False
     talk.disarm(*DECIDING)
     talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
     talk.emit(actions.UserSpeechStarted(talk.now, talk.onset, event.confidence))
@@ -69,16 +68,35 @@ def end_voice(talk: Conversation, event: VoiceEnded) -> None:
     talk.voice_over(event.end, event.confidence)
 
 
+def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
+    """The voice of a turn that the recogniser had ended is over for the voice detector, too."""
+    talk.ended_early = False
+
+
 def call_it_noise(talk: Conversation, event: None) -> None:
     """Voice without a word for so long is noise or music: go on as if it had ended now."""
     talk.voice_over(talk.now)
 
 
 def add_words(talk: Conversation, event: Interim | Final) -> None:
-    """Note the words of a caller who is still speaking."""
+    """Note the words of a caller who is still speaking; whose turn is over, to a recogniser that judges, speaks no more.
+
+    That holds for a turn with words from this very voice. One that ends with earlier words was told late, and the caller
+    has gone on.
+    """
+    worded = talk.worded
     if talk.take(event):
+        talk.worded = True
         talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
         notice_words(talk)
+    over = event.finished and isinstance(event, Final)
+    if over and worded:
+        talk.ended_early = True
+        talk.voice_over(talk.now)
+        talk.heed(event)
+        talk.try_commit()
+    elif not over:
+        talk.heed(event)
 
 
 def join_words(talk: Conversation, event: Interim | Final) -> None:
@@ -88,11 +106,19 @@ def join_words(talk: Conversation, event: Interim | Final) -> None:
         talk.time_words(reopened=False)
     if not talk.utterance.interims and isinstance(event, Final):
         talk.disarm(Timer.FINAL)
+    talk.heed(event)
     talk.try_commit()
 
 
 def reopen(talk: Conversation, event: Interim | Final) -> None:
-    """Words without a voice: late ones amend the unheard answer; others begin an utterance."""
+    """Words without a voice: late ones amend the unheard answer; others begin an utterance.
+
+    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again.
+    """
+    if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
+        begin_voice(talk, VoiceStarted(talk.now))
+        add_words(talk, event)
+        return
     if not talk.take(event):
         return
     if isinstance(event, Final) and talk.can_amend:
@@ -101,17 +127,16 @@ def reopen(talk: Conversation, event: Interim | Final) -> None:
     notice_words(talk)
     talk.caller = Caller.PAUSING
     talk.time_words(reopened=True)
+    talk.heed(event)
+    if event.finished:
+        talk.try_commit()
 
 
 def judge(talk: Conversation, event: Verdict) -> None:
     """A sure turn detector shortens the wait; an unsure one marks the utterance unfinished."""
     if event.generation != talk.generation:
         return
-    talk.eager = event.complete >= talk.policy.complete_threshold
-    talk.unfinished = not talk.eager
-    sooner = talk.end + talk.policy.fast_endpoint
-    if talk.eager and sooner < talk.timers.get(Timer.ENDPOINT, -math.inf):
-        talk.arm(Timer.ENDPOINT, sooner)
+    talk.judge(finished=event.complete >= talk.policy.complete_threshold)
 
 
 def decide(talk: Conversation, event: None) -> None:
@@ -309,7 +334,7 @@ def _agent_row(*rules: Rule) -> Mapping[Agent, Rule]:
 CALLER: Mapping[Trigger, Mapping[Caller, Rule]] = {
     #                             silent       speaking       pausing       held          away
     VoiceStarted:    _caller_row( begin_voice, _,             begin_voice,  begin_voice,  begin_voice),
-    VoiceEnded:      _caller_row( _,           end_voice,     _,            _,            _),
+    VoiceEnded:      _caller_row( forget_voice, end_voice,    forget_voice, forget_voice, forget_voice),
     Interim:         _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
     Final:           _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
     Verdict:         _caller_row( _,           _,             judge,        _,            _),

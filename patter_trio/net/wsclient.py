@@ -158,6 +158,7 @@ async def open_websocket(
     headers: Mapping[str, str] | None = None,
     within: float = CONNECT,
     open_stream: OpenStream | None = None,
+    why: str = "",
 ) -> AsyncIterator[WebSocketClient]:
     """Connect, and close the connection when the block is left: with a close frame, where that is still possible.
 
@@ -166,6 +167,7 @@ async def open_websocket(
         headers: in addition to those that every handshake has.
         within: seconds until it is open.
         open_stream: opens the stream instead of :func:`open_stream_to`.
+        why: the header in which this vendor says why it refuses; it is told in the error.
 
     Raises:
         AuthenticationError: the handshake was answered with status 401 or 403.
@@ -174,7 +176,7 @@ async def open_websocket(
         ProviderError: it was refused in another way, or nobody could be reached.
     """
     who = origin_of(url)
-    socket = await _connected(url, who, headers or {}, within, open_stream or open_stream_to)
+    socket = await _connected(url, who, headers or {}, within, open_stream or open_stream_to, why=why)
     client = WebSocketClient(socket, who)
     try:
         async with running(client.keep):
@@ -203,8 +205,15 @@ async def open_stream_to(url: str) -> trio.abc.Stream:
     return stream
 
 
+def _told(error: WireError, header: str) -> str:
+    """What a refusal says in a header of its own, as the end of a sentence."""
+    cause = error.__cause__
+    reason = cause.response.headers.get(header, "") if header and isinstance(cause, InvalidStatus) else ""
+    return f", {reason[:200]}" if reason else ""
+
+
 async def _connected(
-    url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream
+    url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream, *, why: str
 ) -> WebSocket:
     stream: trio.abc.Stream | None = None
     try:
@@ -221,7 +230,8 @@ async def _connected(
         if isinstance(error, SocketClosed):
             raise ConnectionOver(who, error) from error
         if isinstance(error, WireError):
-            raise _refusal(who, error) from error
+            refusal = _refusal(who, error)
+            raise type(refusal)(f"{refusal}{_told(error, why)}") from error
         raise
 
 

@@ -25,6 +25,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.models import model_errors, require
 from patter_trio.net.background import running
 from patter_trio.net.threads import available, run_in_thread
+from patter_trio.stt.results import Results
 from patter_trio.stt.whisper_model import PACKAGE, whisper_model
 
 _JOBS = 16
@@ -126,7 +127,7 @@ class _WhisperSession(RecognitionSession):
         await self._finish(self._buffer.split())
 
     def transcripts(self) -> AsyncIterator[Transcript]:
-        return _Results(self._waiting_results, lambda: self._failure)
+        return Results(self._waiting_results, lambda: self._failure)
 
     async def work(self) -> None:
         """Hear one utterance after another, until cancelled or the model fails."""
@@ -169,20 +170,3 @@ class _WhisperSession(RecognitionSession):
     def _check(self) -> None:
         if self._failure:
             raise self._failure
-
-
-@attrs.frozen(eq=False)
-class _Results(AsyncIterator[Transcript]):
-    """The session's results; a plain iterator, so that it can be left anywhere without clean-up."""
-
-    _channel: trio.MemoryReceiveChannel[Transcript]
-    _failure: Callable[[], ProviderError | None]
-
-    async def __anext__(self) -> Transcript:
-        try:
-            return await self._channel.receive()
-        except trio.EndOfChannel:
-            failure = self._failure()
-        if failure:
-            raise failure
-        raise StopAsyncIteration

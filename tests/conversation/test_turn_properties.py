@@ -81,6 +81,8 @@ class World:
         self.random = random.Random(seed)  # noqa: S311 - a seed makes the call again
         self.policy = self.random.choice(POLICIES)
         self.detector = self.random.random() < 0.3
+        self.judgement = random.Random(f"{seed} judges")  # noqa: S311 - of its own, so that the calls of old stay as they were
+        self.judges = self.judgement.random() < 0.4
         self.machine = TurnMachine(self.policy, detector=self.detector)
         self.laws = Laws(self.policy)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
@@ -143,11 +145,16 @@ class World:
         segment, text = next(self.segments), self.some_words()
         at = self.span(begin, end)
         if self.chance(0.6):
-            self.post(at, inputs.Interim(text, segment))
+            self.post(at, inputs.Interim(text, segment, self.finished()))
             text = self.random.choice((text, f"{text} {self.some_words()}", self.some_words()))
         if self.chance(0.85):
             late = self.span(0, 0.6) if self.chance(0.8) else self.span(0.5, 4)
-            self.post(max(at, end + late - self.span(0, 1)), inputs.Final("" if self.chance(0.03) else text, segment))
+            text = "" if self.chance(0.03) else text
+            self.post(max(at, end + late - self.span(0, 1)), inputs.Final(text, segment, self.finished()))
+
+    def finished(self) -> bool | None:
+        """What a recogniser says of the turn."""
+        return self.judgement.choice((None, True, True, False)) if self.judges else None
 
     # The agent's side ---------------------------------------------------------------------------------------------
     def react(self, action: actions.Action, now: float) -> None:

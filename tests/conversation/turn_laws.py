@@ -55,13 +55,14 @@ class Laws:
         self.apologies: set[int] = set()
         self.answer_owed = False
         self.generation = 0
-        self.sure = False
+        self.sure = self.over = self.hastened = False
         self.gone_on: Fate | None = None
+        self.event: inputs.Input | None = None
 
     # What the machine is told -------------------------------------------------------------------------------------
     def heard(self, event: inputs.Input, at: float) -> None:
         """Note an input, before the machine takes it."""
-        self.now = at
+        self.now, self.event = at, event
         self.gone_on = None
         name = f"_in_{type(event).__name__}"
         if not self.ended and hasattr(self, name):
@@ -81,7 +82,14 @@ class Laws:
         if event.text and event.segment not in self.promoted and live and live.interruptible and not self.leaving:
             self.gone_on = None if live.started or live.is_say or (live.on_wire and live.opened) else live
 
+    def _judged(self, event: inputs.Interim | inputs.Final) -> None:
+        if event.finished is not None:
+            self.sure = event.finished
+            self.over = event.finished and (self.over or isinstance(event, inputs.Final))
+            self.hastened = event.finished
+
     def _in_Interim(self, event: inputs.Interim) -> None:
+        self._judged(event)
         self._go_on(event)
         if event.segment not in self.finals and event.segment not in self.promoted:
             self.pending -= set(self.interims.get(event.segment, "").split())
@@ -89,6 +97,7 @@ class Laws:
             self.pending |= set(event.text.split())
 
     def _in_Final(self, event: inputs.Final) -> None:
+        self._judged(event)
         self._go_on(event)
         self.finals[event.segment] = event.text
         if event.segment not in self.promoted:
@@ -192,7 +201,10 @@ class Laws:
     def _do_UserSpeechStarted(self, action: actions.UserSpeechStarted) -> None:
         assert not self.voice, "user-edges: started twice"
         assert self.states[0] == "speaking", "state-told: started before the state"
-        self.voice, self.onset, self.sure = True, action.onset, False
+        self.voice, self.onset = True, action.onset
+        self.sure = self.over = self.hastened = False
+        if isinstance(self.event, inputs.Interim | inputs.Final):  # words after a turn that was ended early began it
+            self._judged(self.event)
 
     def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
         assert self.voice, "user-edges: ended twice"
@@ -206,7 +218,7 @@ class Laws:
         assert action.text, "no-words-no-eos: empty utterance"
         assert self.states[1] == "thinking", "state-told: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
-        patience = self.policy.fast_endpoint if self.sure else self.policy.endpoint
+        patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
         assert action.trigger == "vad_silence" or self.sure, "detector: it never said so"
         late = action.at - self.voice_end > self.policy.late_window
         assert late or action.at >= self.voice_end + patience, "endpoint: committed too early"
@@ -216,11 +228,14 @@ class Laws:
             self.history[-1] = action.text
         else:
             self.history.append(action.text)
-        self.turn, self.answer_owed, self.sure = action.turn, True, False
+        interim_wait = self.policy.endpoint if self.hastened else self.policy.interim_wait
+        interim_wait = 0.0 if self.over else interim_wait
+        self.turn, self.answer_owed = action.turn, True
+        self.sure = self.over = self.hastened = False
         promoted = len(self.promoted)
         self._entered(action.text)
         if len(self.promoted) > promoted:
-            assert action.trailing_silence >= self.policy.interim_wait, "final-wait: an interim was used too early"
+            assert action.trailing_silence >= interim_wait, "final-wait: an interim was used too early"
 
     def _do_AmendUser(self, action: actions.AmendUser) -> None:
         self.history[-1] = action.text
@@ -309,7 +324,7 @@ class Laws:
 
     def _do_AskDetector(self, action: actions.AskDetector) -> None:
         assert not self.voice, "detector: asked while the caller speaks"
-        self.generation, self.sure = action.generation, False
+        self.generation, self.sure = action.generation, self.hastened
 
     def _do_FlushRecognizer(self, action: actions.FlushRecognizer) -> None:
         assert self.live is None, "end-once: a reply outlives the leg"

@@ -1,0 +1,452 @@
+"""A server that speaks Deepgram's listening protocols, and hears what a simulated caller says.
+
+::
+
+    async with serve_deepgram(FakeDeepgram(final_delay=0.1)) as vendor:
+        stt = DeepgramSTT(api_key="key", base_url=vendor.url)
+
+It listens on loopback, which works on a clock that jumps as well. Words come with the audio (see
+:mod:`patter_trio.testing.signal`), so that its answers are exact. It keeps to the vendor's rules: no socket for a key that
+is wrong, an audio message of no bytes ends the stream, a Nova socket without a message for 10 s is closed, and so is a
+Flux one that is sent a message which Flux does not know.
+"""
+
+import json
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import trio
+
+from patter_trio.audio.formats import RATE
+from patter_trio.errors import WireError
+from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.testing.signal import Decoder, Kind, Sound
+
+IDLE: Final = 10.0
+"""Seconds without a message after which Nova closes the socket."""
+WAITING: Final = 4096
+"""Messages that wait to be sent."""
+_REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
+_FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}
+
+
+@attrs.frozen(kw_only=True)
+class FakeDeepgram:
+    """What the server does.
+
+    Args:
+        key: the only one that it takes.
+        accepting: seconds until a handshake is answered.
+        status: HTTP status with which handshakes are refused.
+        reason: what a refusal says in its header ``dg-error``.
+        interim_every: seconds of audio between two results that may change; they come with words only.
+        final_delay: seconds from a request to finalize to its answer.
+        settles_every: seconds of audio after which Nova, unasked, tells final words: those that ended a second ago.
+        answers_finalize: whether it answers a request to finalize.
+        end_of_turn: Flux: seconds of silence after which a turn is over.
+        eager_end_of_turn: Flux: seconds of silence after which it is probably, if the client asked for that.
+        hallucinates: a word that is only ever in interim results, at their end.
+        lose_after: seconds of audio after which the first, second ... connection is lost.
+        garbage: messages that are sent as soon as a connection is open, as they are.
+    """
+
+    key: str = "key"
+    accepting: float = 0.0
+    status: int = 0
+    reason: str = "refused, as told"
+    interim_every: float = 0.2
+    final_delay: float = 0.1
+    settles_every: float | None = None
+    answers_finalize: bool = True
+    end_of_turn: float = 0.3
+    eager_end_of_turn: float = 0.15
+    hallucinates: str = ""
+    lose_after: tuple[float, ...] = ()
+    garbage: tuple[str | bytes, ...] = ()
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One connection, as the server saw it; times are trio's."""
+
+    number: int
+    path: str
+    query: dict[str, list[str]]
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    opened_at: float
+    audio: bytearray = attrs.field(factory=bytearray, repr=False)
+    sizes: list[int] = attrs.field(factory=list, repr=False)
+    """Of the audio messages."""
+    said: list[tuple[float, dict[str, Any]]] = attrs.field(factory=list)
+    """What the client sent as text."""
+    ended_at: float = math.inf
+    code: int = 0
+    ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
+    _say: trio.MemorySendChannel[tuple[float, str | bytes]] | None = attrs.field(default=None, repr=False)
+    _stream: trio.abc.Stream | None = attrs.field(default=None, repr=False)
+    _last: float = -math.inf
+
+    def types(self) -> list[str]:
+        """Return the types of what the client sent as text."""
+        return [str(message.get("type")) for _, message in self.said]
+
+    def say(self, message: Mapping[str, Any] | str | bytes, delay: float = 0.0) -> None:
+        """Send a message, so many seconds from now and never ahead of one before it."""
+        if self._say is None:
+            raise RuntimeError("the connection is not open")
+        self._last = max(self._last, trio.current_time() + delay)
+        text = message if isinstance(message, str | bytes) else json.dumps(message)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._say.send_nowait((self._last, text))
+
+    def close(self, code: int) -> None:
+        """End the connection with this close code, behind what was said before."""
+        self.say(b"close %d" % code)
+
+    async def lose(self) -> None:
+        """Lose the connection, in the middle of whatever it was doing."""
+        if self._stream is not None:
+            await trio.aclose_forcefully(self._stream)
+
+
+class DeepgramServer:
+    """The server; ``script`` may be replaced at any time, and counts for the connections after that."""
+
+    def __init__(self, script: FakeDeepgram, url: str = "ws://deepgram.test") -> None:
+        self.script = script
+        self.url = url
+        self.connections: list[Connection] = []
+        self.refused: int = 0
+
+    def __repr__(self) -> str:
+        return f"<DeepgramServer {self.url}, {len(self.connections)} connections>"
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, over any stream, until its end."""
+        try:
+            head = bytearray()
+            while b"\r\n\r\n" not in head:
+                data = await stream.receive_some(65536)
+                if not data:
+                    return
+                head += data
+            await self._converse(await receive_upgrade(stream, bytes(head)), stream)
+        except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone, or is none
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _converse(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
+        script = self.script
+        await trio.sleep(script.accepting)
+        parts = urlsplit(upgrade.path)
+        query = parse_qs(parts.query)
+        status = script.status or self._refusal(upgrade, parts.path, query)
+        if status:
+            self.refused += 1
+            await stream.send_all(_REFUSAL % (status, script.reason.encode()))
+            return
+        socket = await upgrade.accept()
+        number = len(self.connections)
+        connection = Connection(number, parts.path, query, dict(upgrade.headers.items()), trio.current_time())
+        connection._stream = stream  # noqa: SLF001 (ours)
+        self.connections.append(connection)
+        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](WAITING)  # noqa: SLF001
+        listener = _Nova(connection, script) if parts.path == "/v1/listen" else _Flux(connection, script)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_write, socket, waiting)
+                await listener.listen(socket)
+                nursery.cancel_scope.cancel(reason="the client has left")
+        except* (SocketClosed, trio.ClosedResourceError, trio.BrokenResourceError):
+            pass
+        finally:
+            connection.ended_at = trio.current_time()
+            connection.ended.set()
+
+    def _refusal(self, upgrade: Upgrade, path: str, query: dict[str, list[str]]) -> int:
+        if upgrade.headers.get("Authorization") not in (f"Token {self.script.key}", f"Bearer {self.script.key}"):
+            return 401
+        if path not in ("/v1/listen", "/v2/listen"):
+            return 404
+        audio = (query.get("encoding"), query.get("sample_rate"))
+        flux = query.get("model", [""])[0].startswith("flux")
+        return 0 if audio == (["mulaw"], ["8000"]) and flux == (path == "/v2/listen") else 400
+
+
+@asynccontextmanager
+async def serve_deepgram(script: FakeDeepgram | None = None) -> AsyncIterator[DeepgramServer]:
+    """Serve on loopback while the block lasts; its end breaks the connections that there are."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = DeepgramServer(script or FakeDeepgram(), f"ws://127.0.0.1:{listener.socket.getsockname()[1]}")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
+        try:
+            yield server
+        finally:
+            nursery.cancel_scope.cancel(reason="the server closes")
+
+
+async def _write(socket: WebSocket, waiting: trio.MemoryReceiveChannel[tuple[float, str | bytes]]) -> None:
+    async for due, message in waiting:
+        await trio.sleep_until(due)
+        if isinstance(message, bytes) and message.startswith(b"close "):
+            await socket.aclose(int(message[6:]))
+            return
+        await socket.send(message)
+
+
+@attrs.frozen
+class _Word:
+    text: str
+    start: float
+    end: float
+
+    def shown(self, name: str) -> dict[str, Any]:
+        return {name: self.text, "word": self.text, "start": self.start, "end": self.end, "confidence": 0.99}
+
+
+class _Listener:
+    """Hears the words of one connection; seconds are of its audio."""
+
+    says: frozenset[str] = frozenset()
+    idle: float = math.inf
+
+    def __init__(self, connection: Connection, script: FakeDeepgram) -> None:
+        self.connection = connection
+        self.script = script
+        self.words: list[_Word] = []
+        self.heard = 0.0
+        self.quiet_since = 0.0
+        self._decoder = Decoder()
+        self._told_at = 0.0
+        later = script.lose_after[connection.number : connection.number + 1]
+        self._lose_at = later[0] if later else math.inf
+        for message in script.garbage:
+            connection.say(message)
+        self.greet()
+
+    def greet(self) -> None:
+        """Say what comes first."""
+
+    async def listen(self, socket: WebSocket) -> None:
+        """Listen until the client, or this, ends the connection."""
+        try:
+            while True:
+                with trio.fail_after(self.idle):
+                    message = await socket.receive()
+                if not message or not await self._take(message):
+                    break
+        except trio.TooSlowError:
+            self.connection.code = 1011
+            await socket.aclose(1011, "NET-0001")
+        except SocketClosed as closed:
+            self.connection.code = closed.code
+            raise
+
+    async def _take(self, message: str | bytes) -> bool:
+        """Take a message; return whether the connection goes on."""
+        if isinstance(message, bytes):
+            self._hear(message)
+            if self.heard >= self._lose_at:
+                await self.connection.lose()
+                return False
+            return True
+        told = json.loads(message)
+        self.connection.said.append((trio.current_time(), told))
+        if told.get("type") == "CloseStream":
+            self.finish()
+            self.connection.close(1000)
+        else:
+            self.command(str(told.get("type")))
+        return True
+
+    def _hear(self, audio: bytes) -> None:
+        self.connection.audio += audio
+        self.connection.sizes.append(len(audio))
+        for sound in self._decoder.feed(audio):
+            self._note(sound)
+        self.heard += len(audio) / RATE
+        if self.words and self.heard - self._told_at >= self.script.interim_every - 1e-9:
+            self._told_at = self.heard
+            self.tell()
+        self.progress()
+
+    def _note(self, sound: Sound) -> None:
+        start, end = sound.start / RATE, sound.end / RATE
+        if sound.kind in (Kind.SPEECH, Kind.HUM):
+            self.quiet_since = end
+        if not sound.words:
+            return
+        for place, text in enumerate(sound.words.split(" ")):
+            goes_on = place == 0 and self.words and self.words[-1].end >= start - 1e-9
+            if goes_on and text:
+                last = self.words.pop()
+                self.words.append(_Word(last.text + text, last.start, end))
+            elif text:
+                self.words.append(_Word(text, start, end))
+
+    def tell(self) -> None:
+        """Tell the words so far."""
+
+    def progress(self) -> None:
+        """Do what the passing of time calls for."""
+
+    def command(self, kind: str) -> None:
+        """Do what the client asks for."""
+
+    def finish(self) -> None:
+        """Tell what there is to be told at the end."""
+
+
+class _Nova(_Listener):
+    idle = IDLE
+
+    def greet(self) -> None:
+        self._begin = 0.0
+        self._settled_at = 0.0
+
+    def command(self, kind: str) -> None:
+        if kind == "Finalize" and self.script.answers_finalize:
+            self._results(self.words, self.heard, final=True, finalized=True)
+            self.words = []
+        elif kind not in _NOVA_SAYS:
+            self.connection.say({"type": "Error", "variant": "SchemaError", "description": "unknown", "message": kind})
+
+    def tell(self) -> None:
+        made_up = [_Word(self.script.hallucinates, self.heard - 0.01, self.heard)] if self.script.hallucinates else []
+        self._results([*self.words, *made_up], self.heard, final=False)
+
+    def progress(self) -> None:
+        every = self.script.settles_every
+        if every is None or self.heard - self._settled_at < every - 1e-9:
+            return
+        self._settled_at = self.heard
+        until = max(self._begin, self.heard - 1.0)
+        final = [word for word in self.words if word.end <= until]
+        if final:
+            self._results(final, final[-1].end, final=True)
+            self.words = self.words[len(final) :]
+
+    def finish(self) -> None:
+        if self.words:
+            self._results(self.words, self.heard, final=True)
+        self.connection.say(
+            {
+                "type": "Metadata",
+                "transaction_key": "deprecated",
+                "request_id": f"request-{self.connection.number}",
+                "sha256": "0" * 64,
+                "created": "2026-11-25T10:00:00Z",
+                "duration": round(self.heard, 3),
+                "channels": 1,
+            }
+        )
+
+    def _results(self, words: list[_Word], until: float, *, final: bool, finalized: bool = False) -> None:
+        transcript = " ".join(word.text for word in words)
+        message = {
+            "type": "Results",
+            "channel_index": [0, 1],
+            "duration": round(until - self._begin, 3),
+            "start": round(self._begin, 3),
+            "is_final": final,
+            "speech_final": False,
+            "channel": {
+                "alternatives": [
+                    {
+                        "transcript": transcript,
+                        "confidence": 0.99 if words else 0.0,
+                        "words": [word.shown("punctuated_word") for word in words],
+                    }
+                ]
+            },
+            "metadata": {
+                "request_id": f"request-{self.connection.number}",
+                "model_info": {"name": "general-nova-3", "version": "2026-01-01.0", "arch": "nova-3"},
+                "model_uuid": "00000000-0000-4000-8000-000000000000",
+            },
+            "from_finalize": finalized,
+        }
+        self.connection.say(message, self.script.final_delay if finalized else 0.0)
+        if final:
+            self._begin = until
+
+
+class _Flux(_Listener):
+    def greet(self) -> None:
+        self._sequence = 0
+        self._turn = 0
+        self._begin = 0.0
+        self._started = False
+        self._eager_words = 0
+        self._say({"type": "Connected"})
+
+    def command(self, kind: str) -> None:
+        if kind == "ForceEndTurn":
+            self.finish("manual")
+        elif kind not in _FLUX_SAYS:
+            self._say({"type": "Error", "code": "UNPARSABLE_CLIENT_MESSAGE", "description": f"no {kind} here"})
+            self.connection.close(1008)
+
+    def tell(self) -> None:
+        if self._eager_words and len(self.words) > self._eager_words:
+            self._eager_words = 0
+            self._info("TurnResumed")
+        elif not self._eager_words:
+            self._info("Update" if self._started else "StartOfTurn")
+            self._started = True
+
+    def progress(self) -> None:
+        silence = self.heard - self.quiet_since
+        if not self.words:
+            return
+        if silence >= self.script.end_of_turn - 1e-9:
+            self.finish("model")
+        elif (
+            not self._eager_words
+            and "eager_eot_threshold" in self.connection.query
+            and silence >= self.script.eager_end_of_turn - 1e-9
+        ):
+            if not self._started:
+                self.tell()
+            self._eager_words = len(self.words)
+            self._info("EagerEndOfTurn")
+
+    def finish(self, trigger: str = "model") -> None:
+        if not self.words:
+            return
+        if not self._started:
+            self.tell()
+        self._info("EndOfTurn", trigger=trigger)
+        self._turn += 1
+        self._begin, self._started, self._eager_words, self.words = self.heard, False, 0, []
+
+    def _info(self, event: str, **more: Any) -> None:
+        over = {"EagerEndOfTurn": 0.6, "EndOfTurn": 0.9}
+        self._say(
+            {
+                "type": "TurnInfo",
+                "event": event,
+                "turn_index": self._turn,
+                "audio_window_start": round(self._begin, 3),
+                "audio_window_end": round(self.heard, 3),
+                "transcript": " ".join(word.text for word in self.words),
+                "words": [
+                    {"word": word.text, "confidence": 0.99, "start": word.start, "end": word.end} for word in self.words
+                ],
+                "end_of_turn_confidence": over.get(event, 0.1),
+                **more,
+            }
+        )
+
+    def _say(self, message: dict[str, Any]) -> None:
+        number, self._sequence = self._sequence, self._sequence + 1
+        about = {"request_id": f"request-{self.connection.number}", "sequence_id": number}
+        self.connection.say({**about, **message})

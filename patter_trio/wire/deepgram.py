@@ -1,0 +1,356 @@
+"""Deepgram's listening sockets, without I/O: Nova (``/v1/listen``) and Flux (``/v2/listen``).
+
+Protocols: https://developers.deepgram.com/reference/speech-to-text/listen-streaming and .../listen-flux
+
+Both take audio as binary messages, of which none may be empty (that ends the stream), and control as JSON in text ones.
+What comes is JSON, too. Fields that nobody reads are skipped, message types that we do not know are of no interest.
+
+How segments are made of what the vendor says:
+
+* **Nova** tells the same stretch of audio again and again until it ``is_final``. A final result may be shorter than the
+  interim one before it: the rest of its words comes again in the next stretch. Whoever has acted upon the interim words
+  would then have them twice. So a segment is closed only when the final results have reached the end of the last word
+  that was told in it, by the words' times (or when the vendor was asked to finalize, after which it owes nothing).
+* **Flux** tells the whole turn each time. A segment is a turn; if the vendor takes an end back (``TurnResumed``), the words
+  up to there are a segment, and those with later times the next one.
+* A new connection counts from zero again: :meth:`~ListenCodec.connected` says where in the audio that is.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from patter_trio.abc import Transcript
+from patter_trio.errors import ProviderError, WireError
+
+Value = str | int | float | bool | Sequence[str]
+"""Of a parameter of the URL; a sequence is the parameter several times."""
+
+SAME: Final = 0.02
+"""Seconds that a result has to add to count as news: the vendor rounds its times, and a frame is so long."""
+MOST_PARTS: Final = 64
+"""Final results of which a segment is made at most."""
+LONGEST_TEXT: Final = 20_000
+"""Characters of one result: half an hour of speech."""
+
+
+def listen_url(base: str, path: str, parameters: Mapping[str, Value | None]) -> str:
+    """Return the address of a socket; parameters that are None are left out."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in parameters.items():
+        several = [] if value is None else [value] if isinstance(value, str | int | float) else value
+        pairs += [(name, str(one).lower() if isinstance(one, bool) else str(one)) for one in several]
+    return f"{base.rstrip('/')}{path}?{urlencode(pairs)}"
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type"):
+    """A message; the name of its class without the underscore is its ``type``."""
+
+
+class _NovaWord(msgspec.Struct, frozen=True):
+    start: float
+    end: float
+
+
+class _Alternative(msgspec.Struct, frozen=True):
+    transcript: str = ""
+    words: list[_NovaWord] = []
+
+
+class _Channel(msgspec.Struct, frozen=True):
+    alternatives: list[_Alternative] = []
+
+
+class _Results(_Message, frozen=True, tag="Results"):
+    start: float
+    duration: float
+    channel: _Channel
+    is_final: bool | None = None
+    from_finalize: bool | None = None
+
+
+class _Metadata(_Message, frozen=True, tag="Metadata"):
+    duration: float
+    request_id: str = ""
+
+
+class _Error(_Message, frozen=True, tag="Error"):
+    variant: str = ""
+    code: str | None = None
+    description: str = ""
+
+
+class _FluxWord(msgspec.Struct, frozen=True):
+    word: str
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def middle(self) -> float | None:
+        if self.start is None or self.end is None:
+            return None
+        return (_seconds(self.start) + _seconds(self.end)) / 2
+
+
+class _TurnInfo(_Message, frozen=True, tag="TurnInfo"):
+    event: str
+    turn_index: int
+    transcript: str
+    audio_window_end: float
+    words: list[_FluxWord] = []
+
+
+class _Connected(_Message, frozen=True, tag="Connected"):
+    request_id: str = ""
+
+
+class _Type(msgspec.Struct, frozen=True):
+    type: str = ""
+
+
+class ListenCodec(ABC):
+    """One session's listening; survives its connections.
+
+    Attributes:
+        settled: seconds of the session's audio of which the words are final.
+        billed: seconds that the vendor says it has listened to on this connection, once it does.
+        request_id: the vendor's name for this connection, once it tells.
+        silence: seconds without audio after which ``keep_alive`` has to be sent; infinite where there is none.
+    """
+
+    path: ClassVar[str]
+    keep_alive: ClassVar[str] = ""
+    finalize: ClassVar[str]
+    """Asks for the final words of all that was sent."""
+    close: ClassVar[str] = '{"type":"CloseStream"}'
+    """Announces the end, so that the vendor does not wait for more."""
+    silence: ClassVar[float] = math.inf
+    finalizes_at_voice_end: ClassVar[bool]
+    """Whether the vendor has to be told that the voice is over, since it does not look for ends itself."""
+
+    def __init__(self) -> None:
+        self.settled: float = 0.0
+        self.billed: float | None = None
+        self.request_id: str = ""
+        self._base = 0.0
+        self._segment = 1
+        self._told = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} segment {self._segment}, settled {self.settled:.2f} s>"
+
+    def connected(self, start: float) -> None:
+        """Begin a connection whose first audio is at ``start`` seconds of the session's."""
+        self._base = start
+        self._about(None, "")
+
+    def _about(self, billed: float | None, request_id: str) -> None:
+        self.billed, self.request_id = billed, request_id
+
+    def _settle(self, until: float) -> None:
+        self.settled = max(self.settled, until)
+
+    @abstractmethod
+    def receive(self, message: str | bytes) -> Sequence[Transcript]:
+        """Return the words that a message tells; none for one that is legal and of no interest.
+
+        Raises:
+            WireError: it is not what the protocol allows.
+            ProviderError: the vendor reports that it has failed.
+        """
+
+    def _final(self, text: str, *, finished: bool | None = None) -> Transcript:
+        segment, self._segment, self._told = self._segment, self._segment + 1, ""
+        return Transcript(text, final=True, segment=segment, finished=finished)
+
+    def _interim(self, text: str, *, finished: bool | None = None) -> list[Transcript]:
+        if text == self._told and finished is None:
+            return []
+        self._told = text
+        return [Transcript(text, final=False, segment=self._segment, finished=finished)]
+
+
+class NovaCodec(ListenCodec):
+    """``/v1/listen``: it transcribes, and who asks it to finalize decides where utterances end."""
+
+    path: ClassVar[str] = "/v1/listen"
+    keep_alive: ClassVar[str] = '{"type":"KeepAlive"}'
+    finalize: ClassVar[str] = '{"type":"Finalize"}'
+    silence: ClassVar[float] = 4.0  # it closes after 10 s, and advises 3 to 5
+    finalizes_at_voice_end: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[str] = []  # final already, of a segment that is not
+        self._reached = -math.inf  # middle of the last word that was told: its ends move from result to result
+
+    def receive(self, message: str | bytes) -> Sequence[Transcript]:
+        """Return the words that a message tells; see :meth:`ListenCodec.receive`."""
+        match _decoded(message, _NOVA, _NOVA_TYPES):
+            case _Results() as results:
+                return self._results(results)
+            case _Metadata() as metadata:
+                self._about(_seconds(metadata.duration), metadata.request_id)
+            case _Error(variant="SchemaError", description=why):  # about one message of ours; the rest is heard
+                raise WireError(f"Deepgram did not understand a message: {why[:200]}")
+            case _Error() as error:
+                raise _failure(error)
+            case _:
+                pass
+        return ()
+
+    def _results(self, results: _Results) -> Sequence[Transcript]:
+        best = results.channel.alternatives[0] if results.channel.alternatives else _Alternative()
+        text = _text(best.transcript)
+        end = self._base + _seconds(results.start) + _seconds(results.duration)
+        if text and end <= self.settled + SAME and not results.from_finalize:
+            return ()  # told before, for good
+        if not results.is_final:
+            if text:
+                self._reached = max(self._reached, self._last_word(best.words, end))
+            told = _joined([*self._parts, text])
+            return self._interim(told) if told or self._told else ()
+        self._settle(end)
+        if text:
+            self._parts.append(text)
+        if results.from_finalize or end >= self._reached or len(self._parts) >= MOST_PARTS:
+            whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
+            if whole or self._told or results.from_finalize:
+                return [self._final(whole)]
+        return ()
+
+    def _last_word(self, words: Sequence[_NovaWord], end: float) -> float:
+        middles = ((_seconds(word.start) + _seconds(word.end)) / 2 for word in words)
+        return min(end, self._base + max(middles, default=math.inf))
+
+
+class FluxCodec(ListenCodec):
+    """``/v2/listen``: it transcribes and decides where the caller's turn ends."""
+
+    path: ClassVar[str] = "/v2/listen"
+    finalize: ClassVar[str] = '{"type":"ForceEndTurn"}'
+    finalizes_at_voice_end: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = -1
+        self._over = -1  # the last turn that has ended
+        self._before = 0  # words of the turn that are in segments before this one
+        self._boundary = -math.inf  # where, in the audio, they end
+        self._likely: _TurnInfo | None = None
+
+    def connected(self, start: float) -> None:
+        """Begin a connection; its turns are counted anew, and what is left of the turn is heard again."""
+        super().connected(start)
+        self._turn = self._over = -1
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._before, self._boundary, self._likely = 0, -math.inf, None
+
+    def receive(self, message: str | bytes) -> Sequence[Transcript]:
+        """Return the words that a message tells; see :meth:`ListenCodec.receive`."""
+        match _decoded(message, _FLUX, _FLUX_TYPES):
+            case _TurnInfo() as turn:
+                return self._turn_info(turn)
+            case _Connected(request_id=request_id):
+                self._about(None, request_id)
+            case _Error() as error:
+                raise _failure(error)
+            case _:
+                pass
+        return ()
+
+    def _turn_info(self, turn: _TurnInfo) -> Sequence[Transcript]:
+        end = self._base + _seconds(turn.audio_window_end)
+        if turn.turn_index <= self._over:
+            return ()  # it has been answered
+        out: list[Transcript] = []
+        if turn.turn_index != self._turn:
+            if self._turn >= 0 and self._told:  # the former one has no end: keep its words
+                out.append(self._final(self._told))
+            self._turn = turn.turn_index
+            self._begin_turn()
+        match turn.event:
+            case "EagerEndOfTurn":
+                self._likely = turn
+                out += self._interim(self._rest(turn), finished=True)
+            case "TurnResumed":
+                out += self._resume(turn)
+            case "EndOfTurn":
+                self._over = turn.turn_index
+                self._settle(end)
+                out.append(self._final(self._rest(turn), finished=True))
+            case _:  # StartOfTurn, Update, and what may come to be
+                text = self._rest(turn)
+                out += self._interim(text) if text or self._told else []
+        return out
+
+    def _resume(self, turn: _TurnInfo) -> list[Transcript]:
+        """Close the segment at the end that was none; what comes after it is the next one."""
+        likely, self._likely = self._likely, None
+        if likely is None or not self._told:
+            return self._interim(self._rest(turn), finished=False)
+        out = [self._final(self._told, finished=False)]
+        ends = [word.end for word in likely.words if word.end is not None]
+        self._before = len(likely.words)
+        if ends:
+            self._boundary = self._base + _seconds(max(ends))
+            self._settle(self._boundary)
+        text = self._rest(turn)
+        return out + (self._interim(text) if text else [])
+
+    def _rest(self, turn: _TurnInfo) -> str:
+        """The turn's words that are not in a segment before this one."""
+        if not self._before:
+            return _text(turn.transcript)
+        return _text(_joined(word.word for place, word in enumerate(turn.words) if self._is_new(place, word)))
+
+    def _is_new(self, place: int, word: _FluxWord) -> bool:
+        middle = word.middle
+        if middle is None or self._boundary == -math.inf:
+            return place >= self._before
+        return self._base + middle > self._boundary
+
+
+_NOVA: Final = msgspec.json.Decoder(_Results | _Metadata | _Error)
+_NOVA_TYPES: Final = frozenset({"Results", "Metadata", "Error"})
+_FLUX: Final = msgspec.json.Decoder(_TurnInfo | _Connected | _Error)
+_FLUX_TYPES: Final = frozenset({"TurnInfo", "Connected", "Error"})
+_TYPE: Final = msgspec.json.Decoder(_Type)
+
+
+def _decoded(message: str | bytes, decoder: msgspec.json.Decoder[_Message], known: frozenset[str]) -> _Message | None:
+    try:
+        return decoder.decode(message)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        problem = error
+    try:
+        if _TYPE.decode(message).type not in known:
+            return None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    raise WireError(f"not a message of Deepgram's: {problem}") from problem
+
+
+def _seconds(value: float) -> float:
+    if not 0 <= value < 1e6:  # noqa: PLR2004 (eleven days)
+        raise WireError("a time that cannot be")
+    return value
+
+
+def _text(text: str) -> str:
+    return " ".join(text[:LONGEST_TEXT].split())
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def _failure(error: _Error) -> ProviderError:
+    what = " ".join(part for part in (error.code or error.variant, error.description) if part)
+    return ProviderError(f"Deepgram reports an error: {what[:300] or 'without a word why'}")

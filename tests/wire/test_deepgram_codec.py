@@ -1,0 +1,347 @@
+"""Deepgram's listening protocols: what its messages mean, whatever order, shape and size they come in."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patter_trio.abc import Transcript
+from patter_trio.conversation.inputs import Final, Interim, Ready
+from patter_trio.conversation.machine import TurnMachine
+from patter_trio.conversation.policy import TurnPolicy
+from patter_trio.errors import ProviderError, WireError
+from patter_trio.wire.deepgram import MOST_PARTS, FluxCodec, ListenCodec, NovaCodec, listen_url
+
+
+def results(words: str, start: float, end: float, *, final: bool = False, **more: Any) -> str:
+    """A result of Nova's; its words are spread evenly from ``start`` to ``end``."""
+    texts = words.split()
+    each = (end - start) / max(1, len(texts))
+    shown = [
+        {"word": text, "start": start + place * each, "end": start + (place + 1) * each, "confidence": 1.0}
+        for place, text in enumerate(texts)
+    ]
+    alternative = {"transcript": words, "confidence": 0.9, "words": shown}
+    message = {
+        "type": "Results", "channel_index": [0, 1], "start": start, "duration": end - start, "is_final": final,
+        "speech_final": False, "channel": {"alternatives": [alternative]}, "metadata": {},
+    }  # fmt: skip
+    return json.dumps(message | more)
+
+
+def turn(event: str, words: str, *, index: int = 0, end: float | None = None, timed: bool = True, **more: Any) -> str:
+    """A message of Flux's; word n lasts from n to n + 1 seconds."""
+    texts = words.split()
+    shown: list[dict[str, Any]] = [{"word": text, "confidence": 0.9} for text in texts]
+    for place, word in enumerate(shown if timed else []):
+        word |= {"start": float(place), "end": place + 1.0}
+    message = {
+        "type": "TurnInfo", "request_id": "r", "sequence_id": 1, "event": event, "turn_index": index,
+        "audio_window_start": 0.0, "audio_window_end": len(texts) if end is None else end, "transcript": words,
+        "words": shown, "end_of_turn_confidence": 0.5,
+    }  # fmt: skip
+    return json.dumps(message | more)
+
+
+def heard(codec: ListenCodec, *messages: str) -> list[Transcript]:
+    return [transcript for message in messages for transcript in codec.receive(message)]
+
+
+def said(text: str, segment: int, *, final: bool = True, finished: bool | None = None) -> Transcript:
+    return Transcript(text, final, segment, finished)
+
+
+# Nova -----------------------------------------------------------------------------------------------------------------
+def test_interim_results_replace_each_other_and_the_final_one_closes_the_segment() -> None:
+    told = heard(
+        NovaCodec(),
+        results("hello", 0, 1),
+        results("hello there", 0, 1.5),
+        results("Hello there.", 0, 2, final=True),
+        results("more", 2, 3),
+        results("More.", 2, 3, final=True),
+    )
+    assert told == [
+        said("hello", 1, final=False),
+        said("hello there", 1, final=False),
+        said("Hello there.", 1),
+        said("more", 2, final=False),
+        said("More.", 2),
+    ]
+
+
+def test_a_final_result_that_stops_short_of_words_told_before_leaves_the_segment_open() -> None:
+    told = heard(
+        NovaCodec(),
+        results("one two three four", 0, 4),
+        results("one two", 0, 2, final=True),
+        results("three four", 2, 4.2),
+        results("three four", 2, 4, final=True),
+    )
+    assert told == [said("one two three four", 1, final=False), said("one two three four", 1)]
+
+
+@pytest.mark.parametrize("revised", ["one two three four", "one two three for"])
+def test_the_words_of_a_promoted_interim_are_in_the_conversation_once(revised: str) -> None:
+    """The whole way: the machine commits the interim words, then their final ones come in two pieces."""
+    machine, codec = TurnMachine(TurnPolicy()), NovaCodec()
+    machine.step(Ready(), 0.0)
+    texts: list[str] = []
+    script = [
+        (1.0, results("one two three four", 0, 4)),
+        (6.0, results("one two", 0, 2, final=True)),
+        (6.5, results(" ".join(revised.split()[2:]), 2, 4, final=True, from_finalize=True)),
+    ]
+    for at, message in script:
+        for transcript in codec.receive(message):
+            event = (Final if transcript.final else Interim)(transcript.text, transcript.segment)
+            texts += [action.text for action in machine.step(event, at) if hasattr(action, "text")]
+        texts += [getattr(action, "text", None) for action in machine.step(None, at + 3) if hasattr(action, "text")]
+    history = [text for text in texts if text]
+    assert history[0] == "one two three four"
+    assert set(history[1:]) <= {revised}
+
+
+def test_an_answer_to_finalize_closes_the_segment_with_whatever_there_is() -> None:
+    told = heard(
+        NovaCodec(),
+        results("one two three", 0, 3),
+        results("one two", 0, 2, final=True, from_finalize=True),
+        results("", 2, 3, final=True, from_finalize=True),
+    )
+    assert told == [said("one two three", 1, final=False), said("one two", 1), said("", 2)]
+
+
+def test_silence_says_nothing_and_takes_back_what_was_told_wrongly() -> None:
+    codec = NovaCodec()
+    assert not heard(codec, results("", 0, 1), results("", 0, 3, final=True))
+    assert codec.settled == 3.0
+    assert heard(codec, results("uh", 3, 4), results("", 3, 5, final=True)) == [
+        said("uh", 2 - 1, final=False),
+        said("", 1),
+    ]
+
+
+def test_a_new_connection_goes_on_in_the_open_segment_and_its_times_are_moved() -> None:
+    codec = NovaCodec()
+    heard(codec, results("done", 0, 2, final=True), results("one two", 2, 4))
+    codec.connected(2.0)
+    assert heard(codec, results("one two three", 0, 3, final=True)) == [said("one two three", 2)]
+    assert codec.settled == 5.0
+
+
+def test_a_final_result_told_again_is_not_told_again() -> None:
+    codec = NovaCodec()
+    assert heard(codec, results("hello", 0, 1, final=True), results("hello", 0, 1, final=True)) == [said("hello", 1)]
+
+
+def test_a_segment_is_bounded_even_if_no_final_result_ever_reaches_its_end() -> None:
+    codec = NovaCodec()
+    heard(codec, results("ahead", 0, 500))
+    told = heard(codec, *(results("x", second, second + 1, final=True) for second in range(MOST_PARTS)))
+    assert [(one.final, one.segment) for one in told] == [(True, 1)]
+
+
+def test_metadata_tells_what_is_billed_and_errors_are_failures() -> None:
+    codec = NovaCodec()
+    metadata = '{"type":"Metadata","duration":12.5,"request_id":"r","channels":1}'
+    assert not codec.receive(metadata)
+    assert (codec.billed, codec.request_id) == (12.5, "r")
+    with pytest.raises(ProviderError, match="Deepgram reports an error: NET-0001 too quiet"):
+        codec.receive('{"type":"Error","variant":"NET-0001","description":"too quiet"}')
+    with pytest.raises(WireError):
+        codec.receive('{"type":"Error","variant":"SchemaError","description":"what?"}')
+
+
+# Flux -----------------------------------------------------------------------------------------------------------------
+def test_a_turn_is_a_segment_and_its_end_finishes_it() -> None:
+    codec = FluxCodec()
+    told = heard(
+        codec,
+        '{"type":"Connected","request_id":"r7","sequence_id":0}',
+        turn("StartOfTurn", "hello"),
+        turn("Update", "hello there"),
+        turn("EndOfTurn", "Hello there.", end=3.5, trigger="model"),
+        turn("Update", "hello there"),  # late, of a turn that is over
+        turn("StartOfTurn", "next", index=1),
+        turn("EndOfTurn", "Next.", index=1),
+    )
+    assert told == [
+        said("hello", 1, final=False),
+        said("hello there", 1, final=False),
+        said("Hello there.", 1, finished=True),
+        said("next", 2, final=False),
+        said("Next.", 2, finished=True),
+    ]
+    assert (codec.request_id, codec.settled) == ("r7", 3.5)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_an_end_that_is_taken_back_parts_the_turn_there(timed: bool) -> None:
+    told = heard(
+        FluxCodec(),
+        turn("StartOfTurn", "my", timed=timed),
+        turn("EagerEndOfTurn", "my number", timed=timed),
+        turn("TurnResumed", "my number is", timed=timed),
+        turn("EagerEndOfTurn", "My number is nine.", timed=timed),
+        turn("EndOfTurn", "My number is nine.", timed=timed),
+    )
+    assert told == [
+        said("my", 1, final=False),
+        said("my number", 1, final=False, finished=True),
+        said("my number", 1, finished=False),
+        said("is", 2, final=False),
+        said("is nine.", 2, final=False, finished=True),
+        said("is nine.", 2, finished=True),
+    ]
+
+
+def test_a_word_of_a_single_frame_at_the_boundary_is_not_told_twice() -> None:
+    words = [
+        {"word": "a", "confidence": 1, "start": 1.0, "end": 1.02},
+        {"word": "b", "confidence": 1, "start": 1.02, "end": 2},
+    ]
+    eager = json.loads(turn("EagerEndOfTurn", "a")) | {"words": words[:1]}
+    resumed = json.loads(turn("TurnResumed", "a b")) | {"words": words}
+    assert heard(FluxCodec(), json.dumps(eager), json.dumps(resumed))[1:] == [
+        said("a", 1, finished=False),
+        said("b", 2, final=False),
+    ]
+
+
+def test_a_resumption_of_nothing_and_an_end_without_words_are_passed_on() -> None:
+    assert heard(FluxCodec(), turn("TurnResumed", "a"), turn("EndOfTurn", "")) == [
+        said("a", 1, final=False, finished=False),
+        said("", 1, finished=True),
+    ]
+
+
+def test_a_turn_without_an_end_is_closed_by_the_next_one() -> None:
+    assert heard(FluxCodec(), turn("Update", "a"), turn("StartOfTurn", "b", index=1)) == [
+        said("a", 1, final=False),
+        said("a", 1),
+        said("b", 2, final=False),
+    ]
+
+
+def test_a_new_connection_hears_the_rest_of_the_turn_again_in_the_same_segment() -> None:
+    codec = FluxCodec()
+    heard(codec, turn("EndOfTurn", "done", end=2.0), turn("StartOfTurn", "one", index=1))
+    codec.connected(2.0)
+    assert heard(codec, turn("EndOfTurn", "one two", end=3.0)) == [said("one two", 2, finished=True)]
+    assert codec.settled == 5.0
+
+
+def test_an_event_to_come_is_an_update_and_an_error_is_a_failure() -> None:
+    assert heard(FluxCodec(), turn("Whatever", "a")) == [said("a", 1, final=False)]
+    with pytest.raises(ProviderError, match="INTERNAL_SERVER_ERROR oops"):
+        FluxCodec().receive('{"type":"Error","sequence_id":3,"code":"INTERNAL_SERVER_ERROR","description":"oops"}')
+
+
+# Both -----------------------------------------------------------------------------------------------------------------
+CODECS = [NovaCodec, FluxCodec]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("kind", ["UtteranceEnd", "SpeechStarted", "ConfigureSuccess", "Warning", "Brand-New", ""])
+def test_messages_of_no_interest_say_nothing(codec: type[ListenCodec], kind: str) -> None:
+    assert not codec().receive(json.dumps({"type": kind, "channel": [0, 1], "start": "not a number"}))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "", "null", "[]", "7", "{", b"\xff", '{"type":7}', '{"type":"Results"}', '{"type":"TurnInfo","event":4}',
+        '{"type":"Metadata","duration":-1}', '{"type":"Metadata","duration":1e300}', '{"type":"Error","description":1}',
+        results("a", -1, 1), results("a", 0, 1e9), turn("EndOfTurn", "a", end=-2.0), "[" * 100_000,
+        '{"type":"Results","a":' + "[" * 100_000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_is_no_message_is_an_error_of_the_wire_or_of_no_interest(codec: type[ListenCodec], message: str) -> None:
+    session = codec()
+    with suppress(WireError):
+        assert not session.receive(message)
+    assert session.settled == 0.0
+    good = results("a", 0, 1, final=True) if codec is NovaCodec else turn("EndOfTurn", "a")
+    assert [one.text for one in session.receive(good)] == ["a"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+SHAPES = st.sampled_from([results("a b", 0, 2), results("a", 0, 1, final=True), turn("EagerEndOfTurn", "a b"), turn("TurnResumed", "a b c"),
+    turn("EndOfTurn", "a b c d"), '{"type":"Metadata","duration":1}', '{"type":"Error","description":"x"}'])  # fmt: skip
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> str | bytes:
+    """A message with some of its values replaced, or its text cut."""
+    message = json.loads(draw(SHAPES))
+    for _ in range(draw(st.integers(0, 3))):
+        message[draw(st.sampled_from(sorted(message)) | st.text(max_size=5))] = draw(JSON)
+    text = json.dumps(message)
+    if draw(st.booleans()):
+        text = text[: draw(st.integers(0, len(text)))]
+    return text if draw(st.booleans()) else text.encode()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(CODECS), st.lists(damaged() | st.text() | st.binary(), max_size=12))
+def test_whatever_comes_codecs_raise_nothing_but_their_own_errors_and_close_each_segment_once(
+    codec: type[ListenCodec], messages: list[str | bytes]
+) -> None:
+    session = codec()
+    closed: list[int] = []
+    for message in messages:
+        try:
+            told = session.receive(message)
+        except (WireError, ProviderError):
+            continue
+        assert 0 <= session.settled < math.inf
+        for one in told:
+            assert one.segment not in closed
+            closed += [one.segment] if one.final else []
+    assert closed == sorted(closed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_however_nova_cuts_a_sentence_its_words_are_final_once_and_in_order(data: st.DataObject) -> None:
+    """Word n lasts from n to n + 1; interim results reach as far ahead as they like, final ones stop where they like."""
+    total = data.draw(st.integers(1, 12))
+    codec, begin, told = NovaCodec(), 0, list[Transcript]()
+    while begin < total:
+        reach = data.draw(st.integers(begin + 1, total))
+        words = " ".join(f"w{n}" for n in range(begin, reach))
+        told += codec.receive(results(words, begin, reach))
+        if data.draw(st.booleans()):
+            stop = data.draw(st.integers(begin + 1, reach))
+            words = " ".join(f"w{n}" for n in range(begin, stop))
+            told += codec.receive(results(words, begin, stop, final=True))
+            begin = stop
+        elif reach == total:
+            told += codec.receive(results(words, begin, total, final=True, from_finalize=True))
+            begin = total
+    finals = {one.segment: one.text for one in told if one.final}
+    everything = [f"w{n}" for n in range(total)]
+    assert " ".join(finals.values()).split() == everything
+    for one in told:  # so that a promoted interim and its final one are the same words
+        assert finals[one.segment].startswith(one.text)
+
+
+def test_the_address_spells_booleans_as_the_vendor_does_repeats_lists_and_escapes() -> None:
+    url = listen_url(
+        "wss://api.deepgram.com/", "/v1/listen", {"a": True, "b": None, "c": ["x y", "&"], "d": 0.5, "e": ()}
+    )
+    assert url == "wss://api.deepgram.com/v1/listen?a=true&c=x+y&c=%26&d=0.5"
+    assert parse_qs(urlsplit(url).query)["c"] == ["x y", "&"]
