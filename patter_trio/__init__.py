@@ -29,11 +29,13 @@ from patter_trio.event_types import PatterEventType
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
 from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
+from patter_trio.llm.openai import OpenAILLM
 from patter_trio.logs import mask_logs
 from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
+from patter_trio.tools import Tool, end_call, tool
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
 from patter_trio.vad.silero import SileroVAD
@@ -55,6 +57,7 @@ __all__ = [
     "HookContext",
     "LatencyBreakdown",
     "MissingExtraError",
+    "OpenAILLM",
     "Patter",
     "PatterConnectionError",
     "PatterDeprecationWarning",
@@ -70,11 +73,13 @@ __all__ = [
     "SmartTurn",
     "SpeechEventCallback",
     "SpeechEvents",
+    "Tool",
     "TurnMetrics",
     "Twilio",
     "UserState",
     "WhisperSTT",
     "WireError",
+    "end_call",
     "filter_emoji",
     "filter_for_tts",
     "filter_markdown",
@@ -82,6 +87,7 @@ __all__ = [
     "in_thread",
     "init_tracing",
     "shutdown_tracing",
+    "tool",
 ]
 
 mask_logs()

@@ -26,6 +26,7 @@ from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 from patter_trio.server.site import checked_url
 from patter_trio.speech_events import PhoneSpeechEvents, SpeechEvents
+from patter_trio.tools import Tool
 
 Callback = Callable[..., Any]
 
@@ -122,6 +123,7 @@ class Patter:
         turn_detector: TurnDetector | None = None,
         language: str = "en",
         first_message: str = "",
+        tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
         hooks: PipelineHooks | None = None,
         text_transforms: Sequence[Callable[[str], str]] = (),
@@ -152,6 +154,7 @@ class Patter:
             turn_detector=turn_detector,
             language=language,
             first_message=first_message,
+            tools=tools,
             variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
             hooks=hooks,
             text_transforms=text_transforms,

@@ -330,8 +330,12 @@ async def _check_status(who: str, response: httpx.Response, explain: Explain | N
         raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
     if status in FAILURES:
         said = f"{who} answered {status} {response.reason_phrase}".rstrip()
-        why = "" if explain is None else explain(await _explanation(who, response))
-        raise _STATUS_ERRORS.get(status, ProviderError)(f"{said}: {why}" if why else said)
+        kind = _STATUS_ERRORS.get(status, ProviderError)
+        # Of refused credentials nothing is repeated: vendors quote them.
+        if explain is not None and kind is not AuthenticationError:
+            why = explain(await _explanation(who, response))
+            said = f"{said}: {why}" if why else said
+        raise kind(said)
 
 
 async def _explanation(who: str, response: httpx.Response) -> bytes:
