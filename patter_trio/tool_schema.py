@@ -120,7 +120,7 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
         return _typed_dict(hint, where)
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return {"type": "object", **({"additionalProperties": schema_of(arguments[1], where)} if arguments else {})}
-    if isinstance(kind, type) and issubclass(kind, list | Sequence):
+    if isinstance(kind, type) and issubclass(kind, Sequence) and kind not in (bytes, bytearray, memoryview):
         return {"type": "array", **({"items": schema_of(arguments[0], where)} if arguments else {})}
     raise ConfigurationError(
         f"{where}: {hint!r} cannot be said in JSON; take str, int, float, bool, list, dict, Literal"
