@@ -96,12 +96,14 @@ async def test_a_model_that_fails_is_apologised_for_and_the_call_goes_on(
     call_simulator: CallSimulator, reply: ChatReply
 ) -> None:
     script = iter([reply])
-    async with serve_openai(lambda _: next(script, ChatReply("Here I am."))) as server:
-        async with call_simulator(agent_for(server)) as caller:
-            await caller.speaks("Hello?", seconds=0.6)
-            assert (await caller.heard(0)).text == SORRY
-            await caller.speaks("Hello?", seconds=0.6)
-            assert (await caller.heard(1)).text == "Here I am."
+    async with (
+        serve_openai(lambda _: next(script, ChatReply("Here I am."))) as server,
+        call_simulator(agent_for(server)) as caller,
+    ):
+        await caller.speaks("Hello?", seconds=0.6)
+        assert (await caller.heard(0)).text == SORRY
+        await caller.speaks("Hello?", seconds=0.6)
+        assert (await caller.heard(1)).text == "Here I am."
     assert caller.outcome == "caller_hung_up"
 
 
