@@ -8,6 +8,7 @@ from patter_trio.call.control import CallControl
 from patter_trio.call.session import Call
 from patter_trio.call.usercode import in_thread
 from patter_trio.carriers.twilio import Twilio
+from patter_trio.chat_context import ChatContext
 from patter_trio.client import Patter
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.sentences import SentenceChunker
@@ -48,6 +49,7 @@ __all__ = [
     "CallControl",
     "CallEnded",
     "CallMetrics",
+    "ChatContext",
     "ConfigurationError",
     "ConversationStateSnapshot",
     "CostBreakdown",

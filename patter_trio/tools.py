@@ -38,7 +38,7 @@ over; or it goes on beyond the call, ``shield``-ed, for 5 s at most. What it giv
 
 CONTEXT: Final = "call_context"
 ARGUMENTS: Final = "arguments"
-DEADLINE: Final = 10.0
+TIMEOUT: Final = 10.0
 LONGEST: Final = 600.0
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -57,9 +57,9 @@ def _checked_policy(_: object, __: object, policy: Any) -> None:
         raise ConfigurationError(f"on_barge_in must be one of {', '.join(get_args(BargeInPolicy))}, not {policy!r}")
 
 
-def _checked_deadline(_: object, __: object, deadline: Any) -> None:
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline <= LONGEST:
-        raise ConfigurationError(f"a tool's deadline must be from above 0 to {LONGEST:g} seconds, not {deadline!r}")
+def _checked_timeout(_: object, __: object, seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+        raise ConfigurationError(f"timeout_s must be from above 0 to {LONGEST:g} seconds, not {seconds!r}")
 
 
 def _checked_handler(_: object, __: object, handler: Any) -> None:
@@ -85,7 +85,7 @@ class Tool:
         description: what it is good for, and when to call it: this is all that the model knows.
         parameters: JSON Schema of the arguments, an object.
         handler: the function.
-        deadline: seconds that it may take; then the model is told that it took too long.
+        timeout_s: seconds that it may take; then the model is told that it took too long.
         on_barge_in: what becomes of it when its reply is cut while it runs.
         after_speech: it is run when what was said before it has been played, and only then; if the caller interrupts
             that, it never is. The model is not asked again. Made for what ends or leaves a call.
@@ -98,7 +98,7 @@ class Tool:
     description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     parameters: Mapping[str, Any] = attrs.field(default=_NOTHING, validator=_checked_schema, repr=False)
     handler: Callable[..., Any] = attrs.field(default=None, validator=_checked_handler)
-    deadline: float = attrs.field(default=DEADLINE, validator=_checked_deadline, kw_only=True)
+    timeout_s: float = attrs.field(default=TIMEOUT, validator=_checked_timeout, kw_only=True)
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
     form: Form = attrs.field(
@@ -123,9 +123,23 @@ def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
 def tool(
     *,
+    handler: Callable[..., Any],
     name: str = "",
     description: str = "",
-    deadline: float = DEADLINE,
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
+    on_barge_in: BargeInPolicy = "detach",
+    after_speech: bool = False,
+) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str = "",
+    description: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
@@ -135,15 +149,18 @@ def tool(
     function: Callable[..., Any] | None = None,
     /,
     *,
+    handler: Callable[..., Any] | None = None,
     name: str = "",
     description: str = "",
-    deadline: float = DEADLINE,
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, description and schema come from its name, docstring and type hints.
 
-    Use it as ``@tool``, or as ``@tool(deadline=30.0)`` with options of :class:`Tool`.
+    Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the same.
+    ``parameters`` takes the place of the schema.
 
     Raises:
         ConfigurationError: a parameter has no type hint, or one that JSON has no word for.
@@ -154,19 +171,20 @@ def tool(
         text, about = described(inspect.getdoc(handler) or "")
         names = list(inspect.signature(handler).parameters)
         takes_all = bool(names) and names[0] == ARGUMENTS
-        schema: Mapping[str, Any] = {"type": "object"}
-        if not takes_all:
+        schema: Mapping[str, Any] = parameters or {"type": "object"}
+        if not takes_all and parameters is None:
             schema = schema_of_parameters(handler, about, leave_out=CONTEXT)
         return Tool(
             name or getattr(handler, "__name__", name_of(handler)),
             description or text,
             schema,
             handler,
-            deadline=deadline,
+            timeout_s=timeout_s,
             on_barge_in=on_barge_in,
             after_speech=after_speech,
         )
 
+    function = handler if function is None else function
     return made if function is None else made(function)
 
 

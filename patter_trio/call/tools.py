@@ -193,7 +193,7 @@ class Toolbox:
                 await trio.sleep_forever()  # we are in it
             await self._news.wait()
         send, remarks = trio.open_memory_channel[str](REMARKS)
-        busy = max((run.tool.deadline for run in runs if run.tool is not None), default=0.0)
+        busy = max((run.tool.timeout_s for run in runs if run.tool is not None), default=0.0)
         self._post(Busy(reply.number, trio.current_time() + busy))
         with send:
             for run in runs:
@@ -260,12 +260,12 @@ class Toolbox:
         if tool is None or run.wrong:
             return run.wrong
         try:
-            with trio.fail_after(tool.deadline):
+            with trio.fail_after(tool.timeout_s):
                 run.result = await self._called(tool, run.arguments, remarks)
                 with usercode.foreign(f"the result of {tool.name}", "give less"):
                     run.text = _shown(run.result)
         except trio.TooSlowError:
-            return f"it did not answer within {tool.deadline:g} s"
+            return f"it did not answer within {tool.timeout_s:g} s"
         except usercode.ApplicationError as failed:
             name = self._context.call_id
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)

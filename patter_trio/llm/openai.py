@@ -40,9 +40,8 @@ def _provider(llm: "OpenAILLM") -> str:
     return _PROVIDERS.get(host, host)
 
 
-def _key(llm: "OpenAILLM") -> str:
-    """Return the key from the environment; another server than OpenAI's never gets that one."""
-    return os.environ.get(VARIABLE, "") if llm.base_url == BASE_URL else ""
+def _given(key: str | None) -> str:
+    return key or ""
 
 
 def _url(given: str) -> str:
@@ -68,10 +67,10 @@ class OpenAILLM(LanguageModel):
     """A chat model of OpenAI's, or of a compatible server.
 
     Args:
-        model: its name.
-        base_url: of a compatible server, up to and with ``/v1``.
         api_key: default: ``OPENAI_API_KEY``, which only OpenAI itself gets. Another server without a key is asked
             without one.
+        model: its name.
+        base_url: of a compatible server, up to and with ``/v1``.
         temperature: 0 to 2; None: the vendor's default. Reasoning models take none.
         top_p: 0 to 1.
         max_tokens: most tokens of an answer.
@@ -87,9 +86,9 @@ class OpenAILLM(LanguageModel):
         ConfigurationError: there is no key, or an option is out of range.
     """
 
-    model: str = attrs.field(default="gpt-4o-mini", validator=attrs.validators.instance_of(str))
+    api_key: str = attrs.field(default="", converter=_given, repr=False)
+    model: str = attrs.field(default="gpt-4o-mini", validator=attrs.validators.instance_of(str), kw_only=True)
     base_url: str = attrs.field(default=BASE_URL, converter=_url, kw_only=True)
-    api_key: str = attrs.field(default=attrs.Factory(_key, takes_self=True), repr=False, kw_only=True)
     temperature: float | None = attrs.field(default=None, validator=_within(0, 2), kw_only=True)
     top_p: float | None = attrs.field(default=None, validator=_within(0, 1), kw_only=True)
     max_tokens: int | None = attrs.field(default=None, validator=_within(1, 1 << 20), kw_only=True)
@@ -102,7 +101,9 @@ class OpenAILLM(LanguageModel):
     provider: str = attrs.field(default=attrs.Factory(_provider, takes_self=True), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Make sure that there is a key where one is needed."""
+        """Make sure that there is a key where one is needed; another server never gets OpenAI's."""
+        if not self.api_key and self.base_url == BASE_URL:
+            object.__setattr__(self, "api_key", os.environ.get(VARIABLE, ""))
         if not self.api_key and self.base_url == BASE_URL:
             raise ConfigurationError(f"OpenAILLM needs a key: give api_key=, or set {VARIABLE}")
         if not self.api_key.isascii() or not self.api_key.isprintable():

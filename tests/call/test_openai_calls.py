@@ -14,7 +14,7 @@ from patter_trio.testing.servers.openai import ChatReply, OpenAIServer, serve_op
 
 
 def agent_for(server: OpenAIServer, **options: Any) -> Any:
-    return agent_of(llm=OpenAILLM("gpt-4o-mini", base_url=server.base_url, provider="openai"), **options)
+    return agent_of(llm=OpenAILLM(model="gpt-4o-mini", base_url=server.base_url, provider="openai"), **options)
 
 
 async def test_two_turns_share_the_connection_that_the_call_opened(call_simulator: CallSimulator) -> None:

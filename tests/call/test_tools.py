@@ -150,7 +150,7 @@ RAISING = Tool(
     ("tools", "call", "said"),
     [
         ([RAISING], CALL, "LookupError: no Miller here"),
-        ([looking_up(9.0, deadline=2.5)], CALL, "it did not answer within 2.5 s"),
+        ([looking_up(9.0, timeout_s=2.5)], CALL, "it did not answer within 2.5 s"),
         ([looking_up()], tool_call("book"), "there is no tool called book; there are: look_up"),
         ([looking_up()], tool_call("look_up"), "missing: name"),
         ([looking_up()], tool_call("look_up", name="x", room=1), "unknown: room"),
@@ -185,7 +185,7 @@ async def test_arguments_that_are_none_are_told_to_the_model(call_simulator: Cal
 
 
 async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(looking_up(40.0, deadline=60.0), replies=[CALL, "In room 12."])
+    agent, _ = agent_with(looking_up(40.0, timeout_s=60.0), replies=[CALL, "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "In room 12."
@@ -306,9 +306,9 @@ async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(
 
     calls = [tool_call(name) for name in ("detached", "shielded", "endless")]
     tools = [
-        slow("detached", 60.0, deadline=90.0),
+        slow("detached", 60.0, timeout_s=90.0),
         slow("shielded", 6.0, on_barge_in="shield"),
-        slow("endless", 60.0, deadline=90.0, on_barge_in="shield"),
+        slow("endless", 60.0, timeout_s=90.0, on_barge_in="shield"),
     ]
     agent, _ = agent_with(*tools, replies=[calls, "Done."])
     ends: list[dict[str, Any]] = []

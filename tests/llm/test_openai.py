@@ -25,7 +25,7 @@ HOURS = ToolDefinition("hours", "When we are open.", {"type": "object", "propert
 
 
 def llm_of(server: OpenAIServer, **options: Any) -> OpenAILLM:
-    return OpenAILLM("scripted", base_url=server.base_url, **options)
+    return OpenAILLM(model="scripted", base_url=server.base_url, **options)
 
 
 async def answer_of(
@@ -153,7 +153,7 @@ async def test_a_connection_that_the_server_closed_is_replaced_by_another(
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, rude, [listener])
-        llm = OpenAILLM("scripted", base_url=f"http://127.0.0.1:{listener.socket.getsockname()[1]}/v1")
+        llm = OpenAILLM(model="scripted", base_url=f"http://127.0.0.1:{listener.socket.getsockname()[1]}/v1")
         assert await answer_of(llm) == ["Yes."]
         with pytest.raises(PatterConnectionError, match="broke"):
             await answer_of(llm)
@@ -218,9 +218,9 @@ def test_without_a_key_the_error_names_class_argument_and_variable(monkeypatch: 
 
 def test_another_server_does_not_get_the_key_of_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hush")
-    ours = OpenAILLM("qwen", base_url="http://127.0.0.1:11434/v1/")
+    ours = OpenAILLM(model="qwen", base_url="http://127.0.0.1:11434/v1/")
     assert (ours.api_key, ours.base_url, ours.provider) == ("", "http://127.0.0.1:11434/v1", "127.0.0.1")
-    assert OpenAILLM("x", base_url="https://api.groq.com/openai/v1", api_key="k").provider == "groq"
+    assert OpenAILLM(model="x", base_url="https://api.groq.com/openai/v1", api_key="k").provider == "groq"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ MESSAGES: list[Message] = [
 ]
 HOURS = ToolDefinition("hours", "When we are open.", {"type": "object", "properties": {"day": {"type": "string"}}})
 LLM = OpenAILLM(
-    "gpt-4o-mini",
+    model="gpt-4o-mini",
     api_key="k",
     temperature=0.5,
     top_p=0.9,
@@ -186,7 +186,7 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> 
         asked = await trio.run_process(
             [sys.executable, "-c", CLIENT, server.base_url, json.dumps(body)], capture_stdout=True
         )
-        async with LLM.__class__("gpt-4o-mini", base_url=server.base_url, api_key="k").stream(MESSAGES) as items:
+        async with OpenAILLM(model="gpt-4o-mini", base_url=server.base_url, api_key="k").stream(MESSAGES) as items:
             ours = [item async for item in items]
     theirs: ChatRequest = server.chats[0]
     assert theirs.body == body
@@ -205,7 +205,7 @@ async def test_the_vendors_client_fails_where_ours_does() -> None:
             [sys.executable, "-c", CLIENT, server.base_url, json.dumps(body_of())], capture_stderr=True, check=False
         )
         with pytest.raises(ProviderError, match="overloaded"):
-            async with OpenAILLM("m", base_url=server.base_url).stream(MESSAGES) as items:
+            async with OpenAILLM(model="m", base_url=server.base_url).stream(MESSAGES) as items:
                 assert [item async for item in items]
     assert process.returncode == 1
     assert b"overloaded" in process.stderr

@@ -3,7 +3,7 @@
 ::
 
     async with serve_openai([ChatReply("Good morning.", usage=(20, 4, 0))]) as server:
-        llm = OpenAILLM("scripted", base_url=server.base_url)
+        llm = OpenAILLM(model="scripted", base_url=server.base_url)
 
 It streams as the vendor does: a chunk with the role, one for each word, the calls of tools in several, the reason of the
 end, the usage if it was asked for, ``[DONE]``; over connections that are kept. On a mock clock its times are exact.

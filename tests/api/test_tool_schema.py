@@ -48,7 +48,7 @@ def test_a_function_with_hints_and_a_docstring_is_a_tool() -> None:
         return name
 
     assert (book.name, book.description) == ("book", "Book a room.\nOnly after the caller has confirmed.")
-    assert (book.form, book.deadline, book.on_barge_in, book.after_speech) == ("keywords", 10.0, "detach", False)
+    assert (book.form, book.timeout_s, book.on_barge_in, book.after_speech) == ("keywords", 10.0, "detach", False)
     assert book.parameters == {
         "type": "object",
         "properties": {
@@ -137,7 +137,7 @@ def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form:
         (lambda: tool(_of_many), r"_of_many\(rooms\): a tool's parameters must be such as can be passed by name"),
         (lambda: tool(_of_nothing_known), "the type hints of _of_nothing_known cannot be read"),
         (lambda: tool(name="no spaces")(_of_bool), "a tool's name must be"),
-        (lambda: tool(deadline=0)(_of_bool), "deadline must be from above 0 to 600"),
+        (lambda: tool(timeout_s=0)(_of_bool), "timeout_s must be from above 0 to 600"),
         (lambda: tool(on_barge_in="stop")(_of_bool), "on_barge_in must be one of cancel, detach, shield"),  # type: ignore[call-overload]
         (lambda: tool(3), "handler must be a function, not int"),  # type: ignore[call-overload]
         (lambda: Tool("f", "", {"type": "array"}, print), "must be the JSON Schema of an object"),
