@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.agent import Agent
@@ -15,6 +16,9 @@ from patter_trio.call.tools import Toolbox
 from patter_trio.call.words import UserWords
 from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
+
+CONNECTING: Final = ("begun", "barge-in", "retracted", "say", "failed")
+"""What has happened when a connection will be needed a while later."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -63,9 +67,12 @@ class Minds:
         llm = agent.llm if agent else None
         return (llm.provider, llm.model) if llm else ("", "")
 
-    async def connect(self, agent: Agent) -> None:
-        """Open what the model's next answer would otherwise wait for."""
-        if self.answering is None and agent.llm is not None:
+    async def connect(self, agent: Agent | None, reason: str) -> None:
+        """Open what the model's next answer would otherwise wait for: the call has begun, or a reply was cut.
+
+        With a reply its connection goes. Where no other follows (the call ends), or at once, there is nothing to open.
+        """
+        if self.answering is None and agent is not None and agent.llm is not None and reason in CONNECTING:
             try:
                 await agent.llm.connect()
             except ProviderError as error:

@@ -62,10 +62,6 @@ QUIET: Final = 10.0
 without an answer it is gone: TCP alone notices a peer that vanished only when there is something to send to it."""
 ORDERLY: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
-VERDICT: Final = 0.3
-"""Seconds that a turn detector has; after that there is no hint, and silence decides."""
-GOES_ON: Final = ("barge-in", "retracted", "say", "failed")
-"""Why a reply is cut that others follow, later."""
 MODEL_PATIENCE: Final = 15.0
 APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
 """Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
@@ -121,9 +117,8 @@ class Call:
         self._history = History()
         self._words = UserWords(self._history, teller)
         about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
-        self._tools = Toolbox(self, self._history, self._note, self._post)
         self._minds = Minds(options.on_message, self.control, about, self._history, self._words)
-        self._minds.tools = self._tools
+        self._tools = self._minds.tools = Toolbox(self, self._history, self._note, self._post)
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""
@@ -305,7 +300,7 @@ class Call:
         hooking = self._minds.hooking = hooking_of(agent, self, self._note)
         if hooking is not None and hooking.given("after_transcribe"):
             self._words.asks = hooking.transcribed
-        talk.start_soon(self._minds.connect, agent)
+        talk.start_soon(self._minds.connect, agent, "begun")
         talk.start_soon(self._guarded, self._hearing.run, agent.stt, agent.language, hooking)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
@@ -367,8 +362,7 @@ class Call:
                 self._tell.agent_started(action.at, action.turn, self._voice_name())
             case do.CutReply():
                 self._cut(action)
-                if self._agent is not None and action.reason in GOES_ON:  # the reply's connection has gone with it
-                    talk.start_soon(self._minds.connect, self._agent)
+                talk.start_soon(self._minds.connect, self._agent, action.reason)
             case do.FinishReply():
                 heard, reply, self._reply = self._egress.close(), self._reply, None
                 if action.started:
@@ -377,7 +371,7 @@ class Call:
                     reply.note("reply_ended", reason="played")
                     self._tools.played(reply)
             case do.AskDetector():
-                talk.start_soon(self._ask_detector, action.generation)
+                talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
             case do.FlushRecognizer():
                 self._hearing.flush()
             case do.HangUpLeg():
@@ -430,18 +424,6 @@ class Call:
             self._history.add("assistant", heard.text, self._tell.unix(at))
             self._tell.transcript(at, "assistant", heard.text, self._history.shown())
 
-    async def _ask_detector(self, generation: int) -> None:
-        detector = self._options.agent.turn_detector
-        if detector is None:
-            return
-        with trio.move_on_after(VERDICT):
-            try:
-                complete = await detector.complete(self._listening.recent())
-            except ProviderError as error:
-                _log.warning("call %s: the turn detector failed: %s", self.call_id, error)
-                return
-            self._post(inputs.Verdict(generation, complete))
-
     # The end ----------------------------------------------------------------------------------------------------------
     def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
         """Take note of a bug, for the log and for ``on_call_end``."""
@@ -483,17 +465,11 @@ class Call:
         """Tell the end of the call, once, whatever ended it."""
         self._words.settle("the call is over")
         self.freeze()
-        self._tools.close()
+        calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self._tell.ended(
-            trio.current_time(),
-            self.outcome,
-            self._history.whole(),
-            self._error,
-            tool_calls=self._tools.calls,
-            cancelled=cancelled,
-        )
+        transcript = self._history.whole()
+        self._tell.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 
 
 async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:

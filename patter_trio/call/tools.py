@@ -146,11 +146,6 @@ class Toolbox:
         running = sum(not run.over for run in self._runs)
         return f"<Toolbox of {self._context.call_id}, {len(self._runs)} calls, {running} running>"
 
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        """All calls of tools so far, for ``on_call_end``."""
-        return [run.summary for run in self._runs]
-
     def floor(self, *, free: bool) -> None:
         """Take note of whether the live reply has the floor, or could."""
         if free and not self._free:
@@ -311,8 +306,8 @@ class Toolbox:
     def _about(self, run: Run) -> dict[str, Any]:
         return {"name": run.call.name, "tool_call_id": run.call.id, "arguments": run.arguments}
 
-    def close(self) -> None:
-        """The call is over: what is shielded goes on for a while, and nobody is told how it ends."""
+    def close(self) -> list[dict[str, Any]]:
+        """The call is over: return all calls of tools. What is shielded goes on for a while, and nobody is told how it ends."""
         self._closed = True
         self._later.clear()
         for run in self._runs:
@@ -320,6 +315,7 @@ class Toolbox:
                 run.scope.deadline = trio.current_time() + BEYOND
                 _log.info("call %s: tool %s goes on beyond the call", self._context.call_id, run.call.name)
                 self._end(run, "the call was over before it was")
+        return [run.summary for run in self._runs]
 
 
 class _Rounds:
