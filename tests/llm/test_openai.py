@@ -169,6 +169,15 @@ async def test_nobody_to_connect_to_is_said_by_the_answer_alone(autojump_clock: 
         await answer_of(llm_of(server))
 
 
+async def test_the_server_outlives_a_client_that_only_stops_reading() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = OpenAIServer([ChatReply("One two")])
+    ours.receive_stream.close()
+    await ours.send_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    await server.handle(theirs)
+    assert len(server.left) == 1
+
+
 # Failures -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("reply", "error", "message"),

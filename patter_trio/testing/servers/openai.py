@@ -112,7 +112,10 @@ class OpenAIServer:
         going_on = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, stream, nursery.cancel_scope)
-            going_on = await self._answer(request, stream)
+            try:
+                going_on = await self._answer(request, stream)
+            except trio.BrokenResourceError:  # seen here before it is by the watch
+                self.left.append(trio.current_time())
             nursery.cancel_scope.cancel(reason="answered")
         return going_on
 
