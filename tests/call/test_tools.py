@@ -1,14 +1,16 @@
 """Tools in whole calls: when they start, what becomes of them, and what the model and observers learn of it."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 from call_kit import agent_of, edges, told
 
-from patter_trio import Agent, CallControl, Patter, PipelineHooks, Tool, end_call, tool
+from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
 from patter_trio.abc import ToolCall
+from patter_trio.event_types import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from patter_trio.testing.caller import SimulatedCaller
@@ -170,6 +172,8 @@ async def test_a_tool_that_fails_tells_the_model_and_the_call_goes_on(
     assert content == (f"The tool failed: {said}" if said else '"{1, 2}"')
     [completed] = caller.payloads("tool_call_completed")
     assert completed.get("error", "") == said
+    shape: Any = PAYLOADS[PatterEventType.TOOL_CALL_COMPLETED]
+    assert completed.keys() == shape.__required_keys__ | ({"error"} if said else set())
     assert ends[0]["tool_calls"][0].get("error", "") == said
     assert ends[0]["outcome"] == "caller_hung_up"
 
@@ -409,6 +413,14 @@ async def test_tools_can_be_given_for_one_call(call_simulator: CallSimulator) ->
         await asks(caller)
         assert (await caller.heard(0)).text == "In room 12."
     assert llm.offered[0] == ["look_up"]
+
+
+async def test_tools_that_nothing_would_call_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    agent = agent_of(llm=None, tools=[end_call])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(Patter().serve, agent, port=0, on_message=lambda event: "Yes."))
+        nursery.cancel_scope.cancel()
+    assert "with on_message= nothing does" in caplog.text
 
 
 async def test_before_llm_sees_what_tools_gave_earlier_and_keeps_the_tools(call_simulator: CallSimulator) -> None:
