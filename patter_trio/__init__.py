@@ -8,6 +8,7 @@ from patter_trio.call.control import CallControl
 from patter_trio.call.session import Call
 from patter_trio.call.usercode import in_thread
 from patter_trio.carriers.twilio import Twilio
+from patter_trio.chat_context import ChatContext
 from patter_trio.client import Patter
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.sentences import SentenceChunker
@@ -29,12 +30,14 @@ from patter_trio.event_types import PatterEventType
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
 from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
+from patter_trio.llm.openai import OpenAILLM
 from patter_trio.logs import mask_logs
 from patter_trio.speech_events import SpeechEvents
 from patter_trio.stt.deepgram import DeepgramSTT
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
+from patter_trio.tools import Tool, end_call, tool
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
@@ -48,6 +51,7 @@ __all__ = [
     "CallControl",
     "CallEnded",
     "CallMetrics",
+    "ChatContext",
     "ConfigurationError",
     "ConversationStateSnapshot",
     "CostBreakdown",
@@ -59,6 +63,7 @@ __all__ = [
     "HookContext",
     "LatencyBreakdown",
     "MissingExtraError",
+    "OpenAILLM",
     "Patter",
     "PatterConnectionError",
     "PatterDeprecationWarning",
@@ -74,11 +79,13 @@ __all__ = [
     "SmartTurn",
     "SpeechEventCallback",
     "SpeechEvents",
+    "Tool",
     "TurnMetrics",
     "Twilio",
     "UserState",
     "WhisperSTT",
     "WireError",
+    "end_call",
     "filter_emoji",
     "filter_for_tts",
     "filter_markdown",
@@ -86,6 +93,7 @@ __all__ = [
     "in_thread",
     "init_tracing",
     "shutdown_tracing",
+    "tool",
 ]
 
 mask_logs()

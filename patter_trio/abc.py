@@ -25,7 +25,12 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ConfigurationError
 
 Message = Mapping[str, Any]
-"""One message of a conversation: ``{"role": "system" | "user" | "assistant", "content": str}``."""
+"""One message of a conversation.
+
+``{"role": "system" | "user" | "assistant", "content": str}``; of an assistant that called tools also ``"tool_calls"``, a
+list of ``{"id", "name", "arguments"}`` with the arguments as JSON text; and what such a call gave:
+``{"role": "tool", "tool_call_id": str, "name": str, "content": str}``, one for each, right behind it.
+"""
 
 
 class Prewarmed:
@@ -169,20 +174,54 @@ class SpeechToText(Prewarmed, ABC):
 
 
 # Minds ----------------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class ToolDefinition:
+    """What a model is told of a tool; ``parameters`` is the JSON Schema of its arguments, an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@attrs.frozen
+class ToolCall:
+    """A model wants a tool called; ``arguments`` is the JSON text that it wrote, of which nothing is sure.
+
+    ``id`` is what the vendor calls it; empty where it has no name for it.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
 class LanguageModel(Prewarmed, ABC):
-    """A model that answers."""
+    """A model that answers.
+
+    One that knows no tools may leave ``tools`` out of its ``stream``: it is passed only where there are any.
+    """
 
     provider: str
     model: str
 
     @abstractmethod
-    def stream(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+    def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[str | ToolCall]]:
         """Open the streamed answer to a conversation; iterating yields text as it is generated.
 
-        Leaving the context, by its end or by cancellation, stops the generation.
+        A tool that the model wants called is yielded whole. After the end the caller runs them, adds what they gave
+        to the messages, and asks again. Leaving the context, by its end or by cancellation, stops the generation.
 
         Raises:
             ProviderError: the model failed, before or while answering.
+        """
+
+    async def connect(self) -> None:
+        """Open what the next answer would otherwise wait for, such as a connection; asked in each call, in advance.
+
+        Raises:
+            ProviderError: it could not be had; the next answer says so again.
         """
 
 

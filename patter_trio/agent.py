@@ -11,6 +11,7 @@ from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
 from patter_trio.guardrails import Guardrail, guardrails_of
 from patter_trio.hooks import PipelineHooks, hook_of
+from patter_trio.tools import Tool, tools_of
 
 OVERRIDABLE = frozenset(
     {
@@ -25,6 +26,7 @@ OVERRIDABLE = frozenset(
         "stt",
         "system_prompt",
         "text_transforms",
+        "tools",
         "tts",
         "variables",
         "voice",
@@ -96,6 +98,8 @@ class Agent:
     """Applied in order to each sentence before it is spoken."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), converter=guardrails_of)
     """What the agent must not say; the first that blocks a sentence counts."""
+    tools: tuple[Tool, ...] = attrs.field(default=(), converter=tools_of)
+    """What the model may call; see ``docs/tools.md``."""
     variables: Mapping[str, Any] = attrs.field(factory=dict, validator=[_instance_of(Mapping), _names])
     """``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name."""
     barge_in_threshold_ms: int = attrs.field(default=250, validator=_positive)

@@ -26,6 +26,7 @@ from patter_trio.server.desk import Desk, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 from patter_trio.server.site import checked_url
 from patter_trio.speech_events import PhoneSpeechEvents, SpeechEvents
+from patter_trio.tools import Tool
 
 Callback = Callable[..., Any]
 
@@ -123,6 +124,7 @@ class Patter:
         language: str = "en",
         voice: str = "",
         first_message: str = "",
+        tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
         hooks: PipelineHooks | None = None,
         text_transforms: Sequence[Callable[[str], str]] = (),
@@ -154,6 +156,7 @@ class Patter:
             language=language,
             voice=voice,
             first_message=first_message,
+            tools=tools,
             variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
             hooks=hooks,
             text_transforms=text_transforms,
@@ -224,6 +227,8 @@ class Patter:
             "on_dtmf": on_dtmf,
         }
         check_mind(agent, callbacks)
+        if agent.tools and on_message is not None:
+            _log.warning("the agent has tools=, which only a model calls: with on_message= nothing does")
         if self.webhook_url:
             checked_url(self._given_url())
         await agent.prewarm()

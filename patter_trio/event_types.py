@@ -7,7 +7,7 @@ has a callback of the same meaning carries exactly the callback's payload.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import CallEnd, CallStart, Transcript
@@ -74,18 +74,22 @@ class ToolCallStarted(TypedDict):
     call_id: str
     timestamp_ms: int
     name: str
-    arguments: dict[str, Any]
+    tool_call_id: str
+    arguments: Any
+    """A dict; the text that the model wrote, where that is none."""
 
 
 class ToolCallCompleted(TypedDict):
-    """TOOL_CALL_COMPLETED: the tool has answered, ``duration`` seconds later."""
+    """TOOL_CALL_COMPLETED: the tool has answered, ``duration`` seconds later; with ``error`` it failed, or was ended."""
 
     call_id: str
     timestamp_ms: int
     name: str
-    arguments: dict[str, Any]
+    tool_call_id: str
+    arguments: Any
     result: Any
     duration: float
+    error: NotRequired[str]
 
 
 class TurnStarted(TypedDict):

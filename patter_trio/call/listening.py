@@ -4,18 +4,21 @@ Frames come from the reader by a feed that it never waits for. Each goes through
 recogniser, the edges that it completes behind it, so that a gated recogniser sees both in the order of the audio.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import trio
 
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import TurnDetector, VoiceActivity, VoiceEdge, VoiceSession
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.mediaclock import MediaClock
+from patter_trio.call.context import current_call
 from patter_trio.call.feed import Feed
-from patter_trio.conversation.inputs import VoiceEnded, VoiceStarted
+from patter_trio.conversation.inputs import Verdict, VoiceEnded, VoiceStarted
+from patter_trio.errors import ProviderError
 
 FRAMES: Final = 50
 """1 s of 20 ms frames between reader and detector; behind that much, old speech is useless."""
@@ -23,6 +26,10 @@ PIECE: Final = RATE // 10
 """Most samples that are listened to at once: a lump of audio must not hold up other calls for longer than 0.1 s of it takes."""
 REMEMBERED: Final = 8 * RATE
 """Samples kept for a turn detector."""
+VERDICT: Final = 0.3
+"""Seconds that a turn detector has; after that there is no hint, and silence decides."""
+
+_log = logging.getLogger("patter_trio.call")
 
 
 class Listening:
@@ -32,7 +39,7 @@ class Listening:
         self,
         vad: VoiceActivity,
         clock: MediaClock,
-        post: Callable[[VoiceStarted | VoiceEnded], None],
+        post: Callable[[VoiceStarted | VoiceEnded | Verdict], None],
         to_hearing: Callable[[bytes | VoiceEdge], None],
         *,
         remember: bool,
@@ -61,6 +68,18 @@ class Listening:
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
         return np.concatenate(self._recent)[-REMEMBERED:] if self._recent else np.zeros(0, np.int16)
+
+    async def ask(self, detector: TurnDetector | None, generation: int) -> None:
+        """Ask a turn detector about the utterance so far, and post its verdict, if there is one in time."""
+        if detector is None:
+            return
+        with trio.move_on_after(VERDICT):
+            try:
+                complete = await detector.complete(self.recent())
+            except ProviderError as error:
+                _log.warning("call %s: the turn detector failed: %s", current_call.get(), error)
+                return
+            self._post(Verdict(generation, complete))
 
     async def run(self) -> None:
         """Detect voice until cancelled.

@@ -1,17 +1,26 @@
 """What answers the caller in one call: the agent's model, or the application, by way of the hooks that come before it."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
-from patter_trio.abc import Message
+from patter_trio.abc import LanguageModel, Message
 from patter_trio.agent import Agent
 from patter_trio.call import reply as replies
+from patter_trio.call.context import current_call
 from patter_trio.call.control import CallControl
 from patter_trio.call.hooking import Hooking
 from patter_trio.call.messages import Answering, Messages
+from patter_trio.call.tools import Toolbox
 from patter_trio.call.words import UserWords
 from patter_trio.conversation.history import History
-from patter_trio.errors import ConfigurationError
+from patter_trio.errors import ConfigurationError, ProviderError
+
+CONNECTING: Final = ("begun", "barge-in", "retracted", "say", "failed")
+"""What has happened when a connection will be needed a while later."""
+
+_log = logging.getLogger("patter_trio.call")
 
 
 class Minds:
@@ -38,6 +47,8 @@ class Minds:
         self._history = history
         self._words = words
         self.answering: Answering | None = None if on_message is None else on_message.answering(control)
+        self.tools: Toolbox | None = None
+        """Runs the model's tools."""
         self.hooking: Hooking | None = None
         """Set once the call knows its agent."""
 
@@ -56,31 +67,51 @@ class Minds:
         llm = agent.llm if agent else None
         return (llm.provider, llm.model) if llm else ("", "")
 
-    def of(self, agent: Agent) -> replies.Mind:
-        """Return what answers the conversation as it is now."""
+    async def connect(self, agent: Agent | None, reason: str) -> None:
+        """Open what the model's next answer would otherwise wait for: the call has begun, or a reply was cut.
+
+        With a reply its connection goes. Where no other follows (the call ends), or at once, there is nothing to open.
+        """
+        if self.answering is None and agent is not None and agent.llm is not None and reason in CONNECTING:
+            try:
+                await agent.llm.connect()
+            except ProviderError as error:
+                _log.info("call %s: no connection in advance: %s", current_call.get(), error)
+
+    def of(self, agent: Agent, reply: replies.Reply) -> replies.Mind:
+        """Return what answers the conversation as it is now, in that reply."""
         if self.answering is None:
             if agent.llm is None:
                 raise ConfigurationError("an agent needs llm= or on_message=")
-            return replies.of_model(agent.llm, self._messages(agent))
+            return self._model(agent, agent.llm, self._messages(agent), reply)
         return self.answering.mind(
             {**self._about, "text": self._history.last_user(), "history": self._history.before_last_user()}
         )
 
-    def prepare(self, agent: Agent) -> replies.Prepare | None:
+    def _model(
+        self, agent: Agent, llm: LanguageModel, messages: Sequence[Message], reply: replies.Reply
+    ) -> replies.Mind:
+        if not agent.tools or self.tools is None:
+            return replies.of_model(llm, messages)
+        return self.tools.mind(llm, agent.tools, messages, reply)
+
+    def prepare(self, agent: Agent, reply: replies.Reply) -> replies.Prepare | None:
         """Return what makes the same within its reply, where hooks come before it; None: none do."""
         hooking = self.hooking
         if hooking is None or not hooking.given("after_transcribe", "before_llm"):
             return None
-        return partial(self._prepared, agent, hooking)
+        return partial(self._prepared, agent, hooking, reply)
 
-    async def _prepared(self, agent: Agent, hooking: Hooking) -> replies.Mind | None:
+    async def _prepared(self, agent: Agent, hooking: Hooking, reply: replies.Reply) -> replies.Mind | None:
         """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
         if not await self._words.passed():
             return None
         if self.answering is not None or agent.llm is None:
-            return self.of(agent)
-        return replies.of_model(agent.llm, await hooking.asked(self._messages(agent)))
+            return self.of(agent, reply)
+        return self._model(agent, agent.llm, await hooking.asked(self._messages(agent)), reply)
 
     def _messages(self, agent: Agent) -> list[Message]:
-        said = [{"role": entry["role"], "content": entry["text"]} for entry in self._history.whole()]
+        said: list[Message] = []
+        for entry, aside in self._history.with_asides():
+            said += aside.messages() if entry is None else [{"role": entry["role"], "content": entry["text"]}]
         return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]

@@ -8,12 +8,14 @@ swallows.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from enum import Enum
 from typing import Any, Final
 
+import attrs
 import numpy as np
 import trio
 
-from patter_trio.abc import LanguageModel, Message, SynthesisSession, Usage, usage_sink
+from patter_trio.abc import LanguageModel, Message, SynthesisSession, ToolCall, Usage, usage_sink
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call import usercode
@@ -36,7 +38,25 @@ MESSAGE_DEADLINE: Final = 30.0
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
 Note = Callable[[str, dict[str, Any]], None]
 """Lets watchers know a fact (``call/telling.py``)."""
-Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str]]]
+
+
+class Step(Enum):
+    """Where the answer of a model with tools is, between its texts."""
+
+    TOOLS = "tools"
+    """The model has spoken, and waits for tools: what it said is to be heard meanwhile."""
+    MODEL = "model"
+    """The tools have answered: the model is asked again."""
+
+
+@attrs.frozen
+class Remark:
+    """A text to be spoken that is not the model's: the progress of a tool."""
+
+    text: str
+
+
+Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Step | Remark]]]
 """Opens the streamed answer to the conversation as it is now."""
 Prepare = Callable[[], Awaitable[Mind | None]]
 """Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
@@ -113,23 +133,35 @@ class Reply:
 
     async def _answer(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         chunker = SentenceChunker(language=self.language)
-        begun = False
+        begun = said = thought = False
         self.note("llm_started")
         async with mind() as pieces:
             async for piece in pieces:
-                if not piece:
-                    continue
-                if not is_sayable(piece):
-                    raise ProviderError("half a character is no text that can be said")
-                if not begun:
-                    begun = True
+                if not begun and piece and not isinstance(piece, Remark):
+                    begun = True  # also by the call of a tool, which is made of tokens, too
                     post(TokenArrived(self.number))
-                self.note("llm_chunk", text=piece)
-                for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
+                if isinstance(piece, str):
+                    if not piece:
+                        continue
+                    if not is_sayable(piece):
+                        raise ProviderError("half a character is no text that can be said")
+                    said = True
+                    self.note("llm_chunk", text=piece)
+                    for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
+                        await self._hand_over(sentences, sentence)
+                    continue
+                thought = piece is not Step.MODEL
+                if piece is Step.MODEL:
+                    self.note("llm_started")
+                    continue
+                if piece is Step.TOOLS:
+                    self.note("llm_finished")
+                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, Remark) else [])]:
                     await self._hand_over(sentences, sentence)
-            self.note("llm_finished")
+            if not thought:
+                self.note("llm_finished")
             # Silence was the answer if there was no text; nothing asks hooks for another one.
-            rest = chunker.push(await self.hooks.rest() if begun and self.hooks is not None else "")
+            rest = chunker.push(await self.hooks.rest() if said and self.hooks is not None else "")
             for sentence in [*rest, *chunker.flush()]:
                 await self._hand_over(sentences, sentence)
 
@@ -204,8 +236,31 @@ class _Once:
 
 
 def of_model(llm: LanguageModel, messages: Sequence[Message]) -> Mind:
-    """Return the mind that is a language model."""
-    return lambda: llm.stream(messages)
+    """Return the mind that is a language model without tools."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[str]]:
+        async with llm.stream(messages) as items:
+            yield _Texts(items)
+
+    return opened
+
+
+class _Texts:
+    """What a model says; that it calls tools which it was not offered is overheard."""
+
+    def __init__(self, items: AsyncIterator[str | ToolCall]) -> None:
+        self._items = items
+
+    def __aiter__(self) -> "_Texts":
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            item = await anext(self._items)
+            if isinstance(item, str):
+                return item
+            _log.warning("call %s: the model called %r, and has no tools", current_call.get(), item.name)
 
 
 def of_application(function: Callable[..., Any], *arguments: object) -> Mind:

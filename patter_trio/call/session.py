@@ -35,6 +35,7 @@ from patter_trio.call.metering import parts_of
 from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
+from patter_trio.call.tools import Toolbox
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
@@ -60,8 +61,6 @@ QUIET: Final = 10.0
 without an answer it is gone: TCP alone notices a peer that vanished only when there is something to send to it."""
 ORDERLY: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
-VERDICT: Final = 0.3
-"""Seconds that a turn detector has; after that there is no hint, and silence decides."""
 MODEL_PATIENCE: Final = 15.0
 APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
 """Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
@@ -117,6 +116,7 @@ class Call:
         self._words = UserWords(self._history, teller)
         about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
         self._minds = Minds(options.on_message, self.control, about, self._history, self._words)
+        self._tools = self._minds.tools = Toolbox(self, self._history, self._note, self._post)
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""
@@ -274,6 +274,7 @@ class Call:
         async with trio.open_nursery() as talk:
             talk.start_soon(self._guarded, "voice detector", self._listening.run)
             talk.start_soon(self._guarded, "voice", self._prepare, talk)
+            self._tools.nursery = talk
             if self._minds.answering is not None:
                 talk.start_soon(self._minds.answering.run)
             await self._loop(talk)
@@ -297,6 +298,7 @@ class Call:
         hooking = self._minds.hooking = hooking_of(agent, self, self._note)
         if hooking is not None and hooking.given("after_transcribe"):
             self._words.asks = hooking.transcribed
+        talk.start_soon(self._minds.connect, agent, "begun")
         talk.start_soon(self._guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hooking)
         async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
             self._voice = voice
@@ -315,6 +317,7 @@ class Call:
             fired = event if isinstance(event, Fired) else None
             for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, talk)
+            self._tools.floor(free=machine.has_floor)
             if fired is not None and not machine.ended:
                 self._tell.fired(fired, at)
 
@@ -357,14 +360,16 @@ class Call:
                 self._tell.agent_started(action.at, action.turn, self._voice_name())
             case do.CutReply():
                 self._cut(action)
+                talk.start_soon(self._minds.connect, self._agent, action.reason)
             case do.FinishReply():
                 heard, reply, self._reply = self._egress.close(), self._reply, None
                 if action.started:
                     self._tell_heard(action.at, action.turn, heard, interrupted=False)
                 if reply is not None:
                     reply.note("reply_ended", reason="played")
+                    self._tools.played(reply)
             case do.AskDetector():
-                talk.start_soon(self._ask_detector, action.generation)
+                talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
             case do.FlushRecognizer():
                 self._hearing.flush()
             case do.HangUpLeg():
@@ -383,9 +388,9 @@ class Call:
         elif action.text is not None:
             kind, mind = "text", replies.fixed(action.text)
         else:
-            kind, mind = self._minds.kind, self._minds.of(agent)
+            kind, mind = self._minds.kind, self._minds.of(agent, reply)
             named["llm_provider"], named["model"] = self._minds.names(agent)
-            reply.prepare = self._minds.prepare(agent)
+            reply.prepare = self._minds.prepare(agent, reply)
         if self._minds.hooking is not None:
             generated = kind == self._minds.kind
             reply.hooks = self._minds.hooking.of_reply(agent.tts.emits, reply.note, generated=generated)
@@ -405,6 +410,7 @@ class Call:
         heard = self._egress.cut(trio.current_time()) if action.opened else Heard(0.0, "")
         reply.lane.cut()
         reply.scope.cancel(reason=action.reason)
+        self._tools.cut(reply)
         if action.started:
             self._tell_heard(action.at, action.turn, heard, interrupted=True)
             self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
@@ -415,18 +421,6 @@ class Call:
         if heard.text:
             self._history.add("assistant", heard.text, self._tell.unix(at))
             self._tell.transcript(at, "assistant", heard.text, self._history.shown())
-
-    async def _ask_detector(self, generation: int) -> None:
-        detector = self._options.agent.turn_detector
-        if detector is None:
-            return
-        with trio.move_on_after(VERDICT):
-            try:
-                complete = await detector.complete(self._listening.recent())
-            except ProviderError as error:
-                _log.warning("call %s: the turn detector failed: %s", self.call_id, error)
-                return
-            self._post(inputs.Verdict(generation, complete))
 
     # The end ----------------------------------------------------------------------------------------------------------
     def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
@@ -452,6 +446,10 @@ class Call:
             await self._egress.room(reply.lane, 1)
             await trio.sleep_until(self._egress.playback.end)
 
+    def shielded_in(self, nursery: trio.Nursery) -> None:
+        """Run tools that outlive the call there."""
+        self._tools.beyond = nursery
+
     def freeze(self) -> None:
         """Cut what is being said without telling anybody: what was heard of it belongs into the transcript."""
         reply, self._reply = self._reply, None
@@ -465,13 +463,16 @@ class Call:
         """Tell the end of the call, once, whatever ended it."""
         self._words.settle("the call is over")
         self.freeze()
+        calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self._tell.ended(trio.current_time(), self.outcome, self._history.whole(), self._error, cancelled=cancelled)
+        transcript = self._history.whole()
+        self._tell.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 
 
 async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:
     """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
+    call.shielded_in(nursery)
     async with observing(nursery, observers):
         # The one boundary, once for each ring: a bug ends its call, not the server.
         try:

@@ -26,6 +26,8 @@ fact                      beside ``call_id``
 ``usage``                 ``usage``: what a provider reports; ``reply``, ``turn_idx`` where it is a reply's
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
 ``hook``                  ``name``, ``seconds``: a hook was asked, and how long it took
+``tool_call_started``     ``name``, ``tool_call_id``, ``arguments``
+``tool_call_completed``   the same, and ``result``, ``duration`` (s), and ``error`` where it failed
 ``vetoed``                ``reply``, ``turn_idx``: ``after_transcribe`` would have no answer
 ``guardrail``             ``reply``, ``turn_idx``, ``name``: a sentence was blocked
 ``interruption``          ``turn_idx``, ``text``, ``speech_duration_ms``, ``reason``: a reply that was heard was cut
@@ -207,14 +209,23 @@ class Teller:
         """Tell on_transcript."""
         self.tell("transcript", at, {"role": role, "text": text, "history": list(history)})
 
-    def ended(self, at: float, outcome: str, transcript: Sequence[Entry], error: str, *, cancelled: bool) -> None:
+    def ended(
+        self,
+        at: float,
+        outcome: str,
+        transcript: Sequence[Entry],
+        error: str,
+        *,
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+        cancelled: bool,
+    ) -> None:
         """Tell on_call_end, the last event."""
         payload: dict[str, Any] = {
             **{key: self._about[key] for key in ("caller", "callee", "direction")},
             "ended_at": self.unix(at),
             "transcript": list(transcript),
             "metrics": None if self.metering is None else self.metering.close(at),
-            "tool_calls": [],
+            "tool_calls": list(tool_calls),
             "outcome": outcome,
         }
         if error:

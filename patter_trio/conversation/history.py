@@ -1,6 +1,7 @@
 """The conversation so far: what the caller said, and of the agent's words those that the caller heard."""
 
-from typing import Final, TypedDict
+from collections.abc import Iterator
+from typing import Any, Final, TypedDict
 
 SHOWN: Final = 200
 """Entries handed to callbacks and hooks; the final transcript is whole."""
@@ -19,6 +20,8 @@ class History:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
+        self._asides: list[tuple[int, Any]] = []
+        """What happened before which entry, and is none."""
 
     def __repr__(self) -> str:
         return f"<History of {len(self._entries)} entries>"
@@ -42,7 +45,21 @@ class History:
         for index in range(len(self._entries) - 1, -1, -1):
             if self._entries[index]["role"] == "user":
                 del self._entries[index]
+                self._asides = [(place - (place > index), aside) for place, aside in self._asides]
                 return
+
+    def put_aside(self, aside: Any) -> None:
+        """Remember something that was not said, such as what a tool gave, behind all that was said so far."""
+        self._asides.append((len(self._entries), aside))
+
+    def with_asides(self) -> Iterator[tuple[Entry | None, Any]]:
+        """Yield copies of all entries, each as ``(entry, None)``, and between them the asides, each as ``(None, aside)``."""
+        asides = list(self._asides)
+        for place, entry in enumerate([*self._entries, None]):
+            while asides and (asides[0][0] <= place or entry is None):
+                yield None, asides.pop(0)[1]
+            if entry is not None:
+                yield entry.copy(), None
 
     def last_user(self) -> str:
         """Return the text of the newest user entry, or nothing."""

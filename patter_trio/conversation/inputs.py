@@ -77,6 +77,14 @@ class OnWire:
 
 
 @attrs.frozen
+class Busy:
+    """What thinks a reply waits for something that may take until then, such as a tool."""
+
+    reply: int
+    until: float
+
+
+@attrs.frozen
 class Produced:
     """A reply has put its last audio into its lane (which may have been none at all)."""
 
@@ -136,6 +144,7 @@ Input = (
     | TokenArrived
     | AudioArrived
     | OnWire
+    | Busy
     | Produced
     | Drained
     | ReplyFailed

@@ -14,6 +14,7 @@ import math
 from patter_trio.conversation.actions import Action
 from patter_trio.conversation.inputs import (
     AudioArrived,
+    Busy,
     Drained,
     Input,
     OnWire,
@@ -26,7 +27,7 @@ from patter_trio.conversation.turn_moves import Conversation
 from patter_trio.conversation.turn_state import Agent, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
-_OF_A_REPLY = (TokenArrived, AudioArrived, OnWire, Produced, Drained, ReplyFailed)
+_OF_A_REPLY = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
 _ORDER = {timer: place for place, timer in enumerate(Timer)}
 
 
@@ -68,6 +69,11 @@ class TurnMachine:
     def reply(self) -> int | None:
         """The number of the live reply."""
         return None if self._talk.reply is None else self._talk.reply.number
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether the live reply is heard, or could be: the caller is not speaking, nor going on with the question."""
+        return self._talk.reply is not None and self._talk.may_open()
 
     def step(self, event: Input | None, now: float) -> list[Action]:
         """Take what happened at ``now``, or with None only that it is ``now``; return what to do, in order.

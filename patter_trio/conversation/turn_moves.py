@@ -158,6 +158,10 @@ class Conversation:
         self.arm(Timer.REPLY, self.now + self.policy.reply)
         self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology))
 
+    def wait_for_reply(self) -> None:
+        """Set the deadline for the live reply's next audio; while it waits for a tool, it begins with the tool's end."""
+        self.arm(Timer.REPLY, max(self.now, self.live.busy) + self.policy.reply)
+
     def say(self, say: Say) -> None:
         """Begin what the application wants said."""
         self.start(say.text, interruptible=say.interruptible, answers=False)

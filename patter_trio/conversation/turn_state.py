@@ -1,5 +1,6 @@
 """The nouns of the turn machine: states of the two sides, its deadlines, and a reply in progress."""
 
+import math
 from enum import StrEnum
 
 import attrs
@@ -82,6 +83,8 @@ class Reply:
     started: bool = False
     """It has been heard: agent_speech_started was told."""
     produced: bool = False
+    busy: float = -math.inf
+    """Until when it may be waiting for a tool."""
 
     def __str__(self) -> str:
         """Return the number and what is true of it."""

@@ -18,6 +18,7 @@ from typing import Any
 from patter_trio.conversation import actions
 from patter_trio.conversation.inputs import (
     AudioArrived,
+    Busy,
     Drained,
     Final,
     Flushed,
@@ -226,6 +227,13 @@ def extend(talk: Conversation, event: OnWire) -> None:
     talk.arm(Timer.DRAIN, event.until + talk.policy.drain_grace)
 
 
+def note_busy(talk: Conversation, event: Busy) -> None:
+    """The reply may wait for a tool until then; its own deadline counts from there."""
+    talk.live.busy = event.until
+    if Timer.REPLY in talk.timers:
+        talk.wait_for_reply()
+
+
 def note_produced(talk: Conversation, event: Produced) -> None:
     """Nothing more will come."""
     talk.live.produced = True
@@ -252,7 +260,7 @@ def drain(talk: Conversation, event: Drained | None) -> None:
         talk.finish()
     else:
         talk.agent = Agent.THINKING
-        talk.arm(Timer.REPLY, talk.now + talk.policy.reply)
+        talk.wait_for_reply()
 
 
 def fail(talk: Conversation, event: ReplyFailed | None) -> None:
@@ -352,6 +360,7 @@ AGENT: Mapping[Trigger, Mapping[Agent, Rule]] = {
     TokenArrived:    _agent_row(  _,           _,        note_token,   note_token,    _,           _,        _),
     AudioArrived:    _agent_row(  _,           _,        note_audio,   _,             _,           _,        _),
     OnWire:          _agent_row(  _,           _,        be_heard,     extend,        _,           _,        _),
+    Busy:            _agent_row(  _,           _,        note_busy,    note_busy,     _,           _,        _),
     Produced:        _agent_row(  _,           _,        end_silent,   note_produced, _,           _,        _),
     Drained:         _agent_row(  _,           _,        end_unheard,  drain,         _,           _,        _),
     ReplyFailed:     _agent_row(  _,           _,        fail,         fail,          _,           _,        _),

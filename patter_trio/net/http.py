@@ -13,7 +13,7 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
@@ -26,7 +26,14 @@ import attrs
 import httpx
 import trio
 
-from patter_trio.errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeout, RateLimitError
+from patter_trio.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    PatterConnectionError,
+    ProviderError,
+    ProviderTimeout,
+    RateLimitError,
+)
 
 CONNECT: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
@@ -39,11 +46,24 @@ CLOSING: Final = 0.2
 REDIRECTS: Final = range(300, 400)
 FAILURES: Final = range(400, 600)
 
+EXPLANATION: Final = 16384
+"""Most bytes of an error's body that are read for its explanation."""
+EXPLAINING: Final = 1.0
+"""Seconds that they may take."""
+
 _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
     401: AuthenticationError,
     403: AuthenticationError,
     429: RateLimitError,
 }
+
+
+Explain = Callable[[bytes], str]
+"""Returns what a vendor says of an error in its body, as far as it may be shown; empty: nothing."""
+
+
+class ConnectionBroke(ProviderError, PatterConnectionError):
+    """The connection ended before its answer did."""
 
 
 def failure_of(status: int) -> type[ProviderError]:
@@ -210,6 +230,7 @@ class Client:
         within: float,
         between: float = math.inf,
         largest: int,
+        explain: Explain | None = None,
     ) -> AsyncIterator[Answer]:
         """Ask, and give the answer to the block as soon as its head is there; leaving the block ends it.
 
@@ -221,11 +242,13 @@ class Client:
             within: seconds until the head of the answer is there, connecting included.
             between: seconds for each next piece of its body.
             largest: most bytes of its body.
+            explain: reads the reason of a refusal out of its body; default: the status has to say all.
 
         Raises:
             AuthenticationError: status 401 or 403.
             RateLimitError: status 429.
             ProviderTimeout: the answer did not come in time.
+            ConnectionBroke: the connection ended before the answer did.
             ProviderError: any other status but 2xx, or nobody could be reached.
         """
         who = origin_of(url)
@@ -238,7 +261,7 @@ class Client:
         finally:
             _asking.reset(token)
         try:
-            _check_status(who, response)
+            await _check_status(who, response, explain)
             answer = Answer(response, who, largest=largest, between=between)
             try:
                 yield answer
@@ -264,6 +287,28 @@ class Client:
             ) as answer:
                 return await answer.read()
 
+    async def warm(self, url: str, *, within: float) -> bool:
+        """Have a connection to a URL's server open and idle, so that the next request need not open one.
+
+        It asks for the head of an answer, without credentials; whatever the answer is, its connection stays. It raises
+        nothing: what is wrong is said by the request that matters. Return whether there was an answer.
+
+        Args:
+            url: of the server.
+            within: seconds that it may take.
+        """
+        client = self._shared.open()
+        token = _asking.set(True)
+        try:
+            with _translated(origin_of(url), within):
+                response = await client.send(client.build_request("HEAD", url))
+                await response.aclose()
+        except ProviderError:
+            return False
+        finally:
+            _asking.reset(token)
+        return True
+
 
 @asynccontextmanager
 async def shared_client() -> AsyncIterator[Client]:
@@ -284,12 +329,33 @@ async def shared_client() -> AsyncIterator[Client]:
                 await client.aclose()
 
 
-def _check_status(who: str, response: httpx.Response) -> None:
+async def _check_status(who: str, response: httpx.Response, explain: Explain | None) -> None:
     status = response.status_code
     if status in REDIRECTS:
         raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
     if status in FAILURES:
-        raise failure_of(status)(f"{who} answered {status} {response.reason_phrase}".rstrip())
+        said = f"{who} answered {status} {response.reason_phrase}".rstrip()
+        kind = failure_of(status)
+        # Of refused credentials nothing is repeated: vendors quote them.
+        if explain is not None and kind is not AuthenticationError:
+            why = explain(await _explanation(who, response))
+            said = f"{said}: {why}" if why else said
+        raise kind(said)
+
+
+async def _explanation(who: str, response: httpx.Response) -> bytes:
+    """Return the beginning of a refusal's body; nothing where it does not come in time, or not whole."""
+    pieces = _Pieces(response, who, largest=EXPLANATION, between=EXPLAINING)
+    body = b""
+    try:
+        with trio.move_on_after(EXPLAINING):
+            async for piece in pieces:
+                body += piece
+            return body
+    except ProviderError:
+        pass
+    await pieces.abandon()
+    return b""
 
 
 @contextmanager
@@ -305,4 +371,4 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
     except httpx.ConnectError as error:
         raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
     except httpx.HTTPError as error:
-        raise ProviderError(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}") from error
+        raise ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}") from error

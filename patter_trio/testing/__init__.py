@@ -8,7 +8,7 @@ from patter_trio.testing.caller import NotAsExpected, SimulatedCaller
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.record import Heard
 from patter_trio.testing.scenario import Scenario, ScenarioError, Step
-from patter_trio.testing.scripted import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.scripted import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 
 __all__ = [
     "CallRefused",
@@ -23,4 +23,5 @@ __all__ = [
     "SimulatedCaller",
     "SimulatedTwilio",
     "Step",
+    "tool_call",
 ]

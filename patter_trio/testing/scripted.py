@@ -5,10 +5,12 @@ Each is a frozen recipe like a real one, with a session per call. They understan
 without words to them. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
 """
 
+import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from heapq import heappop, heappush
+from itertools import pairwise
 from typing import Any, Final
 
 import attrs
@@ -23,6 +25,8 @@ from patter_trio.abc import (
     SpeechToText,
     SynthesisSession,
     TextToSpeech,
+    ToolCall,
+    ToolDefinition,
     Transcript,
     Usage,
     VoiceActivity,
@@ -254,7 +258,14 @@ class _RecognitionSession(RecognitionSession):
 
 
 # Minds ----------------------------------------------------------------------------------------------------------------
-Replies = Sequence[str] | Callable[[Sequence[Message]], str]
+Scripted = str | ToolCall | Sequence[str | ToolCall]
+"""One reply: text, the call of a tool, or several of these, the calls last."""
+Replies = Sequence[Scripted] | Callable[[Sequence[Message]], Scripted]
+
+
+def tool_call(name: str, /, **arguments: Any) -> ToolCall:
+    """Return the call of a tool, for a script."""
+    return ToolCall("", name, json.dumps(arguments))
 
 
 def _frozen(replies: Replies) -> Replies:
@@ -269,7 +280,8 @@ class ScriptedLLM(LanguageModel):
     and a question that is asked again, because the caller went on talking, gets the same answer.
 
     Args:
-        replies: the texts, or a function of the messages that returns the text (or raises ``ProviderError``).
+        replies: the texts, or a function of the messages that returns the text (or raises ``ProviderError``). In the
+            place of a text there may be the call of a tool (:func:`tool_call`), or a list of texts and calls.
         first_token: seconds from the request to the first token.
         duration: seconds from the first token to the end; the tokens (words) are spread evenly.
         fail_after: number of tokens after which the model fails; 0 = instead of the first.
@@ -287,10 +299,15 @@ class ScriptedLLM(LanguageModel):
     model: str = "scripted"
     requests: list[list[dict[str, Any]]] = attrs.field(factory=list, init=False, eq=False, repr=False)
     """The messages of every request so far, oldest first; copies, of all calls."""
+    offered: list[list[str]] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """The names of the tools that came with each."""
 
     @asynccontextmanager
-    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
+    async def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
         self.requests.append([dict(message) for message in messages])
+        self.offered.append([tool.name for tool in tools])
         try:
             async with aclosing(self._tokens(self._reply(messages), trio.current_time())) as tokens:
                 yield tokens
@@ -298,14 +315,17 @@ class ScriptedLLM(LanguageModel):
             if self.usage is not None:
                 report_usage(self.usage)
 
-    def _reply(self, messages: Sequence[Message]) -> str:
+    def _reply(self, messages: Sequence[Message]) -> Scripted:
         if callable(self.replies):
             return self.replies(messages)
-        asked = sum(message["role"] in ("user", "tool") for message in messages)
+        roles = [message["role"] for message in messages]
+        # What tools gave that were called at once is one.
+        asked = sum(role == "user" or (role == "tool" and before != "tool") for before, role in pairwise(["", *roles]))
         return self.replies[min(max(0, asked - 1), len(self.replies) - 1)] if self.replies else ""
 
-    async def _tokens(self, reply: str, asked: float) -> AsyncGenerator[str, None]:
-        tokens = tokens_of(reply)
+    async def _tokens(self, reply: Scripted, asked: float) -> AsyncGenerator[str | ToolCall, None]:
+        parts = [reply] if isinstance(reply, str | ToolCall) else reply
+        tokens = [token for part in parts for token in (tokens_of(part) if isinstance(part, str) else [part])]
         first = asked + self.first_token
         gap = self.duration / max(1, len(tokens) - 1)
         for number, token in enumerate(tokens):

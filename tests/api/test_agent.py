@@ -86,7 +86,8 @@ def test_what_cannot_be_overridden_is_complained_about_and_the_rest_is_overridde
     unknown, *wrong = complaints
     assert unknown == (
         "on_call_start cannot override vad, voise; it can: error_message, first_message, guardrails, hooks, "
-        "language, llm, max_call_duration, silence_timeout, stt, system_prompt, text_transforms, tts, variables, voice"
+        "language, llm, max_call_duration, silence_timeout, stt, system_prompt, text_transforms, tools, tts, variables, "
+        "voice"
     )
     assert sorted(wrong) == ["language must be a str, not int: 3", "stt must be a SpeechToText, not int: 2"]
 

@@ -108,8 +108,9 @@ async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.t
 
     async def run(call: OneCall) -> None:
         await trio.sleep(1.5)
-        call.publish("tool_call_started", name="book", arguments={"room": 7})
-        call.publish("tool_call_completed", name="book", arguments={"room": 7}, result="done", duration=0.5)
+        called = {"name": "book", "tool_call_id": "t1", "arguments": {"room": 7}}
+        call.publish("tool_call_started", **called)
+        call.publish("tool_call_completed", **called, result="done", duration=0.5)
         call.publish("metrics", turn="T", cost_so_far="C")
 
     def subscribe(bus: EventBus) -> None:
@@ -117,14 +118,21 @@ async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.t
             bus.on(kind, partial(seen.__setitem__, kind))
 
     await one_call(run, subscribe)
-    book = {"call_id": "CA1", "timestamp_ms": round((EPOCH + 1.5) * 1000), "name": "book", "arguments": {"room": 7}}
+    book = {
+        "call_id": "CA1",
+        "timestamp_ms": round((EPOCH + 1.5) * 1000),
+        "name": "book",
+        "tool_call_id": "t1",
+        "arguments": {"room": 7},
+    }
     assert seen == {
         T.TOOL_CALL_STARTED: book,
         T.TOOL_CALL_COMPLETED: {**book, "result": "done", "duration": 0.5},
         T.METRICS_COLLECTED: {"call_id": "CA1", "turn": "T", "cost_so_far": "C"},
     }
     for kind, payload in seen.items():
-        assert payload.keys() == PAYLOADS[PatterEventType(kind)].__annotations__.keys()
+        shape: Any = PAYLOADS[PatterEventType(kind)]
+        assert payload.keys() == shape.__required_keys__
 
 
 async def test_transcript_final_is_on_transcript_for_both_sides_and_once_per_turn(

@@ -176,6 +176,8 @@ class World:
         at = now + self.span(0.02, 1)
         if self.chance(0.06):
             self.post(at, inputs.ReplyFailed(reply, "down"))
+        if self.chance(0.1):
+            self.post(at, inputs.Busy(reply, at + self.span(0, 20)))
         if self.chance(0.04):
             return
         if self.chance(0.9):

@@ -9,6 +9,7 @@ import pytest
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.inputs import (
     AudioArrived,
+    Busy,
     Drained,
     Final,
     Flushed,
@@ -544,11 +545,42 @@ def test_a_reply_that_never_speaks_counts_as_failed() -> None:
     ]
 
 
+def test_a_reply_that_waits_for_a_tool_has_its_time_from_the_tools_end() -> None:
+    scene = Scene().asks().at(3.0, Busy(1, 43.0))
+    scene.then()
+    assert scene.until(57.75).events() == []
+    assert scene.until(58.0).events()[0] == do.CutReply(58.0, 1, 1, opened=False, started=False, reason="failed")
+
+
+def test_a_tool_that_is_done_sooner_gives_its_time_back() -> None:
+    scene = Scene().asks().at(3.0, Busy(1, 43.0)).at(5.0, Busy(1, 5.0))
+    scene.then()
+    assert scene.until(20.0).events()[0] == do.CutReply(20.0, 1, 1, opened=False, started=False, reason="failed")
+
+
+def test_a_gap_of_a_reply_lasts_as_long_as_its_tool() -> None:
+    scene = Scene().asks().at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0), Busy(1, 34.0)).at(4.0, Drained(1))
+    scene.then()
+    assert scene.until(48.75).events() == []
+    assert scene.until(49.0).events()[0] == do.CutReply(49.0, 1, 1, opened=True, started=True, reason="failed")
+
+
+def test_who_has_the_floor_may_act() -> None:
+    """Not before there is a reply, nor while the caller speaks or may be going on; again when it was only a noise."""
+    scene = Scene()
+    assert not scene.machine.has_floor
+    assert scene.asks().machine.has_floor
+    assert not scene.at(2.75, VoiceStarted(2.625)).machine.has_floor
+    assert not scene.at(3.125, VoiceEnded(3.0)).machine.has_floor
+    assert scene.until(9.0).machine.has_floor
+
+
 def test_what_comes_from_a_dead_reply_does_nothing() -> None:
     scene = Scene().answered().at(4.0, Say("x", interrupt=True))
     scene.then()
     dead: list[Input] = [
         TokenArrived(1), AudioArrived(1), OnWire(1, 9.0), Produced(1), Drained(1), ReplyFailed(1, "e"), AudioArrived(7),
+        Busy(1, 90.0),
     ]  # fmt: skip
     assert scene.at(4.25, *dead).then() == []
 

@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
 
-from patter_trio.abc import SpeechChunk, VoiceEdge
+from patter_trio.abc import SpeechChunk, ToolCall, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
 from patter_trio.errors import ProviderError
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.signal import Decoder, Kind, encode, frames_of, word_times
 
 SILENCE = bytes([0xFF])
@@ -158,7 +159,7 @@ async def test_stt_repeats_stays_silent_and_fails_as_told(autojump_clock: MockCl
 USER = {"role": "user", "content": "x"}
 
 
-async def answer(llm: ScriptedLLM, messages: Sequence[dict[str, str]] = (USER,)) -> list[tuple[float, str]]:
+async def answer(llm: ScriptedLLM, messages: Sequence[dict[str, str]] = (USER,)) -> list[tuple[float, Any]]:
     start = trio.current_time()
     async with llm.stream(messages) as tokens:
         told = [(round(trio.current_time() - start, 9), token) async for token in tokens]
@@ -191,6 +192,18 @@ async def test_llm_answers_by_a_function_and_records_copies(autojump_clock: Mock
     assert "".join(token for _, token in (await answer(llm, [message]))[:-1]) == "you said hi"
     message["content"] = "changed"
     assert llm.requests == [[{"role": "user", "content": "hi"}]]
+
+
+async def test_llm_calls_tools_and_counts_what_they_gave_at_once_as_one_answer(autojump_clock: MockClock) -> None:
+    calls = [tool_call("f", x=1), tool_call("g")]
+    llm = ScriptedLLM([["one two", *calls], tool_call("f"), "three"])
+    told = [ToolCall("", "f", '{"x": 1}'), ToolCall("", "g", "{}")]
+    assert [token for _, token in await answer(llm)] == ["one", " two", *told, "END"]
+    given = {"role": "tool", "content": "x"}
+    assert [token for _, token in await answer(llm, [USER, given, given])] == [ToolCall("", "f", "{}"), "END"]
+    more = [USER, given, given, {"role": "assistant", "content": ""}, given]
+    assert [token for _, token in await answer(llm, more)] == ["three", "END"]
+    assert llm.offered == [[], [], []]
 
 
 async def test_llm_fails_and_hangs_as_told(autojump_clock: MockClock) -> None:

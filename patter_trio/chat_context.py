@@ -1,0 +1,151 @@
+"""A conversation with a model, for programs that talk to one themselves: built, shortened, and put into vendors' forms."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import attrs
+
+from patter_trio.errors import ConfigurationError
+
+Role = Literal["system", "user", "assistant", "tool"]
+_ROLES: Final = ("system", "user", "assistant", "tool")
+
+
+@attrs.frozen(kw_only=True)
+class ChatMessage:
+    """One message; ``timestamp`` is Unix time in seconds."""
+
+    role: Role = attrs.field(validator=attrs.validators.in_(_ROLES))
+    content: str = attrs.field(validator=attrs.validators.instance_of(str))
+    tool_call_id: str = ""
+    """Of a tool's result: which call it answers."""
+    id: str = attrs.field(factory=lambda: uuid.uuid4().hex[:12])
+    timestamp: float = attrs.field(factory=time.time)
+
+
+class ChatContext:
+    """The messages of a conversation, oldest first.
+
+    Args:
+        system_prompt: the first message, if there is to be one.
+    """
+
+    def __init__(self, system_prompt: str | None = None) -> None:
+        self._messages: list[ChatMessage] = []
+        if system_prompt:
+            self.add_system(system_prompt)
+
+    def __repr__(self) -> str:
+        return f"<ChatContext of {self.length} messages>"
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def length(self) -> int:
+        """How many messages there are."""
+        return len(self._messages)
+
+    def add_user(self, content: str) -> ChatMessage:
+        """Add what the user said."""
+        return self._add(ChatMessage(role="user", content=content))
+
+    def add_assistant(self, content: str) -> ChatMessage:
+        """Add what the model said."""
+        return self._add(ChatMessage(role="assistant", content=content))
+
+    def add_system(self, content: str) -> ChatMessage:
+        """Add an instruction."""
+        return self._add(ChatMessage(role="system", content=content))
+
+    def add_tool_result(self, content: str, tool_call_id: str) -> ChatMessage:
+        """Add what a tool gave."""
+        return self._add(ChatMessage(role="tool", content=content, tool_call_id=tool_call_id))
+
+    def _add(self, message: ChatMessage) -> ChatMessage:
+        self._messages.append(message)
+        return message
+
+    def get_messages(self) -> tuple[ChatMessage, ...]:
+        """Return all messages."""
+        return tuple(self._messages)
+
+    def get_last_n(self, n: int) -> tuple[ChatMessage, ...]:
+        """Return the newest ``n`` messages."""
+        return tuple(self._messages[-n:]) if n > 0 else ()
+
+    def truncate(self, max_messages: int) -> None:
+        """Keep the newest messages, ``max_messages`` at most, the system prompt among them if there is one.
+
+        A tool's result whose call went is not kept, for no vendor takes it.
+        """
+        if len(self._messages) <= max_messages:
+            return
+        first = self._messages[0]
+        head = [first] if first.role == "system" and max_messages > 0 else []
+        tail = list(self.get_last_n(max_messages - len(head)))
+        while tail and tail[0].role == "tool":
+            tail.pop(0)
+        self._messages = head + tail
+
+    def to_openai(self) -> list[dict[str, Any]]:
+        """Return the messages in OpenAI's form, which ``LanguageModel.stream`` takes, too."""
+        return [
+            {"role": message.role, "content": message.content}
+            | ({"tool_call_id": message.tool_call_id} if message.role == "tool" else {})
+            for message in self._messages
+        ]
+
+    def to_anthropic(self) -> dict[str, Any]:
+        """Return ``system`` and ``messages`` in Anthropic's form.
+
+        All instructions become the system prompt; a tool's result, of which the call is not here, is told by the user.
+        Neighbours of the same role become one message, as that vendor wants turns to alternate.
+        """
+        messages: list[dict[str, Any]] = []
+        for message in self._messages:
+            if message.role == "system":
+                continue
+            role = "assistant" if message.role == "assistant" else "user"
+            content = f"[tool result] {message.content}" if message.role == "tool" else message.content
+            if messages and messages[-1]["role"] == role:
+                messages[-1]["content"] += f"\n\n{content}"
+            else:
+                messages.append({"role": role, "content": content})
+        prompts = [message.content for message in self._messages if message.role == "system"]
+        return {"system": "\n\n".join(prompts), "messages": messages}
+
+    def copy(self) -> "ChatContext":
+        """Return a context of its own with the same messages."""
+        other = ChatContext()
+        other._messages = list(self._messages)
+        return other
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that there is, fit for ``json.dumps``."""
+        return {
+            "messages": [
+                {key: value for key, value in attrs.asdict(message).items() if key != "tool_call_id" or value}
+                for message in self._messages
+            ]
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ChatContext":
+        """Return the context that :meth:`to_json` has written down.
+
+        Raises:
+            ConfigurationError: it has not.
+        """
+        context = cls()
+        messages = data.get("messages") if isinstance(data, Mapping) else None
+        if not isinstance(messages, Sequence) or isinstance(messages, str):
+            raise ConfigurationError("a ChatContext's JSON has a list of messages")
+        for message in messages:
+            try:
+                context._add(ChatMessage(**message))
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(f"this is no message of a ChatContext: {message!r}") from error
+        return context

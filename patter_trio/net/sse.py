@@ -1,0 +1,66 @@
+"""Server-sent events over HTTP: an answer of ``net/http.py``, event by event."""
+
+from collections import deque
+from contextlib import suppress
+
+import trio
+
+from patter_trio.errors import ProviderError, WireError
+from patter_trio.net.http import Answer
+from patter_trio.wire.sse import LARGEST, EventDecoder, ServerEvent
+
+
+class ServerEvents:
+    """Iterates over the events of an answer; it need not be closed.
+
+    Args:
+        answer: what was answered.
+        largest: most bytes of one event.
+    """
+
+    def __init__(self, answer: Answer, *, largest: int = LARGEST) -> None:
+        self._answer = answer
+        self._pieces = answer.pieces()
+        self._decoder = EventDecoder(largest=largest)
+        self._ready: deque[ServerEvent] = deque()
+        self._over = False
+
+    def __repr__(self) -> str:
+        return f"<ServerEvents of {self._answer!r}{', over' if self._over else ''}>"
+
+    def __aiter__(self) -> "ServerEvents":
+        return self
+
+    async def __anext__(self) -> ServerEvent:
+        """Return the next event.
+
+        Raises:
+            ProviderTimeout: nothing came in time.
+            ProviderError: an event is too long, or the connection broke.
+        """
+        while not self._ready:
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                piece = await anext(self._pieces)
+            except StopAsyncIteration:
+                self._over = True
+                self._ready.extend(self._decoder.finish())
+                continue
+            try:
+                self._ready.extend(self._decoder.feed(piece))
+            except WireError as error:
+                raise ProviderError(f"{self._answer!r}: {error}") from error
+        return self._ready.popleft()
+
+    async def drain(self, patience: float) -> None:
+        """Read what is left, for ``patience`` seconds at most, so that the next request finds the connection open.
+
+        Only an answer that was read to its end leaves it so. What goes wrong meanwhile concerns nobody.
+        """
+        with trio.move_on_after(patience), suppress(ProviderError):
+            while not self._over:
+                try:
+                    await anext(self._pieces)
+                except StopAsyncIteration:
+                    self._over = True

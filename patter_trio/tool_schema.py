@@ -1,0 +1,155 @@
+"""JSON Schema from type hints, and descriptions from a Google-style docstring."""
+
+import inspect
+import json
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from patter_trio.errors import ConfigurationError
+
+_SCALARS: Final[Mapping[Any, str]] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}
+_SECTION: Final = re.compile(
+    r"(Args|Arguments|Parameters|Returns|Yields|Raises|Examples?|Notes?|Attributes|Warnings?|See Also|Todo):\s*"
+)
+_ARGUMENT: Final = re.compile(r"(?P<name>\*{0,2}\w+)\s*(\([^)]*\))?:\s*(?P<text>.*)")
+
+
+def described(docstring: str) -> tuple[str, dict[str, str]]:
+    """Return a docstring's text before its sections, and what it says of each argument."""
+    text: list[str] = []
+    about: dict[str, str] = {}
+    section, indent, name = "", 0, ""
+    for line in docstring.splitlines():
+        stripped = line.strip()
+        if line == line.lstrip() and _SECTION.fullmatch(stripped):
+            section, indent, name = stripped.rstrip(":"), 0, ""
+        elif not section:
+            text.append(stripped)
+        elif section in ("Args", "Arguments", "Parameters") and stripped:
+            depth = len(line) - len(line.lstrip())
+            indent = indent or depth
+            found = _ARGUMENT.fullmatch(stripped) if depth <= indent else None
+            if found:
+                name = found["name"].lstrip("*")
+                about[name] = found["text"]
+            elif name:
+                about[name] = f"{about[name]} {stripped}".strip()
+    paragraphs = "\n".join(text).strip().split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs), about
+
+
+def schema_of_parameters(function: Callable[..., Any], about: Mapping[str, str], *, leave_out: str) -> dict[str, Any]:
+    """Return the schema of a function's parameters, without the one called ``leave_out``.
+
+    Raises:
+        ConfigurationError: a parameter has no type hint that can be put into words, or cannot be passed by name.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigurationError(f"the type hints of {name} cannot be read: {error}") from error
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == leave_out:
+            continue
+        where = f"{name}({parameter.name})"
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigurationError(f"{where}: a tool's parameters must be such as can be passed by name")
+        if parameter.name not in hints:
+            raise ConfigurationError(f"{where} needs a type hint, for the model to know what to give")
+        schema = schema_of(hints[parameter.name], where)
+        if about.get(parameter.name):
+            schema["description"] = about[parameter.name]
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+        elif parameter.default is not None and _is_json(parameter.default):
+            schema["default"] = parameter.default
+        properties[parameter.name] = schema
+    whole: dict[str, Any] = {"type": "object", "properties": properties}
+    return {**whole, **({"required": required} if required else {}), "additionalProperties": False}
+
+
+def schema_of(hint: Any, where: str) -> dict[str, Any]:
+    """Return the schema of a type.
+
+    Raises:
+        ConfigurationError: JSON has no word for it.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        schema = schema_of(arguments[0], where)
+        text = next((more for more in arguments[1:] if isinstance(more, str)), "")
+        return {**schema, "description": text} if text else schema
+    if origin in (Required, NotRequired):
+        return schema_of(arguments[0], where)
+    if hint is Any:
+        return {}
+    if hint in _SCALARS:
+        return {"type": _SCALARS[hint]}
+    if origin is Literal:
+        return _choice(list(arguments), where)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _choice([member.value for member in hint], where)
+    if origin in (Union, types.UnionType):
+        return _union([schema_of(argument, where) for argument in arguments])
+    kind = origin or hint
+    if is_typeddict(hint):
+        return _typed_dict(hint, where)
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return {"type": "object", **({"additionalProperties": schema_of(arguments[1], where)} if arguments else {})}
+    if isinstance(kind, type) and issubclass(kind, Sequence) and kind not in (bytes, bytearray, memoryview):
+        return {"type": "array", **({"items": schema_of(arguments[0], where)} if arguments else {})}
+    raise ConfigurationError(
+        f"{where}: {hint!r} cannot be said in JSON; take str, int, float, bool, list, dict, Literal"
+    )
+
+
+def _choice(values: list[Any], where: str) -> dict[str, Any]:
+    kinds = {_SCALARS.get(type(value)) for value in values}
+    if None in kinds or not values:
+        raise ConfigurationError(f"{where}: the choices must be text, numbers, booleans or None, not {values!r}")
+    return {"type": kinds.pop() if len(kinds) == 1 else sorted(str(kind) for kind in kinds), "enum": values}
+
+
+def _union(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    if all(set(schema) == {"type"} and isinstance(schema["type"], str) for schema in schemas):
+        return {"type": [schema["type"] for schema in schemas]}
+    return {"anyOf": schemas}
+
+
+def _typed_dict(hint: Any, where: str) -> dict[str, Any]:
+    fields = get_type_hints(hint, include_extras=True)
+    properties = {name: schema_of(field, f"{where}.{name}") for name, field in fields.items()}
+    required = [name for name in fields if name in hint.__required_keys__]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

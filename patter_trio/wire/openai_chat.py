@@ -1,0 +1,255 @@
+"""OpenAI's chat completions, as OpenAI and many compatible servers speak them: requests out, streamed chunks in.
+
+Tolerant of what differs between servers: chunks without ``choices`` or with more keys, usage in its own chunk, in every
+chunk or under ``x_groq``, calls without ``index`` or ``id``, arguments as an object instead of text. Text that is meant
+for nobody's ears (``reasoning``, ``reasoning_content``) is left out; a refusal is what the model says, and is said.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import attrs
+
+from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage
+from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
+
+DONE: Final = "[DONE]"
+"""The data of the last event."""
+MOST_CALLS: Final = 128
+"""Tools called in one answer; OpenAI takes as many definitions."""
+SHOWN: Final = 300
+"""Characters of a vendor's reason that are shown."""
+
+_ERRORS: Final[Mapping[str, type[ProviderError]]] = {
+    "authentication_error": AuthenticationError,
+    "invalid_api_key": AuthenticationError,
+    "permission_denied": AuthenticationError,
+    "rate_limit_exceeded": RateLimitError,
+    "rate_limit_error": RateLimitError,
+    "insufficient_quota": RateLimitError,
+}
+"""By ``code`` or ``type`` of an error within a stream."""
+
+
+# Out ------------------------------------------------------------------------------------------------------------------
+def request(
+    model: str,
+    messages: Sequence[Message],
+    tools: Sequence[ToolDefinition] = (),
+    options: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the body of a request for a streamed answer.
+
+    Raises:
+        ProviderError: a message or an option cannot be written as JSON.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [message_out(message) for message in messages],
+        "stream": True,
+        **(options or {}),
+    }
+    if tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            }
+            for tool in tools
+        ]
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    except (TypeError, ValueError) as error:
+        raise ProviderError(f"a message for {model} is not fit for JSON: {error}") from error
+
+
+def message_out(message: Message) -> dict[str, Any]:
+    """Return a message as the vendor wants it; one that is in its form already stays as it is."""
+    if message.get("role") == "tool":
+        return {key: message[key] for key in ("role", "tool_call_id", "content") if key in message}
+    calls = message.get("tool_calls")
+    if not calls:
+        return {key: value for key, value in message.items() if key != "tool_calls"}
+    return {
+        **message,
+        "content": message.get("content") or None,
+        "tool_calls": [
+            call
+            if "function" in call
+            else {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": call["name"], "arguments": call["arguments"]},
+            }
+            for call in calls
+        ],
+    }
+
+
+# In -------------------------------------------------------------------------------------------------------------------
+@attrs.define
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = attrs.field(factory=list)
+
+
+class ChatDecoder:
+    """Decodes the events of one answer."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, _Call] = {}
+        self._newest = 0
+        self._half = ""  # of a character that was cut in two
+        self._said = False
+        self.usage: Usage | None = None
+        """What the vendor will bill, as it said last."""
+        self.finish_reason: str = ""
+        """Why the answer ended; empty while it has not."""
+        self.done: bool = False
+        """Nothing more will come."""
+
+    def __repr__(self) -> str:
+        return f"<ChatDecoder {self.finish_reason or 'open'}, {len(self._calls)} calls>"
+
+    def take(self, data: str) -> str:
+        """Take the data of an event; return the text that it brings.
+
+        Raises:
+            ProviderError: it is no chunk, or says that the model failed.
+        """
+        if data.strip() == DONE:
+            self.done = True
+            return ""
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ProviderError(f"the model sent what is no JSON: {data[:SHOWN]!r}") from error
+        if not isinstance(chunk, dict):
+            raise ProviderError(f"the model sent what is no chunk: {data[:SHOWN]!r}")
+        if chunk.get("error"):
+            _fail(chunk["error"])
+        self._use(chunk)
+        choice = _first(chunk.get("choices"))
+        if choice.get("error"):
+            _fail(choice["error"])
+        delta = _mapping(choice.get("delta"))
+        for call in _list(delta.get("tool_calls")):
+            self._call(_mapping(call))
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            self.finish_reason = reason
+        text = self._whole(_text(delta.get("content")) + _text(delta.get("refusal")))
+        self._said = self._said or bool(text)
+        return text
+
+    def calls(self) -> list[ToolCall]:
+        """The answer is over: return the tools that the model wants called, in their order.
+
+        Raises:
+            ProviderError: the answer was withheld, or broke off.
+        """
+        if self.finish_reason == "content_filter" and not self._said:
+            raise ProviderError("the answer was withheld by the vendor's content filter")
+        if not self.finish_reason and not self.done:
+            raise ProviderError("the answer ended before the model did")
+        return [
+            ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
+            for _, call in sorted(self._calls.items())
+            if call.name
+        ]
+
+    def _call(self, delta: Mapping[str, Any]) -> None:
+        function, name = _mapping(delta.get("function")), delta.get("id")
+        index = delta.get("index")
+        if not isinstance(index, int) or isinstance(index, bool):
+            index = self._newest if not name and self._calls else len(self._calls)
+        known = self._calls.get(index)
+        if known is not None and isinstance(name, str) and name and known.id not in ("", name):
+            index = max(self._calls) + 1  # servers that number all calls 0
+        if index not in self._calls and len(self._calls) >= MOST_CALLS:
+            raise ProviderError(f"the model called more than {MOST_CALLS} tools at once")
+        self._newest = index
+        call = self._calls.setdefault(index, _Call())
+        if isinstance(name, str) and name:
+            call.id = name
+        if isinstance(function.get("name"), str) and function["name"]:
+            call.name = function["name"]
+        arguments = function.get("arguments")
+        if isinstance(arguments, Mapping):
+            arguments = json.dumps(arguments)
+        if isinstance(arguments, str):
+            call.arguments.append(arguments)
+
+    def _use(self, chunk: Mapping[str, Any]) -> None:
+        usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
+        if not isinstance(usage, Mapping):
+            return
+        prompt, cached = (
+            _count(usage, "prompt_tokens"),
+            _count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
+        )
+        cached = min(cached, prompt)
+        self.usage = Usage(
+            stage="llm",
+            input_tokens=prompt - cached,
+            cache_read_tokens=cached,
+            output_tokens=_count(usage, "completion_tokens"),
+        )
+
+    def _whole(self, text: str) -> str:
+        """Return text without half characters; a half at the end waits for its other one."""
+        if text.isascii() and not self._half:
+            return text
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def reason_of_refusal(body: bytes) -> str:
+    """Return what the vendor says of an error, from an answer's body; empty where it says nothing that can be read."""
+    try:
+        error = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    error = _first(error) if isinstance(error, list) else error  # as Google's compatible server has it
+    error = _mapping(error).get("error", error)
+    if isinstance(error, str):
+        return error[:SHOWN]
+    message = _mapping(error).get("message")
+    return message[:SHOWN] if isinstance(message, str) else ""
+
+
+def _fail(error: object) -> NoReturn:
+    about = _mapping(error)
+    message = about.get("message", error)
+    kinds = (about.get("code"), about.get("type"))
+    kind = next((_ERRORS[key] for key in kinds if isinstance(key, str) and key in _ERRORS), ProviderError)
+    raise kind(f"the model failed: {str(message)[:SHOWN]}")
+
+
+def _text(content: object) -> str:
+    """Return the text of a ``content``: text itself, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = [_mapping(part) for part in _list(content)]
+    return "".join(text for part in parts if part.get("type") == "text" and isinstance(text := part.get("text"), str))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _first(value: object) -> Mapping[str, Any]:
+    return _mapping(next(iter(_list(value)), None))
+
+
+def _count(usage: Mapping[str, Any], key: str) -> int:
+    value = usage.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,0 +1,96 @@
+"""Server-sent events, decoded from bytes as they come (WHATWG HTML, section 9.2.6).
+
+More lenient than the standard in one point: an event whose blank line is missing at the very end counts, because some
+servers leave it out behind their last one.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from patter_trio.errors import WireError
+
+LARGEST: Final = 1 << 20
+"""Most bytes of one event: a tool call with all of its arguments fits many times over."""
+
+_ENDS: Final = re.compile(rb"\r\n|\n|\r")
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@attrs.frozen
+class ServerEvent:
+    """One event: its type, and its data lines joined by newlines."""
+
+    data: str
+    event: str = "message"
+
+
+class EventDecoder:
+    """Decodes one stream; however it is cut, the events are the same. ``largest``: most bytes of one event."""
+
+    def __init__(self, *, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._line: list[bytes] = []  # pieces of the line that is not over
+        self._size = 0
+        self._after_cr = False  # a newline that comes next belongs to the line before
+        self._first = True
+        self._data: list[str] = []
+        self._event = ""
+
+    def __repr__(self) -> str:
+        return f"<EventDecoder, {self._size} bytes of an event>"
+
+    def feed(self, data: bytes) -> list[ServerEvent]:
+        """Take the next bytes; return the events that they complete.
+
+        Raises:
+            WireError: an event is too long.
+        """
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+        if not data:
+            return []
+        self._after_cr = data.endswith(b"\r")
+        *whole, rest = _ENDS.split(data)
+        events: list[ServerEvent] = []
+        for piece in whole:
+            self._add(piece)
+            events.extend(self._end_line())
+        self._add(rest)
+        return events
+
+    def finish(self) -> list[ServerEvent]:
+        """The stream is over: return the event that was not ended, if it has data."""
+        events = [*self._end_line(), *self._end_event()]
+        self._after_cr = False
+        return events
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._largest:
+            raise WireError(f"a server-sent event of more than {self._largest} bytes")
+        if piece:
+            self._line.append(piece)
+
+    def _end_line(self) -> Iterator[ServerEvent]:
+        line, self._line = b"".join(self._line), []
+        if self._first:
+            line, self._first = line.removeprefix(_BOM), False
+        if not line:
+            yield from self._end_event()
+            return
+        name, _, value = line.decode("utf-8", "replace").partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+
+    def _end_event(self) -> Iterator[ServerEvent]:
+        data, event = self._data, self._event
+        self._data, self._event, self._size = [], "", 0
+        if data:
+            yield ServerEvent("\n".join(data), event or "message")
