@@ -3,7 +3,8 @@
 A fake is started by an async context manager without arguments and gives a :class:`FakeVendor`; it listens on loopback,
 by number (``127.0.0.1``: a name would be looked up in a thread). Leaving the context ends it and all its connections.
 When it is well it answers everything: a flush of audio by final words, a question by at least three tokens, a text by
-its speech.
+its speech; the same question always by the same. Answers are paced, so that one that was just begun lasts for another
+0.1 s: there has to be something to stop.
 """
 
 from collections.abc import Callable, Sequence

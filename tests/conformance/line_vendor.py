@@ -23,7 +23,7 @@ from patter_trio.audio import g711
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.testing.vendor import LEFT, Misbehaviour
 
-PACE = 0.01
+PACE = 0.02
 """Seconds from one message of an answer to the next."""
 STATUS = {Misbehaviour.UNAUTHORIZED: 401, Misbehaviour.RATE_LIMITED: 429, Misbehaviour.UNAVAILABLE: 503}
 KEY = "made-up-key"
@@ -107,7 +107,7 @@ class Conversation:
                 self.nursery.cancel_scope.cancel()
                 await trio.lowlevel.checkpoint()
             if not first and kind == Misbehaviour.GARBAGE:
-                await self.socket.send("token }{")
+                await self.socket.send(nonsense(message))
             if kind == Misbehaviour.UNKNOWN:
                 await self.socket.send('news {"of": "today"}')
             await self.socket.send(message)
@@ -149,6 +149,7 @@ class Conversation:
         if verb == "cancel":
             if reply in self.replies:
                 self.replies.pop(reply).cancel()
+                self.start(f'begin {reply} "What was on its way"', reply.encode() + b":" + b"\x10" * 4000)
             return
         arrived = self.texts.setdefault(reply, [])
         arrived.append(json.loads(rest[0]) if verb == "say" else "")
@@ -159,13 +160,20 @@ class Conversation:
         with trio.CancelScope() as scope:
             self.replies[reply] = scope
             for number in range(10_000):
-                while len(arrived) <= number:
+                while len(arrived) <= number:  # noqa: ASYNC110 (at its own pace)
                     await trio.sleep(PACE)
                 if not (text := arrived[number]):
                     break
                 frames = [reply.encode() + b":" + b"\x10" * 800] * max(2, len(text) // 4)
                 await self.answer([f"begin {reply} {json.dumps(text)}", *frames])
             await self.answer([f"done {reply}"])
+
+
+def nonsense(message: str | bytes) -> str:
+    """A message like this one, with what is no JSON in it."""
+    if isinstance(message, bytes):
+        return f"begin {message.partition(b':')[0].decode()} }}{{"
+    return message.rpartition(" ")[0] + " }{"
 
 
 @asynccontextmanager

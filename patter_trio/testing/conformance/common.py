@@ -4,7 +4,7 @@ import copy
 import os
 import pickle
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -24,8 +24,8 @@ from patter_trio.testing.conformance.bench import (
     failure_of,
     findings,
     said,
-    short,
     settled,
+    short,
     within,
 )
 from patter_trio.testing.vendor import Misbehaviour
@@ -195,17 +195,21 @@ async def _can_be_left_in_the_middle(bench: Bench) -> None:
     await settled(bench, before, "leaving it in the middle")
 
 
-async def _tells_the_vendor_to_stop(bench: Bench) -> None:
-    recipe = bench.recipe()
+async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) -> None:
+    """Leave a reply that has begun, and demand that the vendor knows it :data:`BARGE_IN` later.
+
+    Raises:
+        NotConforming: it does not.
+    """
     seen_later: list[object] = []
 
     async def look(before: int) -> None:
         await trio.sleep(BARGE_IN)
         seen_later.extend(bench.fake.seen[before:])
 
-    async with trio.open_nursery() as nursery:
-        async with bench.begun(recipe):
-            nursery.start_soon(look, len(bench.fake.seen))
+    async with trio.open_nursery() as nursery, reply:
+        await trio.sleep(BARGE_IN / 2)  # what was still to be asked is asked
+        nursery.start_soon(look, len(bench.fake.seen))
     demand(
         seen_later,
         f"the vendor knew nothing {BARGE_IN * 1000:g} ms after a reply was left",
@@ -309,8 +313,5 @@ COMMON: Final = (
     Check("waits for a slow vendor", _waits_for_a_slow_vendor, needs_vendor=True),
 )
 """What all three kinds have in common."""
-REPLIES: Final = (
-    Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),
-    Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
-)
+REPLIES: Final = (Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),)
 """What minds and synthesisers have in common."""

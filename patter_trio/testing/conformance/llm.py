@@ -19,7 +19,7 @@ from patter_trio.testing.conformance.bench import (
     run_checks,
     within,
 )
-from patter_trio.testing.conformance.common import COMMON, REPLIES
+from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.conformance.stt import HALF_A_CHARACTER
 from patter_trio.testing.vendor import ServeVendor
 
@@ -115,9 +115,14 @@ async def _takes_anything_that_is_said(bench: LlmBench) -> None:
         await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, recipe), name)
 
 
+async def _tells_the_vendor_to_stop(bench: LlmBench) -> None:
+    await demand_stop(bench, bench.begun(bench.recipe()))
+
+
 CHECKS: Final = (
     *COMMON,
     *REPLIES,
+    Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
     Check("answers in pieces", _answers_in_pieces),
     Check("ends its answer once", _ends_its_answer_once),
     Check("leaves the messages alone", _leaves_the_messages_alone),

@@ -20,7 +20,7 @@ from patter_trio.testing.conformance.bench import (
     run_checks,
     within,
 )
-from patter_trio.testing.conformance.common import COMMON, REPLIES
+from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.conformance.stt import HALF_A_CHARACTER
 from patter_trio.testing.vendor import ServeVendor
 
@@ -91,11 +91,14 @@ class TtsBench(Bench):
 
     @asynccontextmanager
     async def begun(self, recipe: TextToSpeech) -> AsyncIterator[None]:
+        """Have a reply spoken in a session of its own; the block is where its first audio was taken."""
+        async with recipe.open(language=self.language) as session, self.reply_begun(session):
+            yield
+
+    @asynccontextmanager
+    async def reply_begun(self, session: SynthesisSession) -> AsyncIterator[None]:
         """Have a reply spoken; the block is where its first audio was taken."""
-        async with (
-            recipe.open(language=self.language) as session,
-            self.speaking(session, self.texts[0]) as chunks,
-        ):
+        async with self.speaking(session, self.texts[0]) as chunks:
             async for chunk in chunks:
                 if chunk.audio:
                     break
@@ -213,9 +216,15 @@ async def _takes_a_long_sentence(bench: TtsBench) -> None:
     await failure_of(begin, "a sentence of a thousand words")
 
 
+async def _tells_the_vendor_to_stop(bench: TtsBench) -> None:
+    async with bench.recipe().open(language=bench.language) as session:
+        await demand_stop(bench, bench.reply_begun(session))
+
+
 CHECKS: Final = (
     *COMMON,
     *REPLIES,
+    Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
     Check("emits telephone speech", _emits_telephone_speech),
     Check("says which text it speaks", _says_which_text_it_speaks),
     Check("times words in order", _times_words_in_order),
