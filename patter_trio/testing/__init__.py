@@ -17,6 +17,7 @@ from patter_trio.testing.conformance import (
     check_stt,
     check_tts,
 )
+from patter_trio.testing.disturbed import disturbed
 from patter_trio.testing.record import Heard
 from patter_trio.testing.scenario import Scenario, ScenarioError, Step
 from patter_trio.testing.scripted import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -47,4 +48,5 @@ __all__ = [
     "check_llm",
     "check_stt",
     "check_tts",
+    "disturbed",
 ]

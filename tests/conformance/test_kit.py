@@ -1,25 +1,31 @@
 """The conformance kit itself: a right provider passes, and each check finds the one thing that is wrong with another."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
+import trio
 from line_providers import VARIABLE, LineLLM, LineSTT, LineTTS, kept, live, wrong
 from line_vendor import KEY, serve_lines
 from trio.testing import MockClock
 
+from patter_trio.abc import Message
 from patter_trio.testing import (
     LLM_CHECKS,
     STT_CHECKS,
     TTS_CHECKS,
     Credentials,
     NotConforming,
+    ScriptedLLM,
     ScriptedSTT,
     check_llm,
     check_stt,
     check_tts,
+    disturbed,
 )
+from patter_trio.testing.disturbed import text_frame
 
 KINDS: dict[str, tuple[type, Callable[..., Any], tuple[str, ...]]] = {
     "stt": (LineSTT, check_stt, STT_CHECKS),
@@ -91,12 +97,17 @@ def _nothing_is_kept() -> None:
     live.clear()
 
 
-def check_of(kind: str, flaw: str = "") -> Callable[..., Any]:
+def behind_a_proxy() -> Any:
+    """The vendor, well itself, and a proxy that misbehaves in front of it."""
+    return disturbed(serve_lines, lambda vendor: vendor.address, unknown=text_frame('news {"of": "today"}'))
+
+
+def check_of(kind: str, flaw: str = "", serve: Callable[[], Any] = serve_lines) -> Callable[..., Any]:
     """The kit's check of a provider with a flaw."""
     made, check, _ = KINDS[kind]
     make = wrong(made, flaw)
     credentials = Credentials(partial(make, api_key=""), "api_key", VARIABLE, KEY)
-    return partial(check, make, vendor=serve_lines, credentials=credentials)
+    return partial(check, make, vendor=serve, credentials=credentials)
 
 
 @pytest.mark.parametrize(("kind", "check"), [(kind, check) for kind, (*_, names) in KINDS.items() for check in names])
@@ -115,6 +126,57 @@ async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, kind: s
     for thing in kept:
         if hasattr(thing, "close"):
             thing.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_right_provider_passes_behind_a_proxy_that_disturbs(autojump_clock: MockClock, kind: str) -> None:
+    await check_of(kind, serve=behind_a_proxy)()
+
+
+@pytest.mark.parametrize(
+    ("check", "flaw"),
+    [
+        ("401 is an AuthenticationError", "makes all errors one"),
+        ("429 is a RateLimitError", "makes all errors one"),
+        ("503 is a ProviderError", "lets foreign errors out"),
+        ("gives up a half-open connection", "waits for ever"),
+        ("gives up a stalled answer", "waits for ever"),
+        ("tells of a lost connection", "takes the end for an end"),
+        ("ignores the unknown", "knows all messages"),
+        ("waits for a slow vendor", "has no patience"),
+        ("tells the vendor to stop", "listens to the end"),
+    ],
+)
+async def test_what_is_wrong_is_found_behind_a_proxy(autojump_clock: MockClock, check: str, flaw: str) -> None:
+    with pytest.raises(NotConforming, match=f"^{check}: "):
+        await check_of("llm", flaw, behind_a_proxy)(check)
+
+
+async def test_a_proxy_that_knows_no_unknown_message_says_so(autojump_clock: MockClock) -> None:
+    async with disturbed(serve_lines, lambda vendor: vendor.address) as proxy:
+        with pytest.raises(ValueError, match="no unknown= message"):
+            proxy.misbehave("unknown")
+
+
+class Swallows(ScriptedLLM):
+    """Takes its cancellation for the answer's end."""
+
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
+        async def pieces() -> AsyncIterator[str]:
+            for piece in ("One ", "two "):
+                try:
+                    await trio.sleep(0.1)
+                except trio.Cancelled:
+                    return
+                yield piece
+
+        yield pieces()
+
+
+async def test_a_swallowed_cancellation_is_found(autojump_clock: MockClock) -> None:
+    with pytest.raises(NotConforming, match=r"ended as if it were done, with '.*'; Cancelled is never swallowed"):
+        await check_llm(lambda: Swallows([""]), "can be cancelled anywhere", points=1000)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -51,7 +51,8 @@ class Spoken:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spoken) and self.text == other.text and abs(self.size - other.size) * 4 <= self.size
 
-    __hash__ = None  # type: ignore[assignment]  # equality is not transitive
+    def __hash__(self) -> int:
+        return hash(self.text)
 
 
 def spoken_by(chunks: Sequence[SpeechChunk]) -> Spoken:
