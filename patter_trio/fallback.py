@@ -39,23 +39,28 @@ PATIENCE: Final = 4.0
 """Seconds: well above what a provider that is well takes for its first token or sample, and half of what callers bear."""
 RECOVERY: Final = 60.0
 """Seconds: an outage that is over sooner costs nobody more than this."""
+_MOST: Final = 256
+"""Providers whose failures are remembered."""
 _FAILURES: Final = (ProviderError, PatterConnectionError)
 
 _log = logging.getLogger("patter_trio.fallback")
-_failed_at: Final = trio.lowlevel.RunVar[dict[object, float]]("patter_trio_fallback")
-"""When each provider that is not well has failed last, on trio's clock."""
+_failures: Final = trio.lowlevel.RunVar[list[tuple[object, float]]]("patter_trio_fallback")
+"""The providers that are not well, and when each has failed last, on trio's clock; few, and not all can be hashed."""
 
 P = TypeVar("P", bound=SpeechToText | LanguageModel | TextToSpeech)
 T = TypeVar("T")
 
 
-def _health() -> dict[object, float]:
-    try:
-        return _failed_at.get()
-    except LookupError:
-        health: dict[object, float] = {}
-        _failed_at.set(health)
-        return health
+def _failed_at(provider: object) -> float:
+    """Return when a provider has failed last; minus infinity if it is well."""
+    return next((at for other, at in _failures.get([]) if other == provider), -math.inf)
+
+
+def _note(provider: object, at: float | None) -> None:
+    """Note that a provider has failed then, or, by None, that it is well."""
+    others = [(other, then) for other, then in _failures.get([]) if other != provider]
+    # Bounded, since recipes may be made for one call and never be seen again.
+    _failures.set(others if at is None else [*others[1 - _MOST :], (provider, at)])
 
 
 @attrs.frozen
@@ -68,26 +73,19 @@ class _Choice(Generic[P]):
 
     def in_order(self) -> list[P]:
         """Return the providers that are well, then those that are not."""
-        health, now = _health(), trio.current_time()
-
-        def is_down(provider: P) -> bool:
-            return now < health.get(provider, -math.inf) + self.recover_after
-
-        return sorted(self.providers, key=is_down)
+        now = trio.current_time()
+        return sorted(self.providers, key=lambda provider: now < _failed_at(provider) + self.recover_after)
 
     def failed(self, provider: P, error: BaseException) -> None:
         """Pass this provider over for a while."""
-        health, now = _health(), trio.current_time()
-        if health.get(provider) != now:  # a session that is lost says so to each task that uses it
+        now = trio.current_time()
+        if _failed_at(provider) != now:  # a session that is lost says so to each task that uses it
             _log.warning("%s failed: %s", name_of(provider), error)
-        for other, at in list(health.items()):  # so that recipes that were made for one call do not pile up
-            if now >= at + self.recover_after:
-                del health[other]
-        health[provider] = now
+        _note(provider, now)
 
     def is_well(self, provider: P) -> None:
         """Forget that it ever failed."""
-        _health().pop(provider, None)
+        _note(provider, None)
 
     @contextmanager
     def watched(self, provider: P) -> Iterator[None]:

@@ -166,6 +166,14 @@ async def test_options_are_passed_on(autojump_clock: MockClock) -> None:
     assert first.given == [{"tools": ["a tool"]}]
 
 
+async def test_a_mind_that_cannot_be_hashed_will_do(autojump_clock: MockClock) -> None:
+    @attrs.frozen
+    class WithDict(ScriptedLLM):
+        options: dict[str, str] = attrs.field(factory=dict)
+
+    assert await answer(Fallback(WithDict(["One."], fail_after=0), WELL)) == "The second one answers."
+
+
 async def test_an_answer_of_nothing_is_an_answer(autojump_clock: MockClock) -> None:
     assert await answer(Fallback(ScriptedLLM([""]), WELL)) == ""
 
