@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[type, Callable[..., Any], tuple[str, ...]]] = {
 FLAWS = {
     "is of its kind and has a name": ("has no name",),
     "is frozen": ("is not frozen",),
-    "can be hashed, copied and pickled": ("holds a function",),
+    "can be copied and pickled": ("holds a function",),
     "names absent credentials": ("needs no key", "names no variable"),
     "keeps its secret": ("shows its key",),
     "works again": ("counts",),
