@@ -28,6 +28,7 @@ from patter_trio.errors import (
 from patter_trio.event_bus import EventBus
 from patter_trio.event_types import PatterEventType
 from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
+from patter_trio.fallback import Fallback
 from patter_trio.guardrails import Guardrail, guardrail
 from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
 from patter_trio.llm.openai import OpenAILLM
@@ -59,6 +60,7 @@ __all__ = [
     "ElevenLabsTTS",
     "EouTrigger",
     "EventBus",
+    "Fallback",
     "Guardrail",
     "HookContext",
     "LatencyBreakdown",

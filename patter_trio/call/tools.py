@@ -20,9 +20,10 @@ import trio
 from patter_trio.abc import LanguageModel, Message, ToolCall
 from patter_trio.call import usercode
 from patter_trio.call.control import CallControl
-from patter_trio.call.reply import Mind, Remark, Reply, Step, is_sayable
+from patter_trio.call.reply import Mind, Remark, Reply, Step
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
+from patter_trio.conversation.text import is_sayable
 from patter_trio.tools import CONTEXT, Tool
 
 ROUNDS: Final = 10

@@ -116,6 +116,30 @@ def _is_not_ours(_: logging.LogRecord) -> bool:
 logging.getLogger("httpx").addFilter(_is_not_ours)
 
 
+class _Body(httpx.AsyncByteStream):
+    """A request's body, in one piece.
+
+    httpx's own is an async generator: one that is cancelled while it is sent is left suspended, and complains when it is
+    collected.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _OnePiece(self._content)
+
+
+class _OnePiece(AsyncIterator[bytes]):
+    def __init__(self, content: bytes) -> None:
+        self._left = [content] if content else []
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
 class Answer:
     """An answer of which the head is there; its body comes in pieces, or whole."""
 
@@ -257,6 +281,7 @@ class Client:
         try:
             with _translated(who, within):
                 request = client.build_request(method, url, content=content, headers=dict(headers or {}))
+                request.stream = _Body(content)
                 response = await client.send(request, stream=True)
         finally:
             _asking.reset(token)

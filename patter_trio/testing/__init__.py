@@ -6,22 +6,48 @@ The pytest plugin's ``call_simulator`` fixture puts them together; ``simulate_ca
 
 from patter_trio.testing.caller import NotAsExpected, SimulatedCaller
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.conformance import (
+    LLM_CHECKS,
+    STT_CHECKS,
+    TTS_CHECKS,
+    Credentials,
+    NotConforming,
+    Speech,
+    check_llm,
+    check_stt,
+    check_tts,
+)
+from patter_trio.testing.disturbed import disturbed
 from patter_trio.testing.record import Heard
 from patter_trio.testing.scenario import Scenario, ScenarioError, Step
 from patter_trio.testing.scripted import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
+from patter_trio.testing.vendor import FakeVendor, Misbehaviour, ServeVendor
 
 __all__ = [
+    "LLM_CHECKS",
+    "STT_CHECKS",
+    "TTS_CHECKS",
     "CallRefused",
+    "Credentials",
+    "FakeVendor",
     "Heard",
+    "Misbehaviour",
     "NotAsExpected",
+    "NotConforming",
     "Scenario",
     "ScenarioError",
     "ScriptedLLM",
     "ScriptedSTT",
     "ScriptedTTS",
     "ScriptedVAD",
+    "ServeVendor",
     "SimulatedCaller",
     "SimulatedTwilio",
+    "Speech",
     "Step",
+    "check_llm",
+    "check_stt",
+    "check_tts",
+    "disturbed",
     "tool_call",
 ]

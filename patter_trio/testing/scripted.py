@@ -195,6 +195,10 @@ class _RecognitionSession(RecognitionSession):
             self._hear(sound)
         if self._now is not None:
             self._close(self._script.final_delay)
+        if not any(isinstance(result, Transcript) and result.final for _, _, result in self._due):
+            self._segments += 1
+            nothing = Transcript("", final=True, segment=self._segments)
+            self._tell(trio.current_time() + self._script.final_delay, nothing)
 
     def transcripts(self) -> AsyncIterator[Transcript]:
         return self
@@ -452,7 +456,10 @@ class _SpokenReply:
 
     async def _part(self, text: str, frames: int) -> AsyncGenerator[SpeechChunk, None]:
         self._parts += 1
-        frames = max(frames, signal.fewest_frames(text))
+        try:
+            frames = max(frames, signal.fewest_frames(text))
+        except UnicodeEncodeError as error:
+            raise ProviderError("ScriptedTTS cannot say half a character") from error
         natural = max(signal.frames_of(len(text) * self._script.per_character), signal.fewest_frames(text))
         spoken = min(frames, natural)
         audio = signal.encode(text, frames, spoken=spoken, utterance=self._number, part=self._parts)

@@ -8,16 +8,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SNIPPETS = [
-    pytest.param(code, id=f"{page.name}-{number}")
-    for page in PAGES
-    for number, code in enumerate(
-        re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    pytest.param(
+        codes[:number], code, id=f"{page.relative_to(ROOT / 'docs') if page.parent != ROOT else page.name}-{number}"
     )
+    for page in PAGES
+    for codes in [re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)]
+    for number, code in enumerate(codes)
 ]
 
 
-@pytest.mark.parametrize("code", SNIPPETS)
-def test_snippet_runs(code: str, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(("before", "code"), SNIPPETS)
+def test_snippet_runs(before: list[str], code: str, pytester: pytest.Pytester) -> None:
+    """A snippet whose first line names a file (``# parrot.py``) can be imported by those behind it on its page."""
+    for other in before:
+        if name := re.match(r"# (\w+)\.py\n", other):
+            pytester.makepyfile(**{name[1]: other})
     if "def test_" in code:
         pytester.makepyfile(code)
         result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")

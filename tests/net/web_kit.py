@@ -89,7 +89,7 @@ async def _http(web: Web, answer: Answer, stream: trio.SocketStream) -> None:
                 await answer(request)
                 nursery.cancel_scope.cancel()
             http = h11.Connection(h11.SERVER)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
+    except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
         web.left.append(trio.current_time())
 
 

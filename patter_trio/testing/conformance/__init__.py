@@ -1,0 +1,26 @@
+"""The conformance kit: is a provider what ``patter_trio/abc.py`` demands?
+
+Each check has a name, and a failing one says in one line what the provider did and what is demanded. Run it on a clock
+that jumps, for deadlines are waited for::
+
+    @pytest.mark.parametrize("check", STT_CHECKS)
+    async def test_it_conforms(autojump_clock, check):
+        await check_stt(MySTT, check, vendor=serve_fake, credentials=...)
+"""
+
+from patter_trio.testing.conformance.bench import Credentials, NotConforming
+from patter_trio.testing.conformance.llm import LLM_CHECKS, check_llm
+from patter_trio.testing.conformance.stt import STT_CHECKS, Speech, check_stt
+from patter_trio.testing.conformance.tts import TTS_CHECKS, check_tts
+
+__all__ = [
+    "LLM_CHECKS",
+    "STT_CHECKS",
+    "TTS_CHECKS",
+    "Credentials",
+    "NotConforming",
+    "Speech",
+    "check_llm",
+    "check_stt",
+    "check_tts",
+]

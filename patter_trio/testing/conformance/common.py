@@ -1,0 +1,320 @@
+"""The checks that recognisers, minds and synthesisers have in common."""
+
+import copy
+import os
+import pickle
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeout, RateLimitError
+from patter_trio.testing.conformance import probes
+from patter_trio.testing.conformance.bench import (
+    BARGE_IN,
+    CLOSING,
+    PATIENCE,
+    Bench,
+    Check,
+    cancelled_at,
+    demand,
+    failure_of,
+    findings,
+    said,
+    settled,
+    short,
+    within,
+)
+from patter_trio.testing.vendor import Misbehaviour
+
+_RUNS: Final = 3
+"""Uses that are watched for what stays behind, after a first one that may fill a cache."""
+_SMALL: Final = 2
+"""Fewest uses that must have left something behind each before it counts as a leak."""
+
+
+# The recipe -----------------------------------------------------------------------------------------------------------
+async def _is_of_its_kind(bench: Bench) -> None:
+    recipe = bench.recipe()
+    kind = bench.kind.__name__
+    demand(isinstance(recipe, bench.kind), f"{type(recipe).__name__} is no {kind}", f"a recipe is an abc.{kind}")
+    named = isinstance(recipe.provider, str) and recipe.provider
+    demand(named, f"its provider is {recipe.provider!r}", "metrics and prices go by a name that is text")
+    demand(isinstance(recipe.model, str), f"its model is {recipe.model!r}", "a model's name is text")
+
+
+async def _is_frozen(bench: Bench) -> None:
+    recipe = bench.recipe()
+    names = [field.name for field in attrs.fields(type(recipe))] if attrs.has(type(recipe)) else list(vars(recipe))
+    for name in [*names, "something_new"]:
+        changed = await findings(partial(_set, recipe, name))
+        demand(changed, f"its {name} can be changed", "a recipe is frozen: all calls share it")
+
+
+async def _set(recipe: object, name: str) -> None:
+    setattr(recipe, name, getattr(recipe, name, None))
+
+
+async def _can_be_copied(bench: Bench) -> None:
+    recipe = bench.recipe()
+    demands = "a recipe can be copied and pickled, and is equal to its copies, so that workers can be given it"
+    try:
+        copies = [copy.deepcopy(recipe), pickle.loads(pickle.dumps(recipe))]  # noqa: S301 (our own)
+        equal = all(one == recipe for one in copies)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        demand(False, said(error), demands)
+        return
+    demand(equal, "a copy of it is another recipe", demands)
+
+
+@contextmanager
+def _without(variable: str) -> Iterator[None]:
+    kept = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ[variable] = kept
+
+
+async def _names_absent_credentials(bench: Bench) -> None:
+    wanted = bench.credentials
+    if wanted is None:
+        return
+
+    async def make() -> None:
+        with _without(wanted.variable):
+            wanted.without()
+
+    demands = f"a ConfigurationError names the class, {wanted.argument}= and {wanted.variable}"
+    errors = await findings(make)
+    demand(errors, "it is made without credentials", demands)
+    name = type(bench.recipe()).__name__
+    right = isinstance(errors[0], ConfigurationError) and all(
+        part in str(errors[0]) for part in (name, wanted.argument, wanted.variable)
+    )
+    demand(right, f"without credentials: {said(errors[0])}", demands)
+
+
+async def _keeps_its_secret(bench: Bench) -> None:
+    wanted = bench.credentials
+    if wanted is None:
+        return
+    recipe = bench.recipe()
+    shown = wanted.secret and (wanted.secret in repr(recipe) or wanted.secret in str(recipe))
+    demand(not shown, "its repr shows the credential", "credentials are in no repr and no log")
+
+
+# Its life -------------------------------------------------------------------------------------------------------------
+async def _works_again(bench: Bench) -> None:
+    recipe = bench.recipe()
+    with within(2 * PATIENCE, "prewarming it and two uses", "every await has an owner of its deadline"):
+        await recipe.prewarm()
+        first, second = await bench.use(recipe), await bench.use(recipe)
+    demand(first == second, f"two equal uses gave {short(first)} and {short(second)}", "a recipe has no per-call state")
+
+
+async def _keeps_sessions_apart(bench: Bench) -> None:
+    recipe = bench.recipe()
+    alone = [await bench.use(recipe, 0), await bench.use(recipe, 1)]
+    together: dict[int, Any] = {}
+
+    async def one(variant: int) -> None:
+        together[variant] = await bench.use(recipe, variant)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, 0)
+        nursery.start_soon(one, 1)
+    for variant, text in enumerate(alone):
+        demand(
+            together[variant] == text,
+            f"a session gave {short(together[variant])} beside another, and {short(text)} alone",
+            "sessions at once have nothing in common but the recipe",
+        )
+
+
+async def _can_be_cancelled_anywhere(bench: Bench) -> None:
+    recipe = bench.recipe()
+    use = partial(bench.use, recipe)
+    whole = await cancelled_at(use, 0)
+    for error in whole.errors:
+        raise error
+    steps = range(1, whole.steps + 1)
+    for number in steps if len(steps) <= bench.points else steps[:: -(-len(steps) // bench.points)]:
+        before = bench.tasks()
+        end = await cancelled_at(use, number)
+        where = f"cancelled at step {number} of {whole.steps}, it"
+        demand(not end.errors, f"{where} raised {said(end.errors[0]) if end.errors else ''}", "only Cancelled leaves")
+        demand(
+            end.took <= CLOSING,
+            f"{where} was gone after {end.took:.1f} s",
+            f"every await leaves at once; closing takes {CLOSING:g} s at most",
+        )
+        demand(
+            end.result is None or end.result == whole.result,
+            f"{where} ended as if it were done, with {short(end.result)}",
+            "Cancelled is never swallowed",
+        )
+        await settled(bench, before, where)
+
+
+async def _leaves_nothing_behind(bench: Bench) -> None:
+    recipes: list[object] = []  # what they hold on to stays behind, too
+
+    async def use_both() -> None:
+        # With a vendor of its own, which is gone afterwards: what a fake remembers is no leak of the provider's.
+        async with attrs.evolve(bench, vendor=None, nurseries=()).running() as ready:
+            recipe = ready.recipe()
+            recipes.append(recipe)
+            await ready.use(recipe)
+            async with ready.begun(recipe):
+                pass
+            await trio.sleep(CLOSING)
+
+    await use_both()
+    looks: dict[str, Callable[[], int]] = {
+        "tasks": lambda: len(bench.tasks()),
+        "sockets": probes.open_sockets,
+        "ends of memory channels": probes.live_channels,
+    }
+    before = {name: look() for name, look in looks.items()}
+    for _ in range(_RUNS):
+        await use_both()
+    for name, look in looks.items():
+        more = look() - before[name]
+        demand(more < _SMALL, f"{_RUNS} uses left {more} {name} behind", "a session takes all it had along")
+
+
+async def _can_be_left_in_the_middle(bench: Bench) -> None:
+    recipe = bench.recipe()
+    before = bench.tasks()
+    async with bench.begun(recipe):
+        left_at = trio.current_time()
+    took = trio.current_time() - left_at
+    demand(took <= CLOSING, f"leaving it in the middle took {took:.1f} s", f"it takes {CLOSING:g} s at most")
+    await settled(bench, before, "leaving it in the middle")
+
+
+async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) -> None:
+    """Leave a reply that has begun, and demand that the vendor knows it :data:`BARGE_IN` later.
+
+    Raises:
+        NotConforming: it does not.
+    """
+    seen_later: list[object] = []
+
+    async def look(before: int) -> None:
+        await trio.sleep(BARGE_IN)
+        seen_later.extend(bench.fake.seen[before:])
+
+    async with trio.open_nursery() as nursery, reply:
+        await trio.sleep(BARGE_IN / 2)  # what was still to be asked is asked
+        nursery.start_soon(look, len(bench.fake.seen))
+    demand(
+        seen_later,
+        f"the vendor knew nothing {BARGE_IN * 1000:g} ms after a reply was left",
+        "leaving the context stops the generation: by a message, or by the connection's end",
+    )
+
+
+# The vendor misbehaves ------------------------------------------------------------------------------------------------
+def _answers(kind: Misbehaviour, expected: type[ProviderError]) -> Callable[[Bench], Awaitable[None]]:
+    async def check(bench: Bench) -> None:
+        bench.fake.misbehave(kind)
+        what = f"a vendor that answers {kind}"
+        error = await failure_of(partial(bench.use, bench.recipe()), what)
+        demand(
+            isinstance(error, expected),
+            f"{what} made {said(error) if error else 'no error'}",
+            f"it is a {expected.__name__}",
+        )
+
+    return check
+
+
+async def _gives_up_a_half_open_connection(bench: Bench) -> None:
+    bench.fake.misbehave(Misbehaviour.HALF_OPEN)
+    before = bench.tasks()
+    error = await failure_of(partial(bench.use, bench.recipe()), "a vendor that takes the connection and says nothing")
+    demand(
+        isinstance(error, ProviderTimeout),
+        f"a half-open connection made {said(error) if error else 'no error'}",
+        "it is a ProviderTimeout",
+    )
+    await settled(bench, before, "a half-open connection")
+
+
+async def _gives_up_a_stalled_answer(bench: Bench) -> None:
+    bench.fake.misbehave(Misbehaviour.STALLED)
+    error = await failure_of(partial(bench.use, bench.recipe()), "an answer that does not go on")
+    demand(
+        isinstance(error, ProviderTimeout),
+        f"an answer that does not go on made {said(error) if error else 'no error'}",
+        "it is a ProviderTimeout",
+    )
+
+
+async def _tells_of_a_lost_connection(bench: Bench) -> None:
+    bench.fake.misbehave(Misbehaviour.CLOSED)
+    before = bench.tasks()
+    what = "a connection that ends in the middle"
+    error = await failure_of(partial(bench.use, bench.recipe()), what)
+    demand(error is not None, f"{what} passed for a whole answer", "it is a ProviderError")
+    await settled(bench, before, what)
+
+
+async def _survives_garbage(bench: Bench) -> None:
+    recipe = bench.recipe()
+    bench.fake.misbehave(Misbehaviour.GARBAGE)
+    await failure_of(partial(bench.use, recipe), "a vendor that sends garbage")
+    bench.fake.misbehave("")
+    await bench.use(recipe)
+
+
+async def _ignores_the_unknown(bench: Bench) -> None:
+    recipe = bench.recipe()
+    text = await bench.use(recipe)
+    bench.fake.misbehave(Misbehaviour.UNKNOWN)
+    errors = await findings(partial(_same, bench, recipe, text, "messages that are not documented"))
+    demand(not errors, said(errors[0]) if errors else "", "unknown messages and fields are ignored")
+
+
+async def _waits_for_a_slow_vendor(bench: Bench) -> None:
+    recipe = bench.recipe()
+    text = await bench.use(recipe)
+    bench.fake.misbehave(Misbehaviour.SLOW)
+    errors = await findings(partial(_same, bench, recipe, text, "a vendor that is 0.2 s late each time"))
+    demand(not errors, said(errors[0]) if errors else "", "a slow vendor is no broken one")
+
+
+async def _same(bench: Bench, recipe: Any, text: Any, what: str) -> None:
+    other = await bench.use(recipe)
+    demand(other == text, f"{what} made {short(other)} of {short(text)}", "the answer is the same")
+
+
+COMMON: Final = (
+    Check("is of its kind and has a name", _is_of_its_kind),
+    Check("is frozen", _is_frozen),
+    Check("can be copied and pickled", _can_be_copied),
+    Check("names absent credentials", _names_absent_credentials, needs_credentials=True),
+    Check("keeps its secret", _keeps_its_secret, needs_credentials=True),
+    Check("works again", _works_again),
+    Check("keeps sessions apart", _keeps_sessions_apart),
+    Check("can be cancelled anywhere", _can_be_cancelled_anywhere),
+    Check("can be left in the middle", _can_be_left_in_the_middle),
+    Check("leaves nothing behind", _leaves_nothing_behind),
+    Check("401 is an AuthenticationError", _answers(Misbehaviour.UNAUTHORIZED, AuthenticationError), needs_vendor=True),
+    Check("429 is a RateLimitError", _answers(Misbehaviour.RATE_LIMITED, RateLimitError), needs_vendor=True),
+    Check("503 is a ProviderError", _answers(Misbehaviour.UNAVAILABLE, ProviderError), needs_vendor=True),
+    Check("gives up a half-open connection", _gives_up_a_half_open_connection, needs_vendor=True),
+    Check("tells of a lost connection", _tells_of_a_lost_connection, needs_vendor=True),
+    Check("survives garbage", _survives_garbage, needs_vendor=True),
+    Check("ignores the unknown", _ignores_the_unknown, needs_vendor=True),
+    Check("waits for a slow vendor", _waits_for_a_slow_vendor, needs_vendor=True),
+)
+"""What all three kinds have in common."""
+REPLIES: Final = (Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),)
+"""What minds and synthesisers have in common."""

@@ -1,0 +1,161 @@
+"""Is it a mind? ``check_llm`` puts one to the test."""
+
+import copy
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import attrs
+
+from patter_trio.abc import LanguageModel, Message
+from patter_trio.testing.conformance.bench import (
+    PATIENCE,
+    Bench,
+    Check,
+    Credentials,
+    demand,
+    failure_of,
+    run_checks,
+    within,
+)
+from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
+from patter_trio.testing.conformance.stt import HALF_A_CHARACTER
+from patter_trio.testing.vendor import ServeVendor
+
+QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
+    ({"role": "system", "content": "You are the desk of a hotel."}, {"role": "user", "content": "Is there a room?"}),
+    (
+        {"role": "system", "content": "You are the desk of a hotel."},
+        {"role": "user", "content": "Is there a room?"},
+        {"role": "assistant", "content": "There is."},
+        {"role": "user", "content": "Does it have a bath?"},
+    ),
+)
+"""Two conversations that go on differently."""
+_ODD: Final = {
+    "no messages": "",
+    "an empty message": "",
+    "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
+    "control characters": "a\x00b\x1bc\r\n\r\ndata: d\u2028e",
+    "half a character": "so \ud83d",
+    "a megabyte": "word " * 200_000,
+}
+"""What a caller or a program may bring up."""
+
+
+@attrs.frozen
+class LlmBench(Bench):
+    """Asks a mind."""
+
+    questions: Sequence[Sequence[Message]] = QUESTIONS
+
+    async def use(self, recipe: LanguageModel, variant: int = 0) -> str:
+        """Ask, and take the answer to its end."""
+        return "".join([item for item in await self.items(recipe, variant) if isinstance(item, str)])
+
+    async def items(self, recipe: LanguageModel, variant: int = 0) -> list[Any]:
+        """Ask, and return all that came."""
+        async with recipe.stream(self.questions[variant]) as answer:
+            return [item async for item in answer]
+
+    @asynccontextmanager
+    async def begun(self, recipe: LanguageModel) -> AsyncIterator[None]:
+        """Ask; the block is where the first piece of the answer was taken."""
+        async with recipe.stream(self.questions[0]) as answer:
+            async for _ in answer:
+                yield
+                return
+            yield
+
+
+async def _answers_in_pieces(bench: LlmBench) -> None:
+    recipe = bench.recipe()
+    with within(PATIENCE, "an answer", "every await has an owner of its deadline"):
+        items = await bench.items(recipe)
+    for item in items:
+        demand(
+            isinstance(item, str) or type(item).__module__.startswith("patter_trio."),
+            f"it gave {item!r}"[:120],
+            "an answer is pieces of text",
+        )
+        demand(not isinstance(item, str) or not HALF_A_CHARACTER.search(item), f"it gave {item!r}", "pieces are UTF-8")
+    demand("".join(filter(lambda item: isinstance(item, str), items)).strip(), "it gave no text", "a mind answers")
+    demand(len(items) > 1, "it gave its answer whole", "text is given as it is generated, so that it can be spoken")
+
+
+async def _ends_its_answer_once(bench: LlmBench) -> None:
+    async with bench.recipe().stream(bench.questions[0]) as answer:
+        iterator = aiter(answer)
+        async for _ in iterator:
+            pass
+        more = [item async for item in iterator]
+    demand(not more, f"after its end came {more[:1]}", "an iteration that has ended stays ended")
+
+
+async def _leaves_the_messages_alone(bench: LlmBench) -> None:
+    given = copy.deepcopy([dict(message) for message in bench.questions[1]])
+    kept = copy.deepcopy(given)
+    async with bench.recipe().stream(given) as answer:
+        async for _ in answer:
+            pass
+    demand(given == kept, "it changed the messages", "they are the conversation's, not the model's")
+
+
+async def _remembers_nothing(bench: LlmBench) -> None:
+    recipe = bench.recipe()
+    first, _, again = await bench.use(recipe), await bench.use(recipe, 1), await bench.use(recipe)
+    demand(first == again, f"it answered {again[:40]!r} after {first[:40]!r}", "the messages are all that it knows")
+
+
+async def _takes_anything_that_is_said(bench: LlmBench) -> None:
+    recipe = bench.recipe()
+    for name, text in _ODD.items():
+        messages: list[Message] = [] if name == "no messages" else [{"role": "user", "content": text}]
+        await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, recipe), name)
+
+
+async def _tells_the_vendor_to_stop(bench: LlmBench) -> None:
+    await demand_stop(bench, bench.begun(bench.recipe()))
+
+
+CHECKS: Final = (
+    *COMMON,
+    *REPLIES,
+    Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
+    Check("answers in pieces", _answers_in_pieces),
+    Check("ends its answer once", _ends_its_answer_once),
+    Check("leaves the messages alone", _leaves_the_messages_alone),
+    Check("remembers nothing", _remembers_nothing),
+    Check("takes anything that is said", _takes_anything_that_is_said),
+)
+LLM_CHECKS: Final = tuple(check.name for check in CHECKS)
+"""The names of the checks, in their order."""
+
+
+async def check_llm(
+    make: Callable[..., Any],
+    *names: str,
+    vendor: ServeVendor | None = None,
+    credentials: Credentials | None = None,
+    questions: Sequence[Sequence[Message]] = QUESTIONS,
+    points: int = 150,
+    without: Sequence[str] = (),
+) -> None:
+    """Check that a mind is what :class:`patter_trio.abc.LanguageModel` demands.
+
+    Args:
+        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        names: the checks to run, of :data:`LLM_CHECKS`; none: all that can be run with what is given.
+        vendor: starts a fake of its vendor, if it has one.
+        credentials: if it has any.
+        questions: two conversations; asked the same thing again, it has to answer the same.
+        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        without: the names of checks to leave out.
+
+    Raises:
+        NotConforming: it is not; a line for each check that failed.
+        ValueError: there is no check of that name, or what it needs was not given.
+    """
+    bench = LlmBench(LanguageModel, make, vendor, credentials, points=points, questions=questions)
+    await run_checks(bench, CHECKS, names, without)

@@ -1,0 +1,74 @@
+"""Looks at a run of trio from outside: which tasks, sockets and channels there are, and each step that a task takes."""
+
+import contextlib
+import gc
+import os
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import trio
+
+_CHANNELS: Final = (trio.MemorySendChannel, trio.MemoryReceiveChannel)
+
+
+def tasks_but(nurseries: Collection[trio.Nursery]) -> set[trio.lowlevel.Task]:
+    """Return every task of this run but those below these nurseries."""
+    root = trio.lowlevel.current_root_task()
+    return set() if root is None else {root, *_below(root, nurseries)}
+
+
+def _below(task: trio.lowlevel.Task, but: Collection[trio.Nursery]) -> Iterator[trio.lowlevel.Task]:
+    for nursery in task.child_nurseries:
+        if nursery not in but:
+            for child in nursery.child_tasks:
+                yield child
+                yield from _below(child, but)
+
+
+def nurseries_of_this_task() -> list[trio.Nursery]:
+    """Return the nurseries that are open in the current task."""
+    return list(trio.lowlevel.current_task().child_nurseries)
+
+
+def open_sockets() -> int:
+    """Return how many sockets this process has open; 0 where the system cannot say so."""
+    count = 0
+    with contextlib.suppress(OSError):
+        for entry in os.scandir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                count += os.readlink(entry.path).startswith("socket:")  # noqa: PTH115 (no path, but a link's text)
+    return count
+
+
+def live_channels() -> int:
+    """Return how many ends of memory channels something still refers to."""
+    gc.collect()
+    return sum(isinstance(thing, _CHANNELS) for thing in gc.get_objects())
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of the tasks below a nursery, and cancels a scope at the end of one of them."""
+
+    def __init__(self, nursery: trio.Nursery, scope: trio.CancelScope, at: int) -> None:
+        self._nursery = nursery
+        self._scope = scope
+        self._at = at
+        self.count: int = 0
+        self.cancelled_at: float | None = None
+        """When, on trio's clock."""
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count the step if it is one of ours."""
+        if self._is_ours(task):
+            self.count += 1
+            if self.count == self._at:
+                self.cancelled_at = trio.current_time()
+                self._scope.cancel(reason="the conformance kit cancels at each step in turn")
+
+    def _is_ours(self, task: trio.lowlevel.Task) -> bool:
+        above = task.parent_nursery
+        while above is not None:
+            if above is self._nursery:
+                return True
+            above = above.parent_task.parent_nursery
+        return False

@@ -1,0 +1,272 @@
+"""Is it a synthesiser? ``check_tts`` puts one to the test."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.audio.formats import RATE, AudioFormat, Encoding
+from patter_trio.testing.conformance.bench import (
+    PATIENCE,
+    Bench,
+    Check,
+    Credentials,
+    demand,
+    failure_of,
+    run_checks,
+    short,
+    within,
+)
+from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
+from patter_trio.testing.conformance.stt import HALF_A_CHARACTER
+from patter_trio.testing.vendor import ServeVendor
+
+TEXTS: Final = (("Good morning.", "We are open from nine to five."), ("I am sorry.", "There is no room left."))
+"""Two replies, by sentences."""
+_ODD: Final = {
+    "nothing but marks": ["...", "?!", "\u2014"],
+    "white space": ["", " ", "\n"],
+    "many scripts": ["Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301."],
+    "control characters": ["a\x00b\x1bc\r\n\r\nd\u2028e <break/> &amp; <speak>"],
+    "half a character": ["so \ud83d"],
+}
+"""What a mind may come up with."""
+_EXACT: Final = 0.001
+"""Seconds by which rounding may move a word."""
+_LONG: Final = "This sentence goes on and on, " * 200 + "and then it ends."
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@attrs.frozen(eq=False)
+class Spoken:
+    """The text of a reply and the bytes of its audio; a synthesiser need not be exact, so a quarter more is as good."""
+
+    text: str
+    size: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spoken) and self.text == other.text and abs(self.size - other.size) * 4 <= self.size
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def spoken_by(chunks: Sequence[SpeechChunk]) -> Spoken:
+    """Return what the chunks say."""
+    return Spoken(_words(" ".join(chunk.text for chunk in chunks)), sum(len(chunk.audio) for chunk in chunks))
+
+
+@attrs.frozen
+class TtsBench(Bench):
+    """Has something spoken."""
+
+    texts: Sequence[Sequence[str]] = TEXTS
+
+    async def use(self, recipe: TextToSpeech, variant: int = 0) -> Spoken:
+        """Have a reply spoken to its end."""
+        async with recipe.open(language=self.language) as session:
+            return spoken_by(await self.spoken(session, self.texts[variant]))
+
+    async def spoken(self, session: SynthesisSession, sentences: Sequence[str]) -> list[SpeechChunk]:
+        """Have sentences spoken, as a call does: they come by a channel."""
+        async with self.speaking(session, sentences) as chunks:
+            return [chunk async for chunk in chunks]
+
+    @asynccontextmanager
+    async def speaking(
+        self, session: SynthesisSession, sentences: Sequence[str], *, goes_on: bool = False
+    ) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        """Open the speech of sentences; if it ``goes_on``, more could come behind them for as long as the block lasts."""
+        send, receive = trio.open_memory_channel[str](max(1, len(sentences)))
+        with send, receive:
+            for sentence in sentences:
+                send.send_nowait(sentence)
+            if not goes_on:
+                send.close()
+            async with session.speak(receive) as chunks:
+                yield chunks
+
+    @asynccontextmanager
+    async def begun(self, recipe: TextToSpeech) -> AsyncIterator[None]:
+        """Have a reply spoken in a session of its own; the block is where its first audio was taken."""
+        async with recipe.open(language=self.language) as session, self.reply_begun(session):
+            yield
+
+    @asynccontextmanager
+    async def reply_begun(self, session: SynthesisSession) -> AsyncIterator[None]:
+        """Have a reply spoken; the block is where its first audio was taken."""
+        async with self.speaking(session, self.texts[0]) as chunks:
+            async for chunk in chunks:
+                if chunk.audio:
+                    break
+            yield
+
+
+def seconds_of(chunk: SpeechChunk, emits: AudioFormat) -> float:
+    """Return how long a chunk lasts."""
+    return len(chunk.audio) / (RATE * (1 if emits.encoding is Encoding.MULAW else 2))
+
+
+async def _emits_telephone_speech(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    demand(recipe.emits.rate == RATE, f"it emits {recipe.emits.rate} Hz", f"the telephone has {RATE} Hz")
+    async with recipe.open(language=bench.language) as session:
+        chunks = await bench.spoken(session, bench.texts[0])
+    size = 1 if recipe.emits.encoding is Encoding.MULAW else 2
+    for chunk in chunks:
+        right = isinstance(chunk, SpeechChunk) and isinstance(chunk.audio, bytes) and isinstance(chunk.text, str)
+        demand(
+            right, f"it gave {chunk!r}"[:120], "speech comes as abc.SpeechChunk: bytes, and the text that begins there"
+        )
+        demand(len(chunk.audio) % size == 0, f"a chunk has {len(chunk.audio)} bytes", "no sample is cut in two")
+    demand(any(chunk.audio for chunk in chunks), "it gave no audio for a text", "a text has a sound")
+
+
+async def _says_which_text_it_speaks(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    async with recipe.open(language=bench.language) as session:
+        chunks = await bench.spoken(session, bench.texts[0])
+    told, given = _words(" ".join(chunk.text for chunk in chunks)), _words(" ".join(bench.texts[0]))
+    demand(told == given, f"its chunks tell {told!r} of {given!r}", "text is told whole, once, in order")
+    heard = [chunk for chunk in chunks if chunk.audio]
+    demand(heard and heard[0].text, "its first audio has no text", "text is on the chunk with which its speech begins")
+    demand(
+        not any(HALF_A_CHARACTER.search(chunk.text) for chunk in chunks), "a text is cut within a character", "UTF-8"
+    )
+
+
+async def _times_words_in_order(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    async with recipe.open(language=bench.language) as session:
+        chunks = await bench.spoken(session, bench.texts[0])
+    begun, starts = 0.0, list[float]()
+    given = _words(" ".join(bench.texts[0]))
+    for chunk in chunks:
+        lasts = seconds_of(chunk, recipe.emits)
+        for word in chunk.words:
+            # One that began in an earlier chunk may be told when its end is known: it begins before 0.
+            demand(
+                begun + word.start >= -_EXACT and word.start <= min(word.end, lasts) + _EXACT,
+                f"{word.text!r} is from {word.start:g} to {word.end:g} s in a chunk of {lasts:g} s",
+                "times are seconds since the chunk's beginning",
+            )
+            demand(word.text.strip() in given, f"it times {word.text!r}", "words are the text's")
+            starts.append(begun + word.start)
+        begun += lasts
+    demand(starts == sorted(starts), f"words begin at {short(starts)}", "words are told in their order")
+
+
+async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    async with (
+        recipe.open(language=bench.language) as session,
+        bench.speaking(session, bench.texts[0], goes_on=True) as chunks,
+    ):
+        with within(
+            PATIENCE, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
+        ):
+            async for chunk in chunks:
+                if chunk.audio:
+                    break
+            else:
+                demand(False, "the iteration ended before its text", "it ends when the sentences have ended")
+
+
+async def _says_nothing_for_nothing(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    async with recipe.open(language=bench.language) as session:
+        with within(PATIENCE, "a reply without text", "the iteration ends when the sentences have ended"):
+            chunks = await bench.spoken(session, [])
+    demand(not any(chunk.audio for chunk in chunks), "it spoke without a text", "nothing is said for nothing")
+
+
+async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    async with recipe.open(language=bench.language) as session:
+        alone = await bench.spoken(session, bench.texts[1])
+        for sentences in (bench.texts[0], bench.texts[0]):
+            async with bench.speaking(session, sentences) as chunks:
+                async for chunk in chunks:
+                    if chunk.audio:
+                        break
+        after = await bench.spoken(session, bench.texts[1])
+    demand(
+        spoken_by(after) == spoken_by(alone),
+        f"after an abandoned reply it gave {spoken_by(after)} instead of {spoken_by(alone)}",
+        "nothing of an abandoned reply is in the next one",
+    )
+
+
+async def _takes_anything_that_is_thought(bench: TtsBench) -> None:
+    recipe = bench.recipe()
+    for name, sentences in _ODD.items():
+        await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, recipe), name)
+
+
+async def _takes_a_long_sentence(bench: TtsBench) -> None:
+    long = attrs.evolve(bench, texts=[[_LONG]])
+
+    async def begin() -> None:
+        async with long.begun(long.recipe()):
+            pass
+
+    await failure_of(begin, "a sentence of a thousand words")
+
+
+async def _tells_the_vendor_to_stop(bench: TtsBench) -> None:
+    async with bench.recipe().open(language=bench.language) as session:
+        await demand_stop(bench, bench.reply_begun(session))
+
+
+CHECKS: Final = (
+    *COMMON,
+    *REPLIES,
+    Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
+    Check("emits telephone speech", _emits_telephone_speech),
+    Check("says which text it speaks", _says_which_text_it_speaks),
+    Check("times words in order", _times_words_in_order),
+    Check("speaks before the text ends", _speaks_before_the_text_ends),
+    Check("says nothing for nothing", _says_nothing_for_nothing),
+    Check("goes on after a barge-in", _goes_on_after_a_barge_in),
+    Check("takes anything that is thought", _takes_anything_that_is_thought),
+    Check("takes a long sentence", _takes_a_long_sentence),
+)
+TTS_CHECKS: Final = tuple(check.name for check in CHECKS)
+"""The names of the checks, in their order."""
+
+
+async def check_tts(
+    make: Callable[..., Any],
+    *names: str,
+    vendor: ServeVendor | None = None,
+    credentials: Credentials | None = None,
+    language: str = "en",
+    texts: Sequence[Sequence[str]] = TEXTS,
+    points: int = 150,
+    without: Sequence[str] = (),
+) -> None:
+    """Check that a synthesiser is what :class:`patter_trio.abc.TextToSpeech` demands.
+
+    Args:
+        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        names: the checks to run, of :data:`TTS_CHECKS`; none: all that can be run with what is given.
+        vendor: starts a fake of its vendor, if it has one.
+        credentials: if it has any.
+        language: BCP 47 tag to open sessions with.
+        texts: two replies, by sentences.
+        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        without: the names of checks to leave out.
+
+    Raises:
+        NotConforming: it is not; a line for each check that failed.
+        ValueError: there is no check of that name, or what it needs was not given.
+    """
+    bench = TtsBench(TextToSpeech, make, vendor, credentials, language=language, points=points, texts=texts)
+    await run_checks(bench, CHECKS, names, without)

@@ -1,0 +1,366 @@
+"""Providers for the vendor of ``line_vendor``: right ones, and each with any one thing wrong that a check has to find."""
+
+import json
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+from line_vendor import KEY
+
+from patter_trio.abc import (
+    LanguageModel,
+    Message,
+    RecognitionSession,
+    SpeechChunk,
+    SpeechToText,
+    SynthesisSession,
+    TextToSpeech,
+    Transcript,
+    Word,
+)
+from patter_trio.audio.formats import AudioFormat, Encoding
+from patter_trio.errors import ConfigurationError, PatterError, ProviderError, ProviderTimeout
+from patter_trio.net.background import running
+from patter_trio.net.wsclient import WebSocketClient, open_websocket
+
+ANSWER = 5.0
+"""Seconds that the vendor has for each message of an answer that is due."""
+VARIABLE = "LINE_API_KEY"
+
+kept: list[object] = []
+"""What flawed providers leave behind."""
+live: dict[str, int] = {}
+"""Sessions that flawed providers know of, by address."""
+
+
+def _key(given: str) -> str:
+    return given or os.environ.get(VARIABLE, "")
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """What the three recipes have in common."""
+
+    address: str = "wss://lines.example"
+    api_key: str = attrs.field(default="", repr=False, converter=_key)
+    flaw: str = ""
+    unpicklable: Any = attrs.field(init=False, repr=False)
+
+    provider = "line"
+    model = "plain"
+
+    @unpicklable.default
+    def _unpicklable(self) -> Any:
+        return (lambda: None) if self.flaw == "holds a function" else None
+
+    def __attrs_post_init__(self) -> None:
+        if not self.api_key and self.flaw != "needs no key":
+            if self.flaw == "names no variable":
+                raise ConfigurationError("no api_key")
+            raise ConfigurationError(f"{type(self).__name__}: give api_key= or set the environment variable {VARIABLE}")
+        if self.flaw == "has no name":
+            object.__setattr__(self, "provider", "")
+
+    @asynccontextmanager
+    async def connected(self, path: str) -> AsyncIterator[WebSocketClient]:
+        """Connect, with what is wrong with that."""
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        count = live[self.address] = live.get(self.address, 0) + 1
+        try:
+            within = 1e6 if self.flaw == "waits for ever" else ANSWER
+            async with open_websocket(f"{self.address}{path}", headers=headers, within=within) as socket:
+                if self.flaw == "leaves a task":
+                    trio.lowlevel.spawn_system_task(trio.sleep, 30)
+                if self.flaw == "keeps channels":
+                    kept.append(trio.open_memory_channel[None](0))
+                if self.flaw == "keeps sockets":
+                    kept.append(trio.socket.socket())
+                yield socket
+                if self.flaw == "says goodbye at length":
+                    await trio.sleep(3)
+        except ProviderError as error:
+            if self.flaw == "makes all errors one":
+                raise PatterError("no") from error
+            if self.flaw == "lets foreign errors out":
+                raise RuntimeError("no") from error
+            raise
+        except trio.Cancelled:
+            if self.flaw == "closes slowly":
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(3)
+            if self.flaw == "calls it a timeout":
+                raise ProviderTimeout("cancelled") from None
+            raise
+        finally:
+            live[self.address] -= 1
+            del count
+
+    def text(self, text: str) -> str:
+        """The text, with what is wrong with it."""
+        if self.flaw == "counts":
+            kept.append(None)
+            return f"{text}{len(kept)}"
+        if self.flaw == "mixes sessions" and live[self.address] > 1:
+            return f"{text}?"
+        return text
+
+
+async def received(recipe: Line, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
+    """Return the next message by its verb and its rest, with what is wrong with that."""
+    within = ANSWER if due else float("inf")
+    if recipe.flaw == "has no patience":
+        within = 0.15
+    if recipe.flaw == "waits for ever":
+        within = float("inf")
+    try:
+        with trio.fail_after(within):
+            message = await socket.receive()
+    except trio.TooSlowError as error:
+        raise ProviderTimeout(f"line: nothing came for {within:g} s") from error
+    except ProviderError:
+        if recipe.flaw == "takes the end for an end":
+            return "over", ""
+        raise
+    if isinstance(message, bytes):
+        number, _, audio = message.partition(b":")
+        return "audio", f"{number.decode()} {audio.decode('latin-1')}"
+    verb, _, rest = message.partition(" ")
+    known = verb in ("interim", "final", "token", "end", "begin", "done")
+    if not known and recipe.flaw == "knows all messages":
+        raise ProviderError(f"line: what is {verb}?")
+    return verb, rest
+
+
+def parsed(recipe: Line, rest: str) -> Any:
+    """Return JSON of the vendor's."""
+    try:
+        return json.loads(rest)
+    except ValueError as error:
+        if recipe.flaw == "believes all it gets":
+            raise
+        raise ProviderError("line: malformed JSON") from error
+
+
+# Recognition ----------------------------------------------------------------------------------------------------------
+@attrs.frozen(kw_only=True)
+class LineSTT(Line, SpeechToText):
+    """The recogniser."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.flaw == "wants a studio":
+            object.__setattr__(self, "accepts", AudioFormat(Encoding.MULAW, 16000))
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+        if self.flaw == "knows languages":
+            {"en": 1}[language]
+        async with self.connected("/stt") as socket:
+            yield _Recognition(self, socket)
+
+
+class _Recognition(RecognitionSession):
+    def __init__(self, recipe: LineSTT, socket: WebSocketClient) -> None:
+        self._recipe, self._socket, self._flushed = recipe, socket, False
+
+    async def send(self, audio: bytes) -> None:
+        if self._recipe.flaw == "wants whole frames" and len(audio) != 160:
+            raise ProviderError("line: a frame has 160 samples")
+        if self._recipe.flaw == "takes no more" and self._flushed:
+            return
+        with suppress(*self._errors()):
+            for at in range(0, len(audio), 8000):
+                await self._socket.send(audio[at : at + 8000])
+
+    async def flush(self) -> None:
+        self._flushed = True
+        with suppress(*self._errors()):
+            await self._socket.send("flush")
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        return (ProviderError,) if self._recipe.flaw == "takes the end for an end" else ()
+
+    def transcripts(self) -> AsyncIterator[Transcript]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Transcript]:
+        return self
+
+    async def __anext__(self) -> Transcript:
+        flaw = self._recipe.flaw
+        while True:
+            verb, rest = await received(self._recipe, self._socket, due=False)
+            if verb == "over" or (flaw == "ends with a final" and self._flushed):
+                raise StopAsyncIteration
+            if verb in ("interim", "final", "token"):
+                segment, _, text = rest.partition(" ")
+                words = parsed(self._recipe, text)
+                if verb == "final" and not words and flaw == "says no empty words":
+                    continue
+                number = 0 if flaw == "has one segment" else int(segment)
+                final: Any = 1 if flaw == "has its own types" and verb == "final" else verb == "final"
+                return Transcript(self._recipe.text(words) if words else "", final, number)
+
+
+# Minds ----------------------------------------------------------------------------------------------------------------
+@attrs.frozen(kw_only=True)
+class LineLLM(Line, LanguageModel):
+    """The mind."""
+
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[str]]:
+        if self.flaw == "takes notes":
+            messages[0]["content"] += "!"  # type: ignore[index]
+        shown = json.dumps([dict(message) for message in messages], ensure_ascii=self.flaw != "writes raw")
+        if self.flaw == "remembers":
+            kept.append(None)
+            shown = json.dumps([{"content": f"question {len(kept)}"}])
+        async with self.connected("/llm") as socket:
+            await socket.send(f"ask {shown}")
+            answer = _Answer(self, socket)
+            if self.flaw == "answers whole":
+                yield _Once(["".join([piece async for piece in answer])])
+                return
+            yield answer
+            if self.flaw == "listens to the end":
+                with trio.CancelScope(shield=True):
+                    _ = [piece async for piece in answer]
+
+
+class _Once:
+    def __init__(self, pieces: list[str]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
+
+
+class _Answer(AsyncIterator[str]):
+    def __init__(self, recipe: LineLLM, socket: WebSocketClient) -> None:
+        self._recipe, self._socket, self._ended = recipe, socket, False
+
+    async def __anext__(self) -> str:
+        if self._ended:
+            if self._recipe.flaw == "says more":
+                self._recipe = attrs.evolve(self._recipe, flaw="")
+                return "P.S."
+            raise StopAsyncIteration
+        while True:
+            verb, rest = await received(self._recipe, self._socket, due=True)
+            if verb in ("end", "over"):
+                self._ended = True
+                raise StopAsyncIteration
+            if verb == "token":
+                return self._recipe.text(parsed(self._recipe, rest))
+
+
+# Synthesis ------------------------------------------------------------------------------------------------------------
+@attrs.frozen(kw_only=True)
+class LineTTS(Line, TextToSpeech):
+    """The synthesiser: one connection for a call, its replies by numbers."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.flaw == "sings":
+            object.__setattr__(self, "emits", AudioFormat(Encoding.PCM16))
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        async with self.connected("/tts") as socket:
+            yield _Synthesis(self, socket)
+
+
+class _Synthesis(SynthesisSession):
+    def __init__(self, recipe: LineTTS, socket: WebSocketClient) -> None:
+        self._recipe, self._socket, self._replies = recipe, socket, 0
+
+    @asynccontextmanager
+    async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        self._replies += 1
+        number = str(self._replies)
+        speech = _Speech(self._recipe, self._socket, number)
+        try:
+            async with running(partial(self._hand_over, number, sentences)):
+                yield speech
+        finally:
+            if not speech.ended and self._recipe.flaw != "talks on":
+                with trio.move_on_after(0.05, shield=True), suppress(ProviderError):
+                    await self._socket.send(f"cancel {number}")
+
+    async def _hand_over(self, number: str, sentences: AsyncIterable[str]) -> None:
+        flaw = self._recipe.flaw
+        texts: list[str] = []
+        async for text in sentences:
+            texts.append(text)
+            if flaw == "waits for the text":
+                continue
+            shown = text[:2000] if flaw == "cuts texts" else text
+            if flaw == "refuses long texts" and len(text) > 1000:
+                raise ValueError("too long")
+            if text.strip():
+                await self._socket.send(f"say {number} {json.dumps(shown, ensure_ascii=flaw != 'writes raw')}")
+        if flaw == "waits for the text":
+            await self._socket.send(f"say {number} {json.dumps(' '.join(texts))}")
+        if flaw == "hums" and not texts:
+            await self._socket.send(f'say {number} "Hm."')
+        await self._socket.send(f"end {number}")
+
+
+class _Speech(AsyncIterator[SpeechChunk]):
+    def __init__(self, recipe: LineTTS, socket: WebSocketClient, number: str) -> None:
+        self._recipe, self._socket, self._number = recipe, socket, number
+        self._text = ""
+        self.ended = False
+
+    async def __anext__(self) -> SpeechChunk:
+        flaw = self._recipe.flaw
+        while not self.ended:
+            verb, rest = await received(self._recipe, self._socket, due=True)
+            number, _, rest = rest.partition(" ")
+            if verb == "over":
+                self.ended = True
+            elif number != self._number and flaw != "takes all for its own":
+                continue
+            elif verb == "done":
+                self.ended = True
+            elif verb == "begin":
+                self._text = self._recipe.text(parsed(self._recipe, rest))
+            elif verb == "token":
+                parsed(self._recipe, rest)
+            elif verb == "audio":
+                text, self._text = self._text, ""
+                first = [Word(text.split()[0], -1.0 if flaw == "times wrongly" else 0.0, 0.1)] if text.split() else []
+                audio = rest.encode("latin-1")
+                return SpeechChunk(
+                    audio[:-1] if flaw == "sings" else audio,
+                    "" if flaw == "tells no text" else text,
+                    tuple(first),
+                )
+        raise StopAsyncIteration
+
+
+# Those that are wrong as a class --------------------------------------------------------------------------------------
+def wrong(kind: type, flaw: str) -> Any:
+    """Return a maker of a provider with this flaw; some are in the class itself."""
+    known: Mapping[str, dict[str, Any]] = {
+        "is not frozen": {"__setattr__": object.__setattr__},
+        "shows its key": {"__repr__": lambda recipe: f"<{recipe.api_key}>"},
+    }
+    base = type(kind.__name__, (kind,), known[flaw]) if flaw in known else kind
+
+    def make(address: str = "ws://127.0.0.1:1", api_key: str = KEY) -> Any:
+        return base(address=address, api_key=api_key, flaw=flaw)
+
+    return make
+
+
+__all__ = ["LineLLM", "LineSTT", "LineTTS", "wrong"]

@@ -1,0 +1,58 @@
+"""The providers that come with the package are what ``patter_trio/abc.py`` demands."""
+
+import pytest
+from trio.testing import MockClock
+
+from patter_trio.abc import Message
+from patter_trio.audio.formats import PCM16_8K
+from patter_trio.testing import (
+    LLM_CHECKS,
+    STT_CHECKS,
+    TTS_CHECKS,
+    ScriptedLLM,
+    ScriptedSTT,
+    ScriptedTTS,
+    check_llm,
+    check_stt,
+    check_tts,
+)
+from patter_trio.testing.conformance.llm import CHECKS as OF_LLM
+from patter_trio.testing.conformance.stt import CHECKS as OF_STT
+from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
+
+LOCAL_STT, LOCAL_LLM, LOCAL_TTS = (
+    [check.name for check in checks if not check.needs_vendor and not check.needs_credentials]
+    for checks in (OF_STT, OF_LLM, OF_TTS)
+)
+
+
+def test_what_needs_no_vendor_is_most() -> None:
+    assert len(LOCAL_STT) * 2 > len(STT_CHECKS)
+    assert len(LOCAL_LLM) * 2 > len(LLM_CHECKS)
+    assert len(LOCAL_TTS) * 2 > len(TTS_CHECKS)
+
+
+@pytest.mark.parametrize("check", LOCAL_STT)
+async def test_scripted_stt_conforms(autojump_clock: MockClock, check: str) -> None:
+    await check_stt(ScriptedSTT, check)
+    await check_stt(lambda: ScriptedSTT(interim_every=0.1, accepts=PCM16_8K), check)
+
+
+@pytest.mark.parametrize("check", LOCAL_LLM)
+async def test_scripted_llm_conforms(autojump_clock: MockClock, check: str) -> None:
+    await check_llm(lambda: ScriptedLLM(["Yes, there is one.", "It has a bath."]), check)
+
+
+def answered(messages: list[Message]) -> str:
+    return f"That was message {len(messages)}."
+
+
+@pytest.mark.parametrize("check", LOCAL_LLM)
+async def test_scripted_llm_of_a_function_conforms(autojump_clock: MockClock, check: str) -> None:
+    await check_llm(lambda: ScriptedLLM(answered), check)
+
+
+@pytest.mark.parametrize("check", LOCAL_TTS)
+async def test_scripted_tts_conforms(autojump_clock: MockClock, check: str) -> None:
+    await check_tts(ScriptedTTS, check)
+    await check_tts(lambda: ScriptedTTS(duration=3.0, timings=False, emits=PCM16_8K), check)

@@ -1,0 +1,20 @@
+"""docs/providers.md names every check of the kit, and no other."""
+
+import re
+from pathlib import Path
+
+from patter_trio.testing import LLM_CHECKS, STT_CHECKS, TTS_CHECKS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
+KINDS = {"recognisers": STT_CHECKS, "minds": LLM_CHECKS, "synthesisers": TTS_CHECKS}
+
+
+def test_the_table_has_each_check_and_the_kinds_that_it_is_for() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|[^|]*\|$", PAGE.partition("## What is checked")[2], re.MULTILINE)
+    told = {name: of for name, of in rows if name != "check" and not name.startswith("-")}
+    wanted = {
+        name: "all" if len(kinds) == len(KINDS) else ", ".join(kinds)
+        for name in dict.fromkeys(name for names in KINDS.values() for name in names)
+        if (kinds := [kind for kind, names in KINDS.items() if name in names])
+    }
+    assert told == wanted

@@ -1,0 +1,328 @@
+"""One provider behind another, in virtual time: who is asked, when, and what the caller hears."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from patter_trio import ConfigurationError, Fallback, Patter, ProviderError
+from patter_trio.abc import LanguageModel, Message, SpeechToText, TextToSpeech
+from patter_trio.audio.formats import PCM16_8K
+from patter_trio.errors import ProviderTimeout
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import (
+    ScriptedLLM,
+    ScriptedSTT,
+    ScriptedTTS,
+    ScriptedVAD,
+    check_llm,
+    check_stt,
+    check_tts,
+)
+from patter_trio.testing.conformance.bench import findings
+from patter_trio.testing.conformance.llm import QUESTIONS
+from patter_trio.testing.conformance.stt import SttBench
+from patter_trio.testing.conformance.tts import TtsBench
+
+WELL = ScriptedLLM(["The second one answers."], model="second", first_token=0.1, duration=0.3)
+FAILING = ScriptedLLM(["The first one answers."], model="first", fail_after=0)
+
+
+async def answer(llm: LanguageModel) -> str:
+    async with llm.stream(QUESTIONS[0]) as pieces:
+        return "".join([piece async for piece in pieces])
+
+
+async def speech(tts: TextToSpeech, *sentences: str) -> str:
+    bench = TtsBench(TextToSpeech, lambda: tts, texts=[sentences])
+    return (await bench.use(tts)).text
+
+
+async def hearing(stt: SpeechToText) -> str:
+    return await SttBench(SpeechToText, lambda: stt).use(stt)
+
+
+# Minds ----------------------------------------------------------------------------------------------------------------
+async def test_the_second_mind_answers_when_the_first_one_fails(autojump_clock: MockClock) -> None:
+    assert await answer(Fallback(FAILING, WELL)) == "The second one answers."
+    assert trio.current_time() == pytest.approx(0.1 + 0.1 + 0.3)  # it fails with its first token
+
+
+async def test_the_first_mind_that_is_well_is_the_only_one_that_is_asked(autojump_clock: MockClock) -> None:
+    first = ScriptedLLM(["One."])
+    second = ScriptedLLM(["Two."], model="second")
+    assert await answer(Fallback(first, second)) == "One."
+    assert (len(first.requests), len(second.requests)) == (1, 0)
+
+
+async def test_a_mind_that_is_silent_is_given_up_after_the_patience(autojump_clock: MockClock) -> None:
+    silent = ScriptedLLM(["One."], hang_after=0)
+    assert await answer(Fallback(silent, WELL, patience=2.0)) == "The second one answers."
+    assert trio.current_time() == pytest.approx(2.0 + 0.1 + 0.3)
+
+
+async def test_a_mind_that_failed_is_passed_over_until_it_may_have_recovered(autojump_clock: MockClock) -> None:
+    llm = Fallback(FAILING, WELL, recover_after=30.0)
+    asked = []
+    for at in (0.0, 10.0, 30.0, 30.5, 61.0):
+        await trio.sleep_until(at)
+        before = len(FAILING.requests)
+        await answer(llm)
+        asked.append(len(FAILING.requests) - before)
+    # It failed at 0.1 s, and again at 30.6 s.
+    assert asked == [1, 0, 0, 1, 1]
+
+
+async def test_what_one_call_has_found_out_another_need_not_wait_for(autojump_clock: MockClock) -> None:
+    silent = ScriptedLLM(["One."], hang_after=0, model="silent")
+    await answer(Fallback(silent, WELL))
+    began = trio.current_time()
+    await answer(Fallback(silent, ScriptedLLM(["Three."], first_token=0.1, duration=0.3)))
+    assert trio.current_time() - began == pytest.approx(0.1 + 0.3)
+
+
+async def test_a_mind_that_has_recovered_comes_first_again(autojump_clock: MockClock) -> None:
+    ill = True
+
+    def reply(_: Sequence[Message]) -> str:
+        if ill:
+            raise ProviderError("out of order")
+        return "One."
+
+    llm = Fallback(ScriptedLLM(reply), WELL, recover_after=5.0)
+    assert await answer(llm) == "The second one answers."
+    ill = False
+    assert await answer(llm) == "The second one answers."
+    await trio.sleep_until(5.0)
+    assert await answer(llm) == "One."
+
+
+async def test_never_after_the_first_token(autojump_clock: MockClock) -> None:
+    breaks = ScriptedLLM(["One two three four."], fail_after=2)
+    second = ScriptedLLM(["Other words."], model="second")
+    heard: list[str] = []
+    llm = Fallback(breaks, second)
+
+    async def take() -> None:
+        async with llm.stream(QUESTIONS[0]) as pieces:
+            async for piece in pieces:
+                heard.append(piece)  # noqa: PERF401 (what came before the failure counts)
+
+    with pytest.raises(ProviderError, match="fails after 2 tokens"):
+        await take()
+    assert heard == ["One", " two"]
+    assert not second.requests
+    assert await answer(llm) == "Other words."  # but the next reply begins elsewhere
+
+
+async def test_when_all_have_failed_the_error_has_what_each_said_and_all_are_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    other = ScriptedLLM([""], fail_after=0, model="other")
+    llm = Fallback(FAILING, other)
+    for _ in range(2):
+        before = len(FAILING.requests), len(other.requests)
+        with pytest.raises(ProviderError, match=r"none of 2 .*scripted first: .*; scripted other: "):
+            await answer(llm)
+        assert (len(FAILING.requests), len(other.requests)) == (before[0] + 1, before[1] + 1)
+
+
+async def test_what_fails_in_the_block_is_no_failure_of_the_provider(autojump_clock: MockClock) -> None:
+    first = ScriptedLLM(["One."])
+    llm = Fallback(first, WELL)
+    with pytest.raises(ProviderError, match="the voice is gone"):
+        async with llm.stream(QUESTIONS[0]):
+            raise ProviderError("the voice is gone")
+    assert await answer(llm) == "One."
+
+
+async def test_a_barge_in_is_no_failure(autojump_clock: MockClock) -> None:
+    llm = Fallback(ScriptedLLM(["One."], first_token=1.0), WELL)
+    with trio.move_on_after(0.5):
+        await answer(llm)
+    assert trio.current_time() == 0.5
+    assert await answer(llm) == "One."
+
+
+async def test_options_are_passed_on(autojump_clock: MockClock) -> None:
+    @attrs.frozen
+    class WithOptions(ScriptedLLM):
+        given: list[Any] = attrs.field(factory=list, eq=False)
+
+        @asynccontextmanager
+        async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[str]]:
+            self.given.append(options)
+            async with ScriptedLLM.stream(self, messages) as pieces:
+                yield pieces
+
+    first = WithOptions(["One."])
+    async with Fallback(first).stream(QUESTIONS[0], tools=["a tool"]) as pieces:
+        assert [piece async for piece in pieces] == ["One."]
+    assert first.given == [{"tools": ["a tool"]}]
+
+
+async def test_a_mind_that_cannot_be_hashed_will_do(autojump_clock: MockClock) -> None:
+    @attrs.frozen
+    class WithDict(ScriptedLLM):
+        options: dict[str, str] = attrs.field(factory=dict)
+
+    assert await answer(Fallback(WithDict(["One."], fail_after=0), WELL)) == "The second one answers."
+
+
+async def test_an_answer_of_nothing_is_an_answer(autojump_clock: MockClock) -> None:
+    assert await answer(Fallback(ScriptedLLM([""]), WELL)) == ""
+
+
+# Recognition ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("first", "after"), [(ScriptedSTT(fail_to_open=True), 0.0), (ScriptedSTT(hang_on_open=True), 4.0)]
+)
+async def test_a_session_is_opened_from_the_recogniser_that_is_well(
+    autojump_clock: MockClock, first: SpeechToText, after: float
+) -> None:
+    stt = Fallback(first, ScriptedSTT(model="second"))
+    async with stt.open(language="en"):
+        assert trio.current_time() == after
+    assert await hearing(stt) == "One room, please"
+
+
+async def test_a_recogniser_that_is_lost_is_not_changed_within_a_call_but_for_the_next(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, second = ScriptedSTT(fail_at=0.3, model="first"), ScriptedSTT(model="second")
+    stt = Fallback(lost, second)
+    [error, *_] = await findings(lambda: hearing(stt))
+    assert isinstance(error, ProviderError)
+    assert await hearing(stt) == "One room, please"
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "scripted first failed: ScriptedSTT is gone after 0.3 s, as told"
+    ]
+
+
+# Synthesis ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "first", [ScriptedTTS(fail_after=0), ScriptedTTS(hang_after=0), ScriptedTTS(fail_to_open=True)]
+)
+async def test_the_second_voice_speaks_the_whole_text(autojump_clock: MockClock, first: TextToSpeech) -> None:
+    tts = Fallback(first, ScriptedTTS(model="second"))
+    assert await speech(tts, "Good morning.", "It is late.") == "Good morning. It is late."
+
+
+async def test_the_patience_with_a_voice_begins_with_its_text(autojump_clock: MockClock) -> None:
+    tts = Fallback(ScriptedTTS(first_audio=0.2), ScriptedTTS(model="second"), patience=1.0)
+    send, receive = trio.open_memory_channel[str](1)
+
+    async def think() -> None:
+        async with send:
+            await trio.sleep_until(7.0)
+            await send.send("At last.")
+
+    async with trio.open_nursery() as nursery, tts.open(language="en") as session, receive:
+        nursery.start_soon(think)
+        async with session.speak(receive) as chunks:
+            first = await anext(aiter(chunks))
+            assert trio.current_time() == pytest.approx(7.2)
+            assert first.text == "At last."
+
+
+async def test_never_after_the_first_sample(autojump_clock: MockClock) -> None:
+    tts = Fallback(ScriptedTTS(fail_after=0.4), ScriptedTTS(model="second"))
+    bench = TtsBench(TextToSpeech, lambda: tts)
+    async with tts.open(language="en") as session:
+        with pytest.raises(ProviderError, match=r"fails after 0\.4 s of audio"):
+            await bench.spoken(session, ["Good morning.", "It is late."])
+        chunks = await bench.spoken(session, ["Good morning."])  # by the other one, in a session for this reply
+    assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning."]
+
+
+async def test_sentences_are_taken_from_the_mind_once(autojump_clock: MockClock) -> None:
+    """The first voice has taken some and fails; the second begins with these, and goes on with what comes."""
+    tts = Fallback(ScriptedTTS(first_audio=1.0, fail_after=0), ScriptedTTS(model="second", duration=None))
+    send, receive = trio.open_memory_channel[str](4)
+    texts: list[str] = []
+
+    async def think() -> None:
+        async with send:
+            for at, text in ((0.0, "One."), (0.5, "Two."), (3.0, "Three.")):
+                await trio.sleep_until(at)
+                await send.send(text)
+
+    async with trio.open_nursery() as nursery, tts.open(language="en") as session, receive:
+        nursery.start_soon(think)
+        async with session.speak(receive) as chunks:
+            texts = [chunk.text async for chunk in chunks if chunk.text]
+    assert texts == ["One.", "Two.", "Three."]
+
+
+# As recipes -----------------------------------------------------------------------------------------------------------
+async def test_prewarming_fails_only_if_none_can_be_loaded(autojump_clock: MockClock) -> None:
+    @attrs.frozen
+    class Unloadable(ScriptedLLM):
+        async def prewarm(self) -> None:
+            raise ProviderError("no model")
+
+    bad = Unloadable(["One."])
+    llm = Fallback(bad, WELL)
+    await llm.prewarm()
+    assert await answer(llm) == "The second one answers."
+    assert not bad.requests
+    with pytest.raises(ProviderError, match="none of 1"):
+        await Fallback(bad).prewarm()
+
+
+def test_what_cannot_be_put_behind_each_other_is_refused() -> None:
+    for given in ((), (WELL, ScriptedTTS()), ("x",)):
+        with pytest.raises(ConfigurationError, match="all of one kind"):
+            Fallback(*given)
+    with pytest.raises(ConfigurationError, match="same format"):
+        Fallback(ScriptedTTS(), ScriptedTTS(emits=PCM16_8K))
+    with pytest.raises(ConfigurationError, match="same format"):
+        Fallback(ScriptedSTT(), ScriptedSTT(accepts=PCM16_8K))
+    for numbers in ({"patience": 0}, {"recover_after": -1}):
+        with pytest.raises(ConfigurationError, match="more than 0"):
+            Fallback(WELL, **numbers)
+
+
+async def test_a_failure_is_one_line_in_the_log(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    await answer(Fallback(FAILING, WELL))
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "scripted first failed: ScriptedLLM fails after 0 tokens, as told"
+    ]
+
+
+async def test_patience_is_a_timeout(autojump_clock: MockClock) -> None:
+    silent = ScriptedLLM(["One."], hang_after=0)
+    with pytest.raises(ProviderError, match="gave nothing for 4 s") as caught:
+        await answer(Fallback(silent))
+    assert isinstance(caught.value.__cause__, ProviderTimeout)
+
+
+async def test_a_fallback_conforms(autojump_clock: MockClock) -> None:
+    """To all that the kit demands of its parts, with a first one that fails each time and with one that is well."""
+    await check_stt(lambda: Fallback(ScriptedSTT(), ScriptedSTT(model="second")))
+    await check_stt(lambda: Fallback(ScriptedSTT(fail_to_open=True), ScriptedSTT()))
+    for first in (ScriptedLLM(["One two."]), FAILING):
+        await check_llm(lambda first=first: Fallback(first, ScriptedLLM(["One two."])))
+    for voice in (ScriptedTTS(), ScriptedTTS(fail_after=0)):
+        await check_tts(lambda voice=voice: Fallback(voice, ScriptedTTS(model="second")))
+
+
+async def test_a_call_goes_on_with_the_second_of_each(call_simulator: CallSimulator) -> None:
+    agent = Patter().agent(
+        "x",
+        vad=ScriptedVAD(),
+        stt=Fallback(ScriptedSTT(fail_to_open=True), ScriptedSTT()),
+        llm=Fallback(FAILING, WELL),
+        tts=Fallback(ScriptedTTS(fail_after=0), ScriptedTTS()),
+    )
+    async with call_simulator(agent) as caller:
+        await caller.at(0.5)
+        await caller.speaks("Is anybody there?", seconds=1.0)
+        reply = await caller.hears()
+        assert reply.text == "The second one answers."
+    assert caller.transcript == [("user", "Is anybody there?"), ("assistant", "The second one answers.")]

@@ -1,0 +1,35 @@
+"""A request can be cancelled at every step that it takes."""
+
+import gc
+
+import pytest
+from web_kit import Request, serving
+
+from patter_trio.net.http import shared_client
+from patter_trio.testing.conformance.bench import cancelled_at
+
+
+async def answer(request: Request) -> None:
+    await request.answer(request.body)
+
+
+async def test_a_request_that_is_cancelled_anywhere_leaves_no_generator_behind(
+    recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is collected while it is suspended complains on the error output, and in tests of an application."""
+    left: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", left.append)
+    async with serving(answer) as web:
+
+        async def ask() -> bytes:
+            async with shared_client() as client:
+                return await client.fetch("POST", web.url, content=b"words", within=5.0, largest=100)
+
+        whole = await cancelled_at(ask, 0)
+        assert whole.result == b"words"
+        for step in range(1, whole.steps + 1):
+            end = await cancelled_at(ask, step)
+            assert not end.errors
+            gc.collect()
+            assert not left, f"cancelled at step {step} of {whole.steps}"
+    assert not [str(warning.message) for warning in recwarn.list]
