@@ -21,6 +21,7 @@ COLUMNS: Final = {
     "barge-in": "onset of voice to agent silent",
 }
 """What is measured of a turn, in seconds, and what it means."""
+_ELSEWHERE: Final = ("history", "transcript", "call_id", "metrics")
 _LEFT_OUT: Final = frozenset(
     {
         PatterEventType.TRANSCRIPT_FINAL,
@@ -99,7 +100,7 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
         "metrics": asdict(caller.metrics) if caller.metrics else None,
         "latencies_ms": [{k: round(v * 1000, 1) for k, v in turn.items()} for turn in latencies(call.log.events)],
         "events": [
-            {"at": round(e.at, 3), "name": e.name, **_plain(e.payload)}
+            {"at": round(e.at, 3), "name": e.name, **plain(e.payload)}
             for e in call.log.everything
             if e.name not in _LEFT_OUT
         ],
@@ -110,13 +111,13 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
     return place
 
 
-def _plain(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a payload belongs into a timeline: what is told once, or at the end, is not repeated in the events."""
-    told = {key: value for key, value in payload.items() if key not in _ELSEWHERE}
+def plain(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a payload belongs into a timeline: what is told once, or at the end, is not repeated in the events.
+
+    The name of a tool is under ``tool``, since an event has a name of its own.
+    """
+    told = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _ELSEWHERE}
     return {
         key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for key, value in told.items()
     }
-
-
-_ELSEWHERE: Final = ("history", "transcript", "call_id", "metrics")

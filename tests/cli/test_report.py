@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from patter_trio.cli.busy import Busy, verdict
 from patter_trio.cli.live import Live, Progress
-from patter_trio.cli.report import latencies, latency_table
+from patter_trio.cli.report import latencies, latency_table, plain
 from patter_trio.telemetry.metrics import LatencyBreakdown, TurnMetrics
 from patter_trio.testing.record import Event
 
@@ -117,6 +117,11 @@ def test_latencies_of_each_turn_are_its_metrics() -> None:
     first, second = latencies(events)
     assert first == pytest.approx({"endpoint": 0.6, "mind": 0.3, "voice": 0.1, "answer": 1.1, "barge-in": 0.25})
     assert second == {"endpoint": 0.6}
+
+
+def test_an_event_of_a_tool_keeps_its_name_in_the_timeline() -> None:
+    payload = {"call_id": "CA1", "name": "look_up", "arguments": {"name": "Miller"}}
+    assert plain(payload) == {"tool": "look_up", "arguments": {"name": "Miller"}}
 
 
 def test_the_table_has_a_line_for_each_latency_that_was_measured() -> None:
