@@ -11,7 +11,11 @@ from typing import Final
 from patter_trio.server.masking import mask_numbers
 
 LOGGERS: Final = tuple(
-    f"patter_trio.{name}" for name in ("call", "cli", "events", "http", "net", "server", "telemetry", "websocket")
+    f"patter_trio.{name}"
+    for name in (
+        *("call", "cli", "events", "fallback", "http", "net", "server"),
+        *("stt", "telemetry", "tts", "websocket"),
+    )
 )
 
 

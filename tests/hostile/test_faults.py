@@ -1,7 +1,7 @@
 """Every fault of the catalogue, in the phases of a call and at the awaits of its stream, beside a call that is well.
 
 All phases are tried with ``PATTER_HOSTILE=full``, and one await in twenty for each fault; with ``PATTER_HOSTILE=every``, which takes
-an hour, every await for each fault; otherwise two phases and two awaits for each fault, other ones for each.
+hours, every await for each fault; otherwise two phases and two awaits for each fault, other ones for each.
 """
 
 import functools
