@@ -46,6 +46,16 @@ def encode(samples: Samples) -> bytes:
     return _ENCODED.take(samples.view(np.uint16)).tobytes()
 
 
+def to_pcm(mulaw: bytes | bytearray | memoryview) -> bytes:
+    """Return mu-law as 16-bit little-endian PCM, two bytes a sample."""
+    return decode(mulaw).astype("<i2").tobytes()
+
+
+def from_pcm(pcm: bytes | bytearray | memoryview) -> bytes:
+    """Return 16-bit little-endian PCM as mu-law, one byte a sample."""
+    return encode(np.frombuffer(pcm, "<i2").astype(np.int16))
+
+
 def silence(seconds: float, rate: int = 8000) -> bytes:
     """Return that many seconds of mu-law silence."""
     return bytes([SILENCE]) * round(seconds * rate)

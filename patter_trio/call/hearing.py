@@ -109,4 +109,4 @@ def _encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
         raise ConfigurationError(f"a recogniser must accept audio at {RATE} Hz, not {accepts.rate}")
     if accepts.encoding is Encoding.MULAW:
         return bytes
-    return lambda mulaw: g711.decode(mulaw).astype("<i2").tobytes()
+    return g711.to_pcm

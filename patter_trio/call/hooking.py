@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
-import numpy as np
 import trio
 
 from patter_trio.abc import Message, SpeechChunk, Transcript
@@ -151,13 +150,13 @@ class Hooking:
         as_pcm = accepts.encoding is Encoding.PCM16
 
         async def through(mulaw: bytes) -> bytes:
-            given = pcm = _pcm(mulaw)
+            given = pcm = g711.to_pcm(mulaw)
             for hook in hooks:
                 answer = await self.ask(hook, _pcm_of(len(given)), pcm)
                 if answer is None:  # silence in its place keeps the recogniser's clock right
                     return bytes(len(given)) if as_pcm else g711.silence(len(mulaw) / accepts.rate, accepts.rate)
                 pcm = bytes(answer)
-            return pcm if as_pcm else mulaw if pcm == given else _mulaw(pcm)
+            return pcm if as_pcm else mulaw if pcm == given else g711.from_pcm(pcm)
 
         return through
 
@@ -277,7 +276,7 @@ class ReplyHooks:
         if chunk.text:
             self._text = self._owed = chunk.text
         if chunk.audio:
-            given = pcm = chunk.audio if self._as_pcm else _pcm(chunk.audio)
+            given = pcm = chunk.audio if self._as_pcm else g711.to_pcm(chunk.audio)
             for hook in self._sound:
                 answer = await self._ask(hook, _pcm_of(), pcm, self._text)
                 if not answer:  # no sound, whether as None or as no bytes
@@ -286,7 +285,7 @@ class ReplyHooks:
             if pcm != given:
                 stretch = len(pcm) / len(given)
                 words = tuple(attrs.evolve(w, start=w.start * stretch, end=w.end * stretch) for w in chunk.words)
-                chunk = attrs.evolve(chunk, audio=pcm if self._as_pcm else _mulaw(pcm), words=words)
+                chunk = attrs.evolve(chunk, audio=pcm if self._as_pcm else g711.from_pcm(pcm), words=words)
         text, self._owed = self._owed, ""
         return attrs.evolve(chunk, text=text)
 
@@ -337,11 +336,3 @@ def _pcm_of(length: int | None = None) -> Wanted:
         return "" if length in (None, len(bytes(answer))) else f"as much audio as it got ({length} bytes) or None"
 
     return wanted
-
-
-def _pcm(mulaw: bytes) -> bytes:
-    return g711.decode(mulaw).astype("<i2").tobytes()
-
-
-def _mulaw(pcm: bytes) -> bytes:
-    return g711.encode(np.frombuffer(pcm, "<i2").astype(np.int16))

@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Any, Final
 
 import attrs
-import numpy as np
 import trio
 
 from patter_trio.abc import LanguageModel, Message, SynthesisSession, ToolCall, Usage, usage_sink
@@ -209,7 +208,7 @@ def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:
         raise ConfigurationError(f"a synthesiser must emit audio at {RATE} Hz, not {emits.rate}")
     if emits.encoding is Encoding.MULAW:
         return bytes
-    return lambda pcm: g711.encode(np.frombuffer(pcm, "<i2").astype(np.int16))
+    return g711.from_pcm
 
 
 def fixed(text: str) -> Mind:

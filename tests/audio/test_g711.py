@@ -40,3 +40,10 @@ def test_a_sample_is_off_by_half_a_step_at_most(sample: int) -> None:
 def test_silence_is_silent() -> None:
     assert g711.silence(0.02) == b"\xff" * 160
     assert not g711.decode(g711.silence(0.02)).any()
+
+
+def test_pcm_is_two_bytes_a_sample_the_low_one_first_and_comes_back() -> None:
+    codes = bytes(range(256))
+    pcm = g711.to_pcm(codes)
+    assert pcm == b"".join(int(sample).to_bytes(2, "little", signed=True) for sample in g711.decode(codes))
+    assert g711.to_pcm(g711.from_pcm(pcm)) == pcm

@@ -96,9 +96,7 @@ class _Heard:
 
 
 def _encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
-    if accepts.encoding is Encoding.MULAW:
-        return bytes
-    return lambda mulaw: g711.decode(mulaw).astype("<i2").tobytes()
+    return bytes if accepts.encoding is Encoding.MULAW else g711.to_pcm
 
 
 @attrs.frozen
