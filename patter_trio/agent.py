@@ -10,7 +10,7 @@ from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetec
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
 from patter_trio.guardrails import Guardrail, guardrails_of
-from patter_trio.hooks import PipelineHooks, hook_of
+from patter_trio.hooks import Hook, PipelineHooks, hook_of
 from patter_trio.tools import Tool, tools_of
 
 OVERRIDABLE = frozenset(
@@ -56,9 +56,14 @@ def _transforms_of(given: object) -> tuple[Any, ...]:
         return ()
     if not isinstance(given, list | tuple):
         raise ConfigurationError(f"text_transforms must be a list of functions, not {type(given).__name__}: {given!r}")
-    for place, function in enumerate(given):
-        hook_of("text_transforms", function, label=f"text_transforms[{place}]")
     return tuple(given)
+
+
+def _inspected(agent: "Agent") -> tuple[Hook, ...]:
+    return tuple(
+        hook_of("text_transforms", function, label=f"text_transforms[{place}]")
+        for place, function in enumerate(agent.text_transforms)
+    )
 
 
 def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, Any]) -> None:
@@ -96,6 +101,10 @@ class Agent:
     """Functions between the stages; see ``docs/hooks.md``."""
     text_transforms: tuple[Callable[[str], str], ...] = attrs.field(default=(), converter=_transforms_of)
     """Applied in order to each sentence before it is spoken."""
+    transforms: tuple[Hook, ...] = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_inspected, takes_self=True)
+    )
+    """The same, inspected once for all calls."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), converter=guardrails_of)
     """What the agent must not say; the first that blocks a sentence counts."""
     tools: tuple[Tool, ...] = attrs.field(default=(), converter=tools_of)

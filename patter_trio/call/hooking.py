@@ -22,7 +22,7 @@ from patter_trio.call import usercode
 from patter_trio.call.context import current_call
 from patter_trio.conversation.text import is_sayable
 from patter_trio.guardrails import Guardrail
-from patter_trio.hooks import Hook, HookContext, hook_of
+from patter_trio.hooks import Hook, HookContext
 
 Note = Callable[[str, dict[str, Any]], None]
 Wanted = Callable[[object], str]
@@ -55,10 +55,7 @@ class Hooking:
 
     def __init__(self, agent: Agent, call: OfCall, note: Note) -> None:
         self._hooks: Mapping[str, Hook] = agent.hooks.compiled if agent.hooks is not None else {}
-        self._transforms = [
-            hook_of("text_transforms", function, label=f"text_transforms[{place}]")
-            for place, function in enumerate(agent.text_transforms)
-        ]
+        self._transforms = agent.transforms
         self._guardrails = agent.guardrails
         self._call = call
         self._note = note
