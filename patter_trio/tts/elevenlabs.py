@@ -3,7 +3,6 @@
 import os
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.background import running
 from patter_trio.net.http import Client, shared_client
 from patter_trio.tts.elevenlabs_socket import SocketSession
+from patter_trio.tts.made import MadeSpeech
 from patter_trio.wire import elevenlabs as wire
 
 VARIABLE: Final = "ELEVENLABS_API_KEY"
@@ -185,19 +185,10 @@ class ElevenLabsTTS(TextToSpeech):
 
 
 @attrs.frozen(eq=False)
-class _HttpSession(SynthesisSession):
+class _HttpSession(MadeSpeech):
     _recipe: ElevenLabsTTS
     _client: Client
     _language: str
-
-    def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        return self._speak(sentences)
-
-    @asynccontextmanager
-    async def _speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
-        made, taken = trio.open_memory_channel[SpeechChunk](0)
-        async with running(partial(self._make, sentences, made)):
-            yield taken
 
     async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
         before = ""

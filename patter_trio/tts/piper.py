@@ -11,7 +11,6 @@ import sys
 import wave
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -23,8 +22,8 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, RATE
 from patter_trio.errors import ProviderError
 from patter_trio.models import model_errors, require
-from patter_trio.net.background import running
 from patter_trio.net.threads import run_in_thread
+from patter_trio.tts.made import MadeSpeech
 from patter_trio.tts.pieces import ends_sentence, first_pieces, later_pieces, word_times
 from patter_trio.tts.piper_voice import PACKAGE, PiperVoice, piper_voice
 from patter_trio.tts.spoken_forms import spoken
@@ -88,19 +87,9 @@ class PiperTTS(TextToSpeech):
 
 
 @attrs.frozen(eq=False)
-class _PiperSession(SynthesisSession):
+class _PiperSession(MadeSpeech):
     _voice: PiperVoice
     _length_scale: float
-
-    def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        return self._speak(sentences)
-
-    @asynccontextmanager
-    async def _speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
-        # No buffer: the chunk that waits to be taken is the one that is ahead.
-        made, taken = trio.open_memory_channel[SpeechChunk](0)
-        async with running(partial(self._make, sentences, made)):
-            yield taken
 
     async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
         said: list[str] = []
