@@ -83,6 +83,17 @@ class _Choice(Generic[P]):
             _log.warning("%s failed: %s", name_of(provider), error)
         _note(provider, now)
 
+    def _another_failed(self, provider: P, error: BaseException, said: list[str]) -> None:
+        """Take note of a failure beside others that are in ``said``.
+
+        Raises:
+            ProviderError: it was the last one's.
+        """
+        self.failed(provider, error)
+        said.append(f"{name_of(provider)}: {error}")
+        if len(said) == len(self.providers):
+            raise ProviderError(f"none of {len(said)} providers is well; {'; '.join(said)}") from error
+
     def is_well(self, provider: P) -> None:
         """Forget that it ever failed."""
         _note(provider, None)
@@ -109,10 +120,7 @@ class _Choice(Generic[P]):
                 try:
                     got = await stack.enter_async_context(attempt(provider))
                 except _FAILURES as error:
-                    self.failed(provider, error)
-                    said.append(f"{name_of(provider)}: {error}")
-                    if len(said) == len(self.providers):
-                        raise ProviderError(f"none of {len(said)} providers is well; {'; '.join(said)}") from error
+                    self._another_failed(provider, error, said)
                 else:
                     self.is_well(provider)
                     break
@@ -124,10 +132,7 @@ class _Choice(Generic[P]):
             try:
                 await provider.prewarm()
             except _FAILURES as error:
-                self.failed(provider, error)
-                said.append(f"{name_of(provider)}: {error}")
-                if len(said) == len(self.providers):
-                    raise ProviderError(f"none of {len(said)} providers is well; {'; '.join(said)}") from error
+                self._another_failed(provider, error, said)
 
 
 def name_of(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
