@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import attrs
 
+from patter_trio.call.usercode import parameters_of
 from patter_trio.errors import ConfigurationError
 
 
@@ -114,9 +115,8 @@ def hook_of(name: str, function: object, *, label: str = "") -> Hook:
     tier = TIERS[name]
     if not callable(function):
         raise ConfigurationError(f"{label} must be a function, not {type(function).__name__}: {function!r}")
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # of a type written in C that does not tell
+    parameters = parameters_of(function)
+    if parameters is None:
         return Hook(label, function, tier, tier.values[:1])
     positional, keywords = _wanted(parameters, tier.values)
     if len(positional) > len(tier.values) + 1 or "" in (*positional, *keywords) or not positional:

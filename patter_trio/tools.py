@@ -28,7 +28,7 @@ from typing import Any, Final, Literal, get_args, overload
 import attrs
 
 from patter_trio.abc import ToolDefinition
-from patter_trio.call.usercode import name_of
+from patter_trio.call.usercode import name_of, parameters_of, positional, wants_second
 from patter_trio.errors import ConfigurationError
 from patter_trio.tool_schema import described, schema_of_parameters
 
@@ -106,7 +106,7 @@ class Tool:
     )
     """How the handler takes its arguments."""
     takes_context: bool = attrs.field(
-        init=False, default=attrs.Factory(lambda self: CONTEXT in _parameters(self.handler), takes_self=True)
+        init=False, default=attrs.Factory(lambda self: CONTEXT in _names(self.handler), takes_self=True)
     )
     """Whether the handler has a parameter called ``call_context``."""
 
@@ -169,8 +169,7 @@ def tool(
     def made(handler: Callable[..., Any]) -> Tool:
         _checked_handler(None, None, handler)
         text, about = described(inspect.getdoc(handler) or "")
-        names = list(inspect.signature(handler).parameters)
-        takes_all = bool(names) and names[0] == ARGUMENTS
+        takes_all = _names(handler)[:1] == [ARGUMENTS]
         schema: Mapping[str, Any] = parameters or {"type": "object"}
         if not takes_all and parameters is None:
             schema = schema_of_parameters(handler, about, leave_out=CONTEXT)
@@ -188,25 +187,20 @@ def tool(
     return made if function is None else made(function)
 
 
-def _parameters(handler: Callable[..., Any]) -> list[str]:
-    try:
-        return list(inspect.signature(handler).parameters)
-    except (TypeError, ValueError):  # built in, and without a signature
-        return []
+def _names(handler: Callable[..., Any]) -> list[str]:
+    return [parameter.name for parameter in parameters_of(handler) or ()]
 
 
 def _form(handler: Callable[..., Any], schema: Mapping[str, Any]) -> Form:
     """Return how a handler wants its arguments: one whose first parameter is none of the schema's takes them all."""
-    try:
-        parameters = list(inspect.signature(handler).parameters.values())
-    except (TypeError, ValueError):  # built in, and without a signature
+    parameters = parameters_of(handler)
+    if parameters is None:
         return "arguments"
-    taken = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    taken = positional(parameters)
     known = schema.get("properties", {})
     if not taken or taken[0].name == CONTEXT or (taken[0].name in known and taken[0].name != ARGUMENTS):
         return "keywords"
-    steers = len(taken) > 1 and (taken[1].default is inspect.Parameter.empty or taken[1].name == CONTEXT)
-    return "arguments and context" if steers else "arguments"
+    return "arguments and context" if wants_second(taken, CONTEXT) else "arguments"
 
 
 def tools_of(given: object) -> tuple[Tool, ...]:

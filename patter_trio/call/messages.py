@@ -12,7 +12,6 @@ any of them with ``(event, call)``        also gets the :class:`~patter_trio.cal
 ========================================  ==========================================================================
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,7 +21,7 @@ import trio
 
 from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
-from patter_trio.call.usercode import name_of
+from patter_trio.call.usercode import name_of, parameters_of, positional, wants_second
 
 CONTROL: Final = "call_control"
 """A second parameter of this name gets the control of the call also where it has a default."""
@@ -83,11 +82,4 @@ def steers(function: Callable[..., Any]) -> bool:
     A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
     that takes any number of arguments (``*arguments``) gets the event alone.
     """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # built in, and without a signature
-        return False
-    taken = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(taken) <= 1:
-        return False
-    return taken[1].default is inspect.Parameter.empty or taken[1].name == CONTROL
+    return wants_second(positional(parameters_of(function)), CONTROL)
