@@ -11,7 +11,6 @@ closing the stream ends the call.
 import base64
 import hashlib
 import hmac
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -20,26 +19,20 @@ from xml.sax.saxutils import escape, quoteattr
 import attrs
 
 from patter_trio.carriers import CallOffer, Carrier, Form
-from patter_trio.errors import ConfigurationError, WireError
+from patter_trio.credentials import credential
+from patter_trio.errors import WireError
 from patter_trio.wire.twilio import TwilioCodec
 
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-def _credential(given: str, argument: str, variable: str) -> str:
-    value = given or os.environ.get(variable, "")
-    if not value:
-        raise ConfigurationError(f"Twilio: give {argument}= or set the environment variable {variable}")
-    return value
-
-
 def _account_sid(given: str) -> str:
-    return _credential(given, "account_sid", "TWILIO_ACCOUNT_SID")
+    return credential(given, owner="Twilio", argument="account_sid", variable="TWILIO_ACCOUNT_SID")
 
 
 def _auth_token(given: str) -> str:
-    return _credential(given, "auth_token", "TWILIO_AUTH_TOKEN")
+    return credential(given, owner="Twilio", argument="auth_token", variable="TWILIO_AUTH_TOKEN")
 
 
 @attrs.frozen

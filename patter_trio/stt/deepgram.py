@@ -7,7 +7,6 @@
   the caller is answered sooner, and where it is not, the caller is let think.
 """
 
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
@@ -17,6 +16,7 @@ import trio
 
 from patter_trio.abc import RecognitionSession, SpeechToText, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K, RATE
+from patter_trio.credentials import credential
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.background import running
 from patter_trio.net.http import tls_context
@@ -28,10 +28,7 @@ _FLUX_CHUNK: Final = RATE * 80 // 1000
 
 
 def _api_key(given: str) -> str:
-    key = given or os.environ.get("DEEPGRAM_API_KEY", "")
-    if not key:
-        raise ConfigurationError("DeepgramSTT: give api_key= or set the environment variable DEEPGRAM_API_KEY")
-    return key
+    return credential(given, owner="DeepgramSTT", argument="api_key", variable="DEEPGRAM_API_KEY")
 
 
 def _terms(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """ElevenLabs: speech over one WebSocket per call (``elevenlabs_socket.py``), or over one HTTP request per sentence."""
 
-import os
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Literal
@@ -11,6 +10,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K
+from patter_trio.credentials import credential
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.background import running
 from patter_trio.net.http import Client, shared_client
@@ -31,9 +31,7 @@ and the others of that age know English alone."""
 
 
 def _key(given: str | None) -> str:
-    value = given or os.environ.get(VARIABLE, "")
-    if not value:
-        raise ConfigurationError(f"ElevenLabsTTS: give api_key= or set the environment variable {VARIABLE}")
+    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=VARIABLE)
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
     return value
