@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from patter_trio.abc import LanguageModel, Message
+from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
     PATIENCE,
     Bench,
@@ -20,7 +21,6 @@ from patter_trio.testing.conformance.bench import (
     within,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
-from patter_trio.testing.conformance.stt import HALF_A_CHARACTER
 from patter_trio.testing.vendor import ServeVendor
 
 QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
@@ -79,7 +79,7 @@ async def _answers_in_pieces(bench: LlmBench) -> None:
             f"it gave {item!r}"[:120],
             "an answer is pieces of text",
         )
-        demand(not isinstance(item, str) or not HALF_A_CHARACTER.search(item), f"it gave {item!r}", "pieces are UTF-8")
+        demand(not isinstance(item, str) or is_sayable(item), f"it gave {item!r}", "pieces are UTF-8")
     demand("".join(filter(lambda item: isinstance(item, str), items)).strip(), "it gave no text", "a mind answers")
     demand(len(items) > 1, "it gave its answer whole", "text is given as it is generated, so that it can be spoken")
 

@@ -1,6 +1,5 @@
 """Is it a recogniser? ``check_stt`` puts one to the test."""
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,6 +11,7 @@ import trio
 from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioFormat, Encoding
+from patter_trio.conversation.text import is_sayable
 from patter_trio.net.background import running
 from patter_trio.testing import signal
 from patter_trio.testing.conformance.bench import (
@@ -31,7 +31,6 @@ _SETTLING: Final = 0.5
 """Seconds that are waited for results that nobody asked for."""
 _HUGE: Final = 30.0
 """Seconds of audio that come at once after a stall."""
-HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 B = TypeVar("B", bound=Bench)
 
@@ -168,9 +167,7 @@ async def _gives_transcripts(bench: SttBench) -> None:
         demand(
             right, f"it gave {result!r}"[:120], "results are abc.Transcript: a text, whether it is final, its segment"
         )
-        demand(
-            not HALF_A_CHARACTER.search(result.text), f"it gave {result.text!r}", "a text can be written down as UTF-8"
-        )
+        demand(is_sayable(result.text), f"it gave {result.text!r}", "a text can be written down as UTF-8")
     words, wanted = " ".join(result.text for result in heard.finals() if result.text), bench.speech[0].words
     demand(words, "it gave no final words for speech", "speech has words")
     demand(wanted in (None, words), f"it heard {words!r}", f"what was said is {wanted!r}")
