@@ -98,16 +98,10 @@ class CallEvents:
         """Take an event or a fact of the call, at its instant, and publish what it means on the bus."""
         turns = list(self._turns.step(name, about))
         kind = PUBLISHED.get(name)
-        if name == "llm_chunk" and not self._turns.thought(about["reply"]):
-            kind = None
-        if kind is PatterEventType.CALL_ENDED:
-            for what, told in turns:
-                self._publish(what, at, told, state)
-            self._publish(kind, at, about, state)
-            return
-        if kind is not None:
-            self._publish(kind, at, about, state)
-        for what, told in turns:
+        fixed = name == "llm_chunk" and not self._turns.thought(about["reply"])
+        itself = [] if kind is None or fixed else [(kind, about)]
+        # The end of a call is its last event.
+        for what, told in [*turns, *itself] if kind is PatterEventType.CALL_ENDED else [*itself, *turns]:
             self._publish(what, at, told, state)
 
     def _publish(
