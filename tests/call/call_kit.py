@@ -1,6 +1,6 @@
 """What the tests of whole calls share: agents of scripted providers, and providers that stall or break where told."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -240,3 +240,32 @@ def told_agent(at: At, **options: Any) -> Agent:
     """An agent all of whose providers do what ``at`` says, where it says."""
     chosen: dict[str, Any] = {"vad": ToldVAD(at), "stt": ToldSTT(at), "llm": ToldLLM(at), "tts": ToldTTS(at)}
     return agent_of(**chosen | options)
+
+
+# Callbacks that misbehave -------------------------------------------------------------------------------------------
+async def raises(event: dict[str, Any]) -> None:
+    raise ValueError("no such customer")
+
+
+async def sleeps(event: dict[str, Any]) -> None:
+    await trio.sleep(10.0)
+
+
+async def never_returns(event: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
+# What is seen of a call -----------------------------------------------------------------------------------------------
+@attrs.frozen
+class Witness:
+    """A watcher that remembers."""
+
+    seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+
+    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        assert at >= 0
+        self.seen.append((name, dict(payload)))
+
+    def of_reply(self, number: int) -> list[str]:
+        names = [name for name, payload in self.seen if payload.get("reply") == number]
+        return [name for place, name in enumerate(names) if names[:place][-1:] != [name]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, agent_of, edges, told_events
+from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps, told_events
 
 from patter_trio import Patter
 from patter_trio.conversation.edges import EDGES
@@ -143,18 +143,6 @@ async def test_the_message_is_in_the_request_once(call_simulator: CallSimulator)
         await caller.speaks("Hello there", seconds=0.5)
         await caller.hears()
     assert [message["content"] for message in llm.requests[0]].count("Hello there") == 1
-
-
-async def raises(event: dict[str, Any]) -> None:
-    raise ValueError("no such customer")
-
-
-async def sleeps(event: dict[str, Any]) -> None:
-    await trio.sleep(10.0)
-
-
-async def never_returns(event: dict[str, Any]) -> None:
-    await trio.sleep_forever()
 
 
 def spoils(event: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from call_kit import SORRY, agent_of, edges
+from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
 
 from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
 from patter_trio.call.context import current_call
@@ -564,18 +564,6 @@ def test_what_cannot_be_subscribed_is_said_at_once(wrong: Callable[[EventBus], A
 
 
 # What a handler cannot do to a call -----------------------------------------------------------------------------------
-async def raises(event: dict[str, Any]) -> None:
-    raise ValueError("no such customer")
-
-
-async def sleeps(event: dict[str, Any]) -> None:
-    await trio.sleep(10.0)
-
-
-async def never_returns(event: dict[str, Any]) -> None:
-    await trio.sleep_forever()
-
-
 def spoils(event: dict[str, Any]) -> str:
     for key in list(event):
         event[key] = None

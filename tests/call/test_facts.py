@@ -1,42 +1,16 @@
 """The facts of a call that watchers see beside its events: what its measuring is made of."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import pytest
-from call_kit import told_events
+from call_kit import Witness, told_events
 
 from patter_trio import Patter
 from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
-from patter_trio.call.telling import Teller
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-
-
-@attrs.frozen
-class Witness:
-    seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
-
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        assert at >= 0
-        self.seen.append((name, dict(payload)))
-
-    def of_reply(self, number: int) -> list[str]:
-        names = [name for name, payload in self.seen if payload.get("reply") == number]
-        return [name for place, name in enumerate(names) if names[:place][-1:] != [name]]
-
-
-@pytest.fixture
-def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
-    witness = Witness()
-    made = Teller.__init__
-
-    def watched(self: Teller, *arguments: Any, **options: Any) -> None:
-        made(self, *arguments, **{**options, "watchers": (*options.get("watchers", ()), witness)})
-
-    monkeypatch.setattr(Teller, "__init__", watched)
-    return witness
 
 
 def agent() -> Any:

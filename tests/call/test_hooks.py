@@ -7,14 +7,13 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from call_kit import agent_of, edges, sound_of_agent, told
+from call_kit import Witness, agent_of, edges, sound_of_agent, told
 
 from patter_trio import HookContext, Patter, PatterDeprecationWarning, PipelineHooks, filter_for_tts
 from patter_trio.abc import Transcript
 from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
 from patter_trio.call.hooking import Hooking
-from patter_trio.call.telling import Teller
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.caller import SimulatedCaller
@@ -498,26 +497,6 @@ async def test_a_greeting_meets_the_transforms_and_the_voices_hooks_but_not_what
 
 
 # Facts and overrides --------------------------------------------------------------------------------------------------
-@attrs.frozen
-class Witness:
-    seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
-
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        self.seen.append((name, dict(payload)))
-
-
-@pytest.fixture
-def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
-    witness = Witness()
-    made = Teller.__init__
-
-    def watched(self: Teller, *arguments: Any, **options: Any) -> None:
-        made(self, *arguments, **{**options, "watchers": (*options.get("watchers", ()), witness)})
-
-    monkeypatch.setattr(Teller, "__init__", watched)
-    return witness
-
-
 async def test_the_time_of_each_hook_is_a_fact(call_simulator: CallSimulator, witness: Witness) -> None:
     async def slowly(text: str) -> str:
         await trio.sleep(0.2)
