@@ -487,8 +487,13 @@ async def test_recogniser_and_synthesiser_report_their_usage_too(call_simulator:
     assert cost.tts == pytest.approx(3.0)
 
 
-async def test_outside_a_call_a_report_goes_nowhere() -> None:
+async def test_outside_a_call_a_report_goes_nowhere(call_simulator: CallSimulator) -> None:
     report_usage(Usage(stage="llm", cost=1.0))
+    async with call_simulator(agent_of("Yes.")) as caller:
+        report_usage(Usage(stage="llm", cost=1.0))
+        await caller.speaks("Go on", seconds=0.5)
+        await caller.hears()
+    assert metrics_of(caller).cost.llm == 0.0
 
 
 async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimulator) -> None:
