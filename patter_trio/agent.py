@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
 from patter_trio.guardrails import Guardrail, guardrails_of
@@ -34,6 +34,15 @@ OVERRIDABLE = frozenset(
 )
 """What ``on_call_start`` may change for one call. The rest (``vad``, ``turn_detector``, ``barge_in_*``,
 ``endpointing_ms``, ``user_away_timeout``) is at work from the first frame on, before it has answered."""
+
+
+MONOLOGUE = 60.0
+"""Seconds of voice without a pause after which it is an utterance for an engine: nothing tells speech from music."""
+ENGINE_ENDPOINT = 10.0
+"""Seconds of silence after which an utterance is over though an engine that detects turns has not said so: OpenAI's
+semantic detection waits for 8 s at most (https://platform.openai.com/docs/guides/realtime-vad)."""
+BESIDE_NO_ENGINE = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
+"""What works on the texts between recogniser, model and voice, which an engine does not have."""
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
@@ -80,9 +89,16 @@ class Agent:
     """
 
     system_prompt: str = attrs.field(validator=_instance_of(str))
-    stt: SpeechToText = attrs.field(validator=_instance_of(SpeechToText))
-    tts: TextToSpeech = attrs.field(validator=_instance_of(TextToSpeech))
     vad: VoiceActivity = attrs.field(validator=_instance_of(VoiceActivity))
+    engine: Engine | None = attrs.field(default=None, validator=attrs.validators.optional(_instance_of(Engine)))
+    """Hears, thinks and speaks, in the place of ``stt``, ``llm`` and ``tts``."""
+    stt: SpeechToText | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_instance_of(SpeechToText))
+    )
+    tts: TextToSpeech | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_instance_of(TextToSpeech))
+    )
+    """Beside an engine: the voice of texts that are not its own, word for word."""
     llm: LanguageModel | None = attrs.field(
         default=None, validator=attrs.validators.optional(_instance_of(LanguageModel))
     )
@@ -92,7 +108,7 @@ class Agent:
     language: str = attrs.field(default="en", validator=_instance_of(str))
     """BCP 47 tag, for recogniser and synthesiser."""
     voice: str = attrs.field(default="", validator=_instance_of(str))
-    """Another voice for ``tts``, by the vendor's name or id for it; empty: as ``tts`` is."""
+    """Another voice for ``engine``, else for ``tts``, by the vendor's name or id for it; empty: its own."""
     first_message: str = attrs.field(default="", validator=_instance_of(str))
     """Spoken as soon as the call is there; empty: the caller speaks first."""
     hooks: PipelineHooks | None = attrs.field(
@@ -129,13 +145,37 @@ class Agent:
     """Spoken when a reply fails."""
 
     def __attrs_post_init__(self) -> None:
-        if self.voice:
+        self._check_parts()
+        if not self.voice:
+            return
+        if self.engine is not None:
+            object.__setattr__(self, "engine", self.engine.with_voice(self.voice))
+        elif self.tts is not None:
             object.__setattr__(self, "tts", self.tts.with_voice(self.voice))
+
+    def _check_parts(self) -> None:
+        if self.engine is None:
+            missing = [name for name in ("stt", "tts") if getattr(self, name) is None]
+            if missing:
+                raise ConfigurationError(
+                    f"an agent without engine= needs {' and '.join(f'{name}=' for name in missing)}"
+                )
+            return
+        beside = [name for name in BESIDE_NO_ENGINE if getattr(self, name)]
+        if beside:
+            raise ConfigurationError(
+                f"engine= hears, thinks and speaks by itself: {', '.join(f'{name}=' for name in beside)} cannot be beside it"
+            )
 
     def policy(self, *, reply: float) -> TurnPolicy:
         """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
+        engine: dict[str, Any] = {}
+        if self.engine is not None:
+            engine = {"words": False, "stuck": MONOLOGUE}
+            if self.engine.ends_turns:
+                engine |= {"endpoint": ENGINE_ENDPOINT, "sure_by": self.engine.ends_turns}
         return TurnPolicy(
-            endpoint=self.endpointing_ms / 1000,
+            **{"endpoint": self.endpointing_ms / 1000} | engine,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
             min_words=self.barge_in_min_words,
             away=self.user_away_timeout or math.inf,
@@ -155,7 +195,7 @@ class Agent:
             ProviderError: a provider cannot be used.
             ConfigurationError: a model is missing, or not the one that is pinned.
         """
-        for recipe in (self.vad, self.stt, self.tts, self.llm, self.turn_detector):
+        for recipe in (self.vad, self.engine, self.stt, self.tts, self.llm, self.turn_detector):
             if recipe is not None:
                 await recipe.prewarm()
 

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from patter_trio import local
-from patter_trio.abc import LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.agent import Agent
 from patter_trio.call.session import Call
 from patter_trio.carriers import Carrier
@@ -116,6 +116,7 @@ class Patter:
         self,
         system_prompt: str,
         *,
+        engine: Engine | None = None,
         stt: SpeechToText | None = None,
         tts: TextToSpeech | None = None,
         llm: LanguageModel | None = None,
@@ -139,17 +140,21 @@ class Patter:
     ) -> Agent:
         """Make an agent; the options are :class:`~patter_trio.agent.Agent`'s.
 
-        Omitted ``vad`` is Silero; omitted ``stt`` and ``tts`` are the embedded local ones.
+        Omitted ``vad`` is Silero; omitted ``stt`` and ``tts`` are the embedded local ones, unless there is an ``engine``.
 
         Raises:
             MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
-            ConfigurationError: an option has a wrong type or value.
+            ConfigurationError: an option has a wrong type or value, or cannot be beside another.
         """
+        if engine is None:
+            stt = stt if stt is not None else local.default_stt()
+            tts = tts if tts is not None else local.default_tts()
         given: dict[str, Any] = {} if error_message is None else {"error_message": error_message}
         return Agent(
             system_prompt=system_prompt,
-            stt=stt if stt is not None else local.default_stt(),
-            tts=tts if tts is not None else local.default_tts(),
+            engine=engine,
+            stt=stt,
+            tts=tts,
             llm=llm,
             vad=vad if vad is not None else local.default_vad(),
             turn_detector=turn_detector,

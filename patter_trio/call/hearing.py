@@ -87,7 +87,7 @@ class Hearing:
         accepts: AudioFormat,
         through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
-        encode = _encoder(accepts)
+        encode = encoder(accepts)
         sent = 0
         while True:
             for position, item in await self._feed.take():
@@ -104,9 +104,14 @@ class Hearing:
                         await session.flush()
 
 
-def _encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
+def encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
+    """Return what makes of mu-law at 8 kHz what a recogniser or an engine accepts.
+
+    Raises:
+        ConfigurationError: it accepts another sampling rate.
+    """
     if accepts.rate != RATE:
-        raise ConfigurationError(f"a recogniser must accept audio at {RATE} Hz, not {accepts.rate}")
+        raise ConfigurationError(f"a recogniser or engine must accept audio at {RATE} Hz, not {accepts.rate}")
     if accepts.encoding is Encoding.MULAW:
         return bytes
     return g711.to_pcm

@@ -18,14 +18,16 @@ _log = logging.getLogger("patter_trio.telemetry")
 
 
 def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> dict[str, Any]:
-    """Return who takes part in a call, as the fact ``agent_ready`` tells it."""
+    """Return who takes part in a call, as the fact ``agent_ready`` tells it; what there is not has no name."""
+    stt, tts, engine = agent.stt, agent.tts, agent.engine
     return {
-        "stt_provider": agent.stt.provider,
-        "stt_model": agent.stt.model,
-        "tts_provider": agent.tts.provider,
-        "tts_model": agent.tts.model,
+        "stt_provider": "" if stt is None else stt.provider,
+        "stt_model": "" if stt is None else stt.model,
+        "tts_provider": "" if tts is None else tts.provider,
+        "tts_model": "" if tts is None else tts.model,
         "llm_provider": llm_provider,
         "llm_model": llm_model,
+        "provider_mode": "pipeline" if engine is None else engine.provider,
         "prompt_characters": len(agent.system_prompt),
     }
 

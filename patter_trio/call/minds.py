@@ -32,6 +32,7 @@ class Minds:
         about: what the application is told of the call with each message.
         history: the conversation.
         words: the caller's committed words, on their way into it.
+        tools: runs the model's tools.
     """
 
     def __init__(
@@ -41,14 +42,15 @@ class Minds:
         about: Mapping[str, str],
         history: History,
         words: UserWords,
+        *,
+        tools: Toolbox,
     ) -> None:
         self._on_message = on_message
         self._about = about
         self._history = history
         self._words = words
         self.answering: Answering | None = None if on_message is None else on_message.answering(control)
-        self.tools: Toolbox | None = None
-        """Runs the model's tools."""
+        self._tools = tools
         self.hooking: Hooking | None = None
         """Set once the call knows its agent."""
 
@@ -91,9 +93,9 @@ class Minds:
     def _model(
         self, agent: Agent, llm: LanguageModel, messages: Sequence[Message], reply: replies.Reply
     ) -> replies.Mind:
-        if not agent.tools or self.tools is None:
+        if not agent.tools:
             return replies.of_model(llm, messages)
-        return self.tools.mind(llm, agent.tools, messages, reply)
+        return self._tools.mind(llm, agent.tools, messages, reply)
 
     def prepare(self, agent: Agent, reply: replies.Reply) -> replies.Prepare | None:
         """Return what makes the same within its reply, where hooks come before it; None: none do."""
@@ -111,7 +113,12 @@ class Minds:
         return self._model(agent, agent.llm, await hooking.asked(self._messages(agent)), reply)
 
     def _messages(self, agent: Agent) -> list[Message]:
-        said: list[Message] = []
-        for entry, aside in self._history.with_asides():
-            said += aside.messages() if entry is None else [{"role": entry["role"], "content": entry["text"]}]
-        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said]
+        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said_in(self._history)]
+
+
+def said_in(history: History) -> list[Message]:
+    """Return what was said so far, and what tools gave, as messages."""
+    said: list[Message] = []
+    for entry, aside in history.with_asides():
+        said += aside.messages() if entry is None else [{"role": entry["role"], "content": entry["text"]}]
+    return said

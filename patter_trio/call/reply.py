@@ -118,9 +118,12 @@ class Reply:
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
                 post(ReplyFailed(self.number, str(error)))
             else:
-                self.lane.produced = True
-                egress.wake()
-                post(Produced(self.number))
+                self._all_made(egress, post)
+
+    def _all_made(self, egress: Egress, post: Post) -> None:
+        self.lane.produced = True
+        egress.wake()
+        post(Produced(self.number))
 
     async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         async with sentences:
@@ -172,7 +175,7 @@ class Reply:
         egress: Egress,
         post: Post,
     ) -> None:
-        decode = _decoder(emits)
+        decode = decoder(emits)
         begun = False
         hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
         async with sentences, voice.speak(sentences) as chunks:
@@ -203,9 +206,14 @@ class Reply:
             raise ended from error
 
 
-def _decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:
+def decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:
+    """Return what makes mu-law at 8 kHz of a synthesiser's or an engine's audio.
+
+    Raises:
+        ConfigurationError: it has another sampling rate.
+    """
     if emits.rate != RATE:
-        raise ConfigurationError(f"a synthesiser must emit audio at {RATE} Hz, not {emits.rate}")
+        raise ConfigurationError(f"a synthesiser or engine must emit audio at {RATE} Hz, not {emits.rate}")
     if emits.encoding is Encoding.MULAW:
         return bytes
     return g711.from_pcm

@@ -14,29 +14,27 @@ actions are carried out by plain functions: a barge-in is over before anything e
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped, SynthesisSession
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
-from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
-from patter_trio.call.hearing import Hearing
-from patter_trio.call.hooking import hooking_of
+from patter_trio.call.engine import EngineFaculties
+from patter_trio.call.faculties import Faculties, Surroundings
 from patter_trio.call.limits import Limits
 from patter_trio.call.listening import Listening
 from patter_trio.call.messages import Messages
-from patter_trio.call.metering import parts_of
-from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
+from patter_trio.call.pipeline import Pipeline
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.tools import Toolbox
-from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
@@ -99,29 +97,33 @@ class Call:
         self._tell = teller
         self._media = media
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
-        self._hearing = Hearing(self._heard_words)
+        self._egress = Egress(leg.socket, leg.codec, self._post)
+        self._egress.sent = self._sent
+        self._machine: TurnMachine | None = None
+        self._history = History()
+        self._tools = Toolbox(self, self._history, self._note, self._post)
+        self._faculties = self._faculties_of(options)
         self._listening = Listening(
             options.agent.vad,
             self._media,
             self._post,
-            self._hearing.put,
+            self._faculties.hear,
             remember=options.agent.turn_detector is not None,
         )
-        self._egress = Egress(leg.socket, leg.codec, self._post)
-        self._egress.sent = self._sent
-        self._machine: TurnMachine | None = None
-        self._agent: Agent | None = None
-        self._voice: SynthesisSession | None = None
-        self._history = History()
-        self._words = UserWords(self._history, teller)
-        about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
-        self._minds = Minds(options.on_message, self.control, about, self._history, self._words)
-        self._tools = self._minds.tools = Toolbox(self, self._history, self._note, self._post)
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""
         self._bad_messages = 0
         self._limits = Limits()
+
+    def _faculties_of(self, options: CallOptions) -> Faculties:
+        about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
+        around = Surroundings(
+            self, self.control, about, self._history, self._tell, self._note, self._tools, self._egress, self._post
+        )
+        if options.agent.engine is not None:
+            return EngineFaculties(around, options.agent.engine)
+        return Pipeline(around, options.on_message)
 
     def __repr__(self) -> str:
         return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
@@ -170,13 +172,6 @@ class Call:
         """Put an input into the inbox, stamped; what comes after the end is for nobody."""
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
-
-    def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
-        if isinstance(event, inputs.Interim) and not self.outcome:
-            self._tell.partial(trio.current_time(), event.text)
-        elif isinstance(event, inputs.Final):
-            self._note("words_final", {"text": event.text})
-        self._post(event)
 
     def _note(self, fact: str, about: dict[str, Any]) -> None:
         self._tell.note(fact, trio.current_time(), about)
@@ -275,10 +270,8 @@ class Call:
             talk.start_soon(self._guarded, "voice detector", self._listening.run)
             talk.start_soon(self._guarded, "voice", self._prepare, talk)
             self._tools.nursery = talk
-            if self._minds.answering is not None:
-                talk.start_soon(self._minds.answering.run)
             await self._loop(talk)
-            await self._words.last()
+            await self._faculties.words.last()
             talk.cancel_scope.cancel(reason="conversation over")
 
     async def _guarded(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
@@ -288,25 +281,22 @@ class Call:
         except* ProviderError as failures:
             failure = next(leaves(failures))
             self._fail(f"{name}: {failure}", type(failure).__name__)
-            if self._voice is not None and self._agent is not None:
-                self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
+            agent = self._faculties.agent
+            if self._faculties.can_speak and agent is not None:
+                self._post(inputs.Say(agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))
 
     async def _prepare(self, talk: trio.Nursery) -> None:
-        agent = self._agent = await self._options.settled()
-        self._note("agent_ready", parts_of(agent, *self._minds.names(agent)))
-        hooking = self._minds.hooking = hooking_of(agent, self, self._note)
-        if hooking is not None and hooking.given("after_transcribe"):
-            self._words.asks = hooking.transcribed
-        talk.start_soon(self._minds.connect, agent, "begun")
-        talk.start_soon(self._guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hooking)
-        async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
-            self._voice = voice
+        agent = self._faculties.agent = await self._options.settled()
+        self._note("agent_ready", self._faculties.parts(agent))
+
+        async def hold() -> None:
             self._post(inputs.Ready())
             if agent.first_message:
                 self._post(inputs.Say(agent.filled(agent.first_message)))
-            # This holds the voice's session open, too.
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
+
+        await self._faculties.run(agent, talk, self._guarded, hold)
 
     async def _loop(self, talk: trio.Nursery) -> None:
         agent = self._options.agent
@@ -337,90 +327,80 @@ class Call:
                 self._tell.state_is(action.user, action.agent)
                 self._limits.state_is(action.user, action.agent)
             case do.UserSpeechStarted():
+                self._faculties.voice_began()
                 offset = action.onset - (self._media.start or 0.0)
                 self._tell.user_started(action.at, offset, action.confidence)
             case do.UserSpeechEnded():
                 offset = action.end - (self._media.start or 0.0)
                 self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():
-                self._words.commit(action)
+                self._faculties.words.commit(action)
+            case do.DropUser():
+                self._faculties.drop()
             case do.AmendUser():
-                self._words.amend(action)
+                self._faculties.words.amend(action)
             case do.AppendUser():
-                self._words.append(action)
+                self._faculties.words.append(action)
             case do.StartReply():
-                self._start_reply(action, talk)
+                self._reply = self._faculties.start(action, talk)
             case do.OpenLane() if self._reply is not None:
                 self._egress.open(self._reply.lane)
             case do.TellToken():
-                self._tell.token(action.at, action.turn, *self._minds.names(self._agent))
+                self._tell.token(action.at, action.turn, *self._faculties.names())
             case do.TellAudio():
-                self._tell.audio(action.at, action.turn, self._voice_name())
+                self._tell.audio(action.at, action.turn, self._faculties.voice())
             case do.TellAgentStarted():
-                self._tell.agent_started(action.at, action.turn, self._voice_name())
+                self._tell.agent_started(action.at, action.turn, self._faculties.speaker())
             case do.CutReply():
                 self._cut(action)
-                talk.start_soon(self._minds.connect, self._agent, action.reason)
             case do.FinishReply():
-                heard, reply, self._reply = self._egress.close(), self._reply, None
-                if action.started:
-                    self._tell_heard(action.at, action.turn, heard, interrupted=False)
-                if reply is not None:
-                    reply.note("reply_ended", reason="played")
-                    self._tools.played(reply)
+                self._finish(action)
             case do.AskDetector():
                 talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
             case do.FlushRecognizer():
-                self._hearing.flush()
+                self._faculties.flush()
             case do.HangUpLeg():
                 self._egress.hang_up()
             case do.EndCall():
                 self.outcome = action.reason
 
-    def _start_reply(self, action: do.StartReply, talk: trio.Nursery) -> None:
-        agent = self._agent
-        if self._voice is None or agent is None:  # the machine starts nothing before Ready
-            raise CallEnded("a reply before the call was ready")
-        reply = self._reply = replies.Reply(action.reply, action.turn, self._note, language=agent.language)
-        named: dict[str, str] = {}
-        if action.apology:
-            kind, mind = "error", replies.fixed(agent.error_message)
-        elif action.text is not None:
-            kind, mind = "text", replies.fixed(action.text)
-        else:
-            kind, mind = self._minds.kind, self._minds.of(agent, reply)
-            named["llm_provider"], named["model"] = self._minds.names(agent)
-            reply.prepare = self._minds.prepare(agent, reply)
-        if self._minds.hooking is not None:
-            generated = kind == self._minds.kind
-            reply.hooks = self._minds.hooking.of_reply(agent.tts.emits, reply.note, generated=generated)
-        reply.note("reply_started", mind=kind, **named)
-        talk.start_soon(reply.run, mind, self._voice, agent.tts.emits, self._egress, self._post)
-
-    def _voice_name(self) -> str:
-        return self._agent.tts.provider if self._agent else ""
+    def _finish(self, action: do.FinishReply) -> None:
+        """A reply was played to its end."""
+        heard, reply, self._reply = self._egress.close(), self._reply, None
+        if reply is None:
+            return
+        if action.started:
+            self._tell_heard(action.at, action.turn, heard, interrupted=False)
+        self._faculties.over(reply, heard, "played")
+        self._over(reply, "played")
+        self._tools.played(reply)
 
     def _cut(self, action: do.CutReply) -> None:
         """Silence a reply: its lane, the carrier's buffer, and everything that was still being made for it."""
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        if reply.prepare is not None:
-            self._words.cut(action.reason)
         heard = self._egress.cut(trio.current_time()) if action.opened else Heard(0.0, "")
         reply.lane.cut()
         reply.scope.cancel(reason=action.reason)
         self._tools.cut(reply)
+        self._faculties.over(reply, heard, action.reason)
         if action.started:
             self._tell_heard(action.at, action.turn, heard, interrupted=True)
             self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
-        reply.note("reply_ended", reason=action.reason)
+        self._over(reply, action.reason)
+
+    def _over(self, reply: replies.Reply, reason: str) -> None:
+        self._faculties.words.behind(partial(reply.note, "reply_ended", reason=reason))
 
     def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:
         self._tell.agent_ended(at, turn, heard.seconds, interrupted=interrupted)
         if heard.text:
-            self._history.add("assistant", heard.text, self._tell.unix(at))
-            self._tell.transcript(at, "assistant", heard.text, self._history.shown())
+            self._faculties.words.behind(partial(self._enter_heard, at, heard.text))
+
+    def _enter_heard(self, at: float, text: str) -> None:
+        self._history.add("assistant", text, self._tell.unix(at))
+        self._tell.transcript(at, "assistant", text, self._history.shown())
 
     # The end ----------------------------------------------------------------------------------------------------------
     def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
@@ -432,15 +412,12 @@ class Call:
     async def apologise(self) -> None:
         """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
-        agent = self._agent or self._options.agent
+        agent = self._faculties.agent or self._options.agent
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY
         with self._caller_here:
             try:
-                async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
-                    self._egress.open(reply.lane)
-                    mind = replies.fixed(agent.error_message)
-                    await reply.run(mind, voice, agent.tts.emits, self._egress, self._post)
+                await self._faculties.apologise(agent, reply)
             except ProviderError as error:
                 _log.warning("call %s: no apology: %s", self.call_id, error)
             await self._egress.room(reply.lane, 1)
@@ -461,7 +438,7 @@ class Call:
 
     def end(self, *, cancelled: bool) -> None:
         """Tell the end of the call, once, whatever ended it."""
-        self._words.settle("the call is over")
+        self._faculties.words.settle("the call is over")
         self.freeze()
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:

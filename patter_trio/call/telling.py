@@ -7,7 +7,7 @@ publishes those that ``event_types.PUBLISHED`` names.
 ========================  =====================================================================================
 fact                      beside ``call_id``
 ========================  =====================================================================================
-``agent_ready``           ``stt_provider``, ``stt_model``, ``tts_...``, ``llm_...``, ``prompt_characters``: who it will be
+``agent_ready``           ``stt_provider``, ``stt_model``, ``tts_...``, ``llm_...``, ``provider_mode``, ``prompt_characters``
 ``voice_started``         ``offset``: seconds since the first media frame, exact
 ``words_final``           ``text``: the recogniser's final result
 ``utterance_over``        ``silence``: seconds since the caller's last voice, exact
@@ -181,7 +181,7 @@ class Teller:
         self._edge(
             "user_speech_eos",
             at,
-            {"trigger": trigger, "trailing_silence_ms": _ms(silence), "transcript_so_far": text},
+            {"trigger": trigger, "trailing_silence_ms": _ms(silence), **({"transcript_so_far": text} if text else {})},
         )
 
     def token(self, at: float, turn: int, provider: str, model: str) -> None:
@@ -192,9 +192,9 @@ class Teller:
         """Tell audio_out."""
         self._of_turn("audio_out", at, turn, {"tts_provider": provider})
 
-    def agent_started(self, at: float, turn: int, provider: str) -> None:
-        """Tell agent_speech_started."""
-        self._of_turn("agent_speech_started", at, turn, {"tts_provider": provider})
+    def agent_started(self, at: float, turn: int, speaker: Mapping[str, str]) -> None:
+        """Tell agent_speech_started; ``speaker`` is the payload's ``tts_provider`` or ``engine``."""
+        self._of_turn("agent_speech_started", at, turn, speaker)
 
     def agent_ended(self, at: float, turn: int, seconds: float, *, interrupted: bool) -> None:
         """Tell agent_speech_ended, after ``seconds`` were played."""

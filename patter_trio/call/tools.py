@@ -12,15 +12,15 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 import trio
 
-from patter_trio.abc import LanguageModel, Message, ToolCall
+from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
 from patter_trio.call.control import CallControl
-from patter_trio.call.reply import Mind, Remark, Reply, Step
+from patter_trio.call.reply import Remark, Reply, Step
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
@@ -50,6 +50,20 @@ _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
+
+
+P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
+"""What an answer is made of, beside the calls of tools: text, and of an engine also speech."""
+
+
+class Answers(Protocol[P_co]):
+    """What can be asked for an answer, and want tools called: a language model, or a call's engine."""
+
+    def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[P_co | ToolCall]]:
+        """Open the answer."""
 
 
 class ToolContext(CallControl):
@@ -154,11 +168,13 @@ class Toolbox:
             self._news = trio.Event()
         self._free = free
 
-    def mind(self, llm: LanguageModel, tools: Sequence[Tool], messages: Sequence[Message], reply: Reply) -> Mind:
-        """Return the mind that is a model with tools."""
+    def mind(
+        self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
+    ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | Step | Remark]]]:
+        """Return the mind that is a model, or an engine, with tools."""
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[str | Step | Remark]]:
+        async def opened() -> AsyncIterator[AsyncIterator[P | Step | Remark]]:
             rounds = _Rounds(self, llm, tools, messages, reply)
             async with rounds.stack:
                 try:
@@ -319,13 +335,13 @@ class Toolbox:
         return [run.summary for run in self._runs]
 
 
-class _Rounds:
+class _Rounds(Generic[P]):
     """What a model with tools says: its text, the steps between its answers, and what its tools say meanwhile."""
 
     def __init__(
         self,
         box: Toolbox,
-        llm: LanguageModel,
+        llm: Answers[P],
         tools: Sequence[Tool],
         messages: Sequence[Message],
         reply: Reply,
@@ -338,7 +354,7 @@ class _Rounds:
         self.stack: AsyncExitStack = AsyncExitStack()
         """The answer that is coming."""
         self._asked = 0
-        self._answer: AsyncIterator[str | ToolCall] | None = None
+        self._answer: AsyncIterator[P | ToolCall] | None = None
         self._said: list[str] = []
         self._calls: list[ToolCall] = []
         self._runs: list[Run] = []
@@ -346,10 +362,10 @@ class _Rounds:
         self._remarks: trio.MemoryReceiveChannel[str] | None = None
         self._over = False
 
-    def __aiter__(self) -> "_Rounds":
+    def __aiter__(self) -> "_Rounds[P]":
         return self
 
-    async def __anext__(self) -> str | Step | Remark:
+    async def __anext__(self) -> P | Step | Remark:
         while True:
             if self._remarks is not None:
                 try:
@@ -363,11 +379,11 @@ class _Rounds:
             if self._over:
                 raise StopAsyncIteration
             item = await self._next()
-            if isinstance(item, str | Step):
+            if item is not None:
                 return item
 
-    async def _next(self) -> str | Step | None:
-        """Return the next text of the model's, or that its answer is over; None: neither."""
+    async def _next(self) -> P | Step | None:
+        """Return the next piece of the model's, or that its answer is over; None: neither."""
         answer = self._answer
         if answer is None:
             self._asked += 1
@@ -381,10 +397,11 @@ class _Rounds:
         if isinstance(item, ToolCall):
             self._calls.append(item)
             return None
-        self._said.append(item)
+        if isinstance(item, str):
+            self._said.append(item)
         return item
 
-    def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[str | ToolCall]]:
+    def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
         if self._asked < ROUNDS:
             return self._llm.stream(self._messages, tools=[tool.definition for tool in self._tools])
         _log.warning("a reply has asked for tools %d times; the model gets no more", ROUNDS - 1)

@@ -84,6 +84,10 @@ class UserWords:
         else:
             self.settle(reason)
 
+    def behind(self, enter: Callable[[], None]) -> None:
+        """Do it at once: words that wait are those of a reply that has not begun."""
+        enter()
+
     def settle(self, reason: str) -> None:
         """Enter words that still wait as they are."""
         waiting, self._waiting = self._waiting, None

@@ -55,6 +55,13 @@ class CommitUser:
 
 
 @attrs.frozen
+class DropUser:
+    """What was said while the agent spoke was too short to interrupt it; only where utterances are made of voice."""
+
+    at: float
+
+
+@attrs.frozen
 class AmendUser:
     """Words came late: ``text`` takes the place of the newest user entry. No event."""
 
@@ -197,6 +204,7 @@ Action = (
     | UserSpeechEnded
     | StateChanged
     | CommitUser
+    | DropUser
     | AmendUser
     | AppendUser
     | StartReply

@@ -32,6 +32,20 @@ class History:
         self._entries.append(entry)
         return entry.copy()
 
+    def put_user(self, place: int, text: str, timestamp: float, *, replaces: bool) -> Entry:
+        """Put a user entry behind the first ``place`` ones, or in the place of the next; return a copy."""
+        entry = Entry(role="user", text=text, timestamp=timestamp)
+        if replaces:
+            self._entries[place] = entry
+        else:
+            self._entries.insert(place, entry)
+            self._asides = [(at + (at > place), aside) for at, aside in self._asides]
+        return entry.copy()
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self._entries)
+
     def replace_user(self, text: str, timestamp: float) -> Entry:
         """Put ``text`` in the place of the newest user entry, or append it where there is none; return a copy."""
         for entry in reversed(self._entries):

@@ -122,6 +122,16 @@ class Lane:
             self._queue.append(audio)
             self.put_samples += len(audio)
 
+    def begin(self) -> None:
+        """Begin a stretch of speech of which no text is known yet."""
+        self._spans.append(_Span("", self.put_samples))
+
+    def add_text(self, text: str) -> None:
+        """Add words to the newest stretch; an engine tells them in pieces, somewhere near their audio."""
+        if not self._spans:
+            self.begin()
+        self._spans[-1].text += text
+
     def cut(self) -> None:
         """Drop what waits, and everything that will still come."""
         self.is_cut = True
@@ -148,7 +158,7 @@ class Lane:
         for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
             last = index == len(self._spans) - 1
             if samples >= end and (self.produced or not last):
-                said.append(span.text)
+                said.append(" ".join(span.text.split()))
                 continue
             if samples > span.start:
                 unfinished = last and not self.produced

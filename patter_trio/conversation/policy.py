@@ -4,6 +4,8 @@ import math
 
 import attrs
 
+from patter_trio.conversation.actions import EouTrigger
+
 
 @attrs.frozen
 class TurnPolicy:
@@ -44,5 +46,9 @@ class TurnPolicy:
     """How long, after the caller left, the recogniser's last words are waited for."""
     stuck: float = 15.0
     """Voice without a single word after which it counts as noise or music."""
+    words: bool = True
+    """What an utterance is made of. False: voice alone is one, for an engine that does its own understanding."""
+    sure_by: EouTrigger = "semantic_turn_detector"
+    """What it is called that ends a turn when a detector or recogniser is sure."""
     away: float = math.inf
     """Time without speech from either side after which the caller counts as away. (``user_away_timeout``.)"""

@@ -119,6 +119,11 @@ class Conversation:
             return remark or self.owes_a_say or not self.can_cut
         return self.agent is not Agent.IDLE
 
+    @property
+    def is_remark(self) -> bool:
+        """Whether a voice that is over was too short to interrupt; with words they are kept, and count."""
+        return not self.policy.words and self.agent is Agent.SPEAKING and self.can_cut
+
     # Telling and timing --------------------------------------------------------------------------------------------
     def emit(self, action: actions.Action) -> None:
         """Do something; a change of the public states goes before what it belongs to."""
@@ -254,7 +259,10 @@ class Conversation:
         self.end, self.by_voice = min(max(end, self.onset), self.now), True
         self.disarm(Timer.STUCK)
         self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
-        self.wait_for_final()
+        if self.policy.words:
+            self.wait_for_final()
+        else:
+            self.utterance.voice()
         if self.eager:  # the recogniser was sure before the voice was known to be over
             self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
             self.hasten(Timer.FINAL, self.policy.endpoint)
@@ -293,24 +301,32 @@ class Conversation:
         if Timer.ENDPOINT in self.timers or (Timer.FINAL in self.timers and not settled):
             return
         if not words:
-            self.caller = Caller.SILENT
-            self.unfinished = self.eager = False
-            self.rest()
+            self.be_silent()
         elif self.unfinished:
             if self.caller is not Caller.HELD:
                 self.caller = Caller.HELD
                 self.arm(Timer.HOLD, self.end + self.policy.hold)
+        elif self.agent_has_floor and self.is_remark:
+            words.take()
+            self.emit(actions.DropUser(self.now))
+            self.be_silent()
         elif self.agent_has_floor:
             self.caller = Caller.PAUSING
             words.judge()
         else:
             self.commit()
 
+    def be_silent(self) -> None:
+        """The caller has said nothing that needs an answer."""
+        self.caller = Caller.SILENT
+        self.unfinished = self.eager = False
+        self.rest()
+
     def commit(self) -> None:
         """The utterance is over: answer it."""
         if self.reply is not None:
             self.yield_floor()
-        trigger: actions.EouTrigger = "semantic_turn_detector" if self.eager else "vad_silence"
+        trigger: actions.EouTrigger = self.policy.sure_by if self.eager else "vad_silence"
         replaces = bool(self.unanswered)
         self.promoted.update(self.utterance.interims)
         self.committed = [*self.unanswered, *self.utterance.take()]

@@ -58,7 +58,8 @@ def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
     """The caller is speaking; what was being decided about the utterance is open again."""
     talk.caller = Caller.SPEAKING
     talk.onset = min(event.onset, talk.now)
-    talk.unfinished = talk.eager = talk.worded = talk.ended_early = False
+    talk.unfinished = talk.eager = talk.ended_early = False
+    talk.worded = not talk.policy.words
     talk.disarm(*DECIDING)
     talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
     talk.emit(actions.UserSpeechStarted(talk.now, talk.onset, event.confidence))
@@ -114,9 +115,11 @@ def join_words(talk: Conversation, event: Interim | Final) -> None:
 def reopen(talk: Conversation, event: Interim | Final) -> None:
     """Words without a voice: late ones amend the unheard answer; others begin an utterance.
 
-    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again.
+    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again. So it does
+    for an engine that has heard a whole turn in which the voice detector noticed none.
     """
-    if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
+    goes_on = talk.ended_early and event.text.strip() and event.segment not in talk.promoted
+    if goes_on or (event.finished and not talk.policy.words):
         begin_voice(talk, VoiceStarted(talk.now))
         add_words(talk, event)
         return

@@ -15,7 +15,7 @@ class Piece:
 
 def joined(pieces: Iterable[Piece]) -> str:
     """Return the pieces as one text."""
-    return " ".join(piece.text for piece in pieces)
+    return " ".join(piece.text for piece in pieces if piece.text)
 
 
 @attrs.define
@@ -38,6 +38,11 @@ class Utterance:
         self.interims.pop(segment, None)
         if text:
             self.finals.append(Piece(text, segment))
+
+    def voice(self) -> None:
+        """Note that there was a voice whose words are not known here."""
+        if not self:
+            self.finals.append(Piece("", 0))
 
     @property
     def pieces(self) -> list[Piece]:

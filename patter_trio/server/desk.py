@@ -325,7 +325,8 @@ def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     """Make sure that one thing, and only one, answers the caller, and that the callbacks are functions.
 
     Raises:
-        ConfigurationError: they are not, or the agent has not exactly one of ``llm=`` and ``on_message=``.
+        ConfigurationError: they are not, or an agent without an engine has not exactly one of ``llm=`` and
+            ``on_message=``.
     """
     if not isinstance(agent, Agent):
         raise ConfigurationError(
@@ -336,6 +337,8 @@ def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
             checked_message_url(callback)
         elif callback is not None and not callable(callback):
             raise ConfigurationError(f"{name} must be a function, not {type(callback).__name__}: {callback!r}")
+    if agent.engine is not None:
+        return
     if (agent.llm is None) == (callbacks.get("on_message") is None):
         found = "neither" if agent.llm is None else "both"
         raise ConfigurationError(

@@ -99,6 +99,7 @@ class Meter:
         self._epoch = epoch
         self._carrier = carrier
         self._bill = Bill(pricing, carrier, direction)
+        self._mode = "pipeline"
         self._prompt_characters = 0
         self._history_characters = 0
         self._turn: _Turn | None = None
@@ -158,6 +159,7 @@ class Meter:
     # The caller -------------------------------------------------------------------------------------------------------
     def _ready(self, at: float, payload: Mapping[str, Any]) -> None:
         self._bill.names = {key: payload[key] for key in payload if key.endswith(("_provider", "_model"))}
+        self._mode = payload["provider_mode"]
         self._prompt_characters = payload["prompt_characters"]
 
     def _offset(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -176,7 +178,7 @@ class Meter:
         self._speaking = False
 
     def _words_came(self, at: float, payload: Mapping[str, Any]) -> None:
-        if payload["text"]:
+        if payload["text"] and self._mode == "pipeline":  # an engine's come apart from its understanding
             self._words = at
 
     def _silence(self, at: float, payload: Mapping[str, Any]) -> None:
@@ -337,6 +339,7 @@ class Meter:
             latency_p95=latency_percentile(self.turns, 0.95),
             latency_p99=latency_percentile(self.turns, 0.99),
             telephony_provider=self._carrier,
+            provider_mode=self._mode,
             **self._bill.names,
         )
 

@@ -21,6 +21,7 @@ from patter_trio.testing.disturbed import disturbed
 from patter_trio.testing.record import Heard
 from patter_trio.testing.scenario import Scenario, ScenarioError, Step
 from patter_trio.testing.scripted import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
+from patter_trio.testing.scripted_engine import ScriptedEngine
 from patter_trio.testing.vendor import FakeVendor, Misbehaviour, ServeVendor
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "NotConforming",
     "Scenario",
     "ScenarioError",
+    "ScriptedEngine",
     "ScriptedLLM",
     "ScriptedSTT",
     "ScriptedTTS",

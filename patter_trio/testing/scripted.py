@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Any, Final
 
@@ -40,6 +39,7 @@ from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, RA
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
 from patter_trio.testing import signal
+from patter_trio.testing.due import Due
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.signal import Decoder, Kind, Sound
 
@@ -171,9 +171,7 @@ class _RecognitionSession(RecognitionSession):
         self._fed = 0
         self._now: _Utterance | None = None
         self._segments = 0
-        self._due: list[tuple[float, int, Transcript | ProviderError]] = []
-        self._count = 0
-        self._news = trio.Event()
+        self._due: Due[Transcript] = Due()
 
     async def send(self, audio: bytes) -> None:
         mulaw = audio
@@ -195,26 +193,13 @@ class _RecognitionSession(RecognitionSession):
             self._hear(sound)
         if self._now is not None:
             self._close(self._script.final_delay)
-        if not any(isinstance(result, Transcript) and result.final for _, _, result in self._due):
+        if not any(result.final for result in self._due.waiting()):
             self._segments += 1
             nothing = Transcript("", final=True, segment=self._segments)
             self._tell(trio.current_time() + self._script.final_delay, nothing)
 
     def transcripts(self) -> AsyncIterator[Transcript]:
-        return self
-
-    def __aiter__(self) -> AsyncIterator[Transcript]:
-        return self
-
-    async def __anext__(self) -> Transcript:
-        await trio.lowlevel.checkpoint()
-        while not self._due or self._due[0][0] > trio.current_time():
-            with trio.CancelScope(deadline=self._due[0][0] if self._due else math.inf):
-                await self._news.wait()
-        _, _, result = heappop(self._due)
-        if isinstance(result, ProviderError):
-            raise result
-        return result
+        return self._due
 
     def _hear(self, sound: Sound) -> None:
         now = self._now
@@ -253,12 +238,8 @@ class _RecognitionSession(RecognitionSession):
         return trio.current_time() - (self._fed - sample) / RATE
 
     def _tell(self, at: float, result: Transcript | ProviderError) -> None:
-        if self._script.silent and isinstance(result, Transcript):
-            return
-        self._count += 1
-        heappush(self._due, (at, self._count, result))
-        self._news.set()
-        self._news = trio.Event()
+        if not (self._script.silent and isinstance(result, Transcript)):
+            self._due.put(at, result)
 
 
 # Minds ----------------------------------------------------------------------------------------------------------------

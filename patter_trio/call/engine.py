@@ -1,0 +1,402 @@
+"""A call's faculties as one engine: it hears, thinks and speaks; whose turn it is remains decided here.
+
+The engine is sent all that the caller says, in one order with what is decided about it: an utterance is over (commit),
+or was none (discard). It answers when it is asked to, faster than it is heard; what was not heard of an answer that was
+cut, it is told, so that it does not believe to have said it. What tools gave is put into its conversation before it is
+asked again.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.abc import (
+    Engine,
+    EngineResponse,
+    EngineSession,
+    EngineSetup,
+    EngineWords,
+    Message,
+    SpeechChunk,
+    SynthesisSession,
+    ToolCall,
+    ToolDefinition,
+    VoiceEdge,
+    usage_sink,
+)
+from patter_trio.agent import Agent
+from patter_trio.audio.formats import RATE
+from patter_trio.call import reply as replies
+from patter_trio.call.context import current_call
+from patter_trio.call.deadlines import opened
+from patter_trio.call.engine_words import LateWords
+from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings
+from patter_trio.call.hearing import WAITING, encoder
+from patter_trio.call.metering import parts_of
+from patter_trio.call.minds import said_in
+from patter_trio.call.tools import Round, Run
+from patter_trio.conversation import actions as do
+from patter_trio.conversation import inputs
+from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.text import is_sayable
+from patter_trio.errors import ProviderError, leaves
+
+Piece = str | SpeechChunk | replies.Step | replies.Remark
+Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]
+
+NOT_DONE: Final = "It was not done: the caller went on before."
+
+_log = logging.getLogger("patter_trio.call")
+
+
+@attrs.frozen(eq=False)
+class _Part:
+    """A response within a reply, and the sample of its lane that it begins with."""
+
+    response: EngineResponse
+    start: int
+
+
+class EngineReply(replies.Reply):
+    """A reply that an engine makes: words and voice come together, and go into the lane as they come."""
+
+    def __init__(self, number: int, turn: int, note: replies.Note, session: EngineSession, *, language: str) -> None:
+        super().__init__(number, turn, note, language=language)
+        self._session = session
+        self._parts: list[_Part] = []
+        self._begun = False
+        self._sounds = False
+
+    @asynccontextmanager
+    async def respond(self, text: str = "", *, tools: bool = False) -> AsyncIterator[EngineResponse]:
+        """Open a response as the next part of this reply."""
+        async with self._session.respond(text, tools=tools) as response:
+            self._parts.append(_Part(response, self.lane.put_samples))
+            self.lane.begin()
+            yield response
+
+    def heard(self, seconds: float) -> None:
+        """It was cut: tell the engine how much of each part the caller heard."""
+        for part in self._parts:
+            part.response.heard(max(0.0, seconds - part.start / RATE))
+
+    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+        """Have it made; the inbox is told how it went, unless the scope was cancelled."""
+        usage_sink.set(self._used)
+        with self.scope:
+            try:
+                self.note("llm_started")
+                async with pieces() as made:
+                    async for piece in made:
+                        await self._take(piece, decode, at)
+            except* ProviderError as group:
+                error = next(leaves(group))
+                self._note_failure("llm_failed", error)
+                _log.warning("call %s: a reply failed: %s", current_call.get(), error)
+                at.post(inputs.ReplyFailed(self.number, str(error)))
+            else:
+                self.note("llm_finished")
+                self.note("tts_finished")
+                self._all_made(at.egress, at.post)
+
+    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+        match piece:
+            case str():
+                self._begin(at)
+                self._say(piece)
+            case SpeechChunk():
+                self._begin(at)
+                await at.egress.room(self.lane, replies.LANE_BOUND)
+                self.lane.put(decode(piece.audio), "", piece.words)
+                at.egress.wake()
+                if piece.audio and not self._sounds:
+                    self._sounds = True
+                    self.note("tts_first_audio")
+                    at.post(inputs.AudioArrived(self.number))
+            case replies.Remark():
+                async with self.respond(piece.text) as response:
+                    async for part in response:
+                        if not isinstance(part, ToolCall):
+                            await self._take(part, decode, at)
+            case replies.Step.TOOLS:
+                self._begin(at)  # the call of a tool is made of tokens, too
+                self.note("llm_finished")
+            case replies.Step.MODEL:
+                self.note("llm_started")
+
+    def _begin(self, at: Surroundings) -> None:
+        """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
+        if not self._begun:
+            self._begun = True
+            at.post(inputs.TokenArrived(self.number))
+
+    def _say(self, text: str) -> None:
+        if not is_sayable(text):
+            raise ProviderError("half a character is no text that can be said")
+        if text:
+            self.note("llm_chunk", text=text)
+            self.lane.add_text(text)
+
+
+class EngineFaculties(Faculties):
+    """The engine of one call, and a voice for texts that are not its own, if the agent has one.
+
+    Args:
+        around: what it works with.
+        engine: the served agent's; ``on_call_start`` may have given it another voice by the time it is opened.
+    """
+
+    def __init__(self, around: Surroundings, engine: Engine) -> None:
+        self._around = around
+        self._engine = engine
+        self._session: EngineSession | None = None
+        self._voice: SynthesisSession | None = None
+        self._waiting: deque[bytes | VoiceEdge] = deque(maxlen=WAITING)
+        self._encode = encoder(engine.accepts)
+        self._decode = replies.decoder(engine.emits)
+        self._speaking = False
+        """The caller has said something about which nothing was decided yet."""
+        self._wanted: dict[str, ToolCall] = {}
+        """Tools that the engine wanted called, and that did not start so far."""
+        self._given: dict[Run, bool] = {}
+        """What the engine was told of: whether that is the tool's result."""
+        self.words: LateWords = LateWords(around.history, around.tell, self._commit)
+
+    def __repr__(self) -> str:
+        return f"<EngineFaculties of {self._engine.provider}, {self.words!r}>"
+
+    # Who it is --------------------------------------------------------------------------------------------------------
+    @property
+    def can_speak(self) -> bool:
+        """Whether the engine is there."""
+        return self._session is not None
+
+    def names(self) -> tuple[str, str]:
+        """Return the engine's provider and model."""
+        return self._engine.provider, self._engine.model
+
+    def voice(self) -> str:
+        """Return the engine's provider."""
+        return self._engine.provider
+
+    def speaker(self) -> Mapping[str, str]:
+        """Return the engine's provider."""
+        return {"engine": self._engine.provider}
+
+    def parts(self, agent: Agent) -> dict[str, Any]:
+        """Return the engine's names."""
+        return parts_of(agent, *self.names())
+
+    # Hearing ----------------------------------------------------------------------------------------------------------
+    def hear(self, item: bytes | VoiceEdge) -> None:
+        """Hand it to the engine; what comes before it is there waits."""
+        if self._session is None:
+            self._waiting.append(item)
+        elif isinstance(item, VoiceEdge):
+            self._session.voice(item)
+        else:
+            self._session.hear(self._encode(item))
+
+    def voice_began(self) -> None:
+        """What is heard from here on may be an utterance."""
+        self._speaking = True
+
+    def drop(self) -> None:
+        """Have the engine forget what was no utterance."""
+        self._speaking = False
+        if self._session is not None:
+            self._session.discard()
+
+    def _commit(self) -> int:
+        self._speaking = False
+        return 0 if self._session is None else self._session.commit()
+
+    def flush(self) -> None:
+        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        if self._session is not None:
+            self.words.flush(open_voice=self._speaking)
+        if not self.words.owed or self.words.talk is None:
+            self._around.post(inputs.Flushed())
+        else:
+            self.words.talk.start_soon(self._await_last)
+
+    async def _await_last(self) -> None:
+        await self.words.all_known()
+        self._around.post(inputs.Flushed())
+
+    # Opening ----------------------------------------------------------------------------------------------------------
+    async def run(self, agent: Agent, talk: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
+        """Open the engine, and the voice for other texts."""
+        self._engine = agent.engine or self._engine
+        self.words.talk = talk
+        async with AsyncExitStack() as stack:
+            if agent.tts is not None:
+                voice = agent.tts.open(language=agent.language)
+                self._voice = await stack.enter_async_context(opened(voice, agent.tts.provider))
+            session = await stack.enter_async_context(self._opened(agent))
+            while self._waiting:
+                item = self._waiting.popleft()
+                if isinstance(item, VoiceEdge):
+                    session.voice(item)
+                else:
+                    session.hear(self._encode(item))
+            self._session = session
+            talk.start_soon(guarded, "engine", self._listen, session)
+            await hold()
+
+    def _opened(self, agent: Agent) -> AbstractAsyncContextManager[EngineSession]:
+        setup = EngineSetup(
+            instructions=agent.filled(agent.system_prompt),
+            language=agent.language,
+            tools=tuple(tool.definition for tool in agent.tools),
+            conversation=partial(said_in, self._around.history),
+        )
+        return opened(self._engine.open(setup), self._engine.provider)
+
+    async def _listen(self, session: EngineSession) -> None:
+        """Take what the engine tells of the caller, until cancelled.
+
+        Raises:
+            ProviderError: it is gone for good.
+        """
+        async for event in session.events():
+            if isinstance(event, EngineWords):
+                self.words.heard(event)
+            else:
+                self._around.post(inputs.Final("", finished=True))
+
+    # Replies ----------------------------------------------------------------------------------------------------------
+    def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
+        """Begin a reply: of the engine's, or a fixed text."""
+        agent, around, session = self.ready_agent(), self._around, self._session
+        assert session is not None  # noqa: S101 (ready_agent has seen to it)
+        text = agent.error_message if action.apology else action.text
+        kind = "error" if action.apology else "llm" if text is None else "text"
+        if text is not None and self._voice is not None and agent.tts is not None:
+            reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
+            reply.note("reply_started", mind=kind)
+            fixed, emits = replies.fixed(text), agent.tts.emits
+            talk.start_soon(reply.run, fixed, self._voice, emits, around.egress, around.post)
+            return reply
+        made = EngineReply(action.reply, action.turn, around.note, session, language=agent.language)
+        named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
+        made.note("reply_started", mind=kind, **named)
+        talk.start_soon(made.make, self._pieces(agent, made, text), self._decode, around)
+        return made
+
+    def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
+        if text is not None:
+            return partial(_said, reply, text)
+        asked = _Asked(self, reply)
+        if agent.tools:
+            return self._around.tools.mind(asked, agent.tools, (), reply)
+        return asked.alone
+
+    def over(self, reply: replies.Reply, heard: Heard, reason: str) -> None:
+        """Tell the engine what was heard of a reply that was cut, or said by another voice."""
+        if isinstance(reply, EngineReply):
+            if reason != "played":
+                reply.heard(heard.seconds)
+        elif heard.text and self._session is not None:
+            self._session.remember({"role": "assistant", "content": heard.text})
+
+    def want(self, call: ToolCall) -> None:
+        """Take note that the engine wants a tool called."""
+        self._wanted[call.id] = call
+
+    def give_results(self) -> None:
+        """Tell the engine what became of the tools that it wanted called."""
+        session = self._session
+        if session is None:
+            return
+        for entry, aside in self._around.history.with_asides():
+            if entry is None and isinstance(aside, Round):
+                for run in aside.runs:
+                    self._give(session, run)
+        for call in self._wanted.values():
+            session.remember(_result(call, NOT_DONE))
+        self._wanted.clear()
+
+    def _give(self, session: EngineSession, run: Run) -> None:
+        self._wanted.pop(run.call.id, None)
+        if run not in self._given:
+            session.remember(_result(run.call, run.text))
+        elif run.over and not self._given[run]:
+            session.remember(
+                {"role": "system", "content": f"The tool {run.call.name} has finished meanwhile: {run.text}"}
+            )
+        self._given[run] = run.over
+
+    async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
+        """Say the error message in a session of its own."""
+        around, text = self._around, agent.error_message
+        around.egress.open(reply.lane)
+        if agent.tts is not None:
+            async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
+                await reply.run(replies.fixed(text), voice, agent.tts.emits, around.egress, around.post)
+            return
+        async with self._opened(agent) as session, session.respond(text, tools=False) as response:
+            async for piece in response:
+                if isinstance(piece, SpeechChunk):
+                    await around.egress.room(reply.lane, replies.LANE_BOUND)
+                    reply.lane.put(self._decode(piece.audio))
+                    around.egress.wake()
+        reply.lane.produced = True
+        around.egress.wake()
+
+
+class _Asked:
+    """An engine as what a reply asks for its answers."""
+
+    def __init__(self, faculties: EngineFaculties, reply: EngineReply) -> None:
+        self._faculties = faculties
+        self._reply = reply
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        messages: Sequence[Message] = (),  # noqa: ARG002 (the conversation is the engine's own)
+        *,
+        tools: Sequence[ToolDefinition] = (),
+    ) -> AsyncIterator[AsyncIterator[str | SpeechChunk | ToolCall]]:
+        """Open an answer, once the engine knows what tools gave."""
+        self._faculties.give_results()
+        async with self._reply.respond(tools=bool(tools)) as response:
+            yield self._noting(response)
+
+    async def _noting(self, response: EngineResponse) -> AsyncIterator[str | SpeechChunk | ToolCall]:
+        async for item in response:
+            if isinstance(item, ToolCall):
+                self._faculties.want(item)
+            yield item
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[AsyncIterator[Piece]]:
+        """Open the one answer of an engine without tools."""
+        async with self.stream() as items, aclosing(_spoken(items)) as pieces:
+            yield pieces
+
+
+@asynccontextmanager
+async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+    async with reply.respond(text) as response, aclosing(_spoken(response)) as pieces:
+        yield pieces
+
+
+async def _spoken(items: AsyncIterator[str | SpeechChunk | ToolCall]) -> AsyncGenerator[str | SpeechChunk, None]:
+    """Yield what is said; that tools are called which were not offered is overheard."""
+    async for item in items:
+        if isinstance(item, ToolCall):
+            _log.warning("call %s: the engine called %r, and has no tools", current_call.get(), item.name)
+        else:
+            yield item
+
+
+def _result(call: ToolCall, text: str) -> Message:
+    return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": text}

@@ -1,0 +1,162 @@
+"""The caller's words where an engine does the understanding: they come when they come, and are told in their place.
+
+An utterance is committed, and answered, when its voice is over; what was said in it, the engine tells later, now and
+then behind its answer. ``on_transcript`` of the caller comes before that of the agent all the same: what belongs behind
+an utterance's words is kept until they are there, for :data:`PATIENCE` at most, or until the next utterance is over.
+Words that come later still are told late, and stand in the history where they belong.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import trio
+
+from patter_trio.abc import EngineWords
+from patter_trio.call.telling import Teller
+from patter_trio.conversation import actions as do
+from patter_trio.conversation.history import History
+
+PATIENCE: Final = 2.0
+"""Seconds, from the end of an answer, that the words which it answered are waited for."""
+
+
+@attrs.define(eq=False)
+class _Utterance:
+    """What the caller said before an answer was heard: one entry, of one or several commits."""
+
+    at: float
+    place: int
+    parts: dict[int, str | None] = attrs.field(factory=dict)
+    """Words by the number of their commit; None: not known yet."""
+    entered: bool = False
+
+    @property
+    def known(self) -> bool:
+        return all(text is not None for text in self.parts.values())
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(text.split()) for text in self.parts.values() if text)
+
+
+class LateWords:
+    """Enters what the caller said, once the engine has told it.
+
+    Args:
+        history: the conversation.
+        tell: tells eos and on_transcript.
+        commit: tells the engine that an utterance is over; returns the commit's number.
+    """
+
+    def __init__(self, history: History, tell: Teller, commit: Callable[[], int]) -> None:
+        self._history = history
+        self._tell = tell
+        self._commit = commit
+        self._utterances: list[_Utterance] = []
+        """Those whose words are not all known, and the newest."""
+        self._behind: list[Callable[[], None]] = []
+        self._due = trio.Event()
+        self._known = trio.Event()
+        self.talk: trio.Nursery | None = None
+        """The conversation's, once it is under way."""
+
+    def __repr__(self) -> str:
+        return f"<LateWords, {self.owed} utterances unknown, {len(self._behind)} things behind them>"
+
+    @property
+    def owed(self) -> int:
+        """How many utterances there are whose words are not known yet."""
+        return sum(not utterance.known for utterance in self._utterances)
+
+    def commit(self, action: do.CommitUser) -> None:
+        """An utterance is over: tell eos, and wait for its words."""
+        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        if not action.replaces or not self._utterances:
+            self.settle("another turn began")
+            self._begin(action.at)
+        self._utterances[-1].parts[self._commit()] = None
+
+    def amend(self, action: do.AmendUser) -> None:
+        """No words amend a voice."""
+
+    def append(self, action: do.AppendUser) -> None:
+        """The engine has been asked for these by ``flush``."""
+
+    def flush(self, *, open_voice: bool) -> None:
+        """The caller is gone: ask for the words of an utterance that was not over, too."""
+        if open_voice:
+            self._begin(trio.current_time())
+            self._utterances[-1].parts[self._commit()] = None
+
+    def _begin(self, at: float) -> None:
+        self._utterances = [utterance for utterance in self._utterances if not utterance.known]
+        self._utterances.append(_Utterance(at, len(self._history)))
+
+    def heard(self, words: EngineWords) -> None:
+        """Take what the engine understood."""
+        utterance = next((one for one in self._utterances if words.commit in one.parts), None)
+        if utterance is None:
+            return  # of something that was no utterance
+        if not words.final:
+            self._tell.partial(trio.current_time(), words.text)
+            return
+        if utterance.parts[words.commit] is not None:
+            return
+        utterance.parts[words.commit] = words.text
+        self._tell.note("words_final", trio.current_time(), {"text": words.text})
+        if utterance.known:
+            self._enter(utterance)
+        if not self.owed:
+            self._release()
+            self._known.set()
+            self._known = trio.Event()
+
+    def _enter(self, utterance: _Utterance) -> None:
+        now, text = trio.current_time(), utterance.text
+        if not text:
+            self._tell.note("user_amended", now, {"text": ""})
+            return
+        self._history.put_user(utterance.place, text, self._tell.unix(utterance.at), replaces=utterance.entered)
+        if not utterance.entered:
+            for other in self._utterances:
+                other.place += other is not utterance and other.place >= utterance.place
+        utterance.entered = True
+        self._tell.transcript(now, "user", text, self._history.shown())
+
+    def cut(self, reason: str) -> None:
+        """Nothing waits for the application here."""
+
+    def behind(self, enter: Callable[[], None]) -> None:
+        """Do it when all words are there, or when they have been waited for long enough."""
+        if not self.owed:
+            enter()
+            return
+        if not self._behind and self.talk is not None:
+            self._due = trio.Event()
+            self.talk.start_soon(self._give_up, self._due)
+        self._behind.append(enter)
+
+    async def _give_up(self, released: trio.Event) -> None:
+        with trio.move_on_after(PATIENCE):
+            await released.wait()
+        if not released.is_set():
+            self._release()
+
+    def _release(self) -> None:
+        self._due.set()
+        behind, self._behind = self._behind, []
+        for enter in behind:
+            enter()
+
+    def settle(self, reason: str) -> None:  # noqa: ARG002 (nobody is asked, so nobody is at fault)
+        """Go on without the words that are still owed."""
+        self._release()
+
+    async def last(self) -> None:
+        """``flush`` has waited for them."""
+
+    async def all_known(self) -> None:
+        """Wait until nothing is owed."""
+        while self.owed:
+            await self._known.wait()
