@@ -158,8 +158,8 @@ class EngineFaculties(Faculties):
         self._session: EngineSession | None = None
         self._voice: SynthesisSession | None = None
         self._waiting: deque[bytes | VoiceEdge] = deque(maxlen=WAITING)
-        self._encode = encoder(engine.accepts)
-        self._decode = replies.decoder(engine.emits)
+        self._encode = encoder(engine.accepts, "an engine")
+        self._decode = replies.decoder(engine.emits, "an engine")
         self._speaking = False
         """The caller has said something about which nothing was decided yet."""
         self._wanted: dict[str, ToolCall] = {}

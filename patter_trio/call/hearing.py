@@ -104,14 +104,14 @@ class Hearing:
                         await session.flush()
 
 
-def encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
+def encoder(accepts: AudioFormat, who: str = "a recogniser") -> Callable[[bytes], bytes]:
     """Return what makes of mu-law at 8 kHz what a recogniser or an engine accepts.
 
     Raises:
         ConfigurationError: it accepts another sampling rate.
     """
     if accepts.rate != RATE:
-        raise ConfigurationError(f"a recogniser or engine must accept audio at {RATE} Hz, not {accepts.rate}")
+        raise ConfigurationError(f"{who} must accept audio at {RATE} Hz, not {accepts.rate}")
     if accepts.encoding is Encoding.MULAW:
         return bytes
     return g711.to_pcm

@@ -206,14 +206,14 @@ class Reply:
             raise ended from error
 
 
-def decoder(emits: AudioFormat) -> Callable[[bytes], bytes]:
+def decoder(emits: AudioFormat, who: str = "a synthesiser") -> Callable[[bytes], bytes]:
     """Return what makes mu-law at 8 kHz of a synthesiser's or an engine's audio.
 
     Raises:
         ConfigurationError: it has another sampling rate.
     """
     if emits.rate != RATE:
-        raise ConfigurationError(f"a synthesiser or engine must emit audio at {RATE} Hz, not {emits.rate}")
+        raise ConfigurationError(f"{who} must emit audio at {RATE} Hz, not {emits.rate}")
     if emits.encoding is Encoding.MULAW:
         return bytes
     return g711.from_pcm

@@ -159,7 +159,7 @@ class Meter:
     # The caller -------------------------------------------------------------------------------------------------------
     def _ready(self, at: float, payload: Mapping[str, Any]) -> None:
         self._bill.names = {key: payload[key] for key in payload if key.endswith(("_provider", "_model"))}
-        self._mode = payload["provider_mode"]
+        self._mode = payload.get("provider_mode", self._mode)
         self._prompt_characters = payload["prompt_characters"]
 
     def _offset(self, at: float, payload: Mapping[str, Any]) -> None:

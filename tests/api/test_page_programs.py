@@ -321,7 +321,7 @@ def test_run_under_asyncio_it_fails_with_one_line_that_says_what_to_write_instea
     assert "patter_trio runs on trio, not asyncio" in line
 
 
-@pytest.mark.parametrize("keyword", ["first_mesage", "engine", "model", "recording"])
+@pytest.mark.parametrize("keyword", ["first_mesage", "model", "recording"])
 def test_a_keyword_that_is_not_there_is_a_type_error_that_names_it(keyword: str) -> None:
     """A misspelled one and one that does not work yet alike: nothing is taken and ignored."""
     from patter_trio import Patter  # noqa: PLC0415

@@ -107,6 +107,7 @@ async def test_who_takes_part_and_what_edges_round_is_seen_before_it(call_simula
         "stt_model": "scripted",
         "tts_provider": "scripted",
         "tts_model": "scripted",
+        "provider_mode": "pipeline",
         "llm_provider": "scripted",
         "llm_model": "scripted",
         "prompt_characters": 3,

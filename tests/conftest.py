@@ -1,0 +1,56 @@
+"""What is promised of calls holds however the agent is made: tests of promises run with a pipeline, and with an engine."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from patter_trio import Patter
+from patter_trio.testing import ScriptedEngine
+
+BOTH_WAYS = {
+    "test_barge_in",
+    "test_callbacks",
+    "test_call_control",
+    "test_edge_promises",
+    "test_edges",
+    "test_event_bus",
+    "test_facts",
+    "test_metrics",
+    "test_page_examples",
+    "test_speech_events",
+    "test_spans",
+    "test_start_and_end",
+    "test_tools",
+}
+"""Modules whose tests are run both ways, but for those that are marked: ``@pytest.mark.pipeline("what is of a pipeline alone")``."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "pipeline(why): a promise about recogniser, model or voice, which an engine has not")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marked = metafunc.definition.get_closest_marker("pipeline") is not None
+    if metafunc.module.__name__ in BOTH_WAYS and not marked:
+        metafunc.parametrize("way", ["pipeline", "engine"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have each agent of a test made so: with ``engine``, its mind and its voice are those of a scripted engine."""
+    if getattr(request, "param", "pipeline") == "pipeline":
+        yield "pipeline"
+        return
+    made: list[Any] = []
+    make = Patter.agent
+
+    def agent(self: Patter, *arguments: Any, **options: Any) -> Any:
+        del options["stt"]
+        llm, tts = options.pop("llm"), options.pop("tts")
+        made.append(make(self, *arguments, **options, engine=ScriptedEngine(llm=llm, tts=tts)))
+        return made[-1]
+
+    monkeypatch.setattr(Patter, "agent", agent)
+    yield "engine"
+    assert made, "no agent was made in this test: mark it, if it is of a pipeline alone"
