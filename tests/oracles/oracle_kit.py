@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing
 import warnings
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -47,17 +48,18 @@ def members(union: Any) -> dict[str, type[BaseModel]]:
     return {typing.get_args(one.model_fields["type"].annotation)[0]: one for one in typing.get_args(union)}
 
 
+@cache
 def instances(annotation: Any) -> st.SearchStrategy[Any]:
     """JSON that a type of a vendor's allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         required: dict[str, st.SearchStrategy[Any]] = {}
         optional: dict[str, st.SearchStrategy[Any]] = {}
         for name, field in annotation.model_fields.items():
-            key = field.alias or name
+            key, kind = field.alias or name, typing.cast("Any", field.annotation)
             if field.default is not None and not field.is_required():
                 required[key] = st.just(field.default)
             else:
-                (required if field.is_required() else optional)[key] = instances(field.annotation)
+                (required if field.is_required() else optional)[key] = instances(kind)
         return st.fixed_dictionaries(required, optional=optional)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:

@@ -170,7 +170,7 @@ def test_every_event_of_the_vendors_is_understood_or_of_no_interest() -> None:
     assert not UNDERSTOOD.keys() & OF_NO_INTEREST
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("kind", sorted(FROM_THEM))
 def test_whatever_the_vendors_models_can_say_is_understood(kind: str, data: st.DataObject) -> None:
@@ -318,10 +318,7 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> 
     assert theirs.headers["authorization"] == mine.headers["authorization"]
     assert "openai-beta" not in {name.lower() for name in theirs.headers}
     told = json.loads(done.stdout)
-    assert (
-        told == [event for _, event in theirs.told if event["type"] != "rate_limits.updated"]
-        or [event["type"] for event in told] == [event["type"] for _, event in theirs.told][: len(told)]
-    )
+    assert told == [event for _, event in theirs.told]  # with nothing lost, and nothing that it has no name for
     sound = b"".join(base64.b64decode(one["delta"]) for one in told if one["type"] == "response.output_audio.delta")
     assert sound == signal.encode("Good morning.", 30, utterance=1, part=1)
     again = [wire.receive(json.dumps(one)) for one in told]
