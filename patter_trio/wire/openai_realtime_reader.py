@@ -1,7 +1,5 @@
 """Reads what OpenAI's Realtime protocol (GA) tells; a part of :mod:`patter_trio.wire.openai_realtime`."""
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -137,6 +135,13 @@ class _Delta(msgspec.Struct, frozen=True):
     delta: str
 
 
+class _AudioDelta(msgspec.Struct, frozen=True):
+    response_id: str
+    item_id: str
+    delta: bytes
+    """In base64, which is decoded with the rest and must be strictly right."""
+
+
 class _Done(msgspec.Struct, frozen=True):
     response_id: str
     item_id: str
@@ -208,14 +213,6 @@ def _item_done(event: _ItemEvent) -> ItemDone | FunctionCall | None:
     return FunctionCall(response_id, item_id, _name(item.call_id), _name(item.name), item.arguments)
 
 
-def _audio_delta(event: _Delta) -> AudioDelta:
-    try:
-        audio = base64.b64decode(event.delta, validate=True)
-    except (binascii.Error, ValueError):
-        raise WireError("audio is not base64") from None
-    return AudioDelta(_name(event.response_id), _name(event.item_id), audio)
-
-
 def _text_delta(event: _Delta, *, spoken: bool) -> TextDelta:
     return TextDelta(_name(event.response_id), _name(event.item_id), event.delta[:LONGEST_TEXT], spoken)
 
@@ -251,7 +248,9 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "response.created": _reader(_ResponseEvent, _started),
     "response.done": _reader(_ResponseEvent, _ended),
     "response.output_item.done": _reader(_ItemEvent, _item_done),
-    "response.output_audio.delta": _reader(_Delta, _audio_delta),
+    "response.output_audio.delta": _reader(
+        _AudioDelta, lambda e: AudioDelta(_name(e.response_id), _name(e.item_id), e.delta)
+    ),
     "response.output_audio.done": _reader(_Done, lambda e: AudioDone(_name(e.response_id), _name(e.item_id))),
     "response.output_audio_transcript.delta": _reader(_Delta, lambda e: _text_delta(e, spoken=True)),
     "response.output_text.delta": _reader(_Delta, lambda e: _text_delta(e, spoken=False)),
