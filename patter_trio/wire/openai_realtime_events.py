@@ -12,6 +12,8 @@ from patter_trio.errors import AuthenticationError, ProviderError, RateLimitErro
 
 SHOWN: Final = 300
 """Characters of a vendor's reason that are shown."""
+READ: Final = 2000
+"""Characters of it that are looked at."""
 
 
 @attrs.frozen
@@ -226,4 +228,4 @@ Event = (
 
 def shown(told: str) -> str:
     """Return what a vendor says of an error, without what it quotes and without what looks like a key."""
-    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told)).split())[:SHOWN]
+    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told[:READ])).split())[:SHOWN]

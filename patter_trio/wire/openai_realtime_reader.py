@@ -218,7 +218,7 @@ def _text_delta(event: _Delta, *, spoken: bool) -> TextDelta:
 
 
 def _refused(error: _Error) -> Refused:
-    message = shown((error.message or "")[:LONGEST_TEXT])
+    message = shown(error.message or "")
     return Refused(_name(error.code), _name(error.type), message, _name(error.param), _name(error.event_id))
 
 
