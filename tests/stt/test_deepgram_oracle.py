@@ -1,14 +1,10 @@
-"""The vendor's own package as the judge of what we send, of what we understand, and of the server that plays it.
-
-Its models let unknown keys pass, and its literals any text, so both are looked at here as well.
-"""
+"""The vendor's own package as the judge of what we send, of what we understand, and of the server that plays it."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-import typing
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,7 +26,8 @@ with warnings.catch_warnings():
     pytest.importorskip("deepgram", reason="the vendor's package is in the extra oracles")
     from deepgram.listen.v1 import types as v1
     from deepgram.listen.v2 import types as v2
-    from pydantic import BaseModel, TypeAdapter, ValidationError
+    from oracle_kit import complaints, instances
+    from pydantic import BaseModel
 
 CLIENT = Path(__file__).with_name("deepgram_client.py")
 FROM_NOVA = [
@@ -50,33 +47,6 @@ SENT = [
 ]
 
 
-def complaints(model: type[BaseModel], message: Any, place: str = "") -> list[str]:
-    """What a model does not like about a message, unknown keys and texts that are no literal of it included."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parsed = TypeAdapter(model).validate_python(message)
-    except ValidationError as error:
-        return [f"{place}{one['loc']}: {one['msg']}" for one in error.errors()]
-    return _unknown(parsed, place)
-
-
-def _unknown(parsed: Any, place: str) -> list[str]:
-    if isinstance(parsed, list):
-        return [one for number, item in enumerate(parsed) for one in _unknown(item, f"{place}[{number}]")]
-    if not isinstance(parsed, BaseModel):
-        return []
-    found = [f"{place}.{name}: unknown" for name in parsed.model_extra or {}]
-    for name, field in type(parsed).model_fields.items():
-        value = getattr(parsed, name)
-        literals = [one for one in typing.get_args(field.annotation) if typing.get_origin(one) is typing.Literal]
-        known = [value for one in literals for value in typing.get_args(one)]
-        if known and value is not None and value not in known:
-            found.append(f"{place}.{name}: {value!r} is none of {known}")
-        found += _unknown(value, f"{place}.{name}")
-    return found
-
-
 # What we send ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("model", "kind", "message"), SENT)
 def test_what_we_send_is_what_the_vendor_knows(model: type[BaseModel], kind: str, message: str) -> None:
@@ -92,38 +62,6 @@ def test_the_judge_refuses_what_is_wrong(model: type[BaseModel], kind: str, mess
 
 
 # What we understand ---------------------------------------------------------------------------------------------------
-def instances(annotation: Any) -> st.SearchStrategy[Any]:
-    """JSON that a type of the vendor's allows."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        required, optional = {}, {}
-        for name, field in annotation.model_fields.items():
-            key = field.alias or name
-            if field.default is not None and not field.is_required():
-                required[key] = st.just(field.default)
-            else:
-                (required if field.is_required() else optional)[key] = instances(field.annotation)
-        return st.fixed_dictionaries(required, optional=optional)
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return st.sampled_from(arguments)
-    if origin is typing.Union:
-        literals = [one for one in arguments if typing.get_origin(one) is typing.Literal]
-        return st.one_of(*(instances(one) for one in literals or arguments))
-    if origin is list:
-        return st.lists(instances(arguments[0]), max_size=3)
-    if origin is dict:
-        return st.dictionaries(st.text(max_size=3), instances(arguments[1]), max_size=2)
-    simple = {
-        str: st.text(max_size=8),
-        int: st.integers(0, 50),
-        float: st.floats(0, 1e5),
-        bool: st.booleans(),
-        type(None): st.none(),
-        Any: st.none(),
-    }
-    return simple[annotation]
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("model", [*FROM_NOVA, *FROM_FLUX], ids=lambda model: model.__name__)

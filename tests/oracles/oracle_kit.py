@@ -1,0 +1,85 @@
+"""How vendors' own types are made judges: they let unknown keys pass, and open literals any text, so both are looked at.
+
+To be imported behind the ``importorskip`` of the vendor's package, with which pydantic comes.
+"""
+
+from __future__ import annotations
+
+import typing
+import warnings
+from functools import cache
+from typing import Any
+
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+
+def complaints(model: Any, message: Any, place: str = "") -> list[str]:
+    """What a model does not like about a message, unknown keys and texts that are no literal of it included."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = TypeAdapter(model).validate_python(message)
+    except ValidationError as error:
+        return [f"{place}{one['loc']}: {one['msg']}" for one in error.errors()]
+    return _unknown(parsed, place)
+
+
+def _unknown(parsed: Any, place: str) -> list[str]:
+    if isinstance(parsed, list):
+        return [one for number, item in enumerate(parsed) for one in _unknown(item, f"{place}[{number}]")]
+    if not isinstance(parsed, BaseModel):
+        return []
+    found = [f"{place}.{name}: unknown" for name in parsed.model_extra or {}]
+    for name, field in type(parsed).model_fields.items():
+        value = getattr(parsed, name)
+        literals = [one for one in typing.get_args(field.annotation) if typing.get_origin(one) is typing.Literal]
+        known = [value for one in literals for value in typing.get_args(one)]
+        if known and isinstance(value, str) and value not in known:
+            found.append(f"{place}.{name}: {value!r} is none of {known}")
+        found += _unknown(value, f"{place}.{name}")
+    return found
+
+
+def members(union: Any) -> dict[str, type[BaseModel]]:
+    """The models of a union, by the ``type`` that each has."""
+    while typing.get_origin(union) is typing.Annotated:
+        union = typing.get_args(union)[0]
+    return {typing.get_args(one.model_fields["type"].annotation)[0]: one for one in typing.get_args(union)}
+
+
+@cache
+def instances(annotation: Any) -> st.SearchStrategy[Any]:
+    """JSON that a type of a vendor's allows."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        required: dict[str, st.SearchStrategy[Any]] = {}
+        optional: dict[str, st.SearchStrategy[Any]] = {}
+        for name, field in annotation.model_fields.items():
+            key, kind = field.alias or name, typing.cast("Any", field.annotation)
+            if field.default is not None and not field.is_required():
+                required[key] = st.just(field.default)
+            else:
+                (required if field.is_required() else optional)[key] = instances(kind)
+        return st.fixed_dictionaries(required, optional=optional)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return instances(arguments[0])
+    if origin is typing.Literal:
+        return st.sampled_from(arguments)
+    if origin is typing.Union:
+        literals = [one for one in arguments if typing.get_origin(one) is typing.Literal]
+        return st.one_of(*(instances(one) for one in literals or arguments))
+    if origin is list:
+        return st.lists(instances(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(st.text(max_size=3), instances(arguments[1]), max_size=2)
+    simple = {
+        str: st.text(max_size=8),
+        int: st.integers(0, 50),
+        float: st.floats(0, 1e5),
+        bool: st.booleans(),
+        type(None): st.none(),
+        object: st.none() | st.text(max_size=3),
+        Any: st.none(),
+    }
+    return simple[annotation]
