@@ -13,6 +13,7 @@ from patter_trio.client import Patter
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import filter_emoji, filter_for_tts, filter_markdown
+from patter_trio.engines.openai_realtime import OpenAIRealtime
 from patter_trio.errors import (
     AuthenticationError,
     CallEnded,
@@ -66,6 +67,7 @@ __all__ = [
     "LatencyBreakdown",
     "MissingExtraError",
     "OpenAILLM",
+    "OpenAIRealtime",
     "Patter",
     "PatterConnectionError",
     "PatterDeprecationWarning",

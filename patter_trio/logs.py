@@ -13,7 +13,7 @@ from patter_trio.server.masking import mask_numbers
 LOGGERS: Final = tuple(
     f"patter_trio.{name}"
     for name in (
-        *("call", "cli", "events", "fallback", "http", "net", "server"),
+        *("call", "cli", "engines", "events", "fallback", "http", "net", "server"),
         *("stt", "telemetry", "tts", "websocket"),
     )
 )

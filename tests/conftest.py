@@ -27,7 +27,9 @@ BOTH_WAYS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "pipeline(why): a promise about recogniser, model or voice, which an engine has not")
+    config.addinivalue_line(
+        "markers", "pipeline(why): a promise about recogniser, model or voice, which an engine has not"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,0 +1,451 @@
+"""One call's session with OpenAI's Realtime API: its connection, what is put into it in order, and what comes of it.
+
+Everything that is to be sent goes into one queue, which a task empties; so nobody waits, and all stays in order. Without
+turn detection of the vendor's only voices are sent, each with a little before it: silence would be heard, paid for, and
+kept in mind. A connection that is lost, and one that is about to be too old, is replaced; the conversation is told to the
+new one as text, and a voice that was being heard is sent again.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from patter_trio.abc import (
+    EngineEvent,
+    EngineSession,
+    EngineTurnOver,
+    Message,
+    VoiceEdge,
+    usage_sink,
+)
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.g711 import silence
+from patter_trio.engines.realtime_response import RealtimeResponse
+from patter_trio.engines.realtime_turns import Utterances
+from patter_trio.errors import ProviderError, ProviderTimeout, WireError
+from patter_trio.net.results import Results
+from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient, open_websocket
+from patter_trio.wire import openai_realtime as wire
+
+PREFIX: Final = round(0.3 * RATE)
+"""Samples before a voice that are heard with it: the vendor's own default."""
+REMEMBERED: Final = RATE
+"""Samples that are kept while nobody speaks: a voice is noticed a while after it began."""
+CHUNK: Final = round(0.06 * RATE)
+"""Samples in a message."""
+LEAST: Final = round(0.1 * RATE)
+"""Samples without which the vendor takes no commit."""
+LONGEST: Final = 60 * RATE
+"""Samples of a voice that are sent again to a new connection."""
+MOST_WAITING: Final = 2048
+"""Messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
+SETTING_UP: Final = 5.0
+"""Seconds that a session may take to be ready, once it is connected."""
+REOPENING: Final = 3.0
+"""Seconds within which a lost connection has to be replaced."""
+STEADY: Final = 30.0
+"""Seconds within which a second loss is a failure."""
+CANCELLING: Final = 1.0
+"""Seconds that an answer which was cut may take to be over, before the next is asked for all the same."""
+BAD_MESSAGES: Final = 100
+"""Messages that the protocol does not allow after which the vendor has failed."""
+_EVENTS: Final = 1024
+
+_log = logging.getLogger("patter_trio.engines")
+
+
+def verbatim(text: str) -> str:
+    """Return the instructions to say a text, and only that."""
+    return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
+
+
+class RealtimeSession(EngineSession):
+    """A session; ``work`` has to run beside its use.
+
+    Args:
+        url: of the WebSocket.
+        headers: of its handshake.
+        setup: what sets a connection up.
+        conversation: returns what was said so far.
+        detects_turns: whether the vendor looks for ends of turns, and so is sent silence, too.
+        patience: seconds for the first piece of an answer, and for each next one.
+        renew_after: seconds after which a connection is replaced in the next quiet moment.
+        transcription: the model that writes down what the caller says, as its use is billed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        setup: str,
+        conversation: Callable[[], Sequence[Message]],
+        *,
+        detects_turns: bool,
+        patience: tuple[float, float],
+        renew_after: float,
+        transcription: str,
+    ) -> None:
+        self._url, self._headers, self._setup = url, headers, setup
+        self._conversation = conversation
+        self._detects_turns = detects_turns
+        self._patience = patience
+        self._renew_after = renew_after
+        self._transcription = transcription
+        self._outbox: deque[str] = deque()
+        self._wake = trio.Event()
+        self._fed = 0
+        self._recent = bytearray()
+        """The last audio, while nobody speaks."""
+        self._voice = bytearray()
+        """The audio of the voice that is being heard, as far as it was sent."""
+        self._again = b""
+        """What of it has to be sent again, behind a lost connection."""
+        self._unsent = bytearray()
+        self._gate = detects_turns
+        """Whether what is heard is sent."""
+        self._speaking = False
+        self._utterances = Utterances()
+        self._responses = 0
+        self._active: RealtimeResponse | None = None
+        self._idle = trio.Event()
+        self._stirred = trio.Event()
+        """Something is over, so that the session may be at rest."""
+        self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
+        self._failure: ProviderError | None = None
+        self._opened = trio.Event()
+        self._bad_messages = 0
+        self._sink = usage_sink.get()
+
+    def __repr__(self) -> str:
+        return f"<RealtimeSession {self._active!r}, {len(self._outbox)} messages waiting>"
+
+    # The caller -------------------------------------------------------------------------------------------------------
+    def hear(self, audio: bytes) -> None:
+        """Take the caller's next audio."""
+        self._fed += len(audio)
+        if self._gate:
+            self._unsent += audio
+            if len(self._unsent) >= CHUNK:
+                self._append()
+        else:
+            self._recent += audio
+            del self._recent[:-REMEMBERED]
+
+    def voice(self, edge: VoiceEdge) -> None:
+        """Let a voice be heard, with a little of what was before it."""
+        self._speaking = edge.speaking
+        self._stirred.set()
+        if edge.speaking and not self._gate:
+            self._gate = True
+            wanted = self._fed - edge.offset + PREFIX
+            self._unsent += self._recent[-wanted:] if wanted > 0 else b""
+            self._recent.clear()
+            self._append()
+
+    def _append(self) -> None:
+        if self._unsent:
+            self._put(wire.append(bytes(self._unsent)))
+            if not self._detects_turns:
+                self._voice += self._unsent
+                del self._voice[:-LONGEST]
+            self._unsent.clear()
+
+    def commit(self) -> int:
+        """The utterance is over."""
+        number, by_us = self._utterances.commit(by_vendor=self._detects_turns)
+        if by_us:
+            if not self._detects_turns and len(self._voice) + len(self._unsent) < LEAST:
+                self._unsent += silence(LEAST / RATE)
+            self._append()
+            self._put(wire.commit(f"commit_{number}"))
+        for words in self._utterances.late():
+            self._bring(words)
+        self._close_gate()
+        return number
+
+    def discard(self) -> None:
+        """It was none."""
+        self._utterances.discard()
+        if not self._detects_turns:
+            self._unsent.clear()
+            self._put(wire.clear())
+            self._close_gate()
+
+    def _close_gate(self) -> None:
+        self._voice.clear()
+        self._gate = self._detects_turns or self._speaking
+
+    def remember(self, message: Message) -> None:
+        """Put a message into the conversation."""
+        for item in _items(message):
+            self._put(item)
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Iterate over words, and ends of turns."""
+        return Results(self._told, lambda: self._failure)
+
+    # Answers ----------------------------------------------------------------------------------------------------------
+    @asynccontextmanager
+    async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[RealtimeResponse]:
+        """Open an answer; the vendor makes one at a time, so that the last one has to be over."""
+        with trio.move_on_after(CANCELLING):
+            while self._active is not None:
+                await self._idle.wait()
+        if self._failure is not None:
+            raise self._failure
+        self._responses += 1
+        response = self._active = RealtimeResponse(f"response_{self._responses}", self._put, self._patience)
+        said = verbatim(text) if text else ""
+        self._put(wire.create_response(response.request, instructions=said, tools=tools and not text, context=not text))
+        try:
+            yield response
+        finally:
+            if not response.over:
+                response.abandon()
+
+    def _over(self, response: RealtimeResponse) -> None:
+        if self._active is response:
+            self._active = None
+            self._idle.set()
+            self._idle = trio.Event()
+            self._stirred.set()
+
+    # What is sent, and what comes -------------------------------------------------------------------------------------
+    def _put(self, message: str) -> None:
+        if len(self._outbox) >= MOST_WAITING:
+            self._fail(ProviderError("OpenAI does not take what it is sent"))
+            return
+        self._outbox.append(message)
+        self._wake.set()
+
+    def _bring(self, event: EngineEvent) -> None:
+        self._stirred.set()
+        try:
+            self._tell.send_nowait(event)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            _log.warning("what OpenAI tells of the caller is not taken")
+
+    def _fail(self, error: ProviderError) -> None:
+        """Nothing more is to be had."""
+        if self._failure is None:
+            self._failure = error
+            self._outbox.clear()
+            if self._active is not None:
+                self._active.fail(error)
+                self._over(self._active)
+            self._tell.close()
+            self._opened.set()
+            self._wake.set()
+
+    async def ready(self) -> None:
+        """Wait for the first connection.
+
+        Raises:
+            ProviderError: there is none.
+        """
+        await self._opened.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def work(self) -> None:
+        """Hold the connection, until cancelled or until the vendor has failed."""
+        replaced = -math.inf
+        within, again = CONNECT, False
+        try:
+            while True:
+                lost = await self._live(within, again=again)
+                if lost is not None:
+                    if trio.current_time() - replaced < STEADY:
+                        raise lost
+                    _log.warning("the connection to OpenAI was lost, and is replaced: %s", lost)
+                    replaced = trio.current_time()
+                    self._lose(lost)
+                within, again = REOPENING, True
+        except ProviderError as error:
+            self._fail(error)
+
+    def _lose(self, lost: ProviderError) -> None:
+        """What was under way with the connection is over; a voice that is being heard is sent again."""
+        self._outbox.clear()
+        self._again = bytes(self._voice)
+        if self._active is not None:
+            self._active.fail(lost)
+            self._over(self._active)
+        for words in self._utterances.lost():
+            self._bring(words)
+
+    async def _live(self, within: float, *, again: bool) -> ProviderError | None:
+        """Live with one connection; return how it was lost, or None when it was to be renewed.
+
+        Raises:
+            ProviderError: it cannot be had, or the vendor has failed.
+        """
+        async with open_websocket(self._url, headers=self._headers, within=within) as socket:
+            await self._set_up(socket)
+            if again:
+                await self._tell_so_far(socket)
+            self._opened.set()
+            ended = _Ended()
+            with ended.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, socket, ended)
+                    nursery.start_soon(self._read, socket, ended)
+                    nursery.start_soon(self._renew, ended)
+        if ended.failure is not None:
+            raise ended.failure
+        return ended.lost
+
+    async def _set_up(self, socket: WebSocketClient) -> None:
+        try:
+            with trio.fail_after(SETTING_UP):
+                await self._await_session(socket, updated=False)
+                await socket.send(self._setup)
+                await self._await_session(socket, updated=True)
+        except trio.TooSlowError as error:
+            raise ProviderTimeout(f"OpenAI's session was not ready within {SETTING_UP:g} s") from error
+
+    async def _await_session(self, socket: WebSocketClient, *, updated: bool) -> None:
+        while True:
+            event = self._understood(await socket.receive())
+            if isinstance(event, wire.Refused):
+                raise event.error()
+            if isinstance(event, wire.SessionReady) and event.updated is updated:
+                return
+
+    async def _tell_so_far(self, socket: WebSocketClient) -> None:
+        for message in self._conversation():
+            for item in _items(message):
+                await socket.send(item)
+        for start in range(0, len(self._again), RATE):
+            await socket.send(wire.append(self._again[start : start + RATE]))
+
+    async def _write(self, socket: WebSocketClient, ended: "_Ended") -> None:
+        try:
+            while True:
+                while self._outbox:
+                    await socket.send(self._outbox.popleft())
+                self._stirred.set()
+                self._wake = trio.Event()
+                await self._wake.wait()
+        except ProviderError as error:
+            ended.lose(error)
+
+    async def _read(self, socket: WebSocketClient, ended: "_Ended") -> None:
+        try:
+            while True:
+                event = self._understood(await socket.receive())
+                if event is not None:
+                    self._take(event)
+        except ConnectionOver as over:
+            ended.lose(over)
+        except _Expired as expired:
+            ended.lose(expired)
+        except ProviderError as failure:
+            ended.fail(failure)
+
+    async def _renew(self, ended: "_Ended") -> None:
+        """End a connection that is old, when nothing is under way."""
+        await trio.sleep(self._renew_after)
+        while self._active is not None or self._utterances.waits or self._speaking or self._outbox:
+            self._stirred = trio.Event()
+            await self._stirred.wait()
+        ended.scope.cancel(reason="the connection is renewed")
+
+    def _understood(self, message: str | bytes) -> wire.Event | None:
+        try:
+            return wire.receive(message)
+        except WireError as error:
+            self._bad_messages += 1
+            if self._bad_messages == 1:
+                _log.warning("ignoring what OpenAI may not send: %s", error)
+            if self._bad_messages == BAD_MESSAGES:
+                raise ProviderError(f"OpenAI sent {BAD_MESSAGES} messages that cannot be understood") from error
+            return None
+
+    def _take(self, event: wire.Event) -> None:
+        match event:
+            case wire.Committed():
+                if self._utterances.committed(event.item_id):
+                    self._bring(EngineTurnOver())
+            case wire.InputTranscript():
+                if event.usage is not None and self._sink is not None:
+                    self._sink(attrs.evolve(event.usage, model=self._transcription))
+                self._hear_words(event.item_id, event.text, final=event.final)
+            case wire.TranscriptFailed():
+                _log.info("OpenAI could not write down what the caller said: %s", event.refusal.code)
+                self._hear_words(event.item_id, "", final=True)
+            case wire.Refused():
+                self._refused(event)
+            case wire.ResponseStarted() | wire.ResponseEnded():
+                self._of_response(event)
+            case wire.AudioDelta() | wire.TextDelta() | wire.FunctionCall():
+                if self._active is not None and event.response_id == self._active.response_id:
+                    self._active.take(event)
+            case _:
+                pass  # of no use here
+
+    def _hear_words(self, item: str, text: str, *, final: bool) -> None:
+        for words in self._utterances.heard(item, text, final=final):
+            self._bring(words)
+
+    def _of_response(self, event: wire.ResponseStarted | wire.ResponseEnded) -> None:
+        response = self._active
+        if response is None or event.request != response.request:
+            if isinstance(event, wire.ResponseStarted):  # one that is not wanted any more, or that nobody asked for
+                self._put(wire.cancel(event.response_id))
+            return
+        response.take(event)
+        if isinstance(event, wire.ResponseEnded):
+            self._over(response)
+
+    def _refused(self, refusal: wire.Refused) -> None:
+        """Take an error: of an answer, of a commit, of the session, or of something that does not matter."""
+        if self._active is not None and refusal.event_id == self._active.request:
+            self._active.fail(refusal.error())
+            self._over(self._active)
+        elif refusal.event_id.startswith("commit_"):
+            for words in self._utterances.refused():
+                self._bring(words)
+        elif refusal.code == "session_expired":
+            raise _Expired(str(refusal.error()))
+        elif refusal.fatal:
+            raise refusal.error()
+        else:
+            _log.debug("OpenAI refuses: %s", refusal.code)
+
+
+class _Expired(ProviderError):
+    """The vendor has ended a session that was too old."""
+
+
+class _Ended:
+    """How one connection ended."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.lost: ProviderError | None = None
+        self.failure: ProviderError | None = None
+
+    def lose(self, error: ProviderError) -> None:
+        self.lost = self.lost or error
+        self.scope.cancel(reason="the connection is lost")
+
+    def fail(self, error: ProviderError) -> None:
+        self.failure = self.failure or error
+        self.scope.cancel(reason="the vendor has failed")
+
+
+def _items(message: Message) -> list[str]:
+    """Return a message of a conversation as the vendor's items."""
+    content = message.get("content") or ""
+    if message["role"] == "tool":
+        return [wire.add_function_output(message["tool_call_id"], content)]
+    items = [wire.add_message(message["role"], content)] if content else []
+    calls = message.get("tool_calls", ())
+    return [*items, *(wire.add_function_call(call["id"], call["name"], call["arguments"]) for call in calls)]
