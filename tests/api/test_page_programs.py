@@ -3,22 +3,12 @@
 They are run as their users run them: in a process of their own, on the real clock, called over real sockets.
 """
 
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-import attrs
 import pytest
-import trio
+from program_kit import calling, environment, free_port, last_line, running
 
-from patter_trio.testing import SimulatedTwilio
 from patter_trio.testing.signal import encode, frames_of
 
 PROVIDERS = """
@@ -138,92 +128,6 @@ trio.run(partial(phone.serve, agent, port=PORT))
 )
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def environment(**variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "PATTER_"))}
-    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
-
-
-@attrs.define
-class Running:
-    """A program in a process of its own, and what it has printed."""
-
-    process: trio.Process
-    printed: str = ""
-    news: trio.Event = attrs.field(factory=trio.Event)
-
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for piece in self.process.stdout:
-            self.printed += piece.decode()
-            self.news.set()
-            self.news = trio.Event()
-
-    async def prints(self, text: str) -> None:
-        while text not in self.printed:
-            await self.news.wait()
-
-    def lines(self) -> list[str]:
-        return self.printed.splitlines()
-
-
-@asynccontextmanager
-async def running(folder: Path, program: str, env: Mapping[str, str], port: int) -> AsyncIterator[Running]:
-    """Run a program until its port is open; afterwards stop it as an operator does, by SIGTERM, and see it end well."""
-    (folder / "program.py").write_text(program.replace("PORT", str(port)))
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "program.py"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        with trio.fail_after(60):
-            async with trio.open_nursery() as nursery:
-                program_ = Running(process)
-                nursery.start_soon(program_.read)
-                await _listening(process, port)
-                yield program_
-                process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
-    finally:
-        with trio.CancelScope(shield=True):
-            process.kill()
-            await process.wait()
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    await pipe.aclose()
-
-
-async def _listening(process: trio.Process, port: int) -> None:
-    while process.poll() is None:
-        try:
-            stream = await trio.open_tcp_stream("127.0.0.1", port)
-        except OSError:
-            await trio.sleep(0.05)
-        else:
-            await stream.aclose()
-            return
-    assert process.stderr is not None
-    raise AssertionError((await process.stderr.receive_some()).decode())
-
-
-@asynccontextmanager
-async def calling(port: int) -> AsyncIterator[SimulatedTwilio]:
-    call = SimulatedTwilio(
-        partial(trio.open_tcp_stream, "127.0.0.1", port),
-        f"http://127.0.0.1:{port}",
-        account_sid="AC1",
-        auth_token="hush",
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(call.run)
-        yield call
-        call.hang_up()
-
-
 async def test_the_complete_example_runs_with_its_imports_and_its_loop_changed(tmp_path: Path) -> None:
     port = free_port()
     env = environment(
@@ -266,23 +170,6 @@ async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
         "[wire] turn=1 engine=None",
         "[done] turn=1",
     ]
-
-
-def last_line(folder: Path, program: str, **variables: str) -> str:
-    """Run a program that cannot run, and return the last line that it prints."""
-    (folder / "program.py").write_text(program.replace("PORT", "0"))
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=folder,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    return done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ class FakeRealtime:
         opens_with: ``(code, type, message)`` of an error that it says instead of hello, and ends the connection.
         transcript_delay: seconds from the end of what the caller said until it is written down.
         transcript_fails: whether it never is.
+        hears: what it writes down of a voice whose words are not in the audio, such as a recording.
         semantic_silence: seconds of silence that end a turn whose words end with a stop, where it judges by meaning; other
             turns end by the eagerness's own limit: 8, 4 or 2 s.
         expires_after: seconds after which a session is over.
@@ -105,6 +106,7 @@ class FakeRealtime:
     opens_with: tuple[str, str, str] | None = None
     transcript_delay: float = 0.2
     transcript_fails: bool = False
+    hears: str = ""
     semantic_silence: float = 0.3
     expires_after: float = math.inf
     lose_after: tuple[float, ...] = ()

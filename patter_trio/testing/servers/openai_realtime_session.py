@@ -180,7 +180,7 @@ class Session:
         self._end_turn(None)
 
     def _end_turn(self, until: int | None) -> None:
-        words = self._ear.take(until)
+        words = self._ear.take(until) or self.script.hears
         item_id, self._speech = self._speech or self.new_id("item"), ""
         previous = self.connection.items[-1]["id"] if self.connection.items else None
         self.tell("input_audio_buffer.committed", previous_item_id=previous, item_id=item_id)
