@@ -61,9 +61,10 @@ def publics(states: Mapping[Any, str]) -> str:
 
 
 def numbers() -> str:
-    """Return the durations and their defaults."""
-    policy = TurnPolicy()
-    return "\n".join(f"| `{field.name}` | {getattr(policy, field.name):g} |" for field in attrs.fields(TurnPolicy))
+    """Return the durations and counts, and their defaults."""
+    policy = attrs.asdict(TurnPolicy())
+    switches = {"words", "sure_by"}  # for an engine; the prose has them
+    return "\n".join(f"| `{name}` | {number:g} |" for name, number in policy.items() if name not in switches)
 
 
 def page() -> str:
@@ -88,6 +89,15 @@ Seen from outside: {publics(PUBLIC_AGENT)}.
 After every rule follows what both states together call for: an answer's audio goes out when the caller is neither
 speaking nor still being waited for, or when nothing may interrupt it; voice over an agent that is heard starts *overlap*
 at the voice's onset; when nobody speaks, *away* runs.
+
+## Where an engine hears for itself
+
+With an engine (`words` is false in the policy) no words come, and a voice alone is an utterance; *final*, *words* and
+late words have nothing to do. The utterance is over after *endpoint*; if the engine ends turns itself (a `Final`
+without words), at once when it says so, in mid-voice, too, and *endpoint* is only the way out for one that never does.
+What the caller adds before the answer is heard takes it back when it is over, not when it begins. A voice over the
+agent that was too short to interrupt is dropped, if the agent still speaks when it is decided about; any other waits
+for an agent who has the floor, and is answered then. A voice that lasts for longer than *stuck* counts as over.
 
 ## The numbers
 

@@ -120,8 +120,8 @@ class Conversation:
         return self.agent is not Agent.IDLE
 
     @property
-    def is_remark(self) -> bool:
-        """Whether a voice that is over was too short to interrupt; with words they are kept, and count."""
+    def is_over_agent(self) -> bool:
+        """Whether a voice that is over now was too short to interrupt the agent; with words they are kept, and count."""
         return not self.policy.words and self.agent is Agent.SPEAKING and self.can_cut
 
     # Telling and timing --------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class Conversation:
         if self.policy.words:
             self.wait_for_final()
         else:
-            self.utterance.voice()
+            self.utterance.voice(remark=self.is_over_agent)
         if self.eager:  # the recogniser was sure before the voice was known to be over
             self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
             self.hasten(Timer.FINAL, self.policy.endpoint)
@@ -306,7 +306,7 @@ class Conversation:
             if self.caller is not Caller.HELD:
                 self.caller = Caller.HELD
                 self.arm(Timer.HOLD, self.end + self.policy.hold)
-        elif self.agent_has_floor and self.is_remark:
+        elif self.is_over_agent and not words.weighs:
             words.take()
             self.emit(actions.DropUser(self.now))
             self.be_silent()

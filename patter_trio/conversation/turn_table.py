@@ -71,8 +71,22 @@ def end_voice(talk: Conversation, event: VoiceEnded) -> None:
 
 
 def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
-    """The voice of a turn that the recogniser had ended is over for the voice detector, too."""
+    """The voice of a turn that the recogniser had ended is over for the voice detector, too.
+
+    Where no words tell whether it went on after that end, its own end does: then more was said, and nobody has noticed.
+    """
+    went_on = talk.ended_early and not talk.policy.words and event.end > talk.end
     talk.ended_early = False
+    if went_on:
+        go_on(talk, event.end)
+        end_voice(talk, event)
+
+
+def go_on(talk: Conversation, until: float) -> None:
+    """Begin the voice again that has lasted since its turn was ended early; over the agent it may have interrupted."""
+    begin_voice(talk, VoiceStarted(talk.end))
+    if talk.is_over_agent and until >= talk.onset + talk.policy.overlap:
+        talk.yield_floor()
 
 
 def call_it_noise(talk: Conversation, event: None) -> None:
@@ -115,11 +129,12 @@ def join_words(talk: Conversation, event: Interim | Final) -> None:
 def reopen(talk: Conversation, event: Interim | Final) -> None:
     """Words without a voice: late ones amend the unheard answer; others begin an utterance.
 
-    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again. So it does
-    for an engine that has heard a whole turn in which the voice detector noticed none.
+    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again.
     """
-    goes_on = talk.ended_early and event.text.strip() and event.segment not in talk.promoted
-    if goes_on or (event.finished and not talk.policy.words):
+    if event.finished and not talk.policy.words:
+        hear_turn(talk, event)
+        return
+    if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
         begin_voice(talk, VoiceStarted(talk.now))
         add_words(talk, event)
         return
@@ -134,6 +149,17 @@ def reopen(talk: Conversation, event: Interim | Final) -> None:
     talk.heed(event)
     if event.finished:
         talk.try_commit()
+
+
+def hear_turn(talk: Conversation, event: Interim | Final) -> None:
+    """An engine has heard a whole turn: in a voice that went on, or where the voice detector noticed none."""
+    lasting = talk.ended_early
+    if lasting:
+        go_on(talk, talk.now)
+    else:
+        begin_voice(talk, VoiceStarted(talk.now))
+    add_words(talk, event)
+    talk.ended_early = lasting
 
 
 def judge(talk: Conversation, event: Verdict) -> None:

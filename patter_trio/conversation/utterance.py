@@ -24,6 +24,8 @@ class Utterance:
 
     finals: list[Piece] = attrs.field(factory=list)
     interims: dict[int, str] = attrs.field(factory=dict)
+    weighs: bool = False
+    """Among its voices is one that was no remark, so that it is never dropped."""
     _judged: int = 0
 
     def interim(self, text: str, segment: int) -> None:
@@ -39,8 +41,9 @@ class Utterance:
         if text:
             self.finals.append(Piece(text, segment))
 
-    def voice(self) -> None:
-        """Note that there was a voice whose words are not known here."""
+    def voice(self, *, remark: bool) -> None:
+        """Note a voice whose words are not known here; a ``remark`` was too short to interrupt the agent it was over."""
+        self.weighs = self.weighs or not remark
         if not self:
             self.finals.append(Piece("", 0))
 
@@ -61,7 +64,7 @@ class Utterance:
     def take(self) -> list[Piece]:
         """Return all words and begin anew."""
         pieces = self.pieces
-        self.finals, self.interims, self._judged = [], {}, 0
+        self.finals, self.interims, self.weighs, self._judged = [], {}, False, 0
         return pieces
 
     def __bool__(self) -> bool:

@@ -2,7 +2,9 @@
 
 Carriers lose marks, providers stay silent or fail or produce nothing, recognisers send two finals, a final without a
 voice, interims only, or nothing; voices never end; dead replies keep talking; the application speaks and hangs up, and
-the line drops, at any time. Times are multiples of 1/64 s, so that inputs often fall on a deadline.
+the line drops, at any time. In a quarter of the calls an engine hears for itself: no words come, and it ends turns in
+mid-voice, twice, without a voice, late, or never. Times are multiples of 1/64 s, so that inputs often fall on a
+deadline.
 
 The laws, by the names that their failures begin with (``turn_laws.py``, but for the last four):
 
@@ -37,6 +39,19 @@ stale               what comes from a dead reply does nothing
 never-raises        no input raises in any state
 punctual            a replay without a single tick decides the same at the same instants
 table               every state and trigger has a rule
+------------------  --------------------------------------------------------------------------------------------------
+                    where a voice alone is an utterance (``voice_laws.py``), in the place of those of words:
+voice-once          every voice that ended is committed, joins a retracted question, is dropped or belongs to the end of
+                    the call, once; so is what a voice says on after the engine has ended its turn
+drop                only remarks are dropped: all of it was over a speaking agent, too short to interrupt; and only
+                    while the agent speaks and may be interrupted
+replaces            an utterance joins the last one exactly if nothing was heard of its answer
+cut-for-voice,      an utterance that is over cuts a reply only to be committed; a voice that is not over cuts only after
+barge-in            ``overlap``, and retracts nothing
+trigger             the policy's name for one who was sure, else the silence
+answer-in-time,     an agent who has nothing to do answers within the longest silence; no voice counts for longer than
+stuck               ``stuck``
+voice-only          nothing is amended
 ==================  ==================================================================================================
 
 Pauses and drafts are not part of the machine; laws about them have nothing to check.
@@ -53,6 +68,7 @@ from typing import Any
 import attrs
 import pytest
 from turn_laws import Laws
+from voice_laws import VoiceLaws
 
 from patter_trio.conversation import actions, inputs
 from patter_trio.conversation.machine import TurnMachine
@@ -72,6 +88,13 @@ POLICIES = (
     attrs.evolve(DYADIC, min_words=2, late_window=1.0, reply=2.0, goodbye=3.0),
     attrs.evolve(DYADIC, stuck=2.0, hold=1.0, goodbye=2.0, leg=1.0, away=1.0),
 )
+ENGINES: tuple[dict[str, Any], ...] = (
+    {},
+    {"stuck": 4.0},
+    {"endpoint": 3.0, "sure_by": "vad_silence"},
+    {"endpoint": 10.0, "sure_by": "semantic_turn_detector", "stuck": 60.0},
+)
+"""What is other where words never reach the machine; the last two end turns themselves."""
 
 
 class World:
@@ -83,8 +106,11 @@ class World:
         self.detector = self.random.random() < 0.3
         self.judgement = random.Random(f"{seed} judges")  # noqa: S311 - of its own, so that the calls of old stay as they were
         self.judges = self.judgement.random() < 0.4
+        self.engine = random.Random(f"{seed} engine")  # noqa: S311 - of its own, likewise
+        if self.engine.random() < 0.25:
+            self.policy = attrs.evolve(self.policy, words=False, min_words=0, **self.engine.choice(ENGINES))
         self.machine = TurnMachine(self.policy, detector=self.detector)
-        self.laws = Laws(self.policy)
+        self.laws = Laws(self.policy) if self.policy.words else VoiceLaws(self.policy)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
         self.log: list[tuple[float, inputs.Input]] = []
@@ -134,7 +160,9 @@ class World:
                 self.post(now + lag + self.span(0, 1), inputs.VoiceStarted(now + lag))
             if self.chance(0.97):
                 self.post(now + length + max(lag, self.span(0, 0.4)), inputs.VoiceEnded(now + length))
-        if self.chance(0.75):
+        if not self.policy.words:
+            self.understand(now, now + length)
+        elif self.chance(0.75):
             for _ in range(1 if self.chance(0.8) else 2):
                 self.recognise(now, now + length)
         elif self.chance(0.3):
@@ -151,6 +179,16 @@ class World:
             late = self.span(0, 0.6) if self.chance(0.8) else self.span(0.5, 4)
             text = "" if self.chance(0.03) else text
             self.post(max(at, end + late - self.span(0, 1)), inputs.Final(text, segment, self.finished()))
+
+    def understand(self, begin: float, end: float) -> None:
+        """An engine that ends turns does so in mid-voice, behind it, more than once, late, or not at all."""
+        if self.policy.endpoint <= DYADIC.endpoint:
+            return
+        over = inputs.Final("", finished=True)
+        if self.engine.random() < 0.2:
+            self.post(self.span(begin, end), over)
+        if self.engine.random() < 0.8:
+            self.post(end + (self.span(0, 0.75) if self.engine.random() < 0.8 else self.span(0.5, 4)), over)
 
     def finished(self) -> bool | None:
         """What a recogniser says of the turn."""
@@ -269,7 +307,7 @@ def test_random_calls_keep_the_laws(chunk: int) -> None:
 def test_the_world_is_wild_enough() -> None:
     """The random calls cause every kind of action, so that no law is kept for want of an occasion."""
     kinds = {type(action).__name__ for seed in range(400) for action in run_call(seed).done}
-    never = {"PauseReply", "ResumeReply", "DropUser"}
+    never = {"PauseReply", "ResumeReply"}
     assert kinds == {kind.__name__ for kind in actions.Action.__args__} - never
 
 

@@ -215,7 +215,7 @@ class Laws:
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
         assert not self.voice, "eos-after-end: committed while the caller speaks"
         assert action.turn == self.turn + 1, "turn-count: turns count by one"
-        assert action.text, "no-words-no-eos: empty utterance"
+        assert bool(action.text) is self.policy.words, "no-words-no-eos: empty utterance, or words out of nowhere"
         assert self.states[1] == "thinking", "state-told: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
         patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint

@@ -1,0 +1,116 @@
+"""The laws of turn taking where a voice alone is an utterance: those of words do not hold, these do instead."""
+
+# ruff: noqa: N802 - handlers are named after the input or action that they handle.
+
+from __future__ import annotations
+
+from turn_laws import BY_CALLER, Laws
+
+from patter_trio.conversation import actions, inputs
+from patter_trio.conversation.machine import TurnMachine
+from patter_trio.conversation.policy import TurnPolicy
+
+
+class VoiceLaws(Laws):
+    """Watches one call whose words never reach the machine: what is counted are voices."""
+
+    def __init__(self, policy: TurnPolicy) -> None:
+        super().__init__(policy)
+        self.noticed = self.onset
+        self.undecided = 0
+        """Voices that have ended and are neither committed nor dropped."""
+        self.remarks = True
+        """Whether all of them were too short to interrupt an agent who was speaking."""
+        self.taken_back = False
+        """The newest answer was retracted: what was said next has to join its question."""
+        self.owes_commit = False
+        """A reply was cut because an utterance was over."""
+        self.lasts = False
+        """The engine has ended a turn in mid-voice, and the voice has not ended since."""
+
+    # What the machine wants ---------------------------------------------------------------------------------------
+    def check(self, out: list[actions.Action], machine: TurnMachine) -> None:
+        """Check what a step returned, and that whatever waits will be woken."""
+        super().check(out, machine)
+        if isinstance(self.event, inputs.VoiceEnded) and self.lasts and not self.ended:
+            assert self.voice_end >= min(self.event.end, self.now), "voice-once: it went on, and nobody noticed"
+            self.lasts = False
+        assert not self.owes_commit, "cut-for-voice: a reply was cut for an utterance that was not committed"
+        if machine.deadline == float("inf") and not self.ended and self.ready:
+            assert not self.undecided, f"waker: a voice waits for ever: {machine!r}"
+
+    def check_tick(self, at: float, machine: TurnMachine) -> None:
+        """Check that no voice lasts for ever, and that an agent who has nothing else to do answers in time."""
+        super().check_tick(at, machine)
+        assert not self.voice or self.ended or at < self.noticed + self.policy.stuck, (
+            f"stuck: no end of a voice: {machine!r}"
+        )
+        if self.undecided and not self.voice and self.live is None and self.ready and not self.leaving:
+            patience = max(self.policy.endpoint, self.policy.hold)
+            assert at < self.voice_end + patience, f"answer-in-time: nobody speaks: {machine!r}"
+
+    def check_rest(self, machine: TurnMachine) -> None:
+        """Check that no voice was left undecided when all inputs have ceased."""
+        super().check_rest(machine)
+        assert not self.undecided or not (self.ready or self.ended), f"voice-once: undecided at rest: {machine!r}"
+
+    def _may_interrupt(self) -> bool:
+        """Whether the agent is heard, and a voice that was long enough would have cut the reply."""
+        live = self.live
+        return self.states[1] == "speaking" and live is not None and live.interruptible and not self.leaving
+
+    def _do_UserSpeechStarted(self, action: actions.UserSpeechStarted) -> None:
+        super()._do_UserSpeechStarted(action)
+        self.lasts = self.lasts and not isinstance(self.event, inputs.VoiceStarted)
+        self.noticed = action.at
+
+    def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
+        self.lasts = self.lasts or (isinstance(self.event, inputs.Final) and action.at > self.noticed)
+        super()._do_UserSpeechEnded(action)
+        self.undecided += 1
+        self.remarks = self.remarks and self._may_interrupt() and action.seconds <= self.policy.overlap
+
+    def _do_CommitUser(self, action: actions.CommitUser) -> None:
+        assert self.undecided, "voice-once: nothing was said since the last decision"
+        assert action.trigger == (self.policy.sure_by if self.sure else "vad_silence"), (
+            "trigger: another ended the turn"
+        )
+        assert action.trailing_silence == action.at - self.voice_end, "endpoint: another silence"
+        assert action.replaces is self.taken_back, "replaces: joins what was answered, or does not join what was not"
+        super()._do_CommitUser(action)
+        self.taken_back = self.owes_commit = False
+        self._decided()
+
+    def _do_DropUser(self, action: actions.DropUser) -> None:
+        assert not self.voice, "drop: while the caller speaks"
+        assert self.undecided, "voice-once: nothing was said since the last decision"
+        assert self._may_interrupt(), f"drop: nobody was interrupted at {action.at}"
+        assert self.remarks, "drop: more was said than a remark over the agent"
+        patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
+        assert action.at >= self.voice_end + patience, "endpoint: dropped too early"
+        self.sure = self.over = self.hastened = False
+        self._decided()
+
+    def _do_AmendUser(self, action: actions.AmendUser) -> None:
+        raise AssertionError(f"voice-only: {action} without words")
+
+    def _do_AppendUser(self, action: actions.AppendUser) -> None:
+        super()._do_AppendUser(action)
+        assert self.undecided, "voice-once: nothing was said since the last decision"
+        self._decided()
+
+    def _decided(self) -> None:
+        self.undecided, self.remarks = 0, True
+
+    def _do_CutReply(self, action: actions.CutReply) -> None:
+        super()._do_CutReply(action)
+        if action.reason == "retracted":
+            self.taken_back = True
+        if action.reason in BY_CALLER:
+            assert action.reason == "barge-in" or not self.voice, "retract: before the utterance was over"
+            assert not self.voice or action.at >= self.onset + self.policy.overlap, "barge-in: by a cough"
+            self.owes_commit = not self.voice
+
+    def _do_EndCall(self, action: actions.EndCall) -> None:
+        assert not self.undecided, "voice-once: lost with the end of the call"
+        super()._do_EndCall(action)
