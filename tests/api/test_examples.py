@@ -1,0 +1,83 @@
+"""The examples run as they are: only credentials are given, and the addresses of sockets are replaced."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from program_kit import Running, calling, environment, free_port, running
+
+from patter_trio.audio import g711
+from patter_trio.audio.wav import read_wav
+from patter_trio.testing import SimulatedTwilio
+from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeReply, serve_openai_realtime
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QUESTION = EXAMPLES / "audio" / "hours.wav"
+VENDOR = FakeRealtime(
+    replies=lambda asked: RealtimeReply(
+        text="Hi there! What can I do for you?" if "Hi there" in asked.instructions else "We open at nine."
+    ),
+    hears="When do you open?",
+)
+
+
+@asynccontextmanager
+async def example(name: str, folder: Path) -> AsyncIterator[tuple[Running, SimulatedTwilio]]:
+    """Run an example, called by somebody, with OpenAI's Realtime API in a server of ours."""
+    port = free_port()
+    async with serve_openai_realtime(VENDOR) as vendor:
+        program = (EXAMPLES / name).read_text(encoding="utf-8")
+        assert "OpenAIRealtime()" in program
+        assert "port=8000" in program
+        program = program.replace("OpenAIRealtime()", f"OpenAIRealtime(base_url={vendor.url!r})")
+        env = environment(
+            TWILIO_ACCOUNT_SID="AC1",
+            TWILIO_AUTH_TOKEN="hush",
+            OPENAI_API_KEY="key",
+            PHONE_NUMBER="+15550100002",
+            WEBHOOK_URL=f"http://127.0.0.1:{port}",
+        )
+        async with running(folder, program.replace("port=8000", f"port={port}"), env, port) as process:
+            async with calling(port) as call:
+                yield process, call
+            await trio.sleep(0.5)  # what is told of the call's end
+
+
+def question() -> bytes:
+    """What a person asks, as the line carries it."""
+    return g711.encode(read_wav(QUESTION.read_bytes()))
+
+
+async def test_every_speech_edge_of_a_call_is_printed(tmp_path: Path) -> None:
+    async with example("turn_taking.py", tmp_path) as (program, call):
+        call.say(question())
+        await program.prints("[done]")
+    assert [re.sub(r"\d+", "N", line) for line in program.lines()] == [
+        "[vad+] t=N state={'user': 'speaking', 'agent': 'idle'}",
+        "[vad-] dur=Nms",
+        "[eos ] trigger=vad_silence silence=Nms",
+        "[ttft] Nms model=gpt-realtime-N.N provider=openai_realtime",
+        "[tts ] turn=N provider=openai_realtime",
+        "[wire] turn=N engine=openai_realtime",
+        "[done] turn=N spoke Nms",
+    ]
+
+
+async def test_the_realtime_agent_answers_a_recorded_caller_and_writes_down_what_was_said(tmp_path: Path) -> None:
+    async with example("realtime_agent.py", tmp_path) as (program, call):
+        await program.prints("[assistant]: Hi there!")
+        call.say(question())
+        await program.prints("[assistant]: We open at nine.")
+    assert program.lines() == [
+        f"[START] Call {call.call_sid} from +15550100001 (inbound)",
+        "  [assistant]: Hi there! What can I do for you?",
+        "  [user]: When do you open?",
+        "  [assistant]: We open at nine.",
+        f"[END] Call {call.call_sid}",
+        "  Transcript (3 messages):",
+        "    [assistant]: Hi there! What can I do for you?",
+        "    [user]: When do you open?",
+        "    [assistant]: We open at nine.",
+    ]
