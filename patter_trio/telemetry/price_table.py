@@ -1,5 +1,7 @@
 """List prices, each with the vendor's page that is its source and a day on which it is known to have stood there.
 
+For the newest models it is the day on which a copy of that page was read.
+
 They are what anybody pays without a contract, in USD, without taxes; look at the page before you rely on one. What was
 not found with a date is not here: a price that is missing costs a warning, one that is wrong costs trust. Your own go
 into ``Patter(pricing=...)``.
@@ -28,6 +30,14 @@ _GPT_REALTIME: Final = {
     "output": 16.0,
     "audio_cache_read": 0.40,
     "cache_read": 0.40,
+}
+_GPT_REALTIME_MINI: Final = {
+    "audio_input": 10.0,
+    "audio_output": 20.0,
+    "input": 0.60,
+    "output": 2.40,
+    "audio_cache_read": 0.30,
+    "cache_read": 0.06,
 }
 _OPENAI_MODELS: Final = "https://developers.openai.com/api/docs/models"
 _HERE: Final[Mapping[str, Any]] = {
@@ -96,15 +106,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             "gpt-4o-mini": {"input": 0.15, "output": 0.60, "cache_read": 0.075, "as_of": "2026-04-24"},
             "gpt-realtime": {**_GPT_REALTIME, "as_of": "2026-05-08"},
             "gpt-realtime-2": {**_GPT_REALTIME, "output": 24.0, "as_of": "2026-05-08"},
-            "gpt-realtime-mini": {
-                "audio_input": 10.0,
-                "audio_output": 20.0,
-                "input": 0.60,
-                "output": 2.40,
-                "audio_cache_read": 0.30,
-                "cache_read": 0.06,
-                "as_of": "2026-05-08",
-            },
+            "gpt-realtime-mini": {**_GPT_REALTIME_MINI, "as_of": "2026-05-08"},
             "whisper-1": {"unit": "minute", "price": 0.006, "as_of": "2026-05-08"},
             "gpt-4o-transcribe": {"unit": "minute", "price": 0.006, "as_of": "2026-05-08"},
             "gpt-4o-mini-transcribe": {"unit": "minute", "price": 0.003, "as_of": "2026-05-08"},
@@ -116,6 +118,46 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             },
             "tts-1": {"unit": "1k_chars", "price": 0.015, "as_of": "2026-05-08"},
             "tts-1-hd": {"unit": "1k_chars", "price": 0.030, "as_of": "2026-05-08"},
+        },
+    },
+    # Its engine: the model that hears and speaks, and the one that writes down what it hears.
+    "openai_realtime": {
+        "unit": "token",
+        "source": "https://developers.openai.com/api/docs/pricing",
+        "as_of": "2026-05-08",
+        "models": {
+            "gpt-realtime": _GPT_REALTIME,
+            "gpt-realtime-1.5": {
+                **_GPT_REALTIME,
+                "source": f"{_OPENAI_MODELS}/gpt-realtime-1.5",
+                "as_of": "2026-11-25",
+            },
+            "gpt-realtime-2": {**_GPT_REALTIME, "output": 24.0},
+            "gpt-realtime-2.1": {
+                **_GPT_REALTIME,
+                "output": 24.0,
+                "source": f"{_OPENAI_MODELS}/gpt-realtime-2.1",
+                "as_of": "2026-11-25",
+            },
+            "gpt-realtime-mini": _GPT_REALTIME_MINI,
+            "gpt-realtime-2.1-mini": {
+                **_GPT_REALTIME_MINI,
+                "source": f"{_OPENAI_MODELS}/gpt-realtime-2.1-mini",
+                "as_of": "2026-11-25",
+            },
+            "gpt-transcribe": {
+                "unit": "minute",
+                "price": 0.0045,
+                "source": f"{_OPENAI_MODELS}/gpt-transcribe",
+                "as_of": "2026-11-25",
+            },
+            "gpt-4o-transcribe": {"unit": "minute", "price": 0.006},
+            "gpt-4o-mini-transcribe": {"unit": "minute", "price": 0.003},
+            "gpt-realtime-whisper": {
+                "unit": "minute",
+                "price": 0.017,
+                "source": f"{_OPENAI_MODELS}/gpt-realtime-whisper",
+            },
         },
     },
     "anthropic": {
