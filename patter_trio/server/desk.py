@@ -6,7 +6,6 @@ opened here, holds the observers: they outlive their calls by the bounds stated 
 
 import logging
 import math
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,9 +26,10 @@ from patter_trio.call.messages import Function, Messages, steers
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
-from patter_trio.call.remote import checked_message_url, is_exposed, remote
+from patter_trio.call.remote import checked_message_url, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
+from patter_trio.call.webhook import is_exposed, secret_of
 from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
@@ -354,7 +354,7 @@ def messages_of(on_message: Any, secret: str) -> Messages | None:
         return None if on_message is None else Function(on_message, steers(on_message))
     if is_exposed(on_message):
         _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
-    return remote(on_message, secret or os.environ.get("PATTER_WEBHOOK_SECRET", ""))
+    return remote(on_message, secret_of(secret))
 
 
 @asynccontextmanager
