@@ -35,6 +35,7 @@ from patter_trio.call.metering import parts_of
 from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
+from patter_trio.call.tool_webhooks import ToolWebhooks
 from patter_trio.call.tools import Toolbox
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
@@ -77,6 +78,7 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: Messages | None
+    webhooks: ToolWebhooks
 
 
 class Call:
@@ -116,7 +118,7 @@ class Call:
         self._words = UserWords(self._history, teller)
         about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
         self._minds = Minds(options.on_message, self.control, about, self._history, self._words)
-        self._tools = self._minds.tools = Toolbox(self, self._history, self._note, self._post)
+        self._tools = self._minds.tools = Toolbox(self, self._history, self._note, self._post, options.webhooks)
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""

@@ -18,7 +18,13 @@ JSON: Final = "application/json"
 
 
 def secret_of(given: str) -> str:
-    """Return what requests are signed with: what was given, else what the environment has; empty: nothing."""
+    """Return what requests are signed with: ``on_message_secret=``, else what the environment has; empty: nothing.
+
+    Raises:
+        ConfigurationError: the secret is no text.
+    """
+    if not isinstance(given, str):
+        raise ConfigurationError(f"on_message_secret must be text, not {type(given).__name__}")
     return given or os.environ.get(SECRET, "")
 
 
