@@ -97,12 +97,12 @@ class Guard:
                 raise AddressRefused(f'{host} {has} {why}; if it is meant, allow it: Patter({OPTION}=["{host}"])')
 
 
-class _GuardedNetwork(Network):
+class GuardedNetwork(Network):
     """Opens connections: looks names up, judges what comes, and connects to that."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, network: Network | None = None) -> None:
         self._guard = guard
-        self._network = httpcore.TrioBackend()
+        self._network = httpcore.TrioBackend() if network is None else network
 
     async def connect_tcp(
         self,
@@ -189,7 +189,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     """What httpx sends requests by, over connections that a guard has let through; raises httpcore's errors."""
 
     def __init__(self, guard: Guard, **options: Any) -> None:
-        self._pool = httpcore.AsyncConnectionPool(network_backend=_GuardedNetwork(guard), **options)
+        self._pool = httpcore.AsyncConnectionPool(network_backend=GuardedNetwork(guard), **options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, and return the head of its answer."""
