@@ -109,7 +109,7 @@ def test_nothing_is_let_through_that_the_standard_library_knows_to_be_inside(
             address.ipv4_mapped or address.sixtofour or str(address).startswith("64:ff9b:")
         )
         assert address.is_global or wraps
-        assert not (address.is_multicast or address.is_loopback or address.is_link_local or address.is_unspecified)
+        assert not any((address.is_multicast, address.is_loopback, address.is_link_local, address.is_unspecified))
 
 
 @given(st.ip_addresses(v=4), st.integers(0, 2**64 - 1), st.integers(0x2400, 0x2FFF))
