@@ -8,6 +8,9 @@ from patter_trio.tools import Tool
 
 RESULT: Final = 16_384
 """Characters of a result that the model is shown."""
+DEEPEST: Final = 64
+"""Levels of lists and dicts in what goes in or comes out: more than data has, and few enough for all who walk through
+it, which is copied for each callback. Python itself reads some 990."""
 _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
     "string": str,
     "integer": int,
@@ -27,6 +30,8 @@ def arguments_of(text: str) -> tuple[Any, str]:
         return text, "the arguments are no JSON"
     if not isinstance(arguments, dict):
         return text, "the arguments are no JSON object"
+    if is_deeper(arguments):
+        return text, f"the arguments have more than {DEEPEST} levels"
     return arguments, ""
 
 
@@ -66,3 +71,14 @@ def shown(result: Any) -> str:
         return "Done."
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
     return text if len(text) <= RESULT else f"{text[:RESULT]} [cut: it has {len(text)} characters]"
+
+
+def is_deeper(value: Any, levels: int = DEEPEST) -> bool:
+    """Say whether a value has more levels of lists and dicts than that."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [item for item in layer if isinstance(item, list | dict)]
+        if not layer:
+            return False
+        layer = [inner for item in layer for inner in (item.values() if isinstance(item, dict) else item)]
+    return True

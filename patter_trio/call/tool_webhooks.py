@@ -27,6 +27,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from patter_trio.call.tool_values import DEEPEST, is_deeper
 from patter_trio.call.usercode import ApplicationError
 from patter_trio.call.webhook import JSON, NO_CONTENT, encoded, is_exposed, signed
 from patter_trio.conversation.text import is_sayable
@@ -38,8 +39,6 @@ from patter_trio.tools import Tool
 
 LARGEST: Final = 64 * 1024
 """Most bytes of an answer: the model is shown 16 384 characters, and one takes four bytes at most."""
-DEEPEST: Final = 64
-"""Levels of lists and objects in a JSON answer: more than data has, and few enough for whoever walks through it."""
 BACKOFF: Final = 0.4
 """Seconds: the longest wait before the first retry; twice as long before each next one. A caller is waiting, too."""
 LONGEST_WAIT: Final = 30.0
@@ -249,19 +248,8 @@ def _json(text: str) -> Any:
         result = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError("what is no JSON") from error
-    if is_deeper(result, DEEPEST):
+    if is_deeper(result):
         raise ValueError(f"JSON of more than {DEEPEST} levels")
     if not is_sayable(json.dumps(result, ensure_ascii=False)):
         raise ValueError("half a character")
     return result
-
-
-def is_deeper(value: Any, levels: int) -> bool:
-    """Say whether a value has more levels of lists and dicts than that."""
-    layer = [value]
-    for _ in range(levels + 1):
-        layer = [item for item in layer if isinstance(item, list | dict)]
-        if not layer:
-            return False
-        layer = [inner for item in layer for inner in (item.values() if isinstance(item, dict) else item)]
-    return True

@@ -20,7 +20,7 @@ from patter_trio.abc import LanguageModel, Message, ToolCall
 from patter_trio.call import usercode
 from patter_trio.call.control import CallControl
 from patter_trio.call.reply import Mind, Remark, Reply, Step
-from patter_trio.call.tool_values import RESULT, arguments_of, mismatch, shown
+from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown
 from patter_trio.call.tool_webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
@@ -256,6 +256,8 @@ class Toolbox:
                 run.result = await self._result(tool, run, remarks)
                 with usercode.foreign(f"the result of {tool.name}", "give less"):
                     run.text = shown(run.result)
+            if is_deeper(run.result):
+                return f"its result has more than {DEEPEST} levels"
         except trio.TooSlowError:
             return f"it did not answer within {tool.timeout_s:g} s"
         except WebhookFailed as failed:
