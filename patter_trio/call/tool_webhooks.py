@@ -43,6 +43,8 @@ BACKOFF: Final = 0.4
 """Seconds: the longest wait before the first retry; twice as long before each next one. A caller is waiting, too."""
 LONGEST_WAIT: Final = 30.0
 """Seconds that a server may ask for (``Retry-After``); with more, it is not asked again at all."""
+LONGEST_LINE: Final = 300
+"""Characters in the log: libraries quote what they cannot read, and a server may send anything."""
 KEY: Final = "Idempotency-Key"
 ALIVE: Final = range(200, 300)
 BROKEN: Final = range(500, 600)
@@ -55,7 +57,7 @@ class WebhookFailed(ApplicationError):
     """A tool's server did not give a result: ``told`` is for the model, the message for the log."""
 
     def __init__(self, told: str, logged: str = "", *, again: bool = False, after: float | None = None) -> None:
-        super().__init__(logged or told)
+        super().__init__((logged or told)[:LONGEST_LINE])
         self.told: str = told
         self.again: bool = again
         """Whether asking again may help."""

@@ -2,7 +2,8 @@
 
 Of IPv4 the table has what is not there, of IPv6 what is: of the IPv6 space an eighth is in use, and what will be added
 to it is to be refused until somebody has looked at it. An address that only wraps an IPv4 address (mapped, NAT64, 6to4,
-ISATAP) is judged by what it wraps, because that is where its packets go.
+ISATAP) is judged by what it wraps, because that is where its packets go. The prefixes that a network may have chosen for
+its own NAT64 (RFC 6052, section 2.2) cannot be told from others.
 
 Sources: IANA's registries of special-purpose addresses
 (https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry), RFC 6890 and 8190;

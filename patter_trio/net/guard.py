@@ -26,6 +26,7 @@ import trio
 
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.addresses import refusal
+from patter_trio.net.threads import clock_held
 
 STAGGER: Final = 0.25
 """Seconds until the next address is tried beside one that does not answer (RFC 8305, section 5)."""
@@ -172,7 +173,8 @@ class GuardedNetwork(Network):
 
 async def _looked_up(host: str, port: int) -> list[str]:
     try:
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+        with clock_held():  # trio looks up in a thread
+            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -263,16 +263,44 @@ async def test_lookup_and_connection_have_one_deadline_together(autojump_clock: 
     assert trio.current_time() == 5.0
 
 
-async def test_a_name_service_that_says_nothing_is_given_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_name_service_that_says_nothing_is_given_five_seconds(mock_clock: trio.testing.MockClock) -> None:
+    asked = trio.Event()
+
     class Silent(Names):
         async def getaddrinfo(self, *_: Any, **__: Any) -> Any:
+            asked.set()
             await trio.sleep_forever()
 
+    async def ask() -> None:
+        async with shared_client(Guard()) as client:
+            with pytest.raises(ProviderTimeout, match="could not be reached within 5 s"):
+                await fetch(client, "http://crm.test/")
+        ended.append(trio.current_time())
+
+    ended: list[float] = []
     trio.socket.set_custom_hostname_resolver(Silent([]))
-    async with shared_client(Guard()) as client:
-        with pytest.raises(ProviderTimeout, match="could not be reached within 5 s"):
-            await fetch(client, "http://crm.test/")
-    assert trio.current_time() == 5.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await asked.wait()
+        mock_clock.jump(4.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == []
+        mock_clock.jump(0.1)
+    assert ended == [5.0]
+
+
+async def test_a_clock_that_jumps_does_not_while_a_name_is_looked_up(autojump_clock: trio.testing.MockClock) -> None:
+    """The system's name service works in a thread, and takes real time."""
+    async with serving(hello) as web, shared_client(Guard(["localhost"])) as client, trio.open_nursery() as nursery:
+
+        async def tick() -> None:
+            for _ in range(1000):
+                await trio.sleep(0.02)
+
+        nursery.start_soon(tick)
+        assert await fetch(client, web.url.replace("127.0.0.1", "localhost")) == b"Hello."
+        assert trio.current_time() < STAGGER
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("at", [0.05, 0.2, 0.3])

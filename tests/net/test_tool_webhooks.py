@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -215,7 +216,10 @@ async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_ofte
     autojump_clock: trio.testing.MockClock, server: Answering, model: str
 ) -> None:
     async with serving(server) as web:
-        assert await told(web.url) == model
+        with pytest.raises(WebhookFailed) as failed:
+            await call(web.url)
+        assert failed.value.told == model
+        assert len(str(failed.value)) <= 300
         assert len(web.requests) == 3
     assert trio.current_time() == pytest.approx(0.4 + 0.8)
 
@@ -228,10 +232,11 @@ async def test_an_endless_answer_is_read_up_to_the_cap_and_its_connection_closed
     async def answer(request: Request) -> None:
         nonlocal sent
         await request.head()
-        while True:
-            await request.chunk(b"x" * 4096)
-            sent += 4096
-            await trio.lowlevel.checkpoint()
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await request.chunk(b"x" * 4096)
+                sent += 4096
+        await trio.sleep_forever()  # the other task of this connection notes that the client has left
 
     async with serving(answer) as web:
         assert await told(web.url) == UNUSABLE
@@ -255,9 +260,11 @@ async def test_a_trickle_ends_at_the_tools_deadline_and_so_does_its_connection(
 ) -> None:
     async def trickle(request: Request) -> None:
         await request.stream.send_all(begin)
-        while True:
-            await request.stream.send_all(piece)
-            await trio.sleep(0.3)
+        with suppress(trio.BrokenResourceError):
+            for _ in range(1000):
+                await request.stream.send_all(piece)
+                await trio.sleep(0.3)
+        await trio.sleep_forever()
 
     async with serving(trickle) as web:
         with pytest.raises(trio.TooSlowError):
