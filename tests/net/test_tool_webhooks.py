@@ -415,9 +415,11 @@ async def test_a_server_that_keeps_failing_is_left_alone_and_then_tried_once(
         assert [await call(web.url) for _ in range(3)] == ["room 12"] * 3
 
 
-@pytest.mark.parametrize("status", [404, 302])
-async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, status: int) -> None:
-    answer, asked = answers(*[503, 503, 503, status] * 4)
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, b""), (302, b""), (200, b"\xff"), (200, b"x" * (LARGEST + 1))], ids=range(4)
+)
+async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, status: int, body: bytes) -> None:
+    answer, asked = answers(*[503, 503, 503, status] * 4, body=body)
     async with serving(answer) as web:
         said = [await told(web.url) for _ in range(8)]
     assert len(asked) == 16

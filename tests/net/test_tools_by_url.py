@@ -127,6 +127,20 @@ async def test_the_deadline_is_the_tools_with_its_retries(call_simulator: CallSi
     assert caller.payloads("tool_call_completed")[0]["duration"] == 2.5
 
 
+async def test_no_retry_is_waited_for_that_would_come_behind_the_tools_deadline(call_simulator: CallSimulator) -> None:
+    async def answer(request: Request) -> None:
+        await request.answer(b"", 503, Retry_After="2")
+
+    async with serving(answer) as web:
+        agent, llm = agent_with(web.url, [CALL, "I could not."], timeout_s=3.0)
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.heard(0)
+    assert len(web.requests) == 2
+    assert llm.requests[1][-1]["content"] == "The tool failed: its server answered 503 Service Unavailable"
+    assert caller.payloads("tool_call_completed")[0]["duration"] == 2.0
+
+
 async def test_arguments_that_do_not_fit_are_posted_nowhere(call_simulator: CallSimulator) -> None:
     async with serving(room) as web:
         agent, llm = agent_with(web.url, [tool_call("look_up", room=12), "I could not."])
