@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from patter_trio.event_bus import EventBus
 from patter_trio.events import EDGES, ConversationStateSnapshot, SpeechEventCallback, seen_state
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import PipelineHooks
+from patter_trio.net.guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG
 from patter_trio.server.desk import Desk, check_mind, open_desk
@@ -45,9 +46,12 @@ class Patter:
         phone_number: the number, E.164.
         webhook_url: where the carrier reaches us: a host (then https), or a URL.
         pricing: your own prices, over the list prices (:func:`~patter_trio.pricing.merge_pricing`).
+        allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although they are not on the
+            internet, such as ``localhost``.
 
     Raises:
-        ConfigurationError: ``carrier`` is none, or ``pricing`` is no table of prices.
+        ConfigurationError: ``carrier`` is none, ``pricing`` is no table of prices, or ``allow_private_hosts`` no list of
+            names.
     """
 
     # A misspelled callback is an error instead of one that is never called.
@@ -56,6 +60,7 @@ class Patter:
         "carrier",
         "desks",
         "events",
+        "guard",
         "live",
         "phone_number",
         "speech_events",
@@ -71,12 +76,15 @@ class Patter:
         webhook_url: str = "",
         *,
         pricing: Pricing | None = None,
+        allow_private_hosts: Iterable[str] = (),
     ) -> None:
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
         self.carrier = carrier
         self.phone_number = phone_number
         self.webhook_url = webhook_url
+        self.guard: Guard = Guard(allow_private_hosts)
+        """Says where tools behind a URL may be."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self)
@@ -206,7 +214,8 @@ class Patter:
             on_transcript: told of each utterance of either side.
             on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
                 that gives text, an async generator of text, or None; or an http(s) or ws(s) URL.
-            on_message_secret: signs what goes to such a URL; default: ``PATTER_WEBHOOK_SECRET``, else unsigned.
+            on_message_secret: signs what goes to such a URL, and to a tool's; default: ``PATTER_WEBHOOK_SECRET``, else
+                unsigned.
             on_metrics: told of each turn that is over: its latencies, and what the call has cost so far.
             on_dtmf: told of each key that the caller presses.
             max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
@@ -216,7 +225,7 @@ class Patter:
 
         Raises:
             ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function (``on_message``: nor
-                a URL), or the agent has not exactly one of ``llm=`` and ``on_message=``.
+                a URL), a tool is at an address that ``allow_private_hosts`` lacks, or the agent has not exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(

@@ -29,6 +29,7 @@ import attrs
 
 from patter_trio.abc import ToolDefinition
 from patter_trio.call.usercode import name_of, parameters_of, positional, wants_second
+from patter_trio.call.webhook import checked_url
 from patter_trio.errors import ConfigurationError
 from patter_trio.tool_schema import described, schema_of_parameters
 
@@ -40,6 +41,8 @@ CONTEXT: Final = "call_context"
 ARGUMENTS: Final = "arguments"
 TIMEOUT: Final = 10.0
 LONGEST: Final = 600.0
+RETRIES: Final = 2
+MOST_RETRIES: Final = 10
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NOTHING: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -63,8 +66,20 @@ def _checked_timeout(_: object, __: object, seconds: Any) -> None:
 
 
 def _checked_handler(_: object, __: object, handler: Any) -> None:
-    if not callable(handler):
+    if handler is not None and not callable(handler):
         raise ConfigurationError(f"a tool's handler must be a function, not {type(handler).__name__}: {handler!r}")
+
+
+def _checked_webhook(_: object, __: object, url: Any) -> None:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"webhook_url must be text, not {type(url).__name__}")
+    if url:
+        checked_url(url, "webhook_url", "a URL (https or http)", ("https", "http"))
+
+
+def _checked_retries(_: object, __: object, retries: Any) -> None:
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MOST_RETRIES:
+        raise ConfigurationError(f"webhook_retries must be from 0 to {MOST_RETRIES}, not {retries!r}")
 
 
 def _checked_schema(_: object, __: object, schema: Any) -> None:
@@ -78,29 +93,36 @@ def _checked_schema(_: object, __: object, schema: Any) -> None:
 
 @attrs.frozen
 class Tool:
-    """A function that the model may call.
+    """What the model may call: a function, or a server behind a URL.
 
     Args:
         name: what the model calls it.
         description: what it is good for, and when to call it: this is all that the model knows.
         parameters: JSON Schema of the arguments, an object.
-        handler: the function.
-        timeout_s: seconds that it may take; then the model is told that it took too long.
+        handler: the function; or else
+        webhook_url: where the call is POSTed to, http or https; ``docs/tools.md`` has what its server gets and gives.
+        timeout_s: seconds that it may take, retries included; then the model is told that it took too long.
+        webhook_retries: times that a server is asked again when it could not be reached, broke off, or answered with
+            status 429 or 5xx, from 0 to 10. With another than 0 it has to know ``Idempotency-Key``, or do nothing that
+            must not be done twice.
         on_barge_in: what becomes of it when its reply is cut while it runs.
         after_speech: it is run when what was said before it has been played, and only then; if the caller interrupts
             that, it never is. The model is not asked again. Made for what ends or leaves a call.
 
     Raises:
-        ConfigurationError: an option cannot be what it is.
+        ConfigurationError: an option cannot be what it is, or there is not exactly one of ``handler`` and
+            ``webhook_url``.
     """
 
     name: str = attrs.field(validator=_checked_name)
     description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     parameters: Mapping[str, Any] = attrs.field(default=_NOTHING, validator=_checked_schema, repr=False)
-    handler: Callable[..., Any] = attrs.field(default=None, validator=_checked_handler)
+    handler: Callable[..., Any] | None = attrs.field(default=None, validator=_checked_handler)
+    webhook_url: str = attrs.field(default="", validator=_checked_webhook, repr=False)
     timeout_s: float = attrs.field(default=TIMEOUT, validator=_checked_timeout, kw_only=True)
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
+    webhook_retries: int = attrs.field(default=RETRIES, validator=_checked_retries, kw_only=True)
     form: Form = attrs.field(
         init=False, default=attrs.Factory(lambda self: _form(self.handler, self.parameters), takes_self=True)
     )
@@ -110,6 +132,14 @@ class Tool:
     )
     """Whether the handler has a parameter called ``call_context``."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.handler is not None and self.webhook_url:
+            raise ConfigurationError(f"a tool needs exactly one of handler= and webhook_url=; {self.name} has both")
+        if self.handler is None and not self.webhook_url:
+            raise ConfigurationError(
+                f"a tool's handler must be a function, not NoneType, unless it has webhook_url=; {self.name} has neither"
+            )
+
     @property
     def definition(self) -> ToolDefinition:
         """What the model is told."""
@@ -118,6 +148,20 @@ class Tool:
 
 @overload
 def tool(function: Callable[..., Any], /) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str,
+    webhook_url: str,
+    description: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
+    on_barge_in: BargeInPolicy = "detach",
+    after_speech: bool = False,
+    webhook_retries: int = RETRIES,
+) -> Tool: ...
 
 
 @overload
@@ -151,19 +195,21 @@ def tool(
     *,
     handler: Callable[..., Any] | None = None,
     name: str = "",
+    webhook_url: str = "",
     description: str = "",
     parameters: Mapping[str, Any] | None = None,
     timeout_s: float = TIMEOUT,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
+    webhook_retries: int = RETRIES,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, description and schema come from its name, docstring and type hints.
 
     Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the same.
-    ``parameters`` takes the place of the schema.
+    ``parameters`` takes the place of the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
 
     Raises:
-        ConfigurationError: a parameter has no type hint, or one that JSON has no word for.
+        ConfigurationError: a parameter has no type hint, or one that JSON has no word for; or as for :class:`Tool`.
     """
 
     def made(handler: Callable[..., Any]) -> Tool:
@@ -184,16 +230,28 @@ def tool(
         )
 
     function = handler if function is None else function
+    if webhook_url:
+        return Tool(
+            name,
+            description,
+            _NOTHING if parameters is None else parameters,
+            function,
+            webhook_url,
+            timeout_s=timeout_s,
+            on_barge_in=on_barge_in,
+            after_speech=after_speech,
+            webhook_retries=webhook_retries,
+        )
     return made if function is None else made(function)
 
 
-def _names(handler: Callable[..., Any]) -> list[str]:
-    return [parameter.name for parameter in parameters_of(handler) or ()]
+def _names(handler: Callable[..., Any] | None) -> list[str]:
+    return [] if handler is None else [parameter.name for parameter in parameters_of(handler) or ()]
 
 
-def _form(handler: Callable[..., Any], schema: Mapping[str, Any]) -> Form:
+def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form:
     """Return how a handler wants its arguments: one whose first parameter is none of the schema's takes them all."""
-    parameters = parameters_of(handler)
+    parameters = None if handler is None else parameters_of(handler)
     if parameters is None:
         return "arguments"
     taken = positional(parameters)

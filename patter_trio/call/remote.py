@@ -5,11 +5,9 @@ wrong is logged with the origin of the URL; the rest of the URL, the secret and 
 """
 
 import codecs
-import hmac
-import ipaddress
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,19 +18,17 @@ import trio
 from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
 from patter_trio.call.messages import Answering, Messages
+from patter_trio.call.webhook import JSON, NO_CONTENT, checked_url, encoded, signed
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
-from patter_trio.net.http import Answer, check_url, origin_of, shared_client, tls_context
+from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
 from patter_trio.net.wsclient import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
 
 LARGEST: Final = 64 * 1024
 """Most bytes of one answer: more than an hour of speech."""
-SIGNATURE: Final = "X-Patter-Signature"
 CALL_ID: Final = "X-Patter-Call-Id"
 ORDERLY: Final = 1000
-NO_CONTENT: Final = 204
 TEXT: Final = ("", "text/plain")
-JSON: Final = "application/json"
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -41,10 +37,8 @@ def remote(url: str, secret: str) -> Messages:
     """Return what sends the messages to a URL; ``secret`` signs them, unless it is empty.
 
     Raises:
-        ConfigurationError: it is none to which messages can be sent, or the secret is no text.
+        ConfigurationError: it is none to which messages can be sent.
     """
-    if not isinstance(secret, str):
-        raise ConfigurationError(f"on_message_secret must be text, not {type(secret).__name__}")
     scheme = checked_message_url(url)
     if scheme in ("https", "wss"):
         tls_context()  # made now, not while a caller waits
@@ -59,43 +53,14 @@ def checked_message_url(url: str) -> str:
     Raises:
         ConfigurationError: messages cannot be sent there; the message says why, and names no more than the origin.
     """
-    try:
-        parts = urlsplit(url)
-        scheme, host, _ = parts.scheme.lower(), parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"on_message is no URL: {error}") from error
-    if scheme not in ("http", "https", "ws", "wss"):
-        shown = f"one that begins with {scheme}:" if scheme else "a text that is none"
-        raise ConfigurationError(f"on_message must be a function or a URL (https, http, wss or ws), not {shown}")
-    if not host or any(character.isspace() or not character.isprintable() for character in url):
-        raise ConfigurationError(f"on_message must be a URL with a host and without spaces, not {origin_of(url)}...")
-    check_url(url)
-    if parts.fragment:
-        raise ConfigurationError(f"on_message must be a URL without a #fragment: {origin_of(url)}...#...")
-    if parts.username is not None and scheme in ("ws", "wss"):
-        raise ConfigurationError(f"on_message cannot have a user name in a WebSocket's URL: {scheme}://...@{host}")
-    return scheme
-
-
-def is_exposed(url: str) -> bool:
-    """Say whether what people say would travel unencrypted over a network."""
+    kind = "a function or a URL (https, http, wss or ws)"
+    scheme = checked_url(url, "on_message", kind, ("https", "http", "wss", "ws"))
     parts = urlsplit(url)
-    if parts.scheme.lower() in ("https", "wss"):
-        return False
-    host = parts.hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
-
-
-def _signed(secret: str, body: bytes) -> dict[str, str]:
-    """Return the header that proves where a request comes from, where a secret was given."""
-    return {SIGNATURE: hmac.digest(secret.encode(), body, "sha256").hex()} if secret else {}
-
-
-def _encoded(event: Mapping[str, Any]) -> bytes:
-    return json.dumps(event, ensure_ascii=False).encode("utf-8", "replace")
+    if parts.username is not None and scheme in ("ws", "wss"):
+        raise ConfigurationError(
+            f"on_message cannot have a user name in a WebSocket's URL: {scheme}://...@{parts.hostname}"
+        )
+    return scheme
 
 
 # By HTTP --------------------------------------------------------------------------------------------------------------
@@ -117,8 +82,8 @@ class _Posting(Answering):
     webhook: Webhook
 
     def mind(self, event: dict[str, Any]) -> replies.Mind:
-        body = _encoded(event)
-        headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", **_signed(self.webhook.secret, body)}
+        body = encoded(event)
+        headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", **signed(self.webhook.secret, body)}
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
@@ -200,7 +165,7 @@ class _Conversing(Answering):
 
     def __init__(self, socket: Socket, call_id: str) -> None:
         self._socket = socket
-        self._headers = {CALL_ID: call_id, **_signed(socket.secret, call_id.encode())}
+        self._headers = {CALL_ID: call_id, **signed(socket.secret, call_id.encode())}
         self._call_id = call_id
         self._client: WebSocketClient | None = None
         self._busy = False
@@ -263,7 +228,7 @@ class _Conversing(Answering):
 
     def mind(self, event: dict[str, Any]) -> replies.Mind:
         """Return what asks over the connection; left before the answer's end, it ends the connection."""
-        message = _encoded(event).decode()
+        message = encoded(event).decode()
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[str]]:

@@ -34,6 +34,7 @@ from patter_trio.call.messages import Messages
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.pipeline import Pipeline
 from patter_trio.call.telling import Fired, Teller
+from patter_trio.call.tool_webhooks import ToolWebhooks
 from patter_trio.call.tools import Toolbox
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
@@ -75,6 +76,7 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: Messages | None
+    webhooks: ToolWebhooks
 
 
 class Call:
@@ -101,7 +103,7 @@ class Call:
         self._egress.sent = self._sent
         self._machine: TurnMachine | None = None
         self._history = History()
-        self._tools = Toolbox(self, self._history, self._note, self._post)
+        self._tools = Toolbox(self, self._history, self._note, self._post, options.webhooks)
         self._faculties = self._faculties_of(options)
         self._listening = Listening(
             options.agent.vad,

@@ -8,7 +8,6 @@ A tool starts when the reply that wants it is alive, and has the floor: not whil
 going on with the question. A reply that was taken back has done nothing.
 """
 
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
@@ -21,6 +20,8 @@ from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
 from patter_trio.call.control import CallControl
 from patter_trio.call.reply import Remark, Reply, Step
+from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown
+from patter_trio.call.tool_webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
@@ -30,23 +31,11 @@ ROUNDS: Final = 10
 """Times that the model is asked within one reply; the last time it is offered no tools."""
 REMARKS: Final = 16
 """Pieces of progress that wait to be spoken; more are dropped, for what they say is old by then."""
-RESULT: Final = 16_384
-"""Characters of a result that the model is shown."""
 BEYOND: Final = 5.0
 """Seconds that a shielded tool has after the call."""
 
 RUNNING: Final = "It is still running. What it gives will be here when it is finished."
 LATER: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
-
-_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "null": type(None),
-}
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
@@ -137,11 +126,18 @@ class Toolbox:
         history: the conversation.
         note: lets watchers know a fact, at this instant.
         post: tells the turn machine how long a reply may be busy.
+        webhooks: calls the tools that are behind a URL.
     """
 
     def __init__(
-        self, call: Any, history: History, note: Callable[[str, dict[str, Any]], None], post: Callable[[Busy], None]
+        self,
+        call: Any,
+        history: History,
+        note: Callable[[str, dict[str, Any]], None],
+        post: Callable[[Busy], None],
+        webhooks: ToolWebhooks,
     ) -> None:
+        self._webhooks = webhooks
         self._context = ToolContext(call)
         self._history = history
         self._note = note
@@ -191,12 +187,12 @@ class Toolbox:
         if not call.id or any(run.call.id == call.id for run in self._runs):
             call = attrs.evolve(call, id=f"call_{self._count}")
         found = next((tool for tool in tools if tool.name == call.name), None)
-        arguments, wrong = _arguments(call.arguments)
+        arguments, wrong = arguments_of(call.arguments)
         if found is None:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        return Run(found, call, arguments, wrong or _mismatch(found, arguments))
+        return Run(found, call, arguments, wrong or mismatch(found, arguments))
 
     async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
         """Start tools as soon as their reply has the floor; return what they say of their progress."""
@@ -273,21 +269,38 @@ class Toolbox:
             return run.wrong
         try:
             with trio.fail_after(tool.timeout_s):
-                run.result = await self._called(tool, run.arguments, remarks)
+                run.result = await self._result(tool, run, remarks)
                 with usercode.foreign(f"the result of {tool.name}", "give less"):
-                    run.text = _shown(run.result)
+                    run.text = shown(run.result)
+            if is_deeper(run.result):
+                return f"its result has more than {DEEPEST} levels"
         except trio.TooSlowError:
             return f"it did not answer within {tool.timeout_s:g} s"
+        except WebhookFailed as failed:
+            _events.warning("call %s: tool %s: %s", self._context.call_id, tool.name, failed)
+            return failed.told
         except usercode.ApplicationError as failed:
             name = self._context.call_id
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
             return str(failed if failed.__cause__ is None else f"{type(failed.__cause__).__name__}: {failed.__cause__}")
         return ""
 
+    async def _result(self, tool: Tool, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> Any:
+        if tool.handler is not None:
+            return await self._called(tool, tool.handler, run.arguments, remarks)
+        told = {
+            key: getattr(self._context, key) for key in ("call_id", "caller", "callee", "direction", "custom_params")
+        }
+        event = {"tool": tool.name, "arguments": run.arguments, "tool_call_id": run.call.id, **told}
+        return await self._webhooks.call(tool, event, deadline=run.began + tool.timeout_s)
+
     async def _called(
-        self, tool: Tool, arguments: dict[str, Any], remarks: "trio.MemorySendChannel[str] | None"
+        self,
+        tool: Tool,
+        handler: Callable[..., Any],
+        arguments: dict[str, Any],
+        remarks: "trio.MemorySendChannel[str] | None",
     ) -> Any:
-        handler = tool.handler
         if tool.form == "keywords":
             given = {**arguments, CONTEXT: self._context} if tool.takes_context else arguments
             answer = usercode.plain(handler, **given)
@@ -447,52 +460,3 @@ def _remark(remarks: "trio.MemorySendChannel[str] | None", text: str) -> None:
         remarks.send_nowait(text)
     except (trio.WouldBlock, trio.BrokenResourceError):
         return
-
-
-def _arguments(text: str) -> tuple[Any, str]:
-    """Return the arguments that a model wrote, and what is wrong with them."""
-    try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return text, "the arguments are no JSON"
-    if not isinstance(arguments, dict):
-        return text, "the arguments are no JSON object"
-    return arguments, ""
-
-
-def _mismatch(tool: Tool | None, arguments: Any) -> str:
-    """Return what a model should have written instead; nothing beyond the outermost level is looked at."""
-    if tool is None or not isinstance(arguments, dict):
-        return ""
-    known = tool.parameters.get("properties", {})
-    missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]
-    if missing:
-        return f"missing: {', '.join(missing)}"
-    unknown = [name for name in arguments if name not in known]
-    if unknown and (tool.form == "keywords" or tool.parameters.get("additionalProperties") is False):
-        return f"unknown: {', '.join(unknown)}"
-    for name, value in arguments.items():
-        schema = known.get(name, {})
-        kinds = schema.get("type", ()) if isinstance(schema, Mapping) else ()
-        kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-        if kinds and not any(_is(value, kind) for kind in kinds):
-            return f"{name} must be of type {' or '.join(kinds)}"
-        if "enum" in schema and value not in schema["enum"]:
-            return f"{name} must be one of {', '.join(map(str, schema['enum']))}"
-    return ""
-
-
-def _is(value: object, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, object))
-
-
-def _shown(result: Any) -> str:
-    """Return a result as the model is shown it."""
-    if result is None:
-        return "Done."
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
-    return text if len(text) <= RESULT else f"{text[:RESULT]} [cut: it has {len(text)} characters]"

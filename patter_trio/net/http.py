@@ -1,4 +1,4 @@
-"""HTTP to vendors and webhooks: one client for all calls, and the only file that knows httpx and its exceptions.
+"""HTTP to vendors and webhooks: one client for all calls, and, with ``guard.py``, the only file that knows httpx.
 
 * **One client per run of trio**, held open by whoever serves (:func:`shared_client` counts its users): a warm connection
   answers some milliseconds, over the internet some hundred, sooner than one that has yet to be opened.
@@ -9,6 +9,7 @@
 * **Redirects are not followed**: what is sent here is what people said on the telephone, and signed; it goes where the
   program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
 * **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
+* **A URL of others'** is asked by a client with a :class:`~patter_trio.net.guard.Guard`, one for each guard.
 """
 
 import logging
@@ -19,10 +20,11 @@ from contextvars import ContextVar
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import attrs
+import httpcore
 import httpx
 import trio
 
@@ -34,6 +36,7 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
+from patter_trio.net.guard import Guard, GuardedTransport
 
 CONNECT: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
@@ -60,6 +63,10 @@ _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
 
 Explain = Callable[[bytes], str]
 """Returns what a vendor says of an error in its body, as far as it may be shown; empty: nothing."""
+
+
+class Unreachable(ProviderError, PatterConnectionError):
+    """There was no connection: nothing was sent."""
 
 
 class ConnectionBroke(ProviderError, PatterConnectionError):
@@ -149,6 +156,8 @@ class Answer:
         self.status: int = response.status_code
         self.content_type: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         """Without its parameters, in lower case; empty where there is none."""
+        self.headers: Mapping[str, str] = response.headers
+        """All of them; names in any case."""
 
     def __repr__(self) -> str:
         return f"<Answer {self.status} of {self._who}>"
@@ -202,7 +211,7 @@ class _Pieces:
         httpx iterates by generators within generators and closes none of the inner ones. Cancelling the innermost's
         read ends them all, and their connection.
         """
-        with trio.CancelScope() as scope, suppress(httpx.HTTPError, httpx.StreamError):
+        with trio.CancelScope() as scope, suppress(*_BROKEN, httpx.StreamError):
             scope.cancel(reason="the rest of the answer is not wanted")
             async for _ in self._raw:
                 pass
@@ -210,31 +219,35 @@ class _Pieces:
 
 @attrs.define
 class _Shared:
-    """The one client of a run of trio, while anybody uses it."""
+    """The one client of a run of trio for a guard, while anybody uses it."""
 
+    guard: Guard | None
     users: int = 0
     client: httpx.AsyncClient | None = None
 
     def open(self) -> httpx.AsyncClient:
         if self.client is None:
+            # No bound on connections: calls are bounded, and a request that is cancelled while it connects can leave a
+            # dead entry in httpcore's pool, which must not use up a place.
+            pool: dict[str, Any] = {"max_keepalive_connections": MOST_IDLE, "keepalive_expiry": KEEP_ALIVE}
+            transport = None
+            if self.guard is not None:
+                transport = GuardedTransport(self.guard, ssl_context=tls_context(), max_connections=None, **pool)
             self.client = httpx.AsyncClient(
                 verify=tls_context(),
                 http1=True,
                 http2=False,
+                transport=transport,
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
                 timeout=httpx.Timeout(None, connect=CONNECT),  # the rest is in our own hands
-                # No bound on connections: calls are bounded, and a request that is cancelled while it connects can
-                # leave a dead entry in httpcore's pool, which must not use up a place.
-                limits=httpx.Limits(
-                    max_connections=None, max_keepalive_connections=MOST_IDLE, keepalive_expiry=KEEP_ALIVE
-                ),
+                limits=httpx.Limits(max_connections=None, **pool),
             )
         return self.client
 
 
-_shared: Final = trio.lowlevel.RunVar[_Shared]("patter_trio_http")
+_shared: Final = trio.lowlevel.RunVar[dict[Guard | None, _Shared]]("patter_trio_http")
 
 
 @attrs.frozen
@@ -255,6 +268,7 @@ class Client:
         between: float = math.inf,
         largest: int,
         explain: Explain | None = None,
+        any_status: bool = False,
     ) -> AsyncIterator[Answer]:
         """Ask, and give the answer to the block as soon as its head is there; leaving the block ends it.
 
@@ -267,13 +281,16 @@ class Client:
             between: seconds for each next piece of its body.
             largest: most bytes of its body.
             explain: reads the reason of a refusal out of its body; default: the status has to say all.
+            any_status: give the block whatever answer there is, of which the status may say anything.
 
         Raises:
             AuthenticationError: status 401 or 403.
             RateLimitError: status 429.
             ProviderTimeout: the answer did not come in time.
+            Unreachable: nobody could be reached.
+            AddressRefused: this client's guard does not let requests go there.
             ConnectionBroke: the connection ended before the answer did.
-            ProviderError: any other status but 2xx, or nobody could be reached.
+            ProviderError: any other status but 2xx.
         """
         who = origin_of(url)
         client = self._shared.open()
@@ -286,7 +303,8 @@ class Client:
         finally:
             _asking.reset(token)
         try:
-            await _check_status(who, response, explain)
+            if not any_status:
+                await _check_status(who, response, explain)
             answer = Answer(response, who, largest=largest, between=between)
             try:
                 yield answer
@@ -336,22 +354,24 @@ class Client:
 
 
 @asynccontextmanager
-async def shared_client() -> AsyncIterator[Client]:
-    """Use the one client of this run of trio; it is closed when nobody does any more."""
+async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
+    """Use the one client that this run of trio has for a guard; it is closed when nobody does any more."""
     try:
-        shared = _shared.get()
+        clients = _shared.get()
     except LookupError:
-        shared = _Shared()
-        _shared.set(shared)
+        clients = {}
+        _shared.set(clients)
+    shared = clients.setdefault(guard, _Shared(guard))
     shared.users += 1
     try:
         yield Client(shared)
     finally:
         shared.users -= 1
-        if not shared.users and shared.client is not None:
-            client, shared.client = shared.client, None
-            with trio.move_on_after(CLOSING, shield=True):
-                await client.aclose()
+        if not shared.users:
+            del clients[guard]
+            if shared.client is not None:
+                with trio.move_on_after(CLOSING, shield=True):
+                    await shared.client.aclose()
 
 
 async def _check_status(who: str, response: httpx.Response, explain: Explain | None) -> None:
@@ -383,6 +403,10 @@ async def _explanation(who: str, response: httpx.Response) -> bytes:
     return b""
 
 
+_BROKEN: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
+"""What is raised by a connection that broke: guarded ones raise httpcore's own."""
+
+
 @contextmanager
 def _translated(who: str, seconds: float) -> Iterator[None]:
     """Allow so many seconds, and let nothing of httpx's out."""
@@ -391,9 +415,9 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
             yield
     except trio.TooSlowError as error:
         raise ProviderTimeout(f"{who} did not answer within {seconds:g} s") from error
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, httpcore.TimeoutException) as error:
         raise ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s") from error
-    except httpx.ConnectError as error:
-        raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
-    except httpx.HTTPError as error:
+    except (httpx.ConnectError, httpcore.ConnectError) as error:
+        raise Unreachable(f"{who} could not be reached: {reason_of(error)}") from error
+    except _BROKEN as error:
         raise ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}") from error

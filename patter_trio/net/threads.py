@@ -52,7 +52,7 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     Cancellation leaves at once and abandons the thread: what the function does must not matter once nobody waits for
     it. What the function raises is raised here.
     """
-    with _clock_held():
+    with clock_held():
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
 
@@ -61,7 +61,7 @@ async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
     A database that is slow must not keep the recogniser from its thread. Trio's own limit (40) holds.
     """
-    with _clock_held():
+    with clock_held():
         return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
 
 
@@ -126,7 +126,8 @@ def _cores() -> int:
 
 
 @contextmanager
-def _clock_held() -> Iterator[None]:
+def clock_held() -> Iterator[None]:
+    """Keep a clock that jumps from jumping while a thread works."""
     clock = trio.lowlevel.current_clock()
     if not hasattr(clock, "autojump_threshold"):
         yield

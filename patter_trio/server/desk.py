@@ -6,7 +6,6 @@ opened here, holds the observers: they outlive their calls by the bounds stated 
 
 import logging
 import math
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,9 +26,11 @@ from patter_trio.call.messages import Function, Messages, steers
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
-from patter_trio.call.remote import checked_message_url, is_exposed, remote
+from patter_trio.call.remote import checked_message_url, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
+from patter_trio.call.tool_webhooks import ToolWebhooks
+from patter_trio.call.webhook import is_exposed, secret_of
 from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
@@ -76,6 +77,7 @@ class Desk:
         public_url: str,
         callbacks: Mapping[str, Any],
         messages: Messages | None,
+        webhooks: ToolWebhooks,
         admission: Admission,
         epoch: float,
         tap: Tap | None,
@@ -88,6 +90,7 @@ class Desk:
         self._nursery = nursery
         self._callbacks = callbacks
         self._messages = messages
+        self._webhooks = webhooks
         self._admission = admission
         self._epoch = epoch
         self._tap = tap
@@ -257,6 +260,7 @@ class Desk:
             agent=self._agent,
             settled=partial(self._settled, pending),
             on_message=self._messages,
+            webhooks=self._webhooks,
         )
         call = Call(leg, options, teller, media)
         self._live[pending.call_id] = self._phone.live[pending.call_id] = call
@@ -357,7 +361,7 @@ def messages_of(on_message: Any, secret: str) -> Messages | None:
         return None if on_message is None else Function(on_message, steers(on_message))
     if is_exposed(on_message):
         _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
-    return remote(on_message, secret or os.environ.get("PATTER_WEBHOOK_SECRET", ""))
+    return remote(on_message, secret_of(secret))
 
 
 @asynccontextmanager
@@ -391,15 +395,18 @@ async def open_desk(
         on_message_secret: as for ``Patter.serve``.
 
     Raises:
-        ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
+        ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``, or a tool of it is at an address
+            that the phone does not allow.
     """
     callbacks = dict(callbacks or {})
     check_mind(agent, callbacks)
     messages = messages_of(callbacks.get("on_message"), on_message_secret)
+    webhooks = ToolWebhooks(secret_of(on_message_secret), phone.guard)
+    webhooks.check(agent.tools)
     if epoch is None:
         epoch = time.time() - trio.current_time()
     admission = Admission(max_calls=max_calls, max_lag=max_lag, now=trio.current_time())
-    async with shared_client(), trio.open_nursery() as nursery:
+    async with shared_client(), shared_client(webhooks.guard), trio.open_nursery() as nursery:
         desk = Desk(
             phone,
             agent,
@@ -408,6 +415,7 @@ async def open_desk(
             public_url=public_url,
             callbacks=callbacks,
             messages=messages,
+            webhooks=webhooks,
             admission=admission,
             epoch=epoch,
             tap=tap,

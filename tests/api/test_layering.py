@@ -45,6 +45,11 @@ def test_what_measures_a_call_knows_no_clock(name: str) -> None:
     assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
 
 
+@pytest.mark.parametrize("name", ["net/addresses.py", "net/circuit.py", "call/tool_values.py"])
+def test_rules_about_others_servers_know_no_clock_and_no_socket(name: str) -> None:
+    assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
+
+
 def test_nothing_imports_asyncio() -> None:
     found = [str(file) for file in PACKAGE.rglob("*.py") if "asyncio" in {n.split(".")[0] for n in imports(file)}]
     assert not found

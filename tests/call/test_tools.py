@@ -1,5 +1,6 @@
 """Tools in whole calls: when they start, what becomes of them, and what the model and observers learn of it."""
 
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -186,6 +187,27 @@ async def test_arguments_that_are_none_are_told_to_the_model(call_simulator: Cal
         await caller.heard(0)
     assert "the arguments are no JSON" in llm.requests[1][-1]["content"]
     assert caller.payloads("tool_call_completed")[0]["arguments"] == text
+
+
+@pytest.mark.parametrize("depth", [65, 300, 900])
+@pytest.mark.parametrize("whose", ["the model's", "the tool's"])
+async def test_what_is_nested_too_deep_to_be_copied_is_a_failure_of_the_tool_and_of_nothing_else(
+    call_simulator: CallSimulator, whose: str, depth: int
+) -> None:
+    nested = json.loads("[" * depth + "]" * depth)
+    of_model, of_tool = (nested, []) if whose == "the model's" else ([], nested)
+    phone, ends = Patter(), list[dict[str, Any]]()
+    phone.events.on(PatterEventType.TOOL_CALL_COMPLETED, ends.append)
+    schema = {"type": "object", "properties": {"names": {"type": "array"}}}
+    agent, llm = agent_with(
+        Tool("look_up", "", schema, lambda names: of_tool), replies=[tool_call("look_up", names=of_model), "I see."]
+    )
+    async with call_simulator(agent, phone=phone, on_call_end=ends.append) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "I see."
+    said = "the arguments have" if of_model else "its result has"
+    assert llm.requests[1][-1]["content"] == f"The tool failed: {said} more than 64 levels"
+    assert ends[0]["error"] == ends[1]["tool_calls"][0]["error"] == f"{said} more than 64 levels"
 
 
 async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator) -> None:

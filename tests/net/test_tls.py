@@ -15,7 +15,8 @@ from web_kit import Request, Web, _http, _websocket
 
 from patter_trio.errors import ProviderError
 from patter_trio.net import http, wsclient
-from patter_trio.net.http import shared_client
+from patter_trio.net.guard import Guard
+from patter_trio.net.http import Unreachable, shared_client
 from patter_trio.net.websocket import Upgrade, WebSocket
 from patter_trio.net.wsclient import open_websocket
 
@@ -26,8 +27,11 @@ pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate w
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that nobody trusts yet, with its key beside it."""
-    folder = tmp_path_factory.mktemp("tls")
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    return made(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
+
+
+def made(folder: Path, owner: str) -> Path:
+    subject = ["-subj", "/CN=test", "-addext", f"subjectAltName={owner}"]
     kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(  # noqa: S603
@@ -91,3 +95,37 @@ async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.Mock
         with pytest.raises(ProviderError, match=refused):
             async with open_websocket(f"wss://127.0.0.1:{port}/", within=20):
                 pass
+
+
+class _Everywhere(trio.abc.HostnameResolver):
+    """A name service for which every name is this machine's."""
+
+    async def getaddrinfo(self, host: object, port: object, *_: object, **__: object) -> list[object]:  # type: ignore[override]
+        await trio.lowlevel.checkpoint()
+        return [(trio.socket.AF_INET, trio.socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:  # type: ignore[override]
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("owner", "error"),
+    [
+        ("DNS:tools.test", ""),
+        ("DNS:other.test", "Hostname mismatch, certificate is not valid for 'tools.test'"),
+        ("IP:127.0.0.1", "Hostname mismatch, certificate is not valid for 'tools.test'"),
+    ],
+)
+async def test_behind_a_guard_the_certificate_has_to_be_the_names_and_not_the_addresss(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: str, error: str
+) -> None:
+    certificate = made(tmp_path, owner)
+    monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
+    trio.socket.set_custom_hostname_resolver(_Everywhere())
+    async with serving(certificate) as port, shared_client(Guard(["tools.test"])) as client:
+        fetch = partial(client.fetch, "GET", f"https://tools.test:{port}/", within=20, largest=9)
+        if not error:
+            assert await fetch() == b"Hello."
+            return
+        with pytest.raises(Unreachable, match=error):
+            await fetch()

@@ -1,0 +1,88 @@
+"""Which IP addresses are somewhere on the internet, and which are not: a rule without I/O, for ``net/guard.py``.
+
+Of IPv4 the table has what is not there, of IPv6 what is: of the IPv6 space an eighth is in use, and what will be added
+to it is to be refused until somebody has looked at it. An address that only wraps an IPv4 address (mapped, NAT64, 6to4,
+ISATAP) is judged by what it wraps, because that is where its packets go. The prefixes that a network may have chosen for
+its own NAT64 (RFC 6052, section 2.2) cannot be told from others.
+
+Sources: IANA's registries of special-purpose addresses
+(https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry), RFC 6890 and 8190;
+100.64.0.0/10: RFC 6598; ``64:ff9b::/96``: RFC 6052; 6to4: RFC 3056; ISATAP: RFC 5214 section 6.1.
+"""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+_V4: Final = tuple(
+    (IPv4Network(network), kind)
+    for network, kind in (
+        ("0.0.0.0/8", "unspecified"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "of a carrier's NAT"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "reserved"),
+        ("192.0.2.0/24", "reserved"),
+        ("192.88.99.0/24", "reserved"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "reserved"),
+        ("198.51.100.0/24", "reserved"),
+        ("203.0.113.0/24", "reserved"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+    )
+)
+_V6: Final = tuple(
+    (IPv6Network(network), kind)
+    for network, kind in (
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("fc00::/7", "private"),
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "private"),
+        ("ff00::/8", "multicast"),
+        ("2001::/23", "reserved"),  # Teredo, which wraps an IPv4 address behind a NAT, is one of these
+        ("2001:db8::/32", "reserved"),
+        ("3fff::/20", "reserved"),
+    )
+)
+_IN_USE: Final = IPv6Network("2000::/3")
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_6TO4: Final = IPv6Network("2002::/16")
+_ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
+"""The upper halves of interface identifiers whose lower half is an IPv4 address."""
+
+
+def refusal(address: str) -> str:
+    """Return why an address is not one of the internet at large, in a word or two; empty: it is one.
+
+    Args:
+        address: IPv4 or IPv6, in text, as a resolver gives it: with or without a zone.
+    """
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return "no address"
+    return _refusal_v4(found) if isinstance(found, IPv4Address) else _refusal_v6(found)
+
+
+def _refusal_v4(address: IPv4Address) -> str:
+    return next((kind for network, kind in _V4 if address in network), "")
+
+
+def _refusal_v6(address: IPv6Address) -> str:
+    wrapped = _wrapped(address)
+    if wrapped is not None and (kind := _refusal_v4(wrapped)):
+        return f"{kind}, within IPv6"
+    if address.ipv4_mapped is not None or address in _NAT64:
+        return ""
+    return next((kind for network, kind in _V6 if address in network), "" if address in _IN_USE else "reserved")
+
+
+def _wrapped(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that packets to this one are for, where that can be told from it."""
+    bits = int(address)
+    if address.ipv4_mapped is not None or address in _NAT64 or (bits >> 32) & 0xFFFF_FFFF in _ISATAP:
+        return IPv4Address(bits & 0xFFFF_FFFF)
+    return IPv4Address((bits >> 80) & 0xFFFF_FFFF) if address in _6TO4 else None

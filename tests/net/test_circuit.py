@@ -1,0 +1,134 @@
+"""When a server is left alone: a rule without a clock."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.net.circuit import LIMIT, MOST, PAUSE, Circuits, Permit
+
+
+def admitted(circuits: Circuits, now: float, server: str = "a") -> Permit:
+    permit = circuits.admit(server, now)
+    assert permit is not None
+    return permit
+
+
+def broken(server: str = "a") -> Circuits:
+    """A server that has just failed for the last time, at 0."""
+    circuits = Circuits()
+    for _ in range(LIMIT):
+        admitted(circuits, 0.0, server).failed(0.0)
+    return circuits
+
+
+def test_a_server_that_fails_in_a_row_is_left_alone_for_the_pause_and_no_longer() -> None:
+    circuits = broken()
+    assert circuits.admit("a", 0.0) is None
+    assert circuits.admit("a", PAUSE - 0.001) is None
+    assert circuits.admit("a", PAUSE) is not None
+
+
+def test_one_success_between_failures_keeps_it_closed() -> None:
+    circuits = Circuits()
+    for _ in range(3):
+        for _ in range(LIMIT - 1):
+            admitted(circuits, 0.0).failed(0.0)
+        admitted(circuits, 0.0).succeeded()
+    assert circuits.admit("a", 0.0) is not None
+
+
+def test_what_was_given_up_says_nothing() -> None:
+    circuits = Circuits()
+    for _ in range(LIMIT - 1):
+        admitted(circuits, 0.0).failed(0.0)
+        admitted(circuits, 0.0).given_up()
+    admitted(circuits, 0.0).failed(0.0)
+    assert circuits.admit("a", 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "then", "later"),
+    [
+        ("succeeded", True, True),
+        ("failed", False, True),
+        ("given_up", True, False),  # the next one is the trial, and while it runs there is no other
+    ],
+)
+def test_after_the_pause_one_tries_for_all(end: str, then: bool, later: bool) -> None:
+    circuits = broken()
+    trial = admitted(circuits, PAUSE)
+    assert circuits.admit("a", PAUSE) is None
+    if end == "failed":
+        trial.failed(PAUSE + 1)
+    else:
+        getattr(trial, end)()
+    assert (circuits.admit("a", PAUSE + 2) is not None) is then
+    assert (circuits.admit("a", 2 * PAUSE + 1) is not None) is later
+
+
+def test_only_the_first_word_about_a_request_counts() -> None:
+    circuits = broken()
+    trial = admitted(circuits, PAUSE)
+    trial.succeeded()
+    trial.failed(PAUSE)
+    trial.given_up()
+    for _ in range(LIMIT):
+        assert circuits.admit("a", PAUSE) is not None
+
+
+def test_requests_that_were_under_way_when_it_opened_do_not_prolong_the_pause() -> None:
+    circuits = Circuits()
+    permits = [admitted(circuits, 0.0) for _ in range(2 * LIMIT)]
+    for at, permit in enumerate(permits):
+        permit.failed(float(at))
+    opened = LIMIT - 1
+    assert circuits.admit("a", opened + PAUSE - 0.001) is None
+    assert circuits.admit("a", opened + PAUSE) is not None
+
+
+def test_a_late_success_closes_it_for_the_server_has_just_answered() -> None:
+    circuits = Circuits()
+    slow = admitted(circuits, 0.0)
+    for _ in range(LIMIT):
+        admitted(circuits, 0.0).failed(0.0)
+    assert circuits.admit("a", 1.0) is None
+    slow.succeeded()
+    assert circuits.admit("a", 1.0) is not None
+
+
+def test_servers_have_nothing_to_do_with_each_other() -> None:
+    assert broken().admit("b", 0.0) is not None
+
+
+def test_servers_that_are_well_are_forgotten_and_of_the_others_there_is_a_most() -> None:
+    circuits = broken()
+    for number in range(3 * MOST):
+        admitted(circuits, 0.0, f"well {number}").succeeded()
+    assert repr(circuits) == "<Circuits of 2 servers>"
+    assert circuits.admit("a", 0.0) is None
+    for number in range(3 * MOST):
+        admitted(circuits, 0.0, f"ill {number}").failed(0.0)
+    assert repr(circuits) == f"<Circuits of {MOST} servers>"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ask", "ok", "fail", "drop"]), st.floats(0.0, 20.0)), max_size=80))
+def test_whatever_happens_it_never_sticks_and_never_lets_two_try(steps: list[tuple[str, float]]) -> None:
+    circuits, now, pending = Circuits(), 0.0, list[Permit]()
+    for what, later in steps:
+        now += later
+        if what == "ask":
+            pending += [permit for permit in _ask_twice(circuits, now) if permit is not None]
+        elif pending:
+            permit = pending.pop(0)
+            permit.succeeded() if what == "ok" else permit.failed(now) if what == "fail" else permit.given_up()
+    assert sum(permit._is_trial for permit in pending) <= 1
+    for permit in pending:
+        permit.given_up()
+    assert circuits.admit("a", now + PAUSE) is not None
+
+
+def _ask_twice(circuits: Circuits, now: float) -> Iterator[Permit | None]:
+    yield circuits.admit("a", now)
+    yield circuits.admit("a", now)
