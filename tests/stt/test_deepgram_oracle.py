@@ -10,6 +10,7 @@ import math
 import sys
 import typing
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,9 @@ def test_the_judge_refuses_what_is_wrong(model: type[BaseModel], kind: str, mess
 
 
 # What we understand ---------------------------------------------------------------------------------------------------
+@cache
 def instances(annotation: Any) -> st.SearchStrategy[Any]:
-    """JSON that a type of the vendor's allows."""
+    """JSON that a type of the vendor's allows; made once, for what a strategy knows of itself costs more than a draw."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         required, optional = {}, {}
         for name, field in annotation.model_fields.items():
