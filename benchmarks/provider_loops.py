@@ -111,9 +111,16 @@ def spoken(count: Count, audio: bytes) -> None:
         count.came(audio[:DIGITS])
 
 
-async def _sentences() -> AsyncIterator[str]:
-    for sentence in SENTENCES:
-        yield sentence
+class Sentences(AsyncIterator[str]):
+    """A reply, as a mind gives it: sentence by sentence; may be left anywhere."""
+
+    def __init__(self) -> None:
+        self._rest = iter(SENTENCES)
+
+    async def __anext__(self) -> str:
+        for sentence in self._rest:
+            return sentence
+        raise StopAsyncIteration
 
 
 async def _elevenlabs(transport: Any, port: int, count: Count, delay: float) -> None:
@@ -121,7 +128,7 @@ async def _elevenlabs(transport: Any, port: int, count: Count, delay: float) -> 
     async with shared_client(), tts.open(language="en") as session:
         await trio.sleep(delay)
         while True:
-            async with session.speak(_sentences()) as chunks:
+            async with session.speak(Sentences()) as chunks:
                 async for chunk in chunks:
                     spoken(count, chunk.audio)
 

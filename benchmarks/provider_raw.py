@@ -5,6 +5,7 @@ pings, no reconnecting, no errors of its own, no bill; what is not needed is not
 """
 
 import itertools
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -30,6 +31,7 @@ class Socket:
     def __init__(self, stream: trio.abc.Stream, protocol: ClientProtocol) -> None:
         self._stream = stream
         self._protocol = protocol
+        self._ready: deque[bytes] = deque()
 
     async def send(self, message: str | bytes) -> None:
         if isinstance(message, str):
@@ -38,12 +40,16 @@ class Socket:
             self._protocol.send_binary(message)
         await self._stream.send_all(b"".join(self._protocol.data_to_send()))
 
-    async def messages(self) -> AsyncIterator[bytes]:
-        while data := await self._stream.receive_some(READ):
+    async def receive(self) -> bytes:
+        while not self._ready:
+            data = await self._stream.receive_some(READ)
+            if not data:
+                raise EOFError("the vendor is gone")
             self._protocol.receive_data(bytes(data))
             for event in self._protocol.events_received():
                 if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
-                    yield bytes(event.data)
+                    self._ready.append(bytes(event.data))
+        return self._ready.popleft()
 
 
 @asynccontextmanager
@@ -107,8 +113,8 @@ _results: Final = msgspec.json.Decoder(_Results).decode
 
 async def deepgram(port: int, count: Count, delay: float) -> None:
     async def listen() -> None:
-        async for message in socket.messages():
-            results = _results(message)
+        while True:
+            results = _results(await socket.receive())
             if results.channel is not None:
                 heard(count, results.channel.alternatives[0].transcript)
 
@@ -172,7 +178,6 @@ async def elevenlabs(port: int, count: Count, delay: float) -> None:
     )
     async with opened(port, f"{target}&sync_alignment=true", {"xi-api-key": KEY}) as socket:
         await trio.sleep(delay)
-        messages = socket.messages()
         for number in itertools.count():
             context = f"reply-{number}"
             parts: list[dict[str, Any]] = [
@@ -183,12 +188,11 @@ async def elevenlabs(port: int, count: Count, delay: float) -> None:
             ]
             for part in parts:
                 await socket.send(msgspec.json.encode({**part, "context_id": context}).decode())
-            async for message in messages:
-                made = _audio(message)
+            made = _Audio()
+            while not made.is_final:
+                made = _audio(await socket.receive())
                 if made.audio:
                     spoken(count, made.audio)
-                if made.is_final:
-                    break
 
 
 async def elevenlabs_http(port: int, count: Count, delay: float) -> None:

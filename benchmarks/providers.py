@@ -25,8 +25,8 @@ from benchmarks.calls import ROOT, _pinned, _processors, serving
 from benchmarks.report import PERCENTILES
 from benchmarks.sampling import sampled
 
-WARMING: Final = 1.5
-"""Seconds of use before what is counted."""
+WARMING: Final = 2.5
+"""Seconds of use before what is counted; sessions begin spread over the first half, so that they do not keep step."""
 STARTING: Final = 60.0
 
 
@@ -63,14 +63,13 @@ PAIRS: Final = {
 
 
 # One loop, in a process of its own ------------------------------------------------------------------------------------
-async def use(loop: ours.Loop, port: int, sessions: int, seconds: float) -> dict[str, Any]:
+async def use(loop: ours.Loop, port: int, sessions: int, seconds: float, *, warming: float = WARMING) -> dict[str, Any]:
     """Run so many sessions at once; return what they did in so many seconds, and what that cost this process."""
     counts = [ours.Count() for _ in range(sessions)]
     async with trio.open_nursery() as nursery:
         for number, count in enumerate(counts):
-            # Spread over a second, so that sessions do not take turns in step.
-            nursery.start_soon(loop, port, count, number / sessions)
-        await trio.sleep(1 + WARMING)
+            nursery.start_soon(loop, port, count, number / sessions * warming / 2)
+        await trio.sleep(warming)
         for count in counts:
             count.items = 0
             count.late.clear()
@@ -91,7 +90,8 @@ def child(task: Mapping[str, Any]) -> None:
     """Do one measurement, and print what came of it."""
     loop = PAIRS[task["pair"]].loops[task["loop"]]
     with sampled(Path(task["profile"]) if task["profile"] else None):
-        result = trio.run(partial(use, loop, task["port"], task["sessions"], task["seconds"]))
+        using = partial(use, loop, task["port"], task["sessions"], task["seconds"], warming=task["warming"])
+        result = trio.run(using)
     print(json.dumps(result))
 
 
@@ -103,7 +103,7 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
         serving("vendors", Path(folder), core=cores[0], nice=options.nice) as about,
     ):
         task = {"pair": pair, "loop": loop, "port": about["ports"][PAIRS[pair].port]}
-        task |= {"sessions": options.sessions, "seconds": options.seconds}
+        task |= {"sessions": options.sessions, "seconds": options.seconds, "warming": options.warming}
         task["profile"] = str(options.profile / f"{pair}-{loop}.json") if options.profile else ""
         stolen_before, all_before = _processors()
         done = subprocess.run(
@@ -218,6 +218,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--providers", nargs="+", choices=list(PAIRS), default=list(PAIRS), help="which to measure")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each window of measurement (10)")
+    parser.add_argument("--warming", type=float, default=WARMING, help="seconds of use before it (2.5)")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
     parser.add_argument("--sessions", type=int, default=20, help="calls at once, in one process (20)")
     parser.add_argument("--nice", type=int, default=0, help="priority of both processes, where others use the machine")

@@ -86,19 +86,22 @@ async def _listen(nursery: trio.Nursery, serve: Callable[[trio.abc.Stream], Awai
     return port
 
 
-async def main() -> None:
-    """Serve until killed; says its addresses on standard output."""
+async def listen(nursery: trio.Nursery) -> list[int]:
+    """Have the fakes served in a nursery; return the ports of Deepgram, OpenAI and ElevenLabs."""
     deepgram = DeepgramServer(FakeDeepgram(interim_every=RESULTS, final_delay=0.0, hallucinates=PLACE.decode()))
-    answer = ChatReply(" ".join([PLACE.decode()] * TOKENS), duration=TOKENS * GAP)
-    openai = OpenAIServer([answer])
+    openai = OpenAIServer([ChatReply(" ".join([PLACE.decode()] * TOKENS), duration=TOKENS * GAP)])
     elevenlabs = Vendor("", FakeElevenLabs(first_audio=0.0, chunk=CHUNK, speed=SPEED))
+    return [
+        await _listen(nursery, deepgram.serve, in_text),
+        await _listen(nursery, openai.handle, in_text),
+        await _listen(nursery, partial(serve_stream, elevenlabs), in_speech),
+    ]
+
+
+async def main() -> None:
+    """Serve until killed; says its ports on standard output."""
     async with trio.open_nursery() as nursery:
-        ports = [
-            await _listen(nursery, deepgram.serve, in_text),
-            await _listen(nursery, openai.handle, in_text),
-            await _listen(nursery, partial(serve_stream, elevenlabs), in_speech),
-        ]
-        print(json.dumps({"pid": os.getpid(), "ports": ports}), flush=True)
+        print(json.dumps({"pid": os.getpid(), "ports": await listen(nursery)}), flush=True)
 
 
 if __name__ == "__main__":
