@@ -25,7 +25,9 @@ async def test_every_loop_gets_what_its_vendor_sends(autojump_clock: MockClock, 
 
 
 def test_a_loop_is_measured_in_a_process_of_its_own_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    main("--providers llm --seconds 0.3 --warming 0.2 --rounds 1 --sessions 2 --unpinned".split())
+    main(
+        ["--providers", "llm", "--seconds", "0.3", "--warming", "0.2", "--rounds", "1", "--sessions", "2", "--unpinned"]
+    )
     head, _, line = capsys.readouterr().out.strip().splitlines()
     assert head.count("|") == line.count("|") == 9
     assert line.startswith("| `OpenAILLM` | token | ")
