@@ -1,9 +1,12 @@
-"""A task that runs beside a block of code and ends with it."""
+"""A task that runs beside a block of code and ends with it; how it hands over what it makes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -26,3 +29,19 @@ async def running(task: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
                 raise failure from failure.__cause__
             case _:
                 raise
+
+
+async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
+    """Put an item into a channel, and wait only where it is full.
+
+    ``send`` gives way to other tasks each time, which costs a turn of the event loop. This is for a task that gives way
+    in any case, where it waits for what it hands over.
+
+    Raises:
+        trio.BrokenResourceError: nobody will take it.
+        trio.ClosedResourceError: the channel was closed.
+    """
+    try:
+        channel.send_nowait(item)
+    except trio.WouldBlock:
+        await channel.send(item)

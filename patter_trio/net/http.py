@@ -198,8 +198,14 @@ class _Pieces:
     async def __anext__(self) -> bytes:
         if self._encoding != "identity":
             raise ProviderError(f"{self._who} sent a compressed answer, which was not asked for")
-        with _translated(self._who, self._between):
-            piece = await anext(self._raw)
+        # By hand what ``_translated`` does: each token of a model comes by here.
+        with trio.CancelScope(deadline=trio.current_time() + self._between) as patience:
+            try:
+                piece = await anext(self._raw)
+            except _FOREIGN as error:
+                raise _ours(self._who, error) from error
+        if patience.cancelled_caught:
+            raise _late(self._who, self._between)
         self._size += len(piece)
         if self._size > self._largest:
             raise ProviderError(f"the answer of {self._who} is longer than {self._largest} bytes")
@@ -405,6 +411,7 @@ async def _explanation(who: str, response: httpx.Response) -> bytes:
 
 _BROKEN: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
 """What is raised by a connection that broke: guarded ones raise httpcore's own."""
+_FOREIGN: Final = (*_BROKEN, httpcore.TimeoutException)
 
 
 @contextmanager
@@ -414,10 +421,19 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError as error:
-        raise ProviderTimeout(f"{who} did not answer within {seconds:g} s") from error
-    except (httpx.TimeoutException, httpcore.TimeoutException) as error:
-        raise ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s") from error
-    except (httpx.ConnectError, httpcore.ConnectError) as error:
-        raise Unreachable(f"{who} could not be reached: {reason_of(error)}") from error
-    except _BROKEN as error:
-        raise ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}") from error
+        raise _late(who, seconds) from error
+    except _FOREIGN as error:
+        raise _ours(who, error) from error
+
+
+def _late(who: str, seconds: float) -> ProviderTimeout:
+    return ProviderTimeout(f"{who} did not answer within {seconds:g} s")
+
+
+def _ours(who: str, error: Exception) -> ProviderError:
+    """Return an error of httpx's, or of what is below it, as one of this package's."""
+    if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException):
+        return ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s")
+    if isinstance(error, httpx.ConnectError | httpcore.ConnectError):
+        return Unreachable(f"{who} could not be reached: {reason_of(error)}")
+    return ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}")

@@ -15,8 +15,9 @@ What is added here:
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ import trio
 from websockets.exceptions import InvalidStatus
 
 from patter_trio.errors import ProviderError, ProviderTimeout, WireError
-from patter_trio.net.background import running
+from patter_trio.net.background import hand_over, running
 from patter_trio.net.http import failure_of, origin_of, reason_of, tls_context
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 
@@ -82,9 +83,7 @@ class WebSocketClient:
             ProviderTimeout: the peer does not read.
             ConnectionOver: nothing can be sent any more.
         """
-        with self._translated():
-            async with self._sending:
-                await self._socket.send(message)
+        await self._write(partial(self._socket.send, message))
 
     async def receive(self) -> str | bytes:
         """Return the next message; how long that may take is the caller's to say.
@@ -119,7 +118,7 @@ class WebSocketClient:
             async with self._put:
                 try:
                     while True:
-                        await self._put.send(await self._socket.receive())
+                        await hand_over(self._put, await self._socket.receive())
                 except SocketClosed as closed:
                     self._over = closed
                     self.ended.set()
@@ -133,22 +132,27 @@ class WebSocketClient:
             await self._pinged.wait()
             self._pinged = trio.Event()
             try:
-                with self._translated():
-                    async with self._sending:
-                        await self._socket.flush()
+                await self._write(self._socket.flush)
             except ProviderError as error:  # whoever reads sees the end, too
                 _log.debug("no answer to a ping: %s", error)
                 return
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            with trio.fail_after(SENDING):
-                yield
-        except trio.TooSlowError as error:
-            raise ProviderTimeout(f"{self._who} has not read for {SENDING:g} s") from error
-        except SocketClosed as closed:
-            raise ConnectionOver(self._who, closed) from closed
+    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write when it is this task's turn; each frame of a call's audio comes by here, so nothing waits without need."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
+        with trio.CancelScope(deadline=trio.current_time() + SENDING) as patience:
+            try:
+                self._sending.acquire_nowait()
+            except trio.WouldBlock:
+                await self._sending.acquire()
+            try:
+                await write()
+            except SocketClosed as closed:
+                raise ConnectionOver(self._who, closed) from closed
+            finally:
+                self._sending.release()
+        if patience.cancelled_caught:
+            raise ProviderTimeout(f"{self._who} has not read for {SENDING:g} s")
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ import trio
 from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, WireError
+from patter_trio.net.background import hand_over
 from patter_trio.net.results import Results
 from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.wire.deepgram import ListenCodec
@@ -255,7 +256,7 @@ class ListenSession(RecognitionSession):
             return
         for transcript in transcripts:
             self._finalizing = self._finalizing and not transcript.final
-            await self._results.send(transcript)
+            await hand_over(self._results, transcript)
         self._tape.forget(round(self._codec.settled * RATE))
 
     async def _say_goodbye(self, socket: WebSocketClient) -> None:

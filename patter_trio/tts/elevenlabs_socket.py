@@ -26,7 +26,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, report_usage
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
-from patter_trio.net.background import running
+from patter_trio.net.background import hand_over, running
 from patter_trio.net.wsclient import ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.tts.alignment import SpokenText
 from patter_trio.wire import elevenlabs as wire
@@ -321,7 +321,7 @@ class SocketSession(SynthesisSession):
                     reply.heard = True
                     reply.sentences.clear()
                     try:
-                        await reply.put.send(event)
+                        await hand_over(reply.put, event)
                     except (trio.BrokenResourceError, trio.ClosedResourceError):  # it was left meanwhile
                         return
             case wire.Finished():

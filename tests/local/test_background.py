@@ -1,10 +1,10 @@
-"""A task beside a block: it ends with the block, and failures keep their type and cause."""
+"""A task beside a block: it ends with the block, and failures keep their type and cause; and how it hands things over."""
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from patter_trio.net.background import running
+from patter_trio.net.background import hand_over, running
 
 
 async def test_the_task_ends_with_the_block(autojump_clock: MockClock) -> None:
@@ -59,3 +59,29 @@ async def test_a_cancellation_from_outside_passes(autojump_clock: MockClock) -> 
         async with running(trio.sleep_forever):
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+async def test_what_finds_room_is_handed_over_at_once_and_what_does_not_waits(autojump_clock: MockClock) -> None:
+    put, taken = trio.open_memory_channel[str](1)
+
+    async def take() -> None:
+        await trio.sleep(2)
+        assert taken.receive_nowait() == "first"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        with trio.testing.assert_no_checkpoints():
+            await hand_over(put, "first")
+        await hand_over(put, "second")
+        assert trio.current_time() == 2.0
+    assert taken.receive_nowait() == "second"
+
+
+async def test_nothing_is_handed_to_nobody() -> None:
+    put, taken = trio.open_memory_channel[str](1)
+    taken.close()
+    with pytest.raises(trio.BrokenResourceError):
+        await hand_over(put, "lost")
+    put.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await hand_over(put, "lost")

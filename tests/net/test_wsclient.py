@@ -150,6 +150,39 @@ async def test_a_peer_that_does_not_read_has_five_seconds(autojump_clock: trio.t
     assert trio.current_time() == pytest.approx(SENDING)
 
 
+async def test_a_send_that_waits_its_turn_has_no_more_than_five_seconds_either(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    line = Line(listens)
+    late: list[float] = []
+
+    async def send(client: WebSocketClient) -> None:
+        with pytest.raises(ProviderTimeout, match="has not read for 5 s"):
+            await client.send("x" * 100_000)
+        late.append(trio.current_time())
+
+    async with connected(line) as client:
+        assert line.ours is not None
+        line.ours.stop_reading()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, client)
+            nursery.start_soon(send, client)
+    assert late == [pytest.approx(SENDING)] * 2
+
+
+async def test_a_send_that_is_cancelled_before_it_began_leaves_the_connection_whole(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with connected(Line(echoes)) as client:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await client.send("never said")
+        assert scope.cancelled_caught
+        assert client.usable
+        await client.send("said")
+        assert await client.receive() == "said"
+
+
 async def test_closing_does_not_wait_for_a_frozen_peer(autojump_clock: trio.testing.MockClock) -> None:
     line = Line(echoes)
     async with connected(line):

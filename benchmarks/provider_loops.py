@@ -1,0 +1,141 @@
+"""Each vendor's provider in use, as ``benchmarks.providers`` measures it, and what is counted; see ``provider_raw`` for the rest."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from benchmarks.servers.vendors import DIGITS
+from patter_trio import DeepgramSTT, ElevenLabsTTS, OpenAILLM
+from patter_trio.abc import Message, VoiceEdge
+from patter_trio.net.http import shared_client
+from patter_trio.testing import signal
+
+WORDS: Final = "I should like to know whether there is a room for two at the end of next week"
+UTTERANCE: Final = [signal.encode(WORDS, 100)[begin : begin + 160] for begin in range(0, 16000, 160)]
+"""Two seconds of a voice, in frames of 20 ms."""
+SENTENCES: Final = (
+    "Good morning, this is the front desk.",
+    "There is a room left for two.",
+    "Shall I keep it for you?",
+)
+MESSAGES: Final[list[Message]] = [
+    {"role": "system", "content": "You are the front desk of a hotel."},
+    {"role": "user", "content": "Is there a room left?"},
+]
+KEY: Final = "key"
+
+
+@attrs.define
+class Count:
+    """What a loop has done since the count was begun."""
+
+    items: int = 0
+    late: list[int] = attrs.field(factory=list)
+    """Microseconds from the moment at which a message left the vendor to that at which the program has what is in it."""
+
+    def came(self, stamp: str | bytes) -> None:
+        """Note a message by the time that is in it."""
+        self.late.append(time.perf_counter_ns() // 1000 % 10**DIGITS - int(stamp))
+
+
+Loop = Callable[[int, Count, float], Awaitable[None]]
+"""Uses a vendor at a port of loopback, until cancelled; begins so many seconds from now."""
+
+
+# Recognisers ----------------------------------------------------------------------------------------------------------
+async def speak(
+    send: Callable[[bytes], Awaitable[None]], end: Callable[[], Awaitable[None]], count: Count, delay: float
+) -> None:
+    """Send frames in their time, and an end of the voice after each utterance, as a caller's audio comes."""
+    due = trio.current_time() + delay
+    while True:
+        for frame in UTTERANCE:
+            await trio.sleep_until(due)
+            await send(frame)
+            count.items += 1
+            due += 0.02
+        await end()
+
+
+def heard(count: Count, text: str) -> None:
+    """Note interim words, behind which the time stands."""
+    if text[-DIGITS:].isdigit():
+        count.came(text[-DIGITS:])
+
+
+async def deepgram(port: int, count: Count, delay: float) -> None:
+    async def listen() -> None:
+        async for transcript in session.transcripts():
+            heard(count, transcript.text)
+
+    async def end() -> None:
+        await session.voice(VoiceEdge(speaking=False, offset=0))
+
+    stt = DeepgramSTT(api_key=KEY, base_url=f"ws://127.0.0.1:{port}")
+    async with stt.open(language="en") as session, trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        await speak(session.send, end, count, delay)
+
+
+async def no_recogniser(_: int, count: Count, delay: float) -> None:
+    """The pace alone, which both of the others have to keep."""
+
+    async def send(_: bytes) -> None: ...
+
+    async def end() -> None: ...
+
+    await speak(send, end, count, delay)
+
+
+# Minds ----------------------------------------------------------------------------------------------------------------
+async def openai(port: int, count: Count, delay: float) -> None:
+    llm = OpenAILLM(KEY, model="made-up", base_url=f"http://127.0.0.1:{port}/v1")
+    await trio.sleep(delay)
+    async with shared_client():  # as whoever serves holds it
+        while True:
+            async with llm.stream(MESSAGES) as items:
+                async for item in items:
+                    if isinstance(item, str):
+                        count.items += 1
+                        count.came(item)
+
+
+# Synthesisers ---------------------------------------------------------------------------------------------------------
+def spoken(count: Count, audio: bytes) -> None:
+    """Note audio, at whose beginning the time stands."""
+    if audio[:DIGITS].isdigit():
+        count.items += 1
+        count.came(audio[:DIGITS])
+
+
+class Sentences(AsyncIterator[str]):
+    """A reply, as a mind gives it: sentence by sentence; may be left anywhere."""
+
+    def __init__(self) -> None:
+        self._rest = iter(SENTENCES)
+
+    async def __anext__(self) -> str:
+        for sentence in self._rest:
+            return sentence
+        raise StopAsyncIteration
+
+
+async def _elevenlabs(transport: Any, port: int, count: Count, delay: float) -> None:
+    tts = ElevenLabsTTS(api_key=KEY, base_url=f"http://127.0.0.1:{port}", transport=transport)
+    async with shared_client(), tts.open(language="en") as session:
+        await trio.sleep(delay)
+        while True:
+            async with session.speak(Sentences()) as chunks:
+                async for chunk in chunks:
+                    spoken(count, chunk.audio)
+
+
+async def elevenlabs(port: int, count: Count, delay: float) -> None:
+    await _elevenlabs("websocket", port, count, delay)
+
+
+async def elevenlabs_http(port: int, count: Count, delay: float) -> None:
+    await _elevenlabs("http", port, count, delay)

@@ -1,0 +1,238 @@
+"""Writes docs/providers/matrix.md from a run of the tests that it is about: ``python docs/make_matrix.py [pytest's options]``.
+
+Nothing is listed here. A test ``test_<provider>_conforms``, of any file, with a check of the kit as its parameter, is a
+provider's column; the kit's kinds are the ``*_CHECKS`` of ``patter_trio.testing``; a file ``test_<vendor>_oracle.py`` is a
+vendor's judge, and what its tests are called is what they prove.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+import patter_trio.testing
+
+ROOT: Final = Path(__file__).parents[1]
+PAGE: Final = Path(__file__).with_name("providers") / "matrix.md"
+CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
+    name.removesuffix("_CHECKS"): getattr(patter_trio.testing, name)
+    for name in ("STT_CHECKS", "LLM_CHECKS", "TTS_CHECKS", *sorted(dir(patter_trio.testing)))
+    if name.endswith("_CHECKS")
+}
+TITLES: Final = {"STT": "Recognisers", "LLM": "Minds", "TTS": "Synthesisers", "ENGINE": "Engines"}
+HEAD: Final = """# What is proved of each provider
+
+Made from a run of the tests, by `python docs/make_matrix.py`. Two kinds of proof:
+
+* **the kit**: the [checks](../providers.md#what-is-checked) that every provider has to pass, the vendors' against fakes of
+  them, behind a proxy that stalls, tears and lies. That each check finds what it is there to find is proved by
+  [providers with one thing wrong](../../tests/conformance/test_kit.py). An empty cell is a check about a vendor, of a
+  provider that has none;
+* **an oracle**: the package that the vendor itself publishes, in an exact version. Its types judge what we send, what they
+  can express is what we have to understand, and its client talks to our fake: so the fake is what the vendor is, as far
+  as the package tells. What the vendor's machines do beyond that, no test without an account can know.
+
+"""
+
+Results = Mapping[str, str]
+"""What became of each test, by its id: ``passed``, ``failed`` or ``skipped``."""
+
+
+def files() -> list[Path]:
+    """Return the files of tests that the page is made from."""
+    of_kit = re.compile(r"^(async )?def test_\w+_conforms\(", re.MULTILINE)
+    return [
+        path
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        if path.stem.endswith("_oracle") or of_kit.search(path.read_text(encoding="utf-8"))
+    ]
+
+
+def _pytest(*options: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "_conforms or _oracle", *options, *map(str, files())]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout  # noqa: S603 (ours)
+
+
+def collected() -> list[str]:
+    """Return the ids of the tests that there are, without running them.
+
+    Raises:
+        SystemExit: a file of them cannot be imported.
+    """
+    told = _pytest("--collect-only", "-p", "no:randomly")
+    if re.search(r"^ERROR ", told, re.MULTILINE):
+        raise SystemExit(told[-2000:])
+    return [line for line in told.splitlines() if "::" in line]
+
+
+def run(options: list[str]) -> Results:
+    """Run the tests; return what became of them. One of which pytest says nothing was skipped."""
+    results = dict.fromkeys(collected(), "skipped")
+    told = _pytest("-rpfE", *options)
+    for word, rest in re.findall(r"^(PASSED|FAILED|ERROR) (.+)$", told, re.MULTILINE):
+        test = rest if rest in results else next(name for name in results if rest.startswith(f"{name} - "))
+        results[test] = "passed" if word == "PASSED" and results[test] != "failed" else "failed"
+    sys.stdout.write(told[-2000:])
+    return results
+
+
+# The kit --------------------------------------------------------------------------------------------------------------
+@attrs.define
+class Provider:
+    """One provider, and what became of the checks that it was put to."""
+
+    name: str
+    checks: dict[str, str] = attrs.field(factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Its kind; there is one only that has all of its checks.
+
+        Raises:
+            SystemExit: there is none, or more than one.
+        """
+        kinds = [kind for kind, names in CHECKS.items() if self.checks.keys() <= set(names)]
+        if len(kinds) != 1:
+            raise SystemExit(f"{self.name}: which kind of provider? {kinds}")
+        return kinds[0]
+
+
+def providers(results: Results) -> list[Provider]:
+    """Return the providers that the kit was run on, by name."""
+    known = sorted({name for names in CHECKS.values() for name in names}, key=len, reverse=True)
+    found: dict[str, Provider] = {}
+    for test, outcome in results.items():
+        match = re.search(r"::test_(\w+)_conforms\[(.+)\]$", test)
+        check = next((name for name in known if match and name in match[2]), "")
+        if match and check:
+            name = f"{match[1].replace('_', ' ')} {match[2].replace(check, '').strip('-')}".strip()
+            found.setdefault(name, Provider(name)).checks[check] = outcome
+    return [found[name] for name in sorted(found, key=lambda name: (name.startswith("scripted"), name))]
+
+
+def shown(outcome: str | None) -> str:
+    """Return how a cell shows an outcome; nothing where the check was not run."""
+    return {"passed": "yes", "failed": "**no**", None: ""}.get(outcome, str(outcome))
+
+
+def table_of(kind: str, those: list[Provider]) -> str:
+    """Return the checks of a kind, with its providers as columns."""
+    lines = [
+        f"## {TITLES.get(kind, kind.capitalize())}",
+        "",
+        f"| check | {' | '.join(provider.name for provider in those)} |",
+        f"|---|{'---|' * len(those)}",
+    ]
+    lines += [
+        f"| {check} | {' | '.join(shown(provider.checks.get(check)) for provider in those)} |" for check in CHECKS[kind]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# The oracles ----------------------------------------------------------------------------------------------------------
+@attrs.define
+class Oracle:
+    """A file of tests in which a vendor's package judges."""
+
+    path: Path
+    tests: dict[str, Counter[str]] = attrs.field(factory=dict)
+    """By name, in the file's order: how many of its cases ended how."""
+
+    @property
+    def vendor(self) -> str:
+        """Whose package it is, as providers are named."""
+        return self.path.stem.removeprefix("test_").removesuffix("_oracle").replace("_", " ")
+
+    @property
+    def module(self) -> str:
+        """What is imported, and without which the tests are skipped."""
+        match = re.search(r'importorskip\(\s*"(\w+)"', self.path.read_text(encoding="utf-8"))
+        return match[1] if match else ""
+
+    @property
+    def package(self) -> str:
+        """The package and its version, as the project pins it."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        pins = project["optional-dependencies"]["oracles"]
+        pin = next((pin for pin in pins if self.module and pin.startswith(self.module)), self.module)
+        return " ".join(pin.split("=="))
+
+    @property
+    def about(self) -> str:
+        """What the file says of itself."""
+        return (ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+    def count(self) -> tuple[int, int]:
+        """Return how many cases passed, and how many there are."""
+        every = sum(self.tests.values(), Counter[str]())
+        return every["passed"], every.total()
+
+
+def oracles(results: Results) -> list[Oracle]:
+    """Return the oracles, by the vendors' names."""
+    found: list[Oracle] = []
+    for path in files():
+        if not path.stem.endswith("_oracle"):
+            continue
+        oracle = Oracle(path)
+        text = path.read_text(encoding="utf-8")
+        mine = {test: end for test, end in results.items() if test.startswith(path.relative_to(ROOT).as_posix())}
+        for name in re.findall(r"^(?:async )?def (test_\w+)\(", text, re.MULTILINE):
+            oracle.tests[name] = Counter(end for test, end in mine.items() if re.search(rf"::{name}(\[|$)", test))
+        found.append(oracle)
+    return sorted(found, key=lambda oracle: oracle.vendor)
+
+
+def table_of_oracle(oracle: Oracle) -> str:
+    """Return what an oracle proves."""
+    lines = [f"## {oracle.package} about {oracle.vendor}", "", oracle.about, ""]
+    lines += [f"Tests: [{oracle.path.name}](../../{oracle.path.relative_to(ROOT).as_posix()}).", ""]
+    lines += ["| what it proves | cases | |", "|---|---:|---|"]
+    for name, ends in oracle.tests.items():
+        outcome = "passed" if ends.total() == ends["passed"] else "failed" if ends["failed"] else "skipped"
+        lines.append(f"| {name.removeprefix('test_').replace('_', ' ')} | {ends.total()} | {shown(outcome)} |")
+    return "\n".join(lines) + "\n"
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+def summary(those: list[Provider], judges: list[Oracle]) -> str:
+    """Return a line for each provider."""
+    lines = ["| provider | kind | passes, of the kit's checks | passes, of its vendor's oracle |", "|---|---|---|---|"]
+    for provider in those:
+        every = len(CHECKS[provider.kind])
+        passed = sum(outcome == "passed" for outcome in provider.checks.values())
+        lacks = every - len(provider.checks)
+        told = f"{passed} of {every}" + (f" ({lacks} are about a vendor)" if lacks else "")
+        judge = next((oracle for oracle in judges if oracle.vendor == provider.name), None)
+        verdict = f"{judge.package}: {judge.count()[0]} of {judge.count()[1]}" if judge else ""
+        lines.append(
+            f"| {provider.name} | {TITLES.get(provider.kind, provider.kind).lower()[:-1]} | {told} | {verdict} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def page(results: Results) -> str:
+    """Return the page as these results have it."""
+    those, judges = providers(results), oracles(results)
+    kinds = [(kind, [one for one in those if one.kind == kind]) for kind in CHECKS]
+    tables = [table_of(kind, mine) for kind, mine in kinds if mine]
+    ordered = [one for _, mine in kinds for one in mine]
+    return HEAD + "\n".join([summary(ordered, judges), *tables, *map(table_of_oracle, judges)])
+
+
+def main(options: list[str]) -> Any:
+    """Run the tests and write the page; return what is not as it should be."""
+    results = run(options)
+    PAGE.write_text(page(results), encoding="utf-8")
+    return [test for test, outcome in results.items() if outcome != "passed"] or None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""docs/providers/matrix.md has a cell for each test that there is, and none that is not passed."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+MAKER = Path(__file__).parents[2] / "docs" / "make_matrix.py"
+
+
+@pytest.fixture(name="maker", scope="module")
+def _maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_matrix", MAKER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_matrix_is_that_of_the_tests_that_there_are(maker: ModuleType) -> None:
+    for oracle in maker.oracles({}):
+        pytest.importorskip(oracle.module, reason="without the vendor's package its tests cannot be counted")
+    made = maker.page(dict.fromkeys(maker.collected(), "passed"))
+    assert maker.PAGE.read_text(encoding="utf-8") == made, "run python docs/make_matrix.py"
+
+
+def test_a_failure_or_a_skip_shows_in_cell_and_sum(maker: ModuleType) -> None:
+    tests = [f"tests/a.py::test_mine_conforms[{check}]" for check in maker.CHECKS["LLM"]]
+    oracle = maker.oracles({})[0]
+    [judged, *_] = oracle.tests
+    cases = [f"{oracle.path.relative_to(maker.ROOT).as_posix()}::{judged}[{case}]" for case in "ab"]
+    text = maker.page(
+        dict.fromkeys(tests, "passed")
+        | {tests[0]: "failed", tests[1]: "skipped", cases[0]: "passed", cases[1]: "failed"}
+    )
+    count = len(tests)
+    assert f"| mine | mind | {count - 2} of {count} |" in text
+    assert f"| {maker.CHECKS['LLM'][0]} | **no** |" in text
+    assert f"| {maker.CHECKS['LLM'][1]} | skipped |" in text
+    assert f"| {judged.removeprefix('test_').replace('_', ' ')} | 2 | **no** |" in text
+
+
+def test_each_variant_of_a_provider_has_its_own_column(maker: ModuleType) -> None:
+    tests = [f"tests/a.py::test_mine_conforms[{kind}-{check}]" for kind in "xy" for check in maker.CHECKS["TTS"]]
+    mine = maker.providers(dict.fromkeys(tests, "passed"))
+    assert [(one.name, one.kind, len(one.checks)) for one in mine] == [
+        ("mine x", "TTS", len(tests) // 2),
+        ("mine y", "TTS", len(tests) // 2),
+    ]
