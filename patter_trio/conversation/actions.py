@@ -185,6 +185,13 @@ class HangUpLeg:
 
 
 @attrs.frozen
+class TransferLeg:
+    """Have the carrier connect the caller with somebody else; answered by ``LegDown``, or by ``TransferFailed``."""
+
+    at: float
+
+
+@attrs.frozen
 class EndCall:
     """Nothing comes after this. ``reason`` is what ended the call first."""
 
@@ -211,5 +218,6 @@ Action = (
     | AskDetector
     | FlushRecognizer
     | HangUpLeg
+    | TransferLeg
     | EndCall
 )
