@@ -186,7 +186,7 @@ class HangUpLeg:
 
 @attrs.frozen
 class TransferLeg:
-    """Have the carrier connect the caller with somebody else; answered by ``LegDown``, or by ``TransferFailed``."""
+    """Have the carrier connect the caller with somebody else; answered by ``TransferTaken`` or ``TransferFailed``."""
 
     at: float
 

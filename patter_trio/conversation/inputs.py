@@ -133,6 +133,11 @@ class Transfer:
 
 
 @attrs.frozen
+class TransferTaken:
+    """The carrier hands the call over; its leg is about to end."""
+
+
+@attrs.frozen
 class TransferFailed:
     """The carrier did not hand the call over, so that it goes on; ``text`` is what the caller is told, if anything."""
 
@@ -168,6 +173,7 @@ Input = (
     | Say
     | HangUp
     | Transfer
+    | TransferTaken
     | TransferFailed
     | LegDown
     | Flushed

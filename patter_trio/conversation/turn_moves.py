@@ -47,6 +47,10 @@ class Conversation:
         """What ended the call first; not None while the agent says goodbye, too."""
         self.instead: str | None = None
         """The hang-up that was wanted while the call is being handed over: it holds if that fails."""
+        self.taken: bool = False
+        """The carrier has said that it hands the call over."""
+        self.flushed: bool = False
+        """The recogniser has said its last words, and only the carrier's word is waited for."""
         self.left: str = ""
         """Why the leg went down."""
 

@@ -34,6 +34,7 @@ from patter_trio.conversation.inputs import (
     TokenArrived,
     Transfer,
     TransferFailed,
+    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
@@ -329,14 +330,30 @@ def fall_back(talk: Conversation, event: HangUp | Transfer) -> None:
 
 def take_back(talk: Conversation, event: TransferFailed) -> None:
     """The call was not handed over: tell the caller, and go on; or hang up, if that was wanted meanwhile."""
-    if talk.ending == TRANSFERRED:
+    if talk.ending == TRANSFERRED and not talk.taken:
         talk.take_back(event.text)
 
 
 def blame_leg(talk: Conversation, event: TransferFailed) -> None:
     """The call was not handed over, and the caller is gone: that is what ended it."""
-    if talk.ending == TRANSFERRED:
+    if talk.ending == TRANSFERRED and not talk.taken:
         talk.ending = talk.instead or talk.left or talk.ending
+    if talk.flushed:
+        talk.finish_call()
+
+
+def await_end(talk: Conversation, event: TransferTaken) -> None:
+    """The carrier hands the call over: it does not come back, and its leg has a while to end."""
+    if talk.ending == TRANSFERRED:
+        talk.taken = True
+        talk.arm(Timer.LEG, talk.now + talk.policy.leg)
+
+
+def confirm(talk: Conversation, event: TransferTaken) -> None:
+    """The leg went down because the call was handed over."""
+    talk.taken = True
+    if talk.flushed:
+        talk.finish_call()
 
 
 def stop_goodbye(talk: Conversation, event: None) -> None:
@@ -356,9 +373,16 @@ def give_up_leg(talk: Conversation, event: None) -> None:
     talk.leg_down("")
 
 
-def end(talk: Conversation, event: Flushed | None) -> None:
+def end(talk: Conversation, event: None) -> None:
     """The call is over; words that nobody will answer enter the history."""
     talk.finish_call()
+
+
+def end_when_known(talk: Conversation, event: Flushed) -> None:
+    """The call is over, as soon as it is known whether it was handed over."""
+    talk.flushed = True
+    if talk.ending != TRANSFERRED or talk.taken:
+        talk.finish_call()
 
 
 # The tables -----------------------------------------------------------------------------------------------------------
@@ -403,8 +427,9 @@ AGENT: Mapping[Trigger, Mapping[Agent, Rule]] = {
     HangUp:          _agent_row(  hang_up,     hang_up,  leave,        leave,         fall_back,   _,        _),
     Transfer:        _agent_row(  await_ready, hand_over, leave,       leave,         _,           _,        _),
     TransferFailed:  _agent_row(  _,           _,        _,            _,             take_back,   blame_leg, _),
+    TransferTaken:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
     LegDown:         _agent_row(  flush,       flush,    flush,        flush,         flush,       _,        _),
-    Flushed:         _agent_row(  _,           _,        _,            _,             _,           end,      _),
+    Flushed:         _agent_row(  _,           _,        _,            _,             _,  end_when_known,    _),
     Timer.OVERLAP:   _agent_row(  _,           _,        _,            barge_in,      _,           _,        _),
     Timer.DRAIN:     _agent_row(  _,           _,        _,            drain,         _,           _,        _),
     Timer.REPLY:     _agent_row(  _,           _,        fail,         _,             _,           _,        _),

@@ -183,6 +183,8 @@ class World:
         if self.switching.random() < 0.5:
             text = f"switch{next(self.words)}" if self.switching.random() < 0.7 else ""
             self.post(at, inputs.TransferFailed(text))
+        elif self.switching.random() < 0.7:
+            self.post(at, inputs.TransferTaken())
         if self.switching.random() < 0.5:
             self.post(now + round(self.switching.uniform(0.02, 6) * GRID) / GRID, inputs.LegDown("handed over"))
         if self.switching.random() < 0.2:

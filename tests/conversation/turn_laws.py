@@ -50,7 +50,7 @@ class Laws:
         self.says: list[inputs.Say] = []
         self.said: list[str] = []
         self.ready = self.leaving = self.down = self.ended = False
-        self.asked = self.flushing = self.patient = False
+        self.asked = self.taken = self.flushing = self.patient = False
         self.reasons: list[str] = []
         self.leave_at = math.inf
         self.apologies: set[int] = set()
@@ -144,8 +144,11 @@ class Laws:
             self.leave_at = math.inf if self.patient else self.now
         self.leaving = True
 
+    def _in_TransferTaken(self, event: inputs.TransferTaken) -> None:
+        self.taken = self.taken or self.asked
+
     def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:
-        if self.reasons[:1] != [inputs.TRANSFERRED] or not self.asked:
+        if self.reasons[:1] != [inputs.TRANSFERRED] or not self.asked or self.taken:
             return
         if self.flushing:
             self.reasons = self.reasons[1:] or self.reasons
