@@ -1,4 +1,4 @@
-"""What ``on_message(event, call_control)`` gets: the call, as far as the application may steer it."""
+"""What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,27 @@ class CallControl:
         """
         self._call.hang_up()
         self._hung_up = True
+
+    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
+        """Connect the caller with ``to``, after what is being said, and what this ``on_message`` returns, was played.
+
+        It returns at once. The call ends by it, with the outcome ``transferred``. Until then nothing new is said, and
+        nothing can be interrupted (10 s at most). If the carrier does not do it, the call goes on and the log says why.
+
+        Args:
+            to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``.
+            error_message: what the caller hears if it fails; default: the agent's; empty: nothing.
+            wait: return when the carrier has taken it, and raise if it does not; the caller then hears no more of a
+                failure than ``error_message`` or you say. Not for ``on_message``: it would wait for its own reply.
+
+        Raises:
+            ConfigurationError: (a ``ValueError``) that is neither, or the carrier cannot transfer calls.
+            CallEnded: the call is over, or (with ``wait``) was before it was transferred.
+            ProviderError: a transfer is under way already, or (with ``wait``) the carrier did not do it.
+        """
+        order = self._call.transferring.order(to, "" if wait and error_message is None else error_message)
+        if wait:
+            await order.taken()
 
     async def hangup(self) -> None:
         """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.

@@ -36,6 +36,8 @@ from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.tools import Toolbox
+from patter_trio.call.transferring import HandOver, Transferring
+from patter_trio.call.vigil import QUIET, until_silent
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
@@ -56,9 +58,6 @@ FAREWELL: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
 BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
-QUIET: Final = 10.0
-"""Seconds without a frame of the carrier, which sends fifty a second, after which it is pinged; after as many again
-without an answer it is gone: TCP alone notices a peer that vanished only when there is something to send to it."""
 ORDERLY: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
 MODEL_PATIENCE: Final = 15.0
@@ -77,6 +76,8 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: Messages | None
+    hand_over: HandOver | None = None
+    """Has the carrier connect the caller with somebody else; None: it cannot."""
 
 
 class Call:
@@ -122,6 +123,7 @@ class Call:
         self._error = ""
         self._bad_messages = 0
         self._limits = Limits()
+        self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand)
 
     def __repr__(self) -> str:
         return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
@@ -156,6 +158,10 @@ class Call:
             CallEnded: the call is over.
         """
         self._demand(inputs.HangUp("agent_hung_up"))
+
+    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
+        """Hand the call over after what is being said was played: :meth:`CallControl.transfer`, which says all."""
+        await self.control.transfer(to, error_message=error_message, wait=wait)
 
     def fire(self, name: str, about: Mapping[str, Any]) -> None:
         """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
@@ -238,20 +244,10 @@ class Call:
             self._leg_down("failed")
 
     async def watch(self) -> None:
-        """Ask a carrier that says nothing whether it is there, and give it up when it does not answer."""
-        socket = self._leg.socket
-        while True:
-            heard = socket.heard_at
-            await trio.sleep_until(heard + QUIET)
-            if socket.heard_at > heard:
-                continue
-            socket.ping()
-            self._egress.wake()
-            await trio.sleep_until(heard + 2 * QUIET)
-            if socket.heard_at <= heard:
-                self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
-                self._leg_down("failed")
-                return
+        """Give a carrier up that says nothing, not even when it is asked whether it is there."""
+        await until_silent(self._leg.socket, self._egress.wake)
+        self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
+        self._leg_down("failed")
 
     def _leg_down(self, reason: str) -> None:
         self._caller_here.cancel(reason="caller left")
@@ -374,6 +370,8 @@ class Call:
                 self._hearing.flush()
             case do.HangUpLeg():
                 self._egress.hang_up()
+            case do.TransferLeg():
+                talk.start_soon(self.transferring.run, (self._agent or self._options.agent).error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -466,6 +464,7 @@ class Call:
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
+        self.transferring.close(self.outcome)
         transcript = self._history.whole()
         self._tell.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 

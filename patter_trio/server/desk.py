@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +30,7 @@ from patter_trio.call.publishing import CallEvents
 from patter_trio.call.remote import checked_message_url, is_exposed, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
+from patter_trio.call.transferring import HandOver
 from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
@@ -44,6 +45,9 @@ from patter_trio.telemetry.tracing import OpenTrace, opened_tracing
 if TYPE_CHECKING:
     from patter_trio.client import Patter
     from patter_trio.telemetry.call_trace import CallTrace
+
+Transfer = Callable[[CallOffer, str], Awaitable[None]]
+"""Connects a caller with somebody else, as ``Carrier.transfer`` does."""
 
 START_PATIENCE: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
@@ -81,7 +85,9 @@ class Desk:
         tap: Tap | None,
         bus_tap: Tap | None,
         tracing: OpenTrace | None,
+        transfer: Transfer | None = None,
     ) -> None:
+        self._transfer = transfer
         self._tracing = tracing
         self._phone = phone
         self._agent = agent
@@ -257,6 +263,7 @@ class Desk:
             agent=self._agent,
             settled=partial(self._settled, pending),
             on_message=self._messages,
+            hand_over=self._hand_over(pending),
         )
         call = Call(leg, options, teller, media)
         self._live[pending.call_id] = self._phone.live[pending.call_id] = call
@@ -273,6 +280,13 @@ class Desk:
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
             self._note_idle()
+
+    def _hand_over(self, call: PendingCall) -> HandOver | None:
+        """Return what has the carrier connect the caller of that call with somebody else; None: it cannot."""
+        carrier = self.site.carrier
+        transfer = self._transfer or (carrier.transfer if carrier.transfers else None)
+        offer = CallOffer(call.call_id, call.caller, call.callee, call.direction)
+        return None if transfer is None else partial(transfer, offer)
 
     def _metering(self, call: PendingCall, media: MediaClock, teller: Teller) -> Metering:
         meter = Meter(
@@ -371,6 +385,7 @@ async def open_desk(
     tap: Tap | None = None,
     bus_tap: Tap | None = None,
     on_message_secret: str = "",
+    transfer: Transfer | None = None,
 ) -> AsyncIterator[Desk]:
     """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
 
@@ -386,6 +401,7 @@ async def open_desk(
         tap: sees every event of every call.
         bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
         on_message_secret: as for ``Patter.serve``.
+        transfer: connects callers with somebody else in the carrier's place; for simulated calls.
 
     Raises:
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``.
@@ -410,6 +426,7 @@ async def open_desk(
             tap=tap,
             bus_tap=bus_tap,
             tracing=opened_tracing(),
+            transfer=transfer,
         )
         phone.desks.add(desk)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()

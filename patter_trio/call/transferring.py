@@ -1,0 +1,123 @@
+"""Handing a call over to another number: ordered by the application, carried out when what is said before was heard.
+
+When it is time is the turn machine's business, as for a hang-up. The carrier is asked by a task of the call's, whoever
+ordered it: a request that is on its way is not taken back because the one who waits for it is cancelled.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.carriers.destinations import checked_destination
+from patter_trio.conversation.inputs import TRANSFERRED, Transfer, TransferFailed, TransferTaken
+from patter_trio.errors import CallEnded, ConfigurationError, PatterError, ProviderError, ProviderTimeout
+
+ASKING: Final = 5.0
+"""Seconds that the carrier has for its answer."""
+
+HandOver = Callable[[str], Awaitable[None]]
+"""Has the carrier connect the caller with somebody else; see ``Carrier.transfer``."""
+
+_log = logging.getLogger("patter_trio.call")
+
+
+@attrs.define(eq=False)
+class Order:
+    """A transfer that was ordered, and what becomes of it."""
+
+    to: str
+    error_message: str | None
+    """What the caller hears if it fails; None: the agent's ``error_message``."""
+    error: PatterError | None = None
+    over: trio.Event = attrs.field(factory=trio.Event)
+
+    async def taken(self) -> None:
+        """Wait until the carrier has taken it.
+
+        Raises:
+            CallEnded: the call ended before.
+            ProviderError: the carrier did not, and the call goes on.
+        """
+        await self.over.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class Transferring:
+    """The transfers of one call, of which there is one at a time.
+
+    Args:
+        call_id: whose they are.
+        hand_over: asks the carrier; None: it cannot.
+        post: tells the turn machine.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        hand_over: HandOver | None,
+        post: Callable[[Transfer | TransferTaken | TransferFailed], None],
+    ) -> None:
+        self._call_id = call_id
+        self._hand_over = hand_over
+        self._post = post
+        self._order: Order | None = None
+
+    def __repr__(self) -> str:
+        return f"<Transferring {self._call_id}{', ordered' if self._order is not None else ''}>"
+
+    def order(self, to: Any, error_message: str | None) -> Order:
+        """Order a transfer.
+
+        Raises:
+            ConfigurationError: (a ``ValueError``) that is no destination, or the carrier cannot.
+            ProviderError: one is under way already.
+            CallEnded: the call is over.
+        """
+        to = checked_destination(to)
+        if self._hand_over is None:
+            raise ConfigurationError(f"call {self._call_id} cannot be transferred: its carrier has no such thing")
+        if self._order is not None:
+            raise ProviderError(f"call {self._call_id} is being transferred already")
+        self._post(Transfer())
+        self._order = Order(to, error_message)
+        return self._order
+
+    async def run(self, apology: str) -> None:
+        """It is time: ask the carrier. ``apology`` is what the caller hears where the order does not say."""
+        order, hand_over = self._order, self._hand_over
+        if order is None or hand_over is None:  # nothing else makes it time
+            raise AssertionError("a transfer that nobody ordered")
+        try:
+            with trio.fail_after(ASKING):
+                await hand_over(order.to)
+        except trio.TooSlowError:
+            self._failed(order, ProviderTimeout(f"the carrier did not answer within {ASKING:g} s"), apology)
+        except PatterError as error:
+            self._failed(order, error, apology)
+        else:
+            _log.info("call %s: handed over to %s", self._call_id, order.to)
+            order.over.set()
+            self._post(TransferTaken())
+
+    def _failed(self, order: Order, error: PatterError, apology: str) -> None:
+        _log.warning("call %s: it was not handed over: %s", self._call_id, error)
+        text = apology if order.error_message is None else order.error_message
+        self._settle(order, error)
+        # A call that is over hears nothing; its leg says so in a moment.
+        self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
+
+    def _settle(self, order: Order, error: PatterError | None) -> None:
+        self._order = None
+        order.error = error
+        order.over.set()
+
+    def close(self, outcome: str) -> None:
+        """The call is over: so is what was ordered."""
+        order, self._order = self._order, None
+        if order is not None and not order.over.is_set():
+            over = CallEnded(f"call {self._call_id} was over before it was transferred ({outcome})")
+            self._settle(order, None if outcome == TRANSFERRED else over)
