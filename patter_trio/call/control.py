@@ -101,20 +101,21 @@ class CallControl:
         """Connect the caller with ``to``, after what is being said, and what this ``on_message`` returns, was played.
 
         It returns at once. The call ends by it, with the outcome ``transferred``. Until then nothing new is said, and
-        nothing can be interrupted (10 s at most). If the carrier does not do it, the call goes on and the log says why.
+        nothing can be interrupted (10 s at most). If the carrier does not do it, the caller hears so, the log says why,
+        and the call goes on.
 
         Args:
             to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``.
             error_message: what the caller hears if it fails; default: the agent's; empty: nothing.
-            wait: return when the carrier has taken it, and raise if it does not; the caller then hears no more of a
-                failure than ``error_message`` or you say. Not for ``on_message``: it would wait for its own reply.
+            wait: return when the carrier has taken it, and raise if it does not. Not for ``on_message``, which would
+                wait for its own reply.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) that is neither, or the carrier cannot transfer calls.
+            ConfigurationError: (a ``ValueError``) that is neither; or (with ``wait``) the carrier transfers no calls.
             CallEnded: the call is over, or (with ``wait``) was before it was transferred.
             ProviderError: a transfer is under way already, or (with ``wait``) the carrier did not do it.
         """
-        order = self._call.transferring.order(to, "" if wait and error_message is None else error_message)
+        order = self._call.transferring.order(to, error_message)
         if wait:
             await order.taken()
 

@@ -76,8 +76,7 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: Messages | None
-    hand_over: HandOver | None = None
-    """Has the carrier connect the caller with somebody else; None: it cannot."""
+    hand_over: HandOver
 
 
 class Call:

@@ -13,7 +13,7 @@ import trio
 
 from patter_trio.carriers.destinations import checked_destination
 from patter_trio.conversation.inputs import TRANSFERRED, Transfer, TransferFailed, TransferTaken
-from patter_trio.errors import CallEnded, ConfigurationError, PatterError, ProviderError, ProviderTimeout
+from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
 
 ASKING: Final = 5.0
 """Seconds that the carrier has for its answer."""
@@ -39,7 +39,7 @@ class Order:
 
         Raises:
             CallEnded: the call ended before.
-            ProviderError: the carrier did not, and the call goes on.
+            PatterError: the carrier did not, and the call goes on.
         """
         await self.over.wait()
         if self.error is not None:
@@ -51,14 +51,14 @@ class Transferring:
 
     Args:
         call_id: whose they are.
-        hand_over: asks the carrier; None: it cannot.
+        hand_over: asks the carrier.
         post: tells the turn machine.
     """
 
     def __init__(
         self,
         call_id: str,
-        hand_over: HandOver | None,
+        hand_over: HandOver,
         post: Callable[[Transfer | TransferTaken | TransferFailed], None],
     ) -> None:
         self._call_id = call_id
@@ -73,13 +73,11 @@ class Transferring:
         """Order a transfer.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) that is no destination, or the carrier cannot.
+            ConfigurationError: (a ``ValueError``) that is no destination.
             ProviderError: one is under way already.
             CallEnded: the call is over.
         """
         to = checked_destination(to)
-        if self._hand_over is None:
-            raise ConfigurationError(f"call {self._call_id} cannot be transferred: its carrier has no such thing")
         if self._order is not None:
             raise ProviderError(f"call {self._call_id} is being transferred already")
         self._post(Transfer())
@@ -88,12 +86,12 @@ class Transferring:
 
     async def run(self, apology: str) -> None:
         """It is time: ask the carrier. ``apology`` is what the caller hears where the order does not say."""
-        order, hand_over = self._order, self._hand_over
-        if order is None or hand_over is None:  # nothing else makes it time
+        order = self._order
+        if order is None:  # nothing else makes it time
             raise AssertionError("a transfer that nobody ordered")
         try:
             with trio.fail_after(ASKING):
-                await hand_over(order.to)
+                await self._hand_over(order.to)
         except trio.TooSlowError:
             self._failed(order, ProviderTimeout(f"the carrier did not answer within {ASKING:g} s"), apology)
         except PatterError as error:

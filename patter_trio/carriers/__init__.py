@@ -35,8 +35,6 @@ class Carrier(ABC):
     protocol: ClassVar[str]
     signature_header: ClassVar[str]
     content_type: ClassVar[str]
-    transfers: ClassVar[bool] = False
-    """Whether a live call can be handed over to another number."""
 
     @property
     def voice_path(self) -> str:

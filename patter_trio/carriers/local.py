@@ -14,7 +14,6 @@ class LocalCarrier(Twilio):
     """Twilio's protocol under credentials made up for this process, so that nobody but it can sign a call."""
 
     name: ClassVar[str] = "local"
-    transfers: ClassVar[bool] = False  # there is no telephone network behind it
 
     account_sid: str = attrs.field(factory=lambda: f"AC{secrets.token_hex(16)}")
     auth_token: str = attrs.field(factory=lambda: secrets.token_hex(16), repr=False)

@@ -56,7 +56,6 @@ class Twilio(Carrier):
     protocol: ClassVar[str] = "twilio"
     signature_header: ClassVar[str] = "X-Twilio-Signature"
     content_type: ClassVar[str] = "text/xml; charset=utf-8"
-    transfers: ClassVar[bool] = True
 
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)

@@ -36,7 +36,8 @@ def checked_api_url(url: str) -> str:
         ConfigurationError: it is none.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+    spaced = any(character.isspace() for character in url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
         raise ConfigurationError(f"Twilio's api_url must be like {API}, not {url!r}")
     check_url(url)
     return url.rstrip("/")

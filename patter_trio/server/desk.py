@@ -281,12 +281,10 @@ class Desk:
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
             self._note_idle()
 
-    def _hand_over(self, call: PendingCall) -> HandOver | None:
-        """Return what has the carrier connect the caller of that call with somebody else; None: it cannot."""
-        carrier = self.site.carrier
-        transfer = self._transfer or (carrier.transfer if carrier.transfers else None)
+    def _hand_over(self, call: PendingCall) -> HandOver:
+        """Return what has the carrier connect the caller of that call with somebody else."""
         offer = CallOffer(call.call_id, call.caller, call.callee, call.direction)
-        return None if transfer is None else partial(transfer, offer)
+        return partial(self._transfer or self.site.carrier.transfer, offer)
 
     def _metering(self, call: PendingCall, media: MediaClock, teller: Teller) -> Metering:
         meter = Meter(
