@@ -36,7 +36,7 @@ from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.tools import Toolbox
-from patter_trio.call.transferring import HandOver, Transferring
+from patter_trio.call.transferring import HandOver, Order, Transferring
 from patter_trio.call.vigil import QUIET, until_silent
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
@@ -161,6 +161,10 @@ class Call:
     async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
         """Hand the call over after what is being said was played: :meth:`CallControl.transfer`, which says all."""
         await self.control.transfer(to, error_message=error_message, wait=wait)
+
+    def order_transfer(self, to: str, error_message: str | None) -> Order:
+        """Do as ``Transferring.order``, which is behind :meth:`transfer`."""
+        return self.transferring.order(to, error_message)
 
     def fire(self, name: str, about: Mapping[str, Any]) -> None:
         """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""

@@ -19,8 +19,8 @@ import trio
 
 from patter_trio.abc import LanguageModel, Message, ToolCall
 from patter_trio.call import usercode
-from patter_trio.call.control import CallControl
 from patter_trio.call.reply import Mind, Remark, Reply, Step
+from patter_trio.call.tool_context import ToolContext
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
@@ -50,26 +50,6 @@ _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
-
-
-class ToolContext(CallControl):
-    """What a tool's handler gets as ``call_context``: the call, to be read and steered.
-
-    What ``on_call_start`` was told can be read as from a dict, too: ``call_context["caller"]``.
-    """
-
-    __slots__ = ()
-
-    _KEYS: Final = ("call_id", "caller", "callee", "direction", "custom_params", "telephony_provider", "history")
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._KEYS:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return what is under that key, or ``default``."""
-        return getattr(self, key) if key in self._KEYS else default
 
 
 @attrs.define(eq=False)
@@ -202,16 +182,24 @@ class Toolbox:
         self._later.setdefault(reply, []).append((run, round_))
 
     def played(self, reply: Reply) -> None:
-        """A reply has been played: start what was to wait for that."""
-        for run, round_ in self._later.pop(reply, ()):
-            self._spawn(run, round_, None, None)
+        """A reply has been played: start what was to wait for that, one after another while none fails."""
+        self._in_turn(self._later.pop(reply, []))
+
+    def _in_turn(self, later: "Sequence[tuple[Run, Round]]") -> None:
+        if later:
+            self._spawn(*later[0], None, None, later[1:])
 
     def cut(self, reply: Reply) -> None:
         """A reply is over before it was played: what waited for its end is not done."""
         self._later.pop(reply, None)
 
     def _spawn(
-        self, run: Run, round_: Round, remarks: "trio.MemorySendChannel[str] | None", reply: Reply | None
+        self,
+        run: Run,
+        round_: Round,
+        remarks: "trio.MemorySendChannel[str] | None",
+        reply: Reply | None,
+        later: Sequence[tuple[Run, Round]] = (),
     ) -> None:
         shielded = run.tool is not None and run.tool.on_barge_in == "shield"
         nursery = self.beyond if shielded else self.nursery
@@ -220,11 +208,16 @@ class Toolbox:
                 remarks.close()
             return
         run.scope.shield = shielded
-        nursery.start_soon(self._run, run, round_, remarks, reply, name=f"tool {run.call.name}")
+        nursery.start_soon(self._run, run, round_, remarks, reply, later, name=f"tool {run.call.name}")
 
     # Running ----------------------------------------------------------------------------------------------------------
     async def _run(
-        self, run: Run, round_: Round, remarks: "trio.MemorySendChannel[str] | None", reply: Reply | None
+        self,
+        run: Run,
+        round_: Round,
+        remarks: "trio.MemorySendChannel[str] | None",
+        reply: Reply | None,
+        later: Sequence[tuple[Run, Round]],
     ) -> None:
         try:
             if self._closed or (reply is not None and reply.scope.cancel_called):
@@ -238,6 +231,8 @@ class Toolbox:
                     error = "it was cancelled: the caller interrupted"
             finally:
                 self._end(run, error)
+            if not error:
+                self._in_turn(later)
         finally:
             if remarks is not None:
                 remarks.close()

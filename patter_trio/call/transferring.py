@@ -34,6 +34,11 @@ class Order:
     error: PatterError | None = None
     over: trio.Event = attrs.field(factory=trio.Event)
 
+    def settle(self, error: PatterError | None) -> None:
+        """Let those who wait know; None: it was taken."""
+        self.error = error
+        self.over.set()
+
     async def taken(self) -> None:
         """Wait until the carrier has taken it.
 
@@ -77,12 +82,21 @@ class Transferring:
             ProviderError: one is under way already.
             CallEnded: the call is over.
         """
-        to = checked_destination(to)
+        order = Order(checked_destination(to), error_message)
+        self.place(order)
+        return order
+
+    def place(self, order: Order) -> None:
+        """Do as ordered.
+
+        Raises:
+            ProviderError: another transfer is under way already.
+            CallEnded: the call is over.
+        """
         if self._order is not None:
             raise ProviderError(f"call {self._call_id} is being transferred already")
         self._post(Transfer())
-        self._order = Order(to, error_message)
-        return self._order
+        self._order = order
 
     async def run(self, apology: str) -> None:
         """It is time: ask the carrier. ``apology`` is what the caller hears where the order does not say."""
@@ -98,24 +112,20 @@ class Transferring:
             self._failed(order, error, apology)
         else:
             _log.info("call %s: handed over to %s", self._call_id, order.to)
-            order.over.set()
+            order.settle(None)
             self._post(TransferTaken())
 
     def _failed(self, order: Order, error: PatterError, apology: str) -> None:
         _log.warning("call %s: it was not handed over: %s", self._call_id, error)
         text = apology if order.error_message is None else order.error_message
-        self._settle(order, error)
+        self._order = None
+        order.settle(error)
         # A call that is over hears nothing; its leg says so in a moment.
         self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
-
-    def _settle(self, order: Order, error: PatterError | None) -> None:
-        self._order = None
-        order.error = error
-        order.over.set()
 
     def close(self, outcome: str) -> None:
         """The call is over: so is what was ordered."""
         order, self._order = self._order, None
         if order is not None and not order.over.is_set():
             over = CallEnded(f"call {self._call_id} was over before it was transferred ({outcome})")
-            self._settle(order, None if outcome == TRANSFERRED else over)
+            order.settle(None if outcome == TRANSFERRED else over)

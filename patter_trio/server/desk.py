@@ -21,9 +21,11 @@ from patter_trio.abc import usage_sink
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
+from patter_trio.call.announced import Announced
 from patter_trio.call.bounds import Bounds
+from patter_trio.call.control import steers
 from patter_trio.call.delivery import Deliveries
-from patter_trio.call.messages import Function, Messages, steers
+from patter_trio.call.messages import Function, Messages
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
@@ -64,6 +66,7 @@ class _Starting:
     scope: trio.CancelScope
     done: trio.Event
     trace: "CallTrace | None"
+    call: Announced
     overrides: Mapping[str, Any] | None = None
 
 
@@ -161,7 +164,9 @@ class Desk:
         trace = None
         if self._tracing is not None:
             trace = self._tracing(self._about(call), self._agent, at=trio.current_time(), epoch=self._epoch)
-        starting = call.context = _Starting(self._events_of(call.call_id), trio.CancelScope(), trio.Event(), trace)
+        starting = call.context = _Starting(
+            self._events_of(call.call_id), trio.CancelScope(), trio.Event(), trace, Announced(self._about(call))
+        )
         if on_call_start is None:
             starting.done.set()
             return
@@ -182,6 +187,7 @@ class Desk:
         return events
 
     def _never_connected(self, call: PendingCall, outcome: str, why: str) -> None:
+        call.context.call.close(outcome)
         call.context.events.never_connected(outcome, why, self._about(call), cancelled=self._hurried)
         self._give_up(call, "never connected", outcome)
 
@@ -191,7 +197,8 @@ class Desk:
             starting.trace.attach()
         with starting.scope:
             try:
-                answer = await usercode.call(on_call_start, self._about(call))
+                more = (starting.call.control,) if steers(on_call_start) else ()
+                answer = await usercode.call(on_call_start, self._about(call), *more)
             except usercode.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", call.call_id, error, exc_info=error.__cause__)
             else:
@@ -266,6 +273,8 @@ class Desk:
             hand_over=self._hand_over(pending),
         )
         call = Call(leg, options, teller, media)
+        observers.control = call.control
+        pending.context.call.connect(call)
         self._live[pending.call_id] = self._phone.live[pending.call_id] = call
         _log.info("call %s: started, %s", pending.call_id, pending.direction)
         if self._tap is not None:

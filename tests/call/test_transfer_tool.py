@@ -16,6 +16,7 @@ from patter_trio.testing.caller import SimulatedCaller
 BILLING, DESK = "+15550100003", "sip:desk@pbx.example.com"
 PEOPLE = {"billing": BILLING, "the desk": DESK}
 TO_BILLING = tool_call("transfer_call", destination="billing")
+GOODBYE = tool_call("end_call")
 
 
 def agent_with(*replies: Any, tool: Tool | None = None, more: tuple[Tool, ...] = ()) -> tuple[Agent, ScriptedLLM]:
@@ -132,12 +133,31 @@ async def test_another_number_is_refused_before_anything_is_done(call_simulator:
     assert caller.transferred_to == ""
 
 
-async def test_ending_and_transferring_in_one_answer_does_the_first(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(["Goodbye.", TO_BILLING, tool_call("end_call")], more=(end_call,))
+@pytest.mark.parametrize(
+    ("calls", "to", "outcome"),
+    [((TO_BILLING, GOODBYE), BILLING, "transferred"), ((GOODBYE, TO_BILLING), "", "agent_hung_up")],
+)
+async def test_of_ending_and_transferring_in_one_answer_the_first_is_done(
+    call_simulator: CallSimulator, calls: Any, to: str, outcome: str
+) -> None:
+    agent, _ = agent_with(["Goodbye.", *calls], more=(end_call,))
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.carrier.over.wait()
-    assert (caller.transferred_to, caller.outcome) == (BILLING, "transferred")
+    assert (caller.transferred_to, caller.outcome) == (to, outcome)
+
+
+async def test_a_transfer_that_fails_does_not_end_the_call_that_was_to_end_after_it(
+    call_simulator: CallSimulator,
+) -> None:
+    agent, _ = agent_with(["One moment.", TO_BILLING, GOODBYE], "What else?", more=(end_call,))
+    async with call_simulator(agent) as caller:
+        caller.carrier.transfer_error = ProviderError("no")
+        await asks(caller)
+        assert (await caller.heard(1)).text == SORRY
+        await caller.speaks("And now?", seconds=0.8)
+        assert (await caller.heard(2)).text == "What else?"
+    assert [call["name"] for call in caller.payloads("tool_call_started")] == ["transfer_call"]
 
 
 # What the model is told -------------------------------------------------------------------------------------------------
