@@ -40,10 +40,11 @@ class RESTRequest:
 
 @attrs.define
 class RESTCall:
-    """A call as Twilio has it; ``twiml`` is what it goes on with."""
+    """A call as Twilio has it; ``twiml`` is what it goes on with, ``changed`` is set when it is changed."""
 
     status: str = "in-progress"
     twiml: str = ""
+    changed: trio.Event = attrs.field(factory=trio.Event, repr=False)
 
 
 @attrs.frozen
@@ -157,6 +158,7 @@ class TwilioRESTServer:
             call.status = fields["Status"]
         else:
             return _refusal(400, 21218, "Invalid status or URL")
+        call.changed.set()
         return 200, {"sid": sid, "account_sid": self._account_sid, "status": call.status, "direction": "inbound"}
 
 
