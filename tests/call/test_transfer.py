@@ -1,14 +1,18 @@
 """Handing a call over: when it happens, how the call ends by it, and what becomes of a transfer that fails."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from call_kit import SORRY, agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, ProviderError
+from patter_trio.call.transferring import Transferring
 from patter_trio.carriers import CallOffer
 from patter_trio.carriers.local import LocalCarrier
+from patter_trio.conversation.inputs import Transfer, TransferFailed
 from patter_trio.errors import ConfigurationError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
@@ -239,3 +243,46 @@ async def test_a_program_without_a_telephone_network_is_told_so() -> None:
     """The development carrier cannot, and makes no request."""
     with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
         await LocalCarrier().transfer(CallOffer("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
+
+
+# Its parts --------------------------------------------------------------------------------------------------------------
+async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_whoever_waits() -> None:
+    posted: list[Any] = []
+
+    async def stalls(to: str) -> None:
+        await trio.sleep_forever()
+
+    transferring = Transferring("CA1", stalls, posted.append)
+    order = transferring.order(DESK, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transferring.run, "Sorry.")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert not order.over.is_set()
+    transferring.close("cancelled")
+    with pytest.raises(CallEnded, match=r"was over before it was transferred \(cancelled\)"):
+        await order.taken()
+    assert posted == [Transfer()]
+
+
+async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() -> None:
+    posted: list[Any] = []
+    offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
+    transferring = Transferring("CA1", partial(LocalCarrier().transfer, offer), posted.append)
+    order = transferring.order(DESK, None)
+    await transferring.run("Sorry.")
+    with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
+        await order.taken()
+    assert posted == [Transfer(), TransferFailed("Sorry.")]
+
+
+async def test_a_carrier_that_says_the_call_is_over_has_nothing_said_to_anybody() -> None:
+    posted: list[Any] = []
+
+    async def over(to: str) -> None:
+        raise CallEnded("the call is over: 21220")
+
+    transferring = Transferring("CA1", over, posted.append)
+    transferring.order(DESK, "Sorry.")
+    await transferring.run("Sorry.")
+    assert posted == [Transfer(), TransferFailed("")]
