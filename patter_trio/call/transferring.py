@@ -14,6 +14,7 @@ import trio
 from patter_trio.carriers.destinations import checked_destination
 from patter_trio.conversation.inputs import TRANSFERRED, Transfer, TransferFailed, TransferTaken
 from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
+from patter_trio.server.masking import mask_number
 
 ASKING: Final = 5.0
 """Seconds that the carrier has for its answer."""
@@ -111,7 +112,7 @@ class Transferring:
         except PatterError as error:
             self._failed(order, error, apology)
         else:
-            _log.info("call %s: handed over to %s", self._call_id, order.to)
+            _log.info("call %s: handed over to %s", self._call_id, mask_number(order.to))
             order.settle(None)
             self._post(TransferTaken())
 

@@ -30,7 +30,10 @@ async def connects(event: Any, call: CallControl) -> str | None:
     return "I will put you through."
 
 
-async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(call_simulator: CallSimulator) -> None:
+async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent_of(**MINDLESS), on_message=connects, on_call_end=ends.append) as caller:
         await caller.speaks("The desk please", seconds=1.0)
@@ -41,6 +44,7 @@ async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(call_
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
     assert [end["outcome"] for end in ends] == ["transferred"]
     assert "error" not in ends[0]
+    assert f"call {caller.carrier.call_sid}: handed over to +1555***0003" in caplog.text
 
 
 async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
