@@ -26,6 +26,7 @@ from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
 from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress, Stalled
+from patter_trio.call.handle import Handle
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.hooking import hooking_of
 from patter_trio.call.limits import Limits
@@ -36,7 +37,7 @@ from patter_trio.call.minds import Minds
 from patter_trio.call.observers import Observers, observing
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.tools import Toolbox
-from patter_trio.call.transferring import HandOver, Order, Transferring
+from patter_trio.call.transferring import HandOver, Transferring
 from patter_trio.call.vigil import QUIET, until_silent
 from patter_trio.call.words import UserWords
 from patter_trio.carriers import Direction
@@ -79,7 +80,7 @@ class CallOptions:
     hand_over: HandOver
 
 
-class Call:
+class Call(Handle):
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
     def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
@@ -93,7 +94,6 @@ class Call:
         self.outcome: str = ""
         """How it ended; empty while it lives."""
         self.control: CallControl = CallControl(self)
-        """What ``on_message(event, call_control)`` gets."""
         self._leg = leg
         self._options = options
         self._tell = teller
@@ -157,14 +157,6 @@ class Call:
             CallEnded: the call is over.
         """
         self._demand(inputs.HangUp("agent_hung_up"))
-
-    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
-        """Hand the call over after what is being said was played: :meth:`CallControl.transfer`, which says all."""
-        await self.control.transfer(to, error_message=error_message, wait=wait)
-
-    def order_transfer(self, to: str, error_message: str | None) -> Order:
-        """Do as ``Transferring.order``, which is behind :meth:`transfer`."""
-        return self.transferring.order(to, error_message)
 
     def fire(self, name: str, about: Mapping[str, Any]) -> None:
         """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""

@@ -1,6 +1,7 @@
 """``on_message(event, call_control)``: who gets the control, and what it does to its call."""
 
 import builtins
+import inspect
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any
@@ -282,6 +283,20 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
         with pytest.raises(CallEnded, match=r"is over \(caller_hung_up\)"):
             demand()
     assert [name for _, name in edges(caller)][-1] == "call_end"
+
+
+async def test_a_handle_of_the_phones_has_the_same_methods(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.at(1.0)
+        [call] = phone.calls
+        for name in ("say", "hang_up", "hangup", "transfer"):
+            ours, theirs = getattr(call, name), getattr(call.control, name)
+            assert inspect.signature(ours) == inspect.signature(theirs)
+            assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(theirs)
+        await call.hangup()
+        await caller.carrier.over.wait()
+    assert caller.outcome == "agent_hung_up"
 
 
 def test_each_name_appears_when_it_works() -> None:
