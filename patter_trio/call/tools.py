@@ -20,6 +20,7 @@ import trio
 from patter_trio.abc import LanguageModel, Message, ToolCall
 from patter_trio.call import usercode
 from patter_trio.call.reply import Mind, Remark, Reply, Step
+from patter_trio.call.tool_check import unwanted
 from patter_trio.call.tool_context import ToolContext
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
@@ -160,7 +161,7 @@ class Toolbox:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        return Run(found, call, arguments, wrong or _mismatch(found, arguments) or _unwanted(found, arguments))
+        return Run(found, call, arguments, wrong or _mismatch(found, arguments) or unwanted(found, arguments))
 
     async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
         """Start tools as soon as their reply has the floor; return what they say of their progress."""
@@ -458,17 +459,6 @@ def _mismatch(tool: Tool | None, arguments: Any) -> str:
         if "enum" in schema and value not in schema["enum"]:
             return f"{name} must be one of {', '.join(map(str, schema['enum']))}"
     return ""
-
-
-def _unwanted(tool: Tool | None, arguments: Any) -> str:
-    """Return what the tool itself says is wrong with arguments that are formally right."""
-    if tool is None or tool.check is None:
-        return ""
-    try:
-        with usercode.foreign(f"the check of {tool.name}", "check less"):
-            return tool.check(arguments)
-    except usercode.ApplicationError as failed:
-        return str(failed)
 
 
 def _is(value: object, kind: str) -> bool:
