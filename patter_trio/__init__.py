@@ -40,6 +40,7 @@ from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
 from patter_trio.tools import Tool, end_call, tool
+from patter_trio.transfer_tool import transfer_call
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.tts.piper import PiperTTS
 from patter_trio.turn.smart_turn import SmartTurn
@@ -98,6 +99,7 @@ __all__ = [
     "init_tracing",
     "shutdown_tracing",
     "tool",
+    "transfer_call",
 ]
 
 mask_logs()

@@ -123,6 +123,9 @@ class Tool:
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
     webhook_retries: int = attrs.field(default=RETRIES, validator=_checked_retries, kw_only=True)
+    check: Callable[[Mapping[str, Any]], str] | None = attrs.field(default=None, kw_only=True, repr=False)
+    """Says what is wrong with arguments that agree with ``parameters``, before the tool starts: the model is told so, and
+    may put it right. Empty: nothing."""
     form: Form = attrs.field(
         init=False, default=attrs.Factory(lambda self: _form(self.handler, self.parameters), takes_self=True)
     )

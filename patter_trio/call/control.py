@@ -1,24 +1,43 @@
-"""What ``on_message(event, call_control)`` gets: the call, as far as the application may steer it."""
+"""What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
+from patter_trio.call.usercode import parameters_of, positional, wants_second
 from patter_trio.events import ConversationStateSnapshot
 
 if TYPE_CHECKING:
+    from patter_trio.call.announced import Announced
     from patter_trio.call.session import Call
+
+CONTROL: Final = "call_control"
+"""A second parameter of this name gets the control of the call also where it has a default."""
+
+
+def steers(function: Callable[..., Any]) -> bool:
+    """Say whether a callback takes the call's control: whether its second positional parameter must be given.
+
+    A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
+    that takes any number of arguments (``*arguments``) gets the event alone.
+    """
+    return wants_second(positional(parameters_of(function)), CONTROL)
 
 
 class CallControl:
-    """One call, to be steered from ``on_message``: speak, hang up, remember.
+    """One call, to be steered from callbacks, tools and ``on_message``: speak, hang up, transfer, remember.
 
     It can be kept and used from other tasks for as long as the call lives. Two calls never share one.
     """
 
     __slots__ = ("_call", "_hung_up")
 
-    def __init__(self, call: "Call") -> None:
+    def __init__(self, call: "Call | Announced") -> None:
         self._call = call
         self._hung_up = False
+
+    def connect(self, call: "Call") -> None:
+        """Steer that call from here on: the announced one has begun. Not for the application."""
+        self._call = call
 
     def __repr__(self) -> str:
         return f"<CallControl {self.call_id}{', ended' if self.ended else ''}>"
@@ -96,6 +115,28 @@ class CallControl:
         """
         self._call.hang_up()
         self._hung_up = True
+
+    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
+        """Connect the caller with ``to``, after what is being said, and what this ``on_message`` returns, was played.
+
+        It returns at once. The call ends by it, with the outcome ``transferred``. Until then nothing new is said, and
+        nothing can be interrupted (10 s at most). If the carrier does not do it, the caller hears so, the log says why,
+        and the call goes on.
+
+        Args:
+            to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``.
+            error_message: what the caller hears if it fails; default: the agent's; empty: nothing.
+            wait: return when the carrier has taken it, and raise if it does not. Not for ``on_message``, which would
+                wait for its own reply.
+
+        Raises:
+            ConfigurationError: (a ``ValueError``) that is neither; or (with ``wait``) the carrier transfers no calls.
+            CallEnded: the call is over, or (with ``wait``) was before it was transferred.
+            ProviderError: a transfer is under way already, or (with ``wait``) the carrier did not do it.
+        """
+        order = self._call.order_transfer(to, error_message)
+        if wait:
+            await order.taken()
 
     async def hangup(self) -> None:
         """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.

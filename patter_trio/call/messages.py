@@ -14,17 +14,14 @@ any of them with ``(event, call)``        also gets the :class:`~patter_trio.cal
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import trio
 
 from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
-from patter_trio.call.usercode import name_of, parameters_of, positional, wants_second
-
-CONTROL: Final = "call_control"
-"""A second parameter of this name gets the control of the call also where it has a default."""
+from patter_trio.call.usercode import name_of
 
 
 class Answering(ABC):
@@ -74,12 +71,3 @@ class _Calling(Answering):
 
     def mind(self, event: dict[str, Any]) -> replies.Mind:
         return replies.of_application(self.function, event, *self.more)
-
-
-def steers(function: Callable[..., Any]) -> bool:
-    """Say whether ``on_message`` takes the call's control: whether its second positional parameter must be given.
-
-    A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
-    that takes any number of arguments (``*arguments``) gets the event alone.
-    """
-    return wants_second(positional(parameters_of(function)), CONTROL)

@@ -18,6 +18,7 @@ import trio
 
 from patter_trio.call import usercode
 from patter_trio.call.bounds import Bounds, Patience
+from patter_trio.call.control import CallControl, steers
 from patter_trio.events import EDGES, ConversationStateSnapshot, seen_state
 
 EDGES_KEPT: Final = 256
@@ -56,6 +57,10 @@ class Observers:
         self._wake = trio.Event()
         self._over = False
         self._bounds = Bounds() if bounds is None else bounds
+        self.control: CallControl | None = None
+        """The call's, for the callbacks that take it."""
+        self._steering: dict[str, tuple[Callable[..., Any], bool]] = {}
+        """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
         self.dropped: int = 0
         self.lost: int = 0
         """Events of the kept class for which there was no room."""
@@ -120,11 +125,18 @@ class Observers:
             return
         token = seen_state.set(told.state)
         try:
-            await usercode.call(callback, copied(told.payload))
+            await usercode.call(callback, copied(told.payload), *self._control_for(told.name, callback))
         except usercode.ApplicationError as error:
             _log.warning("call %s: %s: %s", self._call_id, span_event(told.name), error, exc_info=error.__cause__)
         finally:
             seen_state.reset(token)
+
+    def _control_for(self, name: str, callback: Callable[..., Any]) -> tuple[CallControl, ...]:
+        known, takes = self._steering.get(name, (None, False))
+        if known is not callback:
+            takes = steers(callback)
+            self._steering[name] = (callback, takes)
+        return (self.control,) if takes and self.control is not None else ()
 
 
 def span_event(name: str) -> str:

@@ -28,6 +28,7 @@ from patter_trio.call.control import CallControl
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.engine import EngineFaculties
 from patter_trio.call.faculties import Faculties, Surroundings
+from patter_trio.call.handle import Handle
 from patter_trio.call.limits import Limits
 from patter_trio.call.listening import Listening
 from patter_trio.call.messages import Messages
@@ -36,6 +37,8 @@ from patter_trio.call.pipeline import Pipeline
 from patter_trio.call.telling import Fired, Teller
 from patter_trio.call.tool_webhooks import ToolWebhooks
 from patter_trio.call.tools import Toolbox
+from patter_trio.call.transferring import HandOver, Transferring
+from patter_trio.call.vigil import QUIET, until_silent
 from patter_trio.carriers import Direction
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
@@ -55,9 +58,6 @@ FAREWELL: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
 BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
-QUIET: Final = 10.0
-"""Seconds without a frame of the carrier, which sends fifty a second, after which it is pinged; after as many again
-without an answer it is gone: TCP alone notices a peer that vanished only when there is something to send to it."""
 ORDERLY: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
 MODEL_PATIENCE: Final = 15.0
@@ -76,10 +76,11 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: Messages | None
+    hand_over: HandOver
     webhooks: ToolWebhooks
 
 
-class Call:
+class Call(Handle):
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
     def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
@@ -93,7 +94,6 @@ class Call:
         self.outcome: str = ""
         """How it ended; empty while it lives."""
         self.control: CallControl = CallControl(self)
-        """What ``on_message(event, call_control)`` gets."""
         self._leg = leg
         self._options = options
         self._tell = teller
@@ -117,6 +117,7 @@ class Call:
         self._error = ""
         self._bad_messages = 0
         self._limits = Limits()
+        self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand)
 
     def _faculties_of(self, options: CallOptions) -> Faculties:
         about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
@@ -235,20 +236,10 @@ class Call:
             self._leg_down("failed")
 
     async def watch(self) -> None:
-        """Ask a carrier that says nothing whether it is there, and give it up when it does not answer."""
-        socket = self._leg.socket
-        while True:
-            heard = socket.heard_at
-            await trio.sleep_until(heard + QUIET)
-            if socket.heard_at > heard:
-                continue
-            socket.ping()
-            self._egress.wake()
-            await trio.sleep_until(heard + 2 * QUIET)
-            if socket.heard_at <= heard:
-                self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
-                self._leg_down("failed")
-                return
+        """Give a carrier up that says nothing, not even when it is asked whether it is there."""
+        await until_silent(self._leg.socket, self._egress.wake)
+        self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
+        self._leg_down("failed")
 
     def _leg_down(self, reason: str) -> None:
         self._caller_here.cancel(reason="caller left")
@@ -363,6 +354,8 @@ class Call:
                 self._faculties.flush()
             case do.HangUpLeg():
                 self._egress.hang_up()
+            case do.TransferLeg():
+                talk.start_soon(self.transferring.run, (self._faculties.agent or self._options.agent).error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -445,6 +438,7 @@ class Call:
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
+        self.transferring.close(self.outcome)
         transcript = self._history.whole()
         self._tell.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 

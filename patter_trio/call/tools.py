@@ -18,8 +18,9 @@ import trio
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
-from patter_trio.call.control import CallControl
 from patter_trio.call.reply import Remark, Reply, Step
+from patter_trio.call.tool_check import unwanted
+from patter_trio.call.tool_context import ToolContext
 from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown
 from patter_trio.call.tool_webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
@@ -53,26 +54,6 @@ class Answers(Protocol[P_co]):
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
     ) -> AbstractAsyncContextManager[AsyncIterator[P_co | ToolCall]]:
         """Open the answer."""
-
-
-class ToolContext(CallControl):
-    """What a tool's handler gets as ``call_context``: the call, to be read and steered.
-
-    What ``on_call_start`` was told can be read as from a dict, too: ``call_context["caller"]``.
-    """
-
-    __slots__ = ()
-
-    _KEYS: Final = ("call_id", "caller", "callee", "direction", "custom_params", "telephony_provider", "history")
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._KEYS:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return what is under that key, or ``default``."""
-        return getattr(self, key) if key in self._KEYS else default
 
 
 @attrs.define(eq=False)
@@ -192,7 +173,7 @@ class Toolbox:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        return Run(found, call, arguments, wrong or mismatch(found, arguments))
+        return Run(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
 
     async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
         """Start tools as soon as their reply has the floor; return what they say of their progress."""
@@ -214,16 +195,24 @@ class Toolbox:
         self._later.setdefault(reply, []).append((run, round_))
 
     def played(self, reply: Reply) -> None:
-        """A reply has been played: start what was to wait for that."""
-        for run, round_ in self._later.pop(reply, ()):
-            self._spawn(run, round_, None, None)
+        """A reply has been played: start what was to wait for that, one after another while none fails."""
+        self._in_turn(self._later.pop(reply, []))
+
+    def _in_turn(self, later: "Sequence[tuple[Run, Round]]") -> None:
+        if later:
+            self._spawn(*later[0], None, None, later[1:])
 
     def cut(self, reply: Reply) -> None:
         """A reply is over before it was played: what waited for its end is not done."""
         self._later.pop(reply, None)
 
     def _spawn(
-        self, run: Run, round_: Round, remarks: "trio.MemorySendChannel[str] | None", reply: Reply | None
+        self,
+        run: Run,
+        round_: Round,
+        remarks: "trio.MemorySendChannel[str] | None",
+        reply: Reply | None,
+        later: Sequence[tuple[Run, Round]] = (),
     ) -> None:
         shielded = run.tool is not None and run.tool.on_barge_in == "shield"
         nursery = self.beyond if shielded else self.nursery
@@ -232,11 +221,16 @@ class Toolbox:
                 remarks.close()
             return
         run.scope.shield = shielded
-        nursery.start_soon(self._run, run, round_, remarks, reply, name=f"tool {run.call.name}")
+        nursery.start_soon(self._run, run, round_, remarks, reply, later, name=f"tool {run.call.name}")
 
     # Running ----------------------------------------------------------------------------------------------------------
     async def _run(
-        self, run: Run, round_: Round, remarks: "trio.MemorySendChannel[str] | None", reply: Reply | None
+        self,
+        run: Run,
+        round_: Round,
+        remarks: "trio.MemorySendChannel[str] | None",
+        reply: Reply | None,
+        later: Sequence[tuple[Run, Round]],
     ) -> None:
         try:
             if self._closed or (reply is not None and reply.scope.cancel_called):
@@ -250,6 +244,8 @@ class Toolbox:
                     error = "it was cancelled: the caller interrupted"
             finally:
                 self._end(run, error)
+            if not error:
+                self._in_turn(later)
         finally:
             if remarks is not None:
                 remarks.close()

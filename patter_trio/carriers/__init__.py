@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from patter_trio.abc import StreamCodec
+from patter_trio.errors import ConfigurationError
 
 Direction = Literal["inbound", "outbound"]
 Form = Mapping[str, str | Sequence[str]]
@@ -73,6 +74,20 @@ class Carrier(ABC):
     @abstractmethod
     def reject(self) -> str:
         """Return the answer that lets the caller hear that we are busy."""
+
+    async def transfer(self, call: CallOffer, to: str) -> None:
+        """Connect the caller of a live call with ``to``, a number in E.164 or a SIP address; its stream ends by that.
+
+        Returns when the carrier has said that it does.
+
+        Raises:
+            CallEnded: the call is over.
+            ProviderError: it was not done, so that the call goes on; a timeout: nobody knows.
+            ConfigurationError: this carrier cannot.
+        """
+        raise ConfigurationError(
+            f"calls of {type(self).__name__} cannot be transferred, such as {call.call_id} to {to}"
+        )
 
     @abstractmethod
     def new_codec(self) -> StreamCodec:

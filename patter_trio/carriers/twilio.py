@@ -5,7 +5,9 @@
 * Signature: https://www.twilio.com/docs/usage/security#validating-requests
 
 A stream's URL must not have a query; what we want back goes into ``<Parameter>``. Nothing follows ``<Connect>``, so that
-closing the stream ends the call.
+closing the stream ends the call: Twilio goes on with the verb behind ``<Connect>`` when our server closes the stream, and
+hangs up where there is none. So a hang-up needs no request. A transfer does: the call gets other TwiML, which ends the
+stream (``carriers/twilio_rest.py``).
 """
 
 import base64
@@ -19,6 +21,8 @@ from xml.sax.saxutils import escape, quoteattr
 import attrs
 
 from patter_trio.carriers import CallOffer, Carrier, Form
+from patter_trio.carriers.destinations import is_number
+from patter_trio.carriers.twilio_rest import API, TwilioREST, checked_api_url
 from patter_trio.credentials import credential
 from patter_trio.errors import WireError
 from patter_trio.wire.twilio import TwilioCodec
@@ -39,8 +43,13 @@ def _auth_token(given: str) -> str:
 class Twilio(Carrier):
     """An account at Twilio; credentials not given are taken from the environment.
 
+    Args:
+        account_sid: the account; default: ``TWILIO_ACCOUNT_SID``.
+        auth_token: its secret; default: ``TWILIO_AUTH_TOKEN``.
+        api_url: of the REST interface, where it is not in the usual region.
+
     Raises:
-        ConfigurationError: a credential is neither given nor in the environment.
+        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is none.
     """
 
     name: ClassVar[str] = "twilio"
@@ -50,6 +59,7 @@ class Twilio(Carrier):
 
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
+    api_url: str = attrs.field(default=API, converter=checked_api_url, kw_only=True)
 
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
         """Say whether Twilio signed this request, in constant time.
@@ -109,6 +119,23 @@ class Twilio(Carrier):
     def twiml_reject(self, reason: Literal["busy", "rejected"] = "busy") -> str:
         """Return TwiML that refuses the call; nobody is charged for it."""
         return f'{_HEAD}<Response><Reject reason="{escape(reason)}"/></Response>'
+
+    def twiml_dial(self, call: CallOffer, to: str) -> str:
+        """Return TwiML that connects the caller with ``to``.
+
+        Whoever is called sees the caller's number: that is what Twilio shows for a call that came in. For one that we
+        placed it has to be said, and is the number that we placed it from. When they are through, or nobody answers,
+        nothing follows, and the call ends.
+        """
+        outbound = call.direction == "outbound" and is_number(call.caller)
+        shown = f" callerId={quoteattr(call.caller)}" if outbound else ""
+        target = escape(to) if is_number(to) else f"<Sip>{escape(to)}</Sip>"
+        return f"{_HEAD}<Response><Dial{shown}>{target}</Dial></Response>"
+
+    async def transfer(self, call: CallOffer, to: str) -> None:
+        """Have the live call go on with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""
+        rest = TwilioREST(self.account_sid, self.auth_token, self.api_url)
+        await rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})
 
     def new_codec(self) -> TwilioCodec:
         """Return a codec for one media stream."""

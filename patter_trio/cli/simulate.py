@@ -14,6 +14,7 @@ import trio
 
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
+from patter_trio.carriers import CallOffer
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import Busy
@@ -163,6 +164,9 @@ async def _simulate(program: Program, options: _Options) -> int:
         if payload["call_id"] in calls:
             calls[payload["call_id"]].log.bus_tap(at, name, payload)
 
+    async def transfer(offer: CallOffer, to: str) -> None:
+        await calls[offer.call_id].carrier.transfer(to)
+
     busy = Busy()
     async with (
         open_desk(
@@ -173,6 +177,7 @@ async def _simulate(program: Program, options: _Options) -> int:
             callbacks=program.callbacks,
             tap=tap,
             bus_tap=bus_tap,
+            transfer=transfer,
         ) as desk,
         trio.open_nursery() as serving,
     ):

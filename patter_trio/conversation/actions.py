@@ -192,6 +192,13 @@ class HangUpLeg:
 
 
 @attrs.frozen
+class TransferLeg:
+    """Have the carrier connect the caller with somebody else; answered by ``TransferTaken`` or ``TransferFailed``."""
+
+    at: float
+
+
+@attrs.frozen
 class EndCall:
     """Nothing comes after this. ``reason`` is what ended the call first."""
 
@@ -219,5 +226,6 @@ Action = (
     | AskDetector
     | FlushRecognizer
     | HangUpLeg
+    | TransferLeg
     | EndCall
 )

@@ -6,6 +6,9 @@ what comes from a reply that is over is ignored.
 
 import attrs
 
+TRANSFERRED = "transferred"
+"""What ends a call that the carrier has connected with somebody else."""
+
 
 @attrs.frozen
 class Ready:
@@ -123,6 +126,25 @@ class HangUp:
 
 
 @attrs.frozen
+class Transfer:
+    """The agent's side hands the call over to another number, after what is being said has been played."""
+
+    reason: str = TRANSFERRED
+
+
+@attrs.frozen
+class TransferTaken:
+    """The carrier hands the call over; its leg is about to end."""
+
+
+@attrs.frozen
+class TransferFailed:
+    """The carrier did not hand the call over, so that it goes on; ``text`` is what the caller is told, if anything."""
+
+    text: str = ""
+
+
+@attrs.frozen
 class LegDown:
     """The carrier's stream is gone; nobody hears anything any more."""
 
@@ -150,6 +172,9 @@ Input = (
     | ReplyFailed
     | Say
     | HangUp
+    | Transfer
+    | TransferTaken
+    | TransferFailed
     | LegDown
     | Flushed
 )

@@ -42,6 +42,8 @@ class TurnPolicy:
     """How long a hang-up waits for what is being said."""
     leg: float = 5.0
     """How long the carrier may take to end a leg that we hung up."""
+    transfer: float = 6.0
+    """How long the carrier may take to say whether it hands a leg over: a little longer than it is asked."""
     flush: float = 0.8
     """How long, after the caller left, the recogniser's last words are waited for."""
     stuck: float = 15.0

@@ -16,7 +16,7 @@ import math
 from collections import deque
 
 from patter_trio.conversation import actions
-from patter_trio.conversation.inputs import Final, Interim, Say
+from patter_trio.conversation.inputs import TRANSFERRED, Final, Interim, Say
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, Agent, Caller, Reply, Timer
 from patter_trio.conversation.utterance import Piece, Utterance, joined
@@ -45,6 +45,14 @@ class Conversation:
         self.queue: deque[Say] = deque()
         self.ending: str | None = None
         """What ended the call first; not None while the agent says goodbye, too."""
+        self.instead: str | None = None
+        """The hang-up that was wanted while the call is being handed over: it holds if that fails."""
+        self.taken: bool = False
+        """The carrier has said that it hands the call over."""
+        self.flushed: bool = False
+        """The recogniser has said its last words, and only the carrier's word is waited for."""
+        self.left: str = ""
+        """Why the leg went down."""
 
         self.onset: float = -math.inf
         self.end: float = -math.inf
@@ -388,12 +396,30 @@ class Conversation:
         self.agent = Agent.CLOSING
         self.queue.clear()
         self.disarm(Timer.GOODBYE)
-        self.arm(Timer.LEG, self.now + self.policy.leg)
-        self.emit(actions.HangUpLeg(self.now, reason))
+        if reason == TRANSFERRED:
+            self.arm(Timer.LEG, self.now + self.policy.transfer)
+            self.emit(actions.TransferLeg(self.now))
+        else:
+            self.arm(Timer.LEG, self.now + self.policy.leg)
+            self.emit(actions.HangUpLeg(self.now, reason))
+
+    def take_back(self, text: str) -> None:
+        """The call was not handed over: tell the caller, and go on; or hang up, if that was wanted meanwhile."""
+        instead, self.ending, self.instead = self.instead, None, None
+        self.agent = Agent.IDLE
+        self.disarm(Timer.LEG)
+        if instead is not None:
+            self.close(instead)
+        elif text:
+            self.say(Say(text))
+        else:
+            self.rest()
 
     def leg_down(self, reason: str) -> None:
         """Nobody hears anything any more; wait for the recogniser's last words."""
-        self.ending = reason if self.ending is None else self.ending
+        if self.ending is None or (self.ending == TRANSFERRED and self.agent is not Agent.CLOSING):
+            self.ending = self.instead or reason  # nobody was asked to hand it over yet
+        self.left = reason
         self.queue.clear()
         self.disarm(Timer.GOODBYE, Timer.LEG)
         if self.reply is not None:

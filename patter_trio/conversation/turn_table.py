@@ -17,6 +17,7 @@ from typing import Any
 
 from patter_trio.conversation import actions
 from patter_trio.conversation.inputs import (
+    TRANSFERRED,
     AudioArrived,
     Busy,
     Drained,
@@ -31,6 +32,9 @@ from patter_trio.conversation.inputs import (
     ReplyFailed,
     Say,
     TokenArrived,
+    Transfer,
+    TransferFailed,
+    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
@@ -194,6 +198,8 @@ def notice_words(talk: Conversation) -> None:
 def accept(talk: Conversation, event: Ready) -> None:
     """The conversation begins."""
     talk.agent = Agent.IDLE
+    if talk.ending is not None:
+        talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
     talk.rest()
 
 
@@ -326,11 +332,57 @@ def hang_up(talk: Conversation, event: HangUp) -> None:
     talk.close(event.reason)
 
 
-def leave(talk: Conversation, event: HangUp) -> None:
-    """Hang up after what is being said, and what waits to be said, within bounds."""
+def hand_over(talk: Conversation, event: Transfer) -> None:
+    """Hand the call over at once."""
+    talk.close(event.reason)
+
+
+def await_ready(talk: Conversation, event: Transfer) -> None:
+    """Hand the call over as soon as it can be taken back: when everything that it needs is open."""
+    talk.ending = event.reason
+
+
+def leave(talk: Conversation, event: HangUp | Transfer) -> None:
+    """Hang up, or hand over, after what is being said, and what waits to be said, within bounds."""
     if talk.ending is None:
         talk.ending = event.reason
         talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
+    else:
+        fall_back(talk, event)
+
+
+def fall_back(talk: Conversation, event: HangUp | Transfer) -> None:
+    """Hang up if the call that is being handed over comes back."""
+    if talk.ending == TRANSFERRED and talk.instead is None and isinstance(event, HangUp):
+        talk.instead = event.reason
+
+
+def take_back(talk: Conversation, event: TransferFailed) -> None:
+    """The call was not handed over: tell the caller, and go on; or hang up, if that was wanted meanwhile."""
+    if talk.ending == TRANSFERRED and not talk.taken:
+        talk.take_back(event.text)
+
+
+def blame_leg(talk: Conversation, event: TransferFailed) -> None:
+    """The call was not handed over, and the caller is gone: that is what ended it."""
+    if talk.ending == TRANSFERRED and not talk.taken:
+        talk.ending = talk.instead or talk.left or talk.ending
+    if talk.flushed:
+        talk.finish_call()
+
+
+def await_end(talk: Conversation, event: TransferTaken) -> None:
+    """The carrier hands the call over: it does not come back, and its leg has a while to end."""
+    if talk.ending == TRANSFERRED:
+        talk.taken = True
+        talk.arm(Timer.LEG, talk.now + talk.policy.leg)
+
+
+def confirm(talk: Conversation, event: TransferTaken) -> None:
+    """The leg went down because the call was handed over."""
+    talk.taken = True
+    if talk.flushed:
+        talk.finish_call()
 
 
 def stop_goodbye(talk: Conversation, event: None) -> None:
@@ -350,9 +402,16 @@ def give_up_leg(talk: Conversation, event: None) -> None:
     talk.leg_down("")
 
 
-def end(talk: Conversation, event: Flushed | None) -> None:
+def end(talk: Conversation, event: None) -> None:
     """The call is over; words that nobody will answer enter the history."""
     talk.finish_call()
+
+
+def end_when_known(talk: Conversation, event: Flushed) -> None:
+    """The call is over, as soon as it is known whether it was handed over."""
+    talk.flushed = True
+    if talk.ending != TRANSFERRED or talk.taken:
+        talk.finish_call()
 
 
 # The tables -----------------------------------------------------------------------------------------------------------
@@ -394,9 +453,12 @@ AGENT: Mapping[Trigger, Mapping[Agent, Rule]] = {
     Drained:         _agent_row(  _,           _,        end_unheard,  drain,         _,           _,        _),
     ReplyFailed:     _agent_row(  _,           _,        fail,         fail,          _,           _,        _),
     Say:             _agent_row(  enqueue,     speak,    speak_next,   speak_next,    _,           _,        _),
-    HangUp:          _agent_row(  hang_up,     hang_up,  leave,        leave,         _,           _,        _),
+    HangUp:          _agent_row(  hang_up,     hang_up,  leave,        leave,         fall_back,   _,        _),
+    Transfer:        _agent_row(  await_ready, hand_over, leave,       leave,         _,           _,        _),
+    TransferFailed:  _agent_row(  _,           _,        _,            _,             take_back,   blame_leg, _),
+    TransferTaken:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
     LegDown:         _agent_row(  flush,       flush,    flush,        flush,         flush,       _,        _),
-    Flushed:         _agent_row(  _,           _,        _,            _,             _,           end,      _),
+    Flushed:         _agent_row(  _,           _,        _,            _,             _,  end_when_known,    _),
     Timer.OVERLAP:   _agent_row(  _,           _,        _,            barge_in,      _,           _,        _),
     Timer.DRAIN:     _agent_row(  _,           _,        _,            drain,         _,           _,        _),
     Timer.REPLY:     _agent_row(  _,           _,        fail,         _,             _,           _,        _),

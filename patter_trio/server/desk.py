@@ -7,7 +7,7 @@ opened here, holds the observers: they outlive their calls by the bounds stated 
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +20,11 @@ from patter_trio.abc import usage_sink
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
+from patter_trio.call.announced import Announced
 from patter_trio.call.bounds import Bounds
+from patter_trio.call.control import steers
 from patter_trio.call.delivery import Deliveries
-from patter_trio.call.messages import Function, Messages, steers
+from patter_trio.call.messages import Function, Messages
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
@@ -30,6 +32,7 @@ from patter_trio.call.remote import checked_message_url, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.telling import Teller
 from patter_trio.call.tool_webhooks import ToolWebhooks
+from patter_trio.call.transferring import HandOver
 from patter_trio.call.webhook import is_exposed, secret_of
 from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
     from patter_trio.client import Patter
     from patter_trio.telemetry.call_trace import CallTrace
 
+Transfer = Callable[[CallOffer, str], Awaitable[None]]
+"""Connects a caller with somebody else, as ``Carrier.transfer`` does."""
+
 START_PATIENCE: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
 
@@ -61,6 +67,7 @@ class _Starting:
     scope: trio.CancelScope
     done: trio.Event
     trace: "CallTrace | None"
+    call: Announced
     overrides: Mapping[str, Any] | None = None
 
 
@@ -83,7 +90,9 @@ class Desk:
         tap: Tap | None,
         bus_tap: Tap | None,
         tracing: OpenTrace | None,
+        transfer: Transfer | None = None,
     ) -> None:
+        self._transfer = transfer
         self._tracing = tracing
         self._phone = phone
         self._agent = agent
@@ -158,7 +167,9 @@ class Desk:
         trace = None
         if self._tracing is not None:
             trace = self._tracing(self._about(call), self._agent, at=trio.current_time(), epoch=self._epoch)
-        starting = call.context = _Starting(self._events_of(call.call_id), trio.CancelScope(), trio.Event(), trace)
+        starting = call.context = _Starting(
+            self._events_of(call.call_id), trio.CancelScope(), trio.Event(), trace, Announced(self._about(call))
+        )
         if on_call_start is None:
             starting.done.set()
             return
@@ -179,6 +190,7 @@ class Desk:
         return events
 
     def _never_connected(self, call: PendingCall, outcome: str, why: str) -> None:
+        call.context.call.close(outcome)
         call.context.events.never_connected(outcome, why, self._about(call), cancelled=self._hurried)
         self._give_up(call, "never connected", outcome)
 
@@ -188,7 +200,8 @@ class Desk:
             starting.trace.attach()
         with starting.scope:
             try:
-                answer = await usercode.call(on_call_start, self._about(call))
+                more = (starting.call.control,) if steers(on_call_start) else ()
+                answer = await usercode.call(on_call_start, self._about(call), *more)
             except usercode.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", call.call_id, error, exc_info=error.__cause__)
             else:
@@ -260,9 +273,12 @@ class Desk:
             agent=self._agent,
             settled=partial(self._settled, pending),
             on_message=self._messages,
+            hand_over=self._hand_over(pending),
             webhooks=self._webhooks,
         )
         call = Call(leg, options, teller, media)
+        observers.control = call.control
+        pending.context.call.connect(call)
         self._live[pending.call_id] = self._phone.live[pending.call_id] = call
         _log.info("call %s: started, %s", pending.call_id, pending.direction)
         if self._tap is not None:
@@ -277,6 +293,11 @@ class Desk:
             del self._phone.live[pending.call_id]
             _log.info("call %s: ended, %s", pending.call_id, call.outcome)
             self._note_idle()
+
+    def _hand_over(self, call: PendingCall) -> HandOver:
+        """Return what has the carrier connect the caller of that call with somebody else."""
+        offer = CallOffer(call.call_id, call.caller, call.callee, call.direction)
+        return partial(self._transfer or self.site.carrier.transfer, offer)
 
     def _metering(self, call: PendingCall, media: MediaClock, teller: Teller) -> Metering:
         meter = Meter(
@@ -378,6 +399,7 @@ async def open_desk(
     tap: Tap | None = None,
     bus_tap: Tap | None = None,
     on_message_secret: str = "",
+    transfer: Transfer | None = None,
 ) -> AsyncIterator[Desk]:
     """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
 
@@ -393,6 +415,7 @@ async def open_desk(
         tap: sees every event of every call.
         bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
         on_message_secret: as for ``Patter.serve``.
+        transfer: connects callers with somebody else in the carrier's place; for simulated calls.
 
     Raises:
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``, or a tool of it is at an address
@@ -421,6 +444,7 @@ async def open_desk(
             tap=tap,
             bus_tap=bus_tap,
             tracing=opened_tracing(),
+            transfer=transfer,
         )
         phone.desks.add(desk)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()

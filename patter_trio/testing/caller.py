@@ -246,6 +246,11 @@ class SimulatedCaller:
         ends = self.payloads("call_end")
         return str(ends[-1]["outcome"]) if ends else ""
 
+    @property
+    def transferred_to(self) -> str:
+        """The number or SIP address with which the agent had this caller connected; empty: with nobody."""
+        return self.carrier.transferred_to
+
     def timeline(self) -> str:
         """Return the call so far as a picture: the caller's lane above the agent's, and the events below."""
         until = min(self.now, self.carrier.ended_at)

@@ -20,7 +20,7 @@ import trio
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE
 from patter_trio.audio.g711 import Samples
-from patter_trio.errors import PatterConnectionError, WireError
+from patter_trio.errors import CallEnded, PatterConnectionError, WireError
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing import twilio
 from patter_trio.testing.groups import open_flat_nursery
@@ -37,7 +37,7 @@ FAREWELL: Final = 1.0
 OPENING: Final = 2
 """Messages that open a stream: connected, start."""
 
-Ended = Literal["caller_hung_up", "agent_hung_up", "dropped"]
+Ended = Literal["caller_hung_up", "agent_hung_up", "transferred", "dropped"]
 
 
 class CallRefused(PatterConnectionError):
@@ -122,6 +122,14 @@ class SimulatedTwilio:
         """True = marks come back as soon as they are there, instead of when they were played: no carrier should."""
         self.alter: Callable[[str], Sequence[str | bytes]] = _unaltered
         """Returns what becomes of a message on its way to the server: other ones, several, none."""
+        self.transferred_to: str = ""
+        """The number or SIP address with which the caller was connected; empty: with nobody."""
+        self.transfer_delay: float = 0.1
+        """Seconds that the carrier takes to obey a transfer."""
+        self.transfer_answer: float = 0.0
+        """Seconds that it then takes to say so."""
+        self.transfer_error: Exception | None = None
+        """What it says instead of obeying."""
         self.line: FaultyStream | None = None
         """The server's end of the media connection, for what goes wrong below the messages; None on real sockets."""
         self._sequence = 0
@@ -172,9 +180,28 @@ class SimulatedTwilio:
     def hang_up(self) -> None:
         """End the call as the caller; does nothing when it is over."""
         if self.ended is None:
-            self._end("caller_hung_up")
-            self._post(twilio.Stop(**self._ids(), stop=twilio.StopBody(self._account_sid, self.call_sid)))
-            self._queue(None)
+            self._leave("caller_hung_up")
+
+    def _leave(self, how: Ended) -> None:
+        """End the stream as Twilio does when the call leaves it."""
+        self._end(how)
+        self._post(twilio.Stop(**self._ids(), stop=twilio.StopBody(self._account_sid, self.call_sid)))
+        self._queue(None)
+
+    async def transfer(self, to: str) -> None:
+        """Connect the caller with somebody else, as the agent's server wants it; that ends the stream.
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        await trio.sleep(self.transfer_delay)
+        if self.transfer_error is not None:
+            raise self.transfer_error
+        if self.ended is not None:
+            raise CallEnded(f"call {self.call_sid} is over: {self.ended}")
+        self.transferred_to = to
+        self._leave("transferred")
+        await trio.sleep(self.transfer_answer)
 
     def drop(self) -> None:
         """Cut the connection without a word, as a broken network does."""

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from patter_trio.agent import Agent
-from patter_trio.carriers import Carrier
+from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.client import Patter
 from patter_trio.server.desk import Desk, open_desk
@@ -114,6 +114,9 @@ class _Simulation:
         if payload["call_id"] == self.carrier.call_sid:
             self.log.bus_tap(at, name, payload)
 
+    async def _transfer(self, _: CallOffer, to: str) -> None:
+        await self.carrier.transfer(to)
+
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams, one end of which it serves."""
         await trio.lowlevel.checkpoint()
@@ -141,6 +144,7 @@ class _Simulation:
                         epoch=EPOCH,
                         tap=self.log.tap,
                         bus_tap=self._bus_tap,
+                        transfer=self._transfer,
                     ) as self._desk,
                     open_flat_nursery() as self._connections,
                 ):

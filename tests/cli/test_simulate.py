@@ -79,6 +79,21 @@ def test_interrupt_at_makes_a_barge_in_that_the_timeline_shows(capsys: pytest.Ca
     assert timeline["caller"][1]["started"] >= audible + 0.3 - 0.02  # not before; how soon after is the machine's pace
 
 
+@pytest.mark.parametrize("phone", ["", "Twilio(account_sid='AC-mine', auth_token='mine')"])
+def test_an_agent_that_transfers_its_caller_reaches_no_carrier(capsys: pytest.CaptureFixture[str], phone: str) -> None:
+    """The simulator stands in for the network behind it, whatever the file's carrier is."""
+    program = write_agent(
+        Path(),
+        phone=phone,
+        greeting="Hi.",
+        more="async def on_transcript(event, call_control):\n"
+        "    if event['role'] == 'user': await call_control.transfer('+15550100003')",
+    )
+    assert main(["simulate", program, "--caller", write_sound(Path("one.wav"))]) == 0
+    assert "ended as expected" in capsys.readouterr().out
+    assert timelines(Path())[0]["outcome"] == "transferred"
+
+
 def test_many_calls_show_their_progress_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-env\n")
     program = write_agent(Path(), phone="Twilio()", greeting="Hi.")

@@ -111,6 +111,7 @@ class World:
             self.policy = attrs.evolve(self.policy, words=False, min_words=0, **self.engine.choice(ENGINES))
         self.machine = TurnMachine(self.policy, detector=self.detector)
         self.laws = Laws(self.policy) if self.policy.words else VoiceLaws(self.policy)
+        self.switching = random.Random(f"{seed} transfers")  # noqa: S311 - as above
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
         self.log: list[tuple[float, inputs.Input]] = []
@@ -147,6 +148,8 @@ class World:
             self.post(self.span(0, now + 4), inputs.HangUp("agent"))
         if self.chance(0.3):
             self.post(self.span(0, now + 8), inputs.LegDown("caller"))
+        if self.switching.random() < 0.15:
+            self.post(round(self.switching.uniform(0, now + 4) * GRID) / GRID, inputs.Transfer())
         if self.chance(0.05):
             self.post(self.span(0, now), self.random.choice((inputs.Flushed(), inputs.Ready(), inputs.HangUp("b"))))
 
@@ -207,8 +210,25 @@ class World:
                 self.post(now + self.span(0.02, 0.6), inputs.Verdict(generation, self.random.random()))
             case actions.HangUpLeg() if self.chance(0.7):
                 self.post(now + self.span(0.02, 6), inputs.LegDown("hung up"))
+            case actions.TransferLeg():
+                self.switch(now)
             case actions.FlushRecognizer() if self.chance(0.6):
                 self.post(now + self.span(0.02, 1), inputs.Flushed())
+
+    def switch(self, now: float) -> None:
+        """The carrier hands the call over, or not, or says nothing; and the caller may leave meanwhile."""
+        at = now + round(self.switching.uniform(0.02, 5) * GRID) / GRID
+        if self.switching.random() < 0.5:
+            text = f"switch{next(self.words)}" if self.switching.random() < 0.7 else ""
+            self.post(at, inputs.TransferFailed(text))
+        elif self.switching.random() < 0.7:
+            self.post(at, inputs.TransferTaken())
+        if self.switching.random() < 0.5:
+            self.post(now + round(self.switching.uniform(0.02, 6) * GRID) / GRID, inputs.LegDown("handed over"))
+        if self.switching.random() < 0.2:
+            self.post(now + round(self.switching.uniform(0.02, 6) * GRID) / GRID, inputs.HangUp("meanwhile"))
+        if self.switching.random() < 0.2:
+            self.post(at + 1, inputs.Transfer())
 
     def produce(self, reply: int, now: float) -> None:
         at = now + self.span(0.02, 1)

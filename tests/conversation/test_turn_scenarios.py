@@ -23,6 +23,9 @@ from patter_trio.conversation.inputs import (
     ReplyFailed,
     Say,
     TokenArrived,
+    Transfer,
+    TransferFailed,
+    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
@@ -689,6 +692,84 @@ def test_a_goodbye_that_fails_is_not_apologised_for() -> None:
         do.CutReply(4.0, 1, 1, opened=False, started=False, reason="failed"),
         do.HangUpLeg(4.0, "done"),
     ]
+
+
+# Handing the call over ------------------------------------------------------------------------------------------------
+def test_a_call_is_handed_over_when_what_is_being_said_was_played() -> None:
+    scene = Scene().answered().at(4.0, Transfer()).voice(5.0, 6.0).at(6.25, Final("wait", 2)).at(8.0, Drained(1))
+    scene.at(8.125, TransferTaken()).at(8.25, LegDown("stopped")).at(8.5, Flushed())
+    assert scene.events()[2:] == [
+        do.FinishReply(8.0, 1, 1, started=True),
+        do.TransferLeg(8.0),
+        do.FlushRecognizer(8.25),
+        do.AppendUser(8.5, "wait"),
+        do.EndCall(8.5, "transferred"),
+    ]
+
+
+def test_a_call_that_is_not_handed_over_goes_on_with_a_word_about_it() -> None:
+    scene = Scene().at(1.0, Transfer()).at(1.5, TransferFailed("Sorry."))
+    assert scene.then() == [do.TransferLeg(1.0), do.StartReply(1.5, 1, 0, "Sorry.")]
+    scene.at(2.0, AudioArrived(1)).at(2.25, OnWire(1, 3.0), Produced(1)).at(3.0, Drained(1))
+    assert scene.machine.deadline == math.inf
+    scene.voice(4.0, 5.0).at(5.25, Final("hello", 1)).until(5.5)
+    assert scene.events()[-1] == do.StartReply(5.5, 2, 1)
+
+
+def test_what_was_said_while_the_call_was_being_handed_over_is_answered_when_it_comes_back() -> None:
+    scene = Scene().at(1.0, Transfer()).voice(2.0, 3.0).at(3.25, Final("still here", 1)).until(4.0)
+    scene.then()
+    assert scene.at(4.5, TransferFailed()).events() == [
+        committed(4.5, 1, "still here", 1.5),
+        do.StartReply(4.5, 1, 1),
+    ]
+
+
+def test_a_call_is_handed_over_only_when_everything_is_open_for_its_coming_back() -> None:
+    scene = Scene(ready=False).at(0.5, Transfer())
+    assert scene.then() == []
+    assert scene.at(1.0, Ready()).events() == [do.TransferLeg(1.0)]
+
+
+@pytest.mark.parametrize("failed", [None, 9.0, 8.75])
+def test_who_leaves_before_the_call_was_handed_over_has_hung_up(failed: float | None) -> None:
+    """Whether that is during what was to be said first, or known from the carrier afterwards."""
+    scene = Scene().answered().at(4.0, Transfer())
+    if failed is None:
+        scene.at(5.0, LegDown("left"))
+    else:
+        scene.at(8.0, Drained(1)).at(8.5, LegDown("left")).at(failed, TransferFailed("Sorry."))
+    assert scene.until(20.0).events()[-1] == do.EndCall(5.75 if failed is None else 9.25, "left")
+
+
+def test_a_hang_up_during_the_transfer_holds_if_that_fails() -> None:
+    scene = Scene().answered().at(4.0, Transfer()).at(5.0, HangUp("completed")).at(8.0, Drained(1))
+    scene.then()
+    assert scene.at(9.0, TransferFailed("Sorry.")).events() == [do.HangUpLeg(9.0, "completed")]
+    waiting = Scene().at(1.0, Transfer()).at(2.0, HangUp("completed"), TransferFailed())
+    assert waiting.events() == [do.TransferLeg(1.0), do.HangUpLeg(2.0, "completed")]
+
+
+def test_a_leg_that_was_handed_over_and_does_not_end_is_given_up() -> None:
+    scene = Scene().at(1.0, Transfer()).at(2.0, TransferTaken(), TransferFailed("Sorry.")).until(20.0)
+    assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(7.0), do.EndCall(7.75, "transferred")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        (TransferTaken(), do.EndCall(1.75, "transferred")),
+        (TransferFailed("Sorry."), do.EndCall(1.75, "stopped")),
+        (None, do.EndCall(2.25, "transferred")),
+    ],
+)
+def test_the_leg_may_end_before_the_carrier_says_why(answer: Input | None, end: do.EndCall) -> None:
+    """The recogniser's time is what the carrier has for its word; without one the end was the wished one."""
+    scene = Scene().at(1.0, Transfer()).at(1.5, LegDown("stopped")).at(1.625, Flushed())
+    assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(1.5)]
+    if answer is not None:
+        scene.at(1.75, answer)
+    assert scene.until(20.0).events() == [end]
 
 
 # Time -----------------------------------------------------------------------------------------------------------------

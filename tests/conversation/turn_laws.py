@@ -50,6 +50,7 @@ class Laws:
         self.says: list[inputs.Say] = []
         self.said: list[str] = []
         self.ready = self.leaving = self.down = self.ended = False
+        self.asked = self.taken = self.flushing = self.patient = False
         self.reasons: list[str] = []
         self.leave_at = math.inf
         self.apologies: set[int] = set()
@@ -74,7 +75,8 @@ class Laws:
         return reply is not None and (self.live is None or self.live.start.reply != reply)
 
     def _in_Ready(self, event: inputs.Ready) -> None:
-        self.ready = True
+        self.leave_at = self.now if self.patient else self.leave_at
+        self.ready, self.patient = True, False
 
     def _go_on(self, event: inputs.Interim | inputs.Final) -> None:
         """Note whether these words have to take back a reply that nobody has heard."""
@@ -124,16 +126,46 @@ class Laws:
             self.live.drained = True
 
     def _in_Say(self, event: inputs.Say) -> None:
-        if not self.leaving and not self.down:
+        if (not self.leaving or self.patient) and not self.down:
             self.says.append(event)
 
     def _in_HangUp(self, event: inputs.HangUp) -> None:
-        self.leaving = True
+        if not self.ready:
+            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED]
+        self.leaving, self.patient = True, False
         self.leave_at = min(self.leave_at, self.now)
-        self.reasons.append(event.reason)
+        if not self.flushing:
+            self.reasons.append(event.reason)
+
+    def _in_Transfer(self, event: inputs.Transfer) -> None:
+        if not self.leaving:
+            self.reasons.append(inputs.TRANSFERRED)
+            self.patient = not self.ready
+            self.leave_at = math.inf if self.patient else self.now
+        self.leaving = True
+
+    def _in_TransferTaken(self, event: inputs.TransferTaken) -> None:
+        self.taken = self.taken or self.asked
+
+    def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:
+        if self.reasons[:1] != [inputs.TRANSFERRED] or not self.asked or self.taken:
+            return
+        if self.flushing:
+            self.reasons = self.reasons[1:] or self.reasons
+            return
+        self.reasons = self.reasons[1:]
+        self.leaving, self.asked = bool(self.reasons), False
+        if self.leaving:
+            return
+        self.leave_at = math.inf
+        self.says = [say for say in self.says if say.text in self.said]  # the rest was thrown away with the goodbye
+        if event.text:
+            self.says.append(inputs.Say(event.text))
 
     def _in_LegDown(self, event: inputs.LegDown) -> None:
         self.leaving = self.down = True
+        if not self.asked:
+            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED]
         self.reasons.append(event.reason)
 
     # What the machine wants ---------------------------------------------------------------------------------------
@@ -166,7 +198,7 @@ class Laws:
         if self.ended:
             self._check_words(everything=True)
             return
-        assert not self.leaving, f"rest: the call does not end: {machine!r}"
+        assert not self.leaving or self.patient, f"rest: the call does not end: {machine!r}"
         if self.ready:
             assert self.live is None, f"rest: a reply hangs: {machine!r}"
             assert not self.pending, f"rest: words nobody answered: {self.pending} {machine!r}"
@@ -328,11 +360,17 @@ class Laws:
 
     def _do_FlushRecognizer(self, action: actions.FlushRecognizer) -> None:
         assert self.live is None, "end-once: a reply outlives the leg"
-        self.leaving = True
+        self.leaving = self.flushing = True
 
     def _do_HangUpLeg(self, action: actions.HangUpLeg) -> None:
         assert self.live is None, "leaving: hung up over a reply"
         self.leaving = True
+
+    def _do_TransferLeg(self, action: actions.TransferLeg) -> None:
+        assert self.live is None, "leaving: handed over in the middle of a reply"
+        assert self.reasons[0] == inputs.TRANSFERRED, "leaving: handed over, and nobody wanted it"
+        assert not self.asked, "leaving: handed over twice"
+        self.asked = True
 
     def _do_EndCall(self, action: actions.EndCall) -> None:
         assert action.reason == self.reasons[0], "end-once: the first reason counts"

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio import Agent, ConfigurationError, Patter
+from patter_trio import Agent, CallControl, CallEnded, ConfigurationError, Patter
 from patter_trio.carriers import CallOffer
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
@@ -92,6 +92,24 @@ async def test_a_call_that_is_announced_and_never_connects_is_forgotten_after_a_
         assert cancelled == [60.0]
         assert caplog.text.count(f"call CA{1:032d}: announced, but its media stream never came") == 1
         await here.caller(2)._ask()  # and its place is free again
+
+
+async def test_the_control_of_a_call_that_never_connects_says_that_it_is_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    kept: list[CallControl] = []
+
+    def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        kept.append(call)
+
+    async with office(on_call_start=on_call_start) as here:
+        await here.caller(1)._ask()
+        await trio.sleep(59.9)
+        assert (kept[0].ended, kept[0].outcome) == (False, "")
+        await trio.sleep(0.2)
+        assert (kept[0].ended, kept[0].outcome) == (True, "failed")
+        with pytest.raises(CallEnded):
+            kept[0].say("x")
 
 
 async def test_direction_is_true_per_call_and_custom_params_are_always_there(

@@ -1,0 +1,104 @@
+"""A call that is announced and whose media has not begun: what ``on_call_start(event, call_control)`` steers.
+
+What is wanted of it is done when it connects; of one that never does, it is over.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from patter_trio.call.control import CallControl
+from patter_trio.call.transferring import Order
+from patter_trio.carriers.destinations import checked_destination
+from patter_trio.errors import CallEnded, PatterError, ProviderError
+from patter_trio.events import INITIAL, ConversationStateSnapshot
+
+if TYPE_CHECKING:
+    from patter_trio.call.session import Call
+
+WISHES: Final = 64
+"""What may be wanted of a call before it connects; it does so within a second or two."""
+
+
+class Announced:
+    """A call before it is one, as its :attr:`control` sees it.
+
+    Args:
+        about: what ``on_call_start`` is told of it.
+    """
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self.call_id: str = about["call_id"]
+        self.caller: str = about["caller"]
+        self.callee: str = about["callee"]
+        self.direction: str = about["direction"]
+        self.telephony_provider: str = about["telephony_provider"]
+        self.custom_params: dict[str, str] = dict(about["custom_params"])
+        self.data: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.outcome: str = ""
+        self.control: CallControl = CallControl(self)
+        """What steers the call, from now on to its end."""
+        self._wishes: list[Callable[[Call], object]] = []
+        self._order: Order | None = None
+
+    def __repr__(self) -> str:
+        return f"<Announced {self.call_id}{f', {self.outcome}' if self.outcome else ''}>"
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """That of a call that has not begun."""
+        return ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+
+    def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
+        """Have the agent say ``text`` when the call has begun, before its first message.
+
+        Raises:
+            CallEnded: the call never connected.
+        """
+        self._wish(lambda call: call.say(text, interruptible=interruptible, interrupt=interrupt))
+
+    def hang_up(self) -> None:
+        """End the call as soon as it connects.
+
+        Raises:
+            CallEnded: the call never connected.
+        """
+        self._wish(lambda call: call.hang_up())
+
+    def order_transfer(self, to: Any, error_message: str | None) -> Order:
+        """Order a transfer, as ``Transferring.order`` does.
+
+        Raises:
+            ConfigurationError: (a ``ValueError``) that is no destination.
+            ProviderError: one is ordered already.
+            CallEnded: the call never connected.
+        """
+        order = Order(checked_destination(to), error_message)
+        if self._order is not None:
+            raise ProviderError(f"call {self.call_id} is being transferred already")
+        self._wish(lambda call: call.transferring.place(order))
+        self._order = order
+        return order
+
+    def _wish(self, wish: "Callable[[Call], object]") -> None:
+        if self.outcome:
+            raise self._over()
+        if len(self._wishes) == WISHES:
+            raise PatterError(f"call {self.call_id} has not begun, and {WISHES} things are wanted of it already")
+        self._wishes.append(wish)
+
+    def _over(self) -> CallEnded:
+        return CallEnded(f"call {self.call_id} is over ({self.outcome})")
+
+    def connect(self, call: "Call") -> None:
+        """The call has begun: from here on it is the one that is steered."""
+        call.data = self.data
+        self.control.connect(call)
+        for wish in self._wishes:
+            wish(call)
+
+    def close(self, outcome: str) -> None:
+        """The call never connected."""
+        self.outcome = outcome
+        if self._order is not None:
+            self._order.settle(self._over())

@@ -1,0 +1,115 @@
+"""Twilio's REST interface, as far as live calls need it.
+
+* https://www.twilio.com/docs/voice/api/call-resource
+* Forms in, JSON out, Basic authentication with the account's SID and Auth Token.
+* What is refused has a body ``{"code", "message", "more_info", "status"}``; codes: twilio.com/docs/api/errors
+* Each request has a connection of its own. They are few, and one that was kept and has gone stale would leave us in the
+  dark about whether the request was obeyed: a transfer is not asked for twice.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import attrs
+
+from patter_trio.errors import CallEnded, ConfigurationError, ProviderError
+from patter_trio.net.http import check_url, shared_client
+
+API: Final = "https://api.twilio.com"
+WITHIN: Final = 4.0
+"""Seconds until Twilio has answered; usually it takes a third of one."""
+LARGEST: Final = 65536
+OVER: Final = (20404, 21220)
+"""Codes of "there is no such call" and of "the call is not in a state in which it can be changed"."""
+NO_SUCH_CALL: Final = 404
+_EXPLAINED: Final = 300
+"""Characters of Twilio's explanation that are repeated."""
+
+
+def checked_api_url(url: str) -> str:
+    """Return the address of Twilio's REST interface, or of what stands in for it, without the slash at its end.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    parts = urlsplit(url)
+    spaced = any(character.isspace() for character in url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
+        raise ConfigurationError(f"Twilio's api_url must be like {API}, not {url!r}")
+    check_url(url)
+    return url.rstrip("/")
+
+
+@attrs.define
+class _Refusal:
+    """What a refusal's body says."""
+
+    call_is_over: bool = False
+
+    def explain(self, body: bytes) -> str:
+        said = _object(body)
+        code, status, message = said.get("code"), said.get("status"), said.get("message")
+        self.call_is_over = code in OVER or status == NO_SUCH_CALL
+        shown = message[:_EXPLAINED] if isinstance(message, str) else ""
+        return f"{code}: {shown}" if isinstance(code, int) and shown else shown
+
+
+@attrs.frozen
+class TwilioREST:
+    """The REST interface of an account."""
+
+    account_sid: str
+    auth_token: str = attrs.field(repr=False)
+    api_url: str = API
+
+    async def update_call(self, call_sid: str, fields: Mapping[str, str]) -> None:
+        """Change a live call: ``{"Twiml": ...}`` has it go on with that, ``{"Status": "completed"}`` ends it.
+
+        Raises:
+            CallEnded: the call is over, or Twilio knows none of that id.
+            AuthenticationError: the credentials were refused.
+            RateLimitError: Twilio asks for fewer requests.
+            ProviderTimeout: there was no answer in time; whether the call was changed is not known.
+            ProviderError: anything else went wrong.
+        """
+        account, call = quote(self.account_sid, safe=""), quote(call_sid, safe="")
+        url = f"{self.api_url}/2010-04-01/Accounts/{account}/Calls/{call}.json"
+        refusal = _Refusal()
+        try:
+            async with (
+                shared_client() as http,
+                http.stream(
+                    "POST",
+                    url,
+                    content=urlencode(fields).encode(),
+                    headers=self._headers(),
+                    within=WITHIN,
+                    largest=LARGEST,
+                    explain=refusal.explain,
+                ),
+            ):
+                pass  # the status says all
+        except ProviderError as error:
+            if refusal.call_is_over:
+                raise CallEnded(f"the call is over: {error}") from error
+            raise
+
+    def _headers(self) -> dict[str, str]:
+        credentials = base64.b64encode(f"{self.account_sid}:{self.auth_token}".encode()).decode()
+        return {
+            "Authorization": f"Basic {credentials}",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Accept": "application/json",
+            "Connection": "close",
+        }
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,211 @@
+"""A server that speaks Twilio's REST interface for live calls, over loopback.
+
+::
+
+    async with serve_twilio_rest("AC1", "secret", calls=["CA1"]) as server:
+        carrier = Twilio("AC1", "secret", api_url=server.api_url)
+
+It keeps a status for each call, checks credentials, reads the TwiML that it is given, and refuses as the vendor does:
+with a code, a message and a status in JSON. Written from twilio.com/docs/voice/api/call-resource and .../docs/api/errors.
+"""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+from xml.etree import ElementTree as ET
+
+import attrs
+import h11
+import trio
+
+READ: Final = 65536
+_FORM: Final = "application/x-www-form-urlencoded"
+LIVE: Final = frozenset({"queued", "ringing", "in-progress"})
+
+
+@attrs.define
+class RESTRequest:
+    """What was asked; of a field that came more than once ``fields`` has the last value."""
+
+    method: str
+    target: str
+    headers: dict[str, str] = attrs.field(repr=False)
+    body: str
+    fields: dict[str, str]
+
+
+@attrs.define
+class RESTCall:
+    """A call as Twilio has it; ``twiml`` is what it goes on with, ``changed`` is set when it is changed."""
+
+    status: str = "in-progress"
+    twiml: str = ""
+    changed: trio.Event = attrs.field(factory=trio.Event, repr=False)
+
+
+@attrs.frozen
+class RESTFault:
+    """How the next requests are answered instead of being obeyed.
+
+    Args:
+        status: of the answer.
+        code: Twilio's own, in the body.
+        message: what the body says beside it.
+        raw: sent as the whole answer, as it is; empty: the connection is ended.
+        hang: nothing is answered.
+        after: the request is obeyed before that.
+    """
+
+    status: int = 500
+    code: int = 20500
+    message: str = "Internal Server Error"
+    raw: bytes | None = None
+    hang: bool = False
+    after: bool = False
+
+
+class TwilioRESTServer:
+    """The server; ``calls`` are by their SID, ``requests`` what it was asked, ``left`` when a client left unanswered."""
+
+    def __init__(self, account_sid: str, auth_token: str, calls: Iterable[str]) -> None:
+        self._account_sid = account_sid
+        self._authorization = "Basic " + base64.b64encode(f"{account_sid}:{auth_token}".encode()).decode()
+        self.api_url: str = ""
+        self.calls: dict[str, RESTCall] = {sid: RESTCall() for sid in calls}
+        self.requests: list[RESTRequest] = []
+        self.left: list[float] = []
+        self.connections: int = 0
+        self.fault: RESTFault | None = None
+
+    def __repr__(self) -> str:
+        return f"<TwilioRESTServer {self.api_url}, {len(self.requests)} requests>"
+
+    async def handle(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, to its end."""
+        self.connections += 1
+        async with stream:
+            try:
+                http = h11.Connection(h11.SERVER)
+                while (request := await _read(http, stream)) is not None:
+                    self.requests.append(request)
+                    if not await self._watched(request, http, stream):
+                        return
+                    http.start_next_cycle()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
+                return
+
+    async def _watched(self, request: RESTRequest, http: h11.Connection, stream: trio.abc.Stream) -> bool:
+        """Answer, unless the client leaves first; whether the connection goes on."""
+        if self.fault is not None and self.fault.hang:
+            if self.fault.after:
+                self._obey(request)
+            await stream.receive_some(1)
+            self.left.append(trio.current_time())
+            return False
+        if self.fault is not None and self.fault.raw is not None:
+            if self.fault.after:
+                self._obey(request)
+            await stream.send_all(self.fault.raw)
+            return False
+        status, body = self._answer(request)
+        content = json.dumps(body).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        head = h11.Response(status_code=status, headers=headers, reason=b"Reason")
+        parts = [http.send(head), http.send(h11.Data(data=content)), http.send(h11.EndOfMessage())]
+        await stream.send_all(b"".join(part for part in parts if part))
+        return http.our_state is h11.DONE and http.their_state is h11.DONE
+
+    def _answer(self, request: RESTRequest) -> tuple[int, dict[str, Any]]:
+        fault = self.fault
+        if fault is not None:
+            if fault.after:
+                self._obey(request)
+            return _refusal(fault.status, fault.code, fault.message)
+        return self._obey(request)
+
+    def _obey(self, request: RESTRequest) -> tuple[int, dict[str, Any]]:
+        if request.headers.get("authorization") != self._authorization:
+            return _refusal(401, 20003, "Authentication Error - invalid username")
+        prefix, suffix = f"/2010-04-01/Accounts/{self._account_sid}/Calls/", ".json"
+        sid = unquote(request.target.removeprefix(prefix).removesuffix(suffix))
+        if not request.target.startswith(prefix) or not request.target.endswith(suffix) or sid not in self.calls:
+            return _refusal(404, 20404, f"The requested resource {request.target} was not found")
+        if request.method != "POST":
+            return _refusal(405, 20004, "Method not allowed")
+        if request.headers.get("content-type", "").partition(";")[0] != _FORM:
+            return _refusal(415, 20415, "Unsupported media type")
+        return self._update(self.calls[sid], sid, request.fields)
+
+    def _update(self, call: RESTCall, sid: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        if call.status not in LIVE:
+            return _refusal(400, 21220, "Call is not in-progress. Cannot redirect.")
+        unknown = sorted(fields.keys() - {"Twiml", "Status", "Url", "Method"})
+        if unknown or len(fields) != 1:
+            return _refusal(400, 20001, f"Give one of Twiml, Status and Url, not {', '.join(fields) or 'nothing'}")
+        if "Twiml" in fields:
+            try:
+                root = ET.fromstring(fields["Twiml"].encode())  # noqa: S314 (the client under test wrote it)
+            except ET.ParseError as error:
+                return _refusal(400, 12100, f"Document parse failure: {error}")
+            if root.tag != "Response":
+                return _refusal(400, 12200, "Schema validation warning")
+            call.twiml = fields["Twiml"]
+        elif fields.get("Status") in ("completed", "canceled"):
+            call.status = fields["Status"]
+        else:
+            return _refusal(400, 21218, "Invalid status or URL")
+        call.changed.set()
+        return 200, {"sid": sid, "account_sid": self._account_sid, "status": call.status, "direction": "inbound"}
+
+
+@asynccontextmanager
+async def serve_twilio_rest(
+    account_sid: str, auth_token: str, *, calls: Iterable[str] = ()
+) -> AsyncIterator[TwilioRESTServer]:
+    """Serve on a free port of loopback, for as long as the block lasts.
+
+    Args:
+        account_sid: the account.
+        auth_token: its secret.
+        calls: the SIDs of its live calls.
+    """
+    server = TwilioRESTServer(account_sid, auth_token, calls)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server.api_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, server.handle, listeners))
+        try:
+            yield server
+        finally:
+            nursery.cancel_scope.cancel(reason="the server is closed")
+
+
+def _refusal(status: int, code: int, message: str) -> tuple[int, dict[str, Any]]:
+    more = f"https://www.twilio.com/docs/errors/{code}"
+    return status, {"code": code, "message": message, "more_info": more, "status": status}
+
+
+async def _read(http: h11.Connection, stream: trio.abc.Stream) -> RESTRequest | None:
+    """Return the next request; None when there is none."""
+    head: h11.Request | None = None
+    body = bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some(READ)))
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+            form = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
+            fields = {name: values[-1] for name, values in form.items()}
+            method, target = head.method.decode("latin-1"), head.target.decode("latin-1")
+            return RESTRequest(method, target, headers, body.decode(), fields)
+        else:
+            return None

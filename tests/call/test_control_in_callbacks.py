@@ -1,0 +1,228 @@
+"""``(event, call_control)`` on callbacks: each that takes it gets it, and what is done with it is done to its call."""
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from call_kit import agent_of, told
+
+from patter_trio import CallControl, CallEnded, Patter, PatterError, ProviderError
+from patter_trio.call.announced import WISHES, Announced
+from patter_trio.events import EDGES
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedTTS
+
+DESK = "+15550100003"
+CALLBACKS = ("on_call_start", "on_transcript", "on_metrics", "on_dtmf", "on_call_end")
+
+
+# Who gets it ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_every_callback_may_take_the_control_of_its_call(
+    call_simulator: CallSimulator, asynchronous: bool
+) -> None:
+    got: dict[str, set[str]] = {}
+
+    def noting(name: str) -> Any:
+        def plain(event: dict[str, Any], call: CallControl) -> None:
+            got.setdefault(name, set()).add(call.call_id)
+            assert event["call_id"] == call.call_id
+
+        async def coroutine(event: dict[str, Any], call: CallControl) -> None:
+            await trio.lowlevel.checkpoint()
+            plain(event, call)
+
+        return coroutine if asynchronous else plain
+
+    phone = Patter()
+    for edge in EDGES:
+        setattr(phone, f"on_{edge}", noting(f"on_{edge}"))
+    agent = agent_of("Yes, certainly.")
+    async with call_simulator(agent, phone=phone, **{name: noting(name) for name in CALLBACKS}) as caller:
+        await caller.presses("1")
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    assert got == {name: {caller.carrier.call_sid} for name in (*CALLBACKS, *(f"on_{edge}" for edge in EDGES))}
+
+
+async def test_a_callback_without_a_place_for_it_gets_the_event_alone(call_simulator: CallSimulator) -> None:
+    got: list[tuple[Any, ...]] = []
+
+    def variadic(*arguments: Any) -> None:
+        got.append(arguments)
+
+    def with_a_default(event: Any, other: Any = "mine") -> None:
+        got.append((event, other))
+
+    async with call_simulator(agent_of(), on_transcript=variadic, on_dtmf=with_a_default) as caller:
+        await caller.presses("1")
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    assert [len(arguments) for arguments in got] == [2, 1, 1]
+    assert got[0][1] == "mine"
+
+
+async def test_a_callback_that_is_replaced_in_mid_call_is_asked_anew(call_simulator: CallSimulator) -> None:
+    phone, got = Patter(), list[Any]()
+
+    def alone(event: Any) -> None:
+        phone.on_user_speech_eos = together  # type: ignore[assignment]
+        got.append("alone")
+
+    def together(event: Any, call: CallControl) -> None:
+        phone.on_user_speech_eos = alone
+        got.append(call.caller)
+
+    phone.on_user_speech_eos = alone
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        for _ in range(3):
+            await caller.speaks("Hello", seconds=0.5)
+            await caller.hears()
+    assert got == ["alone", "+15550100001", "alone"]
+
+
+# What it does -----------------------------------------------------------------------------------------------------------
+async def test_a_key_connects_the_caller_with_the_desk(call_simulator: CallSimulator) -> None:
+    async def on_dtmf(event: dict[str, Any], call_control: CallControl) -> None:
+        if event["digit"] == "0":
+            call_control.say("The desk.")
+            await call_control.transfer(DESK)
+
+    agent = agent_of(tts=ScriptedTTS(first_audio=0.2, duration=1.0))
+    async with call_simulator(agent, on_dtmf=on_dtmf) as caller:
+        await caller.at(1.0)
+        await caller.presses("0")
+        assert (await caller.hears()).text == "The desk."
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(1.0 + 0.2 + 1.0 + 0.1, abs=0.001)
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+
+
+async def test_at_the_end_it_is_there_to_be_read(call_simulator: CallSimulator) -> None:
+    seen: list[Any] = []
+
+    async def on_call_end(event: dict[str, Any], call: CallControl) -> None:
+        seen.append((call.ended, call.outcome, call.data, [entry["text"] for entry in call.history]))
+        with pytest.raises(CallEnded):
+            await call.transfer(DESK)
+
+    async with call_simulator(agent_of(), on_call_end=on_call_end) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    assert seen == [(True, "caller_hung_up", {}, ["Hello", "Yes."])]
+
+
+# Before the call has begun ------------------------------------------------------------------------------------------------
+async def test_what_is_remembered_before_the_call_is_there_in_it(call_simulator: CallSimulator) -> None:
+    phone, kept = Patter(), list[CallControl]()
+
+    def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        kept.append(call)
+        call.data["customer"] = 7
+        assert {key: getattr(call, key) for key in event} == event
+        assert (call.history, call.ended, call.conversation_state["agent"]) == ([], False, "initializing")
+        assert phone.calls == ()
+
+    async with call_simulator(agent_of(), phone=phone, on_call_start=on_call_start) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        assert phone.calls[0].data == {"customer": 7}
+        assert phone.calls[0].data is kept[0].data
+        assert [entry["text"] for entry in kept[0].history] == ["Hello", "Yes."]
+        kept[0].say("And another thing.")
+        assert (await caller.hears()).text == "And another thing."
+    assert (kept[0].ended, kept[0].outcome) == (True, "caller_hung_up")
+
+
+async def test_what_is_said_before_the_call_is_heard_before_the_greeting(call_simulator: CallSimulator) -> None:
+    def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        call.say("This call is recorded.", interruptible=False)
+
+    agent = agent_of(first_message="Hotel Miller.")
+    async with call_simulator(agent, on_call_start=on_call_start) as caller:
+        await caller.heard(1)
+    assert told(caller, "assistant") == ["This call is recorded.", "Hotel Miller."]
+
+
+async def test_a_call_that_is_not_wanted_ends_as_it_connects(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(), on_call_start=lambda event, call: call.hang_up()) as caller:
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(0.0)
+    assert caller.outcome == "agent_hung_up"
+
+
+async def test_a_call_can_be_handed_over_before_anybody_answers_it(call_simulator: CallSimulator) -> None:
+    async def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        await call.transfer(DESK)
+        with pytest.raises(ProviderError, match="is being transferred already"):
+            await call.transfer(DESK)
+
+    async with call_simulator(agent_of(first_message="Never heard."), on_call_start=on_call_start) as caller:
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(0.1)
+    assert (caller.transferred_to, caller.outcome, caller.transcript) == (DESK, "transferred", [])
+
+
+async def test_one_that_cannot_be_is_answered_after_all(call_simulator: CallSimulator) -> None:
+    """It is ordered when the call is announced, and fails when the agent has long been ready."""
+
+    async def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        await call.transfer(DESK, error_message="Nobody is at the desk.")
+
+    async with call_simulator(agent_of(), on_call_start=on_call_start) as caller:
+        caller.carrier.transfer_error = ProviderError("no")
+        assert (await caller.hears()).text == "Nobody is at the desk."
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+
+
+async def test_one_that_is_late_steers_the_call_that_has_begun(call_simulator: CallSimulator) -> None:
+    async def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        await trio.sleep(3.0)
+        call.say("Here I am.")
+
+    async with call_simulator(agent_of(), on_call_start=on_call_start) as caller:
+        heard = await caller.hears()
+    assert (heard.text, heard.started) == ("Here I am.", pytest.approx(3.2))
+
+
+ABOUT = {
+    "call_id": "CA1",
+    "caller": "+15550100001",
+    "callee": "+15550100002",
+    "direction": "inbound",
+    "telephony_provider": "twilio",
+    "custom_params": {"x": "y"},
+}
+
+
+async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
+    announced = Announced(ABOUT)
+    failures: list[str] = []
+
+    async def transfers() -> None:
+        try:
+            await announced.control.transfer(DESK, wait=True)
+        except CallEnded as over:
+            failures.append(str(over))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transfers)
+        await trio.testing.wait_all_tasks_blocked()
+        announced.close("failed")
+    assert failures == ["call CA1 is over (failed)"]
+    assert announced.control.ended
+    for wish in (announced.control.hang_up, lambda: announced.control.say("x")):
+        with pytest.raises(CallEnded, match=r"call CA1 is over \(failed\)"):
+            wish()
+
+
+def test_no_more_is_kept_for_a_call_to_come_than_anybody_wants() -> None:
+    announced = Announced(ABOUT)
+    for _ in range(WISHES):
+        announced.control.say("x")
+    with pytest.raises(PatterError, match="has not begun, and 64 things are wanted of it"):
+        announced.control.say("x")
+    with pytest.raises(ValueError, match=r"E\.164"):
+        announced.order_transfer("5", None)

@@ -1,0 +1,292 @@
+"""Handing a call over: when it happens, how the call ends by it, and what becomes of a transfer that fails."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from call_kit import SORRY, agent_of, told
+
+from patter_trio import CallControl, CallEnded, Patter, ProviderError
+from patter_trio.call.transferring import Transferring
+from patter_trio.carriers import CallOffer
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.conversation.inputs import Transfer, TransferFailed
+from patter_trio.errors import ConfigurationError
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedTTS
+
+MINDLESS = {"llm": None}
+DESK = "+15550100003"
+
+
+async def connects(event: Any, call: CallControl) -> str | None:
+    """Transfers a caller who asks for the desk, and answers others."""
+    if "desk" not in event["text"]:
+        return "Yes."
+    await call.transfer(DESK)
+    assert not call.ended
+    return "I will put you through."
+
+
+async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent_of(**MINDLESS), on_message=connects, on_call_end=ends.append) as caller:
+        await caller.speaks("The desk please", seconds=1.0)
+        last = await caller.hears()
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(last.ended + caller.carrier.transfer_delay)
+    assert (last.text, last.interrupted) == ("I will put you through.", False)
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+    assert [end["outcome"] for end in ends] == ["transferred"]
+    assert "error" not in ends[0]
+    assert f"call {caller.carrier.call_sid}: handed over to +1555***0003" in caplog.text
+
+
+async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
+    agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
+    async with call_simulator(agent, on_message=connects) as caller:
+        await caller.speaks("The desk please", seconds=1.0)
+        await caller.at(3.0)
+        await caller.speaks("And quickly", seconds=1.0)
+        assert not (await caller.heard(0)).interrupted
+        await caller.carrier.over.wait()
+    assert caller.outcome == "transferred"
+    assert caller.transcript[-1] == ("user", "And quickly")
+
+
+async def test_a_handle_of_the_phones_transfers_at_once_where_nothing_is_being_said(
+    call_simulator: CallSimulator,
+) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.at(1.0)
+        await phone.calls[0].transfer("sip:desk@pbx.example.com;transport=tls", wait=True)
+        assert caller.now == pytest.approx(1.1)
+    assert (caller.transferred_to, caller.outcome) == ("sip:desk@pbx.example.com;transport=tls", "transferred")
+
+
+@pytest.mark.parametrize("to", ["5550100003", "+1 555 0100003", "+0155501000", "+1", "", "sip:desk", "tel:+1555", None])
+async def test_what_is_no_destination_is_refused_and_changes_nothing(call_simulator: CallSimulator, to: Any) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.at(1.0)
+        with pytest.raises(ValueError, match=r"a number in E\.164 .* not to "):
+            await phone.calls[0].transfer(to)
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+    assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
+
+
+# When it fails ----------------------------------------------------------------------------------------------------------
+async def test_the_caller_hears_of_a_transfer_that_fails_and_the_call_goes_on(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(agent_of(**MINDLESS), on_message=connects) as caller:
+        caller.carrier.transfer_error = ProviderError("https://api.twilio.com answered 500")
+        await caller.speaks("The desk please", seconds=1.0)
+        asked = (await caller.heard(0)).ended
+        sorry = await caller.heard(1)
+        assert (sorry.text, sorry.started) == (SORRY, pytest.approx(asked + 0.1 + 0.2))
+        caller.carrier.transfer_error = None
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.heard(2)).text == "Yes."
+        await caller.speaks("The desk again", seconds=0.8)
+        await caller.carrier.over.wait()
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+    assert caplog.text.count("it was not handed over: https://api.twilio.com answered 500") == 1
+
+
+@pytest.mark.parametrize(("text", "heard"), [("Nobody is there.", ["Nobody is there."]), ("", [])])
+async def test_what_is_said_of_a_failure_can_be_given(call_simulator: CallSimulator, text: str, heard: Any) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        caller.carrier.transfer_error = ProviderError("no")
+        await caller.at(1.0)
+        await phone.calls[0].transfer(DESK, error_message=text)
+        await caller.waits(5.0)
+        assert told(caller, "assistant") == heard
+    assert caller.outcome == "caller_hung_up"
+
+
+async def test_who_waits_for_a_transfer_learns_why_it_failed_and_has_the_word(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        caller.carrier.transfer_error = ProviderError("too many calls")
+        await caller.at(1.0)
+        with pytest.raises(ProviderError, match="too many calls"):
+            await phone.calls[0].transfer(DESK, error_message="", wait=True)
+        assert caller.now == pytest.approx(1.1)
+        phone.calls[0].say("Please hold the line.")
+        assert (await caller.hears()).text == "Please hold the line."
+
+
+async def test_a_carrier_that_never_answers_is_given_five_seconds(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        caller.carrier.transfer_delay = 60.0
+        await caller.at(1.0)
+        with pytest.raises(ProviderError, match="did not answer within 5 s"):
+            await phone.calls[0].transfer(DESK, error_message="", wait=True)
+        assert caller.now == pytest.approx(6.0)
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+    assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
+
+
+async def test_what_was_said_meanwhile_is_answered_when_the_transfer_fails(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        caller.carrier.transfer_delay, caller.carrier.transfer_error = 3.0, ProviderError("no")
+        await caller.at(1.0)
+        await phone.calls[0].transfer(DESK, error_message="")
+        await caller.speaks("Still there?", seconds=1.0)
+        assert (await caller.hears()).text == "Yes."
+        assert caller.times("user_speech_eos") == [pytest.approx(4.0)]
+
+
+async def test_a_transfer_under_way_is_not_ordered_twice(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.at(1.0)
+        await phone.calls[0].transfer(DESK)
+        with pytest.raises(ProviderError, match="is being transferred already"):
+            await phone.calls[0].transfer("+15550100004")
+        await caller.carrier.over.wait()
+    assert caller.transferred_to == DESK
+
+
+# Who ended the call -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("answer", [0.0, 0.3, 0.7, 3.0])
+async def test_the_stream_may_end_before_the_carrier_says_why(call_simulator: CallSimulator, answer: float) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        caller.carrier.transfer_answer = answer
+        await caller.at(1.0)
+        await phone.calls[0].transfer(DESK, wait=True)
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+    assert caller.times("call_end")[0] <= 1.1 + 1.0
+
+
+@pytest.mark.parametrize("answered", [0.1, 0.3])
+async def test_a_caller_who_hangs_up_before_the_carrier_obeyed_was_not_transferred(
+    call_simulator: CallSimulator, answered: float
+) -> None:
+    ends: list[dict[str, Any]] = []
+    phone = Patter()
+    orders: list[str] = []
+
+    async def transfers() -> None:
+        try:
+            await phone.calls[0].transfer(DESK, wait=True)
+        except CallEnded as over:
+            orders.append(str(over))
+
+    async with (
+        call_simulator(agent_of(), phone=phone, on_call_end=ends.append) as caller,
+        trio.open_nursery() as nursery,
+    ):
+        caller.carrier.transfer_delay = 0.2 + answered
+        await caller.at(1.0)
+        nursery.start_soon(transfers)
+        await caller.at(1.2)
+        await caller.hangs_up()
+    assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
+    assert [end["outcome"] for end in ends] == ["caller_hung_up"]
+    assert orders == [f"call {caller.carrier.call_sid} is over: caller_hung_up"]
+
+
+async def test_a_caller_who_hangs_up_during_the_last_words_was_not_transferred(call_simulator: CallSimulator) -> None:
+    agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
+    async with call_simulator(agent, on_message=connects) as caller:
+        await caller.speaks("The desk please", seconds=1.0)
+        await caller.at(3.0)
+        await caller.hangs_up()
+    assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
+
+
+async def test_the_longest_call_ends_when_its_transfer_fails(call_simulator: CallSimulator) -> None:
+    """The limit was reached while the carrier was asked: it holds when the call comes back."""
+    phone = Patter()
+    async with call_simulator(agent_of(max_call_duration=3.0), phone=phone) as caller:
+        caller.carrier.transfer_delay, caller.carrier.transfer_error = 2.0, ProviderError("no")
+        await caller.at(2.0)
+        await phone.calls[0].transfer(DESK)
+        await caller.carrier.over.wait()
+        assert caller.carrier.ended_at == pytest.approx(4.0)
+    assert caller.outcome == "completed"
+
+
+async def test_a_cancelled_waiter_leaves_the_transfer_alone(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.at(1.0)
+        with trio.move_on_after(0.05) as impatient:
+            await phone.calls[0].transfer(DESK, wait=True)
+        assert impatient.cancelled_caught
+        await caller.carrier.over.wait()
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+
+
+async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
+    phone, kept = Patter(), list[CallControl]()
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.at(1.0)
+        kept.append(phone.calls[0].control)
+        await caller.hangs_up()
+        await caller.waits(1.0)
+    with pytest.raises(CallEnded, match=r"is over \(caller_hung_up\)"):
+        await kept[0].transfer(DESK)
+
+
+async def test_a_program_without_a_telephone_network_is_told_so() -> None:
+    """The development carrier cannot, and makes no request."""
+    with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
+        await LocalCarrier().transfer(CallOffer("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
+
+
+# Its parts --------------------------------------------------------------------------------------------------------------
+async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_whoever_waits() -> None:
+    posted: list[Any] = []
+
+    async def stalls(to: str) -> None:
+        await trio.sleep_forever()
+
+    transferring = Transferring("CA1", stalls, posted.append)
+    order = transferring.order(DESK, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transferring.run, "Sorry.")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert not order.over.is_set()
+    transferring.close("cancelled")
+    with pytest.raises(CallEnded, match=r"was over before it was transferred \(cancelled\)"):
+        await order.taken()
+    assert posted == [Transfer()]
+
+
+async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() -> None:
+    posted: list[Any] = []
+    offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
+    transferring = Transferring("CA1", partial(LocalCarrier().transfer, offer), posted.append)
+    order = transferring.order(DESK, None)
+    await transferring.run("Sorry.")
+    with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
+        await order.taken()
+    assert posted == [Transfer(), TransferFailed("Sorry.")]
+
+
+async def test_a_carrier_that_says_the_call_is_over_has_nothing_said_to_anybody() -> None:
+    posted: list[Any] = []
+
+    async def over(to: str) -> None:
+        raise CallEnded("the call is over: 21220")
+
+    transferring = Transferring("CA1", over, posted.append)
+    transferring.order(DESK, "Sorry.")
+    await transferring.run("Sorry.")
+    assert posted == [Transfer(), TransferFailed("")]

@@ -1,0 +1,117 @@
+"""What we ask of Twilio's REST interface, and the TwiML for it, judged by Twilio's own package."""
+
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import trio
+
+from patter_trio.carriers import CallOffer
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.carriers.twilio_rest import API, TwilioREST
+from patter_trio.testing.servers.twilio_rest import RESTFault, RESTRequest, TwilioRESTServer, serve_twilio_rest
+
+pytest.importorskip("twilio", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
+
+import requests
+from twilio.base.exceptions import TwilioRestException
+from twilio.http import HttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+from twilio.twiml.voice_response import Dial, VoiceResponse
+
+SID, TOKEN, CALL, DESK = "AC" + "1" * 32, "secret", "CA" + "2" * 32, "+15550100003"
+INBOUND = CallOffer(CALL, "+15550100001", "+15550100002", "inbound")
+OUTBOUND = CallOffer(CALL, "+15550100002", "+15550100001", "outbound")
+SIP = "sip:a&b@pbx.example.com;transport=tls"
+
+
+class Through(HttpClient):
+    """Sends what Twilio's package prepares to a server of ours, and keeps it."""
+
+    def __init__(self, api_url: str) -> None:
+        self.api_url = api_url
+        self.prepared: list[requests.PreparedRequest] = []
+
+    def request(  # noqa: PLR0917 (as theirs)
+        self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, auth: Any = None,
+        timeout: Any = None, allow_redirects: bool = False,
+    ) -> Response:  # fmt: skip
+        prepared = requests.Request(method, url, headers=headers, params=params, data=data, auth=auth).prepare()
+        self.prepared.append(prepared)
+        there = requests.Request(
+            method, url.replace(API, self.api_url), headers=headers, params=params, data=data, auth=auth
+        ).prepare()
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.send(there, timeout=10)
+        return Response(answer.status_code, answer.text)
+
+
+async def theirs(server: TwilioRESTServer, **fields: str) -> tuple[RESTRequest, requests.PreparedRequest]:
+    """Have Twilio's package update the call; return what the server got, and what was prepared."""
+    through = Through(server.api_url)
+    client = Client(SID, TOKEN, http_client=through)
+    with trio.fail_after(10):
+        await trio.to_thread.run_sync(lambda: client.calls(CALL).update(**fields))
+    return server.requests[-1], through.prepared[-1]
+
+
+@pytest.mark.parametrize(
+    ("ours", "fields"),
+    [
+        ({"Status": "completed"}, {"status": "completed"}),
+        (
+            {"Twiml": Twilio(SID, TOKEN).twiml_dial(INBOUND, DESK)},
+            {"twiml": Twilio(SID, TOKEN).twiml_dial(INBOUND, DESK)},
+        ),
+        (
+            {"Twiml": Twilio(SID, TOKEN).twiml_dial(OUTBOUND, SIP)},
+            {"twiml": Twilio(SID, TOKEN).twiml_dial(OUTBOUND, SIP)},
+        ),
+    ],
+)
+async def test_we_ask_what_twilios_package_asks(ours: dict[str, str], fields: dict[str, str]) -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        asked, prepared = await theirs(server, **fields)
+        server.calls[CALL].status = "in-progress"
+        await TwilioREST(SID, TOKEN, server.api_url).update_call(CALL, ours)
+        sent = server.requests[-1]
+    assert prepared.url == API + sent.target
+    assert (sent.method, sent.target, sent.body) == (asked.method, asked.target, asked.body)
+    for header in ("authorization", "content-type", "accept"):
+        assert sent.headers[header] == asked.headers[header], header
+
+
+async def test_the_server_that_stands_in_for_twilio_answers_and_refuses_as_its_package_understands() -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        await theirs(server, status="completed")
+        assert server.calls[CALL].status == "completed"
+        for fault, code in ((None, 21220), (RESTFault(429, 20429, "Too Many Requests"), 20429)):
+            server.fault = fault
+            with pytest.raises(TwilioRestException) as refused:
+                await theirs(server, status="completed")
+            assert refused.value.code == code
+
+
+def built(to: str, **attributes: str) -> ET.Element:
+    dial = Dial(**attributes)
+    if to.startswith("sip:"):
+        dial.sip(to)
+    response = VoiceResponse()
+    response.append(dial if to.startswith("sip:") else Dial(to, **attributes))
+    return ET.fromstring(str(response).encode())  # noqa: S314
+
+
+@pytest.mark.parametrize("to", [DESK, SIP])
+def test_the_twiml_of_a_transfer_is_what_twilios_package_builds(to: str) -> None:
+    carrier = Twilio(SID, TOKEN)
+    for call, attributes in ((INBOUND, {}), (OUTBOUND, {"caller_id": "+15550100002"})):
+        ours = ET.fromstring(carrier.twiml_dial(call, to).encode())  # noqa: S314
+        assert ET.canonicalize(ET.tostring(ours)) == ET.canonicalize(ET.tostring(built(to, **attributes)))
+
+
+def test_twilios_package_builds_another_thing_for_another_number() -> None:
+    """So that the comparison says something."""
+    ours = Twilio(SID, TOKEN).twiml_dial(INBOUND, DESK)
+    assert ET.canonicalize(ours) != ET.canonicalize(ET.tostring(built("+15550100004")))

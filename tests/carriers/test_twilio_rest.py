@@ -1,0 +1,221 @@
+"""Twilio's REST interface: what is sent, what its refusals mean, and that a request can be cancelled anywhere."""
+
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.carriers import CallOffer
+from patter_trio.carriers.destinations import checked_destination, is_number
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.carriers.twilio_rest import TwilioREST
+from patter_trio.errors import (
+    AuthenticationError,
+    CallEnded,
+    ConfigurationError,
+    ProviderError,
+    ProviderTimeout,
+    RateLimitError,
+)
+from patter_trio.testing.conformance.bench import cancelled_at
+from patter_trio.testing.servers.twilio_rest import RESTFault, TwilioRESTServer, serve_twilio_rest
+
+SID, TOKEN, CALL, DESK = "AC1", "a:secret/ü", "CA1", "+15550100003"
+INBOUND = CallOffer(CALL, "+15550100001", "+15550100002", "inbound")
+
+
+def account(server: TwilioRESTServer, token: str = TOKEN) -> TwilioREST:
+    return TwilioREST(SID, token, server.api_url)
+
+
+async def test_a_transfer_gives_the_call_other_twiml() -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        carrier = Twilio(SID, TOKEN, api_url=f"{server.api_url}/")
+        await carrier.transfer(INBOUND, DESK)
+    [request] = server.requests
+    assert (request.method, request.target) == ("POST", f"/2010-04-01/Accounts/{SID}/Calls/{CALL}.json")
+    assert list(request.fields) == ["Twiml"]
+    assert server.calls[CALL].twiml == carrier.twiml_dial(INBOUND, DESK)
+    assert server.calls[CALL].status == "in-progress"
+
+
+async def test_a_call_is_ended_by_its_status() -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        await account(server).update_call(CALL, {"Status": "completed"})
+        assert server.calls[CALL].status == "completed"
+        with pytest.raises(CallEnded, match="21220: Call is not in-progress"):
+            await account(server).update_call(CALL, {"Status": "completed"})
+
+
+async def test_each_request_has_a_connection_of_its_own() -> None:
+    """One that was kept could have gone stale, and a request is not sent twice."""
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        for _ in range(2):
+            await account(server).update_call(CALL, {"Twiml": "<Response/>"})
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("sid", ["CA2", "../../x", "CA1.json?Twiml=x#", "CA1/Recordings", ""])
+async def test_a_call_that_twilio_does_not_know_is_over(sid: str) -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        with pytest.raises(CallEnded, match="20404"):
+            await account(server).update_call(sid, {"Status": "completed"})
+    assert server.calls[CALL].status == "in-progress"
+
+
+async def test_wrong_credentials_are_told_and_not_repeated() -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        with pytest.raises(AuthenticationError) as refused:
+            await account(server, "wrong-token").update_call(CALL, {"Status": "completed"})
+    assert "wrong-token" not in str(refused.value) + repr(account(server, "wrong-token"))
+    assert SID not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (RESTFault(403, 20403, "Forbidden"), AuthenticationError, "403"),
+        (RESTFault(429, 20429, "Too Many Requests"), RateLimitError, "20429: Too Many Requests"),
+        (RESTFault(500, 20500, "Internal"), ProviderError, "20500: Internal"),
+        (RESTFault(503, 20503, "x" * 9000), ProviderError, "503"),
+        (RESTFault(400, 21220, "not in-progress"), CallEnded, "21220"),
+        (RESTFault(404, 20404, "not found"), CallEnded, "20404"),
+        (RESTFault(400, 12100, "Document parse failure"), ProviderError, "12100"),
+        (RESTFault(301, 0, ""), ProviderError, "redirects are not followed"),
+        (RESTFault(raw=b""), ProviderError, ""),
+        (RESTFault(raw=b"", after=True), ProviderError, ""),
+        (RESTFault(raw=b"HTTP/1.1 400 "), ProviderError, ""),
+        (RESTFault(raw=b"nonsense\r\n\r\n"), ProviderError, ""),
+        (RESTFault(raw=b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"), ProviderError, "404"),
+        (RESTFault(raw=b"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\n[404]"), ProviderError, "404"),
+        (RESTFault(raw=b"HTTP/1.1 400 No\r\nContent-Length: 17\r\n\r\n" + b"[" * 17), ProviderError, "400"),
+        (RESTFault(raw=b"HTTP/1.1 400 No\r\nContent-Length: 15\r\n\r\n" + b'{"code":"21220"'), ProviderError, "400"),
+        (
+            RESTFault(raw=b"HTTP/1.1 400 No\r\nContent-Length: 20\r\n\r\n" + b'{"message":["a",{}]}'),
+            ProviderError,
+            "400",
+        ),
+    ],
+)
+async def test_what_an_answer_means(fault: RESTFault, error: type[Exception], said: str) -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        server.fault = fault
+        with pytest.raises(error) as raised:
+            await account(server).update_call(CALL, {"Twiml": "<Response/>"})
+    assert type(raised.value) is error or (error is ProviderError and not isinstance(raised.value, CallEnded))
+    assert said in str(raised.value)
+    assert len(str(raised.value)) < 500
+    assert len(server.requests) == 1
+
+
+async def test_nobody_at_the_address_is_a_failure() -> None:
+    async with serve_twilio_rest(SID, TOKEN) as server:
+        pass
+    with pytest.raises(ProviderError, match="could not be reached"):
+        await account(server).update_call(CALL, {"Status": "completed"})
+
+
+async def test_no_answer_is_waited_for_no_longer_than_four_seconds(mock_clock: trio.testing.MockClock) -> None:
+    failures: list[tuple[float, str]] = []
+
+    async def asks(server: TwilioRESTServer) -> None:
+        try:
+            await account(server).update_call(CALL, {"Status": "completed"})
+        except ProviderTimeout as error:
+            failures.append((trio.current_time(), str(error)))
+
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server, trio.open_nursery() as nursery:
+        server.fault = RESTFault(hang=True)
+        nursery.start_soon(asks, server)
+        while not server.requests:  # the request is real, the time is not
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(3.99)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not failures
+        mock_clock.jump(0.01)
+        while not server.left:
+            await trio.lowlevel.checkpoint()
+    assert failures == [(4.0, f"{server.api_url} did not answer within 4 s")]
+
+
+async def test_a_request_can_be_cancelled_at_each_of_its_steps() -> None:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+
+        async def use() -> None:
+            await account(server).update_call(CALL, {"Twiml": "<Response/>"})
+
+        whole = await cancelled_at(use, 0)
+        assert not whole.errors
+        for step in range(1, whole.steps + 1):
+            end = await cancelled_at(use, step)
+            assert not end.errors, step
+            assert end.took < 0.5, step
+
+
+# The TwiML --------------------------------------------------------------------------------------------------------------
+def dial(call: CallOffer, to: str) -> ET.Element:
+    response = ET.fromstring(Twilio(SID, TOKEN).twiml_dial(call, to).encode())  # noqa: S314 (it is ours)
+    assert (response.tag, [child.tag for child in response]) == ("Response", ["Dial"])
+    return response[0]
+
+
+def test_the_desk_sees_the_callers_number_which_is_what_twilio_shows_by_itself() -> None:
+    element = dial(INBOUND, DESK)
+    assert (element.text, element.attrib, len(element)) == (DESK, {}, 0)
+
+
+def test_a_call_that_we_placed_is_shown_with_the_number_that_placed_it() -> None:
+    assert dial(CallOffer(CALL, "+15550100002", "+15550100001", "outbound"), DESK).attrib == {
+        "callerId": "+15550100002"
+    }
+    assert dial(CallOffer(CALL, "sip:us@example.com", "+15550100001", "outbound"), DESK).attrib == {}
+
+
+def test_a_sip_address_is_escaped() -> None:
+    to = "sip:a&b'c@pbx.example.com;transport=tls?X-Case=1&X-Name=2"
+    element = dial(INBOUND, checked_destination(to))
+    assert [(child.tag, child.text) for child in element] == [("Sip", to)]
+
+
+@given(
+    st.text(max_size=30) | st.from_regex(r"\+[0-9]{1,18}\n?", fullmatch=True) | st.from_regex(r"sip:.*", fullmatch=True)
+)
+def test_whatever_is_a_destination_stands_in_the_twiml_as_it_is(to: str) -> None:
+    try:
+        checked_destination(to)
+    except ConfigurationError:
+        return
+    element = dial(INBOUND, to)
+    assert "".join(element.itertext()) == to
+    assert is_number(to) == (len(element) == 0)
+    assert to.isascii()
+    assert to.strip() == to
+
+
+@pytest.mark.parametrize(
+    "to", ["+15550100003", "+4930123456", "+123456789012345", "sip:a@b", "sip:+1555@b.example:5061"]
+)
+def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
+    assert checked_destination(to) == to
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "15550100003", "+1555010000٣", "+15550100003\n", " +15550100003", "+1234567890123456", "+123456", "00441",
+        "sip:a b@c", "sip:a@b\n", "sips:a@b", "SIP:", "sip:@b", "sip:a@" + "b" * 255, "sip:a@b<c", "sip:ü@b", 5, None, b"+1",
+    ],
+)  # fmt: skip
+def test_what_is_none(to: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"a number in E\.164"):
+        checked_destination(to)
+
+
+@pytest.mark.parametrize("url", ["", "api.twilio.com", "ftp://x", "https://", "http://x y"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Twilio(SID, TOKEN, api_url=url)
