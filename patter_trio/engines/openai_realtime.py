@@ -5,7 +5,7 @@ Whose turn it is remains decided by the call: the vendor neither answers nor sto
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import attrs
 import trio
@@ -17,6 +17,7 @@ from patter_trio.engines.realtime_session import RealtimeSession
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.background import running
 from patter_trio.net.http import tls_context
+from patter_trio.options import one_of, socket_base, within
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
 MODEL: Final = "gpt-realtime-2.1"
@@ -47,28 +48,6 @@ def _detection(given: object) -> TurnDetection:
             f"OpenAIRealtime: turn_detection= must be None, a name, a ServerVAD or a SemanticVAD, not {given!r}"
         )
     return attrs.evolve(given, create_response=False, interrupt_response=False)
-
-
-def _within(least: float, most: float) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise ConfigurationError(
-                f"OpenAIRealtime: {attribute.name}= must be from {least:g} to {most:g}, not {value!r}"
-            )
-
-    return check
-
-
-def _one_of(*names: str) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if value not in names:
-            raise ConfigurationError(
-                f"OpenAIRealtime: {attribute.name}= must be one of {', '.join(map(repr, names))}, not {value!r}"
-            )
-
-    return check
 
 
 def _ends_turns(engine: "OpenAIRealtime") -> Literal["", "vad_silence", "semantic_turn_detector"]:
@@ -111,16 +90,16 @@ class OpenAIRealtime(Engine):
     transcription: str = attrs.field(default=TRANSCRIPTION, validator=attrs.validators.min_len(1), kw_only=True)
     language: str = attrs.field(default="", kw_only=True)
     noise_reduction: Literal["", "near_field", "far_field"] = attrs.field(
-        default="", validator=_one_of("", "near_field", "far_field"), kw_only=True
+        default="", validator=one_of("", "near_field", "far_field"), kw_only=True
     )
-    max_output_tokens: int | None = attrs.field(default=None, validator=_within(1, 4096), kw_only=True)
+    max_output_tokens: int | None = attrs.field(default=None, validator=within(1, 4096), kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
-    speed: float | None = attrs.field(default=None, validator=_within(0.25, 1.5), kw_only=True)
-    reasoning_effort: str = attrs.field(default="", validator=_one_of(*_EFFORTS), kw_only=True)
-    base_url: str = attrs.field(default="wss://api.openai.com/v1", kw_only=True)
-    first_audio: float = attrs.field(default=10.0, validator=_within(0.1, 600), kw_only=True)
-    between: float = attrs.field(default=10.0, validator=_within(0.1, 600), kw_only=True)
-    renew_after: float = attrs.field(default=RENEWAL, validator=_within(1.0, 3600), kw_only=True)
+    speed: float | None = attrs.field(default=None, validator=within(0.25, 1.5), kw_only=True)
+    reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
+    base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
+    first_audio: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    renew_after: float = attrs.field(default=RENEWAL, validator=within(1.0, 3600, optional=False), kw_only=True)
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)
     )
@@ -128,11 +107,6 @@ class OpenAIRealtime(Engine):
     provider = "openai_realtime"
     accepts = MULAW_8K
     emits = MULAW_8K
-
-    def __attrs_post_init__(self) -> None:
-        """Make sure that the address is one."""
-        if not self.base_url.startswith(("ws://", "wss://")):
-            raise ConfigurationError(f"OpenAIRealtime: base_url must begin with ws:// or wss://, not {self.base_url!r}")
 
     def with_voice(self, voice: str) -> "OpenAIRealtime":
         """Return the same with another voice."""

@@ -17,6 +17,7 @@ from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, re
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import Answer, Client, ConnectionBroke, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
+from patter_trio.options import within
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
@@ -52,16 +53,6 @@ def _url(given: str) -> str:
     return given.rstrip("/")
 
 
-def _within(least: float, most: float) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise ConfigurationError(f"OpenAILLM: {attribute.name}= must be from {least:g} to {most:g}, not {value!r}")
-
-    return check
-
-
 @attrs.frozen
 class OpenAILLM(LanguageModel):
     """A chat model of OpenAI's, or of a compatible server.
@@ -89,15 +80,15 @@ class OpenAILLM(LanguageModel):
     api_key: str = attrs.field(default="", converter=_given, repr=False)
     model: str = attrs.field(default="gpt-4o-mini", validator=attrs.validators.instance_of(str), kw_only=True)
     base_url: str = attrs.field(default=BASE_URL, converter=_url, kw_only=True)
-    temperature: float | None = attrs.field(default=None, validator=_within(0, 2), kw_only=True)
-    top_p: float | None = attrs.field(default=None, validator=_within(0, 1), kw_only=True)
-    max_tokens: int | None = attrs.field(default=None, validator=_within(1, 1 << 20), kw_only=True)
+    temperature: float | None = attrs.field(default=None, validator=within(0, 2), kw_only=True)
+    top_p: float | None = attrs.field(default=None, validator=within(0, 1), kw_only=True)
+    max_tokens: int | None = attrs.field(default=None, validator=within(1, 1 << 20), kw_only=True)
     reasoning_effort: str | None = attrs.field(default=None, kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     include_usage: bool = attrs.field(default=True, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, kw_only=True)
-    first_token: float = attrs.field(default=10.0, validator=_within(0.1, 600), kw_only=True)
-    between: float = attrs.field(default=10.0, validator=_within(0.1, 600), kw_only=True)
+    first_token: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
     provider: str = attrs.field(default=attrs.Factory(_provider, takes_self=True), kw_only=True)
 
     def __attrs_post_init__(self) -> None:

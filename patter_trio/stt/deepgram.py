@@ -9,7 +9,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import trio
@@ -20,6 +20,7 @@ from patter_trio.credentials import credential
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.background import running
 from patter_trio.net.http import tls_context
+from patter_trio.options import socket_base, within
 from patter_trio.stt.deepgram_session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
@@ -33,14 +34,6 @@ def _api_key(given: str) -> str:
 
 def _terms(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _within(low: float, high: float) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-        if value is not None and not low <= value <= high:
-            raise ConfigurationError(f"DeepgramSTT: {attribute.name} must be from {low:g} to {high:g}, not {value!r}")
-
-    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -77,11 +70,11 @@ class DeepgramSTT(SpeechToText):
     numerals: bool = False
     profanity_filter: bool = False
     interim_results: bool = True
-    eot_threshold: float | None = attrs.field(default=None, validator=_within(0.5, 1.0))
-    eager_eot_threshold: float | None = attrs.field(default=None, validator=_within(0.3, 0.9))
-    eot_timeout_ms: int = attrs.field(default=1500, validator=_within(500, 60_000))
+    eot_threshold: float | None = attrs.field(default=None, validator=within(0.5, 1.0))
+    eager_eot_threshold: float | None = attrs.field(default=None, validator=within(0.3, 0.9))
+    eot_timeout_ms: int = attrs.field(default=1500, validator=within(500, 60_000, optional=False))
     parameters: Mapping[str, Value] = attrs.field(factory=dict, hash=False)
-    base_url: str = "wss://api.deepgram.com"
+    base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base)
 
     provider = "deepgram"
     accepts = MULAW_8K
@@ -92,8 +85,6 @@ class DeepgramSTT(SpeechToText):
         eager, sure = self.eager_eot_threshold, self.eot_threshold
         if eager is not None and eager > (0.7 if sure is None else sure):
             raise ConfigurationError("DeepgramSTT: eager_eot_threshold must not be above eot_threshold (0.7)")
-        if not self.base_url.startswith(("ws://", "wss://")):
-            raise ConfigurationError(f"DeepgramSTT: base_url must begin with ws:// or wss://, not {self.base_url!r}")
 
     @property
     def flux(self) -> bool:

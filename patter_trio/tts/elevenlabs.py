@@ -14,6 +14,7 @@ from patter_trio.credentials import credential
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.background import running
 from patter_trio.net.http import Client, shared_client
+from patter_trio.options import one_of, within
 from patter_trio.tts.elevenlabs_socket import SocketSession
 from patter_trio.tts.made import MadeSpeech
 from patter_trio.wire import elevenlabs as wire
@@ -35,22 +36,6 @@ def _key(given: str | None) -> str:
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
     return value
-
-
-def _within(low: float, high: float) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ConfigurationError(f"{attribute.name} must be a number from {low:g} to {high:g}, not {value!r}")
-
-    return check
-
-
-def _one_of(*allowed: object) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if value not in allowed:
-            raise ConfigurationError(f"{attribute.name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-
-    return check
 
 
 def _filled(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -97,19 +82,19 @@ class ElevenLabsTTS(TextToSpeech):
     api_key: str = attrs.field(default=None, repr=False, converter=_key)
     voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", validator=_filled)
     model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled)
-    transport: Literal["websocket", "http"] = attrs.field(default="websocket", validator=_one_of("websocket", "http"))
-    stability: float | None = attrs.field(default=None, validator=_optional(_within(0, 1)))
-    similarity_boost: float | None = attrs.field(default=None, validator=_optional(_within(0, 1)))
-    style: float | None = attrs.field(default=None, validator=_optional(_within(0, 1)))
-    speed: float | None = attrs.field(default=None, validator=_optional(_within(0.7, 1.2)))
-    use_speaker_boost: bool | None = attrs.field(default=None, validator=_one_of(None, True, False))
+    transport: Literal["websocket", "http"] = attrs.field(default="websocket", validator=one_of("websocket", "http"))
+    stability: float | None = attrs.field(default=None, validator=within(0, 1))
+    similarity_boost: float | None = attrs.field(default=None, validator=within(0, 1))
+    style: float | None = attrs.field(default=None, validator=within(0, 1))
+    speed: float | None = attrs.field(default=None, validator=within(0.7, 1.2))
+    use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False))
     language: str | None = attrs.field(default=None, validator=_optional(attrs.validators.instance_of(str)))
     normalization: Literal["auto", "on", "off"] | None = attrs.field(
-        default=None, validator=_one_of(None, "auto", "on", "off")
+        default=None, validator=one_of(None, "auto", "on", "off")
     )
     logging: bool = True
-    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=_within(5, LONGEST_IDLE))
-    timeout: float = attrs.field(default=10.0, validator=_within(0.1, 600))
+    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=within(5, LONGEST_IDLE, optional=False))
+    timeout: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False))
     base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url)
 
     provider = "elevenlabs"

@@ -80,10 +80,10 @@ def test_the_key_comes_from_the_argument_or_the_environment_and_is_never_shown(m
     ("options", "why"),
     [
         ({"eot_threshold": 0.7}, "nova-3 does not detect ends of turns"),
-        ({"model": FLUX, "eot_threshold": 0.4}, "eot_threshold must be from 0.5 to 1"),
-        ({"model": FLUX, "eager_eot_threshold": 0.95}, "eager_eot_threshold must be from 0.3 to 0.9"),
+        ({"model": FLUX, "eot_threshold": 0.4}, "eot_threshold= must be from 0.5 to 1"),
+        ({"model": FLUX, "eager_eot_threshold": 0.95}, "eager_eot_threshold= must be from 0.3 to 0.9"),
         ({"model": FLUX, "eager_eot_threshold": 0.8}, "must not be above"),
-        ({"model": FLUX, "eot_timeout_ms": 100}, "eot_timeout_ms must be from 500"),
+        ({"model": FLUX, "eot_timeout_ms": 100}, "eot_timeout_ms= must be from 500"),
         ({"base_url": "https://api.deepgram.com"}, "base_url must begin with ws"),
     ],
 )

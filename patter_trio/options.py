@@ -1,0 +1,40 @@
+"""Checks of what recipes are given; each failure names the class, the argument and what would be right."""
+
+from typing import Any
+
+from patter_trio.errors import ConfigurationError
+
+
+def within(least: float, most: float, *, optional: bool = True) -> Any:
+    """Return a check for attrs: a number from ``least`` to ``most``; with ``optional`` also None."""
+
+    def check(owner: object, attribute: Any, value: object) -> None:
+        if value is None and optional:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise ConfigurationError(
+                f"{type(owner).__name__}: {attribute.name}= must be from {least:g} to {most:g}, not {value!r}"
+            )
+
+    return check
+
+
+def one_of(*allowed: object) -> Any:
+    """Return a check for attrs: one of these values."""
+
+    def check(owner: object, attribute: Any, value: object) -> None:
+        if value not in allowed:
+            choice = ", ".join(map(repr, allowed))
+            raise ConfigurationError(
+                f"{type(owner).__name__}: {attribute.name}= must be one of {choice}, not {value!r}"
+            )
+
+    return check
+
+
+def socket_base(owner: object, attribute: Any, value: object) -> None:
+    """Check, for attrs, that a value is the address of a WebSocket."""
+    if not isinstance(value, str) or not value.startswith(("ws://", "wss://")):
+        raise ConfigurationError(
+            f"{type(owner).__name__}: {attribute.name} must begin with ws:// or wss://, not {value!r}"
+        )
