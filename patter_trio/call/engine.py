@@ -122,7 +122,9 @@ class EngineReply(replies.Reply):
             case replies.Remark():
                 async with self.respond(piece.text) as response:
                     async for part in response:
-                        if not isinstance(part, ToolCall):
+                        if isinstance(part, str):
+                            self.lane.add_text(part)  # it is a text of ours, not one of the engine's
+                        elif isinstance(part, SpeechChunk):
                             await self._take(part, decode, at)
             case replies.Step.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
@@ -303,35 +305,56 @@ class EngineFaculties(Faculties):
         if isinstance(reply, EngineReply):
             if reason != "played":
                 reply.heard(heard.seconds)
+                self._give_up_tools()
         elif heard.text and self._session is not None:
             self._session.remember({"role": "assistant", "content": heard.text})
 
+    # Tools ------------------------------------------------------------------------------------------------------------
     def want(self, call: ToolCall) -> None:
         """Take note that the engine wants a tool called."""
         self._wanted[call.id] = call
 
     def give_results(self) -> None:
         """Tell the engine what became of the tools that it wanted called."""
-        session = self._session
-        if session is None:
-            return
-        for entry, aside in self._around.history.with_asides():
-            if entry is None and isinstance(aside, Round):
-                for run in aside.runs:
-                    self._give(session, run)
-        for call in self._wanted.values():
-            session.remember(_result(call, NOT_DONE))
-        self._wanted.clear()
+        order = {name: place for place, name in enumerate(self._wanted)}
+        for run in sorted(self._runs(), key=lambda run: order.get(run.call.id, -1)):
+            self._give(run)
+        self._nothing_of_the_rest()
 
-    def _give(self, session: EngineSession, run: Run) -> None:
+    def _runs(self) -> list[Run]:
+        """Return the tools that were started, or wait for their reply to be played."""
+        asides = [aside for entry, aside in self._around.history.with_asides() if entry is None]
+        started = [run for aside in asides if isinstance(aside, Round) for run in aside.runs]
+        return [*started, *self._around.tools.waiting()]
+
+    def _give(self, run: Run) -> None:
         self._wanted.pop(run.call.id, None)
         if run not in self._given:
-            session.remember(_result(run.call, run.text))
+            self._remember(_result(run.call, run.text))
         elif run.over and not self._given[run]:
-            session.remember(
+            self._remember(
                 {"role": "system", "content": f"The tool {run.call.name} has finished meanwhile: {run.text}"}
             )
         self._given[run] = run.over
+
+    def _give_up_tools(self) -> None:
+        """A reply was cut: what it wanted called and has not started is not done."""
+        alive = self._runs()
+        for run in alive:
+            self._wanted.pop(run.call.id, None)
+        self._nothing_of_the_rest()
+        for run in [run for run, over in self._given.items() if not over and run not in alive]:
+            self._given[run] = True
+            self._remember({"role": "system", "content": f"The tool {run.call.name} will not be called: {NOT_DONE}"})
+
+    def _nothing_of_the_rest(self) -> None:
+        for call in self._wanted.values():
+            self._remember(_result(call, NOT_DONE))
+        self._wanted.clear()
+
+    def _remember(self, message: Message) -> None:
+        if self._session is not None:
+            self._session.remember(message)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""

@@ -10,7 +10,7 @@ going on with the question. A reply that was taken back has done nothing.
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -216,6 +216,11 @@ class Toolbox:
         """Have a tool started when its reply has been played."""
         run.text = LATER
         self._later.setdefault(reply, []).append((run, round_))
+
+    def waiting(self) -> Iterator[Run]:
+        """Yield what waits for its reply to be played."""
+        for later in self._later.values():
+            yield from (run for run, _ in later)
 
     def played(self, reply: Reply) -> None:
         """A reply has been played: start what was to wait for that."""
