@@ -11,7 +11,6 @@ from patter_trio.testing import ScriptedEngine
 BOTH_WAYS = {
     "test_barge_in",
     "test_callbacks",
-    "test_call_control",
     "test_edge_promises",
     "test_edges",
     "test_event_bus",
@@ -23,16 +22,20 @@ BOTH_WAYS = {
     "test_start_and_end",
     "test_tools",
 }
-"""Modules whose tests are run both ways, but for those that are marked: ``@pytest.mark.pipeline("what is of a pipeline alone")``."""
+"""Modules whose tests of calls are run both ways, but for those marked ``@pytest.mark.pipeline("what a pipeline alone has")``."""
+CALLS = "call_simulator"
+"""The fixture that tests of calls use."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "pipeline(why): a promise about recogniser, model or voice, which an engine has not")
+    config.addinivalue_line(
+        "markers", "pipeline(why): a promise about recogniser, model or voice, which an engine has not"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("pipeline") is not None
-    if metafunc.module.__name__ in BOTH_WAYS and not marked:
+    if metafunc.module.__name__ in BOTH_WAYS and CALLS in metafunc.fixturenames and not marked:
         metafunc.parametrize("way", ["pipeline", "engine"], indirect=True)
 
 
@@ -46,11 +49,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     make = Patter.agent
 
     def agent(self: Patter, *arguments: Any, **options: Any) -> Any:
-        del options["stt"]
-        llm, tts = options.pop("llm"), options.pop("tts")
-        made.append(make(self, *arguments, **options, engine=ScriptedEngine(llm=llm, tts=tts)))
+        stt, llm, tts = (options.pop(part) for part in ("stt", "llm", "tts"))
+        assert llm is not None, "on_message answers in this test: mark it, it is of a pipeline alone"
+        named = {"provider": llm.provider, "model": llm.model}
+        guesses = {"interim": True, "words_delay": 0.2} if getattr(stt, "interim_every", None) else {}
+        made.append(make(self, *arguments, **options, engine=ScriptedEngine(llm=llm, tts=tts, **named, **guesses)))
         return made[-1]
 
     monkeypatch.setattr(Patter, "agent", agent)
     yield "engine"
-    assert made, "no agent was made in this test: mark it, if it is of a pipeline alone"
+    assert made, "no agent was made in this test: mark it, it is of a pipeline alone"
