@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 import trio
@@ -176,8 +176,8 @@ class EngineFaculties(Faculties):
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
-        """Whether the engine is there."""
-        return self._session is not None
+        """Whether the engine is there, or another voice."""
+        return self._session is not None or self._voice is not None
 
     def names(self) -> tuple[str, str]:
         """Return the engine's provider and model."""
@@ -241,7 +241,12 @@ class EngineFaculties(Faculties):
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
                 self._voice = await stack.enter_async_context(opened(voice, agent.tts.provider))
-            session = await stack.enter_async_context(self._opened(agent))
+            try:
+                session = await stack.enter_async_context(self._opened(agent))
+            except (ProviderError, ExceptionGroup) as error:
+                if self._voice is None:
+                    raise
+                await self._say_that_it_is_not_there(error, guarded)
             while self._waiting:
                 item = self._waiting.popleft()
                 if isinstance(item, VoiceEdge):
@@ -251,6 +256,17 @@ class EngineFaculties(Faculties):
             self._session = session
             talk.start_soon(guarded, "engine", self._listen, session)
             await hold()
+
+    async def _say_that_it_is_not_there(self, error: Exception, guarded: Guarded) -> NoReturn:
+        """Have the other voice apologise; it is open until the call is over."""
+
+        async def fail() -> None:
+            raise error
+
+        self._around.post(inputs.Ready())
+        await guarded("engine", fail)
+        while True:
+            await trio.sleep_forever()
 
     def _opened(self, agent: Agent) -> AbstractAsyncContextManager[EngineSession]:
         setup = EngineSetup(
@@ -277,7 +293,6 @@ class EngineFaculties(Faculties):
     def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
         """Begin a reply: of the engine's, or a fixed text."""
         agent, around, session = self.ready_agent(), self._around, self._session
-        assert session is not None  # noqa: S101 (ready_agent has seen to it)
         text = agent.error_message if action.apology else action.text
         kind = "error" if action.apology else "llm" if text is None else "text"
         if text is not None and self._voice is not None and agent.tts is not None:
@@ -286,6 +301,7 @@ class EngineFaculties(Faculties):
             fixed, emits = replies.fixed(text), agent.tts.emits
             talk.start_soon(reply.run, fixed, self._voice, emits, around.egress, around.post)
             return reply
+        assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
         made = EngineReply(action.reply, action.turn, around.note, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
         made.note("reply_started", mind=kind, **named)
