@@ -1,5 +1,6 @@
 """What is promised of calls holds however the agent is made: tests of promises run with a pipeline, and with an engine."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from patter_trio.testing import ScriptedEngine
 BOTH_WAYS = {
     "test_barge_in",
     "test_callbacks",
+    "test_cancelled_server",
     "test_edge_promises",
     "test_edges",
     "test_event_bus",
@@ -23,8 +25,8 @@ BOTH_WAYS = {
     "test_tools",
 }
 """Modules whose tests of calls are run both ways, but for those marked ``@pytest.mark.pipeline("what a pipeline alone has")``."""
-CALLS = "call_simulator"
-"""The fixture that tests of calls use."""
+CALLS = {"call_simulator", "way"}
+"""What a test of calls has as an argument."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,7 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("pipeline") is not None
-    if metafunc.module.__name__ in BOTH_WAYS and CALLS in metafunc.fixturenames and not marked:
+    wanted = CALLS & inspect.signature(metafunc.function).parameters.keys()
+    if metafunc.module.__name__ in BOTH_WAYS and wanted and not marked:
         metafunc.parametrize("way", ["pipeline", "engine"], indirect=True)
 
 

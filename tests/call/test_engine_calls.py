@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import pytest
-from call_kit import SORRY, At, ToldLLM, edges, hangs_up_in_time, told
+from call_kit import SORRY, At, ToldLLM, ToldTTS, ToldVAD, break_down, edges, hangs_up_in_time, sound_of_agent, told
 
 from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool
 from patter_trio.pytest_plugin import CallSimulator
@@ -277,6 +277,43 @@ async def test_an_engine_that_answers_nothing_is_apologised_for(call_simulator: 
         sorry = await caller.hears()
     assert sorry.text == SORRY
     assert caller.payloads("metrics")[0]["turn"].failed
+
+
+PLACES = (
+    "vad.open", "vad.feed",
+    "llm.stream", "llm.first", "llm.next", "llm.close",
+    "tts.open", "tts.speak", "tts.first", "tts.next",
+)  # fmt: skip
+"""Of a mind and a voice: where a scripted engine hangs or breaks."""
+
+
+def told_engine(at: At) -> Agent:
+    return agent_with(ScriptedEngine(llm=ToldLLM(at), tts=ToldTTS(at)), vad=ToldVAD(at))
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_hang_up_ends_a_call_whose_engine_hangs_anywhere(call_simulator: CallSimulator, place: str) -> None:
+    at = At(place)
+    async with call_simulator(told_engine(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.at(2.5)
+        assert await hangs_up_in_time(caller) < 1.0
+    assert at.reached
+    assert caller.outcome == "caller_hung_up"
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_bug_of_an_engine_ends_its_call_with_an_apology(call_simulator: CallSimulator, place: str) -> None:
+    """A bug is what is no ProviderError. A voice that is broken itself cannot apologise."""
+    at = At(place, break_down)
+    async with call_simulator(told_engine(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.carrier.over.wait()
+        await caller.waits(0.1)
+    assert at.reached
+    [end] = caller.payloads("call_end")
+    assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
+    assert sound_of_agent(caller).endswith(SORRY) is not place.startswith("tts")
 
 
 # What cannot be beside it ---------------------------------------------------------------------------------------------
