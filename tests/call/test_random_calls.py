@@ -130,7 +130,8 @@ async def holds(call_simulator: CallSimulator, agent: Agent, chance: random.Rand
             caller.carrier.up_delay, caller.carrier.down_delay = chance.choice([0.05, 0.2]), chance.choice([0.05, 0.2])
         caller.carrier.echo_marks = chance.random() < 0.9
         for _ in range(chance.randint(1, 8)):
-            await act(caller, chance)
+            if caller.carrier.ended is None:
+                await act(caller, chance)
         if chance.random() < 0.1:
             caller.carrier.drop()
     assert not caller.events or caller.events[-1][1] == "call_ended"
