@@ -409,6 +409,19 @@ async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator) -
     assert caller.outcome == "agent_hung_up"
 
 
+async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(call_simulator: CallSimulator) -> None:
+    """The answer to the first half was to hang up without a word."""
+    llm = ScriptedLLM(lambda m: "Of course." if "Wait" in m[-1]["content"] else tool_call("end_call"), first_token=0.5)
+    async with call_simulator(agent_of(llm=llm, tools=[end_call])) as caller:
+        await caller.speaks("Bye", seconds=0.5)
+        await caller.at(1.1)
+        await caller.speaks("Wait, one more thing", seconds=2.0)
+        assert (await caller.heard(0)).text == "Of course."
+        assert not caller.outcome
+    assert told(caller, "user")[-1] == "Bye Wait, one more thing"
+    assert tool_events(caller) == []
+
+
 async def test_end_call_beside_another_tool_waits_for_the_last_word(call_simulator: CallSimulator) -> None:
     replies = [[CALL, tool_call("end_call")], "Room 12, goodbye."]
     agent, llm = agent_with(looking_up(1.0), end_call, replies=replies)
