@@ -406,10 +406,13 @@ class _Asked:
     ) -> AsyncIterator[AsyncIterator[str | SpeechChunk | ToolCall]]:
         """Open an answer, once the engine knows what tools gave."""
         self._faculties.give_results()
-        async with self._reply.respond(tools=bool(tools)) as response:
-            yield self._noting(response)
+        async with (
+            self._reply.respond(tools=bool(tools)) as response,
+            aclosing(self._noting(response)) as items,
+        ):
+            yield items
 
-    async def _noting(self, response: EngineResponse) -> AsyncIterator[str | SpeechChunk | ToolCall]:
+    async def _noting(self, response: EngineResponse) -> AsyncGenerator[str | SpeechChunk | ToolCall, None]:
         async for item in response:
             if isinstance(item, ToolCall):
                 self._faculties.want(item)
