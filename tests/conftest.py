@@ -19,6 +19,7 @@ BOTH_WAYS = {
     "test_facts",
     "test_metrics",
     "test_page_examples",
+    "test_provider_failures",
     "test_speech_events",
     "test_spans",
     "test_start_and_end",
