@@ -113,6 +113,18 @@ async def test_the_words_of_who_hangs_up_in_the_middle_of_them_are_there_within_
     assert caller.transcript == [("user", "Hello")]
 
 
+async def test_what_it_guesses_is_told_as_a_partial_and_nothing_else(call_simulator: CallSimulator) -> None:
+    phone, said = Patter(), list[dict[str, Any]]()
+    engine = saying("Yes.", interim=True, words_delay=0.4)
+    async with call_simulator(agent_with(engine), phone=phone, on_transcript=said.append) as caller:
+        await asks(caller)
+        await caller.hears()
+    assert caller.times("transcript_partial") == [pytest.approx(2.7)]
+    assert [payload["text"] for payload in caller.payloads("transcript_partial")] == ["Is a table free?"]
+    assert [event["text"] for event in said] == ["Is a table free?", "Yes."]
+    assert [len(event["history"]) for event in said] == [1, 2]
+
+
 # What it is told ------------------------------------------------------------------------------------------------------
 async def test_an_engine_learns_how_much_of_it_was_heard(call_simulator: CallSimulator) -> None:
     llm = ScriptedLLM([LONG, "All right."])
