@@ -4,41 +4,100 @@ import ast
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(__file__).with_name("promises.toml")
 PAGE = Path(__file__).with_name("promises.md")
+ENGINES = {"test_engine_calls"}
+"""Modules of tests of engines."""
+PIPELINES = {
+    "test_after_transcribe",
+    "test_call_control",
+    "test_hook_failures",
+    "test_hooks",
+    "test_given_hooks",
+    "test_on_message",
+}
+"""Modules that are about what an engine has not."""
+
+CONFTEST = ROOT / "tests" / "conftest.py"
 
 HEAD = """# Promises
 
-What is promised of callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it in pipeline mode (a
-recogniser, a mind and a voice). A promise without a test is not kept yet. Speech-to-speech engines are not there yet.
+What is promised of callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it. A promise without a
+test is not kept yet. Each is proved with a pipeline: a recogniser, a mind and a voice. The column "engine" says what is proved
+with a speech-to-speech engine in their place:
+
+* yes: the same test is run with an engine, or a test of engines alone proves it;
+* pipeline: it is about what an engine has not: hooks, `on_message`, words that a recogniser tells from noise, prices of three;
+* any: it is proved outside of a call, or where it makes no difference who answers.
 
 """
 
 
+class _Test(NamedTuple):
+    """A test, and how it is run: ``yes``, ``pipeline`` or ``any``."""
+
+    file: str
+    engine: str
+
+
 @cache
-def tests() -> dict[str, list[str]]:
-    """Return the files that have a test of a name, by that name."""
-    found: dict[str, list[str]] = {}
+def both_ways() -> tuple[set[str], set[str]]:
+    """Return the modules of tests that are run both ways, and the arguments of such a test."""
+    found: dict[str, set[str]] = {}
+    for node in ast.parse(CONFTEST.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Set):
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found["BOTH_WAYS"], found["CALLS"]
+
+
+def _engine(path: Path, test: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    modules, calls = both_ways()
+    arguments = {argument.arg for argument in [*test.args.args, *test.args.kwonlyargs]}
+    if any("mark.pipeline" in ast.unparse(decorator) for decorator in test.decorator_list):
+        return "pipeline"
+    if path.stem in ENGINES or (path.stem in modules and arguments & calls):
+        return "yes"
+    return "pipeline" if path.stem in PIPELINES else "any"
+
+
+@cache
+def tests() -> dict[str, list[_Test]]:
+    """Return the tests of a name, by that name."""
+    found: dict[str, list[_Test]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                found.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+                test = _Test(path.relative_to(ROOT).as_posix(), _engine(path, node))
+                found.setdefault(node.name, []).append(test)
     return found
 
 
-def proof(name: str) -> str:
-    """Return how the page names a test; ``name`` may say the folder that it is in: ``call/test_...``.
+def _the(name: str) -> _Test:
+    """Return a test; ``name`` may say the folder that it is in: ``call/test_...``.
 
     Raises:
         SystemExit: there is not exactly one test of that name.
     """
     folder, _, test = name.rpartition("/")
-    files = [file for file in tests().get(test, []) if file.startswith(f"tests/{folder}")]
-    if len(files) != 1:
-        raise SystemExit(f"{SOURCE.name}: {name} is the name of {len(files) or 'no'} tests")
-    return f"[{test.removeprefix('test_').replace('_', ' ')}](../{files[0]})"
+    found = [one for one in tests().get(test, []) if one.file.startswith(f"tests/{folder}")]
+    if len(found) != 1:
+        raise SystemExit(f"{SOURCE.name}: {name} is the name of {len(found) or 'no'} tests")
+    return found[0]
+
+
+def proof(name: str) -> str:
+    """Return how the page names a test, with a link to its file."""
+    title = name.rpartition("/")[2].removeprefix("test_").replace("_", " ")
+    return f"[{title}](../{_the(name).file})"
+
+
+def with_engine(names: list[str]) -> str:
+    """Return what the tests of a promise prove of engines: what one of them does is proved."""
+    ways = {_the(name).engine for name in names}
+    return next((way for way in ("yes", "pipeline", "any") if way in ways), "")
 
 
 def page() -> str:
@@ -48,10 +107,10 @@ def page() -> str:
     kept = sum(len(promise) > 1 for promise in rows)
     parts = [f"{HEAD}Kept: {kept} of {len(rows)}.\n"]
     for section in sections:
-        lines = [f"## {section['title']}", "", "| promise | kept | proved by |", "|---|---|---|"]
+        lines = [f"## {section['title']}", "", "| promise | kept | engine | proved by |", "|---|---|---|---|"]
         for text, *names in section["promises"]:
             proofs = "<br>".join(proof(name) for name in names)
-            lines.append(f"| {text} | {'yes' if names else 'not yet'} | {proofs} |")
+            lines.append(f"| {text} | {'yes' if names else 'not yet'} | {with_engine(names)} | {proofs} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 

@@ -241,7 +241,7 @@ class Patter:
             "on_dtmf": on_dtmf,
         }
         check_mind(agent, callbacks)
-        if agent.tools and on_message is not None:
+        if agent.tools and on_message is not None and agent.engine is None:
             _log.warning("the agent has tools=, which only a model calls: with on_message= nothing does")
         if self.webhook_url:
             checked_url(self._given_url())

@@ -1,5 +1,6 @@
 """What is promised of calls holds however the agent is made: tests of promises run with a pipeline, and with an engine."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,19 +12,22 @@ from patter_trio.testing import ScriptedEngine
 BOTH_WAYS = {
     "test_barge_in",
     "test_callbacks",
-    "test_call_control",
+    "test_cancelled_server",
     "test_edge_promises",
     "test_edges",
     "test_event_bus",
     "test_facts",
     "test_metrics",
     "test_page_examples",
+    "test_provider_failures",
     "test_speech_events",
     "test_spans",
     "test_start_and_end",
     "test_tools",
 }
-"""Modules whose tests are run both ways, but for those that are marked: ``@pytest.mark.pipeline("what is of a pipeline alone")``."""
+"""Modules whose tests of calls are run both ways, but for those marked ``@pytest.mark.pipeline("what a pipeline alone has")``."""
+CALLS = {"call_simulator", "way"}
+"""What a test of calls has as an argument."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("pipeline") is not None
-    if metafunc.module.__name__ in BOTH_WAYS and not marked:
+    wanted = CALLS & inspect.signature(metafunc.function).parameters.keys()
+    if metafunc.module.__name__ in BOTH_WAYS and wanted and not marked:
         metafunc.parametrize("way", ["pipeline", "engine"], indirect=True)
 
 
@@ -48,11 +53,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     make = Patter.agent
 
     def agent(self: Patter, *arguments: Any, **options: Any) -> Any:
-        del options["stt"]
-        llm, tts = options.pop("llm"), options.pop("tts")
-        made.append(make(self, *arguments, **options, engine=ScriptedEngine(llm=llm, tts=tts)))
+        stt, llm, tts = (options.pop(part) for part in ("stt", "llm", "tts"))
+        assert llm is not None, "on_message answers in this test: mark it, it is of a pipeline alone"
+        named = {"provider": llm.provider, "model": llm.model}
+        guesses = {"interim": True, "words_delay": 0.2} if getattr(stt, "interim_every", None) else {}
+        made.append(make(self, *arguments, **options, engine=ScriptedEngine(llm=llm, tts=tts, **named, **guesses)))
         return made[-1]
 
     monkeypatch.setattr(Patter, "agent", agent)
     yield "engine"
-    assert made, "no agent was made in this test: mark it, if it is of a pipeline alone"
+    assert made, "no agent was made in this test: mark it, it is of a pipeline alone"

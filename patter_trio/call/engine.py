@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 import trio
@@ -122,7 +122,9 @@ class EngineReply(replies.Reply):
             case replies.Remark():
                 async with self.respond(piece.text) as response:
                     async for part in response:
-                        if not isinstance(part, ToolCall):
+                        if isinstance(part, str):
+                            self.lane.add_text(part)  # it is a text of ours, not one of the engine's
+                        elif isinstance(part, SpeechChunk):
                             await self._take(part, decode, at)
             case replies.Step.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
@@ -174,8 +176,8 @@ class EngineFaculties(Faculties):
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
-        """Whether the engine is there."""
-        return self._session is not None
+        """Whether the engine is there, or another voice."""
+        return self._session is not None or self._voice is not None
 
     def names(self) -> tuple[str, str]:
         """Return the engine's provider and model."""
@@ -239,7 +241,12 @@ class EngineFaculties(Faculties):
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
                 self._voice = await stack.enter_async_context(opened(voice, agent.tts.provider))
-            session = await stack.enter_async_context(self._opened(agent))
+            try:
+                session = await stack.enter_async_context(self._opened(agent))
+            except (ProviderError, ExceptionGroup) as error:
+                if self._voice is None:
+                    raise
+                await self._say_that_it_is_not_there(error, guarded)
             while self._waiting:
                 item = self._waiting.popleft()
                 if isinstance(item, VoiceEdge):
@@ -249,6 +256,17 @@ class EngineFaculties(Faculties):
             self._session = session
             talk.start_soon(guarded, "engine", self._listen, session)
             await hold()
+
+    async def _say_that_it_is_not_there(self, error: Exception, guarded: Guarded) -> NoReturn:
+        """Have the other voice apologise; it is open until the call is over."""
+
+        async def fail() -> None:
+            raise error
+
+        self._around.post(inputs.Ready())
+        await guarded("engine", fail)
+        while True:
+            await trio.sleep_forever()
 
     def _opened(self, agent: Agent) -> AbstractAsyncContextManager[EngineSession]:
         setup = EngineSetup(
@@ -275,7 +293,6 @@ class EngineFaculties(Faculties):
     def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
         """Begin a reply: of the engine's, or a fixed text."""
         agent, around, session = self.ready_agent(), self._around, self._session
-        assert session is not None  # noqa: S101 (ready_agent has seen to it)
         text = agent.error_message if action.apology else action.text
         kind = "error" if action.apology else "llm" if text is None else "text"
         if text is not None and self._voice is not None and agent.tts is not None:
@@ -284,6 +301,7 @@ class EngineFaculties(Faculties):
             fixed, emits = replies.fixed(text), agent.tts.emits
             talk.start_soon(reply.run, fixed, self._voice, emits, around.egress, around.post)
             return reply
+        assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
         made = EngineReply(action.reply, action.turn, around.note, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
         made.note("reply_started", mind=kind, **named)
@@ -303,35 +321,56 @@ class EngineFaculties(Faculties):
         if isinstance(reply, EngineReply):
             if reason != "played":
                 reply.heard(heard.seconds)
+                self._give_up_tools()
         elif heard.text and self._session is not None:
             self._session.remember({"role": "assistant", "content": heard.text})
 
+    # Tools ------------------------------------------------------------------------------------------------------------
     def want(self, call: ToolCall) -> None:
         """Take note that the engine wants a tool called."""
         self._wanted[call.id] = call
 
     def give_results(self) -> None:
         """Tell the engine what became of the tools that it wanted called."""
-        session = self._session
-        if session is None:
-            return
-        for entry, aside in self._around.history.with_asides():
-            if entry is None and isinstance(aside, Round):
-                for run in aside.runs:
-                    self._give(session, run)
-        for call in self._wanted.values():
-            session.remember(_result(call, NOT_DONE))
-        self._wanted.clear()
+        order = {name: place for place, name in enumerate(self._wanted)}
+        for run in sorted(self._runs(), key=lambda run: order.get(run.call.id, -1)):
+            self._give(run)
+        self._nothing_of_the_rest()
 
-    def _give(self, session: EngineSession, run: Run) -> None:
+    def _runs(self) -> list[Run]:
+        """Return the tools that were started, or wait for their reply to be played."""
+        asides = [aside for entry, aside in self._around.history.with_asides() if entry is None]
+        started = [run for aside in asides if isinstance(aside, Round) for run in aside.runs]
+        return [*started, *self._around.tools.waiting()]
+
+    def _give(self, run: Run) -> None:
         self._wanted.pop(run.call.id, None)
         if run not in self._given:
-            session.remember(_result(run.call, run.text))
+            self._remember(_result(run.call, run.text))
         elif run.over and not self._given[run]:
-            session.remember(
+            self._remember(
                 {"role": "system", "content": f"The tool {run.call.name} has finished meanwhile: {run.text}"}
             )
         self._given[run] = run.over
+
+    def _give_up_tools(self) -> None:
+        """A reply was cut: what it wanted called and has not started is not done."""
+        alive = self._runs()
+        for run in alive:
+            self._wanted.pop(run.call.id, None)
+        self._nothing_of_the_rest()
+        for run in [run for run, over in self._given.items() if not over and run not in alive]:
+            self._given[run] = True
+            self._remember({"role": "system", "content": f"The tool {run.call.name} will not be called: {NOT_DONE}"})
+
+    def _nothing_of_the_rest(self) -> None:
+        for call in self._wanted.values():
+            self._remember(_result(call, NOT_DONE))
+        self._wanted.clear()
+
+    def _remember(self, message: Message) -> None:
+        if self._session is not None:
+            self._session.remember(message)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""
@@ -367,10 +406,13 @@ class _Asked:
     ) -> AsyncIterator[AsyncIterator[str | SpeechChunk | ToolCall]]:
         """Open an answer, once the engine knows what tools gave."""
         self._faculties.give_results()
-        async with self._reply.respond(tools=bool(tools)) as response:
-            yield self._noting(response)
+        async with (
+            self._reply.respond(tools=bool(tools)) as response,
+            aclosing(self._noting(response)) as items,
+        ):
+            yield items
 
-    async def _noting(self, response: EngineResponse) -> AsyncIterator[str | SpeechChunk | ToolCall]:
+    async def _noting(self, response: EngineResponse) -> AsyncGenerator[str | SpeechChunk | ToolCall, None]:
         async for item in response:
             if isinstance(item, ToolCall):
                 self._faculties.want(item)

@@ -9,7 +9,7 @@ going on with the question. A reply that was taken back has done nothing.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -175,12 +175,16 @@ class Toolbox:
             )
         return Run(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
 
-    async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
-        """Start tools as soon as their reply has the floor; return what they say of their progress."""
+    async def has_floor(self, reply: Reply) -> None:
+        """Wait until a reply has the floor, or could; for ever if it is over."""
         while not self._free or reply.scope.cancel_called:
             if reply.scope.cancel_called:
                 await trio.sleep_forever()  # we are in it
             await self._news.wait()
+
+    async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
+        """Start tools as soon as their reply has the floor; return what they say of their progress."""
+        await self.has_floor(reply)
         send, remarks = trio.open_memory_channel[str](REMARKS)
         busy = max((run.tool.timeout_s for run in runs if run.tool is not None), default=0.0)
         self._post(Busy(reply.number, trio.current_time() + busy))
@@ -193,6 +197,11 @@ class Toolbox:
         """Have a tool started when its reply has been played."""
         run.text = LATER
         self._later.setdefault(reply, []).append((run, round_))
+
+    def waiting(self) -> Iterator[Run]:
+        """Yield what waits for its reply to be played."""
+        for later in self._later.values():
+            yield from (run for run, _ in later)
 
     def played(self, reply: Reply) -> None:
         """A reply has been played: start what was to wait for that, one after another while none fails."""
@@ -427,9 +436,11 @@ class _Rounds(Generic[P]):
         now = [run for run in runs if run not in later]
         for run in later:
             self._box.put_off(run, self._round, self._reply)
-        self._over = not now
         self._runs = runs
-        if now:
+        if not now:  # what waits for the reply's end must not end it while the caller is going on with the question
+            await self._box.has_floor(self._reply)
+            self._over = True
+        else:
             self._remarks = await self._box.start(now, self._round, self._reply)
 
     def _results(self) -> None:

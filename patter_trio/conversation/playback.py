@@ -153,7 +153,7 @@ class Lane:
 
     def heard(self, samples: int) -> Heard:
         """Return what the first ``samples`` of this lane say, rounded down to a whole word."""
-        ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples]
+        ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples] * bool(self._spans)
         said: list[str] = []
         for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
             last = index == len(self._spans) - 1

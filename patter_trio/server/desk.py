@@ -423,6 +423,8 @@ async def open_desk(
     """
     callbacks = dict(callbacks or {})
     check_mind(agent, callbacks)
+    if agent.engine is not None and callbacks.pop("on_message", None) is not None:
+        _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
     messages = messages_of(callbacks.get("on_message"), on_message_secret)
     webhooks = ToolWebhooks(secret_of(on_message_secret), phone.guard)
     webhooks.check(agent.tools)

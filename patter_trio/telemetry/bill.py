@@ -96,6 +96,8 @@ class Bill:
             spent[stage] += self._priced(stage, model, reported)
             saved += self._saved(model, reported) if stage == "llm" else 0.0
         for estimate in self._estimates(audio_seconds):
+            if self.names.get(f"{estimate.stage}_provider") == "":
+                continue  # an engine has no recogniser, and need not have another voice
             if (estimate.stage, None) not in self._billed:
                 sums = _Reported()
                 sums.add(estimate)

@@ -3,7 +3,7 @@
 ::
 
     patter.call                     from the announcement to the end; the seven speech edges are its span events
-    ├── patter.stt                  the caller's voice began - the recogniser's last word of the utterance
+    ├── patter.stt                  the caller's voice began - the recogniser's last word of the utterance (no engine's)
     ├── patter.endpoint             last voice - the decision that the utterance is over
     ├── chat MODEL                  the model is asked - its last token (``on_message FUNCTION`` for an application's)
     ├── execute_tool NAME           a tool is called - it has answered
@@ -212,8 +212,8 @@ class CallTrace:
         """Make the recogniser's span: until its final words, or until its guess was good enough."""
         began, self._voice, words, self._words = self._voice, None, self._words, None
         self._worded = False
-        if began is None:
-            return
+        if began is None or not self._parts.get("stt_provider"):
+            return  # what an engine hears is its own affair
         attributes = {**named(self._parts, _STT), "patter.turn.idx": self._turn}
         self._past("patter.stt", began, at if words is None else words, attributes)
 

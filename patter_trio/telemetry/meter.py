@@ -7,7 +7,7 @@ It knows no clock. What is fed is what a :class:`~patter_trio.call.telling.Watch
 * An answer that was taken back before anybody heard it (``retracted``, ``amended``) ends nothing: the turn goes on, and a
   new ``user_speech_eos`` joins it, since the caller went on with the same thought.
 * An answer that failed is followed by the apology, and over when that is.
-* A turn of which ``on_transcript`` was not told (it was vetoed) is none.
+* A turn of a pipeline of which ``on_transcript`` was not told (it was vetoed) is none.
 * What is open at the end of the call is over then, as cut.
 """
 
@@ -289,11 +289,11 @@ class Meter:
 
     def _close(self, at: float, *, interrupted: bool) -> TurnMetrics | None:
         turn, self._turn = self._turn, None
-        if turn is None or turn.user_text is None:
-            return None
+        if turn is None or (turn.user_text is None and self._mode == "pipeline"):
+            return None  # an engine's turns are never vetoed: of one without text the words are late
         told = TurnMetrics(
             turn_index=turn.index,
-            user_text=turn.user_text,
+            user_text=turn.user_text or "",
             agent_text=" ".join(turn.heard),
             latency=_latency(turn),
             stt_audio_seconds=self._listened(at) - self._mark,

@@ -23,7 +23,8 @@ from patter_trio.abc import (
     ToolDefinition,
     VoiceEdge,
 )
-from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
+from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
 from patter_trio.testing.due import Due
@@ -135,6 +136,10 @@ class _Session(EngineSession):
         self._script.remembered.append(dict(message))
         self.conversation.append(dict(message))
 
+    def forget(self, entry: dict[str, Any]) -> None:
+        """Take out what was not heard."""
+        self.conversation = [one for one in self.conversation if one is not entry]
+
     def _add(self, role: str, text: str) -> None:
         last: Mapping[str, Any] = self.conversation[-1] if self.conversation else {}
         if last.get("role") == role == "user":
@@ -174,7 +179,9 @@ class _Response(EngineResponse):
         self._session, self._messages, self._tools, self._text = session, messages, tools, text
         self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](PIECES)
         self._said = text
-        self._calls: list[ToolCall] = []
+        self._spoken = Lane(0)
+        """What the voice has made of it, to know what was heard."""
+        self._cut = False
         self._entry: dict[str, Any] = {"role": "assistant", "content": text}
 
     def begin(self, nursery: trio.Nursery) -> None:
@@ -186,19 +193,23 @@ class _Response(EngineResponse):
     async def _think(
         self, sentences: trio.MemorySendChannel[str], put: trio.MemorySendChannel[str | SpeechChunk | ToolCall]
     ) -> None:
-        async with sentences, put:
+        with sentences, put:  # not ``async``: who has failed must not be cancelled while it says so
             if self._text:
                 await put.send(self._text)
                 await sentences.send(self._text)
                 return
             chunker = SentenceChunker(language="en")
-            async with self._session.script.llm.stream(self._messages, tools=self._tools) as items:
+            offered = {"tools": self._tools} if self._tools else {}
+            async with self._session.script.llm.stream(self._messages, **offered) as items:
                 async for item in items:
                     if isinstance(item, ToolCall):
+                        for sentence in chunker.flush():  # it is to be heard while the tool runs
+                            await sentences.send(sentence)
                         await self._call(item, put)
                         continue
                     self._said += item
-                    self._entry["content"] = self._said
+                    if not self._cut:
+                        self._entry["content"] = self._said
                     await put.send(item)
                     for sentence in chunker.push(item):
                         await sentences.send(sentence)
@@ -217,9 +228,13 @@ class _Response(EngineResponse):
         sentences: trio.MemoryReceiveChannel[str],
         put: trio.MemorySendChannel[str | SpeechChunk | ToolCall],
     ) -> None:
-        async with put, sentences, self._session.voice_of.speak(sentences) as chunks:
-            async for chunk in chunks:
-                await put.send(attrs.evolve(chunk, text=""))
+        width = 1 if self._session.script.emits.encoding is Encoding.MULAW else 2
+        with put, sentences:
+            async with self._session.voice_of.speak(sentences) as chunks:
+                async for chunk in chunks:
+                    self._spoken.put(bytes(len(chunk.audio) // width), chunk.text, chunk.words)
+                    await put.send(attrs.evolve(chunk, text=""))
+            self._spoken.produced = True
 
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
         try:
@@ -229,5 +244,7 @@ class _Response(EngineResponse):
 
     def heard(self, seconds: float) -> None:
         self._session.script.heard.append(seconds)
-        if not seconds and "tool_calls" not in self._entry and self._entry in self._session.conversation:
-            self._session.conversation.remove(self._entry)
+        self._cut = True
+        self._entry["content"] = self._spoken.heard(round(seconds * RATE)).text
+        if not self._entry["content"] and "tool_calls" not in self._entry:
+            self._session.forget(self._entry)

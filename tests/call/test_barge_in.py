@@ -81,6 +81,7 @@ async def test_a_threshold_of_0_switches_it_off_and_nothing_said_is_lost(call_si
     assert caller.times("user_speech_eos")[0] == pytest.approx(greeting.ended)
 
 
+@pytest.mark.pipeline("words are counted by their recogniser")
 async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> None:
     agent = agent_of("Sure.", first_message=LONG * 2, barge_in_min_words=2, stt=ScriptedSTT(interim_every=0.1))
     async with call_simulator(agent) as caller:
@@ -95,6 +96,7 @@ async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> N
     assert told(caller, "user")[-1].endswith("Stop it now")
 
 
+@pytest.mark.pipeline("a cough is told from words by their recogniser")
 async def test_before_the_first_audio_a_cough_does_not_cost_the_answer(call_simulator: CallSimulator) -> None:
     llm = ScriptedLLM(["Nine to five."], first_token=0.5)
     async with call_simulator(agent_of(llm=llm)) as caller:
@@ -108,6 +110,7 @@ async def test_before_the_first_audio_a_cough_does_not_cost_the_answer(call_simu
     assert len(caller.times("user_speech_eos")) == 1
 
 
+@pytest.mark.pipeline("a cough is told from words by their recogniser")
 async def test_a_cough_over_the_agent_cuts_it_and_is_no_turn(call_simulator: CallSimulator) -> None:
     async with call_simulator(agent_of("Sure.", first_message=LONG)) as caller:
         await caller.at(1.0)

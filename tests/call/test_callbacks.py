@@ -75,6 +75,7 @@ async def test_timestamps_are_unix_floats_in_seconds_of_when_it_was_said(call_si
     assert end["ended_at"] - zero == pytest.approx(8.0)
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_the_order_of_a_turn_is_eos_transcript_message_speech_ended_transcript(
     call_simulator: CallSimulator,
 ) -> None:
@@ -100,6 +101,7 @@ async def test_the_order_of_a_turn_is_eos_transcript_message_speech_ended_transc
     assert order[3:] == ["agent_speech_ended", "on_transcript(assistant)"]
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_the_last_200_entries_are_handed_out_and_the_final_transcript_is_whole(
     call_simulator: CallSimulator,
 ) -> None:
@@ -333,6 +335,7 @@ def on_message_breaks(event: dict[str, Any]) -> str:
     raise ValueError("no such room")
 
 
+@pytest.mark.pipeline("on_message answers")
 @pytest.mark.parametrize("misbehaves", [on_message_hangs, on_message_floods, on_message_breaks])
 async def test_8_8_an_on_message_that_misbehaves_moves_no_audio_of_another_call(
     call_simulator: CallSimulator, misbehaves: Any
@@ -422,6 +425,7 @@ async def test_8_12_the_llm_gets_each_message_once(call_simulator: CallSimulator
     ]
 
 
+@pytest.mark.pipeline("on_call_start gives other providers")
 async def test_8_14_calls_at_once_have_each_their_own_overrides_and_nothing_else_changes(
     call_simulator: CallSimulator,
 ) -> None:

@@ -30,7 +30,7 @@ def connects(desk: Desk, nursery: trio.Nursery) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("at", [0.1, 1.0, 3.0], ids=["before the greeting", "in the greeting", "in silence"])
 async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload(
-    at: float, autojump_clock: MockClock
+    at: float, autojump_clock: MockClock, way: str
 ) -> None:
     phone = Patter(carrier=Twilio(account_sid=SID, auth_token=TOKEN))
     agent = phone.agent(
@@ -41,6 +41,7 @@ async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload
         llm=ScriptedLLM(["Yes."]),
         tts=ScriptedTTS(first_audio=0.2),
     )
+    assert (agent.engine is not None) is (way == "engine")
     ends: list[dict[str, Any]] = []
     async with trio.open_nursery() as line, AsyncExitStack() as server:
         scope = server.enter_context(trio.CancelScope())

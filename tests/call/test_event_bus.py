@@ -153,6 +153,7 @@ async def test_transcript_final_is_on_transcript_for_both_sides_and_once_per_tur
     ]
 
 
+@pytest.mark.pipeline("of the recogniser")
 async def test_transcript_partial_is_every_interim_result_before_the_end_of_the_utterance(
     call_simulator: CallSimulator,
 ) -> None:
@@ -184,6 +185,7 @@ async def test_llm_chunk_is_every_piece_of_the_models_text_and_none_of_a_fixed_o
     assert {payload["turn_idx"] for _, payload in seen} == {1}
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_llm_chunk_is_every_piece_of_an_on_message_reply_too(call_simulator: CallSimulator) -> None:
     phone = Patter()
     seen = collect(phone, T.LLM_CHUNK)
@@ -321,6 +323,7 @@ async def test_a_turn_whose_apology_fails_too_ends_failed(call_simulator: CallSi
     assert [event[1:] for event in turns(caller)] == [("turn_started", 1, ""), ("turn_ended", 1, "failed")]
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_a_turn_without_an_answer_ends_when_there_is_none(call_simulator: CallSimulator) -> None:
     async with call_simulator(agent_of(llm=None), on_message=lambda event: None) as caller:
         await ask(caller)
@@ -431,6 +434,7 @@ async def test_one_made_in_a_handler_of_a_call_is_that_calls(call_simulator: Cal
     assert [start["call_id"] == end for start, end in seen] == [True, True]
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_one_made_in_a_provider_or_on_message_of_a_call_is_that_calls(call_simulator: CallSimulator) -> None:
     phone, seen = Patter(), []
 

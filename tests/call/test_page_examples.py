@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from call_kit import agent_of
 
 from patter_trio import EventBus, Patter, PatterEventType
@@ -19,7 +20,7 @@ async def talked_over(caller: SimulatedCaller) -> None:
     await caller.heard(1)
 
 
-async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSimulator) -> None:
+async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSimulator, way: str) -> None:
     lines: list[str] = []
     phone = Patter()
 
@@ -61,20 +62,21 @@ async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSim
     agent = agent_of("From nine to five, every day of the week.", "Fine.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent, phone=phone) as caller:
         await talked_over(caller)
+    engine = None if way == "pipeline" else "scripted"
     assert lines == [
         "[vad+] state={'user': 'speaking', 'agent': 'idle'}",
         "[vad-] dur=1500ms",
         "[eos] trigger=vad_silence silence=500ms",
         "[ttft] 100ms model=scripted provider=scripted",
         "[tts ] turn=1 provider=scripted",
-        "[wire] turn=1 engine=None",
+        f"[wire] turn=1 engine={engine}",
         "[vad+] state={'user': 'speaking', 'agent': 'speaking'}",
         "[barge] turn=1 cut at 2650ms",
         "[vad-] dur=1000ms",
         "[eos] trigger=vad_silence silence=500ms",
         "[ttft] 100ms model=scripted provider=scripted",
         "[tts ] turn=2 provider=scripted",
-        "[wire] turn=2 engine=None",
+        f"[wire] turn=2 engine={engine}",
         "[done] turn=2 spoke 6000ms",
     ]
 
@@ -101,6 +103,7 @@ async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator) 
     assert latencies[0] < 250
 
 
+@pytest.mark.pipeline("of the recogniser")
 async def test_the_event_bus_example(call_simulator: CallSimulator) -> None:
     phone, partials, chunks = Patter(), [], []
     assert isinstance(phone.events, EventBus)

@@ -89,6 +89,7 @@ async def test_a_voice_that_hangs_in_the_middle_is_given_up_too(call_simulator: 
     assert apology.started == pytest.approx(first.started + 0.5 + 15.0 + 0.2, abs=0.05)
 
 
+@pytest.mark.pipeline("of the synthesiser")
 async def test_a_voice_that_ends_before_its_text_is_a_failure(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,6 +138,7 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator) 
 
 
 # A recogniser or a detector: nothing can be heard any more ---------------------------------------------------------------
+@pytest.mark.pipeline("of the recogniser")
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
@@ -157,6 +159,7 @@ async def test_one_that_cannot_hear_says_so_and_hangs_up(
     assert (end["outcome"], end["error"]) == ("failed", part)
 
 
+@pytest.mark.pipeline("of the recogniser")
 async def test_a_recogniser_that_fails_while_the_agent_speaks_cuts_it_to_say_so(call_simulator: CallSimulator) -> None:
     agent = agent_of(first_message="A greeting that is a good deal longer.", stt=ScriptedSTT(fail_at=1.0))
     async with call_simulator(agent) as caller:
@@ -167,6 +170,7 @@ async def test_a_recogniser_that_fails_while_the_agent_speaks_cuts_it_to_say_so(
     assert caller.outcome == "failed"
 
 
+@pytest.mark.pipeline("of the recogniser")
 @pytest.mark.parametrize("place", ["stt.voice", "stt.next", "stt.transcripts"])
 async def test_wherever_the_recogniser_fails_the_call_ends_with_an_apology(
     call_simulator: CallSimulator, place: str
@@ -185,6 +189,7 @@ async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(call_simulato
     assert caller.transcript == []
 
 
+@pytest.mark.pipeline("of the recogniser")
 async def test_a_failure_of_the_recogniser_after_the_end_is_not_the_calls(call_simulator: CallSimulator) -> None:
     async with call_simulator(told_agent(At("stt.flush", give_up))) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -203,6 +208,7 @@ async def test_a_recogniser_and_a_voice_of_16_bit_samples_will_do(call_simulator
     assert told(caller, "user") == ["Is that so?"]
 
 
+@pytest.mark.pipeline("what recogniser and synthesiser are called")
 @pytest.mark.parametrize(
     ("providers", "error"),
     [

@@ -1,13 +1,15 @@
 """Calls made up at random: whatever is said and goes wrong in them, what holds in every call holds."""
 
 import random
+from typing import Any
 
 import pytest
+import trio
 from call_kit import told_events
 
-from patter_trio import Agent, Patter
+from patter_trio import Agent, Patter, end_call, tool
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.caller import SimulatedCaller
 
 REPLIES = (
@@ -17,7 +19,29 @@ REPLIES = (
 )
 
 
-def agent_for(chance: random.Random) -> Agent:
+def mind_for(chance: random.Random) -> ScriptedLLM:
+    return ScriptedLLM(
+        chance.choices(REPLIES, k=3),
+        chance.choice([0, 0.1, 0.5]),
+        chance.choice([0, 0.3, 1]),
+        fail_after=chance.choice([None] * 8 + [0, 2]),
+        hang_after=chance.choice([None] * 9 + [1]),
+    )
+
+
+def voice_for(chance: random.Random) -> ScriptedTTS:
+    return ScriptedTTS(
+        chance.choice([0, 0.2, 0.5]),
+        chance.choice([None, 3.0, 10.0]),
+        timings=chance.random() < 0.5,
+        speed=chance.choice([1.5, 20, 1000]),
+        mute=chance.random() < 0.05,
+        fail_after=chance.choice([None] * 8 + [0, 1.0]),
+        hang_after=chance.choice([None] * 9 + [0.5]),
+    )
+
+
+def pipeline_for(chance: random.Random) -> Agent:
     return Patter().agent(
         "x",
         vad=ScriptedVAD(chance.choice([0, 0.05, 0.1]), chance.choice([0.2, 0.5, 0.8])),
@@ -29,25 +53,45 @@ def agent_for(chance: random.Random) -> Agent:
             silent=chance.random() < 0.05,
             fail_at=chance.choice([None] * 9 + [5.0]),
         ),
-        llm=ScriptedLLM(
-            chance.choices(REPLIES, k=3),
-            chance.choice([0, 0.1, 0.5]),
-            chance.choice([0, 0.3, 1]),
-            fail_after=chance.choice([None] * 8 + [0, 2]),
-            hang_after=chance.choice([None] * 9 + [1]),
-        ),
-        tts=ScriptedTTS(
-            chance.choice([0, 0.2, 0.5]),
-            chance.choice([None, 3.0, 10.0]),
-            timings=chance.random() < 0.5,
-            speed=chance.choice([1.5, 20, 1000]),
-            mute=chance.random() < 0.05,
-            fail_after=chance.choice([None] * 8 + [0, 1.0]),
-            hang_after=chance.choice([None] * 9 + [0.5]),
-        ),
+        llm=mind_for(chance),
+        tts=voice_for(chance),
         first_message=chance.choice(["", "Good evening, how may I help?"]),
         barge_in_threshold_ms=chance.choice([250, 250, 0, 600]),
         barge_in_min_words=chance.choice([0, 0, 0, 2]),
+    )
+
+
+@tool
+async def look_up(name: str) -> str:
+    """Look up a guest."""
+    await trio.sleep(len(name) / 4)
+    return "room 12"
+
+
+def engine_for(chance: random.Random) -> Agent:
+    mind = mind_for(chance)
+    calls: list[Any] = [["Let me see.", tool_call("look_up", name="Miller")], [tool_call("end_call")]]
+    tools = chance.random() < 0.3
+    if tools:
+        mind = ScriptedLLM(chance.choices([*REPLIES, *calls], k=4), chance.choice([0, 0.5]), chance.choice([0, 0.3]))
+    return Patter().agent(
+        "x",
+        vad=ScriptedVAD(chance.choice([0, 0.05, 0.1]), chance.choice([0.2, 0.5, 0.8])),
+        engine=ScriptedEngine(
+            llm=mind,
+            tts=voice_for(chance),
+            words_delay=chance.choice([0, 0.2, 1.0, 4.0]),
+            interim=chance.random() < 0.5,
+            silent=chance.random() < 0.1,
+            turn_delay=chance.choice([None, None, 0.3]),
+            ends_turns=chance.choice(["", "vad_silence", "semantic_turn_detector"]),
+            fail_at=chance.choice([None] * 9 + [5.0]),
+            fail_to_open=chance.random() < 0.05,
+        ),
+        tts=chance.choice([None, None, ScriptedTTS()]),
+        tools=[look_up, end_call] if tools else [],
+        first_message=chance.choice(["", "Good evening, how may I help?"]),
+        barge_in_threshold_ms=chance.choice([250, 250, 0, 600]),
     )
 
 
@@ -71,12 +115,23 @@ async def act(caller: SimulatedCaller, chance: random.Random) -> None:
 @pytest.mark.parametrize("seed", range(40))
 async def test_what_holds_in_every_call_holds_in_this_one(call_simulator: CallSimulator, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 (a test's)
-    async with call_simulator(agent_for(chance)) as caller:
+    await holds(call_simulator, pipeline_for(chance), chance)
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_what_holds_in_every_call_holds_with_an_engine(call_simulator: CallSimulator, seed: int) -> None:
+    chance = random.Random(f"engine {seed}")  # noqa: S311 (a test's)
+    await holds(call_simulator, engine_for(chance), chance)
+
+
+async def holds(call_simulator: CallSimulator, agent: Agent, chance: random.Random) -> None:
+    async with call_simulator(agent) as caller:
         if chance.random() < 0.3:
             caller.carrier.up_delay, caller.carrier.down_delay = chance.choice([0.05, 0.2]), chance.choice([0.05, 0.2])
         caller.carrier.echo_marks = chance.random() < 0.9
         for _ in range(chance.randint(1, 8)):
-            await act(caller, chance)
+            if caller.carrier.ended is None:
+                await act(caller, chance)
         if chance.random() < 0.1:
             caller.carrier.drop()
     assert not caller.events or caller.events[-1][1] == "call_ended"

@@ -341,6 +341,7 @@ async def test_fired_edges_of_the_caller_move_the_state_and_the_count_of_turns(c
     assert [event["turn_idx"] for event in caller.payloads("turn_started")] == [1, 2]
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_fire_and_turn_idx_mean_the_call_whose_task_it_is_or_the_one_that_is_named(
     call_simulator: CallSimulator,
 ) -> None:
@@ -370,6 +371,7 @@ async def test_fire_and_turn_idx_mean_the_call_whose_task_it_is_or_the_one_that_
     assert len(two.payloads("audio_out")) == 1  # the pipeline had told it
 
 
+@pytest.mark.pipeline("on_message answers")
 async def test_the_state_is_that_of_the_call_whose_task_it_is_and_in_a_callback_as_it_was(
     call_simulator: CallSimulator,
 ) -> None:

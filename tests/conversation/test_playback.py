@@ -231,3 +231,10 @@ def test_a_sentence_of_known_times_that_was_played_to_its_end_was_heard_to_its_e
         lane.put(b"\x00" * 2400, words=tuple(Word(word, start, end) for word, start, end in rest))
         assert lane.heard(first + 2400) == Heard(seconds, "One two three four.")
         assert lane.heard(first + 2399) == Heard((first + 2399) / 8000, "One two three")
+
+
+def test_of_a_lane_without_a_word_nothing_was_heard() -> None:
+    """Audio that came before its text."""
+    lane = Lane(1)
+    lane.put(b"\xff" * 800)
+    assert lane.heard(400) == Heard(0.05, "")

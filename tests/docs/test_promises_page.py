@@ -26,3 +26,14 @@ def test_the_page_of_promises_is_up_to_date(maker: ModuleType) -> None:
 def test_a_promise_whose_test_is_gone_is_no_promise(maker: ModuleType) -> None:
     with pytest.raises(SystemExit, match="test_that_is_not_there is the name of no tests"):
         maker.proof("test_that_is_not_there")
+
+
+def test_the_page_says_which_promises_are_proved_with_an_engine_too(maker: ModuleType) -> None:
+    both, pipeline, outside = (
+        "test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant",
+        "test_llm_token_of_an_on_message_reply_names_the_function",
+        "test_percentiles_are_hyndman_and_fans_type_7",
+    )
+    assert [maker.with_engine([name]) for name in (both, pipeline, outside)] == ["yes", "pipeline", "any"]
+    assert maker.with_engine([pipeline, both, outside]) == "yes"
+    assert maker.with_engine([]) == ""

@@ -1,0 +1,403 @@
+"""Calls with an engine: what is promised of it alone, and what it is told; what it shares with a pipeline is run both ways."""
+
+import logging
+from typing import Any
+
+import pytest
+from call_kit import SORRY, At, ToldLLM, ToldTTS, ToldVAD, break_down, edges, hangs_up_in_time, sound_of_agent, told
+
+from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
+from patter_trio.testing.caller import SimulatedCaller
+
+LONG = "Our opening hours are from nine to five, every day of the week."
+
+
+def agent_with(engine: ScriptedEngine, **options: Any) -> Agent:
+    chosen: dict[str, Any] = {"system_prompt": "You are brief.", "vad": ScriptedVAD(), "error_message": SORRY}
+    return Patter().agent(**chosen | options, engine=engine)
+
+
+def saying(*replies: Any, **options: Any) -> ScriptedEngine:
+    return ScriptedEngine(llm=ScriptedLLM(replies or ["Yes."]), **options)
+
+
+def order(caller: SimulatedCaller) -> list[tuple[float, str]]:
+    """When each transcript and the metrics were told."""
+    return [
+        (round(at, 3), payload["role"] if name == "transcript" else name)
+        for at, name, payload in caller.events
+        if name in ("transcript", "metrics")
+    ]
+
+
+async def asks(caller: SimulatedCaller, text: str = "Is a table free?", at: float = 1.0) -> None:
+    """Ask, for a second: it is over 0.5 s later; the answer is heard 0.6 s after that."""
+    await caller.at(at)
+    await caller.speaks(text, seconds=1.0)
+
+
+# The caller's words ---------------------------------------------------------------------------------------------------
+async def test_words_that_come_after_the_whole_reply_are_told_before_it(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_with(saying("One moment please.", words_delay=3.0))) as caller:
+        await asks(caller)
+        await caller.at(8.0)
+    assert caller.times("agent_speech_ended") == [pytest.approx(4.18)]
+    assert order(caller) == [(5.5, "user"), (5.5, "assistant"), (5.5, "metrics")]
+    assert caller.transcript == [("user", "Is a table free?"), ("assistant", "One moment please.")]
+    assert caller.metrics is not None
+    assert [turn.user_text for turn in caller.metrics.turns] == ["Is a table free?"]
+
+
+async def test_words_are_waited_for_two_seconds_and_later_ones_stand_in_their_place(
+    call_simulator: CallSimulator,
+) -> None:
+    async with call_simulator(agent_with(saying("One moment please.", words_delay=5.0))) as caller:
+        await asks(caller)
+        await caller.at(8.0)
+        heard = caller.payloads("transcript")
+    assert order(caller) == [(6.18, "assistant"), (6.18, "metrics"), (7.5, "user")]
+    assert [entry["text"] for entry in heard[1]["history"]] == ["Is a table free?", "One moment please."]
+
+
+async def test_words_that_never_come_cost_two_seconds_and_have_no_entry(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_with(saying("One moment please.", silent=True))) as caller:
+        await asks(caller)
+        await caller.at(8.0)
+        assert told(caller, "assistant") == ["One moment please."]
+        assert await hangs_up_in_time(caller) == pytest.approx(0.8, abs=0.01)
+    assert order(caller) == [(6.18, "assistant"), (6.18, "metrics")]
+    assert caller.transcript == [("assistant", "One moment please.")]
+    assert len(caller.times("user_speech_eos")) == 1
+
+
+async def test_words_later_than_the_next_eos_stand_before_it(call_simulator: CallSimulator) -> None:
+    engine = saying("One.", "Two.", words_delay=6.0)
+    async with call_simulator(agent_with(engine)) as caller:
+        await asks(caller, "First")
+        await asks(caller, "Second", at=3.6)
+        await caller.at(16.0)
+    assert [one for one in order(caller) if one[1] != "metrics"] == [
+        (5.1, "assistant"),  # the next utterance is over
+        (7.94, "assistant"),
+        (8.5, "user"),
+        (11.1, "user"),
+    ]
+    assert caller.transcript == [("user", "First"), ("assistant", "One."), ("user", "Second"), ("assistant", "Two.")]
+
+
+async def test_a_question_that_goes_on_before_its_answer_is_heard_is_one_entry(call_simulator: CallSimulator) -> None:
+    engine = ScriptedEngine(llm=ScriptedLLM(["Two rooms, certainly."], first_token=0.8), words_delay=0.1)
+    async with call_simulator(agent_with(engine)) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    assert [(round(at, 2), p["text"]) for at, name, p in caller.events if name == "transcript"][:2] == [
+        (1.1, "A room"),
+        (2.4, "A room or rather two"),
+    ]
+    assert caller.transcript == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
+    assert engine.heard == [0.0]  # the answer to the first half
+
+
+async def test_the_words_of_who_hangs_up_in_the_middle_of_them_are_there_within_a_second(
+    call_simulator: CallSimulator,
+) -> None:
+    async with call_simulator(agent_with(saying(words_delay=0.3))) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Hello there", seconds=1.0, wait=False)
+        await caller.at(1.6)
+        assert await hangs_up_in_time(caller) == pytest.approx(0.3, abs=0.001)
+    assert caller.transcript == [("user", "Hello")]
+
+
+async def test_what_it_guesses_is_told_as_a_partial_and_nothing_else(call_simulator: CallSimulator) -> None:
+    phone, said = Patter(), list[dict[str, Any]]()
+    engine = saying("Yes.", interim=True, words_delay=0.4)
+    async with call_simulator(agent_with(engine), phone=phone, on_transcript=said.append) as caller:
+        await asks(caller)
+        await caller.hears()
+    assert caller.times("transcript_partial") == [pytest.approx(2.7)]
+    assert [payload["text"] for payload in caller.payloads("transcript_partial")] == ["Is a table free?"]
+    assert [event["text"] for event in said] == ["Is a table free?", "Yes."]
+    assert [len(event["history"]) for event in said] == [1, 2]
+
+
+# What it is told ------------------------------------------------------------------------------------------------------
+async def test_an_engine_learns_how_much_of_it_was_heard(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM([LONG, "All right."])
+    engine = ScriptedEngine(llm=llm, tts=ScriptedTTS(duration=6.0))
+    async with call_simulator(agent_with(engine)) as caller:
+        await asks(caller)
+        await caller.at(5.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.heard(1)
+        cut = caller.payloads("agent_speech_ended")[0]
+    assert (cut["interrupted"], cut["speech_duration_ms"]) == (True, 2150)
+    assert engine.heard == [pytest.approx(2.15)]
+    assert llm.requests[1][2] == {"role": "assistant", "content": caller.history[1]["text"]}
+    assert LONG.startswith(caller.history[1]["text"] + " ")
+
+
+async def test_its_own_voice_says_the_greeting_and_what_the_application_says(call_simulator: CallSimulator) -> None:
+    phone, llm = Patter(), ScriptedLLM(["Yes."])
+    engine = ScriptedEngine(llm=llm)
+    async with call_simulator(agent_with(engine, first_message="Hello."), phone=phone) as caller:
+        assert (await caller.hears()).text == "Hello."
+        phone.calls[0].say("Welcome.")
+        assert (await caller.hears()).text == "Welcome."
+        await asks(caller, at=3.0)
+        await caller.hears()
+    assert engine.remembered == []  # it has said it
+    assert [message["content"] for message in llm.requests[0][1:]] == ["Hello.", "Welcome.", "Is a table free?"]
+    assert {payload["engine"] for payload in caller.payloads("agent_speech_started")} == {"scripted"}
+
+
+async def test_another_voice_beside_it_says_them_and_it_is_told(call_simulator: CallSimulator) -> None:
+    phone, llm = Patter(), ScriptedLLM(["Yes."])
+    engine = ScriptedEngine(llm=llm)
+    agent = agent_with(engine, first_message="Hello.", tts=ScriptedTTS(provider="mouth"))
+    async with call_simulator(agent, phone=phone) as caller:
+        assert (await caller.hears()).text == "Hello."
+        phone.calls[0].say("Welcome.")
+        assert (await caller.hears()).text == "Welcome."
+        await asks(caller, at=3.0)
+        await caller.hears()
+    assert engine.remembered == [{"role": "assistant", "content": text} for text in ("Hello.", "Welcome.")]
+    assert [message["content"] for message in llm.requests[0][1:]] == ["Hello.", "Welcome.", "Is a table free?"]
+
+
+async def test_a_cough_over_it_that_is_too_short_is_dropped(call_simulator: CallSimulator) -> None:
+    engine = saying("Sure.")
+    agent = agent_with(engine, first_message=LONG, vad=ScriptedVAD(end_delay=0.05), endpointing_ms=100)
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.coughs(0.1)
+        greeting = await caller.heard(0)
+        await caller.waits(2.0)
+    assert (greeting.text, greeting.interrupted) == (LONG, False)
+    assert len(engine.discarded) == 1
+    assert caller.times("user_speech_eos") == []
+    assert [name for _, name in edges(caller) if name.startswith("user")] == [
+        "user_speech_started",
+        "user_speech_ended",
+    ]
+
+
+# Tools ----------------------------------------------------------------------------------------------------------------
+@tool
+async def look_up(name: str) -> str:
+    """Look up a guest."""
+    return f"{name} is in room 12"
+
+
+async def test_what_tools_gave_is_in_its_conversation_before_it_is_asked_again(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM([["Let me see.", tool_call("look_up", name="Miller")], "In room 12."])
+    engine = ScriptedEngine(llm=llm)
+    async with call_simulator(agent_with(engine, tools=[look_up])) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "Let me see. In room 12."
+    result = {"role": "tool", "tool_call_id": "scripted_1", "name": "look_up", "content": "Miller is in room 12"}
+    assert engine.remembered == [result]
+    assert llm.requests[1][-1] == result
+    assert [definition.name for definition in engine.setups[0].tools] == ["look_up"]
+
+
+async def test_a_goodbye_that_is_cut_hangs_up_on_nobody_and_it_learns_so(call_simulator: CallSimulator) -> None:
+    """It was told that the hang-up will follow; now it will not."""
+    replies = [
+        [tool_call("look_up", name="Miller"), tool_call("end_call")],
+        "He is in room 12, goodbye to you and thank you for your call.",
+        "Of course.",
+    ]
+    llm = ScriptedLLM(replies)
+    engine = ScriptedEngine(llm=llm)
+    async with call_simulator(agent_with(engine, tools=[look_up, end_call])) as caller:
+        await asks(caller)
+        await caller.at(4.5)
+        await caller.speaks("Wait, one more thing!", seconds=1.5)
+        assert (await caller.heard(1)).text == "Of course."
+        await caller.waits(3.0)
+        assert not caller.outcome
+    contents = [message["content"] for message in engine.remembered]
+    assert contents[0] == "Miller is in room 12"
+    assert "as soon as what you say has been played" in contents[1]
+    assert contents[2:] == ["The tool end_call will not be called: It was not done: the caller went on before."]
+    assert [name for _, name, _ in caller.events if name == "tool_call_started"] == ["tool_call_started"]
+
+
+# Whose turn it is -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["vad_silence", "semantic_turn_detector"])
+async def test_its_own_detection_of_turns_ends_them(call_simulator: CallSimulator, kind: Any) -> None:
+    engine = saying("Yes.", turn_delay=0.3, ends_turns=kind)
+    async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.1))) as caller:
+        await asks(caller)
+        await caller.hears()
+    [eos] = caller.payloads("user_speech_eos")
+    assert (eos["trigger"], eos["trailing_silence_ms"]) == (kind, 300)
+    assert caller.times("user_speech_eos") == [pytest.approx(2.3)]
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("tts", [None, ScriptedTTS()])
+async def test_an_engine_that_cannot_be_opened_fails_the_call_with_an_apology_where_there_is_a_voice(
+    call_simulator: CallSimulator, tts: Any
+) -> None:
+    async with call_simulator(agent_with(saying(fail_to_open=True), tts=tts)) as caller:
+        await caller.carrier.over.wait()
+        await caller.waits(0.5)
+        [end] = caller.payloads("call_end")
+    assert (end["outcome"], "gives no session" in end["error"]) == ("failed", True)
+    assert [heard.text for heard in caller.utterances] == ([SORRY] if tts else [])
+
+
+@pytest.mark.parametrize("tts", [None, ScriptedTTS()])
+@pytest.mark.parametrize(("fail_at", "heard"), [(4.0, 1), (10.0, 1)])
+async def test_an_engine_that_is_gone_fails_the_call_within_a_second_or_after_the_apology(
+    call_simulator: CallSimulator, fail_at: float, heard: int, tts: Any
+) -> None:
+    """In the middle of its reply, and in silence."""
+    engine = ScriptedEngine(llm=ScriptedLLM([LONG]), tts=ScriptedTTS(duration=5.0), fail_at=fail_at)
+    async with call_simulator(agent_with(engine, tts=tts)) as caller:
+        await asks(caller)
+        await caller.carrier.over.wait()
+        await caller.waits(0.9)
+        [end] = caller.payloads("call_end")
+    assert (end["outcome"], "is gone" in end["error"]) == ("failed", True)
+    texts = [one.text for one in caller.utterances]
+    assert (texts[0] == LONG) is (fail_at > 9.0)
+    assert caller.utterances[0].ended == pytest.approx(min(fail_at, 8.1), abs=0.05)
+    if tts is not None:
+        assert texts[heard:] == [SORRY]
+
+
+async def test_a_call_ends_within_a_second_though_the_engine_hangs(call_simulator: CallSimulator) -> None:
+    engine = ScriptedEngine(llm=ScriptedLLM([LONG], hang_after=2), silent=True)
+    async with call_simulator(agent_with(engine)) as caller:
+        await asks(caller)
+        await caller.at(4.0)
+        assert await hangs_up_in_time(caller) <= 1.0
+    assert caller.outcome == "caller_hung_up"
+
+
+async def test_an_engine_that_answers_nothing_is_apologised_for(call_simulator: CallSimulator) -> None:
+    engine = ScriptedEngine(llm=ToldLLM(At("llm.first", nth=1)))
+    async with call_simulator(agent_with(engine)) as caller:
+        await asks(caller)
+        sorry = await caller.hears()
+    assert sorry.text == SORRY
+    assert caller.payloads("metrics")[0]["turn"].failed
+
+
+PLACES = (
+    "vad.open", "vad.feed",
+    "llm.stream", "llm.first", "llm.next", "llm.close",
+    "tts.open", "tts.speak", "tts.first", "tts.next",
+)  # fmt: skip
+"""Of a mind and a voice: where a scripted engine hangs or breaks."""
+
+
+def told_engine(at: At) -> Agent:
+    return agent_with(ScriptedEngine(llm=ToldLLM(at), tts=ToldTTS(at)), vad=ToldVAD(at))
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_hang_up_ends_a_call_whose_engine_hangs_anywhere(call_simulator: CallSimulator, place: str) -> None:
+    at = At(place)
+    async with call_simulator(told_engine(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.at(2.5)
+        assert await hangs_up_in_time(caller) < 1.0
+    assert at.reached
+    assert caller.outcome == "caller_hung_up"
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_bug_of_an_engine_ends_its_call_with_an_apology(call_simulator: CallSimulator, place: str) -> None:
+    """A bug is what is no ProviderError. A voice that is broken itself cannot apologise."""
+    at = At(place, break_down)
+    async with call_simulator(told_engine(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.carrier.over.wait()
+        await caller.waits(0.1)
+    assert at.reached
+    [end] = caller.payloads("call_end")
+    assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
+    assert sound_of_agent(caller).endswith(SORRY) is not place.startswith("tts")
+
+
+# What cannot be beside it ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stt", ScriptedSTT()),
+        ("llm", ScriptedLLM(["x"])),
+        ("hooks", PipelineHooks(before_llm=print)),
+        ("text_transforms", [str.strip]),
+        ("guardrails", [{"name": "no", "blocked_terms": ["x"]}]),
+        ("barge_in_min_words", 2),
+    ],
+)
+def test_what_a_pipeline_alone_has_is_an_error_that_names_it(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name}= cannot be beside it"):
+        agent_with(saying(), **{name: value})
+    assert issubclass(ConfigurationError, ValueError)
+
+
+async def test_on_message_beside_an_engine_is_ignored_with_one_warning(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[Any] = []
+    async with call_simulator(agent_with(saying("Mine.")), on_message=asked.append) as caller:
+        await asks(caller)
+        assert (await caller.hears()).text == "Mine."
+    assert asked == []
+    [record] = [record for record in caplog.records if "on_message" in record.message]
+    assert record.levelno == logging.WARNING
+    assert "engine=" in record.message
+
+
+async def test_on_call_start_may_change_what_an_engine_is_opened_with(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = saying("Ja.")
+    overrides = {
+        "system_prompt": "Desk of {hotel}.",
+        "variables": {"hotel": "Miller"},
+        "language": "de",
+        "tools": [look_up],
+        "voice": "alloy",
+        "stt": ScriptedSTT(),
+        "llm": ScriptedLLM(["x"]),
+        "hooks": PipelineHooks(before_llm=print),
+    }
+    async with call_simulator(agent_with(engine), on_call_start=lambda event: overrides) as caller:
+        await asks(caller)
+        assert (await caller.hears()).text == "Ja."
+    [setup] = engine.setups
+    assert (setup.instructions, setup.language) == ("Desk of Miller.", "de")
+    assert [definition.name for definition in setup.tools] == ["look_up"]
+    for complaint in ("stt= cannot be beside it", "llm= cannot be beside it", "hooks= cannot be beside it", "'alloy'"):
+        assert complaint in caplog.text
+
+
+# Metrics --------------------------------------------------------------------------------------------------------------
+async def test_what_there_is_not_costs_nothing_and_no_warning(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    prices = {"twilio": {"price": 0.0}, "ear": {"unit": "token", "input": 1.0, "output": 1.0}}
+    phone = Patter(pricing=prices)
+    engine = saying("Yes.", provider="ear", model="e1")
+    async with call_simulator(agent_with(engine), phone=phone) as caller:
+        await asks(caller)
+        await caller.hears()
+        await caller.at(30.0)
+    metrics = caller.metrics
+    assert metrics is not None
+    assert (metrics.provider_mode, metrics.llm_provider, metrics.llm_model) == ("ear", "ear", "e1")
+    assert (metrics.stt_provider, metrics.stt_model, metrics.tts_provider, metrics.tts_model) == ("", "", "", "")
+    assert metrics.cost.stt == metrics.cost.tts == 0.0
+    assert metrics.cost.llm > 0
+    assert not [record for record in caplog.records if record.name == "patter_trio.telemetry"]
