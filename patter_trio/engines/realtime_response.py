@@ -20,12 +20,14 @@ class RealtimeResponse(EngineResponse):
 
     Args:
         request: what it is asked for by.
+        create: the message that asks for it.
         put: sends a message.
         patience: seconds until its first piece, and for each next one.
     """
 
-    def __init__(self, request: str, put: Callable[[str], None], patience: tuple[float, float]) -> None:
+    def __init__(self, request: str, create: str, put: Callable[[str], None], patience: tuple[float, float]) -> None:
         self.request = request
+        self.create = create
         self.response_id: str = ""
         """The vendor's name for it, once it has begun."""
         self.over: bool = False
@@ -95,6 +97,13 @@ class RealtimeResponse(EngineResponse):
             self._put(wire.delete_item(item))
 
     # Whoever brings it ------------------------------------------------------------------------------------------------
+    def again(self) -> bool:
+        """Return whether it can be asked for once more: nothing of it has come, and it is wanted."""
+        if self.abandoned or self._items or self._calls or self._begun:
+            return False
+        self.response_id = ""
+        return True
+
     def take(self, event: wire.Event) -> None:
         """Take what the vendor tells of it."""
         match event:
@@ -130,14 +139,18 @@ class RealtimeResponse(EngineResponse):
         try:
             self._send.send_nowait(piece)
         except trio.WouldBlock:
-            self.fail(ProviderError(f"OpenAI's answer is longer than {MOST} pieces"))
             self.abandon()
+            self.fail(ProviderError(f"OpenAI's answer is longer than {MOST} pieces"))
 
     def _end(self, event: wire.ResponseEnded) -> None:
         if event.usage is not None:
             self.report(event.usage)
-        if event.status is wire.Status.FAILED and not self.abandoned:
+        if self.abandoned:
+            pass  # nobody minds
+        elif event.status is wire.Status.FAILED:
             self.fail(event.refusal.error() if event.refusal else ProviderError("OpenAI's answer failed"))
+        elif event.status is wire.Status.CANCELLED:
+            self.fail(ProviderError(f"OpenAI has stopped its answer: {event.reason}"))
         elif event.status is wire.Status.INCOMPLETE and not self._items and not self._calls:
             self.fail(ProviderError(f"OpenAI's answer is incomplete: {event.reason}"))
         self.finish()
