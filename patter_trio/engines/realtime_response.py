@@ -11,6 +11,8 @@ from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
 
+LATE: Final = 1.0
+"""Seconds after which an answer is begun to be heard, at most, once it comes."""
 MOST: Final = 8192
 """Pieces of one answer that wait to be taken: several minutes of speech."""
 
@@ -34,6 +36,10 @@ class RealtimeResponse(EngineResponse):
         """The vendor makes no more of it."""
         self.abandoned: bool = False
         """Nobody wants more of it."""
+        self.text: str = ""
+        """Its words, as far as they have come."""
+        self.playing_until: float = -math.inf
+        """Until when, on trio's clock, it may be heard: that it was heard to its end, nobody tells."""
         self._put = put
         self._first, self._between = patience
         self._send, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MOST)
@@ -71,6 +77,7 @@ class RealtimeResponse(EngineResponse):
     def heard(self, seconds: float) -> None:
         """Take back what came of it and was not heard; what still comes of it is taken back as it comes."""
         self.abandon()
+        self.playing_until = -math.inf
         left = max(0, math.floor(seconds * RATE))
         for item, samples in self._items.items():
             heard = min(left, samples)
@@ -114,9 +121,11 @@ class RealtimeResponse(EngineResponse):
             case wire.AudioDelta():
                 if self._wanted(event.item_id):
                     self._items[event.item_id] += len(event.audio)
+                    self.playing_until = max(self.playing_until, trio.current_time() + LATE) + len(event.audio) / RATE
                     self._bring(SpeechChunk(event.audio))
             case wire.TextDelta():
                 if self._wanted(event.item_id):
+                    self.text += event.text
                     self._bring(event.text)
             case wire.FunctionCall():
                 if self.abandoned:

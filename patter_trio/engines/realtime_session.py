@@ -111,6 +111,7 @@ class RealtimeSession(EngineSession):
         self._utterances = Utterances()
         self._responses = 0
         self._active: RealtimeResponse | None = None
+        self._last: RealtimeResponse | None = None
         self._idle = trio.Event()
         self._stirred = trio.Event()
         """Something is over, so that the session may be at rest."""
@@ -204,7 +205,7 @@ class RealtimeSession(EngineSession):
         self._responses += 1
         request, said = f"response_{self._responses}", verbatim(text) if text else ""
         create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
-        response = self._active = RealtimeResponse(request, create, self._put, self._patience)
+        response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
         self._put(create)
         try:
             yield response
@@ -338,7 +339,12 @@ class RealtimeSession(EngineSession):
 
     async def _tell_so_far(self, socket: WebSocketClient) -> None:
         """Tell a new connection the conversation; what of it waits to be told, or will be told, is not told twice."""
-        items = [item for message in self._conversation() for item in _items(message)]
+        messages = list(self._conversation())
+        if self._playing_until > trio.current_time() and self._last is not None:  # it is history when it was heard
+            said: Message = {"role": "assistant", "content": self._last.text.strip()}
+            if said not in messages[-2:]:
+                messages.append(said)
+        items = [item for message in messages for item in _items(message)]
         self._told_again = frozenset(items)
         waiting = [message for message in self._outbox if message not in self._told_again]
         self._outbox.clear()
@@ -375,10 +381,19 @@ class RealtimeSession(EngineSession):
     async def _renew(self, ended: "_Ended") -> None:
         """End a connection that is old, when nothing is under way."""
         await trio.sleep(self._renew_after)
-        while self._active or self._utterances.waits or self._undecided or self._outbox:
+        while True:
+            busy = self._active or self._utterances.waits or self._undecided or self._outbox
+            deadline = math.inf if busy else self._playing_until
+            if deadline <= trio.current_time():
+                break
             self._stirred = trio.Event()
-            await self._stirred.wait()
+            with trio.move_on_at(deadline):
+                await self._stirred.wait()
         ended.scope.cancel(reason="the connection is renewed")
+
+    @property
+    def _playing_until(self) -> float:
+        return -math.inf if self._last is None else self._last.playing_until
 
     def _understood(self, message: str | bytes) -> wire.Event | None:
         try:

@@ -754,12 +754,35 @@ async def test_an_old_connection_is_renewed_when_nothing_is_under_way(autojump_c
         assert len(vendor.connections) == 1  # its words are owed
         answer = await answered(line.session)
         assert answer.seconds == 10.0
-        await line.waits(1.0)
+        await line.waits(12.0)
         [first, second] = vendor.connections
         assert first.code in (1000, 1001)
         assert items_of(second) == TOLD
         assert not second.audio
         assert line.finals() == {1: "Is there a room?"}
+
+
+async def test_a_connection_is_not_renewed_while_its_last_answer_can_be_heard(autojump_clock: MockClock) -> None:
+    """The vendor is long done with it, but what is heard of it has to be told to who made it."""
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.waits(3.0)
+        await answered(line.session)  # in a second, of ten
+        await line.waits(8.0)
+        assert len(vendor.connections) == 1
+        await line.waits(4.0)
+        assert len(vendor.connections) == 2
+
+
+async def test_a_connection_lost_while_its_answer_is_heard_leaves_it_known_to_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        await answered(line.session)
+        await vendor.connections[0].lose()
+        await line.waits(1.0)
+        told = items_of(vendor.connections[1])
+        assert told[:-1] == TOLD
+        assert told[-1]["content"] == [{"type": "output_text", "text": TEN.text}]
 
 
 async def test_nothing_of_an_earlier_loss_is_heard_again_after_a_renewal(autojump_clock: MockClock) -> None:
