@@ -11,6 +11,8 @@ from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
 
+LATE: Final = 1.0
+"""Seconds after which an answer is begun to be heard, at most, once it comes."""
 MOST: Final = 8192
 """Pieces of one answer that wait to be taken: several minutes of speech."""
 
@@ -20,18 +22,24 @@ class RealtimeResponse(EngineResponse):
 
     Args:
         request: what it is asked for by.
+        create: the message that asks for it.
         put: sends a message.
         patience: seconds until its first piece, and for each next one.
     """
 
-    def __init__(self, request: str, put: Callable[[str], None], patience: tuple[float, float]) -> None:
+    def __init__(self, request: str, create: str, put: Callable[[str], None], patience: tuple[float, float]) -> None:
         self.request = request
+        self.create = create
         self.response_id: str = ""
         """The vendor's name for it, once it has begun."""
         self.over: bool = False
         """The vendor makes no more of it."""
         self.abandoned: bool = False
         """Nobody wants more of it."""
+        self.text: str = ""
+        """Its words, as far as they have come."""
+        self.playing_until: float = -math.inf
+        """Until when, on trio's clock, it may be heard: that it was heard to its end, nobody tells."""
         self._put = put
         self._first, self._between = patience
         self._send, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MOST)
@@ -69,6 +77,7 @@ class RealtimeResponse(EngineResponse):
     def heard(self, seconds: float) -> None:
         """Take back what came of it and was not heard; what still comes of it is taken back as it comes."""
         self.abandon()
+        self.playing_until = -math.inf
         left = max(0, math.floor(seconds * RATE))
         for item, samples in self._items.items():
             heard = min(left, samples)
@@ -95,6 +104,13 @@ class RealtimeResponse(EngineResponse):
             self._put(wire.delete_item(item))
 
     # Whoever brings it ------------------------------------------------------------------------------------------------
+    def again(self) -> bool:
+        """Return whether it can be asked for once more: nothing of it has come, and it is wanted."""
+        if self.abandoned or self._items or self._calls or self._begun:
+            return False
+        self.response_id = ""
+        return True
+
     def take(self, event: wire.Event) -> None:
         """Take what the vendor tells of it."""
         match event:
@@ -105,9 +121,11 @@ class RealtimeResponse(EngineResponse):
             case wire.AudioDelta():
                 if self._wanted(event.item_id):
                     self._items[event.item_id] += len(event.audio)
+                    self.playing_until = max(self.playing_until, trio.current_time() + LATE) + len(event.audio) / RATE
                     self._bring(SpeechChunk(event.audio))
             case wire.TextDelta():
                 if self._wanted(event.item_id):
+                    self.text += event.text
                     self._bring(event.text)
             case wire.FunctionCall():
                 if self.abandoned:
@@ -130,14 +148,18 @@ class RealtimeResponse(EngineResponse):
         try:
             self._send.send_nowait(piece)
         except trio.WouldBlock:
-            self.fail(ProviderError(f"OpenAI's answer is longer than {MOST} pieces"))
             self.abandon()
+            self.fail(ProviderError(f"OpenAI's answer is longer than {MOST} pieces"))
 
     def _end(self, event: wire.ResponseEnded) -> None:
         if event.usage is not None:
             self.report(event.usage)
-        if event.status is wire.Status.FAILED and not self.abandoned:
+        if self.abandoned:
+            pass  # nobody minds
+        elif event.status is wire.Status.FAILED:
             self.fail(event.refusal.error() if event.refusal else ProviderError("OpenAI's answer failed"))
+        elif event.status is wire.Status.CANCELLED:
+            self.fail(ProviderError(f"OpenAI has stopped its answer: {event.reason}"))
         elif event.status is wire.Status.INCOMPLETE and not self._items and not self._calls:
             self.fail(ProviderError(f"OpenAI's answer is incomplete: {event.reason}"))
         self.finish()

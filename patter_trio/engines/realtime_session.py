@@ -103,16 +103,15 @@ class RealtimeSession(EngineSession):
         self._recent = bytearray()
         """The last audio, while nobody speaks."""
         self._voice = bytearray()
-        """The audio of the voice that is being heard, as far as it was sent."""
-        self._again = b""
-        """What of it has to be sent again, behind a lost connection."""
+        """What was sent since the last commit: of a voice, or the last of a silence; sent again to another connection."""
         self._unsent = bytearray()
-        self._gate = detects_turns
-        """Whether what is heard is sent."""
         self._speaking = False
+        self._undecided = False
+        """A voice was heard, and whether it was an utterance was not decided yet."""
         self._utterances = Utterances()
         self._responses = 0
         self._active: RealtimeResponse | None = None
+        self._last: RealtimeResponse | None = None
         self._idle = trio.Event()
         self._stirred = trio.Event()
         """Something is over, so that the session may be at rest."""
@@ -121,6 +120,8 @@ class RealtimeSession(EngineSession):
         self._opened = trio.Event()
         self._bad_messages = 0
         self._sink = usage_sink.get()
+        self._told_again: frozenset[str] = frozenset()
+        """Items that this connection was told when it replaced another."""
 
     def __repr__(self) -> str:
         return f"<RealtimeSession {self._active!r}, {len(self._outbox)} messages waiting>"
@@ -129,7 +130,7 @@ class RealtimeSession(EngineSession):
     def hear(self, audio: bytes) -> None:
         """Take the caller's next audio."""
         self._fed += len(audio)
-        if self._gate:
+        if self._undecided or self._detects_turns:
             self._unsent += audio
             if len(self._unsent) >= CHUNK:
                 self._append()
@@ -141,50 +142,52 @@ class RealtimeSession(EngineSession):
         """Let a voice be heard, with a little of what was before it."""
         self._speaking = edge.speaking
         self._stirred.set()
-        if edge.speaking and not self._gate:
-            self._gate = True
-            wanted = self._fed - edge.offset + PREFIX
-            self._unsent += self._recent[-wanted:] if wanted > 0 else b""
-            self._recent.clear()
+        if edge.speaking and not self._undecided:
+            self._undecided = True
+            if not self._detects_turns:
+                wanted = self._fed - edge.offset + PREFIX
+                self._unsent += self._recent[-wanted:] if wanted > 0 else b""
+                self._recent.clear()
             self._append()
 
     def _append(self) -> None:
         if self._unsent:
             self._put(wire.append(bytes(self._unsent)))
-            if not self._detects_turns:
-                self._voice += self._unsent
-                del self._voice[:-LONGEST]
+            self._voice += self._unsent
+            del self._voice[: -LONGEST if self._undecided else -REMEMBERED]
             self._unsent.clear()
 
     def commit(self) -> int:
         """The utterance is over."""
-        number, by_us = self._utterances.commit(by_vendor=self._detects_turns)
+        if not self._detects_turns and len(self._voice) + len(self._unsent) < LEAST:
+            self._unsent += silence(LEAST / RATE)
+        self._append()
+        number, by_us = self._utterances.commit(bytes(self._voice), by_vendor=self._detects_turns)
         if by_us:
-            if not self._detects_turns and len(self._voice) + len(self._unsent) < LEAST:
-                self._unsent += silence(LEAST / RATE)
-            self._append()
             self._put(wire.commit(f"commit_{number}"))
         for words in self._utterances.late():
             self._bring(words)
-        self._close_gate()
+        self._decide()
         return number
 
     def discard(self) -> None:
         """It was none."""
-        self._utterances.discard()
-        if not self._detects_turns:
-            self._unsent.clear()
-            self._put(wire.clear())
-            self._close_gate()
+        for item in self._utterances.discard():
+            self._put(wire.delete_item(item))
+        self._unsent.clear()
+        self._put(wire.clear())
+        self._decide()
 
-    def _close_gate(self) -> None:
+    def _decide(self) -> None:
         self._voice.clear()
-        self._gate = self._detects_turns or self._speaking
+        self._undecided = self._speaking
+        self._stirred.set()
 
     def remember(self, message: Message) -> None:
         """Put a message into the conversation."""
         for item in _items(message):
-            self._put(item)
+            if item not in self._told_again:
+                self._put(item)
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Iterate over words, and ends of turns."""
@@ -200,14 +203,14 @@ class RealtimeSession(EngineSession):
         if self._failure is not None:
             raise self._failure
         self._responses += 1
-        response = self._active = RealtimeResponse(f"response_{self._responses}", self._put, self._patience)
-        said = verbatim(text) if text else ""
-        self._put(wire.create_response(response.request, instructions=said, tools=tools and not text, context=not text))
+        request, said = f"response_{self._responses}", verbatim(text) if text else ""
+        create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
+        response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
+        self._put(create)
         try:
             yield response
         finally:
-            if not response.over:
-                response.abandon()
+            response.abandon()
 
     def _over(self, response: RealtimeResponse) -> None:
         if self._active is response:
@@ -271,14 +274,30 @@ class RealtimeSession(EngineSession):
             self._fail(error)
 
     def _lose(self, lost: ProviderError) -> None:
-        """What was under way with the connection is over; a voice that is being heard is sent again."""
+        """What was under way goes on with the next connection, but for an answer of which something has come.
+
+        What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
+        """
         self._outbox.clear()
-        self._again = bytes(self._voice)
-        if self._active is not None:
-            self._active.fail(lost)
-            self._over(self._active)
-        for words in self._utterances.lost():
+        unknown, again = self._utterances.lost()
+        for words in unknown:
             self._bring(words)
+        for number, audio in again:
+            self._repeat(audio)
+            self._put(wire.commit(f"commit_{number}"))
+        self._repeat(bytes(self._voice))
+        response = self._active
+        if response is None:
+            return
+        if response.again():
+            self._put(response.create)
+        else:
+            response.fail(lost)
+            self._over(response)
+
+    def _repeat(self, audio: bytes) -> None:
+        for start in range(0, len(audio), RATE):
+            self._put(wire.append(audio[start : start + RATE]))
 
     async def _live(self, within: float, *, again: bool) -> ProviderError | None:
         """Live with one connection; return how it was lost, or None when it was to be renewed.
@@ -319,17 +338,27 @@ class RealtimeSession(EngineSession):
                 return
 
     async def _tell_so_far(self, socket: WebSocketClient) -> None:
-        for message in self._conversation():
-            for item in _items(message):
-                await socket.send(item)
-        for start in range(0, len(self._again), RATE):
-            await socket.send(wire.append(self._again[start : start + RATE]))
+        """Tell a new connection the conversation; what of it waits to be told, or will be told, is not told twice."""
+        messages = list(self._conversation())
+        if self._playing_until > trio.current_time() and self._last is not None:  # it is history when it was heard
+            said: Message = {"role": "assistant", "content": self._last.text.strip()}
+            if said not in messages[-2:]:
+                messages.append(said)
+        items = [item for message in messages for item in _items(message)]
+        self._told_again = frozenset(items)
+        waiting = [message for message in self._outbox if message not in self._told_again]
+        self._outbox.clear()
+        self._outbox.extend(waiting)
+        for item in items:
+            await socket.send(item)
 
     async def _write(self, socket: WebSocketClient, ended: "_Ended") -> None:
         try:
             while True:
                 while self._outbox:
-                    await socket.send(self._outbox.popleft())
+                    await socket.send(self._outbox[0])  # it waits until it is sent: nothing else is at rest
+                    if self._outbox:
+                        self._outbox.popleft()
                 self._stirred.set()
                 self._wake = trio.Event()
                 await self._wake.wait()
@@ -352,10 +381,19 @@ class RealtimeSession(EngineSession):
     async def _renew(self, ended: "_Ended") -> None:
         """End a connection that is old, when nothing is under way."""
         await trio.sleep(self._renew_after)
-        while self._active is not None or self._utterances.waits or self._speaking or self._outbox:
+        while True:
+            busy = self._active or self._utterances.waits or self._undecided or self._outbox
+            deadline = math.inf if busy else self._playing_until
+            if deadline <= trio.current_time():
+                break
             self._stirred = trio.Event()
-            await self._stirred.wait()
+            with trio.move_on_at(deadline):
+                await self._stirred.wait()
         ended.scope.cancel(reason="the connection is renewed")
+
+    @property
+    def _playing_until(self) -> float:
+        return -math.inf if self._last is None else self._last.playing_until
 
     def _understood(self, message: str | bytes) -> wire.Event | None:
         try:
@@ -410,7 +448,7 @@ class RealtimeSession(EngineSession):
             self._active.fail(refusal.error())
             self._over(self._active)
         elif refusal.event_id.startswith("commit_"):
-            for words in self._utterances.refused():
+            for words in self._utterances.refused(int(refusal.event_id.removeprefix("commit_"))):
                 self._bring(words)
         elif refusal.code == "session_expired":
             raise _Expired(str(refusal.error()))

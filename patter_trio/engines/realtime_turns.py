@@ -1,10 +1,15 @@
 """What a Realtime session tells of the caller: utterances by their number, and what was said in them."""
 
 from collections import deque
+from typing import Final
 
 import attrs
 
 from patter_trio.abc import EngineWords
+from patter_trio.audio.formats import RATE
+
+KEPT: Final = 60 * RATE
+"""Bytes of what the caller said, until its words are known."""
 
 
 @attrs.define(eq=False)
@@ -14,7 +19,8 @@ class _Utterance:
     number: int
     items: dict[str, str | None] = attrs.field(factory=dict)
     partial: dict[str, str] = attrs.field(factory=dict)
-    told: bool = False
+    audio: bytes = attrs.field(default=b"", repr=False)
+    """What was said in it, until its words are known."""
 
     @property
     def known(self) -> bool:
@@ -42,29 +48,36 @@ class Utterances:
 
     @property
     def waits(self) -> bool:
-        """Whether words are still to come."""
-        return bool(self._waiting)
+        """Whether words are still to come, or a commit of the vendor's is to be decided about."""
+        return bool(self._waiting or self._open.items)
 
-    def commit(self, *, by_vendor: bool) -> tuple[int, bool]:
+    def commit(self, audio: bytes, *, by_vendor: bool) -> tuple[int, bool]:
         """Number the utterance that is over; return whether the vendor has to be told.
 
         With ``by_vendor`` it is made of what the vendor has committed by itself since the last; if that is nothing, it
-        is told.
+        is told. ``audio`` is kept until the words are known, and at most :data:`KEPT` bytes of all.
         """
         self._count += 1
-        if by_vendor and self._open.items:
+        utterance = _Utterance(self._count)
+        told = by_vendor and bool(self._open.items)
+        if told:
             utterance, self._open = self._open, _Utterance(0)
             utterance.number = self._count
-            self._waiting.append(utterance)
-            return self._count, False
-        utterance = _Utterance(self._count)
-        self._owed.append(utterance)
+        else:
+            self._owed.append(utterance)
+        utterance.audio = audio
         self._waiting.append(utterance)
-        return self._count, True
+        kept = 0
+        for older in reversed(self._waiting):
+            kept += len(older.audio)
+            if kept > KEPT:
+                older.audio = b""
+        return self._count, not told
 
-    def discard(self) -> None:
-        """What the vendor has committed by itself was no utterance."""
-        self._open = _Utterance(0)
+    def discard(self) -> list[str]:
+        """What the vendor has committed by itself was no utterance; return its items."""
+        items, self._open = list(self._open.items), _Utterance(0)
+        return items
 
     def committed(self, item: str) -> bool:
         """Take an item that holds what the caller said; return whether the vendor has made it by itself."""
@@ -74,12 +87,14 @@ class Utterances:
         self._open.items[item] = None
         return True
 
-    def refused(self) -> list[EngineWords]:
-        """The vendor does not take the oldest commit: there will be no words."""
-        if not self._owed:
+    def refused(self, number: int) -> list[EngineWords]:
+        """The vendor does not take a commit: there will be no words, unless it has taken the same by itself."""
+        utterance = next((one for one in self._owed if one.number == number), None)
+        if utterance is None:
             return []
-        self._owed[0].items[""] = ""
-        return self._settled(self._owed.popleft())
+        self._owed.remove(utterance)
+        utterance.items[""] = ""
+        return self._settled(utterance)
 
     def heard(self, item: str, text: str, *, final: bool) -> list[EngineWords]:
         """Take words of an item: a piece more of them, or all."""
@@ -98,12 +113,14 @@ class Utterances:
         """Return the words of a commit all of which were known before."""
         return self._settled(self._waiting[-1]) if self._waiting else []
 
-    def lost(self) -> list[EngineWords]:
-        """The connection is over: there will be no more words than there are."""
-        waiting, self._waiting = self._waiting, []
-        self._owed.clear()
+    def lost(self) -> tuple[list[EngineWords], list[tuple[int, bytes]]]:
+        """The connection is over: return the words that there will be no more of, and what is to be committed again."""
+        waiting = self._waiting
+        self._waiting = [_Utterance(one.number, audio=one.audio) for one in waiting if one.audio]
+        self._owed = deque(self._waiting)
         self._open = _Utterance(0)
-        return [EngineWords(one.number, one.text.strip(), final=True) for one in waiting]
+        unknown = [EngineWords(one.number, one.text.strip(), final=True) for one in waiting if not one.audio]
+        return unknown, [(one.number, one.audio) for one in self._waiting]
 
     def _settled(self, utterance: _Utterance) -> list[EngineWords]:
         if not utterance.number or not utterance.known or utterance not in self._waiting:

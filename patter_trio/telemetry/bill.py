@@ -117,7 +117,10 @@ class Bill:
         )
 
     def _name(self, stage: str, model: str) -> tuple[str, str]:
-        return self.names.get(f"{stage}_provider", ""), model or self.names.get(f"{stage}_model", "")
+        provider = self.names.get(f"{stage}_provider", "")
+        if model and not provider:  # of an engine, which is the mind's name
+            provider = self.names.get("llm_provider", "")
+        return provider, model or self.names.get(f"{stage}_model", "")
 
     def _priced(self, stage: str, model: str, reported: _Reported) -> float:
         provider, model = self._name(stage, model)

@@ -7,12 +7,14 @@ The pytest plugin's ``call_simulator`` fixture puts them together; ``simulate_ca
 from patter_trio.testing.caller import NotAsExpected, SimulatedCaller
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.conformance import (
+    ENGINE_CHECKS,
     LLM_CHECKS,
     STT_CHECKS,
     TTS_CHECKS,
     Credentials,
     NotConforming,
     Speech,
+    check_engine,
     check_llm,
     check_stt,
     check_tts,
@@ -25,6 +27,7 @@ from patter_trio.testing.scripted_engine import ScriptedEngine
 from patter_trio.testing.vendor import FakeVendor, Misbehaviour, ServeVendor
 
 __all__ = [
+    "ENGINE_CHECKS",
     "LLM_CHECKS",
     "STT_CHECKS",
     "TTS_CHECKS",
@@ -47,6 +50,7 @@ __all__ = [
     "SimulatedTwilio",
     "Speech",
     "Step",
+    "check_engine",
     "check_llm",
     "check_stt",
     "check_tts",

@@ -6,23 +6,27 @@ from trio.testing import MockClock
 from patter_trio.abc import Message
 from patter_trio.audio.formats import PCM16_8K
 from patter_trio.testing import (
+    ENGINE_CHECKS,
     LLM_CHECKS,
     STT_CHECKS,
     TTS_CHECKS,
+    ScriptedEngine,
     ScriptedLLM,
     ScriptedSTT,
     ScriptedTTS,
+    check_engine,
     check_llm,
     check_stt,
     check_tts,
 )
+from patter_trio.testing.conformance.engine import CHECKS as OF_ENGINE
 from patter_trio.testing.conformance.llm import CHECKS as OF_LLM
 from patter_trio.testing.conformance.stt import CHECKS as OF_STT
 from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
 
-LOCAL_STT, LOCAL_LLM, LOCAL_TTS = (
+LOCAL_STT, LOCAL_LLM, LOCAL_TTS, LOCAL_ENGINE = (
     [check.name for check in checks if not check.needs_vendor and not check.needs_credentials]
-    for checks in (OF_STT, OF_LLM, OF_TTS)
+    for checks in (OF_STT, OF_LLM, OF_TTS, OF_ENGINE)
 )
 
 
@@ -30,6 +34,7 @@ def test_what_needs_no_vendor_is_most() -> None:
     assert len(LOCAL_STT) * 2 > len(STT_CHECKS)
     assert len(LOCAL_LLM) * 2 > len(LLM_CHECKS)
     assert len(LOCAL_TTS) * 2 > len(TTS_CHECKS)
+    assert len(LOCAL_ENGINE) * 2 > len(ENGINE_CHECKS)
 
 
 @pytest.mark.parametrize("check", LOCAL_STT)
@@ -56,3 +61,14 @@ async def test_scripted_llm_of_a_function_conforms(autojump_clock: MockClock, ch
 async def test_scripted_tts_conforms(autojump_clock: MockClock, check: str) -> None:
     await check_tts(ScriptedTTS, check)
     await check_tts(lambda: ScriptedTTS(duration=3.0, timings=False, emits=PCM16_8K), check)
+
+
+@pytest.mark.parametrize("check", LOCAL_ENGINE)
+async def test_scripted_engine_conforms(autojump_clock: MockClock, check: str) -> None:
+    await check_engine(ScriptedEngine, check)
+    await check_engine(
+        lambda: ScriptedEngine(
+            llm=ScriptedLLM(answered), tts=ScriptedTTS(duration=3.0), words_delay=0.4, interim=True, turn_delay=0.2
+        ),
+        check,
+    )

@@ -5,16 +5,19 @@ The fakes are well; the proxy in front of them is not.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from trio.testing import MockClock
 
-from patter_trio import DeepgramSTT, ElevenLabsTTS, OpenAILLM
+from patter_trio import DeepgramSTT, ElevenLabsTTS, OpenAILLM, OpenAIRealtime
 from patter_trio.testing import (
+    ENGINE_CHECKS,
     LLM_CHECKS,
     STT_CHECKS,
     TTS_CHECKS,
     Credentials,
+    check_engine,
     check_llm,
     check_stt,
     check_tts,
@@ -24,6 +27,7 @@ from patter_trio.testing.disturbed import text_frame
 from patter_trio.testing.servers.deepgram import FakeDeepgram, serve_deepgram
 from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, serve_elevenlabs
 from patter_trio.testing.servers.openai import ChatReply, serve_openai
+from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeReply, serve_openai_realtime
 
 POINTS = 60
 """Steps at which each is cancelled; their own tests have more."""
@@ -85,6 +89,23 @@ def elevenlabs() -> Callable[..., Awaitable[None]]:
     )
 
 
+def openai_realtime(**options: Any) -> Callable[..., Awaitable[None]]:
+    replies = [RealtimeReply(text="To this there is a lot to say, and it takes a while.", first_audio=0.05)]
+    vendor = partial(
+        disturbed,
+        partial(serve_openai_realtime, FakeRealtime(key=KEY, replies=replies)),
+        lambda server: server.url,
+        unknown=text_frame('{"type": "conversation.news", "news": 1}'),
+    )
+    return partial(
+        check_engine,
+        lambda address: OpenAIRealtime(api_key=KEY, base_url=address, **options),
+        vendor=vendor,
+        credentials=Credentials(OpenAIRealtime, "api_key", "OPENAI_API_KEY", KEY),
+        points=POINTS,
+    )
+
+
 @pytest.mark.parametrize("check", LLM_CHECKS)
 async def test_openai_conforms(autojump_clock: MockClock, check: str) -> None:
     await openai()(check)
@@ -98,3 +119,13 @@ async def test_deepgram_conforms(autojump_clock: MockClock, check: str) -> None:
 @pytest.mark.parametrize("check", TTS_CHECKS)
 async def test_elevenlabs_conforms(autojump_clock: MockClock, check: str) -> None:
     await elevenlabs()(check)
+
+
+@pytest.mark.parametrize("check", ENGINE_CHECKS)
+async def test_openai_realtime_conforms(autojump_clock: MockClock, check: str) -> None:
+    await openai_realtime()(check)
+
+
+@pytest.mark.parametrize("check", ENGINE_CHECKS)
+async def test_openai_realtime_that_looks_for_turns_conforms(autojump_clock: MockClock, check: str) -> None:
+    await openai_realtime(turn_detection="server_vad")(check)

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import logging
 from typing import Any
 
-from patter_trio import Agent, OpenAIRealtime, Patter
-from patter_trio.testing import ScriptedVAD
-from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.servers.openai_realtime import (
-    FakeRealtime,
-    RealtimeReply,
-    RealtimeServer,
-    serve_openai_realtime,
-)
+import attrs
+import pytest
+import trio
+from realtime_kit import KEY, SORRY, Simulator, agent_of, items_of, serve, shown
 
-Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
+from patter_trio import Patter, Tool, end_call
+from patter_trio.abc import ToolCall
+from patter_trio.testing import ScriptedTTS, ScriptedVAD
+from patter_trio.testing.servers.openai_realtime import Asked, Connection, RealtimeReply
+
+BARGE_IN = 0.05
+"""Seconds from the decision to cut a reply until the vendor is told."""
+YES = RealtimeReply(text="Yes.", seconds=0.6)
+HOURS = RealtimeReply(text="From seven to ten, every day of the week.", seconds=4.0)
+LONG = RealtimeReply(text="We open at seven. We close at ten. On Sundays we rest.", seconds=9.0)
 
 
-def agent_of(vendor: RealtimeServer, *, agent: dict[str, Any] | None = None, **options: Any) -> Agent:
-    engine = OpenAIRealtime(api_key="key", base_url=vendor.url, **options)
-    return Patter().agent("You are brief.", vad=ScriptedVAD(end_delay=0.3), engine=engine, **agent or {})
-
-
-ANSWERS = [RealtimeReply(text="From seven to ten, every day of the week."), RealtimeReply(text="Yes.")]
+def statuses(connection: Connection) -> list[str]:
+    return [event["response"]["status"] for _, event in connection.events("response.done")]
 
 
 async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: Simulator) -> None:
-    async with serve_openai_realtime(FakeRealtime(replies=ANSWERS)) as vendor:
+    async with serve(replies=[HOURS, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1)
             await caller.speaks("What are your hours?", 1.0)
@@ -41,3 +40,483 @@ async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: S
             ("user", "Thank you"),
             ("assistant", "Yes."),
         ]
+        assert len(vendor.connections) == 1
+        assert caller.outcome == "caller_hung_up"
+
+
+async def test_the_prompt_is_filled_and_what_on_call_start_changes_reaches_the_vendor(
+    call_simulator: Simulator,
+) -> None:
+    def start(event: dict[str, Any]) -> dict[str, Any]:
+        return {"voice": "cedar", "system_prompt": "You are {name}.", "variables": {"name": "Ida"}}
+
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor), on_call_start=start) as caller:
+            await caller.speaks("Hello", 0.6)
+            await caller.hears()
+        session = vendor.connections[0].session
+        assert session["instructions"] == "You are Ida."
+        assert session["audio"]["output"]["voice"] == "cedar"
+
+
+async def test_the_answer_begins_when_the_vendor_does(call_simulator: Simulator) -> None:
+    """1.0 s of speech, 0.3 s until the voice is over, the endpoint, and 0.4 s until the vendor has audio."""
+    reply = attrs.evolve(YES, first_audio=0.4)
+    async with serve(replies=[reply]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"endpointing_ms": 500})) as caller:
+            await caller.at(1.0)
+            await caller.speaks("Is there a room?", 1.0)
+            answer = await caller.hears()
+        [asked] = vendor.connections[0].sent("response.create")
+        assert asked[0] - caller.carrier.media_start == pytest.approx(2.5, abs=0.021)
+        assert answer.started == pytest.approx(asked[0] - caller.carrier.media_start + 0.4, abs=0.025)
+
+
+# Barge-in -------------------------------------------------------------------------------------------------------------
+async def test_a_barge_in_cancels_at_once_and_truncates_to_what_the_caller_heard(call_simulator: Simulator) -> None:
+    async with serve(replies=[LONG, YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.waits(3.0)
+            await caller.speaks("And on Sundays?", 1.0)
+            first = await caller.heard(0)
+            second = await caller.heard(1)
+        [connection] = vendor.connections
+        assert first.interrupted
+        assert second.text == "Yes."
+        [(cut_at, cut)] = connection.sent("conversation.item.truncate")
+        decided = caller.times("agent_speech_ended")[0]
+        assert 0 <= cut_at - caller.carrier.media_start - decided <= BARGE_IN
+        assert cut["audio_end_ms"] / 1000 == pytest.approx(first.ended - first.started, abs=0.04)
+        order = [kind for kind in connection.types() if kind != "session.update"]
+        assert order[:3] == ["input_audio_buffer.commit", "response.create", "conversation.item.truncate"]
+        assert not connection.events("error")
+        assert caller.transcript[1][0] == "assistant"
+        assert LONG.text.startswith(caller.transcript[1][1])
+        assert caller.transcript[1][1] != LONG.text
+
+
+async def test_a_barge_in_while_it_is_being_made_stops_the_vendor(call_simulator: Simulator) -> None:
+    slow = attrs.evolve(LONG, speed=1.5)
+    async with serve(replies=[slow, YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.waits(2.5)
+            await caller.speaks("And on Sundays?", 1.0)
+            first = await caller.heard(0)
+            await caller.heard(1)
+        [connection] = vendor.connections
+        [(cancelled_at, _)] = connection.sent("response.cancel")
+        [(cut_at, cut)] = connection.sent("conversation.item.truncate")
+        decided = caller.carrier.media_start + caller.times("agent_speech_ended")[0]
+        assert 0 <= cancelled_at - decided <= BARGE_IN
+        assert cancelled_at <= cut_at <= decided + BARGE_IN
+        assert connection.types().index("response.cancel") < connection.types().index("conversation.item.truncate")
+        assert cut["audio_end_ms"] / 1000 == pytest.approx(first.ended - first.started, abs=0.04)
+        assert statuses(connection) == ["cancelled", "completed"]
+        assert not connection.events("error")
+
+
+async def test_what_was_never_heard_was_never_said(call_simulator: Simulator) -> None:
+    """The caller goes on before the first sound of an answer."""
+    slow = attrs.evolve(LONG, first_audio=1.5)
+    async with serve(replies=[slow, YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours", 1.0)
+            await caller.waits(1.2)
+            await caller.speaks("on Sundays?", 1.0)
+            await caller.hears()
+        [connection] = vendor.connections
+        assert statuses(connection) == ["cancelled", "completed"]
+        assert [text for role, text in connection.texts() if role == "assistant"] == ["Yes."]
+        assert caller.transcript[-1] == ("assistant", "Yes.")
+
+
+async def test_an_answer_cut_before_the_vendor_has_begun_it_is_cancelled_when_it_does(
+    call_simulator: Simulator,
+) -> None:
+    slow = attrs.evolve(LONG, created_delay=1.6)
+    async with serve(replies=[slow, YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours", 1.0)
+            await caller.waits(1.2)
+            await caller.speaks("on Sundays?", 1.0)
+            answer = await caller.hears()
+        assert answer.text == "Yes."
+        assert statuses(vendor.connections[0]) == ["cancelled", "completed"]
+
+
+async def test_the_next_answer_is_asked_for_when_the_cancelled_one_is_over(call_simulator: Simulator) -> None:
+    async with serve(replies=[attrs.evolve(LONG, speed=1.2)] * 3 + [YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            for _ in range(3):
+                await caller.waits(2.5)
+                await caller.speaks("And on Sundays?", 1.0)
+            await caller.heard(3)
+        [connection] = vendor.connections
+        assert statuses(connection) == ["cancelled", "cancelled", "cancelled", "completed"]
+        assert not connection.events("error")
+
+
+# What the caller says -------------------------------------------------------------------------------------------------
+async def test_silence_is_never_sent_and_each_voice_is_once(call_simulator: Simulator) -> None:
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(5.0)
+            await caller.speaks("Is there a room?", 1.0)
+            await caller.hears()
+            await caller.waits(5.0)
+        [connection] = vendor.connections
+        seconds = len(connection.audio) / 8000
+        assert seconds == pytest.approx(0.3 + 1.0 + 0.5, abs=0.1)  # 0.3 before it, and the silence that ends the turn
+        assert connection.appended[0][0] - caller.carrier.media_start >= 5.0
+
+
+async def test_a_cough_is_forgotten(call_simulator: Simulator) -> None:
+    async with serve(replies=[HOURS]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"vad": ScriptedVAD(end_delay=0.05)})) as caller:
+            await caller.waits(1)
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.waits(2.0)
+            await caller.coughs(0.1)
+            await caller.hears()
+            await caller.waits(2.0)
+        [connection] = vendor.connections
+        assert "input_audio_buffer.clear" in connection.types()
+        assert len(vendor.asked) == 1
+        assert caller.transcript == [("user", "What are your hours?"), ("assistant", HOURS.text)]
+
+
+@pytest.mark.parametrize("delay", [0.0, 2.0, 8.0])
+async def test_words_that_come_late_stand_before_the_answer(call_simulator: Simulator, delay: float) -> None:
+    async with serve(replies=[YES], transcript_delay=delay) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("Is there a room?", 1.0)
+            await caller.hears()
+            await caller.waits(9.0)
+        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+
+
+async def test_words_that_cannot_be_written_down_keep_nobody_waiting(call_simulator: Simulator) -> None:
+    async with serve(replies=[YES], transcript_fails=True) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("Is there a room?", 1.0)
+            await caller.hears()
+        assert caller.transcript == [("assistant", "Yes.")]
+        assert caller.outcome == "caller_hung_up"
+
+
+@pytest.mark.parametrize(
+    ("detection", "text", "trigger"),
+    [
+        ("server_vad", "Is there a room", "vad_silence"),
+        ("semantic_vad", "Is there a room?", "semantic_turn_detector"),
+        (None, "Is there a room?", "vad_silence"),
+    ],
+)
+async def test_who_ends_the_turn_is_told_and_it_is_answered_once(
+    call_simulator: Simulator, detection: str | None, text: str, trigger: str
+) -> None:
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor, turn_detection=detection)) as caller:
+            await caller.at(1.0)
+            await caller.speaks(text, 1.0)
+            await caller.hears()
+            await caller.waits(12.0)
+        [eos] = caller.payloads("user_speech_eos")
+        assert eos["trigger"] == trigger
+        assert len(vendor.asked) == 1
+        assert not vendor.asked[0].by_vad
+        assert caller.transcript == [("user", text), ("assistant", "Yes.")]
+        end = {"server_vad": 0.5, "semantic_vad": 0.3, None: 0.5}[detection]
+        assert caller.times("user_speech_eos")[0] == pytest.approx(2.0 + end, abs=0.1)
+
+
+async def test_a_turn_that_the_vendor_does_not_end_is_ended_after_10_s_all_the_same(call_simulator: Simulator) -> None:
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor, turn_detection="server_vad")) as caller:
+            await caller.waits(1.0)
+            vendor.connections[0].session["audio"]["input"]["turn_detection"] = None  # it looks for none any more
+            await caller.speaks("Is there a room?", 1.0)
+            answer = await caller.hears()
+        assert answer.text == "Yes."
+        assert caller.times("user_speech_eos")[0] == pytest.approx(12.0, abs=0.1)
+        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+
+
+# Texts that are not its own -------------------------------------------------------------------------------------------
+async def test_the_first_message_is_said_word_for_word(call_simulator: Simulator) -> None:
+    def said(asked: Asked) -> RealtimeReply:
+        return RealtimeReply(text=asked.instructions.rpartition("\n\n")[2])
+
+    async with serve(replies=said) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"first_message": "Hotel Miller, good evening."})) as caller:
+            first = await caller.hears()
+        assert first.text == "Hotel Miller, good evening."
+        assert vendor.asked[0].items == []
+        assert caller.transcript == [("assistant", "Hotel Miller, good evening.")]
+
+
+async def test_another_voice_says_fixed_texts_and_the_engine_is_told(call_simulator: Simulator) -> None:
+    agent = {"first_message": "Hotel Miller.", "tts": ScriptedTTS()}
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor, agent=agent)) as caller:
+            first = await caller.hears()
+            await caller.speaks("Is there a room?", 1.0)
+            await caller.hears()
+        assert first.text == "Hotel Miller."
+        assert items_of(vendor.connections[0])[0]["content"] == [{"type": "output_text", "text": "Hotel Miller."}]
+        assert [role for role, _ in caller.transcript] == ["assistant", "user", "assistant"]
+
+
+# Tools ----------------------------------------------------------------------------------------------------------------
+def tool_of(name: str, handler: Any, **options: Any) -> Tool:
+    return Tool(
+        name=name, description="made up", parameters={"type": "object", "properties": {}}, handler=handler, **options
+    )
+
+
+def calling(*names: str, text: str = "") -> RealtimeReply:
+    return RealtimeReply(text=text, tool_calls=[ToolCall(f"call_{n}", name, "{}") for n, name in enumerate(names)])
+
+
+async def test_what_tools_gave_is_told_before_the_next_answer_is_asked_for(call_simulator: Simulator) -> None:
+    async def weather(arguments: dict[str, Any], context: Any) -> str:
+        await trio.sleep(0.4)
+        return "2 degrees"
+
+    async def time(arguments: dict[str, Any], context: Any) -> str:
+        return "noon"
+
+    tools = [tool_of("weather", weather), tool_of("time", time)]
+    async with serve(replies=[calling("weather", "time"), YES]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"tools": tools})) as caller:
+            await caller.speaks("Is it cold at this hour?", 1.0)
+            answer = await caller.hears()
+        assert answer.text == "Yes."
+        [connection] = vendor.connections
+        given = {item["call_id"]: item["output"] for item in items_of(connection)}
+        assert given == {"call_0": "2 degrees", "call_1": "noon"}
+        assert connection.types()[-4:] == [
+            "response.create", "conversation.item.create", "conversation.item.create", "response.create",
+        ]  # fmt: skip
+        between = connection.sent("response.create")[1][0] - connection.events("response.done")[0][0]
+        assert between == pytest.approx(0.4, abs=0.03)
+        assert not connection.events("error")
+
+
+async def test_a_tool_that_ends_the_call_does_so_behind_what_was_said(call_simulator: Simulator) -> None:
+    async with serve(replies=[calling("end_call", text="Goodbye."), YES]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"tools": [end_call]})) as caller:
+            await caller.speaks("That was all.", 1.0)
+            goodbye = await caller.hears()
+            await caller.waits(5.0)
+        assert goodbye.text == "Goodbye."
+        assert not goodbye.interrupted
+        assert caller.outcome == "agent_hung_up"
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "bad",
+    [
+        attrs.evolve(YES, first_audio=60.0),
+        RealtimeReply(text="", error=("server_error", "server_error", "Sorry.")),
+        RealtimeReply(text="", status="incomplete", reason="content_filter"),
+    ],
+)
+async def test_an_answer_that_fails_is_apologised_for_and_the_next_is_well(
+    call_simulator: Simulator, bad: RealtimeReply
+) -> None:
+    def reply(asked: Asked) -> RealtimeReply:
+        if SORRY in asked.instructions:
+            return RealtimeReply(text=SORRY)
+        return bad if asked.number == 1 else YES
+
+    async with serve(replies=reply) as vendor:
+        async with call_simulator(agent_of(vendor, first_audio=3.0)) as caller:
+            await caller.speaks("Is there a room?", 1.0)
+            assert (await caller.hears()).text == SORRY
+            await caller.speaks("Once more", 0.6)
+            assert (await caller.hears()).text == "Yes."
+        assert caller.outcome == "caller_hung_up"
+
+
+async def test_an_answer_that_stops_in_the_middle_is_given_up(call_simulator: Simulator) -> None:
+    def reply(asked: Asked) -> RealtimeReply:
+        return RealtimeReply(text=SORRY) if SORRY in asked.instructions else attrs.evolve(LONG, hang_after=5)
+
+    async with serve(replies=reply) as vendor:
+        async with call_simulator(agent_of(vendor, between=2.0)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.hears()
+            assert (await caller.hears()).text == SORRY
+        assert statuses(vendor.connections[0])[0] == "cancelled"
+
+
+# The connection -------------------------------------------------------------------------------------------------------
+async def test_a_connection_lost_in_mid_voice_is_not_noticed_by_the_caller(call_simulator: Simulator) -> None:
+    async with serve(replies=lambda asked: RealtimeReply(text=f"{asked.heard} Yes."), lose_after=(1.0,)) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(1.0)
+            await caller.speaks("Is there a room with a bath?", 2.0)
+            answer = await caller.hears()
+        assert answer.text == "Is there a room with a bath? Yes."
+        assert len(vendor.connections) == 2
+        assert caller.transcript[0] == ("user", "Is there a room with a bath?")
+
+
+async def test_a_connection_lost_between_turns_is_told_the_conversation(call_simulator: Simulator) -> None:
+    async with serve(replies=[HOURS, YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.hears()
+            await vendor.connections[0].lose()
+            await caller.waits(1.0)
+            await caller.speaks("Thank you", 0.6)
+            assert (await caller.hears()).text == "Yes."
+        told = [(item["role"], item["content"][0]["text"]) for item in items_of(vendor.connections[1])]
+        assert told == [("user", "What are your hours?"), ("assistant", HOURS.text)]
+
+
+async def test_a_connection_lost_between_an_utterance_and_its_answer_costs_neither(call_simulator: Simulator) -> None:
+    slow = attrs.evolve(YES, first_audio=1.0)
+    async with serve(replies=[slow], transcript_delay=0.5) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("Is there a room?", 1.0)
+            while not vendor.asked:
+                await caller.waits(0.02)
+            await vendor.connections[0].lose()
+            assert (await caller.hears()).text == "Yes."
+            await caller.waits(1.0)
+        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+
+
+async def test_a_connection_lost_in_mid_reply_is_apologised_for(call_simulator: Simulator) -> None:
+    def reply(asked: Asked) -> RealtimeReply:
+        if SORRY in asked.instructions:
+            return RealtimeReply(text=SORRY)
+        return attrs.evolve(LONG, lose_after=10) if asked.connection == 0 else YES
+
+    async with serve(replies=reply) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.hears()
+            assert (await caller.hears()).text == SORRY
+            await caller.speaks("Once more", 0.6)
+            assert (await caller.hears()).text == "Yes."
+        assert caller.outcome == "caller_hung_up"
+
+
+async def test_a_connection_lost_twice_is_a_failed_call(call_simulator: Simulator) -> None:
+    async with serve(replies=[HOURS]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(1.0)
+            await vendor.connections[0].lose()
+            await caller.waits(5.0)
+            await vendor.connections[1].lose()
+            await caller.waits(20.0)
+            assert caller.times("call_end")
+        assert caller.outcome == "failed"
+
+
+async def test_a_long_call_renews_its_connection_between_turns(call_simulator: Simulator) -> None:
+    async with serve(replies=[HOURS, YES]) as vendor:
+        async with call_simulator(agent_of(vendor, renew_after=5.0)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            assert (await caller.hears()).text == HOURS.text
+            assert len(vendor.connections) == 1
+            await caller.waits(2.0)
+            await caller.speaks("Thank you", 0.6)
+            assert (await caller.hears()).text == "Yes."
+        assert [connection.number for connection in vendor.connections] == [0, 1]
+        told = [(item["role"], item["content"][0]["text"]) for item in items_of(vendor.connections[1])]
+        assert told == [("user", "What are your hours?"), ("assistant", HOURS.text)]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"status": 401},
+        {"status": 429},
+        {"half_open": True},
+        {"mute": True},
+        {"opens_with": ("server_error", "server_error", "Sorry.")},
+        {"garbage": ("}{",) * 120},
+    ],
+)
+async def test_a_vendor_that_gives_no_session_is_a_failed_call(
+    call_simulator: Simulator, caplog: pytest.LogCaptureFixture, script: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serve(**script) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(30.0)
+            assert caller.times("call_end")
+        assert caller.outcome == "failed"
+        assert KEY not in caplog.text
+
+
+# The end --------------------------------------------------------------------------------------------------------------
+async def test_the_last_words_of_who_hangs_up_in_mid_voice_are_known(call_simulator: Simulator) -> None:
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(1.0)
+            await caller.speaks("Never mind, I will", 1.0)
+            hung_up = caller.now
+            await caller.hangs_up()
+            await caller.waits(2.0)
+            assert caller.times("call_end")[0] - hung_up <= 1.0
+        assert caller.transcript == [("user", "Never mind, I will")]
+        assert vendor.connections[0].ended_at - caller.carrier.media_start - hung_up <= 1.0
+
+
+PRICES = {
+    "openai_realtime": {
+        "unit": "token",
+        "models": {
+            "gpt-realtime-2.1": {
+                "input": 1,
+                "output": 10,
+                "cache_read": 100,
+                "audio_input": 1000,
+                "audio_output": 10000,
+            },
+            "gpt-x": {"audio_input": 1.0, "input": 1.0, "output": 10.0},
+        },
+    }
+}
+USED = {
+    "input_tokens": 60, "output_tokens": 70, "total_tokens": 130,
+    "input_token_details": {
+        "text_tokens": 20, "audio_tokens": 40, "cached_tokens": 5,
+        "cached_tokens_details": {"text_tokens": 5, "audio_tokens": 0},
+    },
+    "output_token_details": {"text_tokens": 10, "audio_tokens": 60},
+}  # fmt: skip
+
+
+async def test_what_was_used_is_paid_for_once(call_simulator: Simulator) -> None:
+    """Of the answer 15 tokens of text were read anew and 5 from the cache; of the caller's four words 14 were heard."""
+    async with serve(replies=[attrs.evolve(HOURS, usage=USED)]) as vendor:
+        agent = agent_of(vendor, transcription="gpt-x")
+        async with call_simulator(agent, phone=Patter(pricing=PRICES)) as caller:
+            await caller.speaks("What are your hours?", 1.0)
+            await caller.hears()
+        assert caller.metrics is not None
+        cost = caller.metrics.cost
+        assert cost.llm * 1e6 == pytest.approx(15 * 1 + 10 * 10 + 5 * 100 + 40 * 1000 + 60 * 10000)
+        assert cost.stt * 1e6 == pytest.approx(14 * 1 + 4 * 10)
+        assert cost.tts == 0
+
+
+async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulator) -> None:
+    async with serve(replies=lambda asked: RealtimeReply(text=f"You said {asked.heard}")) as vendor:
+        agent = agent_of(vendor)
+        async with call_simulator(agent) as one, call_simulator(agent) as other:
+            await one.speaks("Hello", 0.6, wait=False)
+            await other.speaks("Goodbye", 0.6)
+            assert ((await one.hears()).text, (await other.hears()).text) == ("You said Hello", "You said Goodbye")
+        assert len(vendor.connections) == 2
+        assert all("Authorization" not in shown(connection) for connection in vendor.connections)

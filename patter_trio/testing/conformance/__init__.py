@@ -9,17 +9,20 @@ that jumps, for deadlines are waited for::
 """
 
 from patter_trio.testing.conformance.bench import Credentials, NotConforming
+from patter_trio.testing.conformance.engine import ENGINE_CHECKS, check_engine
 from patter_trio.testing.conformance.llm import LLM_CHECKS, check_llm
 from patter_trio.testing.conformance.stt import STT_CHECKS, Speech, check_stt
 from patter_trio.testing.conformance.tts import TTS_CHECKS, check_tts
 
 __all__ = [
+    "ENGINE_CHECKS",
     "LLM_CHECKS",
     "STT_CHECKS",
     "TTS_CHECKS",
     "Credentials",
     "NotConforming",
     "Speech",
+    "check_engine",
     "check_llm",
     "check_stt",
     "check_tts",

@@ -1,4 +1,4 @@
-"""The checks that recognisers, minds and synthesisers have in common."""
+"""The checks that recognisers, minds, synthesisers and engines have in common."""
 
 import copy
 import os
@@ -315,6 +315,6 @@ COMMON: Final = (
     Check("ignores the unknown", _ignores_the_unknown, needs_vendor=True),
     Check("waits for a slow vendor", _waits_for_a_slow_vendor, needs_vendor=True),
 )
-"""What all three kinds have in common."""
+"""What all kinds have in common."""
 REPLIES: Final = (Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),)
-"""What minds and synthesisers have in common."""
+"""What minds, synthesisers and engines have in common."""

@@ -1,0 +1,448 @@
+"""Is it an engine? ``check_engine`` puts one to the test."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.abc import (
+    Engine,
+    EngineEvent,
+    EngineResponse,
+    EngineSession,
+    EngineSetup,
+    EngineTurnOver,
+    EngineWords,
+    Message,
+    SpeechChunk,
+    ToolCall,
+    ToolDefinition,
+)
+from patter_trio.audio import g711
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, Encoding
+from patter_trio.conversation.text import is_sayable
+from patter_trio.errors import ProviderError
+from patter_trio.net.background import running
+from patter_trio.testing.conformance.bench import (
+    PATIENCE,
+    Bench,
+    Check,
+    Credentials,
+    demand,
+    failure_of,
+    run_checks,
+    short,
+    within,
+)
+from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
+from patter_trio.testing.conformance.stt import SIMULATED, Speech
+from patter_trio.testing.conformance.tts import Spoken
+from patter_trio.testing.vendor import Misbehaviour, ServeVendor
+
+SETUP: Final = EngineSetup(instructions="You are the desk of a hotel.")
+_SETTLING: Final = 0.5
+"""Seconds that are waited for what nobody asked for."""
+_HUGE: Final = 30.0
+"""Seconds of audio that come at once after a stall."""
+_TEXT: Final = "Hotel Miller, good evening."
+_ODD: Final = {
+    "an empty text": "",
+    "white space": " \n",
+    "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
+    "control characters": "a\x00b\x1bc\r\n\r\ndata: d\u2028e",
+    "half a character": "so \ud83d",
+    "a megabyte": "word " * 200_000,
+}
+"""What a caller, a program or a tool may bring up."""
+_TOOL: Final = ToolDefinition(
+    "prices", "What a room costs: €.", {"type": "object", "properties": {"ñ": {"type": "string"}}}
+)
+
+Piece = str | SpeechChunk | ToolCall
+
+
+@attrs.define(eq=False)
+class _Told:
+    """What the engine told of the caller, and whether more can come."""
+
+    events: list[EngineEvent] = attrs.field(factory=list)
+    ended: bool = False
+    _news: trio.Event = attrs.field(factory=trio.Event)
+
+    async def collect(self, session: EngineSession) -> None:
+        async for event in session.events():
+            self.events.append(event)
+            self._tell()
+        self.ended = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    def words(self) -> list[EngineWords]:
+        return [event for event in self.events if isinstance(event, EngineWords)]
+
+    def finals(self) -> list[int]:
+        return [words.commit for words in self.words() if words.final]
+
+    async def closed(self, commit: int) -> str:
+        """Wait for the final words of a commit, and return them."""
+        with within(
+            PATIENCE, f"the final words of commit {commit}", "each commit is closed by final words, empty or not"
+        ):
+            while commit not in self.finals():
+                self.check_alive()
+                await self._news.wait()
+        return next(words.text for words in self.words() if words.final and words.commit == commit)
+
+    def check_alive(self) -> None:
+        demand(not self.ended, "its events ended", "they go on for as long as the session is open")
+
+
+@attrs.frozen
+class EngineBench(Bench):
+    """Has a conversation with an engine."""
+
+    speech: Sequence[Speech] = SIMULATED
+    setup: EngineSetup = SETUP
+
+    async def use(self, recipe: Engine, variant: int = 0) -> Spoken:
+        """Say something, and take the answer to its end."""
+        async with self.session(recipe) as (session, told):
+            await self.say(session, recipe, self.speech[variant])
+            commit = session.commit()
+            pieces = await answer_of(session)
+            return Spoken(f"{await told.closed(commit)}: {text_of(pieces)}", size_of(pieces))
+
+    @asynccontextmanager
+    async def session(self, recipe: Engine) -> AsyncIterator[tuple[EngineSession, _Told]]:
+        """Open a session whose events are collected."""
+        async with recipe.open(attrs.evolve(self.setup, language=self.language)) as session:
+            told = _Told()
+            async with running(partial(told.collect, session)):
+                yield session, told
+
+    async def say(self, session: EngineSession, recipe: Engine, speech: Speech, *, after: int = 0) -> None:
+        """Say something at the pace of speech, ``after`` so many samples of the session."""
+        edges, sent = list(speech.edges), 0
+        while sent < len(speech.audio):
+            frame = speech.audio[sent : sent + FRAME_SAMPLES]
+            session.hear(encoded(recipe, frame))
+            sent += len(frame)
+            while edges and edges[0].offset <= sent:
+                edge = edges.pop(0)
+                session.voice(attrs.evolve(edge, offset=edge.offset + after))
+            await trio.sleep(FRAME_SECONDS)
+
+    @asynccontextmanager
+    async def begun(self, recipe: Engine) -> AsyncIterator[None]:
+        """Say something; the block is where the first audio of the answer was taken."""
+        async with self.session(recipe) as (session, _):
+            await self.say(session, recipe, self.speech[0])
+            session.commit()
+            async with self.answer_begun(session):
+                yield
+
+    @asynccontextmanager
+    async def answer_begun(self, session: EngineSession) -> AsyncIterator[EngineResponse]:
+        """Ask for an answer; the block is where its first audio was taken."""
+        async with session.respond() as response:
+            async for piece in response:
+                if isinstance(piece, SpeechChunk) and piece.audio:
+                    break
+            yield response
+
+
+def encoded(recipe: Engine, mulaw: bytes) -> bytes:
+    """Return audio as an engine accepts it."""
+    return mulaw if recipe.accepts.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
+
+
+async def answer_of(session: EngineSession, text: str = "", *, tools: bool = True) -> list[Piece]:
+    """Have something answered, and return all of it."""
+    async with session.respond(text, tools=tools) as response:
+        return [piece async for piece in response]
+
+
+def text_of(pieces: Sequence[Piece]) -> str:
+    """Return the words of an answer."""
+    return " ".join("".join(piece for piece in pieces if isinstance(piece, str)).split())
+
+
+def size_of(pieces: Sequence[Piece]) -> int:
+    """Return the bytes of an answer's audio."""
+    return sum(len(piece.audio) for piece in pieces if isinstance(piece, SpeechChunk))
+
+
+async def _demand_well(session: EngineSession, what: str) -> None:
+    """Demand that the session answers still.
+
+    Raises:
+        NotConforming: it does not.
+    """
+    with within(PATIENCE, f"an answer after {what}", "every await has an owner of its deadline"):
+        pieces = await answer_of(session)
+    demand(size_of(pieces), f"after {what} it answered nothing", "the session goes on")
+
+
+# Hearing --------------------------------------------------------------------------------------------------------------
+async def _has_telephone_speech(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    for name, audio in (("accepts", recipe.accepts), ("emits", recipe.emits)):
+        demand(audio.rate == RATE, f"it {name} {audio.rate} Hz", f"the telephone has {RATE} Hz")
+    async with bench.session(recipe) as (session, _):
+        pieces = await answer_of(session)
+    size = 1 if recipe.emits.encoding is Encoding.MULAW else 2
+    for piece in pieces:
+        if isinstance(piece, SpeechChunk):
+            demand(isinstance(piece.audio, bytes), f"it gave {piece!r}"[:120], "audio is bytes")
+            demand(len(piece.audio) % size == 0, f"a chunk has {len(piece.audio)} bytes", "no sample is cut in two")
+
+
+async def _closes_each_commit_once(bench: EngineBench) -> None:
+    recipe, after = bench.recipe(), 0
+    async with bench.session(recipe) as (session, told):
+        commits = list[int]()
+        for speech in bench.speech:
+            await bench.say(session, recipe, speech, after=after)
+            after += len(speech.audio)
+            commits.append(session.commit())
+        for commit in commits:
+            await told.closed(commit)
+        await trio.sleep(_SETTLING)
+        told.check_alive()
+    demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1 on")
+    closed = set[int]()
+    for event in told.events:
+        right = isinstance(event, EngineWords | EngineTurnOver)
+        demand(right, f"it told {event!r}"[:120], "it tells abc.EngineWords and abc.EngineTurnOver")
+        if isinstance(event, EngineWords):
+            demand(is_sayable(event.text), f"it told {event.text!r}", "a text can be written down as UTF-8")
+            demand(event.commit in commits, f"it told words of commit {event.commit}", "words belong to a commit")
+            demand(
+                event.commit not in closed, f"it told {event.text!r} behind the final words", "they close the commit"
+            )
+            closed |= {event.commit} if event.final else set()
+
+
+async def _takes_a_commit_of_nothing(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    async with bench.session(recipe) as (session, told):
+        session.discard()
+        for commit in (session.commit(), session.commit()):
+            await told.closed(commit)
+        session.discard()
+        session.discard()
+        await bench.say(session, recipe, bench.speech[0])
+        await told.closed(session.commit())
+        await _demand_well(session, "commits and discards of nothing")
+
+
+async def _forgets_what_is_discarded(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    async with bench.session(recipe) as (session, told):
+        await bench.say(session, recipe, bench.speech[1])
+        alone = await told.closed(session.commit())
+        await bench.say(session, recipe, bench.speech[0], after=len(bench.speech[1].audio))
+        session.discard()
+        await bench.say(session, recipe, bench.speech[1], after=len(bench.speech[0].audio) + len(bench.speech[1].audio))
+        words = await told.closed(session.commit())
+    demand(words == alone, f"after a discard it heard {words!r}, not {alone!r}", "what was discarded was never said")
+
+
+async def _takes_audio_of_any_size(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    async with bench.session(recipe) as (session, told):
+        for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _HUGE):
+            session.hear(encoded(recipe, g711.silence(seconds)))
+        await told.closed(session.commit())
+        await _demand_well(session, "30 s of audio at once")
+
+
+# Answering ------------------------------------------------------------------------------------------------------------
+async def _answers_in_pieces(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    async with bench.session(recipe) as (session, _):
+        await bench.say(session, recipe, bench.speech[0])
+        session.commit()
+        with within(PATIENCE, "an answer", "every await has an owner of its deadline"):
+            pieces = await answer_of(session)
+    for piece in pieces:
+        right = isinstance(piece, str | SpeechChunk | ToolCall)
+        demand(right, f"it gave {piece!r}"[:120], "an answer is texts, abc.SpeechChunk and abc.ToolCall")
+        demand(not isinstance(piece, str) or is_sayable(piece), f"it gave {piece!r}", "texts are UTF-8")
+    chunks = [piece for piece in pieces if isinstance(piece, SpeechChunk) and piece.audio]
+    demand(chunks, "it gave no audio", "an engine speaks")
+    demand(text_of(pieces), "it gave no text", "the words of what is spoken are told, for the conversation")
+    demand(len(chunks) > 1, "it gave its speech whole", "speech is given as it is made, so that it can be heard")
+
+
+async def _ends_its_answer_once(bench: EngineBench) -> None:
+    async with bench.session(bench.recipe()) as (session, _), session.respond() as response:
+        async for _piece in response:
+            pass
+        more = [piece async for piece in response]
+    demand(not more, f"after its end came {short(more[:1])}", "an iteration that has ended stays ended")
+
+
+async def _says_a_given_text(bench: EngineBench) -> None:
+    with_tools = attrs.evolve(bench, setup=attrs.evolve(bench.setup, tools=(_TOOL,)))
+    async with with_tools.session(bench.recipe()) as (session, _):
+        pieces = await answer_of(session, _TEXT)
+    demand(size_of(pieces), "it did not say a text that it was given", "respond(text) is spoken")
+    called = [piece for piece in pieces if isinstance(piece, ToolCall)]
+    demand(not called, f"it called {short(called)} instead", "a given text is said, and nothing else is done")
+
+
+async def _goes_on_after_a_barge_in(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    async with bench.session(recipe) as (session, _):
+        for _number in range(3):
+            async with bench.answer_begun(session) as response:
+                pass
+            response.heard(0.1)
+        await _demand_well(session, "three barge-ins")
+
+
+async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    async with bench.session(recipe) as (session, _):
+        async with session.respond() as unbegun:
+            unbegun.heard(0.0)
+        unbegun.heard(1.0)
+        async with session.respond() as whole:
+            async for _piece in whole:
+                pass
+        async with bench.answer_begun(session) as cut:
+            for seconds in (0.0, -1.0, 3600.0):
+                whole.heard(seconds)
+            cut.heard(0.05)
+        for seconds in (0.05, 0.0, 3600.0):
+            cut.heard(seconds)
+        await _demand_well(session, "heard() at odd moments")
+    cut.heard(0.05)  # behind the session's end
+
+
+async def _takes_anything_to_remember(bench: EngineBench) -> None:
+    for name, text in _ODD.items():
+        messages: list[Message] = [
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": text},
+            {"role": "system", "content": text},
+            {"role": "tool", "tool_call_id": "unknown", "name": "prices", "content": text},
+        ]
+
+        async def remember(messages: list[Message] = messages) -> None:
+            async with bench.session(bench.recipe()) as (session, _):
+                for message in messages:
+                    session.remember(message)
+                await answer_of(session)
+
+        await failure_of(remember, f"remembering {name}")
+
+
+async def _takes_any_setup(bench: EngineBench) -> None:
+    said: list[Message] = [
+        {"role": "user", "content": "Grüße \U0001f469"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "prices", "arguments": '{"ñ": "ü"}'}]},
+        {"role": "tool", "tool_call_id": "1", "name": "prices", "content": "90 €"},
+    ]
+    setups = [EngineSetup(instructions=text, tools=(_TOOL,), conversation=lambda: said) for text in _ODD.values()]
+    for odd in (
+        *setups,
+        EngineSetup(instructions="", language="en-US-x-" + "a" * 2000),
+        EngineSetup(instructions="", language="xx\r\nX-Injected: 1"),
+    ):
+        other = attrs.evolve(bench, setup=odd, language=odd.language)
+
+        async def opened(other: EngineBench = other) -> None:
+            async with other.session(other.recipe()) as (session, _):
+                await answer_of(session, tools=False)
+
+        await failure_of(opened, f"the instructions {odd.instructions[:20]!r} in {odd.language[:20]!r}")
+
+
+async def _tells_the_vendor_to_stop(bench: EngineBench) -> None:
+    async with bench.session(bench.recipe()) as (session, _):
+        await demand_stop(bench, _alone(bench, session))
+
+
+@asynccontextmanager
+async def _alone(bench: EngineBench, session: EngineSession) -> AsyncIterator[None]:
+    async with bench.answer_begun(session):
+        yield
+
+
+async def _tells_when_it_is_gone(bench: EngineBench) -> None:
+    recipe = bench.recipe()
+    demands = "events() and respond() raise a ProviderError when there is nothing more to be had"
+
+    async def used() -> None:
+        async with bench.session(recipe) as (session, told):
+            bench.fake.misbehave(Misbehaviour.CLOSED)
+            await bench.say(session, recipe, bench.speech[0])
+            session.commit()
+            await answer_of(session)
+            await trio.sleep(_SETTLING)
+            told.check_alive()
+
+    error = await failure_of(used, "a vendor that is gone for good")
+    demand(isinstance(error, ProviderError), "a vendor that is gone for good was not missed", demands)
+
+
+CHECKS: Final = (
+    *COMMON,
+    *REPLIES,
+    Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
+    Check("tells when it is gone", _tells_when_it_is_gone, needs_vendor=True),
+    Check("has telephone speech", _has_telephone_speech),
+    Check("closes each commit once", _closes_each_commit_once),
+    Check("takes a commit of nothing", _takes_a_commit_of_nothing),
+    Check("forgets what is discarded", _forgets_what_is_discarded),
+    Check("takes audio of any size", _takes_audio_of_any_size),
+    Check("answers in pieces", _answers_in_pieces),
+    Check("ends its answer once", _ends_its_answer_once),
+    Check("says a given text", _says_a_given_text),
+    Check("goes on after a barge-in", _goes_on_after_a_barge_in),
+    Check("takes what was heard at any time", _takes_what_was_heard_at_any_time),
+    Check("takes anything to remember", _takes_anything_to_remember),
+    Check("takes any setup", _takes_any_setup),
+)
+ENGINE_CHECKS: Final = tuple(check.name for check in CHECKS)
+"""The names of the checks, in their order."""
+
+
+async def check_engine(
+    make: Callable[..., Any],
+    *names: str,
+    vendor: ServeVendor | None = None,
+    credentials: Credentials | None = None,
+    language: str = "en",
+    speech: Sequence[Speech] = SIMULATED,
+    setup: EngineSetup = SETUP,
+    points: int = 150,
+    without: Sequence[str] = (),
+) -> None:
+    """Check that an engine is what :class:`patter_trio.abc.Engine` demands.
+
+    Args:
+        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        names: the checks to run, of :data:`ENGINE_CHECKS`; none: all that can be run with what is given.
+        vendor: starts a fake of its vendor, if it has one.
+        credentials: if it has any.
+        language: BCP 47 tag to open sessions with.
+        speech: two different things to say that it can hear.
+        setup: what sessions are opened with, but for the language.
+        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        without: the names of checks to leave out.
+
+    Raises:
+        NotConforming: it is not; a line for each check that failed.
+        ValueError: there is no check of that name, or what it needs was not given.
+    """
+    bench = EngineBench(Engine, make, vendor, credentials, language=language, points=points, speech=speech, setup=setup)
+    await run_checks(bench, CHECKS, names, without)

@@ -1,0 +1,198 @@
+"""What the tests of OpenAI's Realtime engine share: sessions with a server of ours, someone who speaks into them, calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from patter_trio import Agent, OpenAIRealtime, Patter
+from patter_trio.abc import (
+    EngineEvent,
+    EngineResponse,
+    EngineSession,
+    EngineSetup,
+    EngineWords,
+    Message,
+    SpeechChunk,
+    ToolCall,
+    ToolDefinition,
+    VoiceEdge,
+)
+from patter_trio.audio.formats import RATE
+from patter_trio.errors import ProviderError
+from patter_trio.net.background import running
+from patter_trio.testing import ScriptedVAD, signal
+from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.servers.openai_realtime import Connection, FakeRealtime, RealtimeServer, serve_openai_realtime
+
+Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
+
+KEY = "sk-made-up-key-that-nobody-may-see"
+SORRY = "Sorry, again please."
+FRAME = 160
+SILENCE = b"\xff" * FRAME
+
+
+def serve(**script: Any) -> AbstractAsyncContextManager[RealtimeServer]:
+    """Serve the vendor's protocol as the script says."""
+    return serve_openai_realtime(FakeRealtime(key=KEY, **script))
+
+
+def engine_of(vendor: RealtimeServer, **options: Any) -> OpenAIRealtime:
+    return OpenAIRealtime(api_key=KEY, base_url=vendor.url, **options)
+
+
+def agent_of(vendor: RealtimeServer, *, agent: dict[str, Any] | None = None, **options: Any) -> Agent:
+    """An agent of the vendor's; ``agent`` has its own options, the others are the engine's."""
+    chosen: dict[str, Any] = {"vad": ScriptedVAD(end_delay=0.3), "error_message": SORRY} | (agent or {})
+    return Patter().agent(chosen.pop("system_prompt", "You are brief."), engine=engine_of(vendor, **options), **chosen)
+
+
+# A session alone ------------------------------------------------------------------------------------------------------
+@attrs.define(eq=False)
+class Line:
+    """Someone on the line of one session, and what the engine tells of them."""
+
+    session: EngineSession
+    samples: int = 0
+    spoken: int = 0
+    told: list[tuple[float, EngineEvent]] = attrs.field(factory=list)
+    failure: ProviderError | None = None
+    _news: trio.Event = attrs.field(factory=trio.Event)
+
+    async def hears(self, audio: bytes) -> None:
+        """Hand audio over at its pace."""
+        for begin in range(0, len(audio), FRAME):
+            piece = audio[begin : begin + FRAME]
+            self.session.hear(piece)
+            self.samples += len(piece)
+            await trio.sleep(len(piece) / RATE)
+
+    async def waits(self, seconds: float) -> None:
+        await self.hears(SILENCE * round(seconds * RATE / FRAME))
+
+    async def begins(self, text: str, seconds: float = 1.0) -> bytes:
+        """Say something that does not end; return its audio."""
+        self.spoken += 1
+        audio = signal.encode(text, signal.frames_of(seconds), utterance=self.spoken)
+        offset = self.samples
+        await self.hears(audio[: 5 * FRAME])
+        self.session.voice(VoiceEdge(speaking=True, offset=offset))
+        await self.hears(audio[5 * FRAME :])
+        return audio
+
+    async def says(self, text: str, seconds: float = 1.0, *, pause: float = 0.3) -> bytes:
+        """Say something, noticed 0.1 s late, and be silent; return its audio."""
+        audio = await self.begins(text, seconds)
+        end = self.samples
+        await self.waits(pause)
+        self.session.voice(VoiceEdge(speaking=False, offset=end))
+        return audio
+
+    async def listen(self) -> None:
+        try:
+            async for event in self.session.events():
+                self.told.append((trio.current_time(), event))
+                self._stir()
+        except ProviderError as error:
+            self.failure = error
+            self._stir()
+
+    def _stir(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def until(self, holds: Callable[[], object], within: float = 30.0) -> None:
+        """Wait for something that was told."""
+        with trio.fail_after(within):
+            while not holds():
+                await self._news.wait()
+
+    async def words(self, number: int) -> str:
+        """Return the final words of a commit."""
+        await self.until(lambda: number in self.finals())
+        return self.finals()[number]
+
+    def finals(self) -> dict[int, str]:
+        return {e.commit: e.text for _, e in self.told if isinstance(e, EngineWords) and e.final}
+
+
+@asynccontextmanager
+async def line_of(
+    engine: OpenAIRealtime,
+    *,
+    instructions: str = "Be brief.",
+    tools: Sequence[ToolDefinition] = (),
+    conversation: Callable[[], Sequence[Message]] = tuple,
+) -> AsyncIterator[Line]:
+    """Open a session, with someone who listens to what it tells."""
+    setup = EngineSetup(instructions=instructions, tools=tuple(tools), conversation=conversation)
+    async with engine.open(setup) as session:
+        line = Line(session)
+        async with running(line.listen):
+            yield line
+
+
+@attrs.define
+class Answer:
+    """What an answer gave."""
+
+    text: str = ""
+    audio: bytes = b""
+    calls: list[ToolCall] = attrs.field(factory=list)
+
+    def add(self, piece: str | SpeechChunk | ToolCall) -> None:
+        match piece:
+            case str():
+                self.text += piece
+            case SpeechChunk():
+                self.audio += piece.audio
+            case ToolCall():
+                self.calls.append(piece)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.audio) / RATE
+
+
+async def taken(response: EngineResponse, *, until: float = float("inf")) -> Answer:
+    """Take an answer, to its end or to so many seconds of it."""
+    answer = Answer()
+    async for piece in response:
+        answer.add(piece)
+        if answer.seconds >= until:
+            break
+    return answer
+
+
+async def answered(session: EngineSession, text: str = "", *, tools: bool = True) -> Answer:
+    """Have something answered, and take all of it."""
+    async with session.respond(text, tools=tools) as response:
+        return await taken(response)
+
+
+def sent_after(connection: Connection, at: float) -> list[str]:
+    """The types of what the client sent from an instant on, but for the audio."""
+    return [str(message["type"]) for when, message in connection.said if when >= at]
+
+
+def bare(messages: list[tuple[float, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Messages without their type, ids and instants, for a comparison."""
+    return [
+        {key: value for key, value in message.items() if key not in ("type", "event_id")} for _, message in messages
+    ]
+
+
+def items_of(connection: Connection) -> list[dict[str, Any]]:
+    """What the conversation of a connection was told, item by item."""
+    return [dict(message["item"]) for _, message in connection.sent("conversation.item.create")]
+
+
+def shown(connection: Connection) -> str:
+    """All that a connection was sent, in one text."""
+    return json.dumps([message for _, message in connection.said])

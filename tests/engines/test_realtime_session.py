@@ -1,0 +1,853 @@
+"""A session with OpenAI's Realtime API alone: what goes over the wire, in which order, and what is done when it breaks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+import attrs
+import pytest
+import trio
+from realtime_kit import (
+    FRAME,
+    KEY,
+    answered,
+    bare,
+    engine_of,
+    items_of,
+    line_of,
+    sent_after,
+    serve,
+    shown,
+    taken,
+)
+from trio.testing import MockClock
+
+from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime, ProviderError, ProviderTimeout
+from patter_trio.abc import EngineTurnOver, Message, ToolCall, ToolDefinition, Usage, VoiceEdge, usage_sink
+from patter_trio.engines import realtime_response, realtime_session
+from patter_trio.errors import RateLimitError
+from patter_trio.testing.servers.openai_realtime import RealtimeReply
+from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
+
+TEN = RealtimeReply(text="One two three four five six seven eight nine ten.", seconds=10.0, first_audio=0.5, chunk=0.2)
+BRIEF = RealtimeReply(text="Yes.", seconds=1.0, first_audio=0.2)
+WEATHER = ToolDefinition("weather", "What the weather is like.", {"type": "object", "properties": {}})
+
+
+# Setting up -----------------------------------------------------------------------------------------------------------
+async def test_all_that_a_session_is_to_be_is_in_its_first_message(autojump_clock: MockClock) -> None:
+    async with serve() as vendor:
+        engine = engine_of(
+            vendor, voice="cedar", transcription="gpt-x", noise_reduction="near_field", max_output_tokens=300,
+            parallel_tool_calls=False, speed=1.2, reasoning_effort="low", turn_detection=ServerVAD(silence=0.7),
+        )  # fmt: skip
+        async with line_of(engine, instructions="Be kind.", tools=[WEATHER]):
+            pass
+        [connection] = vendor.connections
+        [(_, update)] = connection.sent("session.update")
+        assert update["session"] == {
+            "type": "realtime",
+            "output_modalities": ["audio"],
+            "instructions": "Be kind.",
+            "audio": {
+                "input": {
+                    "format": {"type": "audio/pcmu"},
+                    "turn_detection": {
+                        "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 700,
+                        "create_response": False, "interrupt_response": False,
+                    },
+                    "noise_reduction": {"type": "near_field"},
+                    "transcription": {"model": "gpt-x", "language": "en"},
+                },
+                "output": {"format": {"type": "audio/pcmu"}, "voice": "cedar", "speed": 1.2},
+            },
+            "tools": [{
+                "type": "function", "name": "weather", "description": "What the weather is like.",
+                "parameters": {"type": "object", "properties": {}},
+            }],
+            "tool_choice": "auto",
+            "max_output_tokens": 300,
+            "parallel_tool_calls": False,
+            "reasoning": {"effort": "low"},
+        }  # fmt: skip
+        assert connection.path == "/v1/realtime"
+        assert connection.query == {"model": ["gpt-realtime-2.1"]}
+
+
+@pytest.mark.parametrize("detection", ["server_vad", "semantic_vad", ServerVAD(), SemanticVAD(eagerness="high")])
+async def test_the_vendor_never_answers_or_stops_by_itself(autojump_clock: MockClock, detection: object) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection=detection)):
+        told = vendor.connections[0].session["audio"]["input"]["turn_detection"]
+        assert (told["create_response"], told["interrupt_response"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("turn_detection", "vad"), ("turn_detection", 0.5), ("noise_reduction", "wind"), ("max_output_tokens", 0),
+        ("max_output_tokens", True), ("speed", 2), ("reasoning_effort", "some"), ("base_url", "https://x"),
+        ("first_audio", 0), ("between", -1), ("renew_after", 7200),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_is_named(option: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"OpenAIRealtime: {option}"):
+        OpenAIRealtime(api_key=KEY, **{option: value})  # type: ignore[arg-type]
+
+
+# How connecting fails -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("script", "error", "seconds"),
+    [
+        ({"status": 401}, AuthenticationError, 0.0),
+        ({"status": 429}, RateLimitError, 0.0),
+        ({"status": 503}, ProviderError, 0.0),
+        ({"half_open": True}, ProviderTimeout, 10.0),
+        ({"mute": True}, ProviderTimeout, 5.0),
+        ({"opens_with": ("insufficient_quota", "insufficient_quota", "No money.")}, RateLimitError, 0.0),
+        ({"opens_with": ("invalid_api_key", "invalid_request_error", f"Not {KEY}")}, AuthenticationError, 0.0),
+        ({"refuses": {"session.update": "invalid_value"}}, ProviderError, 0.0),
+        ({"garbage": ("}{",) * 120}, ProviderError, 0.0),
+    ],
+)
+async def test_a_session_that_cannot_be_had_fails_in_time_and_by_its_name(
+    autojump_clock: MockClock, script: dict[str, object], error: type[ProviderError], seconds: float
+) -> None:
+    async with serve(**script) as vendor:
+        began = trio.current_time()
+        with pytest.raises(error) as caught:
+            async with line_of(engine_of(vendor)):
+                pass
+        assert type(caught.value) in (error, ProviderTimeout) or issubclass(type(caught.value), error)
+        assert KEY not in str(caught.value)
+        assert trio.current_time() - began <= seconds + 0.1
+
+
+async def test_a_wrong_key_is_refused_and_shown_nowhere(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serve() as vendor:
+        engine = attrs.evolve(engine_of(vendor), api_key="sk-another-secret")
+        with pytest.raises(AuthenticationError) as caught:
+            async with line_of(engine):
+                pass
+        assert "another-secret" not in repr(engine) + str(engine) + str(caught.value) + caplog.text
+
+
+async def test_the_key_is_in_no_repr(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line, line.session.respond() as response:
+        assert KEY not in repr(line.session) + repr(response) + repr(engine_of(vendor))
+
+
+async def test_garbage_among_what_is_told_is_skipped_and_logged_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(garbage=("}{", b"\x00", '{"type": 7}', '{"type": "news"}'), replies=[BRIEF]) as vendor:
+        async with line_of(engine_of(vendor)) as line:
+            assert (await answered(line.session)).text == "Yes."
+        assert caplog.text.count("ignoring what OpenAI may not send") == 1
+
+
+# What is heard --------------------------------------------------------------------------------------------------------
+async def test_silence_is_not_sent_and_a_voice_is_with_300_ms_before_it(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        [connection] = vendor.connections
+        await line.waits(2.0)
+        assert not connection.audio
+        audio = await line.says("Hello", 1.0, pause=0.3)
+        line.session.commit()
+        await line.waits(2.0)
+        assert bytes(connection.audio) == b"\xff" * 2400 + audio + b"\xff" * 2400
+
+
+async def test_a_voice_at_the_very_beginning_is_sent_with_what_there_is(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        audio = await line.says("Hello", 1.0, pause=0.3)
+        line.session.commit()
+        await line.waits(0.1)
+        assert bytes(vendor.connections[0].audio) == audio + b"\xff" * 2400
+
+
+async def test_what_is_said_after_a_commit_is_sent_with_what_was_before_it(autojump_clock: MockClock) -> None:
+    """Nothing is sent twice, nothing of a voice is left out."""
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        first = await line.says("Hello", 1.0)
+        line.session.commit()
+        await line.waits(0.1)
+        second = await line.says("Once more", 1.0)
+        line.session.commit()
+        await line.waits(0.1)
+        pause = b"\xff" * 2400
+        assert bytes(vendor.connections[0].audio) == first + pause + b"\xff" * 800 + second + pause
+        assert [await line.words(1), await line.words(2)] == ["Hello", "Once more"]
+
+
+async def test_all_is_sent_where_the_vendor_looks_for_turns(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.waits(1.2)
+        assert bytes(vendor.connections[0].audio) == b"\xff" * 9600
+
+
+async def test_a_cough_is_cleared_and_not_answered_later(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("ahem", 0.4)
+        line.session.discard()
+        await line.says("Hello", 0.6)
+        assert line.session.commit() == 1
+        assert await line.words(1) == "Hello"
+        assert vendor.connections[0].types()[1:] == ["input_audio_buffer.clear", "input_audio_buffer.commit"]
+
+
+async def test_too_short_a_voice_is_filled_up_with_silence(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        line.session.commit()
+        assert await line.words(1) == ""
+        assert len(vendor.connections[0].audio) == 800
+        assert not vendor.connections[0].events("error")
+
+
+async def test_two_utterances_before_an_answer_have_their_own_words(autojump_clock: MockClock) -> None:
+    async with serve(transcript_delay=2.0) as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("Hello", 0.6)
+        first = line.session.commit()
+        await line.says("are you there?", 0.8)
+        second = line.session.commit()
+        assert (first, second) == (1, 2)
+        assert (await line.words(1), await line.words(2)) == ("Hello", "are you there?")
+
+
+async def test_words_come_in_pieces_before_they_are_final(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("Is there a room", 1.0)
+        line.session.commit()
+        await line.words(1)
+        texts = [(event.text, event.final) for _, event in line.told if not isinstance(event, EngineTurnOver)]
+        pieces = ["Is", "Is there", "Is there a", "Is there a room"]
+        assert texts == [*((piece, False) for piece in pieces), ("Is there a room", True)]
+
+
+async def test_words_that_cannot_be_written_down_are_empty(autojump_clock: MockClock) -> None:
+    async with serve(transcript_fails=True) as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("Hello", 0.6)
+        line.session.commit()
+        assert await line.words(1) == ""
+
+
+async def test_a_refused_commit_has_no_words_and_the_next_one_has(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        line.session.commit()  # there is nothing in the buffer
+        assert await line.words(1) == ""
+        await line.says("Hello", 0.6, pause=0.3)
+        line.session.commit()
+        assert await line.words(2) == "Hello"
+
+
+# The vendor's turns ---------------------------------------------------------------------------------------------------
+async def test_the_vendor_says_where_a_turn_ends_and_it_is_committed_once(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.says("Hello", 0.6, pause=0.7)
+        over = [at for at, event in line.told if isinstance(event, EngineTurnOver)]
+        assert len(over) == 1
+        assert line.session.commit() == 1
+        assert await line.words(1) == "Hello"
+        await trio.sleep(1.0)
+        assert vendor.connections[0].types() == ["session.update"]
+        assert not vendor.asked
+
+
+async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autojump_clock: MockClock) -> None:
+    """The vendor has committed by itself what we commit: its refusal of ours takes no words from the next."""
+    async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.says("Hello", 0.6, pause=0.48)
+        for _ in range(2):
+            line.session.hear(b"\xff" * FRAME)
+        assert line.session.commit() == 1  # it is on its way when the vendor finds the same
+        await trio.sleep(0.01)
+        line.samples += 2 * FRAME
+        await line.says("Thank you", 0.6, pause=0.3)
+        assert line.session.commit() == 2
+        assert [await line.words(1), await line.words(2)] == ["Hello", "Thank you"]
+
+
+async def test_what_the_vendor_took_for_a_turn_and_was_none_is_removed(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.says("ahem", 0.4, pause=0.7)
+        line.session.discard()
+        await line.waits(0.1)
+        assert vendor.connections[0].items == []
+
+
+# Answers --------------------------------------------------------------------------------------------------------------
+async def test_an_answer_is_taken_whole_and_reports_what_it_costs(autojump_clock: MockClock) -> None:
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        answer = await answered(line.session)
+        assert (answer.text, answer.seconds) == (TEN.text, 10.0)
+        assert [(usage.stage, usage.audio_output_tokens) for usage in used] == [("llm", 200)]
+        assert vendor.connections[0].types() == ["session.update", "response.create"]
+
+
+async def test_a_transcription_reports_what_it_costs_under_its_models_name(autojump_clock: MockClock) -> None:
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    async with serve() as vendor, line_of(engine_of(vendor, transcription="gpt-x")) as line:
+        await line.says("Hello there", 0.6)
+        line.session.commit()
+        await line.words(1)
+        assert [(usage.stage, usage.model, usage.audio_input_tokens) for usage in used] == [("stt", "gpt-x", 12)]
+
+
+async def test_a_text_is_said_word_for_word_and_knows_no_conversation(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
+        line.session.remember({"role": "user", "content": "Sing!"})
+        await answered(line.session, "Good morning.")
+        [asked] = vendor.asked
+        assert asked.items == []
+        assert asked.instructions.endswith("only this:\n\nGood morning.")
+        [(_, create)] = vendor.connections[0].sent("response.create")
+        assert create["response"]["tool_choice"] == "none"
+
+
+async def test_an_answer_that_is_left_is_cancelled_at_once_and_truncated_to_what_was_heard(
+    autojump_clock: MockClock,
+) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response, until=2.0)
+        left = trio.current_time()
+        response.heard(1.2345)
+        await trio.sleep(0.05)
+        [connection] = vendor.connections
+        assert sent_after(connection, left) == ["response.cancel", "conversation.item.truncate"]
+        assert bare(connection.sent("conversation.item.truncate")) == [
+            {"item_id": connection.items[0]["id"], "content_index": 0, "audio_end_ms": 1234}
+        ]
+        assert connection.events("conversation.item.truncated")
+        assert not connection.events("error")
+
+
+async def test_what_came_is_all_that_can_have_been_heard(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            answer = await taken(response, until=0.4)
+        response.heard(60.0)
+        await trio.sleep(0.05)
+        [cut] = bare(vendor.connections[0].sent("conversation.item.truncate"))
+        assert cut["audio_end_ms"] == answer.seconds * 1000
+        assert not vendor.connections[0].events("error")
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+async def test_an_answer_of_which_nothing_was_heard_was_never_given(autojump_clock: MockClock, seconds: float) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response, until=0.4)
+        response.heard(seconds)
+        await trio.sleep(1.0)
+        assert vendor.connections[0].items == []
+
+
+async def test_an_answer_that_was_made_whole_is_truncated_and_not_cancelled(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response)
+        response.heard(3.0)
+        await trio.sleep(0.05)
+        assert vendor.connections[0].types()[2:] == ["conversation.item.truncate"]
+
+
+async def test_an_answer_that_was_heard_whole_stays_as_it_is(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response)
+        response.heard(10.0)
+        await trio.sleep(0.05)
+        assert vendor.connections[0].types() == ["session.update", "response.create"]
+
+
+async def test_an_answer_that_is_left_before_it_began_is_cancelled_when_it_begins(autojump_clock: MockClock) -> None:
+    slow = attrs.evolve(TEN, created_delay=0.4)
+    async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        with trio.move_on_after(0.1):
+            async with line.session.respond() as response:
+                await taken(response)
+        response.heard(0.0)
+        answer = await answered(line.session)
+        assert answer.text == "Yes."
+        [connection] = vendor.connections
+        ends = [event["response"]["status"] for _, event in connection.events("response.done")]
+        assert ends == ["cancelled", "completed"]
+        assert connection.texts() == [("assistant", "Yes.")]
+
+
+async def test_an_answer_that_begins_much_too_late_is_cancelled_all_the_same(autojump_clock: MockClock) -> None:
+    """The next one is asked for after a second; the vendor refuses it, as it does nothing about the first."""
+    slow = attrs.evolve(TEN, created_delay=3.0)
+    async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        with trio.move_on_after(0.1):
+            async with line.session.respond() as response:
+                await taken(response)
+        response.heard(0.0)
+        began = trio.current_time()
+        with pytest.raises(ProviderError, match="conversation_already_has_active_response"):
+            await answered(line.session)
+        assert trio.current_time() - began == pytest.approx(1.0, abs=0.01)
+        await trio.sleep(3.0)
+        assert (await answered(line.session)).text == "Yes."
+        assert vendor.connections[0].texts() == [("assistant", "Yes.")]
+
+
+async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response, until=1.0)
+            vendor.connections[0].tell(
+                "response.output_audio.delta",
+                response_id="resp_0_1", item_id="item_0_2", output_index=0, content_index=0, delta="////",
+            )  # fmt: skip
+        response.heard(0.5)
+        answer = await answered(line.session)
+        assert (answer.text, answer.seconds) == ("Yes.", 1.0)
+
+
+async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realtime_response, "MOST", 8)
+    async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await trio.sleep(2.0)
+            with pytest.raises(ProviderError):
+                await taken(response)
+        [connection] = vendor.connections
+        monkeypatch.setattr(realtime_response, "MOST", 8192)
+        [(_, done)] = connection.events("response.done")
+        assert done["response"]["status"] == "cancelled"
+        assert (await answered(line.session)).text == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (RealtimeReply(text="", error=("server_error", "server_error", "Sorry.")), ProviderError),
+        (RealtimeReply(text="", error=("rate_limit_exceeded", "tokens", "Slow down.")), RateLimitError),
+        (RealtimeReply(text="", status="incomplete", reason="content_filter"), ProviderError),
+        (RealtimeReply(text="", status="cancelled", reason="turn_detected"), ProviderError),
+    ],
+)
+async def test_an_answer_that_fails_says_so_and_the_next_is_well(
+    autojump_clock: MockClock, reply: RealtimeReply, error: type[ProviderError]
+) -> None:
+    async with serve(replies=[reply, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        with pytest.raises(error):
+            await answered(line.session)
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_what_was_said_of_an_answer_that_became_too_long_is_kept(autojump_clock: MockClock) -> None:
+    cut = RealtimeReply(text="One two", status="incomplete", reason="max_output_tokens")
+    async with serve(replies=[cut]) as vendor, line_of(engine_of(vendor)) as line:
+        assert (await answered(line.session)).text == "One two"
+
+
+async def test_a_refused_answer_fails_alone(autojump_clock: MockClock) -> None:
+    async with serve(refuses={"response.create": "invalid_value"}) as vendor, line_of(engine_of(vendor)) as line:
+        with pytest.raises(ProviderError, match="invalid_value"):
+            await answered(line.session)
+        await line.says("Hello", 0.6)
+        line.session.commit()
+        assert await line.words(1) == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("reply", "seconds"), [(attrs.evolve(TEN, first_audio=60.0), 4.0), (attrs.evolve(TEN, hang_after=3), 3.0)]
+)
+async def test_an_answer_that_does_not_go_on_is_given_up(
+    autojump_clock: MockClock, reply: RealtimeReply, seconds: float
+) -> None:
+    async with (
+        serve(replies=[reply, BRIEF]) as vendor,
+        line_of(engine_of(vendor, first_audio=4.0, between=3.0)) as line,
+    ):
+        last = trio.current_time()
+
+        async def take() -> None:
+            nonlocal last
+            async with line.session.respond() as response:
+                async for _ in response:
+                    last = trio.current_time()
+
+        with pytest.raises(ProviderTimeout, match=f"within {seconds:g} s"):
+            await take()
+        assert trio.current_time() - last == pytest.approx(seconds, abs=0.01)
+        assert (await answered(line.session)).text == "Yes."
+
+
+# Tools ----------------------------------------------------------------------------------------------------------------
+TWO = RealtimeReply(
+    text="", tool_calls=[ToolCall("call_1", "weather", "{}"), ToolCall("call_2", "weather", '{"a": "é"}')]
+)
+
+
+async def test_calls_of_tools_come_whole_and_what_they_gave_is_told(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TWO, BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
+        answer = await answered(line.session)
+        assert [(call.id, call.name, call.arguments) for call in answer.calls] == [
+            ("call_1", "weather", "{}"),
+            ("call_2", "weather", '{"a": "é"}'),
+        ]
+        for number, call in enumerate(answer.calls):
+            line.session.remember({"role": "tool", "tool_call_id": call.id, "content": f"result {number} ü"})
+        assert (await answered(line.session)).text == "Yes."
+        assert items_of(vendor.connections[0]) == [
+            {"type": "function_call_output", "call_id": "call_1", "output": "result 0 ü"},
+            {"type": "function_call_output", "call_id": "call_2", "output": "result 1 ü"},
+        ]
+
+
+async def test_a_call_that_nobody_has_seen_is_taken_back_with_its_answer(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TWO]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
+        async with line.session.respond():
+            await trio.sleep(1.0)
+        await trio.sleep(0.1)
+        assert vendor.connections[0].items == []
+        assert not vendor.connections[0].events("error")
+
+
+async def test_a_call_of_a_tool_that_comes_after_the_answer_was_left_is_taken_back(autojump_clock: MockClock) -> None:
+    late = attrs.evolve(TWO, text="One moment.", seconds=1.0)
+    async with serve(replies=[late, BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
+        async with line.session.respond() as response:
+            await taken(response, until=0.2)
+            vendor.connections[0].tell(
+                "response.output_item.done",
+                response_id="resp_0_1",
+                output_index=1,
+                item={
+                    "id": "item_x", "object": "realtime.item", "type": "function_call", "status": "completed",
+                    "call_id": "call_x", "name": "weather", "arguments": "{}",
+                },
+            )  # fmt: skip
+        await trio.sleep(0.5)
+        deleted = [message["item_id"] for message in bare(vendor.connections[0].sent("conversation.item.delete"))]
+        assert deleted == ["item_x"]
+
+
+# The connection is lost -----------------------------------------------------------------------------------------------
+HISTORY: list[Message] = [
+    {"role": "user", "content": "Is it cold in Malmö?"},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "call_9", "name": "weather", "arguments": '{"at": "Malmö"}'}]},
+    {"role": "tool", "tool_call_id": "call_9", "name": "weather", "content": "2 degrees"},
+    {"role": "assistant", "content": "It is 2 degrees."},
+]  # fmt: skip
+TOLD = [
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Is it cold in Malmö?"}]},
+    {"type": "function_call", "call_id": "call_9", "name": "weather", "arguments": '{"at": "Malmö"}'},
+    {"type": "function_call_output", "call_id": "call_9", "output": "2 degrees"},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It is 2 degrees."}]},
+]
+
+
+def history() -> Sequence[Message]:
+    return HISTORY
+
+
+async def test_a_connection_lost_in_silence_is_replaced_and_told_the_conversation(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        await line.waits(1.0)
+        await vendor.connections[0].lose()
+        await line.waits(1.0)
+        [first, second] = vendor.connections
+        assert items_of(first) == []
+        assert items_of(second) == TOLD
+        assert second.session["instructions"] == "Be brief."
+        assert not second.events("error")
+        assert not second.audio
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(autojump_clock: MockClock) -> None:
+    async with serve(accepting=0.5) as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        await vendor.connections[0].lose()
+        await trio.sleep(0.1)
+        line.session.remember(HISTORY[-1])  # while there is no connection
+        await trio.sleep(2.0)
+        line.session.remember(HISTORY[2])  # when it was told already
+        line.session.remember({"role": "assistant", "content": "And it rains."})
+        await trio.sleep(0.1)
+        told = items_of(vendor.connections[1])
+        assert told[:-1] == TOLD
+        assert told[-1]["content"] == [{"type": "output_text", "text": "And it rains."}]
+
+
+@pytest.mark.parametrize("detection", [None, "server_vad"])
+@pytest.mark.parametrize("accepting", [0.0, 0.5])
+async def test_a_voice_whose_connection_is_lost_is_heard_whole_and_once_by_the_next(
+    autojump_clock: MockClock, detection: str | None, accepting: float
+) -> None:
+    async with (
+        serve(accepting=accepting, replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, turn_detection=detection)) as line,
+    ):
+        await line.waits(2.0)
+        vendor.connections[0].frozen = True  # what is still on its way there is heard by nobody
+
+        async def lose() -> None:
+            await trio.sleep(0.731)
+            await vendor.connections[0].lose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lose)
+            audio = await line.says("Is there a room with a bath?", 2.0, pause=0.3)
+        line.session.commit()
+        assert await line.words(1) == "Is there a room with a bath?"
+        heard = bytes(vendor.connections[1].audio)
+        assert heard.count(audio) == 1
+        before, _, after = heard.partition(audio)
+        assert set(before + after) == {0xFF}
+        assert len(after) == 2400
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_an_utterance_that_was_not_answered_is_heard_and_answered_by_the_next(autojump_clock: MockClock) -> None:
+    """Lost between the commit and the answer: neither the caller's words nor the answer are."""
+    async with (
+        serve(replies=lambda asked: RealtimeReply(text=f"{asked.heard} Yes.")) as vendor,
+        line_of(engine_of(vendor), conversation=history) as line,
+    ):
+        audio = await line.says("Is there a room?", 1.0)
+        line.session.commit()
+        async with line.session.respond() as response:
+            await trio.sleep(0.1)
+            await vendor.connections[0].lose()
+            answer = await taken(response)
+        assert answer.text == "Is there a room? Yes."
+        assert await line.words(1) == "Is there a room?"
+        [_, second] = vendor.connections
+        assert second.types()[-2:] == ["input_audio_buffer.commit", "response.create"]
+        assert bytes(second.audio).count(audio) == 1
+        assert items_of(second) == TOLD
+
+
+async def test_two_utterances_that_were_not_answered_keep_their_numbers(autojump_clock: MockClock) -> None:
+    async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("Hello", 0.4, pause=0.2)
+        line.session.commit()
+        await line.says("is there a room?", 0.6, pause=0.2)
+        line.session.commit()
+        assert line.finals() == {}
+        await vendor.connections[0].lose()
+        assert [await line.words(1), await line.words(2)] == ["Hello", "is there a room?"]
+
+
+async def test_an_answer_that_is_being_heard_fails_with_its_connection(autojump_clock: MockClock) -> None:
+    async with serve(replies=[attrs.evolve(TEN, lose_after=5), BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        began = trio.current_time()
+        with pytest.raises(ProviderError):
+            await answered(line.session)
+        assert trio.current_time() - began < 1.0
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_a_cut_answer_is_of_no_interest_to_the_next_connection(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response, until=1.0)
+        await vendor.connections[0].lose()
+        await trio.sleep(0.5)
+        response.heard(0.7)
+        assert (await answered(line.session)).text == "Yes."
+        assert line.failure is None
+
+
+async def test_what_the_vendor_committed_and_nobody_has_decided_about_is_heard_again(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.says("Is there a room?", 1.0, pause=0.7)
+        assert [type(event) for _, event in line.told] == [EngineTurnOver]
+        await vendor.connections[0].lose()
+        await trio.sleep(0.5)
+        line.session.commit()
+        assert await line.words(1) == "Is there a room?"
+
+
+async def test_a_connection_that_is_lost_twice_within_30_s_is_gone(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await vendor.connections[0].lose()
+        await trio.sleep(29.0)
+        await vendor.connections[1].lose()
+        await line.until(lambda: line.failure)
+        with pytest.raises(ProviderError):
+            async with line.session.respond():
+                pass
+        assert len(vendor.connections) == 2
+
+
+async def test_a_connection_that_is_lost_now_and_then_is_replaced_each_time(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        for number in range(3):
+            await vendor.connections[number].lose()
+            await trio.sleep(31.0)
+        assert line.failure is None
+        assert (await answered(line.session)).text == "Yes."
+
+
+@pytest.mark.parametrize("trouble", [{"status": 401}, {"half_open": True}, {"mute": True}])
+async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
+    autojump_clock: MockClock, trouble: dict[str, object]
+) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        vendor.script = attrs.evolve(vendor.script, **trouble)
+        await vendor.connections[0].lose()
+        began = trio.current_time()
+        await line.until(lambda: line.failure)
+        assert trio.current_time() - began <= realtime_session.REOPENING + realtime_session.SETTING_UP
+        with pytest.raises(ProviderError):
+            async with line.session.respond():
+                pass
+
+
+async def test_a_vendor_that_takes_nothing_has_failed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realtime_session, "MOST_WAITING", 16)
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        for _ in range(20):
+            line.session.remember({"role": "assistant", "content": "x"})
+        await line.until(lambda: line.failure)
+        assert "does not take" in str(line.failure)
+
+
+async def test_a_fatal_error_ends_the_session_and_a_harmless_one_does_not(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        vendor.connections[0].error("response_cancel_not_active")
+        assert (await answered(line.session)).text == "Yes."
+        vendor.connections[0].error("insufficient_quota")
+        await line.until(lambda: line.failure)
+        assert isinstance(line.failure, RateLimitError)
+
+
+async def test_an_expired_session_is_replaced(autojump_clock: MockClock) -> None:
+    async with (
+        serve(expires_after=5.0, replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor), conversation=history) as line,
+    ):
+        await line.waits(5.5)
+        assert items_of(vendor.connections[1]) == TOLD
+        assert (await answered(line.session)).text == "Yes."
+
+
+# It is renewed --------------------------------------------------------------------------------------------------------
+async def test_an_old_connection_is_renewed_when_nothing_is_under_way(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[TEN, BRIEF], transcript_delay=1.0) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
+    ):
+        await line.waits(4.5)
+        await line.says("Is there a room?", 1.0)  # a voice, which is not decided about
+        await line.waits(1.0)
+        assert len(vendor.connections) == 1
+        line.session.commit()
+        await line.waits(0.9)
+        assert len(vendor.connections) == 1  # its words are owed
+        answer = await answered(line.session)
+        assert answer.seconds == 10.0
+        await line.waits(12.0)
+        [first, second] = vendor.connections
+        assert first.code in (1000, 1001)
+        assert items_of(second) == TOLD
+        assert not second.audio
+        assert line.finals() == {1: "Is there a room?"}
+
+
+async def test_a_connection_is_not_renewed_while_its_last_answer_can_be_heard(autojump_clock: MockClock) -> None:
+    """The vendor is long done with it, but what is heard of it has to be told to who made it."""
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.waits(3.0)
+        await answered(line.session)  # in a second, of ten
+        await line.waits(8.0)
+        assert len(vendor.connections) == 1
+        await line.waits(4.0)
+        assert len(vendor.connections) == 2
+
+
+async def test_a_connection_lost_while_its_answer_is_heard_leaves_it_known_to_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        await answered(line.session)
+        await vendor.connections[0].lose()
+        await line.waits(1.0)
+        told = items_of(vendor.connections[1])
+        assert told[:-1] == TOLD
+        assert told[-1]["content"] == [{"type": "output_text", "text": TEN.text}]
+
+
+async def test_nothing_of_an_earlier_loss_is_heard_again_after_a_renewal(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, renew_after=40.0)) as line:
+        await line.begins("Is there a room", 1.0)
+        await vendor.connections[0].lose()
+        await line.waits(0.3)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Is there a room"
+        await line.waits(45.0)
+        [_, _, third] = vendor.connections
+        assert not third.audio
+
+
+async def test_a_voice_that_begins_while_the_connection_is_renewed_is_heard_whole(autojump_clock: MockClock) -> None:
+    async with serve(accepting=1.0) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.waits(5.2)
+        audio = await line.says("Is there a room?", 1.5)
+        line.session.commit()
+        assert await line.words(1) == "Is there a room?"
+        assert bytes(vendor.connections[1].audio).count(audio) == 1
+        assert bytes(vendor.connections[0].audio) == b""
+
+
+# It is left -----------------------------------------------------------------------------------------------------------
+async def test_leaving_ends_the_connection_at_once(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN]) as vendor:
+        async with line_of(engine_of(vendor)) as line, line.session.respond() as response:
+            await taken(response, until=1.0)
+            left = trio.current_time()
+        assert trio.current_time() - left <= 1.0
+        await vendor.connections[0].ended.wait()
+        assert trio.current_time() - left <= 1.0
+
+
+async def test_two_sessions_have_a_connection_each(autojump_clock: MockClock) -> None:
+    async with serve(replies=lambda asked: RealtimeReply(text=f"You said {asked.heard}")) as vendor:
+        engine, texts = engine_of(vendor), dict[str, str]()
+
+        async def one(said: str) -> None:
+            async with line_of(engine) as line:
+                await line.says(said, 0.6)
+                line.session.commit()
+                texts[said] = (await answered(line.session)).text
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(one, "Hello"))
+            nursery.start_soon(partial(one, "Goodbye"))
+        assert texts == {"Hello": "You said Hello", "Goodbye": "You said Goodbye"}
+        assert len(vendor.connections) == 2
+
+
+async def test_no_word_of_the_caller_and_no_key_is_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serve(replies=[attrs.evolve(TEN, lose_after=5), BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("my number is seven", 1.0)
+        line.session.commit()
+        await line.words(1)
+        with pytest.raises(ProviderError):
+            await answered(line.session)
+        vendor.connections[0].error("invalid_value", message=f"no {KEY}")
+        await answered(line.session)
+        assert KEY not in caplog.text
+        assert "seven" not in caplog.text
+        assert KEY not in shown(vendor.connections[0])
