@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from test_random_calls import act, agent_for
+from test_random_calls import act, pipeline_for
 
 from patter_trio import Agent, PipelineHooks
 from patter_trio.pytest_plugin import CallSimulator
@@ -39,7 +39,7 @@ async def test_however_long_the_hook_takes_each_turn_is_in_the_transcript_once(
         return marked(text)
 
     stt = ScriptedSTT(chance.choice([0, 0.2, 0.7]))
-    agent = attrs.evolve(agent_for(chance), stt=stt, hooks=PipelineHooks(after_transcribe=slowly))
+    agent = attrs.evolve(pipeline_for(chance), stt=stt, hooks=PipelineHooks(after_transcribe=slowly))
     ends: list[Any] = []
     caller = await held(call_simulator, agent, chance, on_call_end=ends.append)
     entries = [entry["text"] for end in ends for entry in end["transcript"] if entry["role"] == "user"]
