@@ -19,6 +19,7 @@ import trio
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
+from patter_trio.call.arguments import arguments_of, mismatch
 from patter_trio.call.control import CallControl
 from patter_trio.call.reply import Remark, Reply, Step
 from patter_trio.conversation.history import History
@@ -37,16 +38,6 @@ BEYOND: Final = 5.0
 
 RUNNING: Final = "It is still running. What it gives will be here when it is finished."
 LATER: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
-
-_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "null": type(None),
-}
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
@@ -191,12 +182,12 @@ class Toolbox:
         if not call.id or any(run.call.id == call.id for run in self._runs):
             call = attrs.evolve(call, id=f"call_{self._count}")
         found = next((tool for tool in tools if tool.name == call.name), None)
-        arguments, wrong = _arguments(call.arguments)
+        arguments, wrong = arguments_of(call.arguments)
         if found is None:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        return Run(found, call, arguments, wrong or _mismatch(found, arguments))
+        return Run(found, call, arguments, wrong or mismatch(found, arguments))
 
     async def has_floor(self, reply: Reply) -> None:
         """Wait until a reply has the floor, or could; for ever if it is over."""
@@ -458,47 +449,6 @@ def _remark(remarks: "trio.MemorySendChannel[str] | None", text: str) -> None:
         remarks.send_nowait(text)
     except (trio.WouldBlock, trio.BrokenResourceError):
         return
-
-
-def _arguments(text: str) -> tuple[Any, str]:
-    """Return the arguments that a model wrote, and what is wrong with them."""
-    try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return text, "the arguments are no JSON"
-    if not isinstance(arguments, dict):
-        return text, "the arguments are no JSON object"
-    return arguments, ""
-
-
-def _mismatch(tool: Tool | None, arguments: Any) -> str:
-    """Return what a model should have written instead; nothing beyond the outermost level is looked at."""
-    if tool is None or not isinstance(arguments, dict):
-        return ""
-    known = tool.parameters.get("properties", {})
-    missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]
-    if missing:
-        return f"missing: {', '.join(missing)}"
-    unknown = [name for name in arguments if name not in known]
-    if unknown and (tool.form == "keywords" or tool.parameters.get("additionalProperties") is False):
-        return f"unknown: {', '.join(unknown)}"
-    for name, value in arguments.items():
-        schema = known.get(name, {})
-        kinds = schema.get("type", ()) if isinstance(schema, Mapping) else ()
-        kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-        if kinds and not any(_is(value, kind) for kind in kinds):
-            return f"{name} must be of type {' or '.join(kinds)}"
-        if "enum" in schema and value not in schema["enum"]:
-            return f"{name} must be one of {', '.join(map(str, schema['enum']))}"
-    return ""
-
-
-def _is(value: object, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, object))
 
 
 def _shown(result: Any) -> str:
