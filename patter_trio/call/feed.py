@@ -35,6 +35,10 @@ class Feed(Generic[T]):
             await trio.lowlevel.checkpoint()
         else:
             await self._wait()
+        return self.take_nowait()
+
+    def take_nowait(self) -> list[T]:
+        """Return everything that is there, oldest first; it may be nothing."""
         items = list(self._items)
         self._items.clear()
         return items

@@ -52,6 +52,7 @@ class Listening:
         self._recent: list[g711.Samples] = []
         self._fed = 0
         self._window = 1
+        self._detecting = False
         self._frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
 
     def put(self, position: int, audio: bytes) -> None:
@@ -81,6 +82,11 @@ class Listening:
                 return
             self._post(Verdict(generation, complete))
 
+    def hand_over(self) -> None:
+        """The caller is gone: let the recogniser have what the detector was not shown yet."""
+        if not self._detecting:
+            self._to_hearing(self._joined(self._frames.take_nowait()))
+
     async def run(self) -> None:
         """Detect voice until cancelled.
 
@@ -98,7 +104,9 @@ class Listening:
 
     async def _listen(self, session: VoiceSession, audio: bytes) -> None:
         samples = g711.decode(audio)
+        self._detecting = True
         edges = await session.feed(samples)
+        self._detecting = False
         self._to_hearing(audio)
         if self._remember:
             self._keep(samples)
@@ -108,9 +116,13 @@ class Listening:
             self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
 
     async def _next(self) -> bytes:
-        """Return the audio that waits; silence stands for what was dropped, so that positions hold."""
+        """Return the audio that waits."""
+        return self._joined(await self._frames.take())
+
+    def _joined(self, frames: list[tuple[int, bytes]]) -> bytes:
+        """Return frames as one piece of audio; silence stands for what was dropped, so that positions hold."""
         parts: list[bytes] = []
-        for position, audio in await self._frames.take():
+        for position, audio in frames:
             if position > self._fed:
                 parts.append(g711.silence((position - self._fed) / RATE))
             parts.append(audio)

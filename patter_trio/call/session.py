@@ -351,6 +351,7 @@ class Call(Handle):
             case do.AskDetector():
                 talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
             case do.FlushRecognizer():
+                self._listening.hand_over()
                 self._faculties.flush()
             case do.HangUpLeg():
                 self._egress.hang_up()

@@ -92,3 +92,43 @@ async def test_a_detector_that_is_too_slow_loses_the_oldest_audio_but_no_time(au
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert sum(fed) == pytest.approx(160 * (FRAMES + 7))
+
+
+async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_not_seen_it(
+    autojump_clock: MockClock,
+) -> None:
+    passed: list[bytes | VoiceEdge] = []
+    listening = Listening(Recording(window=800), MediaClock(), lambda _: None, passed.append, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        listening.put(0, b"\1" * 160)
+        listening.put(320, b"\2" * 160)  # one between them was lost
+        listening.hand_over()
+        nursery.cancel_scope.cancel()
+    assert passed == [b"\1" * 160 + SILENCE * 160 + b"\2" * 160]
+
+
+async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock: MockClock) -> None:
+    class Slow(_Session):
+        async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+            await trio.sleep(0.1)
+            return await super().feed(samples)
+
+    class SlowVAD(Recording):
+        @asynccontextmanager
+        async def open(self) -> AsyncIterator[VoiceSession]:
+            yield Slow(self)
+
+    passed: list[bytes | VoiceEdge] = []
+    listening = Listening(SlowVAD(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        listening.put(0, b"\1" * 160)
+        await trio.sleep(0.05)
+        listening.put(160, b"\2" * 160)
+        listening.hand_over()
+        await trio.sleep(0.2)
+        nursery.cancel_scope.cancel()
+    assert passed == [b"\1" * 160, b"\2" * 160]
