@@ -106,7 +106,7 @@ async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_n
         listening.put(320, b"\2" * 160)  # one between them was lost
         listening.hand_over()
         nursery.cancel_scope.cancel()
-    assert passed == [b"\1" * 160 + SILENCE * 160 + b"\2" * 160]
+    assert passed == [b"\1" * 160 + bytes([SILENCE]) * 160 + b"\2" * 160]
 
 
 async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock: MockClock) -> None:

@@ -467,6 +467,7 @@ async def test_the_last_words_of_who_hangs_up_in_mid_voice_are_known(call_simula
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)
             await caller.speaks("Never mind, I will", 1.0)
+            await caller.waits(0.02)  # the frame with the last of it comes at its end
             hung_up = caller.now
             await caller.hangs_up()
             await caller.waits(2.0)
