@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.audio.formats import RATE
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
 from patter_trio.guardrails import Guardrail, guardrails_of
@@ -161,6 +162,9 @@ class Agent:
                     f"an agent without engine= needs {' and '.join(f'{name}=' for name in missing)}"
                 )
             return
+        for does, made in (("accept", self.engine.accepts), ("emit", self.engine.emits)):
+            if made.rate != RATE:
+                raise ConfigurationError(f"engine: an engine must {does} audio at {RATE} Hz, not {made.rate}")
         beside = [name for name in BESIDE_NO_ENGINE if getattr(self, name)]
         if beside:
             raise ConfigurationError(

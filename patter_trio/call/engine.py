@@ -31,13 +31,14 @@ from patter_trio.abc import (
     usage_sink,
 )
 from patter_trio.agent import Agent
+from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.call import reply as replies
 from patter_trio.call.context import current_call
 from patter_trio.call.deadlines import opened
 from patter_trio.call.engine_words import LateWords
 from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings
-from patter_trio.call.hearing import WAITING, encoder
+from patter_trio.call.hearing import encoder
 from patter_trio.call.metering import parts_of
 from patter_trio.call.minds import said_in
 from patter_trio.call.tools import Round, Run
@@ -50,6 +51,10 @@ from patter_trio.errors import ProviderError, leaves
 Piece = str | SpeechChunk | replies.Step | replies.Remark
 Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]
 
+LANE_BOUND: Final = 120 * RATE
+"""2 min of audio in a lane: an engine is quicker than speech, and waits only with an answer that nobody would listen to."""
+OPENING: Final = 5 * RATE
+"""Samples of the caller's that wait for an engine which is being opened; of more, silence takes the place of the oldest."""
 NOT_DONE: Final = "It was not done: the caller went on before."
 
 _log = logging.getLogger("patter_trio.call")
@@ -72,6 +77,7 @@ class EngineReply(replies.Reply):
         self._parts: list[_Part] = []
         self._begun = False
         self._sounds = False
+        self._thinks = False
 
     @asynccontextmanager
     async def respond(self, text: str = "", *, tools: bool = False) -> AsyncIterator[EngineResponse]:
@@ -91,7 +97,7 @@ class EngineReply(replies.Reply):
         usage_sink.set(self._used)
         with self.scope:
             try:
-                self.note("llm_started")
+                self._begin_thinking()
                 async with pieces() as made:
                     async for piece in made:
                         await self._take(piece, decode, at)
@@ -101,7 +107,7 @@ class EngineReply(replies.Reply):
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)
                 at.post(inputs.ReplyFailed(self.number, str(error)))
             else:
-                self.note("llm_finished")
+                self._end_thinking()
                 self.note("tts_finished")
                 self._all_made(at.egress, at.post)
 
@@ -112,7 +118,7 @@ class EngineReply(replies.Reply):
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at)
-                await at.egress.room(self.lane, replies.LANE_BOUND)
+                await at.egress.room(self.lane, LANE_BOUND)
                 self.lane.put(decode(piece.audio), "", piece.words)
                 at.egress.wake()
                 if piece.audio and not self._sounds:
@@ -128,9 +134,18 @@ class EngineReply(replies.Reply):
                             await self._take(part, decode, at)
             case replies.Step.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
-                self.note("llm_finished")
+                self._end_thinking()
             case replies.Step.MODEL:
-                self.note("llm_started")
+                self._begin_thinking()
+
+    def _begin_thinking(self) -> None:
+        self._thinks = True
+        self.note("llm_started")
+
+    def _end_thinking(self) -> None:
+        if self._thinks:
+            self._thinks = False
+            self.note("llm_finished")
 
     def _begin(self, at: Surroundings) -> None:
         """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
@@ -159,7 +174,13 @@ class EngineFaculties(Faculties):
         self._engine = engine
         self._session: EngineSession | None = None
         self._voice: SynthesisSession | None = None
-        self._waiting: deque[bytes | VoiceEdge] = deque(maxlen=WAITING)
+        self._waiting: deque[bytes | int | VoiceEdge] = deque()
+        """What the engine is to hear once it is there; a number: so many samples that were dropped."""
+        self._kept = 0
+        self._gone = False
+        """The session is over for good."""
+        self._ours = False
+        """The live reply is said by the other voice."""
         self._encode = encoder(engine.accepts, "an engine")
         self._decode = replies.decoder(engine.emits, "an engine")
         self._speaking = False
@@ -184,12 +205,15 @@ class EngineFaculties(Faculties):
         return self._engine.provider, self._engine.model
 
     def voice(self) -> str:
-        """Return the engine's provider."""
-        return self._engine.provider
+        """Return the provider of who speaks."""
+        agent = self.agent
+        return (
+            agent.tts.provider if self._ours and agent is not None and agent.tts is not None else self._engine.provider
+        )
 
     def speaker(self) -> Mapping[str, str]:
-        """Return the engine's provider."""
-        return {"engine": self._engine.provider}
+        """Return the same."""
+        return {"tts_provider" if self._ours else "engine": self.voice()}
 
     def parts(self, agent: Agent) -> dict[str, Any]:
         """Return the engine's names."""
@@ -199,11 +223,31 @@ class EngineFaculties(Faculties):
     def hear(self, item: bytes | VoiceEdge) -> None:
         """Hand it to the engine; what comes before it is there waits."""
         if self._session is None:
-            self._waiting.append(item)
+            self._keep(item)
         elif isinstance(item, VoiceEdge):
             self._session.voice(item)
         else:
             self._session.hear(self._encode(item))
+
+    def _keep(self, item: bytes | VoiceEdge) -> None:
+        """Keep what comes before the engine is there; the offsets of edges hold, whatever is dropped."""
+        self._waiting.append(item)
+        if isinstance(item, bytes):
+            self._kept += len(item)
+        while self._kept > OPENING:
+            place, audio = next((place, kept) for place, kept in enumerate(self._waiting) if isinstance(kept, bytes))
+            self._waiting[place] = len(audio)
+            self._kept -= len(audio)
+
+    def _hand_over(self, session: EngineSession) -> None:
+        """Let an engine that is there now have what was kept for it."""
+        for item in self._waiting:
+            if isinstance(item, VoiceEdge):
+                session.voice(item)
+            else:
+                session.hear(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
+        self._waiting.clear()
+        self._session = session
 
     def voice_began(self) -> None:
         """What is heard from here on may be an utterance."""
@@ -247,13 +291,7 @@ class EngineFaculties(Faculties):
                 if self._voice is None:
                     raise
                 await self._say_that_it_is_not_there(error, guarded)
-            while self._waiting:
-                item = self._waiting.popleft()
-                if isinstance(item, VoiceEdge):
-                    session.voice(item)
-                else:
-                    session.hear(self._encode(item))
-            self._session = session
+            self._hand_over(session)
             talk.start_soon(guarded, "engine", self._listen, session)
             await hold()
 
@@ -283,11 +321,15 @@ class EngineFaculties(Faculties):
         Raises:
             ProviderError: it is gone for good.
         """
-        async for event in session.events():
-            if isinstance(event, EngineWords):
-                self.words.heard(event)
-            else:
-                self._around.post(inputs.Final("", finished=True))
+        try:
+            async for event in session.events():
+                if isinstance(event, EngineWords):
+                    self.words.heard(event)
+                else:
+                    self._around.post(inputs.Final("", finished=True))
+        except ProviderError:
+            self._gone = True
+            raise
 
     # Replies ----------------------------------------------------------------------------------------------------------
     def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
@@ -295,6 +337,7 @@ class EngineFaculties(Faculties):
         agent, around, session = self.ready_agent(), self._around, self._session
         text = agent.error_message if action.apology else action.text
         kind = "error" if action.apology else "llm" if text is None else "text"
+        self._ours = text is not None and self._voice is not None
         if text is not None and self._voice is not None and agent.tts is not None:
             reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
             reply.note("reply_started", mind=kind)
@@ -310,11 +353,21 @@ class EngineFaculties(Faculties):
 
     def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
         if text is not None:
-            return partial(_said, reply, text)
+            return partial(self._said_anew, agent, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
             return self._around.tools.mind(asked, agent.tools, (), reply)
         return asked.alone
+
+    @asynccontextmanager
+    async def _said_anew(self, agent: Agent, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+        """Have a text said by a session of its own: the call's is gone."""
+        async with (
+            self._opened(agent) as session,
+            session.respond(text, tools=False) as response,
+            aclosing(_spoken(response)) as pieces,
+        ):
+            yield pieces
 
     def over(self, reply: replies.Reply, heard: Heard, reason: str) -> None:
         """Tell the engine what was heard of a reply that was cut, or said by another voice."""

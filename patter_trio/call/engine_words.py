@@ -20,6 +20,9 @@ from patter_trio.conversation.history import History
 PATIENCE: Final = 2.0
 """Seconds, from the end of an answer, that the words which it answered are waited for."""
 
+LATEST: Final = 32
+"""Utterances without words that are remembered; words of an older one are nobody's."""
+
 
 @attrs.define(eq=False)
 class _Utterance:
@@ -30,6 +33,10 @@ class _Utterance:
     parts: dict[int, str | None] = attrs.field(factory=dict)
     """Words by the number of their commit; None: not known yet."""
     entered: bool = False
+    given_up: bool = False
+    """It was waited for long enough; its words may still come."""
+    asides: int = 0
+    """How many things there were in the history that nobody said, when it was over."""
 
     @property
     def known(self) -> bool:
@@ -67,15 +74,17 @@ class LateWords:
     @property
     def owed(self) -> int:
         """How many utterances there are whose words are not known yet."""
-        return sum(not utterance.known for utterance in self._utterances)
+        return sum(not (utterance.known or utterance.given_up) for utterance in self._utterances)
 
     def commit(self, action: do.CommitUser) -> None:
         """An utterance is over: tell eos, and wait for its words."""
-        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
-        if not action.replaces or not self._utterances:
+        goes_on = action.replaces and bool(self._utterances)
+        if not goes_on:
             self.settle("another turn began")
+        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        if not goes_on:
             self._begin(action.at)
-        self._utterances[-1].parts[self._commit()] = None
+        self._owe()
 
     def amend(self, action: do.AmendUser) -> None:
         """No words amend a voice."""
@@ -86,12 +95,19 @@ class LateWords:
     def flush(self, *, open_voice: bool) -> None:
         """The caller is gone: ask for the words of an utterance that was not over, too."""
         if open_voice:
+            self.settle("the caller is gone")
             self._begin(trio.current_time())
-            self._utterances[-1].parts[self._commit()] = None
+            self._owe()
+
+    def _owe(self) -> None:
+        newest = self._utterances[-1]
+        newest.given_up = False
+        newest.parts[self._commit()] = None
 
     def _begin(self, at: float) -> None:
-        self._utterances = [utterance for utterance in self._utterances if not utterance.known]
-        self._utterances.append(_Utterance(at, len(self._history)))
+        unknown = [utterance for utterance in self._utterances if not utterance.known]
+        newest = _Utterance(at, len(self._history), asides=self._history.asides)
+        self._utterances = [*unknown[-LATEST:], newest]
 
     def heard(self, words: EngineWords) -> None:
         """Take what the engine understood."""
@@ -117,11 +133,17 @@ class LateWords:
         if not text:
             self._tell.note("user_amended", now, {"text": ""})
             return
-        self._history.put_user(utterance.place, text, self._tell.unix(utterance.at), replaces=utterance.entered)
+        stamp = self._tell.unix(utterance.at)
+        if utterance.entered:
+            self._history.replace(utterance.place, text, stamp)
+        else:
+            self._history.insert_user(utterance.place, text, stamp, asides=utterance.asides)
         if not utterance.entered:
-            for other in self._utterances:
-                other.place += other is not utterance and other.place >= utterance.place
+            for later in self._utterances[self._utterances.index(utterance) + 1 :]:
+                later.place += 1
         utterance.entered = True
+        if utterance is not self._utterances[-1]:
+            self._tell.note("late_words", now, {})
         self._tell.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
@@ -145,6 +167,8 @@ class LateWords:
 
     def _release(self) -> None:
         self._due.set()
+        for utterance in self._utterances:
+            utterance.given_up = utterance.given_up or not utterance.known
         behind, self._behind = self._behind, []
         for enter in behind:
             enter()

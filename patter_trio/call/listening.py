@@ -53,6 +53,7 @@ class Listening:
         self._fed = 0
         self._window = 1
         self._detecting = False
+        self._then: Callable[[], None] | None = None
         self._frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
 
     def put(self, position: int, audio: bytes) -> None:
@@ -82,10 +83,20 @@ class Listening:
                 return
             self._post(Verdict(generation, complete))
 
-    def hand_over(self) -> None:
-        """The caller is gone: let the recogniser have what the detector was not shown yet."""
+    def finish(self, then: Callable[[], None]) -> None:
+        """The caller is gone: let the recogniser have what the detector was not shown yet, and then do that.
+
+        At once, or behind what the detector is being shown.
+        """
+        self._then = then
         if not self._detecting:
+            self._finish()
+
+    def _finish(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
             self._to_hearing(self._joined(self._frames.take_nowait()))
+            then()
 
     async def run(self) -> None:
         """Detect voice until cancelled.
@@ -97,16 +108,17 @@ class Listening:
             self._window = session.window
             while True:
                 audio = await self._next()
+                self._detecting = True
                 for start in range(0, len(audio), PIECE):
                     if start:
                         await trio.lowlevel.checkpoint()
                     await self._listen(session, audio[start : start + PIECE])
+                self._detecting = False
+                self._finish()
 
     async def _listen(self, session: VoiceSession, audio: bytes) -> None:
         samples = g711.decode(audio)
-        self._detecting = True
         edges = await session.feed(samples)
-        self._detecting = False
         self._to_hearing(audio)
         if self._remember:
             self._keep(samples)

@@ -117,7 +117,7 @@ class Call(Handle):
         self._error = ""
         self._bad_messages = 0
         self._limits = Limits()
-        self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand)
+        self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand, self._post)
 
     def _faculties_of(self, options: CallOptions) -> Faculties:
         about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
@@ -351,8 +351,7 @@ class Call(Handle):
             case do.AskDetector():
                 talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
             case do.FlushRecognizer():
-                self._listening.hand_over()
-                self._faculties.flush()
+                self._listening.finish(self._faculties.flush)
             case do.HangUpLeg():
                 self._egress.hang_up()
             case do.TransferLeg():
@@ -366,7 +365,7 @@ class Call(Handle):
         if reply is None:
             return
         if action.started:
-            self._tell_heard(action.at, action.turn, heard, interrupted=False)
+            self._tell_heard(reply, action.at, heard, interrupted=False)
         self._faculties.over(reply, heard, "played")
         self._over(reply, "played")
         self._tools.played(reply)
@@ -382,19 +381,20 @@ class Call(Handle):
         self._tools.cut(reply)
         self._faculties.over(reply, heard, action.reason)
         if action.started:
-            self._tell_heard(action.at, action.turn, heard, interrupted=True)
+            self._tell_heard(reply, action.at, heard, interrupted=True)
             self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
         self._over(reply, action.reason)
 
     def _over(self, reply: replies.Reply, reason: str) -> None:
         self._faculties.words.behind(partial(reply.note, "reply_ended", reason=reason))
 
-    def _tell_heard(self, at: float, turn: int, heard: Heard, *, interrupted: bool) -> None:
-        self._tell.agent_ended(at, turn, heard.seconds, interrupted=interrupted)
+    def _tell_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
+        self._tell.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
-            self._faculties.words.behind(partial(self._enter_heard, at, heard.text))
+            self._faculties.words.behind(partial(self._enter_heard, at, heard.text, reply))
 
-    def _enter_heard(self, at: float, text: str) -> None:
+    def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
+        reply.note("reply_heard")
         self._history.add("assistant", text, self._tell.unix(at))
         self._tell.transcript(at, "assistant", text, self._history.shown())
 

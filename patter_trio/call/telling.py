@@ -24,6 +24,8 @@ fact                      beside ``call_id``
 ``tts_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
 ``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
 ``usage``                 ``usage``: what a provider reports; ``reply``, ``turn_idx`` where it is a reply's
+``reply_heard``           ``reply``, ``turn_idx``: what was heard of it is told next
+``late_words``            the caller's words that are told next are those of an utterance before the newest
 ``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
 ``hook``                  ``name``, ``seconds``: a hook was asked, and how long it took
 ``tool_call_started``     ``name``, ``tool_call_id``, ``arguments``

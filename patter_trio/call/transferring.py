@@ -58,17 +58,20 @@ class Transferring:
     Args:
         call_id: whose they are.
         hand_over: asks the carrier.
-        post: tells the turn machine.
+        demand: tells the turn machine, unless the call is over.
+        post: the same, and what comes too late is for nobody.
     """
 
     def __init__(
         self,
         call_id: str,
         hand_over: HandOver,
-        post: Callable[[Transfer | TransferTaken | TransferFailed], None],
+        demand: Callable[[Transfer], None],
+        post: Callable[[TransferTaken | TransferFailed], None],
     ) -> None:
         self._call_id = call_id
         self._hand_over = hand_over
+        self._demand = demand
         self._post = post
         self._order: Order | None = None
 
@@ -96,7 +99,7 @@ class Transferring:
         """
         if self._order is not None:
             raise ProviderError(f"call {self._call_id} is being transferred already")
-        self._post(Transfer())
+        self._demand(Transfer())
         self._order = order
 
     async def run(self, apology: str) -> None:

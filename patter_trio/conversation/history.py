@@ -32,15 +32,21 @@ class History:
         self._entries.append(entry)
         return entry.copy()
 
-    def put_user(self, place: int, text: str, timestamp: float, *, replaces: bool) -> Entry:
-        """Put a user entry behind the first ``place`` ones, or in the place of the next; return a copy."""
-        entry = Entry(role="user", text=text, timestamp=timestamp)
-        if replaces:
-            self._entries[place] = entry
-        else:
-            self._entries.insert(place, entry)
-            self._asides = [(at + (at > place), aside) for at, aside in self._asides]
-        return entry.copy()
+    def insert_user(self, place: int, text: str, timestamp: float, *, asides: int) -> None:
+        """Put a user entry behind the first ``place`` entries and ``asides`` asides: where it would have been in time."""
+        self._entries.insert(place, Entry(role="user", text=text, timestamp=timestamp))
+        self._asides = [
+            (at + (at > place or number >= asides), aside) for number, (at, aside) in enumerate(self._asides)
+        ]
+
+    def replace(self, place: int, text: str, timestamp: float) -> None:
+        """Put a user entry in the place of that one."""
+        self._entries[place] = Entry(role="user", text=text, timestamp=timestamp)
+
+    @property
+    def asides(self) -> int:
+        """How many asides there are."""
+        return len(self._asides)
 
     def __len__(self) -> int:
         """Return the number of entries."""

@@ -52,5 +52,7 @@ class TurnPolicy:
     """What an utterance is made of. False: voice alone is one, for an engine that does its own understanding."""
     sure_by: EouTrigger = "semantic_turn_detector"
     """What it is called that ends a turn when a detector or recogniser is sure."""
+    keeps_back: float = 15.0
+    """The same where utterances are made of voice, and an answer waits for the voice to end."""
     away: float = math.inf
     """Time without speech from either side after which the caller counts as away. (``user_away_timeout``.)"""

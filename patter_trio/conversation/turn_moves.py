@@ -120,6 +120,13 @@ class Conversation:
         return unheard and in_time and self.caller is Caller.SILENT and self.ending is None
 
     @property
+    def patience_with_voice(self) -> float:
+        """Seconds after which a voice without words, or one that keeps an answer back, is called noise."""
+        policy = self.policy
+        answer_waits = self.reply is not None and self.reply.answers and not self.reply.started
+        return policy.stuck if policy.words or not answer_waits else min(policy.stuck, policy.keeps_back)
+
+    @property
     def agent_has_floor(self) -> bool:
         """Whether an utterance that is over has to wait for the agent."""
         if self.agent is Agent.THINKING:

@@ -65,7 +65,7 @@ def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
     talk.unfinished = talk.eager = talk.ended_early = False
     talk.worded = not talk.policy.words
     talk.disarm(*DECIDING)
-    talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
+    talk.arm(Timer.STUCK, talk.now + talk.patience_with_voice)
     talk.emit(actions.UserSpeechStarted(talk.now, talk.onset, event.confidence))
 
 

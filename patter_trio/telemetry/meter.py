@@ -110,6 +110,8 @@ class Meter:
         self._mark = 0.0  # seconds that had been listened to when the last turn was measured
         self._onset: float | None = None  # of the utterance that is being said
         self._last_onset: float | None = None
+        self._late = False  # the next words of the caller belong to a turn that is over
+        self._heard_of: int | None = None  # the reply of which the next words of the agent are
         self._speaking = False
         self._words: float | None = None
         # Exact values come as facts just before the events that round them; who fires events alone has the rounded ones.
@@ -127,6 +129,8 @@ class Meter:
             "user_speech_eos": self._commit,
             "user_amended": self._amend,
             "transcript": self._transcript,
+            "late_words": self._late_words,
+            "reply_heard": self._reply_heard,
             "reply_started": self._reply_started,
             "llm_started": self._asked,
             "llm_chunk": self._text,
@@ -206,13 +210,23 @@ class Meter:
         if self._turn is not None:
             self._turn.user_text = payload["text"]
 
+    def _late_words(self, at: float, payload: Mapping[str, Any]) -> None:
+        self._late = True
+
+    def _reply_heard(self, at: float, payload: Mapping[str, Any]) -> None:
+        self._heard_of = payload["reply"]
+
     def _transcript(self, at: float, payload: Mapping[str, Any]) -> None:
         self._history_characters = sum(len(entry["text"]) for entry in payload["history"])
+        late, self._late = self._late, False
+        heard = self._live if self._heard_of is None else self._replies.get(self._heard_of)
+        self._heard_of = None
         if self._turn is None:
             return
         if payload["role"] == "user":
-            self._turn.user_text = payload["text"]
-        elif self._live in self._turn.replies:
+            if not late:  # its turn has been told
+                self._turn.user_text = payload["text"]
+        elif heard in self._turn.replies:
             self._turn.heard.append(payload["text"])
 
     # The agent --------------------------------------------------------------------------------------------------------

@@ -43,7 +43,9 @@ class ScriptedEngine(Engine):
     Args:
         llm: what it answers, and when.
         tts: how that sounds, and when.
-        words_delay: seconds from the end of an utterance (``commit``) to its words.
+        words_delay: seconds from the end of an utterance (``commit``) to its words; several are those of the first, second
+            ... utterance, and the last one of all that follow.
+        opening: seconds until a session is there.
         interim: also tell the words, as such that may change, at half that time.
         silent: never tells what the caller said.
         turn_delay: seconds from the end of a voice until it tells by itself that the turn is over; None: never.
@@ -54,7 +56,8 @@ class ScriptedEngine(Engine):
 
     llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
     tts: TextToSpeech = attrs.field(factory=ScriptedTTS)
-    words_delay: float = 0.0
+    words_delay: float | tuple[float, ...] = 0.0
+    opening: float = 0.0
     interim: bool = False
     silent: bool = False
     turn_delay: float | None = None
@@ -83,6 +86,7 @@ class ScriptedEngine(Engine):
         self.setups.append(setup)
         if self.fail_to_open:
             raise ProviderError("ScriptedEngine gives no session, as told")
+        await trio.sleep(self.opening)
         async with self.tts.open(language=setup.language) as voice:
             yield _Session(self, setup, voice)
 
@@ -95,6 +99,7 @@ class _Session(EngineSession):
         self._words = ""
         self._utterance = 0
         self._commits = 0
+        self._gone = False
         self._due: Due[EngineEvent] = Due()
         self.conversation: list[dict[str, Any]] = []
 
@@ -109,6 +114,7 @@ class _Session(EngineSession):
                 self._words += " "
             self._words += sound.words
         if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
+            self._gone = True
             self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
 
     def voice(self, edge: VoiceEdge) -> None:
@@ -121,7 +127,8 @@ class _Session(EngineSession):
         self._commits += 1
         text, self._words = " ".join(self._words.split()), ""
         self._add("user", text)
-        now, delay = trio.current_time(), self._script.words_delay
+        now, delays = trio.current_time(), self._script.words_delay
+        delay = delays[min(self._commits, len(delays)) - 1] if isinstance(delays, tuple) else delays
         if not self._script.silent:
             if self._script.interim and text:
                 self._due.put(now + delay / 2, EngineWords(self._commits, text, final=False))
@@ -153,6 +160,8 @@ class _Session(EngineSession):
     # The engine -------------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[EngineResponse]:
+        if self._gone:
+            raise ProviderError("ScriptedEngine is gone, as told")
         offered = self._setup.tools if tools else ()
         messages = [{"role": "system", "content": self._setup.instructions}, *self.conversation]
         response = _Response(self, messages, offered, text)

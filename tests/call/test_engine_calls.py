@@ -7,6 +7,7 @@ import pytest
 from call_kit import SORRY, At, ToldLLM, ToldTTS, ToldVAD, break_down, edges, hangs_up_in_time, sound_of_agent, told
 
 from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool
+from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.caller import SimulatedCaller
@@ -66,7 +67,7 @@ async def test_words_that_never_come_cost_two_seconds_and_have_no_entry(call_sim
         await asks(caller)
         await caller.at(8.0)
         assert told(caller, "assistant") == ["One moment please."]
-        assert await hangs_up_in_time(caller) == pytest.approx(0.8, abs=0.01)
+        assert await hangs_up_in_time(caller) == pytest.approx(0.0, abs=0.01)  # they have been waited for
     assert order(caller) == [(6.18, "assistant"), (6.18, "metrics")]
     assert caller.transcript == [("assistant", "One moment please.")]
     assert len(caller.times("user_speech_eos")) == 1
@@ -401,3 +402,114 @@ async def test_what_there_is_not_costs_nothing_and_no_warning(
     assert metrics.cost.stt == metrics.cost.tts == 0.0
     assert metrics.cost.llm > 0
     assert not [record for record in caplog.records if record.name == "patter_trio.telemetry"]
+
+
+# What is late, slow or gone -------------------------------------------------------------------------------------------
+async def test_what_was_said_first_stands_first_though_nothing_of_the_answer_between_was_heard(
+    call_simulator: CallSimulator,
+) -> None:
+    engine = ScriptedEngine(
+        llm=ScriptedLLM(["Antidisestablishmentarianism is it.", "Yes."]),
+        tts=ScriptedTTS(duration=4.0),
+        words_delay=(3.0, 0.1),
+    )
+    async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.3))) as caller:
+        await asks(caller)
+        await caller.at(3.15)
+        await caller.speaks("Wait.", 0.4)
+        await caller.waits(8.0)
+    assert [text for role, text in caller.transcript if role == "user"] == ["Is a table free?", "Wait."]
+
+
+async def test_words_later_than_the_next_eos_are_not_told_as_those_of_its_turn(call_simulator: CallSimulator) -> None:
+    engine = ScriptedEngine(llm=ScriptedLLM(["One.", "Two."]), tts=ScriptedTTS(duration=0.5), words_delay=(5.0, 0.2))
+    async with call_simulator(agent_with(engine)) as caller:
+        await asks(caller)
+        await caller.hears()
+        await caller.speaks("And two?", 1.0)
+        await caller.waits(6.0)
+    assert [(turn.user_text, turn.agent_text) for turn in caller.metrics.turns] == [("", "One."), ("And two?", "Two.")]
+    assert caller.transcript == [
+        ("user", "Is a table free?"),
+        ("assistant", "One."),
+        ("user", "And two?"),
+        ("assistant", "Two."),
+    ]
+
+
+async def test_what_is_said_behind_an_answer_does_not_take_the_answers_words(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    engine = ScriptedEngine(llm=ScriptedLLM(["One."]), tts=ScriptedTTS(duration=0.5), words_delay=1.5)
+    agent = phone.agent("x", vad=ScriptedVAD(end_delay=0.3), engine=engine)
+    async with call_simulator(agent, phone=phone) as caller:
+        await asks(caller)
+        await caller.waits(0.9)
+        phone.calls[0].say("And by the way.")
+        await caller.waits(6.0)
+    [turn] = caller.metrics.turns
+    assert (turn.user_text, turn.agent_text) == ("Is a table free?", "One.")
+
+
+@pytest.mark.parametrize("opening", [2.0, 8.0])
+async def test_what_is_said_before_the_engine_is_there_is_where_it_was(
+    call_simulator: CallSimulator, opening: float
+) -> None:
+    """What is too long ago is silence, so that the offsets of voices hold."""
+    engine = saying("Yes.", opening=opening, turn_delay=0.4, ends_turns="vad_silence")
+    async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.3))) as caller:
+        await asks(caller, "Too early.", at=0.5)
+        await asks(caller, at=10.0)
+        await caller.hears()
+        await caller.waits(1.0)
+    assert caller.times("user_speech_eos")[-1] == pytest.approx(11.4)
+    assert ("user", "Is a table free?") in caller.transcript
+    assert (("user", "Too early.") in caller.transcript) == (opening < 5.0)
+
+
+async def test_a_caller_hears_that_the_engine_is_gone_by_a_session_of_its_own(call_simulator: CallSimulator) -> None:
+    engine = saying("Yes.", fail_at=2.0)
+    async with call_simulator(agent_with(engine)) as caller:
+        await caller.waits(6.0)
+    assert sound_of_agent(caller) == SORRY
+    assert caller.outcome == "failed"
+    assert len(engine.setups) == 2
+
+
+async def test_a_text_of_the_other_voice_is_told_as_that_voices(call_simulator: CallSimulator) -> None:
+    other = ScriptedTTS(provider="other")
+    agent = agent_with(saying("Yes."), tts=other, first_message="Good evening.")
+    async with call_simulator(agent) as caller:
+        await asks(caller, at=3.0)
+        await caller.hears()
+    assert [payload["tts_provider"] for payload in caller.payloads("audio_out")] == ["other", "scripted"]
+    said_by = [
+        (payload.get("tts_provider"), payload.get("engine")) for payload in caller.payloads("agent_speech_started")
+    ]
+    assert said_by == [("other", None), (None, "scripted")]
+
+
+async def test_noise_keeps_an_answer_back_no_longer_than_with_a_pipeline(call_simulator: CallSimulator) -> None:
+    engine = ScriptedEngine(llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(duration=1.0))
+    async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.3))) as caller:
+        await asks(caller)
+        await caller.at(2.55)
+        await caller.coughs(70.0)
+    assert caller.times("agent_speech_started")[0] < 20.0
+
+
+async def test_how_long_an_engine_thought_is_not_how_long_it_is_heard(call_simulator: CallSimulator) -> None:
+    engine = ScriptedEngine(llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(duration=60.0))
+    async with call_simulator(agent_with(engine)) as caller:
+        await asks(caller)
+        await caller.at(70.0)
+    [turn] = caller.metrics.turns
+    assert turn.latency.llm_total_ms is not None
+    assert turn.latency.llm_total_ms < 5000
+
+
+@pytest.mark.parametrize("format_of", ["accepts", "emits"])
+def test_an_engine_of_another_rate_is_refused_when_the_agent_is_made(format_of: str) -> None:
+    wide = AudioFormat(Encoding.PCM16, 24_000)
+    engine = ScriptedEngine(accepts=wide) if format_of == "accepts" else ScriptedEngine(tts=ScriptedTTS(emits=wide))
+    with pytest.raises(ConfigurationError, match=f"an engine must {format_of[:-1]} audio at 8000 Hz, not 24000"):
+        Patter().agent("x", engine=engine)

@@ -60,7 +60,7 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     (number,) = {payload["reply"] for name, payload in witness.seen if "reply" in payload}
     facts = witness.of_reply(number)
     assert facts[:3] == ["reply_started", "llm_started", "llm_chunk"]
-    assert facts[-2:] == ["tts_chunk", "reply_ended"]
+    assert facts[-3:] == ["tts_chunk", "reply_heard", "reply_ended"]
     assert facts.index("llm_finished") < facts.index("tts_finished")
     said = [payload["text"] for name, payload in witness.seen if name == "llm_chunk"]
     assert "".join(said) == "We open at nine. We close at five."

@@ -256,7 +256,7 @@ async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_wh
     async def stalls(to: str) -> None:
         await trio.sleep_forever()
 
-    transferring = Transferring("CA1", stalls, posted.append)
+    transferring = Transferring("CA1", stalls, posted.append, posted.append)
     order = transferring.order(DESK, None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(transferring.run, "Sorry.")
@@ -272,7 +272,7 @@ async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_wh
 async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() -> None:
     posted: list[Any] = []
     offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
-    transferring = Transferring("CA1", partial(LocalCarrier().transfer, offer), posted.append)
+    transferring = Transferring("CA1", partial(LocalCarrier().transfer, offer), posted.append, posted.append)
     order = transferring.order(DESK, None)
     await transferring.run("Sorry.")
     with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
@@ -286,7 +286,7 @@ async def test_a_carrier_that_says_the_call_is_over_has_nothing_said_to_anybody(
     async def over(to: str) -> None:
         raise CallEnded("the call is over: 21220")
 
-    transferring = Transferring("CA1", over, posted.append)
+    transferring = Transferring("CA1", over, posted.append, posted.append)
     transferring.order(DESK, "Sorry.")
     await transferring.run("Sorry.")
     assert posted == [Transfer(), TransferFailed("")]
