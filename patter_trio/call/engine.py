@@ -74,9 +74,11 @@ class EngineReply(replies.Reply):
         self._sounds = False
 
     @asynccontextmanager
-    async def respond(self, text: str = "", *, tools: bool = False) -> AsyncIterator[EngineResponse]:
-        """Open a response as the next part of this reply."""
-        async with self._session.respond(text, tools=tools) as response:
+    async def respond(
+        self, text: str = "", *, tools: bool = False, by: EngineSession | None = None
+    ) -> AsyncIterator[EngineResponse]:
+        """Open a response as the next part of this reply; ``by`` another session than the call's."""
+        async with (by or self._session).respond(text, tools=tools) as response:
             self._parts.append(_Part(response, self.lane.put_samples))
             self.lane.begin()
             yield response
@@ -160,6 +162,8 @@ class EngineFaculties(Faculties):
         self._waiting: deque[bytes | VoiceEdge] = deque(maxlen=WAITING)
         self._encode = encoder(engine.accepts, "an engine")
         self._decode = replies.decoder(engine.emits, "an engine")
+        self._gone = False
+        """Nothing more is to be had of the session."""
         self._speaking = False
         """The caller has said something about which nothing was decided yet."""
         self._wanted: dict[str, ToolCall] = {}
@@ -265,11 +269,15 @@ class EngineFaculties(Faculties):
         Raises:
             ProviderError: it is gone for good.
         """
-        async for event in session.events():
-            if isinstance(event, EngineWords):
-                self.words.heard(event)
-            else:
-                self._around.post(inputs.Final("", finished=True))
+        try:
+            async for event in session.events():
+                if isinstance(event, EngineWords):
+                    self.words.heard(event)
+                else:
+                    self._around.post(inputs.Final("", finished=True))
+        except ProviderError:
+            self._gone = True
+            raise
 
     # Replies ----------------------------------------------------------------------------------------------------------
     def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
@@ -292,11 +300,21 @@ class EngineFaculties(Faculties):
 
     def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
         if text is not None:
-            return partial(_said, reply, text)
+            return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
             return self._around.tools.mind(asked, agent.tools, (), reply)
         return asked.alone
+
+    @asynccontextmanager
+    async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+        """Say a text in a session of its own, for the call's is gone."""
+        async with (
+            self._opened(agent) as session,
+            reply.respond(text, by=session) as response,
+            aclosing(_spoken(response)) as pieces,
+        ):
+            yield pieces
 
     def over(self, reply: replies.Reply, heard: Heard, reason: str) -> None:
         """Tell the engine what was heard of a reply that was cut, or said by another voice."""
