@@ -184,9 +184,9 @@ class RealtimeSession(EngineSession):
         self._stirred.set()
 
     def remember(self, message: Message) -> None:
-        """Put a message into the conversation."""
+        """Put a message into the conversation; what a tool gave, only once: with the conversation or alone."""
         for item in _items(message):
-            if item not in self._told_again:
+            if message["role"] != "tool" or item not in self._told_again:
                 self._put(item)
 
     def events(self) -> AsyncIterator[EngineEvent]:

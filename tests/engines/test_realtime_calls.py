@@ -48,7 +48,13 @@ async def test_the_prompt_is_filled_and_what_on_call_start_changes_reaches_the_v
     call_simulator: Simulator,
 ) -> None:
     def start(event: dict[str, Any]) -> dict[str, Any]:
-        return {"voice": "cedar", "system_prompt": "You are {name}.", "variables": {"name": "Ida"}}
+        return {
+            "voice": "cedar",
+            "system_prompt": "You are {name}.",
+            "variables": {"name": "Ida"},
+            "language": "sv-SE",
+            "tools": [tool_of("weather", lambda arguments, context: "cold")],
+        }
 
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor), on_call_start=start) as caller:
@@ -57,6 +63,8 @@ async def test_the_prompt_is_filled_and_what_on_call_start_changes_reaches_the_v
         session = vendor.connections[0].session
         assert session["instructions"] == "You are Ida."
         assert session["audio"]["output"]["voice"] == "cedar"
+        assert session["audio"]["input"]["transcription"]["language"] == "sv"
+        assert [tool["name"] for tool in session["tools"]] == ["weather"]
 
 
 async def test_the_answer_begins_when_the_vendor_does(call_simulator: Simulator) -> None:

@@ -588,10 +588,11 @@ async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(a
         await trio.sleep(2.0)
         line.session.remember(HISTORY[2])  # when it was told already
         line.session.remember({"role": "assistant", "content": "And it rains."})
+        line.session.remember(HISTORY[-1])  # it was said once more
         await trio.sleep(0.1)
         told = items_of(vendor.connections[1])
-        assert told[:-1] == TOLD
-        assert told[-1]["content"] == [{"type": "output_text", "text": "And it rains."}]
+        assert told[:4] == TOLD
+        assert [item["content"][0]["text"] for item in told[4:]] == ["And it rains.", "It is 2 degrees."]
 
 
 @pytest.mark.parametrize("detection", [None, "server_vad"])
