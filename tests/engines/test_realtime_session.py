@@ -741,6 +741,33 @@ async def test_a_fatal_error_ends_the_session_and_a_harmless_one_does_not(autoju
         assert isinstance(line.failure, RateLimitError)
 
 
+async def test_a_vendor_that_has_gone_silent_is_left_for_another_connection(autojump_clock: MockClock) -> None:
+    """Where a peer vanished nothing tells it but that nothing comes: not even that an answer was begun."""
+    async with (
+        serve(replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, first_audio=4.0), conversation=history) as line,
+    ):
+        vendor.connections[0].frozen = True
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout):
+            await answered(line.session)
+        assert trio.current_time() - began == pytest.approx(4.0, abs=0.01)
+        assert (await answered(line.session)).text == "Yes."
+        assert trio.current_time() - began < 5.0
+        assert items_of(vendor.connections[1]) == TOLD
+
+
+async def test_a_vendor_that_is_slow_to_answer_is_kept(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[attrs.evolve(TEN, first_audio=60.0), BRIEF]) as vendor,
+        line_of(engine_of(vendor, first_audio=4.0)) as line,
+    ):
+        with pytest.raises(ProviderTimeout):
+            await answered(line.session)
+        assert (await answered(line.session)).text == "Yes."
+        assert len(vendor.connections) == 1
+
+
 async def test_an_expired_session_is_replaced(autojump_clock: MockClock) -> None:
     async with (
         serve(expires_after=5.0, replies=[BRIEF]) as vendor,
