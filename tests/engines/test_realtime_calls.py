@@ -243,7 +243,7 @@ async def test_who_ends_the_turn_is_told_and_it_is_answered_once(
 
 async def test_a_turn_that_the_vendor_does_not_end_is_ended_after_10_s_all_the_same(call_simulator: Simulator) -> None:
     async with serve(replies=[YES]) as vendor:
-        async with call_simulator(agent_of(vendor, turn_detection="semantic_vad")) as caller:
+        async with call_simulator(agent_of(vendor, turn_detection="server_vad")) as caller:
             await caller.waits(1.0)
             vendor.connections[0].session["audio"]["input"]["turn_detection"] = None  # it looks for none any more
             await caller.speaks("Is there a room?", 1.0)
@@ -570,7 +570,7 @@ async def test_the_last_words_of_who_hangs_up_in_mid_voice_are_known(call_simula
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)
             await caller.speaks("Never mind, I will", 1.0)
-            await caller.waits(0.05)
+            await caller.waits(0.02)  # the frame with the last of it comes at its end
             hung_up = caller.now
             await caller.hangs_up()
             await caller.waits(2.0)
