@@ -80,9 +80,11 @@ class EngineReply(replies.Reply):
         self._thinks = False
 
     @asynccontextmanager
-    async def respond(self, text: str = "", *, tools: bool = False) -> AsyncIterator[EngineResponse]:
-        """Open a response as the next part of this reply."""
-        async with self._session.respond(text, tools=tools) as response:
+    async def respond(
+        self, text: str = "", *, tools: bool = False, by: EngineSession | None = None
+    ) -> AsyncIterator[EngineResponse]:
+        """Open a response as the next part of this reply; ``by`` another session than the call's."""
+        async with (by or self._session).respond(text, tools=tools) as response:
             self._parts.append(_Part(response, self.lane.put_samples))
             self.lane.begin()
             yield response
@@ -353,18 +355,18 @@ class EngineFaculties(Faculties):
 
     def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
         if text is not None:
-            return partial(self._said_anew, agent, text) if self._gone else partial(_said, reply, text)
+            return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
             return self._around.tools.mind(asked, agent.tools, (), reply)
         return asked.alone
 
     @asynccontextmanager
-    async def _said_anew(self, agent: Agent, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
-        """Have a text said by a session of its own: the call's is gone."""
+    async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+        """Say a text in a session of its own, for the call's is gone."""
         async with (
             self._opened(agent) as session,
-            session.respond(text, tools=False) as response,
+            reply.respond(text, by=session) as response,
             aclosing(_spoken(response)) as pieces,
         ):
             yield pieces

@@ -26,6 +26,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
+from patter_trio.engines.realtime_items import items_of, verbatim
 from patter_trio.engines.realtime_response import RealtimeResponse
 from patter_trio.engines.realtime_turns import Utterances
 from patter_trio.errors import ProviderError, ProviderTimeout, WireError
@@ -58,11 +59,6 @@ BAD_MESSAGES: Final = 100
 _EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
-
-
-def verbatim(text: str) -> str:
-    """Return the instructions to say a text, and only that."""
-    return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
 
 
 class RealtimeSession(EngineSession):
@@ -118,6 +114,10 @@ class RealtimeSession(EngineSession):
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
+        self._ended: _Ended | None = None
+        """How the connection ends that there is."""
+        self._told_at = -math.inf
+        """When anything came, last."""
         self._bad_messages = 0
         self._sink = usage_sink.get()
         self._told_again: frozenset[str] = frozenset()
@@ -184,9 +184,9 @@ class RealtimeSession(EngineSession):
         self._stirred.set()
 
     def remember(self, message: Message) -> None:
-        """Put a message into the conversation."""
-        for item in _items(message):
-            if item not in self._told_again:
+        """Put a message into the conversation; what a tool gave, only once: with the conversation or alone."""
+        for item in items_of(message):
+            if message["role"] != "tool" or item not in self._told_again:
                 self._put(item)
 
     def events(self) -> AsyncIterator[EngineEvent]:
@@ -207,8 +207,13 @@ class RealtimeSession(EngineSession):
         create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
         response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
         self._put(create)
+        asked = trio.current_time()
         try:
             yield response
+        except ProviderTimeout as error:
+            if self._ended is not None and self._told_at < asked:  # not even that it was begun
+                self._ended.lose(error)
+            raise
         finally:
             response.abandon()
 
@@ -310,7 +315,7 @@ class RealtimeSession(EngineSession):
             if again:
                 await self._tell_so_far(socket)
             self._opened.set()
-            ended = _Ended()
+            ended = self._ended = _Ended()
             with ended.scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, socket, ended)
@@ -344,7 +349,7 @@ class RealtimeSession(EngineSession):
             said: Message = {"role": "assistant", "content": self._last.text.strip()}
             if said not in messages[-2:]:
                 messages.append(said)
-        items = [item for message in messages for item in _items(message)]
+        items = [item for message in messages for item in items_of(message)]
         self._told_again = frozenset(items)
         waiting = [message for message in self._outbox if message not in self._told_again]
         self._outbox.clear()
@@ -369,6 +374,7 @@ class RealtimeSession(EngineSession):
         try:
             while True:
                 event = self._understood(await socket.receive())
+                self._told_at = trio.current_time()
                 if event is not None:
                     self._take(event)
         except ConnectionOver as over:
@@ -477,13 +483,3 @@ class _Ended:
     def fail(self, error: ProviderError) -> None:
         self.failure = self.failure or error
         self.scope.cancel(reason="the vendor has failed")
-
-
-def _items(message: Message) -> list[str]:
-    """Return a message of a conversation as the vendor's items."""
-    content = message.get("content") or ""
-    if message["role"] == "tool":
-        return [wire.add_function_output(message["tool_call_id"], content)]
-    items = [wire.add_message(message["role"], content)] if content else []
-    calls = message.get("tool_calls", ())
-    return [*items, *(wire.add_function_call(call["id"], call["name"], call["arguments"]) for call in calls)]

@@ -48,7 +48,13 @@ async def test_the_prompt_is_filled_and_what_on_call_start_changes_reaches_the_v
     call_simulator: Simulator,
 ) -> None:
     def start(event: dict[str, Any]) -> dict[str, Any]:
-        return {"voice": "cedar", "system_prompt": "You are {name}.", "variables": {"name": "Ida"}}
+        return {
+            "voice": "cedar",
+            "system_prompt": "You are {name}.",
+            "variables": {"name": "Ida"},
+            "language": "sv-SE",
+            "tools": [tool_of("weather", lambda arguments, context: "cold")],
+        }
 
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor), on_call_start=start) as caller:
@@ -57,6 +63,8 @@ async def test_the_prompt_is_filled_and_what_on_call_start_changes_reaches_the_v
         session = vendor.connections[0].session
         assert session["instructions"] == "You are Ida."
         assert session["audio"]["output"]["voice"] == "cedar"
+        assert session["audio"]["input"]["transcription"]["language"] == "sv"
+        assert [tool["name"] for tool in session["tools"]] == ["weather"]
 
 
 async def test_the_answer_begins_when_the_vendor_does(call_simulator: Simulator) -> None:
@@ -273,6 +281,28 @@ async def test_another_voice_says_fixed_texts_and_the_engine_is_told(call_simula
         assert [role for role, _ in caller.transcript] == ["assistant", "user", "assistant"]
 
 
+async def test_what_the_application_says_is_said_word_for_word_and_without_the_conversation(
+    call_simulator: Simulator,
+) -> None:
+    def call_a_taxi(arguments: dict[str, Any], context: Any) -> str:
+        context.say("Your taxi is here.")
+        return "called"
+
+    def said(asked: Asked) -> RealtimeReply:
+        if "word for word" in asked.instructions:
+            return RealtimeReply(text=asked.instructions.rpartition("\n\n")[2])
+        return calling("call_a_taxi") if asked.number == 1 else YES
+
+    async with serve(replies=said) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"tools": [tool_of("call_a_taxi", call_a_taxi)]})) as caller:
+            await caller.speaks("A taxi please", 1.0)
+            texts = [(await caller.hears()).text, (await caller.hears()).text]
+        assert sorted(texts) == ["Yes.", "Your taxi is here."]
+        [asked] = [asked for asked in vendor.asked if "word for word" in asked.instructions]
+        assert asked.items == []
+        assert asked.instructions.endswith("only this:\n\nYour taxi is here.")
+
+
 # Tools ----------------------------------------------------------------------------------------------------------------
 def tool_of(name: str, handler: Any, **options: Any) -> Tool:
     return Tool(
@@ -307,6 +337,71 @@ async def test_what_tools_gave_is_told_before_the_next_answer_is_asked_for(call_
         between = connection.sent("response.create")[1][0] - connection.events("response.done")[0][0]
         assert between == pytest.approx(0.4, abs=0.03)
         assert not connection.events("error")
+
+
+async def test_a_tool_that_had_not_started_when_the_caller_went_on_is_called_by_nobody(
+    call_simulator: Simulator,
+) -> None:
+    ran: list[str] = []
+
+    def book(arguments: dict[str, Any], context: Any) -> str:
+        ran.append("book")
+        return "booked"
+
+    wants = attrs.evolve(calling("book", text="One moment please, I will book that."), seconds=6.0, speed=1.2)
+    async with serve(replies=[wants, YES]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"tools": [tool_of("book", book)]})) as caller:
+            await caller.speaks("Book a room", 1.0)
+            await caller.waits(2.5)
+            await caller.speaks("No, wait", 1.0)
+            await caller.heard(1)
+        [connection] = vendor.connections
+        assert not ran
+        assert statuses(connection) == ["cancelled", "completed"]
+        assert [item["type"] for item in connection.items if item["type"] != "message"] == []
+        assert not connection.events("error")
+
+
+async def test_a_tool_that_runs_on_behind_a_barge_in_is_told_of_when_it_is_done(call_simulator: Simulator) -> None:
+    async def book(arguments: dict[str, Any], context: Any) -> str:
+        await trio.sleep(6.0)
+        return "room 7"
+
+    wants = calling("book")
+    async with serve(replies=[wants, YES, YES]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"tools": [tool_of("book", book)]})) as caller:
+            await caller.speaks("Book a room", 1.0)
+            await caller.waits(2.0)
+            await caller.speaks("And a taxi", 1.0)
+            await caller.hears()
+            await caller.waits(6.0)
+            await caller.speaks("Is it done?", 1.0)
+            await caller.hears()
+        [connection] = vendor.connections
+        outputs = [item for item in items_of(connection) if item["type"] == "function_call_output"]
+        assert [item["call_id"] for item in outputs] == ["call_0"]
+        assert "room 7" not in outputs[0]["output"]
+        told = [item["content"][0]["text"] for item in items_of(connection) if item.get("role") == "system"]
+        assert told == ["The tool book has finished meanwhile: room 7"]
+        assert not connection.events("error")
+
+
+async def test_a_connection_lost_while_a_tool_runs_is_told_once_what_it_gave(call_simulator: Simulator) -> None:
+    async def book(arguments: dict[str, Any], context: Any) -> str:
+        await trio.sleep(3.0)
+        return "room 7"
+
+    async with serve(replies=[calling("book"), YES]) as vendor:
+        async with call_simulator(agent_of(vendor, agent={"tools": [tool_of("book", book)]})) as caller:
+            await caller.speaks("Book a room", 1.0)
+            await caller.waits(2.0)
+            await vendor.connections[0].lose()
+            assert (await caller.hears()).text == "Yes."
+        [_, second] = vendor.connections
+        assert [item["type"] for item in items_of(second) if item["type"] != "message"][:1] == ["function_call"]
+        given = [item["output"] for item in items_of(second) if item["type"] == "function_call_output"]
+        assert given[-1] == "room 7"
+        assert not second.events("error")
 
 
 async def test_a_tool_that_ends_the_call_does_so_behind_what_was_said(call_simulator: Simulator) -> None:
@@ -413,15 +508,26 @@ async def test_a_connection_lost_in_mid_reply_is_apologised_for(call_simulator: 
 
 
 async def test_a_connection_lost_twice_is_a_failed_call(call_simulator: Simulator) -> None:
-    async with serve(replies=[HOURS]) as vendor:
+    async with serve(replies=[RealtimeReply(text=SORRY)]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)
             await vendor.connections[0].lose()
             await caller.waits(5.0)
             await vendor.connections[1].lose()
+            assert (await caller.hears()).text == SORRY
             await caller.waits(20.0)
             assert caller.times("call_end")
         assert caller.outcome == "failed"
+
+
+async def test_a_session_that_expires_is_replaced_unheard(call_simulator: Simulator) -> None:
+    async with serve(replies=[YES], expires_after=4.0) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(5.0)
+            await caller.speaks("Is there a room?", 1.0)
+            assert (await caller.hears()).text == "Yes."
+        assert len(vendor.connections) == 2
+        assert caller.outcome == "caller_hung_up"
 
 
 async def test_a_long_call_renews_its_connection_between_turns(call_simulator: Simulator) -> None:

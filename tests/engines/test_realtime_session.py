@@ -25,8 +25,19 @@ from realtime_kit import (
 from trio.testing import MockClock
 
 from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime, ProviderError, ProviderTimeout
-from patter_trio.abc import EngineTurnOver, Message, ToolCall, ToolDefinition, Usage, VoiceEdge, usage_sink
+from patter_trio.abc import (
+    EngineSetup,
+    EngineTurnOver,
+    EngineWords,
+    Message,
+    ToolCall,
+    ToolDefinition,
+    Usage,
+    VoiceEdge,
+    usage_sink,
+)
 from patter_trio.engines import realtime_response, realtime_session
+from patter_trio.engines.realtime_turns import Utterances
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
@@ -577,10 +588,11 @@ async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(a
         await trio.sleep(2.0)
         line.session.remember(HISTORY[2])  # when it was told already
         line.session.remember({"role": "assistant", "content": "And it rains."})
+        line.session.remember(HISTORY[-1])  # it was said once more
         await trio.sleep(0.1)
         told = items_of(vendor.connections[1])
-        assert told[:-1] == TOLD
-        assert told[-1]["content"] == [{"type": "output_text", "text": "And it rains."}]
+        assert told[:4] == TOLD
+        assert [item["content"][0]["text"] for item in told[4:]] == ["And it rains.", "It is 2 degrees."]
 
 
 @pytest.mark.parametrize("detection", [None, "server_vad"])
@@ -729,6 +741,33 @@ async def test_a_fatal_error_ends_the_session_and_a_harmless_one_does_not(autoju
         assert isinstance(line.failure, RateLimitError)
 
 
+async def test_a_vendor_that_has_gone_silent_is_left_for_another_connection(autojump_clock: MockClock) -> None:
+    """Where a peer vanished nothing tells it but that nothing comes: not even that an answer was begun."""
+    async with (
+        serve(replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, first_audio=4.0), conversation=history) as line,
+    ):
+        vendor.connections[0].frozen = True
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout):
+            await answered(line.session)
+        assert trio.current_time() - began == pytest.approx(4.0, abs=0.01)
+        assert (await answered(line.session)).text == "Yes."
+        assert trio.current_time() - began < 5.0
+        assert items_of(vendor.connections[1]) == TOLD
+
+
+async def test_a_vendor_that_is_slow_to_answer_is_kept(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[attrs.evolve(TEN, first_audio=60.0), BRIEF]) as vendor,
+        line_of(engine_of(vendor, first_audio=4.0)) as line,
+    ):
+        with pytest.raises(ProviderTimeout):
+            await answered(line.session)
+        assert (await answered(line.session)).text == "Yes."
+        assert len(vendor.connections) == 1
+
+
 async def test_an_expired_session_is_replaced(autojump_clock: MockClock) -> None:
     async with (
         serve(expires_after=5.0, replies=[BRIEF]) as vendor,
@@ -851,3 +890,70 @@ async def test_no_word_of_the_caller_and_no_key_is_in_the_log(
         assert KEY not in caplog.text
         assert "seven" not in caplog.text
         assert KEY not in shown(vendor.connections[0])
+
+
+# What seldom is -------------------------------------------------------------------------------------------------------
+async def test_an_answer_fails_with_the_session(autojump_clock: MockClock) -> None:
+    async with serve(replies=[attrs.evolve(TEN, first_audio=5.0)]) as vendor, line_of(engine_of(vendor)) as line:
+        began = trio.current_time()
+        async with line.session.respond() as response:
+            vendor.connections[0].error("insufficient_quota")
+            with pytest.raises(RateLimitError):
+                await taken(response)
+        assert trio.current_time() - began < 0.1
+
+
+async def test_speech_that_begins_behind_the_cut_is_removed(autojump_clock: MockClock) -> None:
+    async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
+        async with line.session.respond() as response:
+            await taken(response, until=1.0)
+            for kind in ("response.output_audio.delta", "response.output_audio_transcript.delta"):
+                vendor.connections[0].tell(
+                    kind, response_id="resp_0_1", item_id="item_new", output_index=1, content_index=0, delta="////"
+                )
+        await trio.sleep(0.5)
+        assert bare(vendor.connections[0].sent("conversation.item.delete")) == [{"item_id": "item_new"}]
+
+
+async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        response = {"id": "resp_x", "object": "realtime.response", "status": "in_progress", "output": []}
+        vendor.connections[0].tell("response.created", response=response)
+        await trio.sleep(0.1)
+        assert bare(vendor.connections[0].sent("response.cancel")) == [{"response_id": "resp_x"}]
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_what_is_told_and_not_taken_is_dropped(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(realtime_session, "_EVENTS", 3)
+    async with serve(replies=[BRIEF]) as vendor, engine_of(vendor).open(EngineSetup(instructions="")) as session:
+        for _ in range(5):
+            session.commit()
+        await trio.sleep(1.0)
+        assert caplog.text.count("is not taken") == 2
+        assert (await answered(session)).text == "Yes."
+
+
+def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> None:
+    utterances = Utterances()
+    for number in range(1, 4):
+        assert utterances.commit(bytes(30 * 8000), by_vendor=False) == (number, True)
+        utterances.committed(f"item_{number}")
+    utterances.heard("item_1", "the beginning", final=False)
+    unknown, again = utterances.lost()
+    assert unknown == [EngineWords(1, "the beginning", final=True)]
+    assert [number for number, _ in again] == [2, 3]
+    assert repr(utterances) == "<Utterances 3, 2 without words>"
+
+
+def test_a_refusal_is_of_the_commit_that_it_names() -> None:
+    utterances = Utterances()
+    utterances.commit(b"", by_vendor=True)
+    utterances.committed("the vendor's own")  # just before ours came, which is refused for it
+    utterances.commit(b"", by_vendor=True)
+    assert utterances.refused(1) == []
+    assert not utterances.committed("ours")
+    assert utterances.heard("ours", "Thank you", final=True) == [EngineWords(2, "Thank you", final=True)]
+    assert utterances.refused(7) == []
