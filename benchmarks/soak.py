@@ -30,6 +30,7 @@ from benchmarks.soak_report import MB, Peak, Record, Rest, lines, plot, verdict
 from benchmarks.soak_script import Dice
 from patter_trio.audio.formats import RATE
 from patter_trio.call import hearing, listening, observers, reply, session
+from patter_trio.call.pipeline import Pipeline
 from patter_trio.testing import carrier
 
 REST_SECONDS: Final = 100.0
@@ -199,7 +200,8 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
         for call in server.phone.calls:
             now["inbox"].append(call._send.statistics().current_buffer_used)
             now["frames to the detector"].append(len(call._listening._frames._items))
-            now["audio to the recogniser"].append(len(call._hearing._feed._items))
+            if isinstance(call._faculties, Pipeline):
+                now["audio to the recogniser"].append(len(call._faculties._hearing._feed._items))
             if call._reply is not None:
                 now["lane, samples"].append(call._reply.lane.waiting)
             now["callbacks"].append(len(call._tell._observers._queue))
