@@ -2,8 +2,8 @@
 
 Everything that is to be sent goes into one queue, which a task empties; so nobody waits, and all stays in order. Without
 turn detection of the vendor's only voices are sent, each with a little before it: silence would be heard, paid for, and
-kept in mind. A connection that is lost, and one that is about to be too old, is replaced; the conversation is told to the
-new one as text, and a voice that was being heard is sent again.
+kept in mind. A connection that is lost is replaced; one that is about to be too old, too, once another is there and nothing
+is under way. The conversation is told to the new one as text, and a voice that was being heard is sent again.
 """
 
 import logging
@@ -26,11 +26,12 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
+from patter_trio.engines.realtime_connection import Connection, Opening, Understanding, Use
 from patter_trio.engines.realtime_response import RealtimeResponse
 from patter_trio.engines.realtime_turns import Utterances
-from patter_trio.errors import ProviderError, ProviderTimeout, WireError
+from patter_trio.errors import AuthenticationError, ProviderError
 from patter_trio.net.results import Results
-from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient, open_websocket
+from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 
 PREFIX: Final = round(0.3 * RATE)
@@ -45,16 +46,16 @@ LONGEST: Final = 60 * RATE
 """Samples of a voice that are sent again to a new connection."""
 MOST_WAITING: Final = 2048
 """Messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
-SETTING_UP: Final = 5.0
-"""Seconds that a session may take to be ready, once it is connected."""
 REOPENING: Final = 3.0
-"""Seconds within which a lost connection has to be replaced."""
+"""Seconds within which a lost connection has to be replaced, in as many attempts as it takes."""
+ATTEMPTS: Final = 0.5
+"""Seconds from an attempt that failed to the next one."""
+RENEWING: Final = 30.0
+"""Seconds until it is tried again to renew a connection. The vendor's own end of it is usually several minutes away."""
 STEADY: Final = 30.0
 """Seconds within which a second loss is a failure."""
 CANCELLING: Final = 1.0
 """Seconds that an answer which was cut may take to be over, before the next is asked for all the same."""
-BAD_MESSAGES: Final = 100
-"""Messages that the protocol does not allow after which the vendor has failed."""
 _EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
@@ -91,7 +92,8 @@ class RealtimeSession(EngineSession):
         renew_after: float,
         transcription: str,
     ) -> None:
-        self._url, self._headers, self._setup = url, headers, setup
+        self._understanding = Understanding()
+        self._opening = Opening(url, headers, setup, self._understanding)
         self._conversation = conversation
         self._detects_turns = detects_turns
         self._patience = patience
@@ -118,7 +120,6 @@ class RealtimeSession(EngineSession):
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
-        self._bad_messages = 0
         self._sink = usage_sink.get()
         self._told_again: frozenset[str] = frozenset()
         """Items that this connection was told when it replaced another."""
@@ -257,21 +258,51 @@ class RealtimeSession(EngineSession):
             raise self._failure
 
     async def work(self) -> None:
-        """Hold the connection, until cancelled or until the vendor has failed."""
+        """Hold connections, one after another, until cancelled or until the vendor has failed."""
+        async with trio.open_nursery() as nursery:
+            try:
+                await self._converse(nursery)
+            except ProviderError as error:
+                self._fail(error)
+            nursery.cancel_scope.cancel(reason="the vendor has failed")
+
+    async def _converse(self, nursery: trio.Nursery) -> None:
         replaced = -math.inf
-        within, again = CONNECT, False
-        try:
-            while True:
-                lost = await self._live(within, again=again)
-                if lost is not None:
-                    if trio.current_time() - replaced < STEADY:
-                        raise lost
-                    _log.warning("the connection to OpenAI was lost, and is replaced: %s", lost)
-                    replaced = trio.current_time()
-                    self._lose(lost)
-                within, again = REOPENING, True
-        except ProviderError as error:
-            self._fail(error)
+        connection: Connection = await nursery.start(self._opening.hold, CONNECT)
+        self._opened.set()
+        while True:
+            use = await self._use(connection, nursery)
+            connection.leave()
+            if use.failure is not None:
+                raise use.failure
+            if use.lost is not None:
+                if trio.current_time() - replaced < STEADY:
+                    raise use.lost
+                _log.warning("the connection to OpenAI was lost, and is replaced: %s", use.lost)
+                replaced = trio.current_time()
+                self._lose(use.lost)
+            connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
+            self._tell_so_far()
+
+    async def _reopen(self, nursery: trio.Nursery) -> Connection:
+        """Replace a lost connection.
+
+        Raises:
+            ProviderError: it could not be replaced in time, or will not be.
+        """
+        deadline = trio.current_time() + REOPENING
+        while True:
+            try:
+                opened: Connection = await nursery.start(self._opening.hold, deadline - trio.current_time())
+            except AuthenticationError:
+                raise
+            except ProviderError as error:
+                if trio.current_time() + ATTEMPTS >= deadline:
+                    raise
+                _log.info("the connection to OpenAI could not be replaced yet: %s", error)
+                await trio.sleep(ATTEMPTS)
+            else:
+                return opened
 
     def _lose(self, lost: ProviderError) -> None:
         """What was under way goes on with the next connection, but for an answer of which something has come.
@@ -299,46 +330,18 @@ class RealtimeSession(EngineSession):
         for start in range(0, len(audio), RATE):
             self._put(wire.append(audio[start : start + RATE]))
 
-    async def _live(self, within: float, *, again: bool) -> ProviderError | None:
-        """Live with one connection; return how it was lost, or None when it was to be renewed.
+    async def _use(self, connection: Connection, nursery: trio.Nursery) -> Use:
+        """Use a connection until its end; those that are to take its place are opened in ``nursery``."""
+        use = Use()
+        with use.scope:
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(self._write, connection.socket, use)
+                tasks.start_soon(self._read, connection.socket, use)
+                tasks.start_soon(self._renew, connection, use, nursery)
+        return use
 
-        Raises:
-            ProviderError: it cannot be had, or the vendor has failed.
-        """
-        async with open_websocket(self._url, headers=self._headers, within=within) as socket:
-            await self._set_up(socket)
-            if again:
-                await self._tell_so_far(socket)
-            self._opened.set()
-            ended = _Ended()
-            with ended.scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write, socket, ended)
-                    nursery.start_soon(self._read, socket, ended)
-                    nursery.start_soon(self._renew, ended)
-        if ended.failure is not None:
-            raise ended.failure
-        return ended.lost
-
-    async def _set_up(self, socket: WebSocketClient) -> None:
-        try:
-            with trio.fail_after(SETTING_UP):
-                await self._await_session(socket, updated=False)
-                await socket.send(self._setup)
-                await self._await_session(socket, updated=True)
-        except trio.TooSlowError as error:
-            raise ProviderTimeout(f"OpenAI's session was not ready within {SETTING_UP:g} s") from error
-
-    async def _await_session(self, socket: WebSocketClient, *, updated: bool) -> None:
-        while True:
-            event = self._understood(await socket.receive())
-            if isinstance(event, wire.Refused):
-                raise event.error()
-            if isinstance(event, wire.SessionReady) and event.updated is updated:
-                return
-
-    async def _tell_so_far(self, socket: WebSocketClient) -> None:
-        """Tell a new connection the conversation; what of it waits to be told, or will be told, is not told twice."""
+    def _tell_so_far(self) -> None:
+        """Tell a new connection the conversation, first of all; what of it waits to be told is not told twice."""
         messages = list(self._conversation())
         if self._playing_until > trio.current_time() and self._last is not None:  # it is history when it was heard
             said: Message = {"role": "assistant", "content": self._last.text.strip()}
@@ -348,11 +351,9 @@ class RealtimeSession(EngineSession):
         self._told_again = frozenset(items)
         waiting = [message for message in self._outbox if message not in self._told_again]
         self._outbox.clear()
-        self._outbox.extend(waiting)
-        for item in items:
-            await socket.send(item)
+        self._outbox.extend([*items, *waiting])
 
-    async def _write(self, socket: WebSocketClient, ended: "_Ended") -> None:
+    async def _write(self, socket: WebSocketClient, use: Use) -> None:
         try:
             while True:
                 while self._outbox:
@@ -363,48 +364,49 @@ class RealtimeSession(EngineSession):
                 self._wake = trio.Event()
                 await self._wake.wait()
         except ProviderError as error:
-            ended.lose(error)
+            use.lose(error)
 
-    async def _read(self, socket: WebSocketClient, ended: "_Ended") -> None:
+    async def _read(self, socket: WebSocketClient, use: Use) -> None:
         try:
             while True:
-                event = self._understood(await socket.receive())
+                event = self._understanding.of(await socket.receive())
                 if event is not None:
                     self._take(event)
         except ConnectionOver as over:
-            ended.lose(over)
+            use.lose(over)
         except _Expired as expired:
-            ended.lose(expired)
+            use.lose(expired)
         except ProviderError as failure:
-            ended.fail(failure)
+            use.fail(failure)
 
-    async def _renew(self, ended: "_Ended") -> None:
-        """End a connection that is old, when nothing is under way."""
-        await trio.sleep(self._renew_after)
+    async def _renew(self, connection: Connection, use: Use, nursery: trio.Nursery) -> None:
+        """Have a connection replaced that is old, when nothing is under way and another is there; it is good until then."""
+        await trio.sleep_until(connection.since + self._renew_after)
+        while True:
+            await self._rest()
+            if use.spare is not None and use.spare.usable:
+                break
+            try:
+                use.spare = await nursery.start(self._opening.hold, CONNECT)
+            except ProviderError as error:
+                _log.warning("the connection to OpenAI could not be renewed, and is kept: %s", error)
+                await trio.sleep(RENEWING)
+        use.scope.cancel(reason="the connection is renewed")
+
+    async def _rest(self) -> None:
+        """Wait until nothing is under way."""
         while True:
             busy = self._active or self._utterances.waits or self._undecided or self._outbox
             deadline = math.inf if busy else self._playing_until
             if deadline <= trio.current_time():
-                break
+                return
             self._stirred = trio.Event()
             with trio.move_on_at(deadline):
                 await self._stirred.wait()
-        ended.scope.cancel(reason="the connection is renewed")
 
     @property
     def _playing_until(self) -> float:
         return -math.inf if self._last is None else self._last.playing_until
-
-    def _understood(self, message: str | bytes) -> wire.Event | None:
-        try:
-            return wire.receive(message)
-        except WireError as error:
-            self._bad_messages += 1
-            if self._bad_messages == 1:
-                _log.warning("ignoring what OpenAI may not send: %s", error)
-            if self._bad_messages == BAD_MESSAGES:
-                raise ProviderError(f"OpenAI sent {BAD_MESSAGES} messages that cannot be understood") from error
-            return None
 
     def _take(self, event: wire.Event) -> None:
         match event:
@@ -460,23 +462,6 @@ class RealtimeSession(EngineSession):
 
 class _Expired(ProviderError):
     """The vendor has ended a session that was too old."""
-
-
-class _Ended:
-    """How one connection ended."""
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.lost: ProviderError | None = None
-        self.failure: ProviderError | None = None
-
-    def lose(self, error: ProviderError) -> None:
-        self.lost = self.lost or error
-        self.scope.cancel(reason="the connection is lost")
-
-    def fail(self, error: ProviderError) -> None:
-        self.failure = self.failure or error
-        self.scope.cancel(reason="the vendor has failed")
 
 
 def _items(message: Message) -> list[str]:

@@ -26,7 +26,7 @@ from trio.testing import MockClock
 
 from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime, ProviderError, ProviderTimeout
 from patter_trio.abc import EngineTurnOver, Message, ToolCall, ToolDefinition, Usage, VoiceEdge, usage_sink
-from patter_trio.engines import realtime_response, realtime_session
+from patter_trio.engines import realtime_connection, realtime_response, realtime_session
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
@@ -703,10 +703,31 @@ async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
         await vendor.connections[0].lose()
         began = trio.current_time()
         await line.until(lambda: line.failure)
-        assert trio.current_time() - began <= realtime_session.REOPENING + realtime_session.SETTING_UP
+        assert trio.current_time() - began <= realtime_session.REOPENING + realtime_connection.SETTING_UP
         with pytest.raises(ProviderError):
             async with line.session.respond():
                 pass
+
+
+async def test_a_connection_that_cannot_be_replaced_at_once_is_replaced_within_3_s(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        good, vendor.script = vendor.script, attrs.evolve(vendor.script, status=503)
+        await vendor.connections[0].lose()
+        await trio.sleep(2.2)
+        vendor.script = good
+        await trio.sleep(0.4)
+        assert vendor.refused == 5
+        assert items_of(vendor.connections[1]) == TOLD
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_a_key_that_is_not_good_any_more_is_shown_once(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        vendor.script = attrs.evolve(vendor.script, status=401)
+        await vendor.connections[0].lose()
+        await line.until(lambda: line.failure)
+        assert isinstance(line.failure, AuthenticationError)
+        assert vendor.refused == 1
 
 
 async def test_a_vendor_that_takes_nothing_has_failed(
@@ -798,14 +819,91 @@ async def test_nothing_of_an_earlier_loss_is_heard_again_after_a_renewal(autojum
         assert not third.audio
 
 
-async def test_a_voice_that_begins_while_the_connection_is_renewed_is_heard_whole(autojump_clock: MockClock) -> None:
+async def test_a_voice_that_begins_while_the_next_connection_opens_is_heard_whole_by_the_old_one(
+    autojump_clock: MockClock,
+) -> None:
     async with serve(accepting=1.0) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.waits(5.2)
         audio = await line.says("Is there a room?", 1.5)
         line.session.commit()
         assert await line.words(1) == "Is there a room?"
-        assert bytes(vendor.connections[1].audio).count(audio) == 1
-        assert bytes(vendor.connections[0].audio) == b""
+        await line.waits(1.0)
+        [first, second] = vendor.connections
+        assert bytes(first.audio).count(audio) == 1
+        assert bytes(second.audio) == b""
+        assert first.code in (1000, 1001)
+
+
+async def test_a_connection_is_good_until_the_next_one_is_there(autojump_clock: MockClock) -> None:
+    """Every way in which the next one cannot be had leaves the old one as it was; it is tried again every 30 s."""
+    async with (
+        serve(replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
+    ):
+        [first] = vendor.connections
+        good = vendor.script
+        troubles = [{"status": 503}, {"status": 401}, {"opens_with": ("server_error", "server_error", "Sorry.")}]
+        for number, trouble in enumerate(troubles):
+            vendor.script = attrs.evolve(good, **trouble)
+            await line.waits(5.0 + 30.0 * number + 1.0 - line.samples / 8000)
+            assert (await answered(line.session)).text == "Yes."
+        assert vendor.refused == 2
+        vendor.script = good
+        await line.waits(5.0 + 30.0 * 3 - 2.0 - line.samples / 8000)
+        assert first.ended_at == float("inf")
+        await line.waits(8.0)
+        assert first.code in (1000, 1001)
+        assert items_of(vendor.connections[-1]) == TOLD
+        assert (await answered(line.session)).text == "Yes."
+        assert line.failure is None
+
+
+@pytest.mark.parametrize("trouble", [{"half_open": True}, {"mute": True}])
+async def test_a_next_connection_that_says_nothing_is_given_up(
+    autojump_clock: MockClock, trouble: dict[str, object]
+) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        good, vendor.script = vendor.script, attrs.evolve(vendor.script, **trouble)
+        await line.waits(7.0)
+        assert (await answered(line.session)).text == "Yes."
+        await line.waits(5.0)
+        vendor.script = good
+        await line.waits(35.0)
+        assert vendor.connections[0].code in (1000, 1001)
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_an_old_connection_that_is_lost_has_its_next_one_at_once(autojump_clock: MockClock) -> None:
+    """The next one is there, and waits for a quiet moment."""
+    async with (
+        serve(accepting=1.0, replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
+    ):
+        await line.waits(5.2)
+        audio = await line.begins("Is there a room?", 1.5)
+        await vendor.connections[0].lose()
+        await line.waits(0.3)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Is there a room?"
+        [_, second] = vendor.connections
+        assert bytes(second.audio).count(audio) == 1
+        assert items_of(second) == TOLD
+
+
+async def test_a_next_connection_that_is_lost_while_it_waits_is_opened_again(autojump_clock: MockClock) -> None:
+    async with serve(accepting=1.0, replies=[BRIEF]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.waits(5.2)
+        await line.begins("Is there a room?", 1.5)
+        await vendor.connections[1].lose()
+        await line.waits(0.3)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Is there a room?"
+        await line.waits(2.0)
+        assert vendor.connections[0].code in (1000, 1001)
+        assert len(vendor.connections) == 3
+        assert (await answered(line.session)).text == "Yes."
 
 
 # It is left -----------------------------------------------------------------------------------------------------------
