@@ -111,6 +111,7 @@ class RealtimeSession(EngineSession):
         self._undecided = False
         """A voice was heard, and whether it was an utterance was not decided yet."""
         self._utterances = Utterances()
+        self._committed = trio.Event()
         self._responses = 0
         self._active: RealtimeResponse | None = None
         self._last: RealtimeResponse | None = None
@@ -163,7 +164,8 @@ class RealtimeSession(EngineSession):
         if not self._detects_turns and len(self._voice) + len(self._unsent) < LEAST:
             self._unsent += silence(LEAST / RATE)
         self._append()
-        number, by_us = self._utterances.commit(bytes(self._voice), by_vendor=self._detects_turns)
+        number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
+        self._committed.set()
         if by_us:
             self._put(wire.commit(f"commit_{number}"))
         for words in self._utterances.late():
@@ -260,11 +262,22 @@ class RealtimeSession(EngineSession):
     async def work(self) -> None:
         """Hold connections, one after another, until cancelled or until the vendor has failed."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_words_up)
             try:
                 await self._converse(nursery)
             except ProviderError as error:
                 self._fail(error)
             nursery.cancel_scope.cancel(reason="the vendor has failed")
+
+    async def _give_words_up(self) -> None:
+        """Tell words as final that never become it."""
+        while True:
+            self._committed = trio.Event()
+            with trio.move_on_at(self._utterances.due):
+                await self._committed.wait()
+            for words in self._utterances.overdue(trio.current_time()):
+                _log.info("OpenAI does not tell in time what the caller said")
+                self._bring(words)
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         replaced = -math.inf
@@ -310,7 +323,7 @@ class RealtimeSession(EngineSession):
         What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
         """
         self._outbox.clear()
-        unknown, again = self._utterances.lost()
+        unknown, again = self._utterances.lost(trio.current_time())
         for words in unknown:
             self._bring(words)
         for number, audio in again:

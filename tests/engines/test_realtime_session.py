@@ -26,7 +26,7 @@ from trio.testing import MockClock
 
 from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime, ProviderError, ProviderTimeout
 from patter_trio.abc import EngineTurnOver, Message, ToolCall, ToolDefinition, Usage, VoiceEdge, usage_sink
-from patter_trio.engines import realtime_connection, realtime_response, realtime_session
+from patter_trio.engines import realtime_connection, realtime_response, realtime_session, realtime_turns
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
@@ -904,6 +904,17 @@ async def test_a_next_connection_that_is_lost_while_it_waits_is_opened_again(aut
         assert vendor.connections[0].code in (1000, 1001)
         assert len(vendor.connections) == 3
         assert (await answered(line.session)).text == "Yes."
+
+
+async def test_words_that_never_come_are_given_up_and_the_connection_is_renewed(autojump_clock: MockClock) -> None:
+    async with serve(transcript_delay=1e6) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.says("Is there a room?", 1.0)
+        line.session.commit()
+        committed = trio.current_time()
+        assert await line.words(1) == ""
+        assert trio.current_time() == pytest.approx(committed + realtime_turns.OVERDUE)
+        await line.waits(1.0)
+        assert len(vendor.connections) == 2
 
 
 # It is left -----------------------------------------------------------------------------------------------------------
