@@ -37,7 +37,7 @@ from patter_trio.wire import openai_realtime as wire
 PREFIX: Final = round(0.3 * RATE)
 """Samples before a voice that are heard with it: the vendor's own default."""
 REMEMBERED: Final = RATE
-"""Samples that are kept while nobody speaks: a voice is noticed a while after it began."""
+"""Samples of the last audio that are kept: a voice is noticed a while after it began."""
 CHUNK: Final = round(0.06 * RATE)
 """Samples in a message."""
 LEAST: Final = round(0.1 * RATE)
@@ -103,11 +103,13 @@ class RealtimeSession(EngineSession):
         self._wake = trio.Event()
         self._fed = 0
         self._recent = bytearray()
-        """The last audio, while nobody speaks."""
+        """The last audio that is in no commit."""
         self._voice = bytearray()
         """What was sent since the last commit: of a voice, or the last of a silence; sent again to another connection."""
         self._unsent = bytearray()
         self._speaking = False
+        self._onset = 0
+        """Where, in samples, the last voice began, with a little before it."""
         self._undecided = False
         """A voice was heard, and whether it was an utterance was not decided yet."""
         self._utterances = Utterances()
@@ -136,7 +138,7 @@ class RealtimeSession(EngineSession):
             self._unsent += audio
             if len(self._unsent) >= CHUNK:
                 self._append()
-        else:
+        if not self._detects_turns:
             self._recent += audio
             del self._recent[:-REMEMBERED]
 
@@ -144,13 +146,13 @@ class RealtimeSession(EngineSession):
         """Let a voice be heard, with a little of what was before it."""
         self._speaking = edge.speaking
         self._stirred.set()
-        if edge.speaking and not self._undecided:
-            self._undecided = True
-            if not self._detects_turns:
-                wanted = self._fed - edge.offset + PREFIX
-                self._unsent += self._recent[-wanted:] if wanted > 0 else b""
-                self._recent.clear()
-            self._append()
+        if edge.speaking:
+            self._onset = edge.offset - PREFIX
+            if not self._undecided:
+                self._undecided = True
+                if not self._detects_turns:
+                    self._unsent += _last(self._recent, self._fed - self._onset)
+                self._append()
 
     def _append(self) -> None:
         if self._unsent:
@@ -170,16 +172,20 @@ class RealtimeSession(EngineSession):
             self._put(wire.commit(f"commit_{number}"))
         for words in self._utterances.late():
             self._bring(words)
+        self._recent.clear()
         self._decide()
         return number
 
     def discard(self) -> None:
-        """It was none."""
+        """It was none; of a voice that has begun meanwhile nothing is lost."""
         for item in self._utterances.discard():
             self._put(wire.delete_item(item))
+        begun = _last(self._voice + self._unsent, self._fed - self._onset) if self._speaking else b""
         self._unsent.clear()
         self._put(wire.clear())
         self._decide()
+        self._unsent += begun
+        self._append()
 
     def _decide(self) -> None:
         self._voice.clear()
@@ -475,6 +481,10 @@ class RealtimeSession(EngineSession):
 
 class _Expired(ProviderError):
     """The vendor has ended a session that was too old."""
+
+
+def _last(audio: bytes | bytearray, samples: int) -> bytes:
+    return bytes(audio[-samples:]) if samples > 0 else b""
 
 
 def _items(message: Message) -> list[str]:

@@ -28,6 +28,7 @@ from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime,
 from patter_trio.abc import EngineTurnOver, Message, ToolCall, ToolDefinition, Usage, VoiceEdge, usage_sink
 from patter_trio.engines import realtime_connection, realtime_response, realtime_session, realtime_turns
 from patter_trio.errors import RateLimitError
+from patter_trio.testing import signal
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 
@@ -198,6 +199,40 @@ async def test_a_cough_is_cleared_and_not_answered_later(autojump_clock: MockClo
         assert line.session.commit() == 1
         assert await line.words(1) == "Hello"
         assert vendor.connections[0].types()[1:] == ["input_audio_buffer.clear", "input_audio_buffer.commit"]
+
+
+async def test_a_voice_that_begins_before_a_cough_is_discarded_is_heard_whole(autojump_clock: MockClock) -> None:
+    """It began, and was not noticed yet: clearing what was heard must not clear it."""
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("ahem", 0.4)
+        audio = signal.encode("Hello there", signal.frames_of(0.6), utterance=9)
+        offset = line.samples
+        await line.hears(audio[: 5 * FRAME])
+        line.session.discard()
+        await line.hears(audio[5 * FRAME : 10 * FRAME])
+        line.session.voice(VoiceEdge(speaking=True, offset=offset))
+        await line.hears(audio[10 * FRAME :])
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Hello there"
+        [connection] = vendor.connections
+        assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio)
+
+
+@pytest.mark.parametrize("detection", [None, "semantic_vad"])
+async def test_a_voice_that_was_noticed_before_a_cough_is_discarded_is_heard_whole(
+    autojump_clock: MockClock, detection: str | None
+) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection=detection)) as line:
+        await line.says("ahem", 0.4)
+        audio = await line.begins("Hello there", 0.6)
+        line.session.discard()
+        await line.waits(0.2)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Hello there"
+        [connection] = vendor.connections
+        assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio + b"\xff" * 1600)
 
 
 async def test_too_short_a_voice_is_filled_up_with_silence(autojump_clock: MockClock) -> None:
