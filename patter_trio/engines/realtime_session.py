@@ -429,6 +429,8 @@ class RealtimeSession(EngineSession):
 
     def _take(self, event: wire.Event) -> None:
         match event:
+            case wire.SpeechStopped():
+                self._utterances.stopped(event.item_id)
             case wire.Committed():
                 if self._utterances.committed(event.item_id):
                     self._bring(EngineTurnOver())

@@ -42,7 +42,9 @@ class Utterances:
     def __init__(self) -> None:
         self._count = 0
         self._owed: deque[_Utterance] = deque()
-        """Committed by us, and not confirmed yet."""
+        """Committed by us, and neither confirmed nor refused yet."""
+        self._stopped = ""
+        """The item that the vendor has announced last: it is about to commit it by itself."""
         self._open = _Utterance(0)
         """What the vendor has committed, and we have not."""
         self._waiting: list[_Utterance] = []
@@ -90,12 +92,22 @@ class Utterances:
         return items
 
     def committed(self, item: str) -> bool:
-        """Take an item that holds what the caller said; return whether the vendor has made it by itself."""
+        """Take an item that holds what the caller said; return whether it is a turn that the vendor has found by itself.
+
+        It is none if a commit of ours is on its way: the two have crossed, and what the vendor has found is a part of ours,
+        which will be confirmed or refused as well.
+        """
         if self._owed:
-            self._owed.popleft().items[item] = None
+            self._owed[0].items[item] = None
+            if item != self._stopped:
+                self._owed.popleft()
             return False
         self._open.items[item] = None
         return True
+
+    def stopped(self, item: str) -> None:
+        """Learn that the vendor has heard the end of a voice, and will commit it as this item."""
+        self._stopped = item
 
     def refused(self, number: int) -> list[EngineWords]:
         """The vendor does not take a commit: there will be no words, unless it has taken the same by itself."""
@@ -137,12 +149,12 @@ class Utterances:
         waiting = self._waiting
         self._waiting = [_Utterance(one.number, now + OVERDUE, audio=one.audio) for one in waiting if one.audio]
         self._owed = deque(self._waiting)
-        self._open = _Utterance(0)
+        self._open, self._stopped = _Utterance(0), ""
         unknown = [EngineWords(one.number, one.text.strip(), final=True) for one in waiting if not one.audio]
         return unknown, [(one.number, one.audio) for one in self._waiting]
 
     def _settled(self, utterance: _Utterance) -> list[EngineWords]:
-        if not utterance.number or not utterance.known or utterance not in self._waiting:
+        if not utterance.number or not utterance.known or utterance not in self._waiting or utterance in self._owed:
             return []
         self._waiting.remove(utterance)
         return [EngineWords(utterance.number, utterance.text.strip(), final=True)]

@@ -12,6 +12,7 @@ import trio
 from realtime_kit import (
     FRAME,
     KEY,
+    SILENCE,
     answered,
     bare,
     engine_of,
@@ -304,6 +305,19 @@ async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autoj
         await line.says("Thank you", 0.6, pause=0.3)
         assert line.session.commit() == 2
         assert [await line.words(1), await line.words(2)] == ["Hello", "Thank you"]
+
+
+async def test_a_commit_that_crosses_the_vendors_own_and_has_more_is_one_turn(autojump_clock: MockClock) -> None:
+    """Enough was heard since the vendor's own commit that it takes ours, too."""
+    async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.says("Hello", 0.6, pause=0.48)
+        for _ in range(8):
+            line.session.hear(SILENCE)
+        assert line.session.commit() == 1
+        assert await line.words(1) == "Hello"
+        [connection] = vendor.connections
+        assert len(connection.events("input_audio_buffer.committed")) == 2
+        assert not [event for _, event in line.told if isinstance(event, EngineTurnOver)]
 
 
 async def test_what_the_vendor_took_for_a_turn_and_was_none_is_removed(autojump_clock: MockClock) -> None:

@@ -38,3 +38,35 @@ def test_a_commit_that_is_never_confirmed_takes_no_words_from_the_next() -> None
     utterances.commit(b"", 20.0, by_vendor=False)
     utterances.committed("b")
     assert utterances.heard("b", "Hello", final=True) == [EngineWords(2, "Hello", final=True)]
+
+
+def test_a_turn_that_the_vendor_finds_while_our_commit_is_on_its_way_is_part_of_it() -> None:
+    """Ours takes what was heard since, so that there are two items, and nothing new to answer."""
+    utterances = Utterances()
+    utterances.commit(b"", 1.0, by_vendor=True)
+    utterances.stopped("a")
+    assert not utterances.committed("a")
+    assert utterances.heard("a", "Is there", final=True) == []
+    assert not utterances.committed("b")
+    assert utterances.heard("b", "a room?", final=True) == [EngineWords(1, "Is there a room?", final=True)]
+    utterances.stopped("c")
+    assert utterances.committed("c")
+
+
+def test_a_turn_that_the_vendor_finds_instead_of_our_commit_is_all_of_it() -> None:
+    utterances = Utterances()
+    utterances.commit(b"", 1.0, by_vendor=True)
+    utterances.stopped("a")
+    assert not utterances.committed("a")
+    assert utterances.heard("a", "Is there a room?", final=True) == []
+    assert utterances.refused(1) == [EngineWords(1, "Is there a room?", final=True)]
+    utterances.stopped("b")
+    assert utterances.committed("b")
+
+
+def test_a_turn_of_the_vendors_after_our_commit_is_a_turn() -> None:
+    utterances = Utterances()
+    utterances.commit(b"", 1.0, by_vendor=True)
+    assert not utterances.committed("a")
+    utterances.stopped("b")
+    assert utterances.committed("b")
