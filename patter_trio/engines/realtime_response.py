@@ -17,6 +17,11 @@ MOST: Final = 8192
 """Pieces of one answer that wait to be taken: several minutes of speech."""
 
 
+def verbatim(text: str) -> str:
+    """Return the instructions to say a text, and only that."""
+    return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
+
+
 class RealtimeResponse(EngineResponse):
     """An answer.
 
@@ -34,6 +39,8 @@ class RealtimeResponse(EngineResponse):
         """The vendor's name for it, once it has begun."""
         self.over: bool = False
         """The vendor makes no more of it."""
+        self.unseen: set[str] = set()
+        """Calls of tools that were taken back before anybody has seen them."""
         self.abandoned: bool = False
         """Nobody wants more of it."""
         self.text: str = ""
@@ -96,6 +103,7 @@ class RealtimeResponse(EngineResponse):
             self._put(wire.cancel(self.response_id))
         for item in self._calls.values():
             self._take_back(item)
+        self.unseen.update(self._calls)
         self._calls.clear()
 
     def _take_back(self, item: str) -> None:

@@ -27,7 +27,8 @@ from patter_trio.abc import (
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
 from patter_trio.engines.realtime_connection import Connection, Opening, Understanding, Use
-from patter_trio.engines.realtime_response import RealtimeResponse
+from patter_trio.engines.realtime_items import Known
+from patter_trio.engines.realtime_response import RealtimeResponse, verbatim
 from patter_trio.engines.realtime_turns import Utterances
 from patter_trio.errors import AuthenticationError, ProviderError
 from patter_trio.net.results import Results
@@ -59,11 +60,6 @@ CANCELLING: Final = 1.0
 _EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
-
-
-def verbatim(text: str) -> str:
-    """Return the instructions to say a text, and only that."""
-    return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
 
 
 class RealtimeSession(EngineSession):
@@ -124,8 +120,10 @@ class RealtimeSession(EngineSession):
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
         self._sink = usage_sink.get()
-        self._told_again: frozenset[str] = frozenset()
-        """Items that this connection was told when it replaced another."""
+        self._known = Known()
+        """What this connection knows of the tools that were called."""
+        self._kept: list[Message] | None = None
+        """What is to be remembered by the next connection, while there is none."""
 
     def __repr__(self) -> str:
         return f"<RealtimeSession {self._active!r}, {len(self._outbox)} messages waiting>"
@@ -194,9 +192,12 @@ class RealtimeSession(EngineSession):
 
     def remember(self, message: Message) -> None:
         """Put a message into the conversation."""
-        for item in _items(message):
-            if item not in self._told_again:
-                self._put(item)
+        if self._kept is not None:
+            self._kept.append(message)
+            return
+        for item in self._known.items(message):
+            self._put(item)
+        self._stirred.set()
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Iterate over words, and ends of turns."""
@@ -220,6 +221,7 @@ class RealtimeSession(EngineSession):
             yield response
         finally:
             response.abandon()
+            self._known.forget(response.unseen)
 
     def _over(self, response: RealtimeResponse) -> None:
         if self._active is response:
@@ -329,6 +331,7 @@ class RealtimeSession(EngineSession):
         What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
         """
         self._outbox.clear()
+        self._kept = []
         unknown, again = self._utterances.lost(trio.current_time())
         for words in unknown:
             self._bring(words)
@@ -360,17 +363,20 @@ class RealtimeSession(EngineSession):
         return use
 
     def _tell_so_far(self) -> None:
-        """Tell a new connection the conversation, first of all; what of it waits to be told is not told twice."""
+        """Tell a new connection the conversation, first of all, and what was to be remembered since the last one."""
         messages = list(self._conversation())
         if self._playing_until > trio.current_time() and self._last is not None:  # it is history when it was heard
             said: Message = {"role": "assistant", "content": self._last.text.strip()}
             if said not in messages[-2:]:
                 messages.append(said)
-        items = [item for message in messages for item in _items(message)]
-        self._told_again = frozenset(items)
-        waiting = [message for message in self._outbox if message not in self._told_again]
-        self._outbox.clear()
-        self._outbox.extend([*items, *waiting])
+        self._known = Known()
+        items = [item for message in messages for item in self._known.items(message)]
+        told = {(message["role"], message.get("content")) for message in messages}
+        kept, self._kept = self._kept or [], None
+        for message in kept:
+            if (message["role"], message.get("content")) not in told:
+                items += self._known.items(message)
+        self._outbox.extendleft(reversed(items))
 
     async def _write(self, socket: WebSocketClient, use: Use) -> None:
         try:
@@ -410,12 +416,13 @@ class RealtimeSession(EngineSession):
             except ProviderError as error:
                 _log.warning("the connection to OpenAI could not be renewed, and is kept: %s", error)
                 await trio.sleep(RENEWING)
+        self._kept = []
         use.scope.cancel(reason="the connection is renewed")
 
     async def _rest(self) -> None:
         """Wait until nothing is under way."""
         while True:
-            busy = self._active or self._utterances.waits or self._undecided or self._outbox
+            busy = self._active or self._utterances.waits or self._known.waits or self._undecided or self._outbox
             deadline = math.inf if busy else self._playing_until
             if deadline <= trio.current_time():
                 return
@@ -447,6 +454,8 @@ class RealtimeSession(EngineSession):
                 self._of_response(event)
             case wire.AudioDelta() | wire.TextDelta() | wire.FunctionCall():
                 if self._active is not None and event.response_id == self._active.response_id:
+                    if isinstance(event, wire.FunctionCall) and not self._active.abandoned:
+                        self._known.called(event.call_id)
                     self._active.take(event)
             case _:
                 pass  # of no use here
@@ -487,13 +496,3 @@ class _Expired(ProviderError):
 
 def _last(audio: bytes | bytearray, samples: int) -> bytes:
     return bytes(audio[-samples:]) if samples > 0 else b""
-
-
-def _items(message: Message) -> list[str]:
-    """Return a message of a conversation as the vendor's items."""
-    content = message.get("content") or ""
-    if message["role"] == "tool":
-        return [wire.add_function_output(message["tool_call_id"], content)]
-    items = [wire.add_message(message["role"], content)] if content else []
-    calls = message.get("tool_calls", ())
-    return [*items, *(wire.add_function_call(call["id"], call["name"], call["arguments"]) for call in calls)]

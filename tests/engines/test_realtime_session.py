@@ -585,6 +585,67 @@ async def test_a_call_of_a_tool_that_comes_after_the_answer_was_left_is_taken_ba
         assert deleted == ["item_x"]
 
 
+ASKED: Message = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"id": "call_1", "name": "weather", "arguments": "{}"}],
+}
+RUNS: Message = {"role": "tool", "tool_call_id": "call_1", "name": "weather", "content": "It is still running."}
+GAVE: Message = {"role": "tool", "tool_call_id": "call_1", "name": "weather", "content": "2 degrees"}
+ONE = RealtimeReply(text="", tool_calls=[ToolCall("call_1", "weather", "{}")])
+
+
+async def test_a_connection_is_not_renewed_while_a_tool_runs(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[ONE, BRIEF]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), tools=[WEATHER], conversation=lambda: [ASKED, GAVE]) as line,
+    ):
+        await answered(line.session)
+        await line.waits(8.0)
+        assert len(vendor.connections) == 1
+        line.session.remember(GAVE)
+        assert (await answered(line.session)).text == "Yes."
+        await line.waits(3.0)
+        [first, second] = vendor.connections
+        assert [item["type"] for item in items_of(first)] == ["function_call_output"]
+        assert [item["type"] for item in items_of(second)] == ["function_call", "function_call_output"]
+
+
+async def test_a_call_that_nobody_has_seen_does_not_keep_a_connection(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[TWO]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), tools=[WEATHER]) as line,
+    ):
+        async with line.session.respond() as response:
+            await trio.sleep(1.0)
+            response.heard(0.0)
+        await line.waits(5.0)
+        assert len(vendor.connections) == 2
+
+
+@pytest.mark.parametrize("told", [[ASKED, RUNS], []])
+@pytest.mark.parametrize("accepting", [0.0, 1.0])
+async def test_what_a_tool_gives_after_its_connection_was_lost_is_told_as_a_message(
+    autojump_clock: MockClock, told: list[Message], accepting: float
+) -> None:
+    """The new one has an output of the call already, or has never heard of it; the vendor takes neither."""
+    async with (
+        serve(replies=[ONE, BRIEF], accepting=accepting) as vendor,
+        line_of(engine_of(vendor), tools=[WEATHER], conversation=lambda: told) as line,
+    ):
+        await answered(line.session)
+        await vendor.connections[0].lose()
+        await trio.sleep(0.5)
+        line.session.remember(GAVE)
+        assert (await answered(line.session)).text == "Yes."
+        [_, second] = vendor.connections
+        *before, last = items_of(second)
+        assert [item["type"] for item in before] == [["function_call", "function_call_output"], []][not told]
+        text = "The tool weather has given: 2 degrees"
+        assert last == {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}
+        assert not second.events("error")
+
+
 # The connection is lost -----------------------------------------------------------------------------------------------
 HISTORY: list[Message] = [
     {"role": "user", "content": "Is it cold in Malmö?"},
@@ -630,6 +691,16 @@ async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(a
         told = items_of(vendor.connections[1])
         assert told[:-1] == TOLD
         assert told[-1]["content"] == [{"type": "output_text", "text": "And it rains."}]
+
+
+async def test_what_is_said_once_more_is_told_once_more(autojump_clock: MockClock) -> None:
+    """A text that the new connection was told with the conversation is not the same when it is said again."""
+    async with serve() as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        await vendor.connections[0].lose()
+        await trio.sleep(1.0)
+        line.session.remember({"role": "assistant", "content": "It is 2 degrees."})
+        await trio.sleep(0.1)
+        assert items_of(vendor.connections[1]) == [*TOLD, TOLD[-1]]
 
 
 @pytest.mark.parametrize("detection", [None, "server_vad"])
