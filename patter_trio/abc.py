@@ -406,6 +406,9 @@ class Engine(Prewarmed, ABC):
     emits: AudioFormat = MULAW_8K
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = ""
     """By what it tells :class:`EngineTurnOver`; empty: it does not, and the call's own endpointing decides."""
+    longest_silence: float = 0.0
+    """Seconds of silence after which an engine that ends turns has said so in any case; the call waits no longer. 0: it does
+    not say, and the call waits for 2 s, or 10 s for one that judges by what is said."""
 
     def with_voice(self, voice: str) -> "Engine":
         """Return the same with another of the vendor's voices, by its name or id.

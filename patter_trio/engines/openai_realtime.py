@@ -24,6 +24,11 @@ MODEL: Final = "gpt-realtime-2.1"
 TRANSCRIPTION: Final = "gpt-transcribe"
 RENEWAL: Final = 55 * 60.0
 """Seconds after which a connection is renewed in the next quiet moment: the vendor ends it after 60 minutes."""
+LATE: Final = 1.5
+"""Seconds after the silence that ends a turn within which the vendor says so."""
+PATIENCE: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
+"""The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
+(https://platform.openai.com/docs/guides/realtime-vad)."""
 _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
 _DETECTIONS: Final = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
 
@@ -54,6 +59,16 @@ def _ends_turns(engine: "OpenAIRealtime") -> Literal["", "vad_silence", "semanti
     if engine.turn_detection is None:
         return ""
     return "vad_silence" if isinstance(engine.turn_detection, ServerVAD) else "semantic_turn_detector"
+
+
+def _longest_silence(engine: "OpenAIRealtime") -> float:
+    match engine.turn_detection:
+        case ServerVAD() as detection:
+            return detection.silence + LATE
+        case SemanticVAD() as detection:
+            return PATIENCE[detection.eagerness]
+        case _:
+            return 0.0
 
 
 @attrs.frozen
@@ -103,6 +118,7 @@ class OpenAIRealtime(Engine):
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)
     )
+    longest_silence: float = attrs.field(init=False, default=attrs.Factory(_longest_silence, takes_self=True))
 
     provider = "openai_realtime"
     accepts = MULAW_8K
