@@ -91,7 +91,7 @@ class OpenAIRealtime(Engine):
         reasoning_effort: such as ``"low"``, for models that reason; every thought is silence on the line.
         base_url: of the vendor, or of whoever speaks its protocol, up to and with ``/v1``.
         first_audio: seconds until an answer begins.
-        between: seconds for each next piece of it.
+        between: seconds for each next piece of it; an answer that stops in the middle is silence for as long.
         renew_after: seconds after which a connection is renewed in the next quiet moment.
 
     Raises:
@@ -113,7 +113,7 @@ class OpenAIRealtime(Engine):
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
     base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
     first_audio: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    between: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=4.0, validator=within(0.1, 600, optional=False), kw_only=True)
     renew_after: float = attrs.field(default=RENEWAL, validator=within(1.0, 3600, optional=False), kw_only=True)
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)

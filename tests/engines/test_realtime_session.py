@@ -535,6 +535,14 @@ async def test_an_answer_that_does_not_go_on_is_given_up(
         assert (await answered(line.session)).text == "Yes."
 
 
+async def test_an_answer_that_stops_in_mid_sentence_is_silence_for_4_s(autojump_clock: MockClock) -> None:
+    async with serve(replies=[attrs.evolve(TEN, hang_after=3)]) as vendor, line_of(engine_of(vendor)) as line:
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout, match="within 4 s"):
+            await answered(line.session)
+        assert trio.current_time() - began < 5.0
+
+
 # Tools ----------------------------------------------------------------------------------------------------------------
 TWO = RealtimeReply(
     text="", tool_calls=[ToolCall("call_1", "weather", "{}"), ToolCall("call_2", "weather", '{"a": "é"}')]
