@@ -378,8 +378,8 @@ class EngineSession(ABC):
     def respond(self, text: str = "", *, tools: bool = True) -> AbstractAsyncContextManager[EngineResponse]:
         """Open the answer to the conversation as it is now; with ``text`` say just that, word for word.
 
-        One at a time, but one that was abandoned may still be closing while the next opens. Leaving the context, by its end or by cancellation, stops the engine from generating. With
-        ``tools`` false it may call none.
+        One at a time, but one that was abandoned may still be closing while the next opens. Leaving the context, by its end or
+        by cancellation, stops the engine from generating. With ``tools`` false it may call none.
 
         Raises:
             ProviderError: the engine is gone.

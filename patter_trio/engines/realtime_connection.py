@@ -19,6 +19,10 @@ BAD_MESSAGES: Final = 100
 _log = logging.getLogger("patter_trio.engines")
 
 
+class Expired(ProviderError):
+    """The vendor has ended a session that was too old."""
+
+
 @attrs.define(eq=False)
 class Understanding:
     """Reads what the vendor sends, over all connections of one session; ``bad`` counts what the protocol does not allow."""

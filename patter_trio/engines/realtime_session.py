@@ -26,7 +26,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
-from patter_trio.engines.realtime_connection import Connection, Opening, Understanding, Use
+from patter_trio.engines.realtime_connection import Connection, Expired, Opening, Understanding, Use
 from patter_trio.engines.realtime_items import Known
 from patter_trio.engines.realtime_response import RealtimeResponse, verbatim
 from patter_trio.engines.realtime_turns import Utterances
@@ -112,6 +112,8 @@ class RealtimeSession(EngineSession):
         self._committed = trio.Event()
         self._responses = 0
         self._active: RealtimeResponse | None = None
+        self._making: dict[str, RealtimeResponse] = {}
+        """Answers that are not over: the active one, and those that were cut and take too long; they cost something, too."""
         self._last: RealtimeResponse | None = None
         self._idle = trio.Event()
         self._stirred = trio.Event()
@@ -216,6 +218,7 @@ class RealtimeSession(EngineSession):
         request, said = f"response_{self._responses}", verbatim(text) if text else ""
         create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
         response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
+        self._making[request] = response
         self._put(create)
         try:
             yield response
@@ -224,6 +227,7 @@ class RealtimeSession(EngineSession):
             self._known.forget(response.unseen)
 
     def _over(self, response: RealtimeResponse) -> None:
+        self._making.pop(response.request, None)
         if self._active is response:
             self._active = None
             self._idle.set()
@@ -339,10 +343,11 @@ class RealtimeSession(EngineSession):
             self._repeat(audio)
             self._put(wire.commit(f"commit_{number}"))
         self._repeat(bytes(self._voice))
-        response = self._active
+        response, self._making = self._active, {}
         if response is None:
             return
         if response.again():
+            self._making[response.request] = response
             self._put(response.create)
         else:
             response.fail(lost)
@@ -399,7 +404,7 @@ class RealtimeSession(EngineSession):
                     self._take(event)
         except ConnectionOver as over:
             use.lose(over)
-        except _Expired as expired:
+        except Expired as expired:
             use.lose(expired)
         except ProviderError as failure:
             use.fail(failure)
@@ -453,10 +458,11 @@ class RealtimeSession(EngineSession):
             case wire.ResponseStarted() | wire.ResponseEnded():
                 self._of_response(event)
             case wire.AudioDelta() | wire.TextDelta() | wire.FunctionCall():
-                if self._active is not None and event.response_id == self._active.response_id:
-                    if isinstance(event, wire.FunctionCall) and not self._active.abandoned:
-                        self._known.called(event.call_id)
-                    self._active.take(event)
+                for response in list(self._making.values()):
+                    if event.response_id == response.response_id:
+                        if isinstance(event, wire.FunctionCall) and not response.abandoned:
+                            self._known.called(event.call_id)
+                        response.take(event)
             case _:
                 pass  # of no use here
 
@@ -465,8 +471,8 @@ class RealtimeSession(EngineSession):
             self._bring(words)
 
     def _of_response(self, event: wire.ResponseStarted | wire.ResponseEnded) -> None:
-        response = self._active
-        if response is None or event.request != response.request:
+        response = self._making.get(event.request)
+        if response is None:
             if isinstance(event, wire.ResponseStarted):  # one that is not wanted any more, or that nobody asked for
                 self._put(wire.cancel(event.response_id))
             return
@@ -476,22 +482,18 @@ class RealtimeSession(EngineSession):
 
     def _refused(self, refusal: wire.Refused) -> None:
         """Take an error: of an answer, of a commit, of the session, or of something that does not matter."""
-        if self._active is not None and refusal.event_id == self._active.request:
-            self._active.fail(refusal.error())
-            self._over(self._active)
+        if response := self._making.get(refusal.event_id):
+            response.fail(refusal.error())
+            self._over(response)
         elif refusal.event_id.startswith("commit_"):
             for words in self._utterances.refused(int(refusal.event_id.removeprefix("commit_"))):
                 self._bring(words)
         elif refusal.code == "session_expired":
-            raise _Expired(str(refusal.error()))
+            raise Expired(str(refusal.error()))
         elif refusal.fatal:
             raise refusal.error()
         else:
             _log.debug("OpenAI refuses: %s", refusal.code)
-
-
-class _Expired(ProviderError):
-    """The vendor has ended a session that was too old."""
 
 
 def _last(audio: bytes | bytearray, samples: int) -> bytes:

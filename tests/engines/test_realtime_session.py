@@ -449,6 +449,27 @@ async def test_an_answer_that_begins_much_too_late_is_cancelled_all_the_same(aut
         assert vendor.connections[0].texts() == [("assistant", "Yes.")]
 
 
+async def test_an_answer_that_ends_much_too_late_is_taken_back_and_reports_what_it_costs(
+    autojump_clock: MockClock,
+) -> None:
+    """The next one was asked for meanwhile, and is reported by itself."""
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    slow = attrs.evolve(TEN, created_delay=3.0, usage={"input_tokens": 7, "output_tokens": 3})
+    async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        with trio.move_on_after(0.1):
+            async with line.session.respond() as response:
+                await taken(response)
+        response.heard(0.0)
+        with pytest.raises(ProviderError):
+            await answered(line.session)
+        await trio.sleep(3.0)
+        assert [(usage.input_tokens, usage.output_tokens) for usage in used] == [(7, 3)]
+        assert (await answered(line.session)).text == "Yes."
+        assert len(used) == 2
+        assert vendor.connections[0].texts() == [("assistant", "Yes.")]
+
+
 async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojump_clock: MockClock) -> None:
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
