@@ -123,6 +123,12 @@ class Use:
         self.failure: ProviderError | None = None
         self.spare: Connection | None = None
 
+    def keep(self, spare: Connection) -> None:
+        """Take the connection that is to be next, in the place of one that was lost while it waited."""
+        if self.spare is not None:
+            self.spare.leave()
+        self.spare = spare
+
     def lose(self, error: ProviderError) -> None:
         """The connection is over."""
         self.lost = self.lost or error

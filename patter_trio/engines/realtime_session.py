@@ -124,7 +124,7 @@ class RealtimeSession(EngineSession):
         self._sink = usage_sink.get()
         self._known = Known()
         """What this connection knows of the tools that were called."""
-        self._kept: list[Message] | None = None
+        self._kept: deque[Message] | None = None
         """What is to be remembered by the next connection, while there is none."""
 
     def __repr__(self) -> str:
@@ -335,7 +335,7 @@ class RealtimeSession(EngineSession):
         What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
         """
         self._outbox.clear()
-        self._kept = []
+        self._kept = deque(maxlen=MOST_WAITING)
         unknown, again = self._utterances.lost(trio.current_time())
         for words in unknown:
             self._bring(words)
@@ -377,7 +377,7 @@ class RealtimeSession(EngineSession):
         self._known = Known()
         items = [item for message in messages for item in self._known.items(message)]
         told = {(message["role"], message.get("content")) for message in messages}
-        kept, self._kept = self._kept or [], None
+        kept, self._kept = self._kept or (), None
         for message in kept:
             if (message["role"], message.get("content")) not in told:
                 items += self._known.items(message)
@@ -417,11 +417,11 @@ class RealtimeSession(EngineSession):
             if use.spare is not None and use.spare.usable:
                 break
             try:
-                use.spare = await nursery.start(self._opening.hold, CONNECT)
+                use.keep(await nursery.start(self._opening.hold, CONNECT))
             except ProviderError as error:
                 _log.warning("the connection to OpenAI could not be renewed, and is kept: %s", error)
                 await trio.sleep(RENEWING)
-        self._kept = []
+        self._kept = deque(maxlen=MOST_WAITING)
         use.scope.cancel(reason="the connection is renewed")
 
     async def _rest(self) -> None:
