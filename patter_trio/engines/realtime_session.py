@@ -104,8 +104,8 @@ class RealtimeSession(EngineSession):
         """What was sent since the last commit: of a voice, or the last of a silence; sent again to another connection."""
         self._unsent = bytearray()
         self._speaking = False
-        self._onset = 0
-        """Where, in samples, the last voice began, with a little before it."""
+        self._onset = self._end = 0
+        """Where, in samples, the last voice began, with a little before it, and where the last one that is over ended."""
         self._undecided = False
         """A voice was heard, and whether it was an utterance was not decided yet."""
         self._utterances = Utterances()
@@ -147,12 +147,14 @@ class RealtimeSession(EngineSession):
         self._speaking = edge.speaking
         self._stirred.set()
         if edge.speaking:
-            self._onset = edge.offset - PREFIX
+            self._onset = max(edge.offset - PREFIX, self._end)
             if not self._undecided:
                 self._undecided = True
                 if not self._detects_turns:
                     self._unsent += _last(self._recent, self._fed - self._onset)
                 self._append()
+        else:
+            self._end = edge.offset
 
     def _append(self) -> None:
         if self._unsent:
@@ -319,10 +321,8 @@ class RealtimeSession(EngineSession):
         while True:
             try:
                 opened: Connection = await nursery.start(self._opening.hold, deadline - trio.current_time())
-            except AuthenticationError:
-                raise
             except ProviderError as error:
-                if trio.current_time() + ATTEMPTS >= deadline:
+                if isinstance(error, AuthenticationError) or trio.current_time() + ATTEMPTS >= deadline:
                     raise
                 _log.info("the connection to OpenAI could not be replaced yet: %s", error)
                 await trio.sleep(ATTEMPTS)

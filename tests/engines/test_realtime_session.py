@@ -220,6 +220,16 @@ async def test_a_voice_that_begins_before_a_cough_is_discarded_is_heard_whole(au
         assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio)
 
 
+async def test_a_voice_that_begins_behind_a_cough_has_nothing_of_it_before_it(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("ahem", 0.4, pause=0.1)
+        line.session.discard()
+        audio = await line.says("Hello there", 0.6, pause=0.2)
+        line.session.commit()
+        assert await line.words(1) == "Hello there"
+        assert bytes(vendor.connections[0].audio).endswith(b"\xff" * 800 + audio + b"\xff" * 1600)
+
+
 @pytest.mark.parametrize("detection", [None, "semantic_vad"])
 async def test_a_voice_that_was_noticed_before_a_cough_is_discarded_is_heard_whole(
     autojump_clock: MockClock, detection: str | None
