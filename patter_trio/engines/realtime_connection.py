@@ -85,7 +85,7 @@ class Opening:
     url: str
     headers: Mapping[str, str] = attrs.field(repr=False)
     setup: str = attrs.field(repr=False)
-    understanding: Understanding
+    understanding: Understanding = attrs.field(factory=Understanding)
 
     async def hold(self, within: float, *, task_status: trio.TaskStatus[Connection]) -> None:
         """Open a connection within so many seconds, set it up, give it to who starts this, and hold it until it is left.

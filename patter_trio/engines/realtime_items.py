@@ -1,7 +1,15 @@
-"""Messages of a conversation as a Realtime connection's items, and what that connection knows of the tools called."""
+"""What a Realtime session is told in words: a text to be said, and the messages of a conversation.
+
+What a connection knows of the tools that were called decides how it is told what they gave.
+"""
 
 from patter_trio.abc import Message
 from patter_trio.wire import openai_realtime as wire
+
+
+def verbatim(text: str) -> str:
+    """Return the instructions to say a text, and only that."""
+    return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
 
 
 class Known:

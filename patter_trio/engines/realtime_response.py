@@ -17,11 +17,6 @@ MOST: Final = 8192
 """Pieces of one answer that wait to be taken: several minutes of speech."""
 
 
-def verbatim(text: str) -> str:
-    """Return the instructions to say a text, and only that."""
-    return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
-
-
 class RealtimeResponse(EngineResponse):
     """An answer.
 

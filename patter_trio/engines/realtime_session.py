@@ -26,11 +26,11 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
-from patter_trio.engines.realtime_connection import Connection, Expired, Opening, Understanding, Use
-from patter_trio.engines.realtime_items import Known
-from patter_trio.engines.realtime_response import RealtimeResponse, verbatim
-from patter_trio.engines.realtime_turns import Utterances
-from patter_trio.errors import AuthenticationError, ProviderError
+from patter_trio.engines.realtime_connection import Connection, Expired, Opening, Use
+from patter_trio.engines.realtime_items import Known, verbatim
+from patter_trio.engines.realtime_response import RealtimeResponse
+from patter_trio.engines.realtime_turns import Utterances, last_of
+from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
 from patter_trio.net.results import Results
 from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
@@ -88,8 +88,7 @@ class RealtimeSession(EngineSession):
         renew_after: float,
         transcription: str,
     ) -> None:
-        self._understanding = Understanding()
-        self._opening = Opening(url, headers, setup, self._understanding)
+        self._opening = Opening(url, headers, setup)
         self._conversation = conversation
         self._detects_turns = detects_turns
         self._patience = patience
@@ -121,6 +120,9 @@ class RealtimeSession(EngineSession):
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
+        self._used: Use | None = None
+        self._told_at = -math.inf
+        """When anything came, last."""
         self._sink = usage_sink.get()
         self._known = Known()
         """What this connection knows of the tools that were called."""
@@ -151,7 +153,7 @@ class RealtimeSession(EngineSession):
             if not self._undecided:
                 self._undecided = True
                 if not self._detects_turns:
-                    self._unsent += _last(self._recent, self._fed - self._onset)
+                    self._unsent += last_of(self._recent, self._fed - self._onset)
                 self._append()
         else:
             self._end = edge.offset
@@ -182,11 +184,10 @@ class RealtimeSession(EngineSession):
         """It was none; of a voice that has begun meanwhile nothing is lost."""
         for item in self._utterances.discard():
             self._put(wire.delete_item(item))
-        begun = _last(self._voice + self._unsent, self._fed - self._onset) if self._speaking else b""
-        self._unsent.clear()
+        begun = last_of(self._voice + self._unsent, self._fed - self._onset) if self._speaking else b""
         self._put(wire.clear())
         self._decide()
-        self._unsent += begun
+        self._unsent[:] = begun
         self._append()
 
     def _decide(self) -> None:
@@ -201,7 +202,6 @@ class RealtimeSession(EngineSession):
             return
         for item in self._known.items(message):
             self._put(item)
-        self._stirred.set()
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Iterate over words, and ends of turns."""
@@ -222,8 +222,13 @@ class RealtimeSession(EngineSession):
         response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
         self._making[request] = response
         self._put(create)
+        asked = trio.current_time()
         try:
             yield response
+        except ProviderTimeout as error:
+            if self._used is not None and self._told_at < asked:  # not even that it was begun
+                self._used.lose(error)
+            raise
         finally:
             response.abandon()
             self._known.forget(response.unseen)
@@ -359,7 +364,7 @@ class RealtimeSession(EngineSession):
 
     async def _use(self, connection: Connection, nursery: trio.Nursery) -> Use:
         """Use a connection until its end; those that are to take its place are opened in ``nursery``."""
-        use = Use()
+        use = self._used = Use()
         with use.scope:
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._write, connection.socket, use)
@@ -399,13 +404,12 @@ class RealtimeSession(EngineSession):
     async def _read(self, socket: WebSocketClient, use: Use) -> None:
         try:
             while True:
-                event = self._understanding.of(await socket.receive())
+                event = self._opening.understanding.of(await socket.receive())
+                self._told_at = trio.current_time()
                 if event is not None:
                     self._take(event)
-        except ConnectionOver as over:
+        except (ConnectionOver, Expired) as over:
             use.lose(over)
-        except Expired as expired:
-            use.lose(expired)
         except ProviderError as failure:
             use.fail(failure)
 
@@ -494,7 +498,3 @@ class RealtimeSession(EngineSession):
             raise refusal.error()
         else:
             _log.debug("OpenAI refuses: %s", refusal.code)
-
-
-def _last(audio: bytes | bytearray, samples: int) -> bytes:
-    return bytes(audio[-samples:]) if samples > 0 else b""

@@ -158,3 +158,8 @@ class Utterances:
             return []
         self._waiting.remove(utterance)
         return [EngineWords(utterance.number, utterance.text.strip(), final=True)]
+
+
+def last_of(audio: bytes | bytearray, samples: int) -> bytes:
+    """Return the end of audio, of so many samples at most."""
+    return bytes(audio[-samples:]) if samples > 0 else b""
