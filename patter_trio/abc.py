@@ -378,8 +378,8 @@ class EngineSession(ABC):
     def respond(self, text: str = "", *, tools: bool = True) -> AbstractAsyncContextManager[EngineResponse]:
         """Open the answer to the conversation as it is now; with ``text`` say just that, word for word.
 
-        One at a time. Leaving the context, by its end or by cancellation, stops the engine from generating. With
-        ``tools`` false it may call none.
+        One at a time, but one that was abandoned may still be closing while the next opens. Leaving the context, by its end or
+        by cancellation, stops the engine from generating. With ``tools`` false it may call none.
 
         Raises:
             ProviderError: the engine is gone.
@@ -406,6 +406,9 @@ class Engine(Prewarmed, ABC):
     emits: AudioFormat = MULAW_8K
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = ""
     """By what it tells :class:`EngineTurnOver`; empty: it does not, and the call's own endpointing decides."""
+    longest_silence: float = 0.0
+    """Seconds of silence after which an engine that ends turns has said so in any case; the call waits no longer. 0: it does
+    not say, and the call waits for 2 s, or 10 s for one that judges by what is said."""
 
     def with_voice(self, voice: str) -> "Engine":
         """Return the same with another of the vendor's voices, by its name or id.

@@ -40,8 +40,8 @@ OVERRIDABLE = frozenset(
 MONOLOGUE = 60.0
 """Seconds of voice without a pause after which it is an utterance for an engine: nothing tells speech from music."""
 ENGINE_ENDPOINT = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
-"""Seconds of silence after which an utterance is over though an engine that detects turns has not said so. OpenAI's semantic
-detection waits for 8 s at most (https://platform.openai.com/docs/guides/realtime-vad)."""
+"""Seconds of silence after which an utterance is over though an engine that detects turns has not said so, if it does not say
+itself how long that may take."""
 BESIDE_NO_ENGINE = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
 """What works on the texts between recogniser, model and voice, which an engine does not have."""
 
@@ -177,7 +177,8 @@ class Agent:
         if self.engine is not None:
             engine = {"words": False, "stuck": MONOLOGUE}
             if self.engine.ends_turns:
-                engine |= {"endpoint": ENGINE_ENDPOINT[self.engine.ends_turns], "sure_by": self.engine.ends_turns}
+                patience = self.engine.longest_silence or ENGINE_ENDPOINT[self.engine.ends_turns]
+                engine |= {"endpoint": patience, "sure_by": self.engine.ends_turns}
         return TurnPolicy(
             **{"endpoint": self.endpointing_ms / 1000} | engine,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,

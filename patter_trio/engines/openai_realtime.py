@@ -24,6 +24,11 @@ MODEL: Final = "gpt-realtime-2.1"
 TRANSCRIPTION: Final = "gpt-transcribe"
 RENEWAL: Final = 55 * 60.0
 """Seconds after which a connection is renewed in the next quiet moment: the vendor ends it after 60 minutes."""
+LATE: Final = 1.5
+"""Seconds after the silence that ends a turn within which the vendor says so."""
+PATIENCE: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
+"""The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
+(https://platform.openai.com/docs/guides/realtime-vad)."""
 _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
 _DETECTIONS: Final = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
 
@@ -56,6 +61,16 @@ def _ends_turns(engine: "OpenAIRealtime") -> Literal["", "vad_silence", "semanti
     return "vad_silence" if isinstance(engine.turn_detection, ServerVAD) else "semantic_turn_detector"
 
 
+def _longest_silence(engine: "OpenAIRealtime") -> float:
+    match engine.turn_detection:
+        case ServerVAD() as detection:
+            return detection.silence + LATE
+        case SemanticVAD() as detection:
+            return PATIENCE[detection.eagerness]
+        case _:
+            return 0.0
+
+
 @attrs.frozen
 class OpenAIRealtime(Engine):
     """A Realtime model of OpenAI's (GA protocol), mu-law at 8 kHz both ways.
@@ -76,7 +91,7 @@ class OpenAIRealtime(Engine):
         reasoning_effort: such as ``"low"``, for models that reason; every thought is silence on the line.
         base_url: of the vendor, or of whoever speaks its protocol, up to and with ``/v1``.
         first_audio: seconds until an answer begins.
-        between: seconds for each next piece of it.
+        between: seconds for each next piece of it; an answer that stops in the middle is silence for as long.
         renew_after: seconds after which a connection is renewed in the next quiet moment.
 
     Raises:
@@ -98,11 +113,12 @@ class OpenAIRealtime(Engine):
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
     base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
     first_audio: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    between: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=4.0, validator=within(0.1, 600, optional=False), kw_only=True)
     renew_after: float = attrs.field(default=RENEWAL, validator=within(1.0, 3600, optional=False), kw_only=True)
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)
     )
+    longest_silence: float = attrs.field(init=False, default=attrs.Factory(_longest_silence, takes_self=True))
 
     provider = "openai_realtime"
     accepts = MULAW_8K

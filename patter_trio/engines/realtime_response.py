@@ -34,6 +34,8 @@ class RealtimeResponse(EngineResponse):
         """The vendor's name for it, once it has begun."""
         self.over: bool = False
         """The vendor makes no more of it."""
+        self.unseen: set[str] = set()
+        """Calls of tools that were taken back before anybody has seen them."""
         self.abandoned: bool = False
         """Nobody wants more of it."""
         self.text: str = ""
@@ -96,6 +98,7 @@ class RealtimeResponse(EngineResponse):
             self._put(wire.cancel(self.response_id))
         for item in self._calls.values():
             self._take_back(item)
+        self.unseen.update(self._calls)
         self._calls.clear()
 
     def _take_back(self, item: str) -> None:

@@ -1,5 +1,6 @@
 """What a Realtime session tells of the caller: utterances by their number, and what was said in them."""
 
+import math
 from collections import deque
 from typing import Final
 
@@ -10,6 +11,8 @@ from patter_trio.audio.formats import RATE
 
 KEPT: Final = 60 * RATE
 """Bytes of what the caller said, until its words are known."""
+OVERDUE: Final = 10.0
+"""Seconds after a commit from which on no words of it are waited for; usually they take about one."""
 
 
 @attrs.define(eq=False)
@@ -17,6 +20,8 @@ class _Utterance:
     """One commit: the vendor's items that it is made of, and the words of each; None: not known yet."""
 
     number: int
+    until: float = math.inf
+    """When its words are given up."""
     items: dict[str, str | None] = attrs.field(factory=dict)
     partial: dict[str, str] = attrs.field(factory=dict)
     audio: bytes = attrs.field(default=b"", repr=False)
@@ -37,7 +42,9 @@ class Utterances:
     def __init__(self) -> None:
         self._count = 0
         self._owed: deque[_Utterance] = deque()
-        """Committed by us, and not confirmed yet."""
+        """Committed by us, and neither confirmed nor refused yet."""
+        self._stopped = ""
+        """The item that the vendor has announced last: it is about to commit it by itself."""
         self._open = _Utterance(0)
         """What the vendor has committed, and we have not."""
         self._waiting: list[_Utterance] = []
@@ -51,11 +58,16 @@ class Utterances:
         """Whether words are still to come, or a commit of the vendor's is to be decided about."""
         return bool(self._waiting or self._open.items)
 
-    def commit(self, audio: bytes, *, by_vendor: bool) -> tuple[int, bool]:
+    @property
+    def due(self) -> float:
+        """When the next words are given up; infinite: there are none to wait for."""
+        return min((one.until for one in self._waiting), default=math.inf)
+
+    def commit(self, audio: bytes, now: float, *, by_vendor: bool) -> tuple[int, bool]:
         """Number the utterance that is over; return whether the vendor has to be told.
 
         With ``by_vendor`` it is made of what the vendor has committed by itself since the last; if that is nothing, it
-        is told. ``audio`` is kept until the words are known, and at most :data:`KEPT` bytes of all.
+        is told. The words are given up :data:`OVERDUE` s after ``now``. ``audio`` is kept until the words are known, and at most :data:`KEPT` bytes of all.
         """
         self._count += 1
         utterance = _Utterance(self._count)
@@ -65,7 +77,7 @@ class Utterances:
             utterance.number = self._count
         else:
             self._owed.append(utterance)
-        utterance.audio = audio
+        utterance.audio, utterance.until = audio, now + OVERDUE
         self._waiting.append(utterance)
         kept = 0
         for older in reversed(self._waiting):
@@ -80,12 +92,22 @@ class Utterances:
         return items
 
     def committed(self, item: str) -> bool:
-        """Take an item that holds what the caller said; return whether the vendor has made it by itself."""
+        """Take an item that holds what the caller said; return whether it is a turn that the vendor has found by itself.
+
+        It is none if a commit of ours is on its way: the two have crossed, and what the vendor has found is a part of ours,
+        which will be confirmed or refused as well.
+        """
         if self._owed:
-            self._owed.popleft().items[item] = None
+            self._owed[0].items[item] = None
+            if item != self._stopped:
+                self._owed.popleft()
             return False
         self._open.items[item] = None
         return True
+
+    def stopped(self, item: str) -> None:
+        """Learn that the vendor has heard the end of a voice, and will commit it as this item."""
+        self._stopped = item
 
     def refused(self, number: int) -> list[EngineWords]:
         """The vendor does not take a commit: there will be no words, unless it has taken the same by itself."""
@@ -113,17 +135,31 @@ class Utterances:
         """Return the words of a commit all of which were known before."""
         return self._settled(self._waiting[-1]) if self._waiting else []
 
-    def lost(self) -> tuple[list[EngineWords], list[tuple[int, bytes]]]:
+    def overdue(self, now: float) -> list[EngineWords]:
+        """Give up the words that are due; return what is known of them."""
+        over = [one for one in self._waiting if one.until <= now]
+        for one in over:
+            self._waiting.remove(one)
+            if one in self._owed:
+                self._owed.remove(one)
+        return [EngineWords(one.number, one.text.strip(), final=True) for one in over]
+
+    def lost(self, now: float) -> tuple[list[EngineWords], list[tuple[int, bytes]]]:
         """The connection is over: return the words that there will be no more of, and what is to be committed again."""
         waiting = self._waiting
-        self._waiting = [_Utterance(one.number, audio=one.audio) for one in waiting if one.audio]
+        self._waiting = [_Utterance(one.number, now + OVERDUE, audio=one.audio) for one in waiting if one.audio]
         self._owed = deque(self._waiting)
-        self._open = _Utterance(0)
+        self._open, self._stopped = _Utterance(0), ""
         unknown = [EngineWords(one.number, one.text.strip(), final=True) for one in waiting if not one.audio]
         return unknown, [(one.number, one.audio) for one in self._waiting]
 
     def _settled(self, utterance: _Utterance) -> list[EngineWords]:
-        if not utterance.number or not utterance.known or utterance not in self._waiting:
+        if not utterance.number or not utterance.known or utterance not in self._waiting or utterance in self._owed:
             return []
         self._waiting.remove(utterance)
         return [EngineWords(utterance.number, utterance.text.strip(), final=True)]
+
+
+def last_of(audio: bytes | bytearray, samples: int) -> bytes:
+    """Return the end of audio, of so many samples at most."""
+    return bytes(audio[-samples:]) if samples > 0 else b""

@@ -52,6 +52,7 @@ class ScriptedEngine(Engine):
         fail_at: seconds of audio after which the engine is gone.
         fail_to_open: no session can be had.
         ends_turns: what it is called that ends turns, with ``turn_delay``.
+        longest_silence: seconds of silence after which it says that it has ended one; 0: it does not say.
     """
 
     llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
@@ -64,6 +65,7 @@ class ScriptedEngine(Engine):
     fail_at: float | None = None
     fail_to_open: bool = False
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = ""
+    longest_silence: float = 0.0
     provider: str = "scripted"
     model: str = "scripted"
     accepts: AudioFormat = MULAW_8K

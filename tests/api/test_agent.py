@@ -8,7 +8,7 @@ import pytest
 
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.errors import ProviderError
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 PROVIDERS: dict[str, Any] = {"stt": ScriptedSTT(), "tts": ScriptedTTS(), "vad": ScriptedVAD()}
 
@@ -69,6 +69,20 @@ def test_its_numbers_become_the_turns() -> None:
     defaults = make().policy(reply=1.0)
     assert (defaults.endpoint, defaults.overlap, defaults.min_words, defaults.away) == (0.5, 0.25, 0, math.inf)
     assert make(barge_in_threshold_ms=0).policy(reply=1.0).overlap == math.inf
+
+
+@pytest.mark.parametrize(
+    ("options", "endpoint"),
+    [
+        ({}, 0.7),
+        ({"ends_turns": "vad_silence", "longest_silence": 4.5}, 4.5),
+        ({"ends_turns": "vad_silence"}, 2.0),
+        ({"ends_turns": "semantic_turn_detector"}, 10.0),
+    ],
+)
+def test_an_engine_that_ends_turns_is_waited_for_as_long_as_it_says(options: dict[str, Any], endpoint: float) -> None:
+    agent = Patter().agent("x", engine=ScriptedEngine(**options), vad=ScriptedVAD(), endpointing_ms=700)
+    assert agent.policy(reply=1.0).endpoint == endpoint
 
 
 def test_overriding_gives_another_agent_and_leaves_this_one() -> None:

@@ -12,6 +12,7 @@ import trio
 from realtime_kit import (
     FRAME,
     KEY,
+    SILENCE,
     answered,
     bare,
     engine_of,
@@ -36,9 +37,10 @@ from patter_trio.abc import (
     VoiceEdge,
     usage_sink,
 )
-from patter_trio.engines import realtime_response, realtime_session
+from patter_trio.engines import realtime_connection, realtime_response, realtime_session, realtime_turns
 from patter_trio.engines.realtime_turns import Utterances
 from patter_trio.errors import RateLimitError
+from patter_trio.testing import signal
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 
@@ -211,6 +213,50 @@ async def test_a_cough_is_cleared_and_not_answered_later(autojump_clock: MockClo
         assert vendor.connections[0].types()[1:] == ["input_audio_buffer.clear", "input_audio_buffer.commit"]
 
 
+async def test_a_voice_that_begins_before_a_cough_is_discarded_is_heard_whole(autojump_clock: MockClock) -> None:
+    """It began, and was not noticed yet: clearing what was heard must not clear it."""
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("ahem", 0.4)
+        audio = signal.encode("Hello there", signal.frames_of(0.6), utterance=9)
+        offset = line.samples
+        await line.hears(audio[: 5 * FRAME])
+        line.session.discard()
+        await line.hears(audio[5 * FRAME : 10 * FRAME])
+        line.session.voice(VoiceEdge(speaking=True, offset=offset))
+        await line.hears(audio[10 * FRAME :])
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Hello there"
+        [connection] = vendor.connections
+        assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio)
+
+
+async def test_a_voice_that_begins_behind_a_cough_has_nothing_of_it_before_it(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        await line.says("ahem", 0.4, pause=0.1)
+        line.session.discard()
+        audio = await line.says("Hello there", 0.6, pause=0.2)
+        line.session.commit()
+        assert await line.words(1) == "Hello there"
+        assert bytes(vendor.connections[0].audio).endswith(b"\xff" * 800 + audio + b"\xff" * 1600)
+
+
+@pytest.mark.parametrize("detection", [None, "semantic_vad"])
+async def test_a_voice_that_was_noticed_before_a_cough_is_discarded_is_heard_whole(
+    autojump_clock: MockClock, detection: str | None
+) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor, turn_detection=detection)) as line:
+        await line.says("ahem", 0.4)
+        audio = await line.begins("Hello there", 0.6)
+        line.session.discard()
+        await line.waits(0.2)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Hello there"
+        [connection] = vendor.connections
+        assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio + b"\xff" * 1600)
+
+
 async def test_too_short_a_voice_is_filled_up_with_silence(autojump_clock: MockClock) -> None:
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         line.session.commit()
@@ -280,6 +326,19 @@ async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autoj
         await line.says("Thank you", 0.6, pause=0.3)
         assert line.session.commit() == 2
         assert [await line.words(1), await line.words(2)] == ["Hello", "Thank you"]
+
+
+async def test_a_commit_that_crosses_the_vendors_own_and_has_more_is_one_turn(autojump_clock: MockClock) -> None:
+    """Enough was heard since the vendor's own commit that it takes ours, too."""
+    async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
+        await line.says("Hello", 0.6, pause=0.48)
+        for _ in range(8):
+            line.session.hear(SILENCE)
+        assert line.session.commit() == 1
+        assert await line.words(1) == "Hello"
+        [connection] = vendor.connections
+        assert len(connection.events("input_audio_buffer.committed")) == 2
+        assert not [event for _, event in line.told if isinstance(event, EngineTurnOver)]
 
 
 async def test_what_the_vendor_took_for_a_turn_and_was_none_is_removed(autojump_clock: MockClock) -> None:
@@ -411,6 +470,27 @@ async def test_an_answer_that_begins_much_too_late_is_cancelled_all_the_same(aut
         assert vendor.connections[0].texts() == [("assistant", "Yes.")]
 
 
+async def test_an_answer_that_ends_much_too_late_is_taken_back_and_reports_what_it_costs(
+    autojump_clock: MockClock,
+) -> None:
+    """The next one was asked for meanwhile, and is reported by itself."""
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    slow = attrs.evolve(TEN, created_delay=3.0, usage={"input_tokens": 7, "output_tokens": 3})
+    async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+        with trio.move_on_after(0.1):
+            async with line.session.respond() as response:
+                await taken(response)
+        response.heard(0.0)
+        with pytest.raises(ProviderError):
+            await answered(line.session)
+        await trio.sleep(3.0)
+        assert [(usage.input_tokens, usage.output_tokens) for usage in used] == [(7, 3)]
+        assert (await answered(line.session)).text == "Yes."
+        assert len(used) == 2
+        assert vendor.connections[0].texts() == [("assistant", "Yes.")]
+
+
 async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojump_clock: MockClock) -> None:
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
@@ -497,6 +577,14 @@ async def test_an_answer_that_does_not_go_on_is_given_up(
         assert (await answered(line.session)).text == "Yes."
 
 
+async def test_an_answer_that_stops_in_mid_sentence_is_silence_for_4_s(autojump_clock: MockClock) -> None:
+    async with serve(replies=[attrs.evolve(TEN, hang_after=3)]) as vendor, line_of(engine_of(vendor)) as line:
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout, match="within 4 s"):
+            await answered(line.session)
+        assert trio.current_time() - began < 5.0
+
+
 # Tools ----------------------------------------------------------------------------------------------------------------
 TWO = RealtimeReply(
     text="", tool_calls=[ToolCall("call_1", "weather", "{}"), ToolCall("call_2", "weather", '{"a": "é"}')]
@@ -547,6 +635,67 @@ async def test_a_call_of_a_tool_that_comes_after_the_answer_was_left_is_taken_ba
         assert deleted == ["item_x"]
 
 
+ASKED: Message = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"id": "call_1", "name": "weather", "arguments": "{}"}],
+}
+RUNS: Message = {"role": "tool", "tool_call_id": "call_1", "name": "weather", "content": "It is still running."}
+GAVE: Message = {"role": "tool", "tool_call_id": "call_1", "name": "weather", "content": "2 degrees"}
+ONE = RealtimeReply(text="", tool_calls=[ToolCall("call_1", "weather", "{}")])
+
+
+async def test_a_connection_is_not_renewed_while_a_tool_runs(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[ONE, BRIEF]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), tools=[WEATHER], conversation=lambda: [ASKED, GAVE]) as line,
+    ):
+        await answered(line.session)
+        await line.waits(8.0)
+        assert len(vendor.connections) == 1
+        line.session.remember(GAVE)
+        assert (await answered(line.session)).text == "Yes."
+        await line.waits(3.0)
+        [first, second] = vendor.connections
+        assert [item["type"] for item in items_of(first)] == ["function_call_output"]
+        assert [item["type"] for item in items_of(second)] == ["function_call", "function_call_output"]
+
+
+async def test_a_call_that_nobody_has_seen_does_not_keep_a_connection(autojump_clock: MockClock) -> None:
+    async with (
+        serve(replies=[TWO]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), tools=[WEATHER]) as line,
+    ):
+        async with line.session.respond() as response:
+            await trio.sleep(1.0)
+            response.heard(0.0)
+        await line.waits(5.0)
+        assert len(vendor.connections) == 2
+
+
+@pytest.mark.parametrize("told", [[ASKED, RUNS], []])
+@pytest.mark.parametrize("accepting", [0.0, 1.0])
+async def test_what_a_tool_gives_after_its_connection_was_lost_is_told_as_a_message(
+    autojump_clock: MockClock, told: list[Message], accepting: float
+) -> None:
+    """The new one has an output of the call already, or has never heard of it; the vendor takes neither."""
+    async with (
+        serve(replies=[ONE, BRIEF], accepting=accepting) as vendor,
+        line_of(engine_of(vendor), tools=[WEATHER], conversation=lambda: told) as line,
+    ):
+        await answered(line.session)
+        await vendor.connections[0].lose()
+        await trio.sleep(0.5)
+        line.session.remember(GAVE)
+        assert (await answered(line.session)).text == "Yes."
+        [_, second] = vendor.connections
+        *before, last = items_of(second)
+        assert [item["type"] for item in before] == [["function_call", "function_call_output"], []][not told]
+        text = "The tool weather has given: 2 degrees"
+        assert last == {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}
+        assert not second.events("error")
+
+
 # The connection is lost -----------------------------------------------------------------------------------------------
 HISTORY: list[Message] = [
     {"role": "user", "content": "Is it cold in Malmö?"},
@@ -593,6 +742,16 @@ async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(a
         told = items_of(vendor.connections[1])
         assert told[:4] == TOLD
         assert [item["content"][0]["text"] for item in told[4:]] == ["And it rains.", "It is 2 degrees."]
+
+
+async def test_what_is_said_once_more_is_told_once_more(autojump_clock: MockClock) -> None:
+    """A text that the new connection was told with the conversation is not the same when it is said again."""
+    async with serve() as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        await vendor.connections[0].lose()
+        await trio.sleep(1.0)
+        line.session.remember({"role": "assistant", "content": "It is 2 degrees."})
+        await trio.sleep(0.1)
+        assert items_of(vendor.connections[1]) == [*TOLD, TOLD[-1]]
 
 
 @pytest.mark.parametrize("detection", [None, "server_vad"])
@@ -715,10 +874,31 @@ async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
         await vendor.connections[0].lose()
         began = trio.current_time()
         await line.until(lambda: line.failure)
-        assert trio.current_time() - began <= realtime_session.REOPENING + realtime_session.SETTING_UP
+        assert trio.current_time() - began <= realtime_session.REOPENING + realtime_connection.SETTING_UP
         with pytest.raises(ProviderError):
             async with line.session.respond():
                 pass
+
+
+async def test_a_connection_that_cannot_be_replaced_at_once_is_replaced_within_3_s(autojump_clock: MockClock) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
+        good, vendor.script = vendor.script, attrs.evolve(vendor.script, status=503)
+        await vendor.connections[0].lose()
+        await trio.sleep(2.2)
+        vendor.script = good
+        await trio.sleep(0.4)
+        assert vendor.refused == 5
+        assert items_of(vendor.connections[1]) == TOLD
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_a_key_that_is_not_good_any_more_is_shown_once(autojump_clock: MockClock) -> None:
+    async with serve() as vendor, line_of(engine_of(vendor)) as line:
+        vendor.script = attrs.evolve(vendor.script, status=401)
+        await vendor.connections[0].lose()
+        await line.until(lambda: line.failure)
+        assert isinstance(line.failure, AuthenticationError)
+        assert vendor.refused == 1
 
 
 async def test_a_vendor_that_takes_nothing_has_failed(
@@ -837,14 +1017,102 @@ async def test_nothing_of_an_earlier_loss_is_heard_again_after_a_renewal(autojum
         assert not third.audio
 
 
-async def test_a_voice_that_begins_while_the_connection_is_renewed_is_heard_whole(autojump_clock: MockClock) -> None:
+async def test_a_voice_that_begins_while_the_next_connection_opens_is_heard_whole_by_the_old_one(
+    autojump_clock: MockClock,
+) -> None:
     async with serve(accepting=1.0) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.waits(5.2)
         audio = await line.says("Is there a room?", 1.5)
         line.session.commit()
         assert await line.words(1) == "Is there a room?"
-        assert bytes(vendor.connections[1].audio).count(audio) == 1
-        assert bytes(vendor.connections[0].audio) == b""
+        await line.waits(1.0)
+        [first, second] = vendor.connections
+        assert bytes(first.audio).count(audio) == 1
+        assert bytes(second.audio) == b""
+        assert first.code in (1000, 1001)
+
+
+async def test_a_connection_is_good_until_the_next_one_is_there(autojump_clock: MockClock) -> None:
+    """Every way in which the next one cannot be had leaves the old one as it was; it is tried again every 30 s."""
+    async with (
+        serve(replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
+    ):
+        [first] = vendor.connections
+        good = vendor.script
+        troubles = [{"status": 503}, {"status": 401}, {"opens_with": ("server_error", "server_error", "Sorry.")}]
+        for number, trouble in enumerate(troubles):
+            vendor.script = attrs.evolve(good, **trouble)
+            await line.waits(5.0 + 30.0 * number + 1.0 - line.samples / 8000)
+            assert (await answered(line.session)).text == "Yes."
+        assert vendor.refused == 2
+        vendor.script = good
+        await line.waits(5.0 + 30.0 * 3 - 2.0 - line.samples / 8000)
+        assert first.ended_at == float("inf")
+        await line.waits(8.0)
+        assert first.code in (1000, 1001)
+        assert items_of(vendor.connections[-1]) == TOLD
+        assert (await answered(line.session)).text == "Yes."
+        assert line.failure is None
+
+
+@pytest.mark.parametrize("trouble", [{"half_open": True}, {"mute": True}])
+async def test_a_next_connection_that_says_nothing_is_given_up(
+    autojump_clock: MockClock, trouble: dict[str, object]
+) -> None:
+    async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        good, vendor.script = vendor.script, attrs.evolve(vendor.script, **trouble)
+        await line.waits(7.0)
+        assert (await answered(line.session)).text == "Yes."
+        await line.waits(5.0)
+        vendor.script = good
+        await line.waits(35.0)
+        assert vendor.connections[0].code in (1000, 1001)
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_an_old_connection_that_is_lost_has_its_next_one_at_once(autojump_clock: MockClock) -> None:
+    """The next one is there, and waits for a quiet moment."""
+    async with (
+        serve(accepting=1.0, replies=[BRIEF]) as vendor,
+        line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
+    ):
+        await line.waits(5.2)
+        audio = await line.begins("Is there a room?", 1.5)
+        await vendor.connections[0].lose()
+        await line.waits(0.3)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Is there a room?"
+        [_, second] = vendor.connections
+        assert bytes(second.audio).count(audio) == 1
+        assert items_of(second) == TOLD
+
+
+async def test_a_next_connection_that_is_lost_while_it_waits_is_opened_again(autojump_clock: MockClock) -> None:
+    async with serve(accepting=1.0, replies=[BRIEF]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.waits(5.2)
+        await line.begins("Is there a room?", 1.5)
+        await vendor.connections[1].lose()
+        await line.waits(0.3)
+        line.session.voice(VoiceEdge(speaking=False, offset=line.samples))
+        line.session.commit()
+        assert await line.words(1) == "Is there a room?"
+        await line.waits(2.0)
+        assert vendor.connections[0].code in (1000, 1001)
+        assert len(vendor.connections) == 3
+        assert (await answered(line.session)).text == "Yes."
+
+
+async def test_words_that_never_come_are_given_up_and_the_connection_is_renewed(autojump_clock: MockClock) -> None:
+    async with serve(transcript_delay=1e6) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
+        await line.says("Is there a room?", 1.0)
+        line.session.commit()
+        committed = trio.current_time()
+        assert await line.words(1) == ""
+        assert trio.current_time() == pytest.approx(committed + realtime_turns.OVERDUE)
+        await line.waits(1.0)
+        assert len(vendor.connections) == 2
 
 
 # It is left -----------------------------------------------------------------------------------------------------------
@@ -939,10 +1207,10 @@ async def test_what_is_told_and_not_taken_is_dropped(
 def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> None:
     utterances = Utterances()
     for number in range(1, 4):
-        assert utterances.commit(bytes(30 * 8000), by_vendor=False) == (number, True)
+        assert utterances.commit(bytes(30 * 8000), 0.0, by_vendor=False) == (number, True)
         utterances.committed(f"item_{number}")
     utterances.heard("item_1", "the beginning", final=False)
-    unknown, again = utterances.lost()
+    unknown, again = utterances.lost(0.0)
     assert unknown == [EngineWords(1, "the beginning", final=True)]
     assert [number for number, _ in again] == [2, 3]
     assert repr(utterances) == "<Utterances 3, 2 without words>"
@@ -950,9 +1218,9 @@ def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> 
 
 def test_a_refusal_is_of_the_commit_that_it_names() -> None:
     utterances = Utterances()
-    utterances.commit(b"", by_vendor=True)
+    utterances.commit(b"", 0.0, by_vendor=True)
     utterances.committed("the vendor's own")  # just before ours came, which is refused for it
-    utterances.commit(b"", by_vendor=True)
+    utterances.commit(b"", 0.0, by_vendor=True)
     assert utterances.refused(1) == []
     assert not utterances.committed("ours")
     assert utterances.heard("ours", "Thank you", final=True) == [EngineWords(2, "Thank you", final=True)]
