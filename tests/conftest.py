@@ -46,7 +46,8 @@ UNMEASURED = {
     "test_realtime_random",
     "test_turn_properties",
 }
-"""Modules that go the same ways thousands of times. Measuring coverage triples their time, and what is covered has tests of its own."""
+"""Modules that go the same ways thousands of times, as hypothesis does, and the second of both ways. Measuring coverage triples
+their time, and what is covered has tests of its own."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,8 +65,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have coverage look away while tests of :data:`UNMEASURED` modules run."""
-    coverage = sys.modules.get("coverage") if request.module.__name__ in UNMEASURED else None
+    """Have coverage look away while the same ways are gone again."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    again = (
+        request.module.__name__ in UNMEASURED
+        or getattr(request.function, "is_hypothesis_test", False)
+        or params.get("way") == "engine"
+    )
+    coverage = sys.modules.get("coverage") if again else None
     measuring = coverage.Coverage.current() if coverage is not None else None
     if measuring is None:
         yield
