@@ -44,6 +44,39 @@ def _wav(bits: int, rate: int, channels: int, kind: int = 1) -> bytes:
 
 
 SEEDS: Final[dict[str, list[bytes]]] = {
+    "deepgram": [
+        (
+            b'n{"type":"Results","start":0.0,"duration":1.0,"is_final":true,"speech_final":true,"from_finalize":false,'
+            b'"channel":{"alternatives":[{"transcript":"hello there","confidence":0.9,"words":[]}]}}\n'
+            b'{"type":"Metadata","duration":2.0,"request_id":"r"}'
+        ),
+        (
+            b'f{"type":"Connected","request_id":"r","sequence_id":0}\n'
+            b'{"type":"TurnInfo","event":"EndOfTurn","turn_index":0,"audio_window_start":0.0,"audio_window_end":1.0,'
+            b'"transcript":"hello","words":[],"end_of_turn_confidence":0.9}'
+        ),
+        b'f{"type":"Error","code":"X","description":"no"}',
+    ],
+    "elevenlabs": [
+        b'{"audio":"AAAA","contextId":"c","alignment":{"chars":["a"],"charStartTimesMs":[0],"charDurationsMs":[9]}}',
+        b'{"isFinal":true,"contextId":"c"}',
+        b'{"error":"quota_exceeded","message":"no","code":1008}',
+    ],
+    "chat": [
+        b'\x03data: {"choices":[{"delta":{"content":"hi"},"finish_reason":null}]}\n\ndata: [DONE]\n\n',
+        (
+            b'\x05: ping\r\n\r\ndata: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f",'
+            b'"arguments":"{}"}}]}}]}\r\n\r\n'
+        ),
+        b'\x01data: {"error":{"message":"no","code":"rate_limit_exceeded"}}\n\n',
+    ],
+    "realtime": [
+        b'{"type":"session.created","session":{}}',
+        b'{"type":"response.created","response":{"id":"r","metadata":{"request":"q"}}}',
+        b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","delta":"AAAA"}',
+        b'{"type":"response.done","response":{"id":"r","status":"completed","usage":{"input_tokens":1}}}',
+        b'{"type":"error","error":{"type":"invalid_request_error","code":"x","message":"no","event_id":"e"}}',
+    ],
     "codec": [
         b"\n".join([b'{"event":"connected","protocol":"Call","version":"1.0.0"}', _START, last])
         for last in (_VOICE[:120] + b'"}}', _MARK, _DIGIT, _STOP, _START, b'{"event":"new","streamSid":"MZ1"}')

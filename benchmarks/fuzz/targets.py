@@ -17,6 +17,7 @@ import numpy as np
 import trio
 import trio.testing
 
+from benchmarks.fuzz import vendors
 from patter_trio import Patter
 from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.audio import g711
@@ -353,6 +354,10 @@ def call(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (codec, kit_codec, wav, mulaw, websocket, upgrade, door, webhook, call)
+    target.__name__: target
+    for target in (
+        *(codec, kit_codec, wav, mulaw, websocket, upgrade, door, webhook, call),
+        *(vendors.deepgram, vendors.elevenlabs, vendors.chat, vendors.realtime),
+    )
 }
 """Every target by its name."""
