@@ -15,7 +15,6 @@ import json
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +24,7 @@ import trio
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.testing.servers.loopback import on_loopback, read_head
 from patter_trio.testing.signal import Decoder, Kind, Sound
 
 IDLE: Final = 10.0
@@ -130,13 +130,8 @@ class DeepgramServer:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, over any stream, until its end."""
         try:
-            head = bytearray()
-            while b"\r\n\r\n" not in head:
-                data = await stream.receive_some(65536)
-                if not data:
-                    return
-                head += data
-            await self._converse(await receive_upgrade(stream, bytes(head)), stream)
+            if head := await read_head(stream):
+                await self._converse(await receive_upgrade(stream, head), stream)
         except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, or is none
         finally:
@@ -183,14 +178,10 @@ class DeepgramServer:
 @asynccontextmanager
 async def serve_deepgram(script: FakeDeepgram | None = None) -> AsyncIterator[DeepgramServer]:
     """Serve on loopback while the block lasts; its end breaks the connections that there are."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = DeepgramServer(script or FakeDeepgram(), f"ws://127.0.0.1:{listener.socket.getsockname()[1]}")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
-        try:
-            yield server
-        finally:
-            nursery.cancel_scope.cancel(reason="the server closes")
+    server = DeepgramServer(script or FakeDeepgram())
+    async with on_loopback(server.serve) as port:
+        server.url = f"ws://127.0.0.1:{port}"
+        yield server
 
 
 async def _write(socket: WebSocket, waiting: trio.MemoryReceiveChannel[tuple[float, str | bytes]]) -> None:

@@ -27,9 +27,9 @@ from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.testing import signal
+from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
 MOST_CONTEXTS: Final = 5
-LARGEST_HEAD: Final = 65536
 
 
 @attrs.frozen(kw_only=True)
@@ -118,36 +118,23 @@ class Vendor:
 @asynccontextmanager
 async def serve_elevenlabs(script: FakeElevenLabs | None = None) -> AsyncIterator[Vendor]:
     """Serve on loopback, until the block is left."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    vendor = Vendor(f"http://127.0.0.1:{port}", script or FakeElevenLabs())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, partial(serve_stream, vendor), [listener]))
+    vendor = Vendor("", script or FakeElevenLabs())
+    async with on_loopback(partial(serve_stream, vendor)) as port:
+        vendor.url = f"http://127.0.0.1:{port}"
         yield vendor
-        nursery.cancel_scope.cancel(reason="the test is over")
 
 
 async def serve_stream(vendor: Vendor, stream: trio.abc.Stream) -> None:
     """Serve one connection, over any stream."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError, WireError, SocketClosed):
         try:
-            head = await _head(stream)
+            head = await read_head(stream)
             if b"upgrade: websocket" in head.lower():
                 await _websocket(vendor, await receive_upgrade(stream, head))
             elif head:
                 await _http(vendor, stream, head)
         finally:
             await trio.aclose_forcefully(stream)
-
-
-async def _head(stream: trio.abc.Stream) -> bytes:
-    head = b""
-    while b"\r\n\r\n" not in head and len(head) < LARGEST_HEAD:
-        data = await stream.receive_some(LARGEST_HEAD)
-        if not data:
-            return b""
-        head += data
-    return head
 
 
 def _refused(vendor: Vendor, key: str) -> int:
@@ -350,26 +337,16 @@ async def _http(vendor: Vendor, stream: trio.abc.Stream, data: bytes) -> None:
             await stream.send_all(_start(status, "application/json", f"Content-Length: {len(detail)}") + detail)
         else:
             await _stream_audio(vendor, stream, str(vendor.requests[-1].get("text", "")))
-        data = await _head(stream)
+        data = await read_head(stream)
 
 
 async def _request(stream: trio.abc.Stream, data: bytes) -> tuple[h11.Request, bytes]:
     http = h11.Connection(h11.SERVER)
     http.receive_data(data)
-    head: h11.Request | None = None
-    body = b""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(bytes(await stream.receive_some(LARGEST_HEAD)))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += bytes(event.data)
-        elif isinstance(event, h11.EndOfMessage) and head is not None:
-            return head, body
-        else:
-            raise WireError("no HTTP request")
+    request = await read_request(http, stream)
+    if request is None:
+        raise WireError("no HTTP request")
+    return request
 
 
 def _start(status: int, content_type: str, *more: str) -> bytes:

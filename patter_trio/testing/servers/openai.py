@@ -20,8 +20,8 @@ import h11
 import trio
 
 from patter_trio.abc import ToolCall
+from patter_trio.testing.servers.loopback import on_loopback, read_request
 
-READ: Final = 65536
 CREATED: Final = 1_700_000_000
 
 
@@ -208,35 +208,21 @@ async def serve_openai(replies: Script) -> AsyncIterator[OpenAIServer]:
         replies: the n-th answers the n-th request, then the last again; or a function of the request.
     """
     server = OpenAIServer(replies)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server.base_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, server.handle, listeners))
-        try:
-            yield server
-        finally:
-            nursery.cancel_scope.cancel(reason="the server is closed")
+    async with on_loopback(server.handle) as port:
+        server.base_url = f"http://127.0.0.1:{port}/v1"
+        yield server
 
 
 async def _read(http: h11.Connection, stream: trio.abc.Stream, number: int) -> ChatRequest | None:
     """Return the next request; None when there is none."""
-    head: h11.Request | None = None
-    body = bytearray()
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(bytes(await stream.receive_some(READ)))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage) and head is not None:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-            asked = json.loads(bytes(body)) if body else {}
-            method, target = head.method.decode("latin-1"), head.target.decode("latin-1")
-            return ChatRequest(method, target, headers, asked, number, trio.current_time())
-        else:
-            return None
+    request = await read_request(http, stream)
+    if request is None:
+        return None
+    head, body = request
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    asked = json.loads(body) if body else {}
+    method, target = head.method.decode("latin-1"), head.target.decode("latin-1")
+    return ChatRequest(method, target, headers, asked, number, trio.current_time())
 
 
 async def _begin(stream: trio.abc.Stream) -> None:

@@ -21,6 +21,7 @@ import trio
 
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.testing.servers.loopback import READ, on_loopback, read_head
 from patter_trio.testing.servers.openai_realtime_script import Asked, Connection, FakeRealtime, RealtimeReply
 from patter_trio.testing.servers.openai_realtime_session import Session
 
@@ -48,13 +49,11 @@ class RealtimeServer:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, over any stream, until its end."""
         try:
-            head = bytearray()
-            while b"\r\n\r\n" not in head or self.script.half_open:
-                data = await stream.receive_some(65536)
-                if not data:
-                    return
-                head += data
-            await self._converse(await receive_upgrade(stream, bytes(head)), stream)
+            head = await read_head(stream)
+            while self.script.half_open and head:
+                head = bytes(await stream.receive_some(READ))
+            if head:
+                await self._converse(await receive_upgrade(stream, head), stream)
         except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, or is none
         finally:
@@ -99,14 +98,10 @@ class RealtimeServer:
 @asynccontextmanager
 async def serve_openai_realtime(script: FakeRealtime | None = None) -> AsyncIterator[RealtimeServer]:
     """Serve on loopback while the block lasts; its end breaks the connections that there are."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = RealtimeServer(script or FakeRealtime(), f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/v1")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
-        try:
-            yield server
-        finally:
-            nursery.cancel_scope.cancel(reason="the server closes")
+    server = RealtimeServer(script or FakeRealtime())
+    async with on_loopback(server.serve) as port:
+        server.url = f"ws://127.0.0.1:{port}/v1"
+        yield server
 
 
 async def _write(socket: WebSocket, waiting: trio.MemoryReceiveChannel[str | bytes | int | None]) -> None:

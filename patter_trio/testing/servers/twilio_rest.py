@@ -13,7 +13,6 @@ import base64
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 from xml.etree import ElementTree as ET
@@ -22,7 +21,8 @@ import attrs
 import h11
 import trio
 
-READ: Final = 65536
+from patter_trio.testing.servers.loopback import on_loopback, read_request
+
 _FORM: Final = "application/x-www-form-urlencoded"
 LIVE: Final = frozenset({"queued", "ringing", "in-progress"})
 
@@ -174,14 +174,9 @@ async def serve_twilio_rest(
         calls: the SIDs of its live calls.
     """
     server = TwilioRESTServer(account_sid, auth_token, calls)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server.api_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, server.handle, listeners))
-        try:
-            yield server
-        finally:
-            nursery.cancel_scope.cancel(reason="the server is closed")
+    async with on_loopback(server.handle) as port:
+        server.api_url = f"http://127.0.0.1:{port}"
+        yield server
 
 
 def _refusal(status: int, code: int, message: str) -> tuple[int, dict[str, Any]]:
@@ -191,21 +186,12 @@ def _refusal(status: int, code: int, message: str) -> tuple[int, dict[str, Any]]
 
 async def _read(http: h11.Connection, stream: trio.abc.Stream) -> RESTRequest | None:
     """Return the next request; None when there is none."""
-    head: h11.Request | None = None
-    body = bytearray()
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(bytes(await stream.receive_some(READ)))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage) and head is not None:
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
-            form = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
-            fields = {name: values[-1] for name, values in form.items()}
-            method, target = head.method.decode("latin-1"), head.target.decode("latin-1")
-            return RESTRequest(method, target, headers, body.decode(), fields)
-        else:
-            return None
+    request = await read_request(http, stream)
+    if request is None:
+        return None
+    head, body = request
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+    form = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
+    fields = {name: values[-1] for name, values in form.items()}
+    method, target = head.method.decode("latin-1"), head.target.decode("latin-1")
+    return RESTRequest(method, target, headers, body.decode(), fields)

@@ -1,0 +1,52 @@
+"""What the fakes of vendors have in common: a port of loopback, and the requests that come to it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import h11
+import trio
+
+READ: Final = 65536
+"""Bytes that are read at once, and most bytes of a head."""
+
+
+@asynccontextmanager
+async def on_loopback(handle: Callable[[trio.abc.Stream], Awaitable[object]]) -> AsyncIterator[int]:
+    """Serve on a free port while the block lasts; its end breaks the connections that there are. Gives the port."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, handle, [listener])
+        try:
+            yield listener.socket.getsockname()[1]
+        finally:
+            nursery.cancel_scope.cancel(reason="the server closes")
+
+
+async def read_head(stream: trio.abc.Stream) -> bytes:
+    """Return what comes up to the end of a request's head, and what came with it; nothing when the client leaves before."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < READ:
+        data = await stream.receive_some(READ)
+        if not data:
+            return b""
+        head += data
+    return head
+
+
+async def read_request(http: h11.Connection, stream: trio.abc.Stream) -> tuple[h11.Request, bytes] | None:
+    """Return the next request and its body; None when there is none."""
+    head: h11.Request | None = None
+    body = bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some(READ)))
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            return head, bytes(body)
+        else:
+            return None
