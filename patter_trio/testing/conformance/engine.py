@@ -37,6 +37,7 @@ from patter_trio.testing.conformance.bench import (
     short,
     within,
 )
+from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.conformance.stt import SIMULATED, Speech
 from patter_trio.testing.conformance.tts import Spoken
@@ -65,42 +66,21 @@ Piece = str | SpeechChunk | ToolCall
 
 
 @attrs.define(eq=False)
-class _Told:
-    """What the engine told of the caller, and whether more can come."""
-
-    events: list[EngineEvent] = attrs.field(factory=list)
-    ended: bool = False
-    _news: trio.Event = attrs.field(factory=trio.Event)
-
-    async def collect(self, session: EngineSession) -> None:
-        async for event in session.events():
-            self.events.append(event)
-            self._tell()
-        self.ended = True
-        self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+class _Told(Collected[EngineEvent]):
+    """What the engine told of the caller."""
 
     def words(self) -> list[EngineWords]:
-        return [event for event in self.events if isinstance(event, EngineWords)]
+        return [event for event in self.items if isinstance(event, EngineWords)]
 
-    def finals(self) -> list[int]:
-        return [words.commit for words in self.words() if words.final]
+    def finals(self) -> dict[int, str]:
+        """The final words of each commit; the first, if there are several."""
+        return {words.commit: words.text for words in reversed(self.words()) if words.final}
 
     async def closed(self, commit: int) -> str:
         """Wait for the final words of a commit, and return them."""
-        with within(
-            PATIENCE, f"the final words of commit {commit}", "each commit is closed by final words, empty or not"
-        ):
-            while commit not in self.finals():
-                self.check_alive()
-                await self._news.wait()
-        return next(words.text for words in self.words() if words.final and words.commit == commit)
-
-    def check_alive(self) -> None:
-        demand(not self.ended, "its events ended", "they go on for as long as the session is open")
+        demands = "each commit is closed by final words, empty or not"
+        await self.until(lambda: commit in self.finals(), f"the final words of commit {commit}", demands)
+        return self.finals()[commit]
 
 
 @attrs.frozen
@@ -122,8 +102,8 @@ class EngineBench(Bench):
     async def session(self, recipe: Engine) -> AsyncIterator[tuple[EngineSession, _Told]]:
         """Open a session whose events are collected."""
         async with recipe.open(attrs.evolve(self.setup, language=self.language)) as session:
-            told = _Told()
-            async with running(partial(told.collect, session)):
+            told = _Told("events")
+            async with running(partial(told.collect, session.events())):
                 yield session, told
 
     async def say(self, session: EngineSession, recipe: Engine, speech: Speech, *, after: int = 0) -> None:
@@ -217,7 +197,7 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
         told.check_alive()
     demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1 on")
     closed = set[int]()
-    for event in told.events:
+    for event in told.items:
         right = isinstance(event, EngineWords | EngineTurnOver)
         demand(right, f"it told {event!r}"[:120], "it tells abc.EngineWords and abc.EngineTurnOver")
         if isinstance(event, EngineWords):

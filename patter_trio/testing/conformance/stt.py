@@ -24,6 +24,7 @@ from patter_trio.testing.conformance.bench import (
     run_checks,
     within,
 )
+from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON
 from patter_trio.testing.vendor import ServeVendor
 
@@ -62,36 +63,16 @@ SIMULATED: Final = (_simulated("One room, please"), _simulated("Two of them"))
 
 
 @attrs.define(eq=False)
-class _Heard:
-    """What came so far, and whether more can come."""
-
-    results: list[Transcript] = attrs.field(factory=list)
-    ended: bool = False
-    _news: trio.Event = attrs.field(factory=trio.Event)
-
-    async def collect(self, session: RecognitionSession) -> None:
-        async for result in session.transcripts():
-            self.results.append(result)
-            self._tell()
-        self.ended = True
-        self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+class _Heard(Collected[Transcript]):
+    """The results of a session."""
 
     def finals(self) -> list[Transcript]:
-        return [result for result in self.results if result.final]
+        return [result for result in self.items if result.final]
 
     async def another(self, finals: int, what: str) -> None:
         """Wait until there are more than so many finals."""
-        with within(PATIENCE, f"the answer to {what}", "the next final transcript answers a flush, empty or not"):
-            while len(self.finals()) <= finals:
-                self.check_alive()
-                await self._news.wait()
-
-    def check_alive(self) -> None:
-        demand(not self.ended, "its transcripts ended", "they go on for as long as the session is open")
+        demands = "the next final transcript answers a flush, empty or not"
+        await self.until(lambda: len(self.finals()) > finals, f"the answer to {what}", demands)
 
 
 def _encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
@@ -115,8 +96,8 @@ class SttBench(Bench):
     async def session(self, recipe: SpeechToText) -> AsyncIterator[tuple[RecognitionSession, _Heard]]:
         """Open a session whose results are collected."""
         async with recipe.open(language=self.language) as session:
-            heard = _Heard()
-            async with running(partial(heard.collect, session)):
+            heard = _Heard("transcripts")
+            async with running(partial(heard.collect, session.transcripts())):
                 yield session, heard
 
     async def say(self, session: RecognitionSession, recipe: SpeechToText, speech: Speech, *, after: int = 0) -> None:
@@ -157,7 +138,7 @@ async def _gives_transcripts(bench: SttBench) -> None:
     async with bench.session(recipe) as (session, heard):
         await bench.say(session, recipe, bench.speech[0])
         await bench.flush(session, heard)
-    for result in heard.results:
+    for result in heard.items:
         right = (
             isinstance(result, Transcript)
             and isinstance(result.text, str)
@@ -180,7 +161,7 @@ async def _closes_segments(bench: SttBench) -> None:
         await bench.flush(session, heard)
         await bench.say(session, recipe, bench.speech[1], after=len(bench.speech[0].audio))
         await bench.flush(session, heard)
-    for result in heard.results:
+    for result in heard.items:
         demand(
             result.segment not in closed,
             f"it gave {result.text!r} for segment {result.segment} after that segment's final",
@@ -214,7 +195,7 @@ async def _answers_a_flush_of_nothing(bench: SttBench) -> None:
         await bench.flush(session, heard)
         await session.send(_encoder(recipe.accepts)(g711.silence(0.2)))
         await bench.flush(session, heard)
-    words = [result.text for result in heard.results if result.text]
+    words = [result.text for result in heard.items if result.text]
     demand(not words, f"it heard {words[:1]} in silence", "the final is empty where there are no words")
 
 

@@ -1,0 +1,52 @@
+"""What a session tells while it is used, and whether more can come."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from patter_trio.testing.conformance.bench import PATIENCE, demand, within
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Collected(Generic[T]):
+    """Everything that came so far; ``what`` it is called in a complaint."""
+
+    what: str
+    items: list[T] = attrs.field(factory=list)
+    ended: bool = False
+    _news: trio.Event = attrs.field(factory=trio.Event)
+
+    async def collect(self, source: AsyncIterator[T]) -> None:
+        """Take what comes, to the end."""
+        async for item in source:
+            self.items.append(item)
+            self._tell()
+        self.ended = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def until(self, there: Callable[[], bool], what: str, demands: str) -> None:
+        """Wait until that is there.
+
+        Raises:
+            NotConforming: it does not come, or nothing does any more.
+        """
+        with within(PATIENCE, what, demands):
+            while not there():
+                self.check_alive()
+                await self._news.wait()
+
+    def check_alive(self) -> None:
+        """Demand that more can come.
+
+        Raises:
+            NotConforming: it has ended.
+        """
+        demand(not self.ended, f"its {self.what} ended", "they go on for as long as the session is open")
