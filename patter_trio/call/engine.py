@@ -25,6 +25,7 @@ from patter_trio.abc import (
     Message,
     SpeechChunk,
     SynthesisSession,
+    TextToSpeech,
     ToolCall,
     ToolDefinition,
     VoiceEdge,
@@ -37,7 +38,7 @@ from patter_trio.call import reply as replies
 from patter_trio.call.context import current_call
 from patter_trio.call.deadlines import opened
 from patter_trio.call.engine_words import LateWords
-from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings
+from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings, say_error_message
 from patter_trio.call.hearing import encoder
 from patter_trio.call.metering import parts_of
 from patter_trio.call.minds import said_in
@@ -181,8 +182,8 @@ class EngineFaculties(Faculties):
         self._kept = 0
         self._gone = False
         """The session is over for good."""
-        self._ours = False
-        """The live reply is said by the other voice."""
+        self._by: TextToSpeech | None = None
+        """The other voice, where it says the live reply."""
         self._encode = encoder(engine.accepts, "an engine")
         self._decode = replies.decoder(engine.emits, "an engine")
         self._speaking = False
@@ -208,14 +209,11 @@ class EngineFaculties(Faculties):
 
     def voice(self) -> str:
         """Return the provider of who speaks."""
-        agent = self.agent
-        return (
-            agent.tts.provider if self._ours and agent is not None and agent.tts is not None else self._engine.provider
-        )
+        return self._engine.provider if self._by is None else self._by.provider
 
     def speaker(self) -> Mapping[str, str]:
         """Return the same."""
-        return {"tts_provider" if self._ours else "engine": self.voice()}
+        return {"engine" if self._by is None else "tts_provider": self.voice()}
 
     def parts(self, agent: Agent) -> dict[str, Any]:
         """Return the engine's names."""
@@ -339,11 +337,11 @@ class EngineFaculties(Faculties):
         agent, around, session = self.ready_agent(), self._around, self._session
         text = agent.error_message if action.apology else action.text
         kind = "error" if action.apology else "llm" if text is None else "text"
-        self._ours = text is not None and self._voice is not None
-        if text is not None and self._voice is not None and agent.tts is not None:
+        self._by = None if text is None else agent.tts
+        if text is not None and self._by is not None and self._voice is not None:
             reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
             reply.note("reply_started", mind=kind)
-            fixed, emits = replies.fixed(text), agent.tts.emits
+            fixed, emits = replies.fixed(text), self._by.emits
             talk.start_soon(reply.run, fixed, self._voice, emits, around.egress, around.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
@@ -429,13 +427,12 @@ class EngineFaculties(Faculties):
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""
-        around, text = self._around, agent.error_message
-        around.egress.open(reply.lane)
+        around = self._around
         if agent.tts is not None:
-            async with opened(agent.tts.open(language=agent.language), agent.tts.provider) as voice:
-                await reply.run(replies.fixed(text), voice, agent.tts.emits, around.egress, around.post)
+            await say_error_message(agent, agent.tts, reply, around)
             return
-        async with self._opened(agent) as session, session.respond(text, tools=False) as response:
+        around.egress.open(reply.lane)
+        async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
                     await around.egress.room(reply.lane, replies.LANE_BOUND)

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from patter_trio.abc import VoiceEdge
+from patter_trio.abc import TextToSpeech, VoiceEdge
 from patter_trio.agent import Agent
 from patter_trio.call.control import CallControl
+from patter_trio.call.deadlines import opened
 from patter_trio.call.egress import Egress
 from patter_trio.call.hooking import OfCall
-from patter_trio.call.reply import Note, Reply
+from patter_trio.call.reply import Note, Reply, fixed
 from patter_trio.call.telling import Teller
 from patter_trio.call.tools import Toolbox
 from patter_trio.conversation import actions as do
@@ -148,3 +149,14 @@ class Faculties(ABC):
         if self.agent is None or not self.can_speak:
             raise CallEnded("a reply before the call was ready")
         return self.agent
+
+
+async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, around: Surroundings) -> None:
+    """Have a voice say the error message, in a session of its own.
+
+    Raises:
+        ProviderError: it cannot be had.
+    """
+    async with opened(tts.open(language=agent.language), tts.provider) as voice:
+        around.egress.open(reply.lane)
+        await reply.run(fixed(agent.error_message), voice, tts.emits, around.egress, around.post)

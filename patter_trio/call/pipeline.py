@@ -9,7 +9,7 @@ from patter_trio.abc import SynthesisSession, TextToSpeech, VoiceEdge
 from patter_trio.agent import Agent
 from patter_trio.call import reply as replies
 from patter_trio.call.deadlines import opened
-from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings
+from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings, say_error_message
 from patter_trio.call.hearing import Hearing
 from patter_trio.call.hooking import hooking_of
 from patter_trio.call.messages import Messages
@@ -130,10 +130,7 @@ class Pipeline(Faculties):
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""
-        around, tts = self._around, _voice_of(agent)
-        async with opened(tts.open(language=agent.language), tts.provider) as voice:
-            around.egress.open(reply.lane)
-            await reply.run(replies.fixed(agent.error_message), voice, tts.emits, around.egress, around.post)
+        await say_error_message(agent, _voice_of(agent), reply, self._around)
 
 
 def _voice_of(agent: Agent) -> TextToSpeech:
