@@ -15,7 +15,7 @@ import trio
 from patter_trio.abc import EngineWords
 from patter_trio.call.telling import Teller
 from patter_trio.conversation import actions as do
-from patter_trio.conversation.history import History
+from patter_trio.conversation.history import History, Spoken
 
 PATIENCE: Final = 2.0
 """Seconds, from the end of an answer, that the words which it answered are waited for."""
@@ -29,14 +29,12 @@ class _Utterance:
     """What the caller said before an answer was heard: one entry, of one or several commits."""
 
     at: float
-    place: int
+    entry: Spoken
+    """Its position in the history, reserved when it was over."""
     parts: dict[int, str | None] = attrs.field(factory=dict)
     """Words by the number of their commit; None: not known yet."""
-    entered: bool = False
     given_up: bool = False
     """It was waited for long enough; its words may still come."""
-    asides: int = 0
-    """How many things there were in the history that nobody said, when it was over."""
 
     @property
     def known(self) -> bool:
@@ -106,8 +104,8 @@ class LateWords:
 
     def _begin(self, at: float) -> None:
         unknown = [utterance for utterance in self._utterances if not utterance.known]
-        newest = _Utterance(at, len(self._history), asides=self._history.asides)
-        self._utterances = [*unknown[-LATEST:], newest]
+        # Reserved now: answers and tool rounds that come before the words stand behind them all the same.
+        self._utterances = [*unknown[-LATEST:], _Utterance(at, self._history.reserve("user"))]
 
     def heard(self, words: EngineWords) -> None:
         """Take what the engine understood."""
@@ -133,15 +131,7 @@ class LateWords:
         if not text:
             self._tell.note("user_amended", now, {"text": ""})
             return
-        stamp = self._tell.unix(utterance.at)
-        if utterance.entered:
-            self._history.replace(utterance.place, text, stamp)
-        else:
-            self._history.insert_user(utterance.place, text, stamp, asides=utterance.asides)
-        if not utterance.entered:
-            for later in self._utterances[self._utterances.index(utterance) + 1 :]:
-                later.place += 1
-        utterance.entered = True
+        utterance.entry.fill(text, self._tell.unix(utterance.at))
         if utterance is not self._utterances[-1]:
             self._tell.note("late_words", now, {})
         self._tell.transcript(now, "user", text, self._history.shown())

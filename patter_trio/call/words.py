@@ -20,7 +20,7 @@ import trio
 from patter_trio.call.context import current_call
 from patter_trio.call.telling import Teller
 from patter_trio.conversation import actions as do
-from patter_trio.conversation.history import History
+from patter_trio.conversation.history import History, Spoken
 
 LAST_WORDS = 0.04
 """Seconds for the hook when the call is over: with the recogniser's last words and closing, it ends within one second."""
@@ -48,8 +48,8 @@ class UserWords:
         self._history = history
         self._tell = tell
         self._waiting: _Waiting | None = None
-        self._entered = False
-        """The newest commit has an entry, which is the newest of the user's."""
+        self._entry: Spoken | None = None
+        """Where the words of the newest commit stand in the history; None before they are entered, and after a veto."""
         self.asks: Asks | None = None
         """Set once the call knows its agent."""
 
@@ -61,18 +61,18 @@ class UserWords:
         self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not action.replaces:
             self.settle("another turn began")
-            self._entered = False
+            self._entry = None
         self._take(_Waiting(action.text, action.at, tells=True))
 
     def amend(self, action: do.AmendUser) -> None:
         """Words came late: they are the whole utterance's."""
-        tells = self._waiting.tells if self._waiting is not None else not self._entered
+        tells = self._waiting.tells if self._waiting is not None else self._entry is None
         self._take(_Waiting(action.text, action.at, tells=tells))
 
     def append(self, action: do.AppendUser) -> None:
         """Words came that nobody will answer."""
         self.settle("the call is ending")
-        self._entered = False
+        self._entry = None
         self._take(_Waiting(action.text, action.at, tells=True))
 
     def cut(self, reason: str) -> None:
@@ -108,9 +108,9 @@ class UserWords:
         self._waiting = None
         if text:
             self._enter(waiting, text, trio.current_time())
-        elif self._entered:
-            self._history.remove_user()
-            self._entered = False
+        elif self._entry is not None:
+            self._entry.clear()
+            self._entry = None
         return bool(text)
 
     async def last(self) -> None:
@@ -126,12 +126,11 @@ class UserWords:
             self._waiting = words
 
     def _enter(self, words: _Waiting, text: str, now: float) -> None:
-        stamp = self._tell.unix(words.at)
-        if self._entered:
-            self._history.replace_user(text, stamp)
+        if self._entry is None:
+            self._entry = self._history.add("user", text, self._tell.unix(words.at))
         else:
-            self._history.add("user", text, stamp)
-        self._entered = True
+            # Still the same message of the caller: it keeps the time of its first commit.
+            self._entry.fill(text, self._entry.timestamp)
         if words.tells:
             self._tell.transcript(now, "user", text, self._history.shown())
         else:
