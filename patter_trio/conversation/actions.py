@@ -153,22 +153,6 @@ class FinishReply:
 
 
 @attrs.frozen
-class PauseReply:
-    """Silence the carrier, but keep what was not heard."""
-
-    at: float
-    reply: int
-
-
-@attrs.frozen
-class ResumeReply:
-    """Go on from the last word boundary that was heard."""
-
-    at: float
-    reply: int
-
-
-@attrs.frozen
 class AskDetector:
     """Ask the turn detector about the utterance so far; the answer carries ``generation``."""
 
@@ -221,8 +205,6 @@ Action = (
     | TellAgentStarted
     | CutReply
     | FinishReply
-    | PauseReply
-    | ResumeReply
     | AskDetector
     | FlushRecognizer
     | HangUpLeg

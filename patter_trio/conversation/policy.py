@@ -32,8 +32,6 @@ class TurnPolicy:
     """Voice over the agent, from its onset, that cuts the reply; infinite = barge-in is off. (``barge_in_threshold_ms``.)"""
     min_words: int = 0
     """Words that it takes to cut a reply; 0 = voice alone does, after ``overlap``."""
-    resume: float = 1.0
-    """Silence without words after which a paused reply goes on."""
     reply: float = 15.0
     """How long a committed reply may take to its first audio (a fixed text, a model)."""
     drain_grace: float = 1.5

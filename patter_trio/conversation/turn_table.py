@@ -3,10 +3,6 @@
 Every pair is there; ``ignored`` says that nothing happens. What the caller does is looked up in ``CALLER``, everything
 else in ``AGENT``, where the row ``WORDS`` is the caller's words as they concern the agent. Inputs of a reply that is
 over never get here. What follows from both states together is ``Conversation.settle``.
-
-Two places are kept free. ``paused``, an agent's state between ``speaking`` and ``idle``: voice over the agent pauses
-the reply at once, words cut it, and ``policy.resume`` without words resumes it. And drafts, replies that are started
-while the caller is ``pausing`` or ``held`` and the agent idle, and are committed or dropped with the utterance.
 """
 
 # ruff: noqa: ARG001 - every rule has the same signature, whether or not it looks at the input.
