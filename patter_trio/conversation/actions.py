@@ -69,7 +69,7 @@ class DropUser:
 
 @attrs.frozen
 class AmendUser:
-    """Replace the newest user entry by ``text``, because words of the utterance came late. Tells no event."""
+    """Replace the newest user entry by ``text``, because words of the utterance came late. No event tells of it."""
 
     at: float
     text: str

@@ -59,6 +59,7 @@ class EdgeRules:
 
     def move(self, name: str) -> None:
         """Move the public states to where an edge leads."""
+        # llm_token and audio_out change no state.
         states = MOVES.get(name, {})
         self.user = states.get("user", self.user)
         self.agent = states.get("agent", self.agent)

@@ -77,7 +77,7 @@ class History:
         return spoken
 
     def add_tool_round(self, tool_round: ToolRound) -> None:
-        """Append a tool round. It is no entry: LLMs get it, callbacks and transcripts do not."""
+        """Append a tool round. It is not an entry: LLMs get it, callbacks and transcripts do not."""
         self._items.append(tool_round)
 
     def items(self) -> Iterator[Spoken | ToolRound]:

@@ -89,6 +89,7 @@ class TurnMachine:
         # Deadlines first, so that the input meets the state that it would have met in a loop without lag.
         self._fire_until(now, inclusive=event is None)
         talk.now = now
+        # Checked after the deadlines: one of them may have cut the reply of this input, or ended the call.
         if event is not None and not self.ended and not self._stale(event):
             self._apply(type(event), event)
         out, talk.out = talk.out, []

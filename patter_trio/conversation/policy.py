@@ -23,16 +23,13 @@ class TurnPolicy:
     final_wait: float = 1.0
     """Wait, from the end of the voice, for an STT that has no words yet. After it the voice counts as noise."""
     interim_wait: float = 2.0
-    """Like ``final_wait``, for an STT that has interim words. Longer, because half a sentence would get a wrong answer.
-    """
+    """Like ``final_wait``, for an STT that has interim words: half a sentence would get a wrong answer."""
     hold: float = 2.0
     """How long an utterance stays open that a turn detector calls unfinished."""
     late_window: float = 2.0
     """How long after a commit final words still belong to the committed utterance."""
     overlap: float = 0.25
-    """Voice over the agent, from its onset, that interrupts the reply; infinite: no barge-in.
-    (``barge_in_threshold_ms``.)
-    """
+    """Voice over the agent, from its onset, that interrupts; infinite: no barge-in. (``barge_in_threshold_ms``.)"""
     min_words: int = 0
     """Words that interrupt a reply; 0: voice alone does, after ``overlap``. (``barge_in_min_words``.)"""
     reply: float = 15.0
@@ -50,9 +47,7 @@ class TurnPolicy:
     stuck: float = 15.0
     """Voice without a single word after which it counts as noise or music."""
     words: bool = True
-    """What makes an utterance. True: recognised words. False: voice alone, for an engine that understands speech
-    itself.
-    """
+    """What makes an utterance: recognised words, or (False) voice alone, for an engine."""
     sure_by: EouTrigger = "semantic_turn_detector"
     """The ``trigger`` that eos reports when a detector or recogniser ends the turn early."""
     keeps_back: float = 15.0

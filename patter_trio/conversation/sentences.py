@@ -175,7 +175,7 @@ class SentenceChunker:
         word = match.group() if match else ""
         if self._ordinals and _SMALL_NUMBER.fullmatch(word):
             before = sentence[: -len(word)].rstrip()
-            # "Nr. 3." counts things; it is no ordinal, so the full stop may end the sentence.
+            # "Nr. 3." counts things; it is not an ordinal, so the full stop may end the sentence.
             counted = before.endswith(".") and before.split()[-1][:-1].lower() in self._before_numbers
             return not counted
         if word.lower() in self._before_names or (following.isdigit() and word.lower() in self._before_numbers):

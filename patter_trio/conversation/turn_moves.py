@@ -218,6 +218,7 @@ class Conversation:
         # Once per turn: if the TTS is what fails, the apology fails, too, and would start the next one.
         apologise = self.apology_turn != self.turn and self.ending is None
         unheard = reply.answers and not reply.started
+        # The apology follows at once, so observers do not see the agent idle in between.
         self.cut("failed", Agent.THINKING if apologise and unheard else Agent.IDLE)
         if apologise:
             self.apology_turn = self.turn
@@ -259,6 +260,7 @@ class Conversation:
 
     def amend(self, pieces: list[Piece]) -> None:
         """Restart the answer, with other words of the same utterance."""
+        # The new answer follows at once, so observers do not see the agent idle in between.
         self.cut("amended", Agent.THINKING)
         self.committed = pieces
         self.emit(actions.AmendUser(self.now, joined(pieces)))
@@ -291,7 +293,7 @@ class Conversation:
             self.wait_for_final()
         else:
             self.utterance.voice(remark=self.is_over_agent)
-        if self.eager:  # the recogniser was sure before the voice was known to be over
+        if self.eager:  # the STT was sure before the VAD reported the end of the voice
             self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
             self.hasten(Timer.FINAL, self.policy.endpoint)
         self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
@@ -357,6 +359,7 @@ class Conversation:
         if self.reply is not None:
             self.yield_floor()
         trigger: actions.EouTrigger = self.policy.sure_by if self.eager else "vad_silence"
+        # Read after the floor was yielded, because a retracted answer gives its question back.
         replaces = bool(self.unanswered)
         # Interim words that are committed now may come again as final ones, after the commit.
         self.promoted.update(self.utterance.interims)
@@ -376,6 +379,7 @@ class Conversation:
         """Start what comes next, if the agent is idle."""
         if self.agent is not Agent.IDLE:
             return
+        # The answer was retracted for a voice that came to nothing: the question still wants an answer.
         if self.ending is None and self.unanswered and self.caller in (Caller.SILENT, Caller.AWAY):
             self.committed, self.unanswered = self.unanswered, []
             self.start()
@@ -443,7 +447,7 @@ class Conversation:
     def leg_down(self, reason: str) -> None:
         """Cut everything, because the caller hears nothing any more, and wait for the STT's last words."""
         if self.ending is None or (self.ending == TRANSFERRED and self.agent is not Agent.CLOSING):
-            self.ending = self.instead or reason  # nobody was asked to hand it over yet
+            self.ending = self.instead or reason  # the carrier was not asked to transfer the call yet
         self.left = reason
         self.queue.clear()
         self.disarm(Timer.GOODBYE, Timer.LEG)

@@ -86,6 +86,7 @@ def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
 
 def go_on(talk: Conversation, until: float) -> None:
     """Restart the voice that has lasted since its turn was ended early. Over the agent, it may interrupt."""
+    # What was said after the end of the turn is a voice of its own.
     begin_voice(talk, VoiceStarted(talk.end))
     if talk.is_over_agent and until >= talk.onset + talk.policy.overlap:
         talk.yield_floor()
@@ -99,8 +100,8 @@ def call_it_noise(talk: Conversation, event: None) -> None:
 def add_words(talk: Conversation, event: Interim | Final) -> None:
     """Record words of a caller who is still speaking; a recogniser that judges turns can end the voice with them.
 
-    That takes words of this very voice. A turn that ends with earlier words was reported late, and the caller has gone
-    on.
+    Only a turn with words of this very voice ends it. A turn that ends with earlier words was reported late, and the
+    caller has gone on.
     """
     worded = talk.worded
     if talk.take(event):
@@ -114,7 +115,7 @@ def add_words(talk: Conversation, event: Interim | Final) -> None:
         talk.voice_over(talk.now)
         talk.heed(event)
         talk.try_commit()
-    elif not over:
+    elif not over:  # the late end of an earlier turn says nothing about the voice that goes on
         talk.heed(event)
 
 
@@ -124,6 +125,7 @@ def join_words(talk: Conversation, event: Interim | Final) -> None:
         notice_words(talk)
         talk.time_words(reopened=False)
     if not talk.utterance.interims and isinstance(event, Final):
+        # Every segment has its final words, so there is nothing to wait for.
         talk.disarm(Timer.FINAL)
     talk.heed(event)
     talk.try_commit()
@@ -137,12 +139,14 @@ def reopen(talk: Conversation, event: Interim | Final) -> None:
     if event.finished and not talk.policy.words:
         hear_turn(talk, event)
         return
+    # Final words of a segment that was committed with interim ones are not new.
     if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
         begin_voice(talk, VoiceStarted(talk.now))
         add_words(talk, event)
         return
     if not talk.take(event):
         return
+    # Interim words do not amend: each change of them would restart the answer.
     if isinstance(event, Final) and talk.can_amend:
         talk.amend([*talk.committed, *talk.utterance.take()])
         return
@@ -227,6 +231,7 @@ def barge_in(talk: Conversation, event: None) -> None:
 def note_token(talk: Conversation, event: TokenArrived) -> None:
     """Tell the turn's first generated text, unless its audio was told before."""
     reply = talk.live
+    # Only an LLM's answer has tokens, and llm_token never comes after the turn's audio_out.
     if reply.text is None and not reply.apology and reply.turn not in (talk.token_turn, talk.audio_turn):
         talk.token_turn = reply.turn
         talk.emit(actions.TellToken(talk.now, reply.number, reply.turn))
@@ -279,6 +284,7 @@ def end_silent(talk: Conversation, event: Produced) -> None:
     """Finish the reply, which is fully produced, if it has no audio or if all of it was played."""
     reply = talk.live
     reply.produced = True
+    # A reply that was heard and is thinking again has a gap: all audio so far was played.
     if reply.started or not reply.audio:
         talk.finish()
 
@@ -365,7 +371,7 @@ def take_back(talk: Conversation, event: TransferFailed) -> None:
 
 
 def blame_leg(talk: Conversation, event: TransferFailed) -> None:
-    """Record that the caller left, because the transfer failed: that is what ended the call."""
+    """Record what ended the call: the transfer failed, and the caller is gone."""
     if talk.ending == TRANSFERRED and not talk.taken:
         talk.ending = talk.instead or talk.left or talk.ending
     if talk.flushed:
