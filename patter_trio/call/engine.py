@@ -392,8 +392,8 @@ class EngineFaculties(Faculties):
 
     def _runs(self) -> list[Run]:
         """Return the tools that were started, or wait for their reply to be played."""
-        asides = [aside for entry, aside in self._around.history.with_asides() if entry is None]
-        started = [run for aside in asides if isinstance(aside, Round) for run in aside.runs]
+        rounds = [item for item in self._around.history.items() if isinstance(item, Round)]
+        started = [run for round_ in rounds for run in round_.runs]
         return [*started, *self._around.tools.waiting()]
 
     def _give(self, run: Run) -> None:

@@ -1,9 +1,9 @@
-"""The caller's words where an engine does the understanding: they come when they come, and are told in their place.
+"""The caller's words where an engine understands speech itself: they arrive late, but in the order of the conversation.
 
-An utterance is committed, and answered, when its voice is over; what was said in it, the engine tells later, now and
-then behind its answer. ``on_transcript`` of the caller comes before that of the agent all the same: what belongs behind
-an utterance's words is kept until they are there, for :data:`PATIENCE` at most, or until the next utterance is over.
-Words that come later still are told late, and stand in the history where they belong.
+An utterance is committed, and answered, when its voice is over. The engine transcribes it later, sometimes after its
+answer. Observers still get ``on_transcript`` of the caller before that of the agent: whatever belongs behind an
+utterance's words waits until they are there, for at most :data:`PATIENCE`, or until the next utterance is over. Words
+that arrive even later are still told, and the history has them in their position.
 """
 
 from collections.abc import Callable
@@ -15,28 +15,32 @@ import trio
 from patter_trio.abc import EngineWords
 from patter_trio.call.telling import Teller
 from patter_trio.conversation import actions as do
-from patter_trio.conversation.history import History
+from patter_trio.conversation.history import History, Spoken
 
 PATIENCE: Final = 2.0
-"""Seconds, from the end of an answer, that the words which it answered are waited for."""
+"""Seconds, from the end of an answer, to wait for the words that it answered.
+
+Waiting longer would delay on_transcript of the agent; words that come later are still told.
+"""
 
 LATEST: Final = 32
-"""Utterances without words that are remembered; words of an older one are nobody's."""
+"""Utterances without words that are remembered; words of an older one are ignored.
+
+An engine that never transcribes must not fill the memory.
+"""
 
 
 @attrs.define(eq=False)
 class _Utterance:
-    """What the caller said before an answer was heard: one entry, of one or several commits."""
+    """What the caller said before an answer was heard: one entry, made of one or several commits."""
 
     at: float
-    place: int
+    entry: Spoken
+    """Its position in the history, reserved at its first commit."""
     parts: dict[int, str | None] = attrs.field(factory=dict)
-    """Words by the number of their commit; None: not known yet."""
-    entered: bool = False
+    """The words by number of commit; None while they are not known."""
     given_up: bool = False
-    """It was waited for long enough; its words may still come."""
-    asides: int = 0
-    """How many things there were in the history that nobody said, when it was over."""
+    """True once it was waited for long enough. Its words may still come."""
 
     @property
     def known(self) -> bool:
@@ -48,12 +52,12 @@ class _Utterance:
 
 
 class LateWords:
-    """Enters what the caller said, once the engine has told it.
+    """Enters the caller's words in the history once the engine has transcribed them.
 
     Args:
         history: the conversation.
         tell: tells eos and on_transcript.
-        commit: tells the engine that an utterance is over; returns the commit's number.
+        commit: tells the engine that an utterance is over; returns the number of the commit.
     """
 
     def __init__(self, history: History, tell: Teller, commit: Callable[[], int]) -> None:
@@ -61,8 +65,9 @@ class LateWords:
         self._tell = tell
         self._commit = commit
         self._utterances: list[_Utterance] = []
-        """Those whose words are not all known, and the newest."""
+        """The utterances whose words are not all known, and the newest."""
         self._behind: list[Callable[[], None]] = []
+        """What waits for the words in front of it, in order."""
         self._due = trio.Event()
         self._known = trio.Event()
         self.talk: trio.Nursery | None = None
@@ -73,11 +78,11 @@ class LateWords:
 
     @property
     def owed(self) -> int:
-        """How many utterances there are whose words are not known yet."""
+        """The number of utterances whose words are awaited."""
         return sum(not (utterance.known or utterance.given_up) for utterance in self._utterances)
 
     def commit(self, action: do.CommitUser) -> None:
-        """An utterance is over: tell eos, and wait for its words."""
+        """Commit an utterance: tell eos, and ask the engine for its words."""
         goes_on = action.replaces and bool(self._utterances)
         if not goes_on:
             self.settle("another turn began")
@@ -87,13 +92,13 @@ class LateWords:
         self._owe()
 
     def amend(self, action: do.AmendUser) -> None:
-        """No words amend a voice."""
+        """Do nothing: an engine's utterances are made of voice, so no words are late."""
 
     def append(self, action: do.AppendUser) -> None:
-        """The engine has been asked for these by ``flush``."""
+        """Do nothing: ``flush`` has asked the engine for these words."""
 
     def flush(self, *, open_voice: bool) -> None:
-        """The caller is gone: ask for the words of an utterance that was not over, too."""
+        """Ask also for the words of an utterance that was not over when the caller left."""
         if open_voice:
             self.settle("the caller is gone")
             self._begin(trio.current_time())
@@ -101,22 +106,24 @@ class LateWords:
 
     def _owe(self) -> None:
         newest = self._utterances[-1]
+        # Another commit joins the utterance, so it is worth waiting for again.
         newest.given_up = False
         newest.parts[self._commit()] = None
 
     def _begin(self, at: float) -> None:
         unknown = [utterance for utterance in self._utterances if not utterance.known]
-        newest = _Utterance(at, len(self._history), asides=self._history.asides)
-        self._utterances = [*unknown[-LATEST:], newest]
+        # Reserved before the answer begins, so that its words and tool rounds stand behind the question.
+        self._utterances = [*unknown[-LATEST:], _Utterance(at, self._history.reserve("user"))]
 
     def heard(self, words: EngineWords) -> None:
-        """Take what the engine understood."""
+        """Take a transcript of the engine's."""
         utterance = next((one for one in self._utterances if words.commit in one.parts), None)
         if utterance is None:
-            return  # of something that was no utterance
+            return  # not of an utterance, or of one that is no longer remembered
         if not words.final:
             self._tell.partial(trio.current_time(), words.text)
             return
+        # If an engine repeats a final transcript, the first one counts.
         if utterance.parts[words.commit] is not None:
             return
         utterance.parts[words.commit] = words.text
@@ -133,24 +140,16 @@ class LateWords:
         if not text:
             self._tell.note("user_amended", now, {"text": ""})
             return
-        stamp = self._tell.unix(utterance.at)
-        if utterance.entered:
-            self._history.replace(utterance.place, text, stamp)
-        else:
-            self._history.insert_user(utterance.place, text, stamp, asides=utterance.asides)
-        if not utterance.entered:
-            for later in self._utterances[self._utterances.index(utterance) + 1 :]:
-                later.place += 1
-        utterance.entered = True
+        utterance.entry.fill(text, self._tell.unix(utterance.at))
         if utterance is not self._utterances[-1]:
             self._tell.note("late_words", now, {})
         self._tell.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
-        """Nothing waits for the application here."""
+        """Do nothing: no hook is being waited for."""
 
     def behind(self, enter: Callable[[], None]) -> None:
-        """Do it when all words are there, or when they have been waited for long enough."""
+        """Call ``enter`` when all words are there, or when they were waited for long enough."""
         if not self.owed:
             enter()
             return
@@ -169,18 +168,19 @@ class LateWords:
         self._due.set()
         for utterance in self._utterances:
             utterance.given_up = utterance.given_up or not utterance.known
+        # Emptied first, because what is called may put something behind words again.
         behind, self._behind = self._behind, []
         for enter in behind:
             enter()
 
-    def settle(self, reason: str) -> None:  # noqa: ARG002 (nobody is asked, so nobody is at fault)
-        """Go on without the words that are still owed."""
+    def settle(self, reason: str) -> None:  # noqa: ARG002 (there is no hook to blame in the log)
+        """Go on without the words that are still missing."""
         self._release()
 
     async def last(self) -> None:
-        """``flush`` has waited for them."""
+        """Do nothing: ``flush`` has waited for the words."""
 
     async def all_known(self) -> None:
-        """Wait until nothing is owed."""
+        """Wait until no words are missing."""
         while self.owed:
             await self._known.wait()

@@ -117,8 +117,5 @@ class Minds:
 
 
 def said_in(history: History) -> list[Message]:
-    """Return what was said so far, and what tools gave, as messages."""
-    said: list[Message] = []
-    for entry, aside in history.with_asides():
-        said += aside.messages() if entry is None else [{"role": entry["role"], "content": entry["text"]}]
-    return said
+    """Return what was said so far, and the tool rounds, as messages."""
+    return [message for item in history.items() for message in item.messages()]

@@ -263,7 +263,7 @@ class Toolbox:
         run.began, run.text = trio.current_time(), RUNNING
         self._runs.append(run)
         if not round_.runs:
-            self._history.put_aside(round_)
+            self._history.add_tool_round(round_)
         round_.runs.append(run)
         self._note("tool_call_started", self._about(run))
 

@@ -1,14 +1,15 @@
-"""The caller's committed words on their way into the history, by way of ``after_transcribe`` where there is one.
+"""The caller's committed words on their way into the history, through ``after_transcribe`` if the agent has that hook.
 
-The hook is the application's and takes its time, so it is asked within the reply that answers the words, as its first
-step; the session loop does not wait for it. Until it has answered, the words *wait*. What may happen meanwhile:
+The hook is the application's and may take its time. So it runs inside the reply that answers the words, as its first
+step, and the session loop does not wait for it. Until the hook has answered, the words *wait*. Meanwhile:
 
-* the caller goes on: the reply is taken back, and the hook is asked about both utterances, as the one message that they
-  are. An entry that the first one has got already is replaced, or removed if the hook vetoes the whole;
-* late words of the same utterance: the hook is asked afresh;
-* anything else that ends the reply, such as a hang-up: the words pass as they are, for nobody has objected.
+* If the caller goes on, the reply is retracted, and the hook is asked about both utterances as the one message that they
+  are. An entry that the first one already has is replaced, or removed if the hook vetoes the whole.
+* If late words of the same utterance come, the hook is asked again.
+* If anything else ends the reply, such as a hang-up, the words pass unchanged, because the hook has not objected.
 
-A vetoed turn has no entry, no on_transcript and no answer. It has an eos, and counts: the decision was made before.
+A vetoed turn has no entry, no on_transcript and no answer. It does have an eos and a turn number, because the decision
+that the utterance was over came first.
 """
 
 import logging
@@ -20,36 +21,39 @@ import trio
 from patter_trio.call.context import current_call
 from patter_trio.call.telling import Teller
 from patter_trio.conversation import actions as do
-from patter_trio.conversation.history import History
+from patter_trio.conversation.history import History, Spoken
 
 LAST_WORDS = 0.04
-"""Seconds for the hook when the call is over: with the recogniser's last words and closing, it ends within one second."""
+"""Seconds for the hook at the end of the call.
+
+Together with the STT's last words and closing the stream, the call then ends within one second.
+"""
 
 Asks = Callable[[str], Awaitable[str]]
-"""``after_transcribe``: words in, words out; empty: a veto."""
+"""``after_transcribe``: takes words and returns words; an empty text is a veto."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 @attrs.frozen(eq=False)
 class _Waiting:
-    """Committed words that the hook has not answered about."""
+    """Committed words that the hook has not answered about yet."""
 
     text: str
     at: float
     tells: bool
-    """on_transcript is still to be told; not when late words amend what it was told already."""
+    """True if on_transcript is still to be told; False if late words amend what it was told already."""
 
 
 class UserWords:
-    """Enters what the caller said."""
+    """Enters the caller's words in the history, and tells on_transcript."""
 
     def __init__(self, history: History, tell: Teller) -> None:
         self._history = history
         self._tell = tell
         self._waiting: _Waiting | None = None
-        self._entered = False
-        """The newest commit has an entry, which is the newest of the user's."""
+        self._entry: Spoken | None = None
+        """Position of the newest commit's words; None before they are entered, and after a veto."""
         self.asks: Asks | None = None
         """Set once the call knows its agent."""
 
@@ -57,39 +61,40 @@ class UserWords:
         return f"<UserWords {self._waiting!r}>"
 
     def commit(self, action: do.CommitUser) -> None:
-        """An utterance is over: tell eos, and enter its words."""
+        """Commit an utterance: tell eos, and enter its words."""
         self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not action.replaces:
             self.settle("another turn began")
-            self._entered = False
+            self._entry = None
         self._take(_Waiting(action.text, action.at, tells=True))
 
     def amend(self, action: do.AmendUser) -> None:
-        """Words came late: they are the whole utterance's."""
-        tells = self._waiting.tells if self._waiting is not None else not self._entered
+        """Replace the utterance's words, because some of them came late."""
+        tells = self._waiting.tells if self._waiting is not None else self._entry is None
         self._take(_Waiting(action.text, action.at, tells=tells))
 
     def append(self, action: do.AppendUser) -> None:
-        """Words came that nobody will answer."""
+        """Enter words that no reply will answer."""
         self.settle("the call is ending")
-        self._entered = False
+        self._entry = None
         self._take(_Waiting(action.text, action.at, tells=True))
 
     def cut(self, reason: str) -> None:
-        """The reply that was to answer is over; unless the caller has just gone on, its words pass as they are."""
+        """Take the end of the reply that was to answer: waiting words pass unchanged, unless the caller goes on."""
         if self._waiting is None:
             return
         if reason in ("retracted", "amended"):
-            self._waiting = attrs.evolve(self._waiting)  # an answer that is under way is for another one
+            # The same words as a new object, so that an answer of the hook that is under way no longer counts.
+            self._waiting = attrs.evolve(self._waiting)
         else:
             self.settle(reason)
 
     def behind(self, enter: Callable[[], None]) -> None:
-        """Do it at once: words that wait are those of a reply that has not begun."""
+        """Call ``enter`` at once: words that wait belong to a reply that has not begun, so nothing comes behind them."""
         enter()
 
     def settle(self, reason: str) -> None:
-        """Enter words that still wait as they are."""
+        """Enter words that still wait, unchanged."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             _log.warning(
@@ -98,23 +103,24 @@ class UserWords:
             self._enter(waiting, waiting.text, trio.current_time())
 
     async def passed(self) -> bool:
-        """Ask about the words that wait; whether there is something to answer."""
+        """Ask the hook about the words that wait. Return True if there is something to answer."""
         waiting = self._waiting
         if waiting is None or self.asks is None:
             return True
         text = await self.asks(waiting.text)
+        # Other words, or the end of the reply, have overtaken this answer of the hook.
         if self._waiting is not waiting:
             return False
         self._waiting = None
         if text:
             self._enter(waiting, text, trio.current_time())
-        elif self._entered:
-            self._history.remove_user()
-            self._entered = False
+        elif self._entry is not None:
+            self._entry.clear()
+            self._entry = None
         return bool(text)
 
     async def last(self) -> None:
-        """Ask about the call's last words, quickly."""
+        """Ask the hook about the call's last words, within :data:`LAST_WORDS`."""
         with trio.move_on_after(LAST_WORDS):
             await self.passed()
 
@@ -126,12 +132,11 @@ class UserWords:
             self._waiting = words
 
     def _enter(self, words: _Waiting, text: str, now: float) -> None:
-        stamp = self._tell.unix(words.at)
-        if self._entered:
-            self._history.replace_user(text, stamp)
+        if self._entry is None:
+            self._entry = self._history.add("user", text, self._tell.unix(words.at))
         else:
-            self._history.add("user", text, stamp)
-        self._entered = True
+            # Still the same message of the caller: it keeps the time of its first commit.
+            self._entry.fill(text, self._entry.timestamp)
         if words.tells:
             self._tell.transcript(now, "user", text, self._history.shown())
         else:

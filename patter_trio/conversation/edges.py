@@ -1,4 +1,4 @@
-"""What the seven speech edges do to the public states and to the count of turns; one rule for all who tell them."""
+"""How the seven speech edges change the public states and count turns: one rule for the session and for adapters."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -12,11 +12,11 @@ EDGES: Final = (
     "llm_token",
     "audio_out",
 )
-"""The seven edges."""
+"""The names of the seven edges."""
 FIRSTS: Final = frozenset({"llm_token", "audio_out"})
-"""Edges that are told once in a turn, armed again by ``user_speech_eos``."""
+"""Edges that are told once per turn. ``user_speech_eos`` arms them again."""
 OF_A_TURN: Final = frozenset({"agent_speech_started", "agent_speech_ended", *FIRSTS})
-"""Edges that carry ``turn_idx``."""
+"""Edges whose payload has ``turn_idx``."""
 
 Side = Literal["user", "agent"]
 MOVES: Final[Mapping[str, Mapping[Side, str]]] = {
@@ -26,11 +26,11 @@ MOVES: Final[Mapping[str, Mapping[Side, str]]] = {
     "agent_speech_started": {"agent": "speaking"},
     "agent_speech_ended": {"agent": "idle"},
 }
-"""Which public state each edge leaves."""
+"""The public states that each edge leads to. A side that an edge leaves out keeps its state."""
 
 
 class EdgeRules:
-    """The public states of one conversation, its turn, and which first signals of the turn were told."""
+    """The public states of one conversation, its turn, and which first edges of the turn were told."""
 
     def __init__(self) -> None:
         self.user: str = "listening"
@@ -42,22 +42,24 @@ class EdgeRules:
         return f"<EdgeRules turn {self.turn_idx}, user {self.user}, agent {self.agent}>"
 
     def told(self, name: str) -> bool:
-        """Return whether a first signal of this turn was told."""
+        """Return True if this first edge was told in the present turn."""
         return name in self._told
 
     def count(self, name: str) -> bool:
-        """Take note of an edge; return whether it is to be told, or is the second of its kind in its turn."""
+        """Count an edge. Return True if it is to be told, False if it repeats a first edge of its turn."""
         if name in self._told:
             return False
         if name == "user_speech_eos":
             self.turn_idx += 1
+            # A new turn: llm_token and audio_out may be told once more.
             self._told.clear()
         elif name in FIRSTS:
             self._told.add(name)
         return True
 
     def move(self, name: str) -> None:
-        """Bring the states to where an edge leaves them."""
+        """Move the public states to where an edge leads."""
+        # llm_token and audio_out change no state.
         states = MOVES.get(name, {})
         self.user = states.get("user", self.user)
         self.agent = states.get("agent", self.agent)

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+import attrs
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from patter_trio.abc import EngineWords
 from patter_trio.call.engine_words import LATEST, PATIENCE, LateWords
@@ -46,8 +49,22 @@ def over(at: float, *, replaces: bool = False) -> do.CommitUser:
     return do.CommitUser(at, 1, "", "vad_silence", 0.5, replaces)
 
 
+@attrs.frozen
+class Called:
+    """A tool round that says its name."""
+
+    name: str
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [{"role": "tool", "content": self.name}]
+
+
 def said(history: History) -> list[str]:
     return [entry["text"] for entry in history.whole()]
+
+
+def told_to_a_model(history: History) -> list[str]:
+    return [message["content"] for item in history.items() for message in item.messages()]
 
 
 async def test_of_two_utterances_the_first_stands_first_though_its_words_come_last(
@@ -64,27 +81,22 @@ async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: Lat
     async with trio.open_nursery() as talk:
         words.talk = talk
         words.commit(over(1.0))
-        words.behind(lambda: history.put_aside("the answer"))
+        words.behind(lambda: history.add("assistant", "the answer", 1.0))
         words.flush(open_voice=True)
         words.heard(EngineWords(1, "first", final=True))
         words.heard(EngineWords(2, "bye", final=True))
         talk.cancel_scope.cancel()
-    assert [entry["text"] if entry else aside for entry, aside in history.with_asides()] == [
-        "first",
-        "the answer",
-        "bye",
-    ]
+    assert told_to_a_model(history) == ["first", "the answer", "bye"]
 
 
 async def test_what_a_tool_gave_stands_behind_the_question_that_it_was_called_for(
     words: LateWords, history: History
 ) -> None:
-    history.put_aside("earlier")
+    history.add_tool_round(Called("earlier"))
     words.commit(over(1.0))
-    history.put_aside("what it gave")
+    history.add_tool_round(Called("what it gave"))
     words.heard(EngineWords(1, "the question", final=True))
-    stands = [entry["text"] if entry else aside for entry, aside in history.with_asides()]
-    assert stands == ["earlier", "the question", "what it gave"]
+    assert told_to_a_model(history) == ["earlier", "the question", "what it gave"]
 
 
 async def test_words_that_never_come_hold_up_one_answer_only(words: LateWords, autojump_clock: Any) -> None:
@@ -116,3 +128,28 @@ def test_what_waited_for_words_is_told_before_the_next_utterance_is_over(words: 
     words.behind(lambda: told.names.append("the answer"))
     words.commit(over(2.0))
     assert told.names == ["eos", "the answer", "eos"]
+
+
+@given(st.lists(st.sampled_from(["utterance", "tool", "answer"]), max_size=12), st.randoms(use_true_random=False))
+def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any) -> None:
+    """Words of the caller that arrive in any order, all behind the last answer, read as if each had come at once."""
+    punctual = [f"{what} {number}" for number, what in enumerate(happened)]
+
+    async def call() -> None:
+        history, numbers = History(), count(1)
+        words = LateWords(history, Told(), lambda: next(numbers))  # type: ignore[arg-type]
+        late: list[EngineWords] = []
+        for what, text in zip(happened, punctual, strict=True):
+            if what == "utterance":
+                words.commit(over(0.0))
+                late.append(EngineWords(len(late) + 1, text, final=True))
+            elif what == "tool":
+                history.add_tool_round(Called(text))
+            else:
+                history.add("assistant", text, 0.0)
+        luck.shuffle(late)
+        for arrived in late:
+            words.heard(arrived)
+        assert told_to_a_model(history) == punctual
+
+    trio.run(call)
