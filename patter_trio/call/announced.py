@@ -4,19 +4,22 @@ What is wanted of it is done when it connects; of one that never does, it is ove
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from patter_trio.call.control import CallControl
-from patter_trio.call.transferring import Order
+from patter_trio.call.control import CallControl, ControlledCall
+from patter_trio.call.transferring import Order, Transferring
 from patter_trio.carriers.destinations import checked_destination
 from patter_trio.errors import CallEnded, PatterError, ProviderError
 from patter_trio.events import INITIAL, ConversationStateSnapshot
 
-if TYPE_CHECKING:
-    from patter_trio.call.session import Call
-
 WISHES: Final = 64
 """What may be wanted of a call before it connects; it does so within a second or two."""
+
+
+class BegunCall(ControlledCall, Protocol):
+    """A call that has begun, as the announced one hands over to it what it was asked to do."""
+
+    transferring: Transferring
 
 
 class Announced:
@@ -38,7 +41,7 @@ class Announced:
         self.outcome: str = ""
         self.control: CallControl = CallControl(self)
         """What steers the call, from now on to its end."""
-        self._wishes: list[Callable[[Call], object]] = []
+        self._wishes: list[Callable[[BegunCall], object]] = []
         self._order: Order | None = None
 
     def __repr__(self) -> str:
@@ -80,7 +83,7 @@ class Announced:
         self._order = order
         return order
 
-    def _wish(self, wish: "Callable[[Call], object]") -> None:
+    def _wish(self, wish: Callable[[BegunCall], object]) -> None:
         if self.outcome:
             raise self._over()
         if len(self._wishes) == WISHES:
@@ -90,7 +93,7 @@ class Announced:
     def _over(self) -> CallEnded:
         return CallEnded(f"call {self.call_id} is over ({self.outcome})")
 
-    def connect(self, call: "Call") -> None:
+    def connect(self, call: BegunCall) -> None:
         """The call has begun: from here on it is the one that is steered."""
         call.data = self.data
         self.control.connect(call)

@@ -1,14 +1,11 @@
 """What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
+from patter_trio.call.transferring import Order
 from patter_trio.call.usercode import parameters_of, positional, wants_second
 from patter_trio.events import ConversationStateSnapshot
-
-if TYPE_CHECKING:
-    from patter_trio.call.announced import Announced
-    from patter_trio.call.session import Call
 
 CONTROL: Final = "call_control"
 """A second parameter of this name gets the control of the call also where it has a default."""
@@ -23,6 +20,57 @@ def steers(function: Callable[..., Any]) -> bool:
     return wants_second(positional(parameters_of(function)), CONTROL)
 
 
+class ControlledCall(Protocol):
+    """A call as :class:`CallControl` uses it: a live one, or one that is announced and has not begun."""
+
+    data: dict[str, Any]
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's id of the call."""
+
+    @property
+    def caller(self) -> str:
+        """The number that calls, E.164."""
+
+    @property
+    def callee(self) -> str:
+        """The number that is called, E.164."""
+
+    @property
+    def direction(self) -> str:
+        """``inbound`` or ``outbound``."""
+
+    @property
+    def telephony_provider(self) -> str:
+        """The carrier's name."""
+
+    @property
+    def custom_params(self) -> dict[str, str]:
+        """The parameters that came with the call."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation so far; a copy."""
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """The public states at this moment."""
+
+    @property
+    def outcome(self) -> str:
+        """How the call ended; empty while it lives."""
+
+    def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
+        """Have the agent say ``text``."""
+
+    def hang_up(self) -> None:
+        """End the call after the current speech was played."""
+
+    def order_transfer(self, to: str, error_message: str | None) -> Order:
+        """Order a transfer to ``to``, and return the order."""
+
+
 class CallControl:
     """One call, to be steered from callbacks, tools and ``on_message``: speak, hang up, transfer, remember.
 
@@ -31,11 +79,11 @@ class CallControl:
 
     __slots__ = ("_call", "_hung_up")
 
-    def __init__(self, call: "Call | Announced") -> None:
+    def __init__(self, call: ControlledCall) -> None:
         self._call = call
         self._hung_up = False
 
-    def connect(self, call: "Call") -> None:
+    def connect(self, call: ControlledCall) -> None:
         """Steer that call from here on: the announced one has begun. Not for the application."""
         self._call = call
 

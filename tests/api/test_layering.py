@@ -109,7 +109,7 @@ IMPORTS = {module: ours(file) for module, file in MODULES.items()}
 
 
 def part_of(module: str) -> str:
-    return PART.get(module) or module.split(".")[0] or "__init__"
+    return PART.get(module) or module.split(".", maxsplit=1)[0] or "__init__"
 
 
 def reach(module: str) -> set[str]:
