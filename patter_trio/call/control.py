@@ -1,23 +1,9 @@
 """What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it."""
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from patter_trio.call.transferring import Order
-from patter_trio.call.usercode import parameters_of, positional, wants_second
 from patter_trio.events import ConversationStateSnapshot
-
-CONTROL: Final = "call_control"
-"""A second parameter of this name gets the control of the call also where it has a default."""
-
-
-def steers(function: Callable[..., Any]) -> bool:
-    """Say whether a callback takes the call's control: whether its second positional parameter must be given.
-
-    A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
-    that takes any number of arguments (``*arguments``) gets the event alone.
-    """
-    return wants_second(positional(parameters_of(function)), CONTROL)
 
 
 class ControlledCall(Protocol):

@@ -18,6 +18,7 @@ import trio
 from patter_trio.call import usercode
 from patter_trio.call.bounds import BACKLOG, LAST, Patience
 from patter_trio.call.observers import copied
+from patter_trio.call.signatures import name_of
 from patter_trio.event_types import LOSSY, PatterEventType
 from patter_trio.events import ConversationStateSnapshot, seen_state
 
@@ -69,7 +70,7 @@ class Subscription:
         self._failed_in: CallEvents | None = None
 
     def __repr__(self) -> str:
-        return f"<Subscription of {usercode.name_of(self.handler)} to {self.kind}, {self.dropped} dropped>"
+        return f"<Subscription of {name_of(self.handler)} to {self.kind}, {self.dropped} dropped>"
 
     def __call__(self) -> None:
         """End the subscription; once is enough, and more often does no harm."""
@@ -93,7 +94,7 @@ class Subscription:
             _log.warning(
                 "call %s: %s cannot keep up with %s; events are being dropped",
                 event.call.call_id,
-                usercode.name_of(self.handler),
+                name_of(self.handler),
                 self.kind,
             )
         self.dropped += 1
@@ -162,7 +163,7 @@ class Delivery:
         finally:
             seen_state.reset(token)
         if scope.cancelled_caught:
-            name = usercode.name_of(subscription.handler)
+            name = name_of(subscription.handler)
             _log.warning("call %s: %s: %s was cancelled: its time was over", event.call.call_id, event.kind, name)
 
     def _enter(self, call: "CallEvents") -> None:

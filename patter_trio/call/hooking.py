@@ -20,6 +20,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.call import usercode
 from patter_trio.call.context import current_call
+from patter_trio.call.signatures import name_of
 from patter_trio.conversation.text import is_sayable
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import Hook, HookContext
@@ -95,9 +96,9 @@ class Hooking:
         took = trio.current_time() - began
         self._note("hook", {"name": hook.name, "seconds": took})
         if scope.cancelled_caught:
-            problem = f"{usercode.name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
+            problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (expected := wanted(answer)):
-            problem = f"{usercode.name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
+            problem = f"{name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
         if problem:
             then = "the original passes" if failed is not True else "blocked"
             self._complain(hook, problem, then, cause, for_good=hook.tier.often and scope.cancelled_caught)
@@ -124,7 +125,7 @@ class Hooking:
             "call %s: hook %s: %s took %.0f ms, its budget is %g ms",
             self._call.call_id,
             hook.name,
-            usercode.name_of(hook.function),
+            name_of(hook.function),
             seconds * 1000,
             hook.tier.budget * 1000,
         )

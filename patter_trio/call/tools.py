@@ -19,6 +19,7 @@ import trio
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
 from patter_trio.call.reply import Remark, Reply, Step
+from patter_trio.call.signatures import name_of
 from patter_trio.call.tool_check import unwanted
 from patter_trio.call.tool_context import ToolContext
 from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown
@@ -319,7 +320,7 @@ class Toolbox:
             async for piece in pieces:
                 if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
                     raise usercode.ApplicationError(
-                        f'{usercode.name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
+                        f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
                     )
                 if "progress" in piece:
                     _remark(remarks, str(piece["progress"]))

@@ -22,7 +22,6 @@ from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.call.announced import Announced
 from patter_trio.call.bounds import Bounds
-from patter_trio.call.control import steers
 from patter_trio.call.delivery import Deliveries
 from patter_trio.call.messages import Function, Messages
 from patter_trio.call.metering import Metering
@@ -30,6 +29,7 @@ from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
 from patter_trio.call.remote import checked_message_url, remote
 from patter_trio.call.session import Call, CallOptions, run_call
+from patter_trio.call.signatures import name_of, steers
 from patter_trio.call.telling import Teller
 from patter_trio.call.tool_webhooks import ToolWebhooks
 from patter_trio.call.transferring import HandOver
@@ -216,7 +216,7 @@ class Desk:
                     _events.warning(
                         "call %s: %s must return a dict of overrides or None, not %s",
                         call.call_id,
-                        usercode.name_of(on_call_start),
+                        name_of(on_call_start),
                         type(answer).__name__,
                     )
         starting.done.set()

@@ -58,7 +58,7 @@ PARTS = {
     "user_code": {"call.context", "call.signatures", "call.usercode", "call.webhook"},
     "vad": {"audio.voice_gate"},
 }
-TO_CUT = {"call.observers", "call.session", "server.desk", "speech_events"}
+TO_CUT = {"call.session", "server.desk", "speech_events"}
 """Modules that still import what is above them."""
 
 PART = {module: part for part, modules in PARTS.items() for module in modules}
