@@ -32,8 +32,7 @@ from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
 from patter_trio.server.masking import mask_number
-from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, hook_times, latencies, named
-from patter_trio.telemetry.tracing import REMEDY
+from patter_trio.telemetry.attributes import EDGES, REMEDY, TURN, Scalar, costs, hook_times, latencies, named
 
 _CUT: Final = "patter.cut.reason"
 _STT: Final = {"stt_provider": "patter.stt.provider", "stt_model": "patter.stt.model"}

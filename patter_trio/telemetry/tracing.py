@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from patter_trio.call import usercode
 from patter_trio.errors import ConfigurationError
+from patter_trio.telemetry.attributes import FLUSH, REMEDY
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from patter_trio.telemetry.call_trace import CallTrace
 
 FLAG: Final = "PATTER_OTEL_ENABLED"
-FLUSH: Final = 5.0
-"""Seconds that the last spans have to leave."""
-REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
-"""What to do about a provider that holds up the loop."""
 _INSTALL: Final = "pip install 'patter-trio[otel]'"
 
 _log = logging.getLogger("patter_trio.telemetry")
