@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 
 from patter_trio.call.control import CallControl, ControlledCall
 from patter_trio.call.transferring import Order, Transferring
-from patter_trio.carriers.destinations import checked_destination
 from patter_trio.errors import CallEnded, PatterError, ProviderError
 from patter_trio.events import INITIAL, ConversationStateSnapshot
+from patter_trio.phone_numbers import checked_destination
 
 WISHES: Final = 64
 """What may be wanted of a call before it connects; it does so within a second or two."""

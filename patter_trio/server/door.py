@@ -25,8 +25,8 @@ from patter_trio.abc import StreamCodec, StreamStarted
 from patter_trio.call.context import NO_CALL, current_call
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.http import serve_http
-from patter_trio.server.masking import mask_number, shown_id
 from patter_trio.server.pending import PendingCall
 from patter_trio.server.routes import Application
 from patter_trio.server.site import MediaLeg, Site

@@ -12,7 +12,7 @@ import trio
 
 from patter_trio.carriers import Form
 from patter_trio.errors import WireError
-from patter_trio.server.masking import mask_number, shown_id
+from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.pending import TooManyPending
 from patter_trio.server.site import Site
 

@@ -31,7 +31,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
-from patter_trio.server.masking import mask_number
+from patter_trio.phone_numbers import mask_number
 from patter_trio.telemetry.attributes import EDGES, REMEDY, TURN, Scalar, costs, hook_times, latencies, named
 
 _CUT: Final = "patter.cut.reason"

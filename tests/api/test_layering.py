@@ -50,7 +50,6 @@ PARTS = {
     "llm": {"chat_context"},
     "metrics": {"call.metering", "telemetry.bill", "telemetry.meter", "telemetry.metrics"},
     "phone": {"client"},
-    "phone_numbers": {"carriers.destinations", "server.masking"},
     "pricing": {"telemetry.price_table"},
     "providers": {"credentials", "fallback", "models", "options"},
     "stt": {"audio.utterance"},

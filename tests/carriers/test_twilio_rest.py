@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.carriers import CallOffer
-from patter_trio.carriers.destinations import checked_destination, is_number
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import TwilioREST
 from patter_trio.errors import (
@@ -21,6 +20,7 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
+from patter_trio.phone_numbers import checked_destination, is_number
 from patter_trio.testing.conformance.bench import cancelled_at
 from patter_trio.testing.servers.twilio_rest import RESTFault, TwilioRESTServer, serve_twilio_rest
 
