@@ -24,11 +24,10 @@ from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStop
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
-from patter_trio.call.control import CallControl
+from patter_trio.call.control import CallControl, Handle
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.engine import EngineFaculties
 from patter_trio.call.faculties import Faculties, Surroundings
-from patter_trio.call.handle import Handle
 from patter_trio.call.limits import Limits
 from patter_trio.call.listening import Listening
 from patter_trio.call.messages import Messages

@@ -20,9 +20,8 @@ from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
 from patter_trio.call.reply import Remark, Reply, Step
 from patter_trio.call.signatures import name_of
-from patter_trio.call.tool_check import unwanted
 from patter_trio.call.tool_context import ToolContext
-from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown
+from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown, unwanted
 from patter_trio.call.tool_webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
