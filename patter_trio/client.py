@@ -14,10 +14,11 @@ from patter_trio import local
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.agent import Agent
 from patter_trio.call.session import Call
+from patter_trio.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.carriers import Carrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.event_bus import EventBus
-from patter_trio.events import EDGES, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.events import ConversationStateSnapshot, seen_state
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import PipelineHooks
 from patter_trio.net.guard import Guard
@@ -29,15 +30,13 @@ from patter_trio.server.site import checked_url
 from patter_trio.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.tools import Tool
 
-Callback = Callable[..., Any]
-
 _log = logging.getLogger("patter_trio.server")
 
 DRAIN = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
 
 
-class Patter:
+class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
     Args:
@@ -63,10 +62,9 @@ class Patter:
         "guard",
         "live",
         "phone_number",
-        "speech_events",
         "pricing",
+        "speech_events",
         "webhook_url",
-        *(f"on_{edge}" for edge in EDGES),
     )
 
     def __init__(
@@ -80,6 +78,7 @@ class Patter:
     ) -> None:
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
+        super().__init__(CallbackRegistry())
         self.carrier = carrier
         self.phone_number = phone_number
         self.webhook_url = webhook_url
@@ -87,19 +86,12 @@ class Patter:
         """Says where tools behind a URL may be."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
-        self.speech_events: SpeechEvents = PhoneSpeechEvents(self)
+        self.live: dict[str, Call] = {}
+        """The live calls by id, oldest first; kept by the desks."""
+        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self.live.get)
         """Fires the speech edges for adapters of the application's own."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
-        self.on_user_speech_started: SpeechEventCallback | None = None
-        self.on_user_speech_ended: SpeechEventCallback | None = None
-        self.on_user_speech_eos: SpeechEventCallback | None = None
-        self.on_agent_speech_started: SpeechEventCallback | None = None
-        self.on_agent_speech_ended: SpeechEventCallback | None = None
-        self.on_llm_token: SpeechEventCallback | None = None
-        self.on_audio_out: SpeechEventCallback | None = None
-        self.live: dict[str, Call] = {}
-        """The live calls by id, oldest first; kept by the desks."""
         self.desks: set[Desk] = set()
 
     def __repr__(self) -> str:
