@@ -22,7 +22,7 @@ from patter_trio import Patter
 from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.audio import g711
 from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
-from patter_trio.carriers import CallOffer
+from patter_trio.carriers import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
@@ -320,8 +320,8 @@ async def _call(data: bytes) -> None:
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
     async with open_desk(phone, agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks, epoch=0.0) as desk:
-        offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
-        call = desk.site.pending.announce(offer, provider="twilio", custom_params={}, now=trio.current_time())
+        info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
+        call = desk.site.pending.announce(info, trio.current_time())
         desk.incoming(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_connection, desk.site, theirs)

@@ -3,11 +3,12 @@
 What is wanted of it is done when it connects; of one that never does, it is over.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from patter_trio.call.control import CallControl, ControlledCall
 from patter_trio.call.transferring import Order, Transferring
+from patter_trio.carriers import CallInfo
 from patter_trio.errors import CallEnded, PatterError, ProviderError
 from patter_trio.events import INITIAL, ConversationStateSnapshot
 from patter_trio.phone_numbers import checked_destination
@@ -26,16 +27,11 @@ class Announced:
     """A call before it is one, as its :attr:`control` sees it.
 
     Args:
-        about: what ``on_call_start`` is told of it.
+        info: the facts of the call.
     """
 
-    def __init__(self, about: Mapping[str, Any]) -> None:
-        self.call_id: str = about["call_id"]
-        self.caller: str = about["caller"]
-        self.callee: str = about["callee"]
-        self.direction: str = about["direction"]
-        self.telephony_provider: str = about["telephony_provider"]
-        self.custom_params: dict[str, str] = dict(about["custom_params"])
+    def __init__(self, info: CallInfo) -> None:
+        self.info: CallInfo = info
         self.data: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.outcome: str = ""
@@ -45,7 +41,7 @@ class Announced:
         self._order: Order | None = None
 
     def __repr__(self) -> str:
-        return f"<Announced {self.call_id}{f', {self.outcome}' if self.outcome else ''}>"
+        return f"<Announced {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -78,7 +74,7 @@ class Announced:
         """
         order = Order(checked_destination(to), error_message)
         if self._order is not None:
-            raise ProviderError(f"call {self.call_id} is being transferred already")
+            raise ProviderError(f"call {self.info.call_id} is being transferred already")
         self._wish(lambda call: call.transferring.place(order))
         self._order = order
         return order
@@ -87,11 +83,11 @@ class Announced:
         if self.outcome:
             raise self._over()
         if len(self._wishes) == WISHES:
-            raise PatterError(f"call {self.call_id} has not begun, and {WISHES} things are wanted of it already")
+            raise PatterError(f"call {self.info.call_id} has not begun, and {WISHES} things are wanted of it already")
         self._wishes.append(wish)
 
     def _over(self) -> CallEnded:
-        return CallEnded(f"call {self.call_id} is over ({self.outcome})")
+        return CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
 
     def connect(self, call: BegunCall) -> None:
         """The call has begun: from here on it is the one that is steered."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from patter_trio.call.transferring import Order, Transferring
+from patter_trio.carriers import CallInfo, Direction
 from patter_trio.events import ConversationStateSnapshot
 
 
@@ -16,28 +17,8 @@ class ControlledCall(Protocol):
     data: dict[str, Any]
 
     @property
-    def call_id(self) -> str:
-        """The carrier's id of the call."""
-
-    @property
-    def caller(self) -> str:
-        """The number that calls, E.164."""
-
-    @property
-    def callee(self) -> str:
-        """The number that is called, E.164."""
-
-    @property
-    def direction(self) -> str:
-        """``inbound`` or ``outbound``."""
-
-    @property
-    def telephony_provider(self) -> str:
-        """The carrier's name."""
-
-    @property
-    def custom_params(self) -> dict[str, str]:
-        """The parameters that came with the call."""
+    def info(self) -> CallInfo:
+        """The facts of the call."""
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -83,32 +64,32 @@ class CallControl:
     @property
     def call_id(self) -> str:
         """The carrier's id of the call."""
-        return self._call.call_id
+        return self._call.info.call_id
 
     @property
     def caller(self) -> str:
         """The number that calls, E.164."""
-        return self._call.caller
+        return self._call.info.caller
 
     @property
     def callee(self) -> str:
         """The number that is called, E.164."""
-        return self._call.callee
+        return self._call.info.callee
 
     @property
     def direction(self) -> str:
         """``inbound`` or ``outbound``."""
-        return self._call.direction
+        return self._call.info.direction
 
     @property
     def telephony_provider(self) -> str:
         """The carrier's name, as in ``on_call_start``."""
-        return self._call.telephony_provider
+        return self._call.info.provider
 
     @property
     def custom_params(self) -> dict[str, str]:
         """The parameters that came with the call; a copy."""
-        return dict(self._call.custom_params)
+        return dict(self._call.info.custom_params)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -188,10 +169,42 @@ class CallControl:
 class Handle(ABC):
     """A call that can be steered by whoever holds it."""
 
+    info: CallInfo
+    """The facts of the call."""
     control: CallControl
     """What callbacks, tools and ``on_message`` get as ``call_control``."""
     transferring: Transferring
     """Its transfers."""
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's id of the call."""
+        return self.info.call_id
+
+    @property
+    def caller(self) -> str:
+        """The number that calls, E.164."""
+        return self.info.caller
+
+    @property
+    def callee(self) -> str:
+        """The number that is called, E.164."""
+        return self.info.callee
+
+    @property
+    def direction(self) -> Direction:
+        """``inbound`` or ``outbound``."""
+        return self.info.direction
+
+    @property
+    def telephony_provider(self) -> str:
+        """The carrier's name."""
+        return self.info.provider
+
+    @property
+    def custom_params(self) -> dict[str, str]:
+        """The parameters that came with the call; a copy."""
+        return dict(self.info.custom_params)
 
     @abstractmethod
     def hang_up(self) -> None:

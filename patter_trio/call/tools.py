@@ -18,6 +18,7 @@ import trio
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
+from patter_trio.call.control import ControlledCall
 from patter_trio.call.reply import Remark, Reply, Step
 from patter_trio.call.signatures import name_of
 from patter_trio.call.tool_context import ToolContext
@@ -103,7 +104,7 @@ class Toolbox:
     """Runs the tools of one call.
 
     Args:
-        control: the call's, for the handlers.
+        call: whose they are; handlers steer it.
         history: the conversation.
         note: lets watchers know a fact, at this instant.
         post: tells the turn machine how long a reply may be busy.
@@ -112,13 +113,14 @@ class Toolbox:
 
     def __init__(
         self,
-        call: Any,
+        call: ControlledCall,
         history: History,
         note: Callable[[str, dict[str, Any]], None],
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
     ) -> None:
         self._webhooks = webhooks
+        self._info = call.info
         self._context = ToolContext(call)
         self._history = history
         self._note = note
@@ -293,9 +295,7 @@ class Toolbox:
     async def _result(self, tool: Tool, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> Any:
         if tool.handler is not None:
             return await self._called(tool, tool.handler, run.arguments, remarks)
-        told = {
-            key: getattr(self._context, key) for key in ("call_id", "caller", "callee", "direction", "custom_params")
-        }
+        told = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
         event = {"tool": tool.name, "arguments": run.arguments, "tool_call_id": run.call.id, **told}
         return await self._webhooks.call(tool, event, deadline=run.began + tool.timeout_s)
 

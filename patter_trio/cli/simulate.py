@@ -14,7 +14,7 @@ import trio
 
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
-from patter_trio.carriers import CallOffer
+from patter_trio.carriers import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import Busy
@@ -164,8 +164,8 @@ async def _simulate(program: Program, options: _Options) -> int:
         if payload["call_id"] in calls:
             calls[payload["call_id"]].log.bus_tap(at, name, payload)
 
-    async def transfer(offer: CallOffer, to: str) -> None:
-        await calls[offer.call_id].carrier.transfer(to)
+    async def transfer(info: CallInfo, to: str) -> None:
+        await calls[info.call_id].carrier.transfer(to)
 
     busy = Busy()
     async with (

@@ -23,6 +23,7 @@ from patter_trio.call import usercode
 from patter_trio.call.announced import Announced
 from patter_trio.call.bounds import Bounds
 from patter_trio.call.delivery import Deliveries
+from patter_trio.call.leg import MediaLeg
 from patter_trio.call.messages import Function, Messages
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
@@ -32,16 +33,15 @@ from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.signatures import name_of, steers
 from patter_trio.call.telling import Teller
 from patter_trio.call.tool_webhooks import ToolWebhooks
-from patter_trio.call.transferring import HandOver
 from patter_trio.call.webhook import is_exposed, secret_of
-from patter_trio.carriers import CallOffer, Carrier
+from patter_trio.carriers import CallInfo, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import Tap
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
-from patter_trio.server.site import MediaLeg, Site
+from patter_trio.server.site import Site
 from patter_trio.telemetry.meter import Meter
 from patter_trio.telemetry.tracing import OpenTrace, opened_tracing
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from patter_trio.client import Patter
     from patter_trio.telemetry.call_trace import CallTrace
 
-Transfer = Callable[[CallOffer, str], Awaitable[None]]
+Transfer = Callable[[CallInfo, str], Awaitable[None]]
 """Connects a caller with somebody else, as ``Carrier.transfer`` does."""
 
 START_PATIENCE: Final = 2.0
@@ -108,6 +108,8 @@ class Desk:
         # Weak: they live as long as there is something to be told of their call, which is longer than the call.
         self._bounds: WeakSet[Bounds] = WeakSet()
         self._hurried = False
+        self._starting: dict[str, _Starting] = {}
+        """What is under way for each announced call, until it is live or given up."""
         self._live: dict[str, Call] = {}
         self._draining = False
         self._idle = trio.Event()
@@ -157,30 +159,29 @@ class Desk:
 
     def _forget_expired(self) -> None:
         for call in self.site.pending.expire(trio.current_time()):
-            _log.warning("call %s: announced, but its media stream never came", call.call_id)
-            self._never_connected(call, "failed", "its media stream never came")
+            _log.warning("call %s: announced, but its media stream never came", call.info.call_id)
+            self._never_connected(call.info, "failed", "its media stream never came")
 
     def incoming(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
+        info = call.info
         self._announced.set()
         on_call_start = self.find("on_call_start")
         trace = None
         if self._tracing is not None:
-            trace = self._tracing(self._about(call), self._agent, at=trio.current_time(), epoch=self._epoch)
-        starting = call.context = _Starting(
-            self._events_of(call.call_id), trio.CancelScope(), trio.Event(), trace, Announced(self._about(call))
+            trace = self._tracing(info, self._agent, at=trio.current_time(), epoch=self._epoch)
+        starting = self._starting[info.call_id] = _Starting(
+            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, Announced(info)
         )
         if on_call_start is None:
             starting.done.set()
             return
-        self._nursery.start_soon(self._ask_start, on_call_start, call, starting)
+        self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
-    def refused(self, offer: CallOffer, why: str) -> None:
+    def refused(self, info: CallInfo, why: str) -> None:
         """A call hears busy: the bus is told; a live one that is announced again goes on."""
-        if offer.call_id not in self._live:
-            about = {"call_id": offer.call_id, "caller": offer.caller, "callee": offer.callee}
-            events = self._events_of(offer.call_id)
-            events.never_connected("busy", why, {**about, "direction": offer.direction})
+        if info.call_id not in self._live:
+            self._events_of(info.call_id).never_connected("busy", why, info)
 
     def _events_of(self, call_id: str) -> CallEvents:
         events = CallEvents(
@@ -189,21 +190,22 @@ class Desk:
         self._bounds.add(events.bounds)
         return events
 
-    def _never_connected(self, call: PendingCall, outcome: str, why: str) -> None:
-        call.context.call.close(outcome)
-        call.context.events.never_connected(outcome, why, self._about(call), cancelled=self._hurried)
-        self._give_up(call, "never connected", outcome)
+    def _never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
+        starting = self._starting.pop(info.call_id)
+        starting.call.close(outcome)
+        starting.events.never_connected(outcome, why, info, cancelled=self._hurried)
+        self._give_up(starting, "never connected", outcome)
 
-    async def _ask_start(self, on_call_start: Any, call: PendingCall, starting: _Starting) -> None:
+    async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _Starting) -> None:
         starting.events.enter()
         if starting.trace is not None:
             starting.trace.attach()
         with starting.scope:
             try:
                 more = (starting.call.control,) if steers(on_call_start) else ()
-                answer = await usercode.call(on_call_start, self._about(call), *more)
+                answer = await usercode.call(on_call_start, info.payload(), *more)
             except usercode.ApplicationError as error:
-                _events.warning("call %s: call_start: %s", call.call_id, error, exc_info=error.__cause__)
+                _events.warning("call %s: call_start: %s", info.call_id, error, exc_info=error.__cause__)
             else:
                 if answer is None:
                     pass
@@ -215,31 +217,21 @@ class Desk:
                 else:
                     _events.warning(
                         "call %s: %s must return a dict of overrides or None, not %s",
-                        call.call_id,
+                        info.call_id,
                         name_of(on_call_start),
                         type(answer).__name__,
                     )
         starting.done.set()
 
-    def _about(self, call: PendingCall) -> dict[str, Any]:
-        return {
-            "call_id": call.call_id,
-            "caller": call.caller,
-            "callee": call.callee,
-            "direction": call.direction,
-            "custom_params": dict(call.custom_params),
-            "telephony_provider": call.provider,
-        }
-
-    async def _settled(self, call: PendingCall) -> Agent:
+    async def _settled(self, starting: _Starting) -> Agent:
         """Return the agent for this call: as served, or as ``on_call_start`` would have it."""
-        starting: _Starting = call.context
+        call_id = starting.call.info.call_id
         with trio.move_on_after(START_PATIENCE):
             await starting.done.wait()
         if not starting.done.is_set():
             _events.warning(
                 "call %s: on_call_start did not return within %g s of the call's start; going on without its answer",
-                call.call_id,
+                call_id,
                 START_PATIENCE,
             )
             return self._agent
@@ -250,75 +242,68 @@ class Desk:
             complaints.append(str(error))
             agent = attrs.evolve(agent, llm=self._agent.llm)
         for complaint in complaints:
-            _events.warning("call %s: call_start: %s", call.call_id, complaint)
+            _events.warning("call %s: call_start: %s", call_id, complaint)
         return agent
 
     async def answer(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
-        pending = leg.call
-        events: CallEvents = pending.context.events
+        info = leg.info
+        starting = self._starting.pop(info.call_id)
+        events, trace = starting.events, starting.trace
         events.enter()
-        observers = Observers(pending.call_id, self.find, events.bounds)
-        about = self._about(pending)
+        observers = Observers(info.call_id, self.find, events.bounds)
         media = MediaClock()
-        trace: CallTrace | None = pending.context.trace
         if trace is not None:
             trace.media = media
             trace.attach()
         watchers = () if trace is None else (trace,)
-        teller = Teller(observers, about, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events)
-        teller.metering = self._metering(pending, media, teller)
+        teller = Teller(observers, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events)
+        teller.metering = self._metering(info, media, teller)
         usage_sink.set(lambda usage: teller.note("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
             agent=self._agent,
-            settled=partial(self._settled, pending),
+            settled=partial(self._settled, starting),
             on_message=self._messages,
-            hand_over=self._hand_over(pending),
+            hand_over=partial(self._transfer or self.site.carrier.transfer, info),
             webhooks=self._webhooks,
         )
         call = Call(leg, options, teller, media)
         observers.control = call.control
-        pending.context.call.connect(call)
-        self._live[pending.call_id] = self._phone.live[pending.call_id] = call
-        _log.info("call %s: started, %s", pending.call_id, pending.direction)
+        starting.call.connect(call)
+        self._live[info.call_id] = self._phone.live[info.call_id] = call
+        _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
-            self._tap(0.0, "call_start", about)
-        events.connected(media, about)
+            self._tap(0.0, "call_start", info.payload())
+        events.connected(media, info.payload())
         try:
             await run_call(call, observers, self._nursery)
         finally:
             events.close()
-            self._give_up(pending, "call over", "failed")
-            del self._live[pending.call_id]
-            del self._phone.live[pending.call_id]
-            _log.info("call %s: ended, %s", pending.call_id, call.outcome)
+            self._give_up(starting, "call over", "failed")
+            del self._live[info.call_id]
+            del self._phone.live[info.call_id]
+            _log.info("call %s: ended, %s", info.call_id, call.outcome)
             self._note_idle()
 
-    def _hand_over(self, call: PendingCall) -> HandOver:
-        """Return what has the carrier connect the caller of that call with somebody else."""
-        offer = CallOffer(call.call_id, call.caller, call.callee, call.direction)
-        return partial(self._transfer or self.site.carrier.transfer, offer)
-
-    def _metering(self, call: PendingCall, media: MediaClock, teller: Teller) -> Metering:
+    def _metering(self, info: CallInfo, media: MediaClock, teller: Teller) -> Metering:
         meter = Meter(
-            call.call_id,
+            info.call_id,
             media,
             self._phone.pricing,
             began=trio.current_time(),
             epoch=self._epoch,
-            carrier=call.provider,
-            direction=call.direction,
+            carrier=info.provider,
+            direction=info.direction,
         )
-        return Metering(call.call_id, meter, teller.tell)
+        return Metering(info.call_id, meter, teller.tell)
 
     def forget_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
         for call in self.site.pending.expire(math.inf):
-            self._never_connected(call, "cancelled", "the server was closed")
+            self._never_connected(call.info, "cancelled", "the server was closed")
 
-    def _give_up(self, call: PendingCall, reason: str, outcome: str) -> None:
+    def _give_up(self, starting: _Starting, reason: str, outcome: str) -> None:
         """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
-        starting: _Starting = call.context
         starting.scope.cancel(reason=reason)
         if starting.trace is not None:
             starting.trace.close(trio.current_time(), outcome, reason)

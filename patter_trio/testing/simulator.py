@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from patter_trio.agent import Agent
-from patter_trio.carriers import CallOffer, Carrier
+from patter_trio.carriers import CallInfo, Carrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.client import Patter
 from patter_trio.server.desk import Desk, open_desk
@@ -114,7 +114,7 @@ class _Simulation:
         if payload["call_id"] == self.carrier.call_sid:
             self.log.bus_tap(at, name, payload)
 
-    async def _transfer(self, _: CallOffer, to: str) -> None:
+    async def _transfer(self, _: CallInfo, to: str) -> None:
         await self.carrier.transfer(to)
 
     async def _connect(self) -> trio.abc.Stream:

@@ -58,7 +58,7 @@ PARTS = {
     "user_code": {"call.context", "call.signatures", "call.usercode", "call.webhook"},
     "vad": {"audio.voice_gate"},
 }
-TO_CUT = {"call.session", "server.desk"}
+TO_CUT = {"server.desk"}
 """Modules that still import what is above them."""
 
 PART = {module: part for part, modules in PARTS.items() for module in modules}

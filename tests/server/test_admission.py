@@ -264,7 +264,7 @@ async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump
         for number in range(2):
             assert desk.refusal("CA1") == ""
             offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
-            announced = partial(desk.site.pending.announce, offer, provider="twilio", custom_params={})
+            announced = partial(desk.site.pending.announce, offer)
             desk.incoming(announced(now=trio.current_time()))
         assert desk.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
         await trio.sleep(60.1)

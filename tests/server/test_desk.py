@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from patter_trio import Agent, CallControl, CallEnded, ConfigurationError, Patter
-from patter_trio.carriers import CallOffer
+from patter_trio.carriers import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.desk import Desk, open_desk
@@ -123,15 +123,15 @@ async def test_direction_is_true_per_call_and_custom_params_are_always_there(
 
     async with office(on_call_start=on_call_start) as here:
         announce = here.desk.site.pending.announce
-        outbound = CallOffer("CA1", "+15550100002", "+15550100001", "outbound")
+        outbound = CallInfo("CA1", "+15550100002", "+15550100001", "outbound", {"order": "17"}, "twilio")
         calls = [
-            announce(outbound, provider="twilio", custom_params={"order": "17"}, now=trio.current_time()),
-            announce(CallOffer("CA2", "+1", "+2", "inbound"), provider="local", custom_params={}, now=0.0),
+            announce(outbound, trio.current_time()),
+            announce(CallInfo("CA2", "+1", "+2", "inbound", provider="local"), 0.0),
         ]
         for call in calls:
             here.desk.incoming(call)
         await trio.sleep(1.0)
-        assert [call.custom_params for call in calls] == [{"order": "17"}, {}]
+        assert [call.info.custom_params for call in calls] == [{"order": "17"}, {}]
     assert {(start["call_id"], start["direction"], start["telephony_provider"]) for start in starts} == {
         ("CA1", "outbound", "twilio"),
         ("CA2", "inbound", "local"),
