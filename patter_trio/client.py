@@ -16,6 +16,7 @@ from patter_trio.agent import Agent
 from patter_trio.call.session import Call
 from patter_trio.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.carriers import Carrier
+from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.event_bus import EventBus
 from patter_trio.events import ConversationStateSnapshot, seen_state
@@ -24,7 +25,7 @@ from patter_trio.hooks import PipelineHooks
 from patter_trio.net.guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG
-from patter_trio.server.desk import Desk, check_mind, open_desk
+from patter_trio.server.desk import Desk, ServeOptions, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 from patter_trio.server.site import checked_url
 from patter_trio.speech_events import PhoneSpeechEvents, SpeechEvents
@@ -246,13 +247,14 @@ class Patter(SpeechCallbacks):
         try:
             async with (
                 open_desk(
-                    self,
-                    agent,
-                    public_url=public_url,
-                    callbacks=callbacks,
-                    max_calls=max_calls,
-                    max_lag=max_lag,
-                    on_message_secret=on_message_secret,
+                    self.serve_options(
+                        agent,
+                        public_url=public_url,
+                        callbacks=callbacks,
+                        max_calls=max_calls,
+                        max_lag=max_lag,
+                        on_message_secret=on_message_secret,
+                    )
                 ) as desk,
                 trio.open_nursery() as nursery,
             ):
@@ -265,6 +267,43 @@ class Patter(SpeechCallbacks):
         finally:
             for listener in listeners:
                 listener.socket.close()
+
+    def serve_options(
+        self,
+        agent: Agent,
+        *,
+        public_url: str,
+        carrier: Carrier | None = None,
+        callbacks: Mapping[str, Any] | None = None,
+        max_calls: int | None = None,
+        max_lag: float | None = None,
+        on_message_secret: str = "",
+    ) -> ServeOptions:
+        """Return what a server of this phone's calls has to know. Not for the application, which has :meth:`serve`.
+
+        Args:
+            agent: who answers.
+            public_url: where the carrier reaches us.
+            carrier: instead of the phone's own.
+            callbacks: the application's functions by name (``on_call_start`` ...); the phone's lie beneath.
+            max_calls: as for :meth:`serve`.
+            max_lag: as for :meth:`serve`.
+            on_message_secret: as for :meth:`serve`.
+        """
+        return ServeOptions(
+            agent=agent,
+            carrier=carrier or self.carrier or LocalCarrier(),
+            public_url=public_url,
+            callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),
+            subscribers=self.events.everywhere,
+            live=self.live,
+            desks=self.desks,
+            pricing=self.pricing,
+            guard=self.guard,
+            max_calls=max_calls,
+            max_lag=max_lag,
+            on_message_secret=on_message_secret,
+        )
 
     def public_url(self, address: tuple[str, int]) -> str:
         """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""

@@ -26,7 +26,7 @@ from patter_trio.carriers import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
-from patter_trio.server.desk import open_desk
+from patter_trio.server.desk import Seams, open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.server.pending import PendingCalls
 from patter_trio.server.routes import Request, status, voice
@@ -319,7 +319,9 @@ async def _call(data: bytes) -> None:
 
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
-    async with open_desk(phone, agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks, epoch=0.0) as desk:
+    async with open_desk(
+        phone.serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks), Seams(epoch=0.0)
+    ) as desk:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
         call = desk.site.pending.announce(info, trio.current_time())
         desk.incoming(call)

@@ -23,7 +23,7 @@ from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.desk import open_desk
+from patter_trio.server.desk import Seams, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 
 STAGGER: Final = 0.4
@@ -170,14 +170,10 @@ async def _simulate(program: Program, options: _Options) -> int:
     busy = Busy()
     async with (
         open_desk(
-            program.phone,
-            program.agent,
-            public_url=public_url,
-            carrier=carrier,
-            callbacks=program.callbacks,
-            tap=tap,
-            bus_tap=bus_tap,
-            transfer=transfer,
+            program.phone.serve_options(
+                program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
+            ),
+            Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),
         ) as desk,
         trio.open_nursery() as serving,
     ):

@@ -58,8 +58,6 @@ PARTS = {
     "user_code": {"call.context", "call.signatures", "call.usercode", "call.webhook"},
     "vad": {"audio.voice_gate"},
 }
-TO_CUT = {"server.desk"}
-"""Modules that still import what is above them."""
 
 PART = {module: part for part, modules in PARTS.items() for module in modules}
 
@@ -127,9 +125,7 @@ def test_every_part_has_a_floor() -> None:
     assert {part_of(module) for module in MODULES} == set(FLOOR)
 
 
-@pytest.mark.parametrize(
-    "module", [pytest.param(name, marks=pytest.mark.xfail) if name in TO_CUT else name for name in MODULES]
-)
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
     """Each import of another part, type checkers' included, is of a part on a lower floor."""
     here = part_of(module)
@@ -138,7 +134,6 @@ def test_imports_point_down(module: str) -> None:
     ]
 
 
-@pytest.mark.xfail
 def test_no_imports_form_a_circle() -> None:
     """No module reaches itself by imports, those for type checkers included."""
     assert not [module for module in MODULES if module in reach(module)]

@@ -227,7 +227,8 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     with load(monkeypatch) as is_late:
         async with (
             desks.open_desk(
-                Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT, epoch=0.0
+                Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
+                desks.Seams(epoch=0.0),
             ) as desk,
             trio.open_nursery() as nursery,
         ):
@@ -259,7 +260,8 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
     async with desks.open_desk(
-        Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2, epoch=0.0
+        Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
+        desks.Seams(epoch=0.0),
     ) as desk:
         for number in range(2):
             assert desk.refusal("CA1") == ""
