@@ -14,22 +14,22 @@ from patter_trio import local
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.agent import Agent
 from patter_trio.call.session import Call
+from patter_trio.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.carriers import Carrier
+from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.event_bus import EventBus
-from patter_trio.events import EDGES, ConversationStateSnapshot, SpeechEventCallback, seen_state
+from patter_trio.events import ConversationStateSnapshot, seen_state
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import PipelineHooks
 from patter_trio.net.guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG
-from patter_trio.server.desk import Desk, check_mind, open_desk
+from patter_trio.server.desk import Desk, ServeOptions, check_mind, open_desk
 from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
 from patter_trio.server.site import checked_url
 from patter_trio.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.tools import Tool
-
-Callback = Callable[..., Any]
 
 _log = logging.getLogger("patter_trio.server")
 
@@ -37,7 +37,7 @@ DRAIN = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
 
 
-class Patter:
+class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
     Args:
@@ -63,10 +63,9 @@ class Patter:
         "guard",
         "live",
         "phone_number",
-        "speech_events",
         "pricing",
+        "speech_events",
         "webhook_url",
-        *(f"on_{edge}" for edge in EDGES),
     )
 
     def __init__(
@@ -80,6 +79,7 @@ class Patter:
     ) -> None:
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
+        super().__init__(CallbackRegistry())
         self.carrier = carrier
         self.phone_number = phone_number
         self.webhook_url = webhook_url
@@ -87,19 +87,12 @@ class Patter:
         """Says where tools behind a URL may be."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
-        self.speech_events: SpeechEvents = PhoneSpeechEvents(self)
+        self.live: dict[str, Call] = {}
+        """The live calls by id, oldest first; kept by the desks."""
+        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self.live.get)
         """Fires the speech edges for adapters of the application's own."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
-        self.on_user_speech_started: SpeechEventCallback | None = None
-        self.on_user_speech_ended: SpeechEventCallback | None = None
-        self.on_user_speech_eos: SpeechEventCallback | None = None
-        self.on_agent_speech_started: SpeechEventCallback | None = None
-        self.on_agent_speech_ended: SpeechEventCallback | None = None
-        self.on_llm_token: SpeechEventCallback | None = None
-        self.on_audio_out: SpeechEventCallback | None = None
-        self.live: dict[str, Call] = {}
-        """The live calls by id, oldest first; kept by the desks."""
         self.desks: set[Desk] = set()
 
     def __repr__(self) -> str:
@@ -254,13 +247,14 @@ class Patter:
         try:
             async with (
                 open_desk(
-                    self,
-                    agent,
-                    public_url=public_url,
-                    callbacks=callbacks,
-                    max_calls=max_calls,
-                    max_lag=max_lag,
-                    on_message_secret=on_message_secret,
+                    self.serve_options(
+                        agent,
+                        public_url=public_url,
+                        callbacks=callbacks,
+                        max_calls=max_calls,
+                        max_lag=max_lag,
+                        on_message_secret=on_message_secret,
+                    )
                 ) as desk,
                 trio.open_nursery() as nursery,
             ):
@@ -273,6 +267,43 @@ class Patter:
         finally:
             for listener in listeners:
                 listener.socket.close()
+
+    def serve_options(
+        self,
+        agent: Agent,
+        *,
+        public_url: str,
+        carrier: Carrier | None = None,
+        callbacks: Mapping[str, Any] | None = None,
+        max_calls: int | None = None,
+        max_lag: float | None = None,
+        on_message_secret: str = "",
+    ) -> ServeOptions:
+        """Return what a server of this phone's calls has to know. Not for the application, which has :meth:`serve`.
+
+        Args:
+            agent: who answers.
+            public_url: where the carrier reaches us.
+            carrier: instead of the phone's own.
+            callbacks: the application's functions by name (``on_call_start`` ...); the phone's lie beneath.
+            max_calls: as for :meth:`serve`.
+            max_lag: as for :meth:`serve`.
+            on_message_secret: as for :meth:`serve`.
+        """
+        return ServeOptions(
+            agent=agent,
+            carrier=carrier or self.carrier or LocalCarrier(),
+            public_url=public_url,
+            callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),
+            subscribers=self.events.everywhere,
+            live=self.live,
+            desks=self.desks,
+            pricing=self.pricing,
+            guard=self.guard,
+            max_calls=max_calls,
+            max_lag=max_lag,
+            on_message_secret=on_message_secret,
+        )
 
     def public_url(self, address: tuple[str, int]) -> str:
         """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.call.usercode import parameters_of
+from patter_trio.call.signatures import parameters_of
 from patter_trio.errors import ConfigurationError
 
 

@@ -8,7 +8,7 @@ traceback included, when it is written; lines are rare.
 import logging
 from typing import Final
 
-from patter_trio.server.masking import mask_numbers
+from patter_trio.phone_numbers import mask_numbers
 
 LOGGERS: Final = tuple(
     f"patter_trio.{name}"

@@ -7,21 +7,19 @@ in that call, in its order and to the phone's callbacks, and the pipeline does n
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, get_args
 
 import trio
 
 from patter_trio.call import usercode
-from patter_trio.call.context import current_call
+from patter_trio.call.context import NO_CALL, current_call
 from patter_trio.call.observers import span_event
+from patter_trio.callback_registry import CallbackRegistry, SpeechCallbacks
 from patter_trio.conversation.actions import EouTrigger
-from patter_trio.conversation.edges import EDGES, OF_A_TURN, EdgeRules
+from patter_trio.conversation.edges import OF_A_TURN, EdgeRules
 from patter_trio.errors import ConfigurationError
-from patter_trio.events import ConversationStateSnapshot, SpeechEventCallback, seen_state
-
-if TYPE_CHECKING:
-    from patter_trio.call.session import Call
-    from patter_trio.client import Patter
+from patter_trio.events import ConversationStateSnapshot, seen_state
 
 TRIGGERS: Final[tuple[str, ...]] = get_args(EouTrigger)
 """What may end an utterance."""
@@ -29,7 +27,22 @@ TRIGGERS: Final[tuple[str, ...]] = get_args(EouTrigger)
 _log = logging.getLogger("patter_trio.events")
 
 
-class SpeechEvents:
+class FiringCall(Protocol):
+    """A live call in which speech edges can be fired."""
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """The public states at this moment."""
+
+    @property
+    def turn_idx(self) -> int:
+        """How many utterances of the caller were over so far."""
+
+    def fire(self, name: str, about: Mapping[str, Any]) -> None:
+        """Tell a speech edge in its place among the call's events."""
+
+
+class SpeechEvents(SpeechCallbacks):
     """Fires the seven speech edges, and keeps the states and the turn by their rules.
 
     Each ``fire_*`` moves the state, calls the callback of that edge, if there is one, and returns when it has returned.
@@ -38,17 +51,10 @@ class SpeechEvents:
     ``timestamp_ms`` (epoch milliseconds) is now unless given, ``call_id`` that of the call whose task it is, if any.
     """
 
-    # A misspelled callback is an error instead of one that is never called.
-    __slots__ = ("_call_began_ms", "_epoch", "_rules", *(f"on_{edge}" for edge in EDGES))
+    __slots__ = ("_call_began_ms", "_epoch", "_rules")
 
     def __init__(self) -> None:
-        self.on_user_speech_started: SpeechEventCallback | None = None
-        self.on_user_speech_ended: SpeechEventCallback | None = None
-        self.on_user_speech_eos: SpeechEventCallback | None = None
-        self.on_agent_speech_started: SpeechEventCallback | None = None
-        self.on_agent_speech_ended: SpeechEventCallback | None = None
-        self.on_llm_token: SpeechEventCallback | None = None
-        self.on_audio_out: SpeechEventCallback | None = None
+        super().__init__(CallbackRegistry())
         self._rules = EdgeRules()
         self._epoch: float | None = None
         self._call_began_ms: int | None = None
@@ -162,14 +168,14 @@ class SpeechEvents:
         self._rules.move(name)
         payload: dict[str, Any] = {"timestamp_ms": now}
         call = call_id or current_call.get()
-        if call != "-":
+        if call != NO_CALL:
             payload["call_id"] = call
         if name in OF_A_TURN:
             payload["turn_idx"] = self._rules.turn_idx
         if "audio_offset_ms" in about and self._call_began_ms is not None:
             payload["audio_offset_ms"] = now - self._call_began_ms
         payload |= _given(about)
-        callback: SpeechEventCallback | None = getattr(self, f"on_{name}")
+        callback = self._callbacks.find(f"on_{name}")
         if callback is None:
             return
         try:
@@ -190,38 +196,29 @@ class SpeechEvents:
         return round((self._epoch + trio.current_time()) * 1000)
 
 
-class _OfThePhone:
-    """A callback that the phone keeps."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, events: "PhoneSpeechEvents", owner: type | None = None) -> SpeechEventCallback | None:
-        callback: SpeechEventCallback | None = getattr(events.phone, self._name)
-        return callback
-
-    def __set__(self, events: "PhoneSpeechEvents", callback: SpeechEventCallback | None) -> None:
-        setattr(events.phone, self._name, callback)
-
-
 class PhoneSpeechEvents(SpeechEvents):
     """A phone's speech events. Its callbacks are the phone's own.
 
     What is fired in a task of a live call, or for one by ``call_id=``, is told in that call: in order with what the
     pipeline tells, and by the task that tells the call's callbacks, so that ``fire_*`` does not wait for them. Outside
     of any call it is a :class:`SpeechEvents` like any other.
+
+    Args:
+        callbacks: the phone's.
+        find_call: returns the live call of an id.
     """
 
-    __slots__ = ("phone",)
+    __slots__ = ("_find_call",)
 
-    def __init__(self, phone: "Patter") -> None:
-        self.phone: Patter = phone
+    def __init__(self, callbacks: CallbackRegistry, find_call: Callable[[str], FiringCall | None]) -> None:
         super().__init__()
+        self._callbacks = callbacks
+        self._find_call = find_call
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """The state of the call whose task this is, in a callback as it was when its event fired; outside of any, here."""
-        call, seen = self.phone.live.get(current_call.get()), seen_state.get()
+        call, seen = self._find_call(current_call.get()), seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
         return super().conversation_state if call is None else call.conversation_state
@@ -229,26 +226,20 @@ class PhoneSpeechEvents(SpeechEvents):
     @property
     def turn_idx(self) -> int:
         """How many utterances were over so far in the call whose task this is; outside of any, here."""
-        call = self.phone.live.get(current_call.get())
+        call = self._find_call(current_call.get())
         return super().turn_idx if call is None else call.turn_idx
 
     async def _fire(self, name: str, about: dict[str, Any], timestamp_ms: int | None, call_id: str | None) -> None:
         known = call_id or current_call.get()
-        if known == "-":
+        if known == NO_CALL:
             await super()._fire(name, about, timestamp_ms, call_id)
             return
-        call: Call | None = self.phone.live.get(known)
+        call = self._find_call(known)
         if call is not None:
             call.fire(name, _given({"timestamp_ms": timestamp_ms, **about}))
         elif call_id is not None:
             _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(name))
         await trio.lowlevel.checkpoint()
-
-
-for _edge in EDGES:
-    _callback = _OfThePhone()
-    _callback.__set_name__(PhoneSpeechEvents, f"on_{_edge}")
-    setattr(PhoneSpeechEvents, f"on_{_edge}", _callback)
 
 
 def _given(about: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from typing import Any, Final, Literal, get_args, overload
 import attrs
 
 from patter_trio.abc import ToolDefinition
-from patter_trio.call.usercode import name_of, parameters_of, positional, wants_second
+from patter_trio.call.signatures import name_of, parameters_of, positional, wants_second
 from patter_trio.call.webhook import checked_url
 from patter_trio.errors import ConfigurationError
 from patter_trio.tool_schema import described, schema_of_parameters

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from patter_trio.carriers.destinations import checked_destination, is_number
 from patter_trio.errors import ConfigurationError
+from patter_trio.phone_numbers import checked_destination, is_number
 from patter_trio.tools import Tool
 
 TIMEOUT: Final = 20.0

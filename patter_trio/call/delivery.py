@@ -10,19 +10,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
 
 from patter_trio.call import usercode
-from patter_trio.call.bounds import BACKLOG, LAST, Patience
+from patter_trio.call.bounds import BACKLOG, LAST, Bounds, Patience
 from patter_trio.call.observers import copied
+from patter_trio.call.signatures import name_of
 from patter_trio.event_types import LOSSY, PatterEventType
 from patter_trio.events import ConversationStateSnapshot, seen_state
-
-if TYPE_CHECKING:
-    from patter_trio.call.publishing import CallEvents
 
 QUEUED: Final = 1024
 """Events that may wait for one subscriber: at 50 pieces of text a second, those of twenty calls for a second."""
@@ -32,6 +30,29 @@ LONGEST: Final = BACKLOG + LAST + 1.0
 _log = logging.getLogger("patter_trio.events")
 
 
+class PublishingCall(Protocol):
+    """A call whose events are delivered, as their delivery sees it."""
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's id of the call."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long handlers may run on after the call."""
+
+    @property
+    def context(self) -> Context | None:
+        """What is current in the call's own tasks, once there are any."""
+
+    @property
+    def deliveries(self) -> "Deliveries":
+        """Those of the call's server."""
+
+    def enter(self) -> None:
+        """From here on the current task is one of this call's."""
+
+
 @attrs.frozen
 class Published:
     """An event of a call, and the state as it was then."""
@@ -39,7 +60,7 @@ class Published:
     kind: PatterEventType
     payload: Mapping[str, Any]
     state: ConversationStateSnapshot
-    call: "CallEvents"
+    call: PublishingCall
 
     @property
     def patience(self) -> Patience:
@@ -66,10 +87,10 @@ class Subscription:
         """Events that were not told to the handler, because it could not keep up."""
         self.deliveries: dict[Deliveries, Delivery] = {}
         self._forget = forget
-        self._failed_in: CallEvents | None = None
+        self._failed_in: PublishingCall | None = None
 
     def __repr__(self) -> str:
-        return f"<Subscription of {usercode.name_of(self.handler)} to {self.kind}, {self.dropped} dropped>"
+        return f"<Subscription of {name_of(self.handler)} to {self.kind}, {self.dropped} dropped>"
 
     def __call__(self) -> None:
         """End the subscription; once is enough, and more often does no harm."""
@@ -93,7 +114,7 @@ class Subscription:
             _log.warning(
                 "call %s: %s cannot keep up with %s; events are being dropped",
                 event.call.call_id,
-                usercode.name_of(self.handler),
+                name_of(self.handler),
                 self.kind,
             )
         self.dropped += 1
@@ -162,10 +183,10 @@ class Delivery:
         finally:
             seen_state.reset(token)
         if scope.cancelled_caught:
-            name = usercode.name_of(subscription.handler)
+            name = name_of(subscription.handler)
             _log.warning("call %s: %s: %s was cancelled: its time was over", event.call.call_id, event.kind, name)
 
-    def _enter(self, call: "CallEvents") -> None:
+    def _enter(self, call: PublishingCall) -> None:
         """Have the handler see what the call's own tasks see: whose call it is, and what is current in it."""
         if call.context is not None and call.context is not self._context:
             for variable, value in call.context.items():

@@ -20,6 +20,8 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.call import usercode
 from patter_trio.call.context import current_call
+from patter_trio.call.signatures import name_of
+from patter_trio.carriers import CallInfo
 from patter_trio.conversation.text import is_sayable
 from patter_trio.guardrails import Guardrail
 from patter_trio.hooks import Hook, HookContext
@@ -34,9 +36,9 @@ _log = logging.getLogger("patter_trio.events")
 class OfCall(Protocol):
     """What a hook is told of a call."""
 
-    call_id: str
-    caller: str
-    callee: str
+    @property
+    def info(self) -> CallInfo:
+        """The facts of the call."""
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -64,7 +66,9 @@ class Hooking:
         self._off: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<Hooking of {self._call.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
+        return (
+            f"<Hooking of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
+        )
 
     def given(self, *names: str) -> tuple[Hook, ...]:
         """Return those of the named hooks that there are."""
@@ -72,7 +76,7 @@ class Hooking:
 
     def _context(self) -> HookContext:
         call = self._call
-        return HookContext(call.call_id, call.caller, call.callee, tuple(call.history))
+        return HookContext(call.info.call_id, call.info.caller, call.info.callee, tuple(call.history))
 
     # Asking one -------------------------------------------------------------------------------------------------------
     async def ask(self, hook: Hook, wanted: Wanted, *values: Any, failed: Any = None) -> Any:
@@ -95,9 +99,9 @@ class Hooking:
         took = trio.current_time() - began
         self._note("hook", {"name": hook.name, "seconds": took})
         if scope.cancelled_caught:
-            problem = f"{usercode.name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
+            problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (expected := wanted(answer)):
-            problem = f"{usercode.name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
+            problem = f"{name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
         if problem:
             then = "the original passes" if failed is not True else "blocked"
             self._complain(hook, problem, then, cause, for_good=hook.tier.often and scope.cancelled_caught)
@@ -114,7 +118,7 @@ class Hooking:
         elif hook.tier.often and hook.name in self._told:
             return
         self._told.add(hook.name)
-        _log.warning("call %s: hook %s: %s; %s", self._call.call_id, hook.name, problem, then, exc_info=cause)
+        _log.warning("call %s: hook %s: %s; %s", self._call.info.call_id, hook.name, problem, then, exc_info=cause)
 
     def _slow(self, hook: Hook, seconds: float) -> None:
         if hook.name in self._slow_ones:
@@ -122,9 +126,9 @@ class Hooking:
         self._slow_ones.add(hook.name)
         _log.warning(
             "call %s: hook %s: %s took %.0f ms, its budget is %g ms",
-            self._call.call_id,
+            self._call.info.call_id,
             hook.name,
-            usercode.name_of(hook.function),
+            name_of(hook.function),
             seconds * 1000,
             hook.tier.budget * 1000,
         )

@@ -21,7 +21,7 @@ import trio
 
 from patter_trio.call import reply as replies
 from patter_trio.call.control import CallControl
-from patter_trio.call.usercode import name_of
+from patter_trio.call.signatures import name_of
 
 
 class Answering(ABC):

@@ -18,7 +18,7 @@ import trio
 
 from patter_trio.call import usercode
 from patter_trio.call.bounds import Bounds, Patience
-from patter_trio.call.control import CallControl, steers
+from patter_trio.call.signatures import steers
 from patter_trio.events import EDGES, ConversationStateSnapshot, seen_state
 
 EDGES_KEPT: Final = 256
@@ -57,7 +57,7 @@ class Observers:
         self._wake = trio.Event()
         self._over = False
         self._bounds = Bounds() if bounds is None else bounds
-        self.control: CallControl | None = None
+        self.control: object = None
         """The call's, for the callbacks that take it."""
         self._steering: dict[str, tuple[Callable[..., Any], bool]] = {}
         """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
@@ -131,7 +131,7 @@ class Observers:
         finally:
             seen_state.reset(token)
 
-    def _control_for(self, name: str, callback: Callable[..., Any]) -> tuple[CallControl, ...]:
+    def _control_for(self, name: str, callback: Callable[..., Any]) -> tuple[object, ...]:
         known, takes = self._steering.get(name, (None, False))
         if known is not callback:
             takes = steers(callback)

@@ -11,6 +11,7 @@ from patter_trio.call.bounds import Bounds
 from patter_trio.call.context import current_call
 from patter_trio.call.delivery import Deliveries, Published
 from patter_trio.call.turns import Turns
+from patter_trio.carriers import CallInfo
 from patter_trio.event_types import FREQUENT, PUBLISHED, PatterEventType
 from patter_trio.events import INITIAL, ConversationStateSnapshot, Tap
 
@@ -121,11 +122,11 @@ class CallEvents:
             for subscriber in tuple(subscribers.get(kind, ())):
                 subscriber.take(event)
 
-    def never_connected(self, outcome: str, error: str, about: Mapping[str, Any], *, cancelled: bool = False) -> None:
+    def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> None:
         """Publish CALL_ENDED of a call that never was one, and end its subscriptions."""
         now = trio.current_time()
         told = {
-            **{key: about[key] for key in ("call_id", "caller", "callee", "direction")},
+            **info.payload("call_id", "caller", "callee", "direction"),
             "ended_at": self._epoch + now,
             "transcript": [],
             "metrics": None,

@@ -21,6 +21,7 @@ from patter_trio.call import usercode
 from patter_trio.call.context import current_call
 from patter_trio.call.egress import Egress
 from patter_trio.call.hooking import ReplyHooks
+from patter_trio.call.signatures import name_of
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
@@ -309,7 +310,7 @@ def _answering(function: Callable[..., Any]) -> Iterator[None]:
         with trio.fail_after(MESSAGE_DEADLINE):
             yield
     except trio.TooSlowError as error:
-        name = usercode.name_of(function)
+        name = name_of(function)
         raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
 
 
@@ -318,6 +319,6 @@ def _text(function: Callable[..., Any], answer: object) -> str:
         return ""
     if isinstance(answer, str):
         if not is_sayable(answer):
-            raise usercode.ApplicationError(f"{usercode.name_of(function)} must give text that can be encoded in UTF-8")
+            raise usercode.ApplicationError(f"{name_of(function)} must give text that can be encoded in UTF-8")
         return answer
-    raise usercode.ApplicationError(f"{usercode.name_of(function)} must give text or None, not {type(answer).__name__}")
+    raise usercode.ApplicationError(f"{name_of(function)} must give text or None, not {type(answer).__name__}")

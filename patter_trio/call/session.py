@@ -24,11 +24,11 @@ from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStop
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import reply as replies
-from patter_trio.call.control import CallControl
+from patter_trio.call.control import CallControl, Handle
 from patter_trio.call.egress import Egress, Stalled
 from patter_trio.call.engine import EngineFaculties
 from patter_trio.call.faculties import Faculties, Surroundings
-from patter_trio.call.handle import Handle
+from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.listening import Listening
 from patter_trio.call.messages import Messages
@@ -39,7 +39,7 @@ from patter_trio.call.tool_webhooks import ToolWebhooks
 from patter_trio.call.tools import Toolbox
 from patter_trio.call.transferring import HandOver, Transferring
 from patter_trio.call.vigil import QUIET, until_silent
-from patter_trio.carriers import Direction
+from patter_trio.carriers import CallInfo
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -48,7 +48,6 @@ from patter_trio.conversation.playback import Heard, Media
 from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
 from patter_trio.events import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed
-from patter_trio.server.site import MediaLeg
 
 INBOX: Final = 1024
 """Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
@@ -84,12 +83,7 @@ class Call(Handle):
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
     def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
-        self.call_id: str = leg.call.call_id
-        self.caller: str = leg.call.caller
-        self.callee: str = leg.call.callee
-        self.direction: Direction = leg.call.direction
-        self.custom_params: dict[str, str] = dict(leg.call.custom_params)
-        self.telephony_provider: str = leg.call.provider
+        self.info: CallInfo = leg.info
         self.data: dict[str, Any] = {}
         self.outcome: str = ""
         """How it ended; empty while it lives."""
@@ -120,7 +114,7 @@ class Call(Handle):
         self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand, self._post)
 
     def _faculties_of(self, options: CallOptions) -> Faculties:
-        about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
+        about = self.info.payload("call_id", "caller", "callee")
         around = Surroundings(
             self, self.control, about, self._history, self._tell, self._note, self._tools, self._egress, self._post
         )

@@ -46,6 +46,7 @@ from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.metering import Metering
 from patter_trio.call.observers import Observers
 from patter_trio.call.publishing import CallEvents
+from patter_trio.carriers import CallInfo
 from patter_trio.conversation.edges import OF_A_TURN, EdgeRules
 from patter_trio.conversation.history import Entry
 from patter_trio.events import ConversationStateSnapshot, Tap
@@ -72,7 +73,7 @@ class Teller:
     def __init__(
         self,
         observers: Observers,
-        about: Mapping[str, Any],
+        info: CallInfo,
         media: MediaClock,
         *,
         epoch: float,
@@ -83,8 +84,8 @@ class Teller:
         self._watchers = watchers
         self._events = events
         self._observers = observers
-        self._about = dict(about)
-        self._call_id = about["call_id"]
+        self._info = info
+        self._call_id = info.call_id
         self._media = media
         self._epoch = epoch
         self._tap = tap
@@ -223,7 +224,7 @@ class Teller:
     ) -> None:
         """Tell on_call_end, the last event."""
         payload: dict[str, Any] = {
-            **{key: self._about[key] for key in ("caller", "callee", "direction")},
+            **self._info.payload("caller", "callee", "direction"),
             "ended_at": self.unix(at),
             "transcript": list(transcript),
             "metrics": None if self.metering is None else self.metering.close(at),

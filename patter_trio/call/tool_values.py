@@ -1,9 +1,10 @@
-"""What goes into tools and what comes out of them, as a model writes and reads it. Pure."""
+"""What goes into tools and what comes out of them, as a model writes and reads it; no clock and no socket."""
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from patter_trio.call import usercode
 from patter_trio.tools import Tool
 
 RESULT: Final = 16_384
@@ -55,6 +56,17 @@ def mismatch(tool: Tool | None, arguments: Any) -> str:
         if "enum" in schema and value not in schema["enum"]:
             return f"{name} must be one of {', '.join(map(str, schema['enum']))}"
     return ""
+
+
+def unwanted(tool: Tool | None, arguments: Any) -> str:
+    """Return what the tool itself says is wrong with arguments that are formally right."""
+    if tool is None or tool.check is None:
+        return ""
+    try:
+        with usercode.foreign(f"the check of {tool.name}", "check less"):
+            return tool.check(arguments)
+    except usercode.ApplicationError as failed:
+        return str(failed)
 
 
 def _is(value: object, kind: str) -> bool:

@@ -18,10 +18,11 @@ import trio
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.call import usercode
+from patter_trio.call.control import ControlledCall
 from patter_trio.call.reply import Remark, Reply, Step
-from patter_trio.call.tool_check import unwanted
+from patter_trio.call.signatures import name_of
 from patter_trio.call.tool_context import ToolContext
-from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown
+from patter_trio.call.tool_values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown, unwanted
 from patter_trio.call.tool_webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
@@ -103,7 +104,7 @@ class Toolbox:
     """Runs the tools of one call.
 
     Args:
-        control: the call's, for the handlers.
+        call: whose they are; handlers steer it.
         history: the conversation.
         note: lets watchers know a fact, at this instant.
         post: tells the turn machine how long a reply may be busy.
@@ -112,13 +113,14 @@ class Toolbox:
 
     def __init__(
         self,
-        call: Any,
+        call: ControlledCall,
         history: History,
         note: Callable[[str, dict[str, Any]], None],
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
     ) -> None:
         self._webhooks = webhooks
+        self._info = call.info
         self._context = ToolContext(call)
         self._history = history
         self._note = note
@@ -293,9 +295,7 @@ class Toolbox:
     async def _result(self, tool: Tool, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> Any:
         if tool.handler is not None:
             return await self._called(tool, tool.handler, run.arguments, remarks)
-        told = {
-            key: getattr(self._context, key) for key in ("call_id", "caller", "callee", "direction", "custom_params")
-        }
+        told = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
         event = {"tool": tool.name, "arguments": run.arguments, "tool_call_id": run.call.id, **told}
         return await self._webhooks.call(tool, event, deadline=run.began + tool.timeout_s)
 
@@ -319,7 +319,7 @@ class Toolbox:
             async for piece in pieces:
                 if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
                     raise usercode.ApplicationError(
-                        f'{usercode.name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
+                        f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
                     )
                 if "progress" in piece:
                     _remark(remarks, str(piece["progress"]))

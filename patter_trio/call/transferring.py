@@ -11,10 +11,9 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.carriers.destinations import checked_destination
 from patter_trio.conversation.inputs import TRANSFERRED, Transfer, TransferFailed, TransferTaken
 from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
-from patter_trio.server.masking import mask_number
+from patter_trio.phone_numbers import checked_destination, mask_number
 
 ASKING: Final = 5.0
 """Seconds that the carrier has for its answer."""

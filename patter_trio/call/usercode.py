@@ -7,7 +7,7 @@ call's boundary. Cancellation passes through.
 import inspect
 import logging
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 import trio
 
 from patter_trio.call.context import current_call
+from patter_trio.call.signatures import name_of
 from patter_trio.errors import PatterError
 from patter_trio.net.threads import run_in_own_thread
 
@@ -26,32 +27,6 @@ _log = logging.getLogger("patter_trio.events")
 
 class ApplicationError(PatterError):
     """A function of the application's raised; the cause is what it raised."""
-
-
-def name_of(function: object) -> str:
-    """Return what to call the application's function in a log line."""
-    return getattr(function, "__qualname__", None) or repr(function)
-
-
-def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Return what a function of the application's takes; None where it is built in, and has no signature."""
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None
-
-
-def positional(parameters: Iterable[inspect.Parameter] | None) -> list[inspect.Parameter]:
-    """Return those that may be given by position; ``*arguments`` is none."""
-    return [p for p in parameters or () if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-
-
-def wants_second(taken: Sequence[inspect.Parameter], name: str) -> bool:
-    """Say whether the second positional parameter is ours to give.
-
-    One with a default is the application's own and is left to it, unless it is called ``name``.
-    """
-    return len(taken) > 1 and (taken[1].default is inspect.Parameter.empty or taken[1].name == name)
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:

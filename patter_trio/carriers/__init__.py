@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 
@@ -15,13 +15,36 @@ Form = Mapping[str, str | Sequence[str]]
 
 
 @attrs.frozen
-class CallOffer:
-    """What a carrier says about a call that wants an answer."""
+class CallInfo:
+    """The facts of a call, from its announcement to its end.
+
+    Attributes:
+        call_id: the carrier's id of the call.
+        caller: the number that calls, E.164.
+        callee: the number that is called, E.164.
+        direction: ``inbound`` or ``outbound``.
+        custom_params: the parameters that came with the call.
+        provider: the carrier's name; the server enters it.
+    """
 
     call_id: str
     caller: str
     callee: str
     direction: Direction
+    custom_params: Mapping[str, str] = attrs.field(factory=dict)
+    provider: str = ""
+
+    def payload(self, *keys: str) -> dict[str, Any]:
+        """Return the facts under their keys in payloads: those that are named, or all. The parameters are a copy."""
+        facts = {
+            "call_id": self.call_id,
+            "caller": self.caller,
+            "callee": self.callee,
+            "direction": self.direction,
+            "custom_params": dict(self.custom_params),
+            "telephony_provider": self.provider,
+        }
+        return {key: facts[key] for key in keys} if keys else facts
 
 
 class Carrier(ABC):
@@ -60,7 +83,7 @@ class Carrier(ABC):
         """Return the signature that the carrier would give this request; a simulated carrier uses it."""
 
     @abstractmethod
-    def offer(self, params: Form) -> CallOffer:
+    def offer(self, params: Form) -> CallInfo:
         """Return what a voice webhook announces.
 
         Raises:
@@ -75,7 +98,7 @@ class Carrier(ABC):
     def reject(self) -> str:
         """Return the answer that lets the caller hear that we are busy."""
 
-    async def transfer(self, call: CallOffer, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str) -> None:
         """Connect the caller of a live call with ``to``, a number in E.164 or a SIP address; its stream ends by that.
 
         Returns when the carrier has said that it does.

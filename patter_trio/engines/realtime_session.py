@@ -31,7 +31,7 @@ from patter_trio.engines.realtime_items import Known, verbatim
 from patter_trio.engines.realtime_response import RealtimeResponse
 from patter_trio.engines.realtime_turns import Utterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
-from patter_trio.net.results import Results
+from patter_trio.net.background import Results
 from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 

@@ -1,10 +1,13 @@
-"""A task that runs beside a block of code and ends with it; how it hands over what it makes."""
+"""A task that runs beside a block of code and ends with it; how it hands over what it makes, and how that is taken."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import attrs
 import trio
+
+from patter_trio.errors import ProviderError
 
 T = TypeVar("T")
 
@@ -45,3 +48,20 @@ async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
         channel.send_nowait(item)
     except trio.WouldBlock:
         await channel.send(item)
+
+
+@attrs.frozen(eq=False)
+class Results(AsyncIterator[T]):
+    """A session's results, and at their end what it failed with; a plain iterator, which may be left anywhere."""
+
+    _channel: trio.MemoryReceiveChannel[T]
+    _failure: Callable[[], ProviderError | None]
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._channel.receive()
+        except trio.EndOfChannel:
+            failure = self._failure()
+        if failure:
+            raise failure
+        raise StopAsyncIteration

@@ -23,13 +23,14 @@ import trio
 
 from patter_trio.abc import StreamCodec, StreamStarted
 from patter_trio.call.context import NO_CALL, current_call
+from patter_trio.call.leg import MediaLeg
+from patter_trio.carriers import CallInfo
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.http import serve_http
-from patter_trio.server.masking import mask_number, shown_id
-from patter_trio.server.pending import PendingCall
 from patter_trio.server.routes import Application
-from patter_trio.server.site import MediaLeg, Site
+from patter_trio.server.site import Site
 
 MAX_HEAD: Final = 16 * 1024
 """Largest head of a request, in bytes; h11, which judges what is not media, has the same limit."""
@@ -182,7 +183,7 @@ async def _started(socket: WebSocket, codec: StreamCodec, deadline: float) -> St
     raise _Refused(f"no start within {START_SECONDS:g} s")
 
 
-def _claim(site: Site, upgrade: Upgrade, started: StreamStarted) -> PendingCall:
+def _claim(site: Site, upgrade: Upgrade, started: StreamStarted) -> CallInfo:
     """Return the announced call that a stream belongs to.
 
     Raises:
@@ -196,5 +197,6 @@ def _claim(site: Site, upgrade: Upgrade, started: StreamStarted) -> PendingCall:
     call = site.pending.claim(started.call_id, token, trio.current_time())
     if call is None:
         raise _Refused("unknown call, or its token is wrong, used or too old")
-    logger.info("call %s: connected, from %s", call.call_id, mask_number(call.caller))
-    return call
+    info = call.info
+    logger.info("call %s: connected, from %s", info.call_id, mask_number(info.caller))
+    return info

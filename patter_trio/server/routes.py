@@ -12,7 +12,7 @@ import trio
 
 from patter_trio.carriers import Form
 from patter_trio.errors import WireError
-from patter_trio.server.masking import mask_number, shown_id
+from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.pending import TooManyPending
 from patter_trio.server.site import Site
 
@@ -65,27 +65,28 @@ def voice(site: Site, request: Request) -> Response:
     if isinstance(form, Response):
         return form
     try:
-        offer = site.carrier.offer(form)
+        info = site.carrier.offer(form)
     except WireError as error:
         return _refused(400, f"voice webhook {error}")
-    again = offer.call_id in site.pending
-    busy = Response(200, site.carrier.reject(), site.carrier.content_type)
-    refusal = "" if again else site.refusal(offer.call_id)
-    if refusal:
-        logger.warning("call %s: hears busy, from %s: %s", shown_id(offer.call_id), mask_number(offer.caller), refusal)
-        site.refused(offer, refusal)
-        return busy
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
+    info = attrs.evolve(info, custom_params=custom, provider=site.carrier.name)
+    again = info.call_id in site.pending
+    busy = Response(200, site.carrier.reject(), site.carrier.content_type)
+    refusal = "" if again else site.refusal(info.call_id)
+    if refusal:
+        logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), refusal)
+        site.refused(info, refusal)
+        return busy
     try:
-        call = site.pending.announce(offer, provider=site.carrier.name, custom_params=custom, now=trio.current_time())
+        call = site.pending.announce(info, trio.current_time())
     except TooManyPending as error:
-        logger.warning("call %s: hears busy, from %s: %s", shown_id(offer.call_id), mask_number(offer.caller), error)
-        site.refused(offer, str(error))
+        logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), error)
+        site.refused(info, str(error))
         return busy
     if not again:
-        logger.info("call %s: announced, from %s", shown_id(offer.call_id), mask_number(offer.caller))
+        logger.info("call %s: announced, from %s", shown_id(info.call_id), mask_number(info.caller))
         site.incoming(call)
-    answer = site.carrier.connect(site.stream_url(call.call_id), {"token": call.token})
+    answer = site.carrier.connect(site.stream_url(info.call_id), {"token": call.token})
     return Response(200, answer, site.carrier.content_type)
 
 

@@ -7,24 +7,13 @@ from urllib.parse import quote, urlsplit
 import attrs
 import trio
 
-from patter_trio.abc import StreamCodec, StreamStarted
-from patter_trio.carriers import CallOffer, Carrier
+from patter_trio.call.leg import MediaLeg
+from patter_trio.carriers import CallInfo, Carrier
 from patter_trio.errors import ConfigurationError
-from patter_trio.net.websocket import WebSocket
 from patter_trio.server.pending import PendingCall, PendingCalls
 
 MAX_STRANGERS: Final = 100
 """Media sockets, not signed by the carrier, that may wait for their start: 100 x 256 kB is the most memory they take."""
-
-
-@attrs.frozen
-class MediaLeg:
-    """A media stream that belongs to an announced call: proven, started and not yet answered."""
-
-    socket: WebSocket
-    codec: StreamCodec
-    started: StreamStarted
-    call: PendingCall
 
 
 def checked_url(url: str) -> str:
@@ -49,7 +38,7 @@ class Site:
     * ``refusal(call_id)`` says why another call is not welcome, which then hears busy; empty: it is.
     * ``incoming(call)`` is called once per announced call, before the webhook is answered; it must not raise.
     * ``answer(leg)`` runs the whole call; the stream is closed after it.
-    * ``refused(offer, why)`` is told of a call that hears busy; it must not raise.
+    * ``refused(info, why)`` is told of a call that hears busy; it must not raise.
     """
 
     carrier: Carrier
@@ -58,7 +47,7 @@ class Site:
     refusal: Callable[[str], str]
     incoming: Callable[[PendingCall], None]
     answer: Callable[[MediaLeg], Awaitable[None]]
-    refused: Callable[[CallOffer, str], None] = lambda _, __: None
+    refused: Callable[[CallInfo, str], None] = lambda _, __: None
     strangers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(MAX_STRANGERS), repr=False)
 
     def stream_url(self, call_id: str) -> str:

@@ -16,8 +16,7 @@ import trio
 from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, WireError
-from patter_trio.net.background import hand_over
-from patter_trio.net.results import Results
+from patter_trio.net.background import Results, hand_over
 from patter_trio.net.wsclient import CONNECT, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.wire.deepgram import ListenCodec
 

@@ -23,8 +23,7 @@ from patter_trio.audio.formats import MULAW_8K
 from patter_trio.audio.utterance import Utterance, UtteranceBuffer
 from patter_trio.errors import ProviderError
 from patter_trio.models import model_errors, require
-from patter_trio.net.background import running
-from patter_trio.net.results import Results
+from patter_trio.net.background import Results, running
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.stt.whisper_model import PACKAGE, whisper_model
 

@@ -1,10 +1,18 @@
-"""Which values of a call are told as attributes of its spans, and under which names. All that is not here is not told."""
+"""Which values of a call are told as attributes of its spans, and under which names. All that is not here is not told.
+
+Beside them: what the modules that trace have in common.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
 from patter_trio.telemetry import metrics
+
+FLUSH: Final = 5.0
+"""Seconds that the last spans have to leave."""
+REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
+"""What to do about a provider that holds up the loop."""
 
 Scalar = str | bool | int | float
 """What an attribute can be."""

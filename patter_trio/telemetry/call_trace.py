@@ -31,9 +31,9 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from patter_trio.agent import Agent
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call import usercode
-from patter_trio.server.masking import mask_number
-from patter_trio.telemetry.attributes import EDGES, TURN, Scalar, costs, hook_times, latencies, named
-from patter_trio.telemetry.tracing import REMEDY
+from patter_trio.carriers import CallInfo
+from patter_trio.phone_numbers import mask_number
+from patter_trio.telemetry.attributes import EDGES, REMEDY, TURN, Scalar, costs, hook_times, latencies, named
 
 _CUT: Final = "patter.cut.reason"
 _STT: Final = {"stt_provider": "patter.stt.provider", "stt_model": "patter.stt.model"}
@@ -58,9 +58,9 @@ class _Reply:
 class CallTrace:
     """The spans of one call; ``media`` is to be set when its media stream is there."""
 
-    def __init__(self, tracer: Tracer, about: Mapping[str, Any], agent: Agent, *, at: float, epoch: float) -> None:
+    def __init__(self, tracer: Tracer, info: CallInfo, agent: Agent, *, at: float, epoch: float) -> None:
         self._tracer = tracer
-        self._call_id: str = about["call_id"]
+        self._call_id: str = info.call_id
         self._parts: Mapping[str, Any] = {}
         """Who takes part in the call: not always those of ``agent``, for ``on_call_start`` may give it others."""
         self._epoch = round(epoch * 1e9)
@@ -96,10 +96,10 @@ class CallTrace:
                 kind=SpanKind.SERVER,
                 attributes={
                     "patter.call.id": self._call_id,
-                    "patter.call.direction": about["direction"],
-                    "patter.call.caller": mask_number(about["caller"]),
-                    "patter.call.callee": mask_number(about["callee"]),
-                    "patter.telephony.provider": about["telephony_provider"],
+                    "patter.call.direction": info.direction,
+                    "patter.call.caller": mask_number(info.caller),
+                    "patter.call.callee": mask_number(info.callee),
+                    "patter.telephony.provider": info.provider,
                 },
                 start_time=self._ns(at),
             )

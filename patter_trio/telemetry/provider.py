@@ -20,7 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from patter_trio.telemetry.tracing import FLUSH
+from patter_trio.telemetry.attributes import FLUSH
 
 SERVICE: Final = "patter_trio"
 SPAN_EVENTS: Final = 8192

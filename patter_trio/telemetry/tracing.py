@@ -6,25 +6,22 @@ Then the application's tracer provider is used as it is; :func:`init_tracing` se
 
 import logging
 import os
-from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from patter_trio.call import usercode
 from patter_trio.errors import ConfigurationError
+from patter_trio.telemetry.attributes import FLUSH, REMEDY
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from patter_trio.agent import Agent
+    from patter_trio.carriers import CallInfo
     from patter_trio.telemetry.call_trace import CallTrace
 
 FLAG: Final = "PATTER_OTEL_ENABLED"
-FLUSH: Final = 5.0
-"""Seconds that the last spans have to leave."""
-REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
-"""What to do about a provider that holds up the loop."""
 _INSTALL: Final = "pip install 'patter-trio[otel]'"
 
 _log = logging.getLogger("patter_trio.telemetry")
@@ -33,7 +30,7 @@ _log = logging.getLogger("patter_trio.telemetry")
 class OpenTrace(Protocol):
     """Opens the trace of a call that was announced."""
 
-    def __call__(self, about: Mapping[str, Any], agent: "Agent", *, at: float, epoch: float) -> "CallTrace":
+    def __call__(self, info: "CallInfo", agent: "Agent", *, at: float, epoch: float) -> "CallTrace":
         """Return it, begun at ``at`` on the call's clock, whose zero is the Unix time ``epoch``."""
 
 

@@ -1,12 +1,9 @@
 """What a simulated caller does, as data: to be written down in JSON, made up at random, or played at real pace."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
-
-if TYPE_CHECKING:
-    from patter_trio.testing.caller import SimulatedCaller
 
 _STEPS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "at": {"seconds": (int, float)},
@@ -27,6 +24,37 @@ _NEEDED: Final[Mapping[str, str]] = {
     "plays": "recording",
     "presses": "digits",
 }
+
+
+class ScenarioCaller(Protocol):
+    """A simulated caller as a scenario uses it: one method for each step."""
+
+    async def at(self, seconds: float) -> object:
+        """Wait until that instant of the call."""
+
+    async def waits(self, seconds: float) -> object:
+        """Do nothing for that time."""
+
+    async def speaks(self, text: str, seconds: float | None = None, *, wait: bool = True) -> object:
+        """Say ``text``."""
+
+    async def coughs(self, seconds: float = 0.4, *, wait: bool = True) -> object:
+        """Make a noise without words."""
+
+    async def hums(self, text: str = "mhm", seconds: float = 0.4, *, wait: bool = True) -> object:
+        """Say something that only shows that the caller listens."""
+
+    async def plays(self, recording: str, *, wait: bool = True) -> object:
+        """Play a WAV file into the call."""
+
+    async def presses(self, digits: str) -> object:
+        """Press keys."""
+
+    async def hears(self, *, within: float = ...) -> object:
+        """Wait for the agent's next utterance."""
+
+    async def hangs_up(self) -> object:
+        """End the call."""
 
 
 class ScenarioError(ValueError):
@@ -92,7 +120,7 @@ class Scenario:
         """Return the scenario as data that JSON can hold."""
         return {"steps": [{"does": step.does, **step.options} for step in self.steps]}
 
-    async def play(self, caller: "SimulatedCaller") -> None:
+    async def play(self, caller: ScenarioCaller) -> None:
         """Act the steps out.
 
         Raises:

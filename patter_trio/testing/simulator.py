@@ -11,10 +11,10 @@ import trio
 import trio.testing
 
 from patter_trio.agent import Agent
-from patter_trio.carriers import CallOffer, Carrier
+from patter_trio.carriers import CallInfo, Carrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.client import Patter
-from patter_trio.server.desk import Desk, open_desk
+from patter_trio.server.desk import Desk, Seams, open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing.caller import SimulatedCaller
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
@@ -114,7 +114,7 @@ class _Simulation:
         if payload["call_id"] == self.carrier.call_sid:
             self.log.bus_tap(at, name, payload)
 
-    async def _transfer(self, _: CallOffer, to: str) -> None:
+    async def _transfer(self, _: CallInfo, to: str) -> None:
         await self.carrier.transfer(to)
 
     async def _connect(self) -> trio.abc.Stream:
@@ -136,15 +136,10 @@ class _Simulation:
             with trio.CancelScope() as serving:
                 async with (
                     open_desk(
-                        self._phone,
-                        self._agent,
-                        carrier=self._carrier_object,
-                        public_url=PUBLIC_URL,
-                        callbacks=self._callbacks,
-                        epoch=EPOCH,
-                        tap=self.log.tap,
-                        bus_tap=self._bus_tap,
-                        transfer=self._transfer,
+                        self._phone.serve_options(
+                            self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
+                        ),
+                        Seams(epoch=EPOCH, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
                     ) as self._desk,
                     open_flat_nursery() as self._connections,
                 ):

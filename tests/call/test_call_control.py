@@ -11,7 +11,7 @@ import trio
 from call_kit import agent_of, edges, told
 
 from patter_trio import CallControl, CallEnded, Patter
-from patter_trio.call.control import steers
+from patter_trio.call.signatures import steers
 from patter_trio.call.usercode import in_thread
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS

@@ -22,7 +22,7 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.event_types import LOSSY, PAYLOADS, PUBLISHED
 from patter_trio.events import ConversationStateSnapshot
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.desk import open_desk
+from patter_trio.server.desk import Seams, open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.caller import SimulatedCaller
@@ -889,7 +889,8 @@ async def served(phone: Patter, agent: Agent | None = None, **options: Any) -> A
     """Serve without a call; gives how to connect."""
     async with (
         open_desk(
-            phone, agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, epoch=EPOCH, **options
+            phone.serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
+            Seams(epoch=EPOCH),
         ) as desk,
         trio.open_nursery() as nursery,
     ):

@@ -28,7 +28,7 @@ async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, l
     started = trio.Event()
     phone.events.on(PatterEventType.CALL_STARTED, lambda event: started.set())
     async with (
-        open_desk(phone, agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append}) as desk,
+        open_desk(phone.serve_options(agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append})) as desk,
         trio.open_nursery() as nursery,
     ):
 

@@ -13,7 +13,7 @@ import trio.testing
 
 from patter_trio import Agent, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.desk import Desk, open_desk
+from patter_trio.server.desk import Desk, Seams, open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.caller import SimulatedCaller
@@ -128,13 +128,10 @@ class Office:
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
         async with (
             open_desk(
-                self.phone,
-                agent(self.phone),
-                carrier=CARRIER,
-                public_url=PUBLIC_URL,
-                callbacks=callbacks,
-                epoch=EPOCH,
-                tap=self._tap,
+                self.phone.serve_options(
+                    agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
+                ),
+                Seams(epoch=EPOCH, tap=self._tap),
             ) as self._desk,
             trio.open_nursery() as nursery,
         ):

@@ -87,7 +87,7 @@ REQUEST = (
 @asynccontextmanager
 async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
-        open_desk(Patter(), quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk,
+        open_desk(Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(serve_connection, desk.site, stream)
@@ -98,7 +98,7 @@ async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
 async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
-    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+    async with open_desk(phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk:
         if not more:
             for _ in range(100):
                 desk.site.strangers.acquire_nowait()

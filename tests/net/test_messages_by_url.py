@@ -585,7 +585,9 @@ async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, messa
 async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
     caplog: pytest.LogCaptureFixture, url: str, warned: bool
 ) -> None:
-    async with open_desk(Patter(), agent_of(), public_url="http://agent.test", callbacks={"on_message": url}):
+    async with open_desk(
+        Patter().serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
+    ):
         pass
     assert [("unencrypted" in line, "hush" in line) for line in warnings(caplog)] == [(True, False)] * warned
 

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from patter_trio import Agent, CallControl, CallEnded, ConfigurationError, Patter
-from patter_trio.carriers import CallOffer
+from patter_trio.carriers import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.desk import Desk, open_desk
@@ -55,12 +55,9 @@ async def office(
 ) -> AsyncIterator[Office]:
     async with (
         open_desk(
-            phone or Patter(),
-            agent or agent_of(),
-            public_url=PUBLIC,
-            carrier=CARRIER,
-            callbacks=callbacks,
-            max_calls=max_calls,
+            (phone or Patter()).serve_options(
+                agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
+            )
         ) as desk,
         trio.open_nursery() as nursery,
     ):
@@ -123,15 +120,15 @@ async def test_direction_is_true_per_call_and_custom_params_are_always_there(
 
     async with office(on_call_start=on_call_start) as here:
         announce = here.desk.site.pending.announce
-        outbound = CallOffer("CA1", "+15550100002", "+15550100001", "outbound")
+        outbound = CallInfo("CA1", "+15550100002", "+15550100001", "outbound", {"order": "17"}, "twilio")
         calls = [
-            announce(outbound, provider="twilio", custom_params={"order": "17"}, now=trio.current_time()),
-            announce(CallOffer("CA2", "+1", "+2", "inbound"), provider="local", custom_params={}, now=0.0),
+            announce(outbound, trio.current_time()),
+            announce(CallInfo("CA2", "+1", "+2", "inbound", provider="local"), 0.0),
         ]
         for call in calls:
             here.desk.incoming(call)
         await trio.sleep(1.0)
-        assert [call.custom_params for call in calls] == [{"order": "17"}, {}]
+        assert [call.info.custom_params for call in calls] == [{"order": "17"}, {}]
     assert {(start["call_id"], start["direction"], start["telephony_provider"]) for start in starts} == {
         ("CA1", "outbound", "twilio"),
         ("CA2", "inbound", "local"),
@@ -247,7 +244,7 @@ async def test_callbacks_of_the_phone_are_found_when_they_are_needed(autojump_cl
 
 
 async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_desk(Patter(), agent_of(), public_url=PUBLIC) as desk:
+    async with open_desk(Patter().serve_options(agent_of(), public_url=PUBLIC)) as desk:
         assert isinstance(desk.site.carrier, LocalCarrier)
         stranger = SimulatedTwilio(
             lambda: Office(desk, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
@@ -259,5 +256,5 @@ async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio
 
 async def test_what_cannot_be_served_opens_no_desk() -> None:
     with pytest.raises(ConfigurationError, match="this one has neither"):
-        async with open_desk(Patter(), agent_of(llm=None), public_url=PUBLIC):
+        async with open_desk(Patter().serve_options(agent_of(llm=None), public_url=PUBLIC)):
             pass

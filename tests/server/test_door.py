@@ -7,10 +7,11 @@ import trio
 import trio.testing
 from site_kit import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, Desk, closing, dial, read_all, start
 
+from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.net.websocket import MAX_MESSAGE, connect
 from patter_trio.server.door import serve_connection
-from patter_trio.server.site import MAX_STRANGERS, MediaLeg, Site
+from patter_trio.server.site import MAX_STRANGERS, Site
 
 CLOCK = trio.testing.MockClock
 
@@ -22,7 +23,7 @@ async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_
         socket = await dial(desk.open(nursery), CONNECTED, start("CA1", call.token), MEDIA, STOP)
         assert await closing(socket) == (1000, "")
     (leg,) = desk.answered
-    assert (leg.call, leg.started.stream_id) == (call, "MZ1")
+    assert (leg.info, leg.started.stream_id) == (call.info, "MZ1")
     assert trio.current_time() == 0
 
 
@@ -72,7 +73,7 @@ async def test_a_token_of_another_call_a_used_one_and_an_old_one_are_refused(aut
         assert await end_of("CA1", one.token) == 1008
         await trio.sleep(60)
         assert await end_of("CA2", other.token) == 1008
-    assert [leg.call for leg in desk.answered] == [one]
+    assert [leg.info for leg in desk.answered] == [one.info]
 
 
 async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
@@ -229,7 +230,7 @@ async def test_a_bug_in_answering_is_logged_and_harms_no_other_call(
     one, other = desk.announce("CA1"), desk.announce("CA2")
 
     async def talk(leg: MediaLeg) -> None:
-        if leg.call is one:
+        if leg.info is one.info:
             async with trio.open_nursery() as crash:
                 crash.start_soon(trio.sleep_forever)
                 raise ZeroDivisionError("a bug")

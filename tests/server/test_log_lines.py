@@ -103,7 +103,9 @@ class Undecided(TurnDetector):
 @asynccontextmanager
 async def desk(**options: Any) -> Any:
     async with (
-        open_desk(Patter(), agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options) as opened,
+        open_desk(
+            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
+        ) as opened,
         trio.open_nursery() as nursery,
     ):
         yield opened, nursery

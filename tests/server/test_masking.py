@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.server.masking import mask_number, mask_numbers, shown_id
+from patter_trio.phone_numbers import mask_number, mask_numbers, shown_id
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from trace_kit import agent_of
 
+from patter_trio.carriers import CallInfo
 from patter_trio.telemetry.call_trace import CallTrace
 from patter_trio.testing.simulator import EPOCH
 
-ABOUT = {"call_id": "CA1", "caller": "", "callee": "", "direction": "inbound", "telephony_provider": "twilio"}
+INFO = CallInfo("CA1", "", "", "inbound", provider="twilio")
 REPLY = st.fixed_dictionaries({"reply": st.integers(1, 3), "turn_idx": st.integers(0, 3)})
 WORDS = st.sampled_from(["", " ", "secret"])
 ERROR = st.sampled_from(["ProviderError", "KeyError"])
@@ -81,7 +82,7 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tu
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), ABOUT, agent_of(), at=0.0, epoch=EPOCH)
+        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH)
         for at, (name, payload) in enumerate(story, start=10):
             call.saw(name, float(at), payload)
         call.saw("call_end", 1000.0, {"outcome": "completed", "metrics": None})

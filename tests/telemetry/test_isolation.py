@@ -19,6 +19,7 @@ from trace_kit import Trace, agent_of, seconds, sent
 
 from patter_trio.audio.mediaclock import MediaClock
 from patter_trio.call.telling import Teller
+from patter_trio.carriers import CallInfo
 from patter_trio.pytest_plugin import run
 from patter_trio.telemetry.call_trace import CallTrace
 from patter_trio.testing.simulator import EPOCH, simulate_call
@@ -250,14 +251,8 @@ def test_nothing_but_1_switches_tracing_on(
 
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
-    about = {
-        "call_id": "CA1",
-        "caller": "+15551234567",
-        "callee": "+15557654321",
-        "direction": "outbound",
-        "telephony_provider": "twilio",
-    }
-    return CallTrace(trace.get_tracer("patter_trio"), about, agent_of(), at=0.0, epoch=EPOCH)
+    info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
+    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH)
 
 
 class Numbers:

@@ -21,7 +21,7 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ProviderError
 from patter_trio.events import EDGES
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.desk import open_desk
+from patter_trio.server.desk import Seams, open_desk
 from patter_trio.server.door import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.caller import SimulatedCaller
@@ -543,7 +543,7 @@ async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often
     autojump_clock: trio.testing.MockClock, traced: Trace
 ) -> None:
     async with (
-        open_desk(Patter(), agent_of(), public_url=PUBLIC, carrier=CARRIER, epoch=EPOCH) as desk,
+        open_desk(Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH)) as desk,
         trio.open_nursery() as nursery,
     ):
 

@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -11,20 +11,41 @@ import trio
 from patter_trio.abc import ToolCall
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.testing import signal
-from patter_trio.testing.servers.openai_realtime_script import Asked, Json, RealtimeReply
-
-if TYPE_CHECKING:
-    from patter_trio.testing.servers.openai_realtime_session import Session
+from patter_trio.testing.servers.openai_realtime_script import Asked, Connection, Json, RealtimeReply
 
 PER_CHARACTER: Final = 0.06
 """Seconds of speech."""
+
+
+class RespondingSession(Protocol):
+    """The session of a response, as the response uses it."""
+
+    active: "Response | None"
+    """The response that is being made."""
+
+    @property
+    def connection(self) -> Connection:
+        """What the session has told and heard."""
+
+    @property
+    def sent(self) -> dict[str, int]:
+        """Bytes of audio that were sent, by item."""
+
+    def new_id(self, kind: str) -> str:
+        """Return an id that no other thing of this session has."""
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Tell the client something."""
+
+    def add_item(self, item: Json, *, status: str) -> None:
+        """Enter an item into the conversation."""
 
 
 @attrs.define(eq=False)
 class Response:
     """A response: one that is made, or that is only asked for. Whatever ends it does so at once, in whichever task."""
 
-    session: "Session" = attrs.field(repr=False)
+    session: RespondingSession = attrs.field(repr=False)
     id: str
     asked: Asked
     reply: RealtimeReply

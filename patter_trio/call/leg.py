@@ -1,0 +1,17 @@
+"""The carrier's side of a call: its media stream."""
+
+import attrs
+
+from patter_trio.abc import StreamCodec, StreamStarted
+from patter_trio.carriers import CallInfo
+from patter_trio.net.websocket import WebSocket
+
+
+@attrs.frozen
+class MediaLeg:
+    """A media stream that belongs to an announced call: proven, started and not yet answered."""
+
+    socket: WebSocket
+    codec: StreamCodec
+    started: StreamStarted
+    info: CallInfo
