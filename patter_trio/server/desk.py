@@ -38,6 +38,7 @@ from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import Tap
+from patter_trio.logs import mask_logs
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -421,6 +422,7 @@ async def open_desk(
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``, or a tool of it is at an address
             that the phone does not allow.
     """
+    mask_logs()
     callbacks = dict(callbacks or {})
     check_mind(agent, callbacks)
     if agent.engine is not None and callbacks.pop("on_message", None) is not None:
