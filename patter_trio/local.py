@@ -1,6 +1,7 @@
 """The embedded providers that an agent gets when it names none: no account, no key, no network."""
 
 # ruff: noqa: PLC0415 (an agent with providers of its own must not pay for importing these)
+
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

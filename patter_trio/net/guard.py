@@ -16,6 +16,7 @@ A host may be let through by name: all its addresses are then good.
 """
 
 # ruff: noqa: PLC0415 (every phone has a guard, but only one that names hosts or sends requests needs httpx)
+
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 

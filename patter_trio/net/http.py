@@ -15,9 +15,9 @@ cheap.
 * **A URL of others'** is asked by a client with a :class:`~patter_trio.net.guard.Guard`, one for each guard.
 """
 
-import logging
-
 # ruff: noqa: PLC0415 (importing httpx takes 0.1 s: see above)
+
+import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
