@@ -7,6 +7,7 @@ is compared with its sha256 before it is first used. A path of one's own is take
 import hashlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, Generic, TypeVar, TypeVarTuple
 import attrs
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from patter_trio.errors import ConfigurationError, MissingExtraError, ProviderError
 from patter_trio.net.threads import run_in_thread
@@ -131,6 +131,8 @@ def onnx_model(path: Path) -> OnnxModel:
     Raises:
         ProviderError: it cannot be loaded.
     """
+    import onnxruntime  # noqa: PLC0415 (takes 0.2 s, and only agents with an embedded model need it)
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with model_errors(path.name):
@@ -147,12 +149,13 @@ _ONNX_ERRORS = (
     "NoSuchFile",
     "RuntimeException",
 )
-_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    ValueError,
-    OSError,
-    *(getattr(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state"), name) for name in _ONNX_ERRORS),
-)
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what the runtimes of models raise, without importing onnxruntime: what is not loaded raises nothing."""
+    loaded = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
+    onnx = () if loaded is None else tuple(getattr(loaded, name) for name in _ONNX_ERRORS)
+    return (RuntimeError, ValueError, OSError, *onnx)
 
 
 @contextmanager
@@ -160,7 +163,7 @@ def model_errors(name: str) -> Iterator[None]:
     """Turn what a model's runtime raises, and a model that cannot be loaded, into a ProviderError, cause kept."""
     try:
         yield
-    except _RUNTIME_ERRORS as exc:
+    except _runtime_errors() as exc:
         raise ProviderError(f"{name}: {exc}") from exc
 
 

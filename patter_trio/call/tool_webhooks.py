@@ -8,7 +8,7 @@ Three things that go wrong with others' servers, and what is done about each:
 * **It fails for good**: each server has a circuit (``net/circuit.py``), so that callers do not wait for what others have
   just seen fail. It belongs to the run of trio, like the connections: that a server is down is true for all phones of the
   process, and its times are on trio's clock. It is the origin's, for servers on two ports have nothing to do with each other.
-* **It is not the server that was meant**: connections go through ``net/guard.py``.
+* **It is not the server that was meant**: connections go through ``net/guarded.py``.
 
 The model is told what went wrong in words that a caller may hear; the log has the origin, and neither has the rest of the
 URL. Whoever waits for the answer owns the deadline (``call/tools.py``), and leaving ends the connection.

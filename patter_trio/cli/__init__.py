@@ -11,6 +11,7 @@ from typing import Final
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
+from patter_trio.logs import mask_logs
 
 MISTAKE: Final = 2
 """Exit status for a mistake in the command or in the program that it names."""
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     options = parser().parse_args(arguments)
+    mask_logs()
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
     )

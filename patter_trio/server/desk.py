@@ -38,6 +38,7 @@ from patter_trio.callback_registry import Callback, CallbackRegistry
 from patter_trio.carriers import CallInfo, Carrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import Tap
+from patter_trio.logs import mask_logs
 from patter_trio.net.guard import Guard
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.pricing import Pricing
@@ -424,6 +425,7 @@ async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncI
         ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``, or a tool of it is at an address
             that the phone does not allow.
     """
+    mask_logs()
     agent, callbacks = options.agent, options.callbacks
     check_mind(agent, callbacks.own)
     if agent.engine is not None:

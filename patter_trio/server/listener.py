@@ -10,6 +10,7 @@ import trio
 
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.door import serve_connection
+from patter_trio.server.http import load_hypercorn
 from patter_trio.server.site import Site
 
 LAST_PORT: Final = 65535
@@ -57,4 +58,5 @@ async def serve_listeners(
 
     When descriptors or memory run out, accepting pauses for 0.1 s at a time and goes on.
     """
+    load_hypercorn()
     await trio.serve_listeners(partial(serve_connection, site), listeners, task_status=task_status)

@@ -116,7 +116,6 @@ def test_a_process_that_exits_lets_an_abandoned_thread_end() -> None:
 import atexit, threading, trio
 from patter_trio.net.threads import run_in_thread
 started, exiting = threading.Event(), threading.Event()
-atexit.register(exiting.set)
 def work():
     started.set()
     exiting.wait(5)
@@ -126,6 +125,7 @@ async def main():
         nursery.start_soon(run_in_thread, work)
         await trio.to_thread.run_sync(started.wait)
         nursery.cancel_scope.cancel()
+    atexit.register(exiting.set)  # handlers run last in, first out: before the one that waits
     print("left", flush=True)
 trio.run(main)
 """

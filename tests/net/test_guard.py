@@ -14,7 +14,8 @@ from web_kit import Request, serving
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.errors import ProviderTimeout
-from patter_trio.net.guard import STAGGER, AddressRefused, Guard, GuardedNetwork, Network, hosts_of
+from patter_trio.net.guard import AddressRefused, Guard, hosts_of
+from patter_trio.net.guarded import STAGGER, GuardedNetwork, Network
 from patter_trio.net.http import Client, Unreachable, shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
 
