@@ -95,7 +95,11 @@ def test_times_that_go_backwards_double_nothing() -> None:
         spoken.add(sentence)
     times = [Character("One.", 0.0, 0.01), Character("Two.", 0.03, 0.04), Character("Three.", 0.01, 0.02)]
     chunks = spoken.chunks(b"a" * 240 + b"b" * 160, times)
-    assert [(chunk.text, chunk.audio) for chunk in chunks] == [("One.", b"a" * 240), ("Two.", b""), ("Three.", b"b" * 160)]
+    assert [(chunk.text, chunk.audio) for chunk in chunks] == [
+        ("One.", b"a" * 240),
+        ("Two.", b""),
+        ("Three.", b"b" * 160),
+    ]
 
 
 def test_sentences_without_words_are_not_spoken() -> None:
@@ -123,9 +127,7 @@ MADE = st.tuples(
 )
 @example(["0", "0"], [(b"00", [Character("0", math.nan, math.nan), Character("0", math.inf, -math.inf)])])
 @example(["0", "0"], [(b"00", [Character("0", -1.0, math.inf), Character("0", -math.inf, math.nan)])])
-def test_any_times_keep_audio_and_order(
-    sentences: list[str], made: list[tuple[bytes, list[Character] | None]]
-) -> None:
+def test_any_times_keep_audio_and_order(sentences: list[str], made: list[tuple[bytes, list[Character] | None]]) -> None:
     """Audio is neither lost nor doubled, and word times are finite and in order, also where the vendor's are not."""
     spoken = SpokenText()
     for sentence in sentences:
