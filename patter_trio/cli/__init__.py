@@ -29,7 +29,8 @@ Variables in a file `.env` beside it are read first.
   patter-trio run examples/front_desk.py           take real calls
 
 Exit status: 0 as it should be, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped by Ctrl-C
-before its end; `run` has no end but Ctrl-C and SIGTERM (which lets live calls finish): 0.
+before its end; `run` has no end but Ctrl-C and SIGTERM (which lets live calls finish): 0. Where the shell ignores SIGINT
+for a command, as for one in the background of a script, Ctrl-C does not stop it.
 """
 
 

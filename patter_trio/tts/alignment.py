@@ -6,8 +6,12 @@ playback ledger wants to know with which chunk each sentence begins, and when ea
 Words are counted: the n-th word that is said is the n-th that was given, whatever its spelling has become. One is over
 when it is complete, or at the next white space. A chunk in which a sentence begins behind the end of another is cut in
 two there.
+
+Times that make no sense cost neither audio nor order: a character that starts before the one in front of it, outside
+of its chunk or at no number starts with the one in front of it; a length that is not a positive number counts as zero.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -37,9 +41,10 @@ class SpokenText:
         return self._over >= len(self._words)
 
     def add(self, sentence: str) -> None:
-        """Take the next sentence that is to be said."""
-        self._waiting.append((len(self._words), sentence))
-        self._words += sentence.split()
+        """Take the next sentence that is to be said; one without words says nothing."""
+        if words := sentence.split():
+            self._waiting.append((len(self._words), sentence))
+            self._words += words
 
     def chunks(self, audio: bytes, characters: Sequence[Character] | None) -> list[SpeechChunk]:
         """Return the next audio with what it says; ``characters`` is None where that is not known."""
@@ -49,11 +54,14 @@ class SpokenText:
         seconds = len(audio) / RATE
         parts: list[tuple[float, list[str], list[Word]]] = [(0.0, [], [])]
         said = bool(self._begun)
+        start = 0.0
         for character in characters:
-            start = min(character.start, seconds)  # its end may lie in the next chunk
             if not character.text.strip():
                 self._finish(parts[-1][2])
                 continue
+            # Within the chunk, though the character's end may lie in the next one; and never backwards, for then two
+            # parts would have the same audio. With NaN, max() keeps its first argument.
+            start = max(start, min(character.start, seconds))
             if not self._begun:
                 self._since = start
                 sentences = self._beginning()
@@ -63,7 +71,8 @@ class SpokenText:
                     parts[-1][1].extend(sentences)
             said = True
             self._begun += character.text
-            self._until = start + max(0.0, character.end - character.start)
+            length = character.end - character.start
+            self._until = start + (length if 0.0 < length < math.inf else 0.0)
             if self._over < len(self._words) and self._begun == self._words[self._over]:
                 self._finish(parts[-1][2])
         self._since -= seconds

@@ -15,6 +15,9 @@ from patter_trio.vad.silero import SileroModel, SileroVAD, silero_model
 
 Recording = Callable[[str], Samples]
 
+WINDOW_S = 0.032
+"""What the model looks at in one step."""
+
 
 async def edges(samples: Samples, step: int = 160, vad: SileroVAD | None = None) -> list[VoiceEdge]:
     async with (vad or SileroVAD()).open() as session:
@@ -40,7 +43,12 @@ async def test_a_human_sentence_is_one_voice_that_begins_and_ends_where_it_does(
     assert ended.offset / 8000 == pytest.approx(seconds[1], abs=0.15)
 
 
-async def test_a_voice_is_noticed_within_130_ms_of_its_beginning_and_280_ms_of_its_end(recording: Recording) -> None:
+async def test_voice_edges_are_noticed_soon(recording: Recording) -> None:
+    """About 100 ms after the voice begins and 268 ms after it ends.
+
+    A probability close to a threshold may fall on its other side on another processor, which moves an edge by a window
+    of 32 ms: one such window is allowed for.
+    """
     samples = recording("ill_disposed")
     async with SileroVAD().open() as session:
         noticed = [
@@ -48,8 +56,8 @@ async def test_a_voice_is_noticed_within_130_ms_of_its_beginning_and_280_ms_of_i
             for at in range(0, len(samples), 160)
             for edge in await session.feed(samples[at : at + 160])
         ]
-    assert noticed[0] <= 0.130
-    assert noticed[1] <= 0.280
+    assert noticed[0] <= 0.130 + WINDOW_S
+    assert noticed[1] <= 0.280 + WINDOW_S
 
 
 async def test_edges_do_not_depend_on_how_the_samples_are_cut(recording: Recording) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio import DeepgramSTT, ProviderError
@@ -62,7 +62,6 @@ def test_the_judge_refuses_what_is_wrong(model: type[BaseModel], kind: str, mess
 
 
 # What we understand ---------------------------------------------------------------------------------------------------
-@settings(max_examples=200, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("model", [*FROM_NOVA, *FROM_FLUX], ids=lambda model: model.__name__)
 def test_every_message_that_the_vendors_models_can_make_is_understood(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -74,7 +74,6 @@ class Ledger(SpanProcessor):
         self.ended.append(span)
 
 
-@settings(deadline=None)
 @given(STORIES)
 def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tuple[str, dict[str, Any]]]) -> None:
     ledger = Ledger()

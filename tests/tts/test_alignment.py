@@ -1,7 +1,9 @@
 """Words and sentences out of the times of characters, however the audio was cut."""
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patter_trio.abc import SpeechChunk
@@ -86,22 +88,57 @@ def test_a_chunk_of_which_nothing_is_known_begins_what_was_given(given: list[Cha
     assert spoken.chunks(b"abc", given) == [SpeechChunk(b"abc")]
 
 
-@given(
-    st.lists(st.text(), max_size=4),
-    st.lists(
-        st.tuples(
-            st.binary(max_size=400),
-            st.none()
-            | st.lists(st.builds(Character, st.text(max_size=2), st.floats(0, 9), st.floats(0, 9)), max_size=20),
-        ),
-        max_size=6,
-    ),
+def test_times_that_go_backwards_double_nothing() -> None:
+    """A cut before the previous cut would give the audio between them twice: time stands still instead."""
+    spoken = SpokenText()
+    for sentence in ("One.", "Two.", "Three."):
+        spoken.add(sentence)
+    times = [Character("One.", 0.0, 0.01), Character("Two.", 0.03, 0.04), Character("Three.", 0.01, 0.02)]
+    chunks = spoken.chunks(b"a" * 240 + b"b" * 160, times)
+    assert [(chunk.text, chunk.audio) for chunk in chunks] == [
+        ("One.", b"a" * 240),
+        ("Two.", b""),
+        ("Three.", b"b" * 160),
+    ]
+
+
+def test_sentences_without_words_are_not_spoken() -> None:
+    """They have no beginning, so nothing can be cut at it and nothing is left of them."""
+    spoken = SpokenText()
+    for sentence in ("One.", "", " ", "Two."):
+        spoken.add(sentence)
+    chunks = spoken.chunks(bytes(160), [Character("One.", 0.0, 0.01), Character("Two.", 0.01, 0.02)])
+    assert [(chunk.text, len(chunk.audio)) for chunk in chunks] == [("One.", 80), ("Two.", 80)]
+    assert spoken.rest() == ""
+
+
+SECONDS = st.floats() | st.floats(-1, 9) | st.sampled_from([0.0, 1.0, -0.0, 1e-4])
+"""Any number at all, and those that lie about a chunk's length."""
+MADE = st.tuples(
+    st.binary(max_size=400),
+    st.none() | st.lists(st.builds(Character, st.text(max_size=2), SECONDS, SECONDS), max_size=20),
 )
-def test_no_times_crash_it_and_no_audio_is_lost(
-    sentences: list[str], made: list[tuple[bytes, list[Character] | None]]
-) -> None:
+
+
+@given(st.lists(st.text(), max_size=4), st.lists(MADE, max_size=6))
+@example(
+    ["0", "0", ""],
+    [(b"0", [Character("0", 0.0, 0.0), Character("0", 1.0, 0.0), Character("0", 0.0, 0.0)])],
+)
+@example(["0", "0"], [(b"00", [Character("0", math.nan, math.nan), Character("0", math.inf, -math.inf)])])
+@example(["0", "0"], [(b"00", [Character("0", -1.0, math.inf), Character("0", -math.inf, math.nan)])])
+def test_any_times_keep_audio_and_order(sentences: list[str], made: list[tuple[bytes, list[Character] | None]]) -> None:
+    """Audio is neither lost nor doubled, and word times are finite and in order, also where the vendor's are not."""
     spoken = SpokenText()
     for sentence in sentences:
         spoken.add(sentence)
+    at, begun = 0.0, -math.inf
     for audio, times in made:
-        assert b"".join(chunk.audio for chunk in spoken.chunks(audio, times)) == audio
+        chunks = spoken.chunks(audio, times)
+        assert b"".join(chunk.audio for chunk in chunks) == audio
+        for chunk in chunks:
+            for word in chunk.words:
+                assert word.start <= word.end < math.inf
+                assert at + word.start >= begun - 1e-9
+                begun = at + word.start
+            at += len(chunk.audio) / 8000

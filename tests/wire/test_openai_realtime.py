@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import ToolDefinition, Usage
@@ -319,7 +319,6 @@ def damaged(draw: st.DrawFn) -> str | bytes:
     return text if draw(st.booleans()) else text.encode()
 
 
-@settings(max_examples=500, deadline=None)
 @given(damaged() | st.text() | st.binary())
 def test_whatever_comes_is_understood_or_of_no_interest_or_an_error_of_the_wire(message: str | bytes) -> None:
     try:

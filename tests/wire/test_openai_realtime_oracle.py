@@ -170,7 +170,6 @@ def test_every_event_of_the_vendors_is_understood_or_of_no_interest() -> None:
     assert not UNDERSTOOD.keys() & OF_NO_INTEREST
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("kind", sorted(FROM_THEM))
 def test_whatever_the_vendors_models_can_say_is_understood(kind: str, data: st.DataObject) -> None:
@@ -204,7 +203,7 @@ REQUIRED = {
 
 
 @pytest.mark.parametrize("kind", REQUIRED)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=settings().max_examples // 8)  # each is tried for every kind and field
 @given(st.data())
 def test_what_lacks_what_the_models_demand_is_refused_by_both(kind: str, data: st.DataObject) -> None:
     message = data.draw(instances(FROM_THEM[kind]))
