@@ -15,13 +15,13 @@ import trio
 from trio.testing import MockClock
 
 from patter_trio import Patter
-from patter_trio.audio.mediaclock import MediaClock
-from patter_trio.call.metering import Metering
-from patter_trio.call.telling import Teller
-from patter_trio.carriers import CallInfo
-from patter_trio.telemetry.meter import Meter
+from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.events.reporter import Teller
+from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.metering import Metering
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.simulator import simulate_call
+from patter_trio.testing.simulation.simulator import simulate_call
 
 SECONDS = 60.0
 ANSWER = "We are open from nine in the morning to six in the evening. On Sundays we are closed, all day."

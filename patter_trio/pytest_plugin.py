@@ -27,20 +27,20 @@ import pytest
 if TYPE_CHECKING:
     import trio
 
-    from patter_trio.testing.caller import SimulatedCaller
+    from patter_trio.testing.simulation.caller import SimulatedCaller
 
 FIXTURE: Final = "call_simulator"
 PYTEST_TRIO: Final = "trio"
 """The name under which pytest-trio registers itself."""
 
 CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
-"""``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulator``."""
+"""``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulation.simulator``."""
 
 
 @pytest.fixture(name=FIXTURE)
 def _call_simulator() -> CallSimulator:
     """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``."""
-    from patter_trio.testing.simulator import simulate_call  # noqa: PLC0415
+    from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415
 
     return simulate_call
 
@@ -57,7 +57,7 @@ def run(
     import trio  # noqa: PLC0415
     from trio.testing import MockClock  # noqa: PLC0415
 
-    from patter_trio.testing.groups import raise_lone  # noqa: PLC0415
+    from patter_trio.testing.flat_nursery import raise_lone  # noqa: PLC0415
 
     __tracebackhide__ = True
     chosen = MockClock(autojump_threshold=0) if clock is None else clock

@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 from patter_trio import Patter
 from patter_trio.testing import ScriptedEngine
 
+pytest_plugins = ["recordings", "watching"]
+"""Fixtures that tests of several folders use; in tests/kit."""
+
 BOTH_WAYS = {
     "test_barge_in",
     "test_callbacks",

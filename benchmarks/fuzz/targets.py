@@ -19,22 +19,29 @@ import trio.testing
 
 from benchmarks.fuzz import vendors
 from patter_trio import Patter
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
+from patter_trio.abc import (
+    AudioReceived,
+    CallInfo,
+    DigitPressed,
+    MarkReached,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
 from patter_trio.audio import g711
 from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
-from patter_trio.carriers import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
-from patter_trio.server.desk import Seams, open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.connection import serve_connection
+from patter_trio.server.context import Site
 from patter_trio.server.pending import PendingCalls
-from patter_trio.server.routes import Request, status, voice
-from patter_trio.server.site import Site
+from patter_trio.server.webhooks import Request, status, voice
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing import twilio as kit
-from patter_trio.testing.line import FaultyStream
-from patter_trio.testing.strikes import TEXT, frame
+from patter_trio.testing.faults.injections import TEXT, frame
+from patter_trio.testing.twilio import messages as kit
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
 
 CARRIER: Final = Twilio("AC1", "hush")

@@ -6,11 +6,11 @@ What is wanted of it is done when it connects; of one that never does, it is ove
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from patter_trio.abc import CallInfo
 from patter_trio.call.control import CallControl, ControlledCall
-from patter_trio.call.transferring import Order, Transferring
-from patter_trio.carriers import CallInfo
+from patter_trio.call.transfers import Order, Transferring
 from patter_trio.errors import CallEnded, PatterError, ProviderError
-from patter_trio.events import INITIAL, ConversationStateSnapshot
+from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot
 from patter_trio.phone_numbers import checked_destination
 
 WISHES: Final = 64

@@ -6,9 +6,9 @@ Beside it: what the calls of ``phone.calls`` have in common with it.
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-from patter_trio.call.transferring import Order, Transferring
-from patter_trio.carriers import CallInfo, Direction
-from patter_trio.events import ConversationStateSnapshot
+from patter_trio.abc import CallInfo, Direction
+from patter_trio.call.transfers import Order, Transferring
+from patter_trio.events.payloads import ConversationStateSnapshot
 
 
 class ControlledCall(Protocol):

@@ -29,23 +29,23 @@ from patter_trio.abc import (
     ToolDefinition,
     VoiceEdge,
 )
-from patter_trio.agent import Agent
+from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
-from patter_trio.call import reply as replies
-from patter_trio.call.context import current_call
-from patter_trio.call.deadlines import opened
+from patter_trio.call.backend import Faculties, Guarded, Hold, Surroundings, say_error_message
 from patter_trio.call.engine_reply import EngineReply, Piece, Pieces
-from patter_trio.call.engine_words import LateWords
-from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings, say_error_message
-from patter_trio.call.hearing import encoder
-from patter_trio.call.metering import parts_of
-from patter_trio.call.minds import said_in
-from patter_trio.call.tools import Round, Run
+from patter_trio.call.input.late_transcripts import LateWords
+from patter_trio.call.input.transcription import encoder
+from patter_trio.call.opening import opened
+from patter_trio.call.output import reply as replies
+from patter_trio.call.responder.responder import said_in
+from patter_trio.call.tools.runner import Round, Run
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import Heard
 from patter_trio.errors import ProviderError
+from patter_trio.metrics.metering import parts_of
+from patter_trio.user_code.context import current_call
 
 OPENING: Final = 5 * RATE
 """Samples of the caller's that wait for an engine which is being opened; of more, silence takes the place of the oldest."""

@@ -9,12 +9,12 @@ import attrs
 
 from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk, usage_sink
 from patter_trio.audio.formats import RATE
-from patter_trio.call import reply as replies
-from patter_trio.call.context import current_call
-from patter_trio.call.faculties import Surroundings
+from patter_trio.call.backend import Surroundings
+from patter_trio.call.output import reply as replies
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
+from patter_trio.user_code.context import current_call
 
 Piece = str | SpeechChunk | replies.Step | replies.Remark
 Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]

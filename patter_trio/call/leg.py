@@ -2,8 +2,7 @@
 
 import attrs
 
-from patter_trio.abc import StreamCodec, StreamStarted
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo, StreamCodec, StreamStarted
 from patter_trio.net.websocket import WebSocket
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import attrs
 
-from patter_trio.carriers import CallInfo, Carrier
+from patter_trio.abc import CallInfo, Carrier
 from patter_trio.carriers.twilio import Twilio
 
 

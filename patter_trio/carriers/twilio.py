@@ -20,11 +20,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from patter_trio.carriers import CallInfo, Carrier, Form
+from patter_trio.abc import CallInfo, Carrier, Form
 from patter_trio.carriers.twilio_rest import API, TwilioREST, checked_api_url
-from patter_trio.credentials import credential
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import is_number
+from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}

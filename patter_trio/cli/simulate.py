@@ -12,9 +12,9 @@ from typing import Any, Final
 import attrs
 import trio
 
+from patter_trio.abc import CallInfo
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
-from patter_trio.carriers import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import Busy
@@ -23,8 +23,8 @@ from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.desk import Seams, open_desk
-from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
 STAGGER: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""

@@ -1,4 +1,4 @@
-"""What carries out a :class:`~patter_trio.net.guard.Guard`: connections only to addresses that it has judged.
+"""What carries out a :class:`~patter_trio.net.address_guard.Guard`: connections only to addresses that it has judged.
 
 Beside ``httpx_client.py`` the only module that imports httpx or httpcore when it is loaded.
 """
@@ -11,7 +11,7 @@ import httpcore
 import httpx
 import trio
 
-from patter_trio.net.guard import AddressRefused, Guard
+from patter_trio.net.address_guard import AddressRefused, Guard
 from patter_trio.net.threads import clock_held
 
 STAGGER: Final = 0.25

@@ -12,7 +12,7 @@ cheap.
 * **Redirects are not followed**: what is sent here is what people said on the telephone, and signed; it goes where the
   program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
 * **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
-* **A URL of others'** is asked by a client with a :class:`~patter_trio.net.guard.Guard`, one for each guard.
+* **A URL of others'** is asked by a client with a :class:`~patter_trio.net.address_guard.Guard`, one for each guard.
 """
 
 # ruff: noqa: PLC0415 (importing httpx takes 0.1 s: see above)
@@ -39,7 +39,7 @@ from patter_trio.errors import (
     RateLimitError,
 )
 from patter_trio.logs import mask_logs
-from patter_trio.net.guard import Guard
+from patter_trio.net.address_guard import Guard
 
 if TYPE_CHECKING:
     import httpx

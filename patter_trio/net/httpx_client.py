@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from patter_trio.net.guard import Guard
+from patter_trio.net.address_guard import Guard
 from patter_trio.net.guarded import GuardedTransport
 
 KEEP_ALIVE: Final = 60.0

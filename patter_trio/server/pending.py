@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo
 from patter_trio.errors import PatterError
 
 TOKEN_SECONDS: Final = 60.0

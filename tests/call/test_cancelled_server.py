@@ -10,10 +10,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from patter_trio import Patter, Twilio
-from patter_trio.server.desk import Desk, open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.carrier import SimulatedTwilio
+from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
 SID, TOKEN, URL = "AC" + "1" * 32, "secret", "http://agent.test"
 

@@ -8,9 +8,9 @@ import trio.testing
 from call_kit import agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, PatterError, ProviderError
+from patter_trio.abc import CallInfo
 from patter_trio.call.announced import WISHES, Announced
-from patter_trio.carriers import CallInfo
-from patter_trio.events import EDGES
+from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 

@@ -9,8 +9,8 @@ import trio.testing
 from call_kit import SORRY, agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, ProviderError
-from patter_trio.call.transferring import Transferring
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo
+from patter_trio.call.transfers import Transferring
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.conversation.inputs import Transfer, TransferFailed
 from patter_trio.errors import ConfigurationError

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import trio
 
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import API, TwilioREST
 from patter_trio.testing.servers.twilio_rest import RESTFault, RESTRequest, TwilioRESTServer, serve_twilio_rest

@@ -9,7 +9,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import TwilioREST
 from patter_trio.errors import (

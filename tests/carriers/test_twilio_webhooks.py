@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ConfigurationError, WireError

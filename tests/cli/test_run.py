@@ -20,7 +20,7 @@ from patter_trio import Patter
 from patter_trio.cli import INTERRUPTED, MISTAKE, main
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.run import _announce, _serve
-from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 
 TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
 TOLD = "told = []\ndef on_call_end(event): told.append(event)"

@@ -7,14 +7,13 @@ from typing import Any
 import trio
 import trio.testing
 
-from patter_trio.abc import StreamStopped
+from patter_trio.abc import CallInfo, StreamStopped
 from patter_trio.call.leg import MediaLeg
-from patter_trio.carriers import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
-from patter_trio.server.door import serve_connection
+from patter_trio.server.connection import serve_connection
+from patter_trio.server.context import Site
 from patter_trio.server.pending import PendingCall, PendingCalls
-from patter_trio.server.site import Site
 
 CARRIER = Twilio("AC1", "hush")
 PUBLIC = "https://agent.example"

@@ -15,9 +15,9 @@ import trio.testing
 from site_kit import CARRIER
 
 from patter_trio import Agent, Patter
-from patter_trio.server import desk as desks
+from patter_trio.server import calls as desks
 from patter_trio.server.admission import FIRST, FULL, PERIOD, WINDOW, WORST, Admission, measure, work_seconds
-from patter_trio.server.door import serve_connection
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 
 LIMIT = 0.1

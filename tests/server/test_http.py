@@ -21,9 +21,9 @@ from site_kit import CALLEE, CALLER, CARRIER, MEDIA, STOP, Desk, closing, read_a
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.websocket import SocketClosed, connect
-from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
-from patter_trio.server.routes import MAX_BODY, Application
+from patter_trio.server.webhooks import MAX_BODY, Application
 
 FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from patter_trio.carriers import CallInfo
+from patter_trio.abc import CallInfo
 from patter_trio.server.pending import PendingCall, PendingCalls, TooManyPending
 
 

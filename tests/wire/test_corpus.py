@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.fuzz import corpus
 from benchmarks.fuzz.seeds import SEEDS
 from benchmarks.fuzz.targets import TARGETS
-from patter_trio.testing.strikes import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from patter_trio.testing.faults.injections import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 MOST = 400
 """Inputs of a target that are kept: enough to begin with, few enough to read through."""

@@ -12,7 +12,7 @@ from patter_trio.abc import ToolDefinition, Usage
 from patter_trio.errors import AuthenticationError, PatterError, ProviderError, RateLimitError, WireError
 from patter_trio.wire import openai_realtime as wire
 from patter_trio.wire.openai_realtime import Refused, ResponseEnded, Status
-from patter_trio.wire.openai_realtime_reader import LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TEXT
+from patter_trio.wire.openai_realtime._reader import LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TEXT
 
 SOUND = base64.b64encode(b"\xff\x7f\x00").decode()
 OF = {"event_id": "e", "response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}

@@ -1,4 +1,4 @@
-"""The conformance kit: is a provider what ``patter_trio/abc.py`` demands?
+"""The conformance kit: is a provider what ``patter_trio/abc/`` demands?
 
 Each check has a name, and a failing one says in one line what the provider did and what is demanded. Run it on a clock
 that jumps, for deadlines are waited for::
