@@ -78,7 +78,12 @@ else:
             ),
             "patter_trio.events.bus": ("EventBus",),
             "patter_trio.events.kinds": ("PatterEventType",),
-            "patter_trio.events": ("AgentState", "ConversationStateSnapshot", "SpeechEventCallback", "UserState"),
+            "patter_trio.events.payloads": (
+                "AgentState",
+                "ConversationStateSnapshot",
+                "SpeechEventCallback",
+                "UserState",
+            ),
             "patter_trio.providers.fallback": ("Fallback",),
             "patter_trio.agent.guardrails": ("Guardrail", "guardrail"),
             "patter_trio.agent.hooks": ("HookContext", "PatterDeprecationWarning", "PipelineHooks"),

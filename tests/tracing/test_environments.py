@@ -33,7 +33,7 @@ from patter_trio import init_tracing, shutdown_tracing
 assert init_tracing("x", endpoint="http://127.0.0.1:9") is False
 run(one_call)
 assert shutdown_tracing() is True
-parts = ("call_trace", "provider", "attributes")
+parts = ("call_trace", "provider")
 mine = [f"patter_trio.tracing.{part}" for part in parts if f"patter_trio.tracing.{part}" in sys.modules]
 print(mine + sorted(name for name in sys.modules if name.startswith("opentelemetry")))
 """
