@@ -79,9 +79,9 @@ class Patter(SpeechCallbacks):
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
         super().__init__(CallbackRegistry())
-        self.carrier = carrier
-        self.phone_number = phone_number
-        self.webhook_url = webhook_url
+        self.carrier: Carrier | None = carrier
+        self.phone_number: str = phone_number
+        self.webhook_url: str = webhook_url
         self.guard: Guard = Guard(allow_private_hosts)
         """Says where tools behind a URL may be."""
         self.events: EventBus = EventBus()

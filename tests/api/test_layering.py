@@ -30,7 +30,6 @@ FLOORS = [
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
-
 PURE = ("audio", "wire", "conversation")
 IMPURE = {"trio", "anyio", "socket", "ssl", "time", "random", "secrets", "httpx", "trio_websocket", "threading", "os"}
 PURE_FILES = [file for folder in PURE for file in sorted((PACKAGE / folder).rglob("*.py"))]
@@ -67,9 +66,9 @@ def ours(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
-            named = {f"{node.module}.{alias.name}" for alias in node.names}
-            modules = {name for name in named if name.removeprefix("patter_trio.") in MODULES}
-            found |= modules or {str(node.module)}
+            for alias in node.names:  # of a package's names, some are modules of it
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name.removeprefix("patter_trio.") in MODULES else str(node.module))
     return {name.removeprefix("patter_trio").removeprefix(".") for name in found if name.split(".")[0] == "patter_trio"}
 
 
