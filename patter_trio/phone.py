@@ -26,7 +26,7 @@ from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG
-from patter_trio.server.calls import Desk, ServeOptions, check_mind, open_desk
+from patter_trio.server.calls import Desk, ServeOptions, check_answerer, open_desk
 from patter_trio.server.context import checked_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
@@ -232,7 +232,7 @@ class Patter(SpeechCallbacks):
             "on_metrics": on_metrics,
             "on_dtmf": on_dtmf,
         }
-        check_mind(agent, callbacks)
+        check_answerer(agent, callbacks)
         if agent.tools and on_message is not None and agent.engine is None:
             _log.warning("the agent has tools=, which only a model calls: with on_message= nothing does")
         if self.webhook_url:

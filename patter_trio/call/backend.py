@@ -16,7 +16,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import OfCall
 from patter_trio.call.opening import opened
-from patter_trio.call.output.reply import Note, Reply, fixed
+from patter_trio.call.output.reply import Note, Reply, from_text
 from patter_trio.call.output.writer import Egress
 from patter_trio.call.tools.runner import Toolbox
 from patter_trio.conversation import actions as do
@@ -159,4 +159,4 @@ async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, aroun
     """
     async with opened(tts.open(language=agent.language), tts.provider) as voice:
         around.egress.open(reply.lane)
-        await reply.run(fixed(agent.error_message), voice, tts.emits, around.egress, around.post)
+        await reply.run(from_text(agent.error_message), voice, tts.emits, around.egress, around.post)

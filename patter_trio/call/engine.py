@@ -38,7 +38,7 @@ from patter_trio.call.input.late_transcripts import LateWords
 from patter_trio.call.input.transcription import encoder
 from patter_trio.call.opening import opened
 from patter_trio.call.output import reply as replies
-from patter_trio.call.responder.responder import said_in
+from patter_trio.call.responder.responder import messages_from
 from patter_trio.call.tools.runner import Round, Run
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
@@ -201,7 +201,7 @@ class EngineFaculties(Faculties):
             instructions=agent.filled(agent.system_prompt),
             language=agent.language,
             tools=tuple(tool.definition for tool in agent.tools),
-            conversation=partial(said_in, self._around.history),
+            conversation=partial(messages_from, self._around.history),
         )
         return opened(self._engine.open(setup), self._engine.provider)
 
@@ -230,14 +230,14 @@ class EngineFaculties(Faculties):
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
             reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
-            reply.note("reply_started", mind=kind)
-            fixed, emits = replies.fixed(text), self._by.emits
+            reply.note("reply_started", source=kind)
+            fixed, emits = replies.from_text(text), self._by.emits
             talk.start_soon(reply.run, fixed, self._voice, emits, around.egress, around.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
         made = EngineReply(action.reply, action.turn, around.note, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
-        made.note("reply_started", mind=kind, **named)
+        made.note("reply_started", source=kind, **named)
         talk.start_soon(made.make, self._pieces(agent, made, text), self._decode, around)
         return made
 
@@ -246,7 +246,7 @@ class EngineFaculties(Faculties):
             return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
-            return self._around.tools.mind(asked, agent.tools, (), reply)
+            return self._around.tools.answer_source(asked, agent.tools, (), reply)
         return asked.alone
 
     @asynccontextmanager

@@ -13,8 +13,8 @@ from patter_trio.call.input.transcription import Hearing
 from patter_trio.call.input.user_words import UserWords
 from patter_trio.call.opening import opened
 from patter_trio.call.output import reply as replies
-from patter_trio.call.responder.on_message import Messages
-from patter_trio.call.responder.responder import Minds
+from patter_trio.call.responder.on_message import MessageHandler
+from patter_trio.call.responder.responder import Responder
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import Heard
@@ -30,16 +30,18 @@ class Pipeline(Faculties):
         on_message: what answers in the place of a model, if the application does.
     """
 
-    def __init__(self, around: Surroundings, on_message: Messages | None) -> None:
+    def __init__(self, around: Surroundings, on_message: MessageHandler | None) -> None:
         self._around = around
         self._hearing = Hearing(self._heard_words)
         self.words: UserWords = UserWords(around.history, around.tell)
-        self._minds = Minds(on_message, around.control, around.about, around.history, self.words, tools=around.tools)
+        self._responder = Responder(
+            on_message, around.control, around.about, around.history, self.words, tools=around.tools
+        )
         self._voice: SynthesisSession | None = None
         self._talk: trio.Nursery | None = None
 
     def __repr__(self) -> str:
-        return f"<Pipeline of {self._minds!r}>"
+        return f"<Pipeline of {self._responder!r}>"
 
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
@@ -49,7 +51,7 @@ class Pipeline(Faculties):
 
     def names(self) -> tuple[str, str]:
         """Return provider and model of what thinks."""
-        return self._minds.names(self.agent)
+        return self._responder.names(self.agent)
 
     def voice(self) -> str:
         """Return the synthesiser's name."""
@@ -61,7 +63,7 @@ class Pipeline(Faculties):
 
     def parts(self, agent: Agent) -> dict[str, Any]:
         """Return the names of all three."""
-        return parts_of(agent, *self._minds.names(agent))
+        return parts_of(agent, *self._responder.names(agent))
 
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
@@ -85,12 +87,12 @@ class Pipeline(Faculties):
         around, self._talk = self._around, talk
         if agent.stt is None:
             raise ConfigurationError("an agent needs stt= or engine=")
-        hooking = self._minds.hooking = hooking_of(agent, around.call, around.note)
+        hooking = self._responder.hooking = hooking_of(agent, around.call, around.note)
         if hooking is not None and hooking.given("after_transcribe"):
             self.words.asks = hooking.transcribed
-        if self._minds.answering is not None:
-            talk.start_soon(self._minds.answering.run)
-        talk.start_soon(self._minds.connect, agent, "begun")
+        if self._responder.message_handler is not None:
+            talk.start_soon(self._responder.message_handler.run)
+        talk.start_soon(self._responder.connect, agent, "begun")
         talk.start_soon(guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hooking)
         tts = _voice_of(agent)
         async with opened(tts.open(language=agent.language), tts.provider) as self._voice:
@@ -104,19 +106,19 @@ class Pipeline(Faculties):
         reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
         named: dict[str, str] = {}
         if action.apology:
-            kind, mind = "error", replies.fixed(agent.error_message)
+            kind, source = "error", replies.from_text(agent.error_message)
         elif action.text is not None:
-            kind, mind = "text", replies.fixed(action.text)
+            kind, source = "text", replies.from_text(action.text)
         else:
-            kind, mind = self._minds.kind, self._minds.of(agent, reply)
+            kind, source = self._responder.kind, self._responder.source_for(agent, reply)
             named["llm_provider"], named["model"] = self.names()
-            reply.prepare = self._minds.prepare(agent, reply)
+            reply.prepare = self._responder.prepare(agent, reply)
         emits = _voice_of(agent).emits
-        if self._minds.hooking is not None:
-            generated = kind == self._minds.kind
-            reply.hooks = self._minds.hooking.of_reply(emits, reply.note, generated=generated)
-        reply.note("reply_started", mind=kind, **named)
-        talk.start_soon(reply.run, mind, voice, emits, around.egress, around.post)
+        if self._responder.hooking is not None:
+            generated = kind == self._responder.kind
+            reply.hooks = self._responder.hooking.of_reply(emits, reply.note, generated=generated)
+        reply.note("reply_started", source=kind, **named)
+        talk.start_soon(reply.run, source, voice, emits, around.egress, around.post)
         return reply
 
     def over(self, reply: replies.Reply, heard: Heard, reason: str) -> None:  # noqa: ARG002 (an engine is told)
@@ -126,7 +128,7 @@ class Pipeline(Faculties):
         if reply.prepare is not None:
             self.words.cut(reason)
         if self._talk is not None:
-            self._talk.start_soon(self._minds.connect, self.agent, reason)
+            self._talk.start_soon(self._responder.connect, self.agent, reason)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""

@@ -33,7 +33,7 @@ from patter_trio.call.limits import Limits
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.writer import Egress, Stalled
 from patter_trio.call.pipeline import Pipeline
-from patter_trio.call.responder.on_message import Messages
+from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.tools.runner import Toolbox
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.call.transfers import HandOver, Transferring
@@ -73,7 +73,7 @@ class CallOptions:
     """As the server has it; voice activity, turn detection and the turn's numbers are this one's."""
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
-    on_message: Messages | None
+    on_message: MessageHandler | None
     hand_over: HandOver
     webhooks: ToolWebhooks
 

@@ -22,7 +22,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.errors import ConfigurationError, PatterError, leaves
 from patter_trio.events.payloads import EDGES
 from patter_trio.phone import Patter
-from patter_trio.server.calls import check_mind
+from patter_trio.server.calls import check_answerer
 
 SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 """Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""
@@ -120,7 +120,7 @@ def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Pro
         raise ConfigurationError(f"{path}: {unknown[0]} is no callback; there are {', '.join(sorted(known))}")
     callbacks = {name: functions[name] for name in functions.keys() & set(SERVED)}
     try:
-        check_mind(agent, callbacks)
+        check_answerer(agent, callbacks)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}; in a file, `async def on_message(event)` is the latter") from error
     for name in functions.keys() - set(SERVED):

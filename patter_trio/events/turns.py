@@ -47,7 +47,7 @@ class Turns:
                 self.turn_idx += 1
                 yield self._start()
             case "reply_started":
-                self._reply = (about["reply"], about["mind"])
+                self._reply = (about["reply"], about["source"])
                 if not self._begun:
                     yield self._start()
             case "reply_ended" if about["reason"] not in _OPEN:

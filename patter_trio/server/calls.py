@@ -21,7 +21,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import Announced
 from patter_trio.call.leg import MediaLeg
-from patter_trio.call.responder.on_message import Function, Messages
+from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.tools.webhooks import ToolWebhooks
@@ -131,7 +131,7 @@ class Desk:
         seams: Seams,
         nursery: trio.Nursery,
         *,
-        messages: Messages | None,
+        messages: MessageHandler | None,
         webhooks: ToolWebhooks,
         admission: Admission,
         tracing: OpenTrace | None,
@@ -279,7 +279,7 @@ class Desk:
             return self._agent
         agent, complaints = self._agent.overridden(starting.overrides or {})
         try:
-            check_mind(agent, self._callbacks.own)
+            check_answerer(agent, self._callbacks.own)
         except ConfigurationError as error:
             complaints.append(str(error))
             agent = attrs.evolve(agent, llm=self._agent.llm)
@@ -373,7 +373,7 @@ class Desk:
             bounds.hurry()
 
 
-def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
+def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     """Make sure that one thing, and only one, answers the caller, and that the callbacks are functions.
 
     Raises:
@@ -398,15 +398,15 @@ def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
         )
 
 
-def messages_of(on_message: Any, secret: str) -> Messages | None:
+def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
     """Return what answers the messages of all calls, if the application does.
 
     Args:
-        on_message: a function, or a URL that :func:`check_mind` has seen.
+        on_message: a function, or a URL that :func:`check_answerer` has seen.
         secret: what requests to a URL are signed with; empty: ``PATTER_WEBHOOK_SECRET``.
     """
     if not isinstance(on_message, str):
-        return None if on_message is None else Function(on_message, steers(on_message))
+        return None if on_message is None else FunctionHandler(on_message, steers(on_message))
     if is_exposed(on_message):
         _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
     return remote(on_message, secret_of(secret))
@@ -426,12 +426,12 @@ async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncI
     """
     mask_logs()
     agent, callbacks = options.agent, options.callbacks
-    check_mind(agent, callbacks.own)
+    check_answerer(agent, callbacks.own)
     if agent.engine is not None:
         if callbacks.own.get("on_message") is not None:
             _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
         callbacks = callbacks.without("on_message")
-    messages = messages_of(callbacks.own.get("on_message"), options.on_message_secret)
+    messages = message_handler_of(callbacks.own.get("on_message"), options.on_message_secret)
     webhooks = ToolWebhooks(secret_of(options.on_message_secret), options.guard)
     webhooks.check(agent.tools)
     admission = Admission(max_calls=options.max_calls, max_lag=options.max_lag, now=trio.current_time())

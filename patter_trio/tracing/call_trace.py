@@ -232,10 +232,10 @@ class CallTrace:
 
     def _on_llm_started(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies.get(payload["reply"])
-        if reply is None or "llm" in reply.spans or reply.about["mind"] not in ("llm", "on_message"):
+        if reply is None or "llm" in reply.spans or reply.about["source"] not in ("llm", "on_message"):
             return
         model, turn = reply.about.get("model", ""), named(payload, TURN)
-        if reply.about["mind"] == "llm":
+        if reply.about["source"] == "llm":
             attributes: dict[str, Scalar] = {
                 "gen_ai.operation.name": "chat",
                 "gen_ai.provider.name": reply.about.get("llm_provider", ""),
@@ -255,7 +255,7 @@ class CallTrace:
         if reply is None or reply.answered or not payload["text"]:
             return
         reply.answered = True
-        if reply.about["mind"] == "llm" and "llm" in reply.spans:
+        if reply.about["source"] == "llm" and "llm" in reply.spans:
             reply.spans["llm"].set_attribute("gen_ai.response.time_to_first_chunk", round(at - reply.asked, 6))
 
     def _on_llm_finished(self, at: float, payload: Mapping[str, Any]) -> None:

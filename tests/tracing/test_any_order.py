@@ -40,7 +40,7 @@ FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "transcript": told(NOTHING, role=st.sampled_from(["user", "assistant"]), text=WORDS),
     "transcript_partial": told(NOTHING, text=WORDS),
     "words_final": told(NOTHING, text=WORDS),
-    "reply_started": told(REPLY, mind=st.sampled_from(["llm", "on_message", "text", "error"])),
+    "reply_started": told(REPLY, source=st.sampled_from(["llm", "on_message", "text", "error"])),
     "llm_started": REPLY,
     "llm_chunk": told(REPLY, text=WORDS),
     "llm_finished": REPLY,

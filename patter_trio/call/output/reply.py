@@ -56,9 +56,9 @@ class Remark:
     text: str
 
 
-Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Step | Remark]]]
+AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Step | Remark]]]
 """Opens the streamed answer to the conversation as it is now."""
-Prepare = Callable[[], Awaitable[Mind | None]]
+Prepare = Callable[[], Awaitable[AnswerSource | None]]
 """Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -104,14 +104,16 @@ class Reply:
             theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
             self.note(fact, error=type(theirs or error).__name__)
 
-    async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
+    async def run(
+        self, source: AnswerSource, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post
+    ) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
-                    nursery.start_soon(self._noting, "llm_failed", self._think, mind, sentences, post)
+                    nursery.start_soon(self._noting, "llm_failed", self._think, source, sentences, post)
                     await self._noting("tts_failed", self._speak, voice, to_voice, emits, egress, post)
             except* (ProviderError, invoke.ApplicationError) as group:
                 error = next(leaves(group))
@@ -126,19 +128,19 @@ class Reply:
         egress.wake()
         post(Produced(self.number))
 
-    async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+    async def _think(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         async with sentences:
-            prepared = mind if self.prepare is None else await self.prepare()
+            prepared = source if self.prepare is None else await self.prepare()
             if prepared is None:
                 self.note("vetoed")
             else:
                 await self._answer(prepared, sentences, post)
 
-    async def _answer(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+    async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         chunker = SentenceChunker(language=self.language)
         begun = said = thought = False
         self.note("llm_started")
-        async with mind() as pieces:
+        async with source() as pieces:
             async for piece in pieces:
                 if not begun and piece and not isinstance(piece, Remark):
                     begun = True  # also by the call of a tool, which is made of tokens, too
@@ -220,7 +222,7 @@ def decoder(emits: AudioFormat, who: str = "a synthesiser") -> Callable[[bytes],
     return g711.from_pcm
 
 
-def fixed(text: str) -> Mind:
+def from_text(text: str) -> AnswerSource:
     """Return the mind that says one text."""
 
     @asynccontextmanager
@@ -243,7 +245,7 @@ class _Once:
         return self._texts.pop()
 
 
-def of_model(llm: LanguageModel, messages: Sequence[Message]) -> Mind:
+def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
     """Return the mind that is a language model without tools."""
 
     @asynccontextmanager
@@ -271,7 +273,7 @@ class _Texts:
             _log.warning("call %s: the model called %r, and has no tools", current_call.get(), item.name)
 
 
-def of_application(function: Callable[..., Any], *arguments: object) -> Mind:
+def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
     """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ import trio
 
 from patter_trio.call.control import CallControl
 from patter_trio.call.output import reply as replies
-from patter_trio.call.responder.on_message import Answering, Messages
+from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
@@ -33,7 +33,7 @@ TEXT: Final = ("", "text/plain")
 _log = logging.getLogger("patter_trio.call")
 
 
-def remote(url: str, secret: str) -> Messages:
+def remote(url: str, secret: str) -> MessageHandler:
     """Return what sends the messages to a URL; ``secret`` signs them, unless it is empty.
 
     Raises:
@@ -43,8 +43,8 @@ def remote(url: str, secret: str) -> Messages:
     if scheme in ("https", "wss"):
         tls_context()  # made now, not while a caller waits
     if scheme in ("http", "https"):
-        return Webhook(url, secret)
-    return Socket(url, secret)
+        return WebhookHandler(url, secret)
+    return SocketHandler(url, secret)
 
 
 def checked_message_url(url: str) -> str:
@@ -65,23 +65,23 @@ def checked_message_url(url: str) -> str:
 
 # By HTTP --------------------------------------------------------------------------------------------------------------
 @attrs.frozen
-class Webhook(Messages):
+class WebhookHandler(MessageHandler):
     """An http or https URL."""
 
     url: str = attrs.field(repr=False)
     secret: str = attrs.field(repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
-    def answering(self, control: CallControl) -> Answering:  # noqa: ARG002 (the event says all)
+    def for_call(self, control: CallControl) -> CallMessageHandler:  # noqa: ARG002 (the event says all)
         """Return what posts the messages."""
-        return _Posting(self)
+        return _WebhookCallHandler(self)
 
 
 @attrs.frozen
-class _Posting(Answering):
-    webhook: Webhook
+class _WebhookCallHandler(CallMessageHandler):
+    webhook: WebhookHandler
 
-    def mind(self, event: dict[str, Any]) -> replies.Mind:
+    def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
         body = encoded(event)
         headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", **signed(self.webhook.secret, body)}
 
@@ -147,7 +147,7 @@ def _must_be_text(who: str) -> Iterator[None]:
 
 # By WebSocket ---------------------------------------------------------------------------------------------------------
 @attrs.frozen
-class Socket(Messages):
+class SocketHandler(MessageHandler):
     """A ws or wss URL."""
 
     url: str = attrs.field(repr=False)
@@ -155,15 +155,15 @@ class Socket(Messages):
     open_stream: OpenStream = attrs.field(default=open_stream_to, repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
-    def answering(self, control: CallControl) -> Answering:
+    def for_call(self, control: CallControl) -> CallMessageHandler:
         """Return what holds the call's connection."""
-        return _Conversing(self, control.call_id)
+        return _SocketCallHandler(self, control.call_id)
 
 
-class _Conversing(Answering):
+class _SocketCallHandler(CallMessageHandler):
     """The connection of one call: opened with the call, and again when it is wanted and there is none."""
 
-    def __init__(self, socket: Socket, call_id: str) -> None:
+    def __init__(self, socket: SocketHandler, call_id: str) -> None:
         self._socket = socket
         self._headers = {CALL_ID: call_id, **signed(socket.secret, call_id.encode())}
         self._call_id = call_id
@@ -226,13 +226,13 @@ class _Conversing(Answering):
             self._client = None
             client.abandon()
 
-    def mind(self, event: dict[str, Any]) -> replies.Mind:
+    def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
         """Return what asks over the connection; left before the answer's end, it ends the connection."""
         message = encoded(event).decode()
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
-            answer = _Streamed(self, self._socket.name, message)
+            answer = _StreamedAnswer(self, self._socket.name, message)
             try:
                 await answer.ask()
                 yield answer
@@ -242,10 +242,10 @@ class _Conversing(Answering):
         return opened
 
 
-class _Streamed:
+class _StreamedAnswer:
     """The answer to one message, as its pieces come over the call's connection."""
 
-    def __init__(self, conversation: _Conversing, who: str, message: str) -> None:
+    def __init__(self, conversation: _SocketCallHandler, who: str, message: str) -> None:
         self._conversation = conversation
         self._who = who
         self._message = message
@@ -276,7 +276,7 @@ class _Streamed:
         if self._client is not None:
             self._conversation.release(self._client, clean=self._done)
 
-    def __aiter__(self) -> "_Streamed":
+    def __aiter__(self) -> "_StreamedAnswer":
         return self
 
     async def __anext__(self) -> str:

@@ -147,7 +147,7 @@ class Toolbox:
             self._news = trio.Event()
         self._free = free
 
-    def mind(
+    def answer_source(
         self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
     ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | Step | Remark]]]:
         """Return the mind that is a model, or an engine, with tools."""

@@ -1,4 +1,4 @@
-"""The checks that recognisers, minds, synthesisers and engines have in common."""
+"""The checks that recognisers, LLMs, synthesisers and engines have in common."""
 
 import copy
 import os
@@ -317,4 +317,4 @@ COMMON: Final = (
 )
 """What all kinds have in common."""
 REPLIES: Final = (Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),)
-"""What minds, synthesisers and engines have in common."""
+"""What LLMs, synthesisers and engines have in common."""

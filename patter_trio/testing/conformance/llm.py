@@ -1,4 +1,4 @@
-"""Is it a mind? ``check_llm`` puts one to the test."""
+"""Is it an LLM? ``check_llm`` puts one to the test."""
 
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,7 +46,7 @@ _ODD: Final = {
 
 @attrs.frozen
 class LlmBench(Bench):
-    """Asks a mind."""
+    """Asks an LLM."""
 
     questions: Sequence[Sequence[Message]] = QUESTIONS
 
@@ -142,7 +142,7 @@ async def check_llm(
     points: int = 150,
     without: Sequence[str] = (),
 ) -> None:
-    """Check that a mind is what :class:`patter_trio.abc.LanguageModel` demands.
+    """Check that an LLM is what :class:`patter_trio.abc.LanguageModel` demands.
 
     Args:
         make: makes the recipe: without arguments, or given the address of the fake vendor.

@@ -34,7 +34,7 @@ _ODD: Final = {
     "control characters": ["a\x00b\x1bc\r\n\r\nd\u2028e <break/> &amp; <speak>"],
     "half a character": ["so \ud83d"],
 }
-"""What a mind may come up with."""
+"""What an LLM may come up with."""
 _EXACT: Final = 0.001
 """Seconds by which rounding may move a word."""
 _LONG: Final = "This sentence goes on and on, " * 200 + "and then it ends."

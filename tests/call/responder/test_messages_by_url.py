@@ -77,14 +77,14 @@ async def test_the_event_is_posted_as_json_signed_with_the_hmac_of_the_body(
 async def test_without_a_secret_nothing_is_signed_and_the_argument_counts_before_the_variable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from patter_trio.server.calls import messages_of  # noqa: PLC0415
+    from patter_trio.server.calls import message_handler_of  # noqa: PLC0415
 
-    assert messages_of("http://127.0.0.1/", "").secret == ""  # type: ignore[union-attr]
+    assert message_handler_of("http://127.0.0.1/", "").secret == ""  # type: ignore[union-attr]
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
-    assert messages_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]
-    assert messages_of("http://127.0.0.1/", "given").secret == "given"  # type: ignore[union-attr]
+    assert message_handler_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]
+    assert message_handler_of("http://127.0.0.1/", "given").secret == "given"  # type: ignore[union-attr]
     with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
-        messages_of("http://127.0.0.1/", b"given")  # type: ignore[arg-type]
+        message_handler_of("http://127.0.0.1/", b"given")  # type: ignore[arg-type]
 
 
 async def test_an_unsigned_request_has_no_signature_header(call_simulator: CallSimulator) -> None:

@@ -50,10 +50,12 @@ async def told(url: str, *arguments: Any, **options: Any) -> str:
     return failed.value.told
 
 
-Answering = Callable[[Request], Awaitable[None]]
+CallMessageHandler = Callable[[Request], Awaitable[None]]
 
 
-def answers(*each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12") -> tuple[Answering, list[float]]:
+def answers(
+    *each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12"
+) -> tuple[CallMessageHandler, list[float]]:
     """A server that gives one status after another, the last one for ever, and when it was asked."""
     times: list[float] = []
 
@@ -66,7 +68,7 @@ def answers(*each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12") -
     return answer, times
 
 
-def raw(data: bytes) -> Answering:
+def raw(data: bytes) -> CallMessageHandler:
     """A server that sends these bytes whatever it is asked, and then ends the connection."""
 
     async def answer(request: Request) -> None:
@@ -76,7 +78,7 @@ def raw(data: bytes) -> Answering:
     return answer
 
 
-def with_body(body: bytes, kind: str = "application/json", **headers: str) -> Answering:
+def with_body(body: bytes, kind: str = "application/json", **headers: str) -> CallMessageHandler:
     async def answer(request: Request) -> None:
         await request.answer(body, 200, kind, **headers)
 
@@ -138,7 +140,7 @@ async def test_each_call_has_a_key_of_its_own_and_by_default_one_that_nobody_gue
     ],
 )
 async def test_json_or_text_becomes_the_result(
-    autojump_clock: trio.testing.MockClock, server: Answering, result: Any
+    autojump_clock: trio.testing.MockClock, server: CallMessageHandler, result: Any
 ) -> None:
     async with serving(server) as web:
         assert await call(web.url) == result
@@ -170,7 +172,7 @@ BOMB = gzip.compress(b"0" * 10_000_000)
     ],
 )
 async def test_any_other_answer_is_a_failure_in_words_and_not_asked_again(
-    autojump_clock: trio.testing.MockClock, server: Answering, model: str, log: str
+    autojump_clock: trio.testing.MockClock, server: CallMessageHandler, model: str, log: str
 ) -> None:
     async with serving(server) as web:
         if not model:
@@ -213,7 +215,7 @@ async def test_a_redirect_leads_nowhere(autojump_clock: trio.testing.MockClock) 
     ],
 )
 async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_often_as_is_allowed(
-    autojump_clock: trio.testing.MockClock, server: Answering, model: str
+    autojump_clock: trio.testing.MockClock, server: CallMessageHandler, model: str
 ) -> None:
     async with serving(server) as web:
         with pytest.raises(WebhookFailed) as failed:
