@@ -32,7 +32,7 @@ from patter_trio.audio.formats import RATE
 from patter_trio.call import session
 from patter_trio.call.input import transcription, voice_activity
 from patter_trio.call.output import reply
-from patter_trio.call.pipeline import Pipeline
+from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.events import callbacks
 from patter_trio.testing.twilio import carrier
 
@@ -203,8 +203,8 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
         for call in server.phone.calls:
             now["inbox"].append(call._send.statistics().current_buffer_used)
             now["frames to the detector"].append(len(call._listening._frames._items))
-            if isinstance(call._faculties, Pipeline):
-                now["audio to the recogniser"].append(len(call._faculties._hearing._feed._items))
+            if isinstance(call._backend, PipelineBackend):
+                now["audio to the recogniser"].append(len(call._backend._hearing._feed._items))
             if call._reply is not None:
                 now["lane, samples"].append(call._reply.lane.waiting)
             now["callbacks"].append(len(call._tell._observers._queue))

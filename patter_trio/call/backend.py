@@ -14,8 +14,8 @@ import trio
 from patter_trio.abc import TextToSpeech, VoiceEdge
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
-from patter_trio.call.hooks import OfCall
-from patter_trio.call.opening import opened
+from patter_trio.call.hooks import HookedCall
+from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output.reply import Note, Reply, from_text
 from patter_trio.call.output.writer import Egress
 from patter_trio.call.tools.runner import Toolbox
@@ -33,10 +33,10 @@ Hold = Callable[[], Awaitable[None]]
 
 
 @attrs.frozen(eq=False)
-class Surroundings:
+class CallServices:
     """What a call's faculties work with."""
 
-    call: OfCall
+    call: HookedCall
     control: CallControl
     about: Mapping[str, str]
     """What the application is told of the call with each message."""
@@ -49,7 +49,7 @@ class Surroundings:
     post: Callable[[Input], None]
 
 
-class Words(Protocol):
+class UserTurnLog(Protocol):
     """The caller's committed words, on their way into the history."""
 
     def commit(self, action: do.CommitUser) -> None:
@@ -74,10 +74,10 @@ class Words(Protocol):
         """The conversation is over: see to the last words, quickly."""
 
 
-class Faculties(ABC):
+class Backend(ABC):
     """What hears, thinks and speaks in one call."""
 
-    words: Words
+    user_turns: UserTurnLog
     agent: Agent | None = None
     """Once it is settled who the call's agent is."""
 
@@ -86,8 +86,8 @@ class Faculties(ABC):
         """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it."""
 
     @abstractmethod
-    async def run(self, agent: Agent, talk: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open all that the agent needs, start what runs beside it in ``talk``, and ``hold``.
+    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
+        """Open all that the agent needs, start what runs beside it in ``nursery``, and ``hold``.
 
         Raises:
             ProviderError: something of it cannot be had.
@@ -103,7 +103,7 @@ class Faculties(ABC):
         """Return provider and model of what thinks, as ``llm_token`` has them."""
 
     @abstractmethod
-    def voice(self) -> str:
+    def audio_provider(self) -> str:
         """Return who makes the audio, as ``audio_out`` has it."""
 
     @abstractmethod
@@ -115,17 +115,17 @@ class Faculties(ABC):
         """Return who takes part in the call, as the fact ``agent_ready`` has it."""
 
     @abstractmethod
-    def start(self, action: do.StartReply, talk: trio.Nursery) -> Reply:
+    def start(self, action: do.StartReply, nursery: trio.Nursery) -> Reply:
         """Begin a reply."""
 
     @abstractmethod
-    def over(self, reply: Reply, heard: Heard, reason: str) -> None:
+    def end_reply(self, reply: Reply, heard: Heard, reason: str) -> None:
         """A reply is over: played, or cut for that reason."""
 
-    def voice_began(self) -> None:  # noqa: B027 (words tell a recogniser as much)
+    def on_voice_started(self) -> None:  # noqa: B027 (words tell a recogniser as much)
         """The caller has begun to speak."""
 
-    def drop(self) -> None:  # noqa: B027 (with words, nothing is dropped)
+    def drop_utterance(self) -> None:  # noqa: B027 (with words, nothing is dropped)
         """What the caller said was no utterance."""
 
     @abstractmethod
@@ -151,12 +151,12 @@ class Faculties(ABC):
         return self.agent
 
 
-async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, around: Surroundings) -> None:
+async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, services: CallServices) -> None:
     """Have a voice say the error message, in a session of its own.
 
     Raises:
         ProviderError: it cannot be had.
     """
-    async with opened(tts.open(language=agent.language), tts.provider) as voice:
-        around.egress.open(reply.lane)
-        await reply.run(from_text(agent.error_message), voice, tts.emits, around.egress, around.post)
+    async with open_with_timeout(tts.open(language=agent.language), tts.provider) as voice:
+        services.egress.open(reply.lane)
+        await reply.run(from_text(agent.error_message), voice, tts.emits, services.egress, services.post)

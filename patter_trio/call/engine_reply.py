@@ -9,7 +9,7 @@ import attrs
 
 from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk, usage_sink
 from patter_trio.audio.formats import RATE
-from patter_trio.call.backend import Surroundings
+from patter_trio.call.backend import CallServices
 from patter_trio.call.output import reply as replies
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
@@ -59,7 +59,7 @@ class EngineReply(replies.Reply):
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE))
 
-    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: CallServices) -> None:
         """Have it made; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
         with self.scope:
@@ -78,7 +78,7 @@ class EngineReply(replies.Reply):
                 self.note("tts_finished")
                 self._all_made(at.egress, at.post)
 
-    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
         match piece:
             case str():
                 self._begin(at)
@@ -114,7 +114,7 @@ class EngineReply(replies.Reply):
             self._thinks = False
             self.note("llm_finished")
 
-    def _begin(self, at: Surroundings) -> None:
+    def _begin(self, at: CallServices) -> None:
         """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
         if not self._begun:
             self._begun = True

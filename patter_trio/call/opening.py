@@ -15,7 +15,7 @@ S = TypeVar("S")
 
 
 @asynccontextmanager
-async def opened(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
+async def open_with_timeout(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
     """Open a provider's session within :data:`OPENING` seconds; the deadline does not hold for its use.
 
     Raises:

@@ -7,11 +7,11 @@ import trio
 
 from patter_trio.abc import SynthesisSession, TextToSpeech, VoiceEdge
 from patter_trio.agent.agent import Agent
-from patter_trio.call.backend import Faculties, Guarded, Hold, Surroundings, say_error_message
-from patter_trio.call.hooks import hooking_of
+from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
+from patter_trio.call.hooks import hook_runner_of
 from patter_trio.call.input.transcription import Hearing
 from patter_trio.call.input.user_words import UserWords
-from patter_trio.call.opening import opened
+from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.responder import Responder
@@ -22,7 +22,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.metrics.metering import parts_of
 
 
-class Pipeline(Faculties):
+class PipelineBackend(Backend):
     """Recogniser, mind and voice of one call.
 
     Args:
@@ -30,15 +30,15 @@ class Pipeline(Faculties):
         on_message: what answers in the place of a model, if the application does.
     """
 
-    def __init__(self, around: Surroundings, on_message: MessageHandler | None) -> None:
-        self._around = around
+    def __init__(self, services: CallServices, on_message: MessageHandler | None) -> None:
+        self._services = services
         self._hearing = Hearing(self._heard_words)
-        self.words: UserWords = UserWords(around.history, around.tell)
+        self.user_turns: UserWords = UserWords(services.history, services.tell)
         self._responder = Responder(
-            on_message, around.control, around.about, around.history, self.words, tools=around.tools
+            on_message, services.control, services.about, services.history, self.user_turns, tools=services.tools
         )
         self._voice: SynthesisSession | None = None
-        self._talk: trio.Nursery | None = None
+        self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
         return f"<Pipeline of {self._responder!r}>"
@@ -53,13 +53,13 @@ class Pipeline(Faculties):
         """Return provider and model of what thinks."""
         return self._responder.names(self.agent)
 
-    def voice(self) -> str:
+    def audio_provider(self) -> str:
         """Return the synthesiser's name."""
         return self.agent.tts.provider if self.agent is not None and self.agent.tts is not None else ""
 
     def speaker(self) -> Mapping[str, str]:
         """Return the synthesiser's name."""
-        return {"tts_provider": self.voice()}
+        return {"tts_provider": self.audio_provider()}
 
     def parts(self, agent: Agent) -> dict[str, Any]:
         """Return the names of all three."""
@@ -75,35 +75,35 @@ class Pipeline(Faculties):
         self._hearing.flush()
 
     def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
-        if isinstance(event, inputs.Interim) and not self._around.control.outcome:
-            self._around.tell.partial(trio.current_time(), event.text)
+        if isinstance(event, inputs.Interim) and not self._services.control.outcome:
+            self._services.tell.partial(trio.current_time(), event.text)
         elif isinstance(event, inputs.Final):
-            self._around.note("words_final", {"text": event.text})
-        self._around.post(event)
+            self._services.note("words_final", {"text": event.text})
+        self._services.post(event)
 
     # Opening ----------------------------------------------------------------------------------------------------------
-    async def run(self, agent: Agent, talk: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
+    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
         """Open recogniser and voice."""
-        around, self._talk = self._around, talk
+        services, self._nursery = self._services, nursery
         if agent.stt is None:
             raise ConfigurationError("an agent needs stt= or engine=")
-        hooking = self._responder.hooking = hooking_of(agent, around.call, around.note)
-        if hooking is not None and hooking.given("after_transcribe"):
-            self.words.asks = hooking.transcribed
+        hook_runner = self._responder.hook_runner = hook_runner_of(agent, services.call, services.note)
+        if hook_runner is not None and hook_runner.given("after_transcribe"):
+            self.user_turns.asks = hook_runner.transcribed
         if self._responder.message_handler is not None:
-            talk.start_soon(self._responder.message_handler.run)
-        talk.start_soon(self._responder.connect, agent, "begun")
-        talk.start_soon(guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hooking)
+            nursery.start_soon(self._responder.message_handler.run)
+        nursery.start_soon(self._responder.connect, agent, "begun")
+        nursery.start_soon(guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hook_runner)
         tts = _voice_of(agent)
-        async with opened(tts.open(language=agent.language), tts.provider) as self._voice:
+        async with open_with_timeout(tts.open(language=agent.language), tts.provider) as self._voice:
             await hold()
 
     # Replies ----------------------------------------------------------------------------------------------------------
-    def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
+    def start(self, action: do.StartReply, nursery: trio.Nursery) -> replies.Reply:
         """Begin a reply: of the mind's, or a fixed text."""
-        agent, around, voice = self.ready_agent(), self._around, self._voice
+        agent, services, voice = self.ready_agent(), self._services, self._voice
         assert voice is not None  # noqa: S101 (ready_agent has seen to it)
-        reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
+        reply = replies.Reply(action.reply, action.turn, services.note, language=agent.language)
         named: dict[str, str] = {}
         if action.apology:
             kind, source = "error", replies.from_text(agent.error_message)
@@ -114,25 +114,25 @@ class Pipeline(Faculties):
             named["llm_provider"], named["model"] = self.names()
             reply.prepare = self._responder.prepare(agent, reply)
         emits = _voice_of(agent).emits
-        if self._responder.hooking is not None:
+        if self._responder.hook_runner is not None:
             generated = kind == self._responder.kind
-            reply.hooks = self._responder.hooking.of_reply(emits, reply.note, generated=generated)
+            reply.hooks = self._responder.hook_runner.of_reply(emits, reply.note, generated=generated)
         reply.note("reply_started", source=kind, **named)
-        talk.start_soon(reply.run, source, voice, emits, around.egress, around.post)
+        nursery.start_soon(reply.run, source, voice, emits, services.egress, services.post)
         return reply
 
-    def over(self, reply: replies.Reply, heard: Heard, reason: str) -> None:  # noqa: ARG002 (an engine is told)
+    def end_reply(self, reply: replies.Reply, heard: Heard, reason: str) -> None:  # noqa: ARG002 (an engine is told)
         """After a cut, open what the next answer would wait for."""
         if reason == "played":
             return
         if reply.prepare is not None:
-            self.words.cut(reason)
-        if self._talk is not None:
-            self._talk.start_soon(self._responder.connect, self.agent, reason)
+            self.user_turns.cut(reason)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._responder.connect, self.agent, reason)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""
-        await say_error_message(agent, _voice_of(agent), reply, self._around)
+        await say_error_message(agent, _voice_of(agent), reply, self._services)
 
 
 def _voice_of(agent: Agent) -> TextToSpeech:

@@ -23,16 +23,16 @@ import trio
 from patter_trio.abc import AudioReceived, CallInfo, DigitPressed, MarkReached, StreamStopped
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.backend import Faculties, Surroundings
+from patter_trio.call.backend import Backend, CallServices
 from patter_trio.call.control import CallControl, Handle
-from patter_trio.call.engine import EngineFaculties
+from patter_trio.call.engine import EngineBackend
 from patter_trio.call.input.voice_activity import Listening
 from patter_trio.call.keepalive import QUIET, until_silent
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.writer import Egress, Stalled
-from patter_trio.call.pipeline import Pipeline
+from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.tools.runner import Toolbox
 from patter_trio.call.tools.webhooks import ToolWebhooks
@@ -97,12 +97,12 @@ class Call(Handle):
         self._machine: TurnMachine | None = None
         self._history = History()
         self._tools = Toolbox(self, self._history, self._note, self._post, options.webhooks)
-        self._faculties = self._faculties_of(options)
+        self._backend = self._backend_of(options)
         self._listening = Listening(
             options.agent.vad,
             self._media,
             self._post,
-            self._faculties.hear,
+            self._backend.hear,
             remember=options.agent.turn_detector is not None,
         )
         self._reply: replies.Reply | None = None
@@ -112,14 +112,14 @@ class Call(Handle):
         self._limits = Limits()
         self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand, self._post)
 
-    def _faculties_of(self, options: CallOptions) -> Faculties:
+    def _backend_of(self, options: CallOptions) -> Backend:
         about = self.info.payload("call_id", "caller", "callee")
-        around = Surroundings(
+        services = CallServices(
             self, self.control, about, self._history, self._tell, self._note, self._tools, self._egress, self._post
         )
         if options.agent.engine is not None:
-            return EngineFaculties(around, options.agent.engine)
-        return Pipeline(around, options.on_message)
+            return EngineBackend(services, options.agent.engine)
+        return PipelineBackend(services, options.on_message)
 
     def __repr__(self) -> str:
         return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
@@ -252,13 +252,13 @@ class Call(Handle):
     # The conversation -------------------------------------------------------------------------------------------------
     async def converse(self) -> None:
         """Hold the conversation, from the first frame to the last word."""
-        async with trio.open_nursery() as talk:
-            talk.start_soon(self._guarded, "voice detector", self._listening.run)
-            talk.start_soon(self._guarded, "voice", self._prepare, talk)
-            self._tools.nursery = talk
-            await self._loop(talk)
-            await self._faculties.words.last()
-            talk.cancel_scope.cancel(reason="conversation over")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._guarded, "voice detector", self._listening.run)
+            nursery.start_soon(self._guarded, "voice", self._prepare, nursery)
+            self._tools.nursery = nursery
+            await self._loop(nursery)
+            await self._backend.user_turns.last()
+            nursery.cancel_scope.cancel(reason="conversation over")
 
     async def _guarded(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Run a part that a provider's failure ends: the caller is told, and the call with it."""
@@ -267,14 +267,14 @@ class Call(Handle):
         except* ProviderError as failures:
             failure = next(leaves(failures))
             self._fail(f"{name}: {failure}", type(failure).__name__)
-            agent = self._faculties.agent
-            if self._faculties.can_speak and agent is not None:
+            agent = self._backend.agent
+            if self._backend.can_speak and agent is not None:
                 self._post(inputs.Say(agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))
 
-    async def _prepare(self, talk: trio.Nursery) -> None:
-        agent = self._faculties.agent = await self._options.settled()
-        self._note("agent_ready", self._faculties.parts(agent))
+    async def _prepare(self, nursery: trio.Nursery) -> None:
+        agent = self._backend.agent = await self._options.settled()
+        self._note("agent_ready", self._backend.parts(agent))
 
         async def hold() -> None:
             self._post(inputs.Ready())
@@ -282,9 +282,9 @@ class Call(Handle):
                 self._post(inputs.Say(agent.filled(agent.first_message)))
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
 
-        await self._faculties.run(agent, talk, self._guarded, hold)
+        await self._backend.run(agent, nursery, self._guarded, hold)
 
-    async def _loop(self, talk: trio.Nursery) -> None:
+    async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
         patience = MODEL_PATIENCE if self._options.on_message is None else APPLICATION_PATIENCE
         machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
@@ -292,7 +292,7 @@ class Call(Handle):
             event, at = await self._next(machine.deadline)
             fired = event if isinstance(event, Fired) else None
             for action in machine.step(None if isinstance(event, Fired) else event, at):
-                self._perform(action, talk)
+                self._perform(action, nursery)
             self._tools.floor(free=machine.has_floor)
             if fired is not None and not machine.ended:
                 self._tell.fired(fired, at)
@@ -306,49 +306,49 @@ class Call(Handle):
                 return await self._inbox.receive()
             return None, trio.current_time()
 
-    def _perform(self, action: do.Action, talk: trio.Nursery) -> None:
+    def _perform(self, action: do.Action, nursery: trio.Nursery) -> None:
         """Carry out one decision: a plain function, so that nothing happens between its parts."""
         match action:
             case do.StateChanged():
                 self._tell.state_is(action.user, action.agent)
                 self._limits.state_is(action.user, action.agent)
             case do.UserSpeechStarted():
-                self._faculties.voice_began()
+                self._backend.on_voice_started()
                 offset = action.onset - (self._media.start or 0.0)
                 self._tell.user_started(action.at, offset, action.confidence)
             case do.UserSpeechEnded():
                 offset = action.end - (self._media.start or 0.0)
                 self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():
-                self._faculties.words.commit(action)
+                self._backend.user_turns.commit(action)
             case do.DropUser():
-                self._faculties.drop()
+                self._backend.drop_utterance()
             case do.AmendUser():
-                self._faculties.words.amend(action)
+                self._backend.user_turns.amend(action)
             case do.AppendUser():
-                self._faculties.words.append(action)
+                self._backend.user_turns.append(action)
             case do.StartReply():
-                self._reply = self._faculties.start(action, talk)
+                self._reply = self._backend.start(action, nursery)
             case do.OpenLane() if self._reply is not None:
                 self._egress.open(self._reply.lane)
             case do.TellToken():
-                self._tell.token(action.at, action.turn, *self._faculties.names())
+                self._tell.token(action.at, action.turn, *self._backend.names())
             case do.TellAudio():
-                self._tell.audio(action.at, action.turn, self._faculties.voice())
+                self._tell.audio(action.at, action.turn, self._backend.audio_provider())
             case do.TellAgentStarted():
-                self._tell.agent_started(action.at, action.turn, self._faculties.speaker())
+                self._tell.agent_started(action.at, action.turn, self._backend.speaker())
             case do.CutReply():
                 self._cut(action)
             case do.FinishReply():
                 self._finish(action)
             case do.AskDetector():
-                talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
+                nursery.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
             case do.FlushRecognizer():
-                self._listening.finish(self._faculties.flush)
+                self._listening.finish(self._backend.flush)
             case do.HangUpLeg():
                 self._egress.hang_up()
             case do.TransferLeg():
-                talk.start_soon(self.transferring.run, (self._faculties.agent or self._options.agent).error_message)
+                nursery.start_soon(self.transferring.run, (self._backend.agent or self._options.agent).error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -359,7 +359,7 @@ class Call(Handle):
             return
         if action.started:
             self._tell_heard(reply, action.at, heard, interrupted=False)
-        self._faculties.over(reply, heard, "played")
+        self._backend.end_reply(reply, heard, "played")
         self._over(reply, "played")
         self._tools.played(reply)
 
@@ -372,19 +372,19 @@ class Call(Handle):
         reply.lane.cut()
         reply.scope.cancel(reason=action.reason)
         self._tools.cut(reply)
-        self._faculties.over(reply, heard, action.reason)
+        self._backend.end_reply(reply, heard, action.reason)
         if action.started:
             self._tell_heard(reply, action.at, heard, interrupted=True)
             self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
         self._over(reply, action.reason)
 
     def _over(self, reply: replies.Reply, reason: str) -> None:
-        self._faculties.words.behind(partial(reply.note, "reply_ended", reason=reason))
+        self._backend.user_turns.behind(partial(reply.note, "reply_ended", reason=reason))
 
     def _tell_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
         self._tell.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
-            self._faculties.words.behind(partial(self._enter_heard, at, heard.text, reply))
+            self._backend.user_turns.behind(partial(self._enter_heard, at, heard.text, reply))
 
     def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
         reply.note("reply_heard")
@@ -401,12 +401,12 @@ class Call(Handle):
     async def apologise(self) -> None:
         """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
-        agent = self._faculties.agent or self._options.agent
+        agent = self._backend.agent or self._options.agent
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY
         with self._caller_here:
             try:
-                await self._faculties.apologise(agent, reply)
+                await self._backend.apologise(agent, reply)
             except ProviderError as error:
                 _log.warning("call %s: no apology: %s", self.call_id, error)
             await self._egress.room(reply.lane, 1)
@@ -427,7 +427,7 @@ class Call(Handle):
 
     def end(self, *, cancelled: bool) -> None:
         """Tell the end of the call, once, whatever ended it."""
-        self._faculties.words.settle("the call is over")
+        self._backend.user_turns.settle("the call is over")
         self.freeze()
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:

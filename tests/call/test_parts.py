@@ -16,7 +16,7 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.audio_queue import Feed
 from patter_trio.call.input.transcription import WAITING, Hearing
 from patter_trio.call.input.voice_activity import FRAMES, REMEMBERED, Listening
-from patter_trio.call.opening import OPENING, opened
+from patter_trio.call.opening import OPENING, open_with_timeout
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedVAD
@@ -45,12 +45,12 @@ async def session(opening: float, using: float = 0.0, closing: float = 0.0) -> A
 
 
 async def test_opening_has_a_deadline_and_use_has_none(autojump_clock: trio.testing.MockClock) -> None:
-    async with opened(session(OPENING - 0.1, closing=50.0), "acme") as ready:
+    async with open_with_timeout(session(OPENING - 0.1, closing=50.0), "acme") as ready:
         await trio.sleep(100)
         assert ready == "ready"
     assert trio.current_time() == pytest.approx(OPENING - 0.1 + 150)
     with pytest.raises(ProviderTimeout, match="acme was not ready within 10 s"):
-        async with opened(session(OPENING + 0.1), "acme"):
+        async with open_with_timeout(session(OPENING + 0.1), "acme"):
             pytest.fail("it was not ready")
 
 
@@ -58,13 +58,13 @@ async def test_what_goes_wrong_while_opening_or_in_use_comes_out_as_itself(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     with pytest.raises(ProviderError, match="no session"):
-        async with opened(ScriptedSTT(fail_to_open=True).open(language="en"), "acme"):
+        async with open_with_timeout(ScriptedSTT(fail_to_open=True).open(language="en"), "acme"):
             pass
     with pytest.raises(KeyError):
-        async with opened(session(1.0), "acme"):
+        async with open_with_timeout(session(1.0), "acme"):
             raise KeyError("x")
     with trio.move_on_after(3.0) as outer:
-        async with opened(session(0.0), "acme"):
+        async with open_with_timeout(session(0.0), "acme"):
             await trio.sleep_forever()
     assert outer.cancelled_caught
 

@@ -11,9 +11,9 @@ import trio
 from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
-from patter_trio.call.hooks import Hooking
+from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.audio_queue import Feed
-from patter_trio.call.opening import opened
+from patter_trio.call.opening import open_with_timeout
 from patter_trio.conversation.inputs import Final as FinalWords
 from patter_trio.conversation.inputs import Flushed, Interim
 from patter_trio.errors import ConfigurationError
@@ -57,20 +57,23 @@ class Hearing:
         self._flushing = True
         self._feed.put((self._put, Flush()))
 
-    async def run(self, stt: SpeechToText, language: str, hooking: Hooking | None = None) -> None:
+    async def run(self, stt: SpeechToText, language: str, hook_runner: HookRunner | None = None) -> None:
         """Recognise until cancelled.
 
         Raises:
             ProviderError: the recogniser cannot be had, or failed.
         """
-        through_hooks = None if hooking is None else hooking.incoming(stt.accepts)
-        async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, session, stt.accepts, through_hooks)
-            hooked = hooking is not None and bool(hooking.given("after_stt"))
+        hook_stream = None if hook_runner is None else hook_runner.incoming(stt.accepts)
+        async with (
+            open_with_timeout(stt.open(language=language), stt.provider) as session,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._send, session, stt.accepts, hook_stream)
+            hooked = hook_runner is not None and bool(hook_runner.given("after_stt"))
             async for result in session.transcripts():
                 transcript: Transcript | None = result
-                if hooking is not None and hooked:
-                    transcript = await hooking.result(result)
+                if hook_runner is not None and hooked:
+                    transcript = await hook_runner.result(result)
                 if transcript is None:
                     continue
                 if not transcript.final:
@@ -85,7 +88,7 @@ class Hearing:
         self,
         session: RecognitionSession,
         accepts: AudioFormat,
-        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+        hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
         encode = encoder(accepts)
         sent = 0
@@ -96,7 +99,7 @@ class Hearing:
                     sent = position
                 match item:
                     case bytes():
-                        await session.send(encode(item) if through_hooks is None else await through_hooks(item))
+                        await session.send(encode(item) if hook_stream is None else await hook_stream(item))
                         sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)

@@ -8,7 +8,7 @@ from typing import Final
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
-from patter_trio.call.hooks import Hooking
+from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.user_words import UserWords
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
@@ -51,7 +51,7 @@ class Responder:
         self._words = words
         self.message_handler: CallMessageHandler | None = None if on_message is None else on_message.for_call(control)
         self._tools = tools
-        self.hooking: Hooking | None = None
+        self.hook_runner: HookRunner | None = None
         """Set once the call knows its agent."""
 
     def __repr__(self) -> str:
@@ -99,18 +99,20 @@ class Responder:
 
     def prepare(self, agent: Agent, reply: replies.Reply) -> replies.Prepare | None:
         """Return what makes the same within its reply, where hooks come before it; None: none do."""
-        hooking = self.hooking
-        if hooking is None or not hooking.given("after_transcribe", "before_llm"):
+        hook_runner = self.hook_runner
+        if hook_runner is None or not hook_runner.given("after_transcribe", "before_llm"):
             return None
-        return partial(self._prepared, agent, hooking, reply)
+        return partial(self._prepared, agent, hook_runner, reply)
 
-    async def _prepared(self, agent: Agent, hooking: Hooking, reply: replies.Reply) -> replies.AnswerSource | None:
+    async def _prepared(
+        self, agent: Agent, hook_runner: HookRunner, reply: replies.Reply
+    ) -> replies.AnswerSource | None:
         """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
         if not await self._words.passed():
             return None
         if self.message_handler is not None or agent.llm is None:
             return self.source_for(agent, reply)
-        return self._model(agent, agent.llm, await hooking.asked(self._messages(agent)), reply)
+        return self._model(agent, agent.llm, await hook_runner.asked(self._messages(agent)), reply)
 
     def _messages(self, agent: Agent) -> list[Message]:
         return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *messages_from(self._history)]
