@@ -216,9 +216,9 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 
 
 def _kept(server: Server) -> int:
-    desk = server.desk
-    known = 0 if desk is None else len(desk._bounds) + len(desk._deliveries._running)
-    known += 0 if desk is None else len(desk.site.pending) + len(desk._live)
+    call_server = server.call_server
+    known = 0 if call_server is None else len(call_server._bounds) + len(call_server._deliveries._running)
+    known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
     return known + len(server.phone.live) + len(server._logs)
 
 

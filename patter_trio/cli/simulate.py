@@ -23,7 +23,7 @@ from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
 STAGGER: Final = 0.4
@@ -169,15 +169,15 @@ async def _simulate(program: Program, options: _Options) -> int:
 
     busy = Busy()
     async with (
-        open_desk(
+        open_call_server(
             program.phone.serve_options(
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
             Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),
-        ) as desk,
+        ) as call_server,
         trio.open_nursery() as serving,
     ):
-        await serving.start(serve_listeners, desk.site, listeners)
+        await serving.start(serve_listeners, call_server.context, listeners)
         serving.start_soon(busy.watch)
         async with trio.open_nursery() as callers:
             for call in calls.values():

@@ -40,7 +40,7 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code import invoke
@@ -85,7 +85,7 @@ class ServeOptions:
     callbacks: CallbackRegistry
     subscribers: Subscribers
     live: MutableMapping[str, Call]
-    desks: "set[Desk]"
+    call_servers: "set[CallServer]"
     pricing: Pricing
     guard: Guard
     max_calls: int | None = None
@@ -111,7 +111,7 @@ class Seams:
 
 
 @attrs.define
-class _Starting:
+class _StartingCall:
     """``on_call_start`` of one call, under way or done."""
 
     events: CallEvents
@@ -122,7 +122,7 @@ class _Starting:
     overrides: Mapping[str, Any] | None = None
 
 
-class Desk:
+class CallServer:
     """What happens to a call from its announcement to its end."""
 
     def __init__(
@@ -151,8 +151,8 @@ class Desk:
         self._deliveries = Deliveries(nursery)
         # Weak: they live as long as there is something to be told of their call, which is longer than the call.
         self._bounds: WeakSet[Bounds] = WeakSet()
-        self._hurried = False
-        self._starting: dict[str, _Starting] = {}
+        self._grace_shortened = False
+        self._starting: dict[str, _StartingCall] = {}
         """What is under way for each announced call, until it is live or given up."""
         self._live: dict[str, Call] = {}
         self._draining = False
@@ -160,20 +160,20 @@ class Desk:
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` is through: nothing is to be served any more."""
-        self.site: Site = Site(
+        self.context: ServerContext = ServerContext(
             carrier=options.carrier,
             public_url=options.public_url,
             pending=PendingCalls(),
             refusal=self.refusal,
-            incoming=self.incoming,
-            answer=self.answer,
-            refused=self.refused,
+            on_announced=self.on_announced,
+            run_call=self.run_call,
+            on_refused=self.on_refused,
         )
 
     def __repr__(self) -> str:
         return f"<Desk {len(self._live)} calls{', draining' if self._draining else ''}>"
 
-    def find(self, name: str) -> Callback | None:
+    def callback(self, name: str) -> Callback | None:
         """Return the application's callback of that name, as it is now; None where there is none."""
         return self._callbacks.find(name)
 
@@ -183,38 +183,40 @@ class Desk:
             return "it is live already"
         if self._draining:
             return "no more calls are taken"
-        return self._admission.refusal(live=len(self._live), announced=len(self.site.pending), now=trio.current_time())
+        return self._admission.refusal(
+            live=len(self._live), announced=len(self.context.pending), now=trio.current_time()
+        )
 
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
         with scope:
             await measure(self._admission, self._live.__len__)
 
-    async def forget(self, scope: trio.CancelScope) -> None:
+    async def expire_pending(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
-        pending = self.site.pending
+        pending = self.context.pending
         with scope:
             while True:
                 self._announced = trio.Event()
                 with trio.CancelScope(deadline=pending.next_expiry):
                     await self._announced.wait()
-                self._forget_expired()
+                self._expire_due()
                 self._note_idle()
 
-    def _forget_expired(self) -> None:
-        for call in self.site.pending.expire(trio.current_time()):
+    def _expire_due(self) -> None:
+        for call in self.context.pending.expire(trio.current_time()):
             _log.warning("call %s: announced, but its media stream never came", call.info.call_id)
             self._never_connected(call.info, "failed", "its media stream never came")
 
-    def incoming(self, call: PendingCall) -> None:
+    def on_announced(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
         info = call.info
         self._announced.set()
-        on_call_start = self.find("on_call_start")
+        on_call_start = self.callback("on_call_start")
         trace = None
         if self._tracing is not None:
             trace = self._tracing(info, self._agent, at=trio.current_time(), epoch=self._epoch)
-        starting = self._starting[info.call_id] = _Starting(
+        starting = self._starting[info.call_id] = _StartingCall(
             self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, Announced(info)
         )
         if on_call_start is None:
@@ -222,7 +224,7 @@ class Desk:
             return
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
-    def refused(self, info: CallInfo, why: str) -> None:
+    def on_refused(self, info: CallInfo, why: str) -> None:
         """A call hears busy: the bus is told; a live one that is announced again goes on."""
         if info.call_id not in self._live:
             self._events_of(info.call_id).never_connected("busy", why, info)
@@ -235,10 +237,10 @@ class Desk:
     def _never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
         starting = self._starting.pop(info.call_id)
         starting.call.close(outcome)
-        starting.events.never_connected(outcome, why, info, cancelled=self._hurried)
+        starting.events.never_connected(outcome, why, info, cancelled=self._grace_shortened)
         self._give_up(starting, "never connected", outcome)
 
-    async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _Starting) -> None:
+    async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _StartingCall) -> None:
         starting.events.enter()
         if starting.trace is not None:
             starting.trace.attach()
@@ -265,7 +267,7 @@ class Desk:
                     )
         starting.done.set()
 
-    async def _settled(self, starting: _Starting) -> Agent:
+    async def _settled(self, starting: _StartingCall) -> Agent:
         """Return the agent for this call: as served, or as ``on_call_start`` would have it."""
         call_id = starting.call.info.call_id
         with trio.move_on_after(START_PATIENCE):
@@ -287,13 +289,13 @@ class Desk:
             _events.warning("call %s: call_start: %s", call_id, complaint)
         return agent
 
-    async def answer(self, leg: MediaLeg) -> None:
+    async def run_call(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
         info = leg.info
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
         events.enter()
-        observers = Observers(info.call_id, self.find, events.bounds)
+        observers = Observers(info.call_id, self.callback, events.bounds)
         media = MediaClock()
         if trace is not None:
             trace.media = media
@@ -339,19 +341,19 @@ class Desk:
         )
         return Metering(info.call_id, meter, teller.tell)
 
-    def forget_all(self) -> None:
+    def expire_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
-        for call in self.site.pending.expire(math.inf):
+        for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
 
-    def _give_up(self, starting: _Starting, reason: str, outcome: str) -> None:
+    def _give_up(self, starting: _StartingCall, reason: str, outcome: str) -> None:
         """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
         starting.scope.cancel(reason=reason)
         if starting.trace is not None:
             starting.trace.close(trio.current_time(), outcome, reason)
 
     def _note_idle(self) -> None:
-        if self._draining and not self._live and not len(self.site.pending):
+        if self._draining and not self._live and not len(self.context.pending):
             self._idle.set()
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
@@ -366,9 +368,9 @@ class Desk:
         """All calls are over: end when what waits was told."""
         self._deliveries.close()
 
-    def hurry(self) -> None:
+    def shorten_grace(self) -> None:
         """The server is being cancelled: shorten the callbacks' time."""
-        self._hurried = True
+        self._grace_shortened = True
         for bounds in tuple(self._bounds):
             bounds.hurry()
 
@@ -413,7 +415,7 @@ def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
 
 
 @asynccontextmanager
-async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[Desk]:
+async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
     """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
 
     Args:
@@ -436,7 +438,7 @@ async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncI
     webhooks.check(agent.tools)
     admission = Admission(max_calls=options.max_calls, max_lag=options.max_lag, now=trio.current_time())
     async with shared_client(), shared_client(webhooks.guard), trio.open_nursery() as nursery:
-        desk = Desk(
+        call_server = CallServer(
             attrs.evolve(options, callbacks=callbacks),
             seams or Seams(),
             nursery,
@@ -445,21 +447,21 @@ async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncI
             admission=admission,
             tracing=opened_tracing(),
         )
-        options.desks.add(desk)
+        options.call_servers.add(call_server)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()
-        nursery.start_soon(desk.forget, forgetting)
+        nursery.start_soon(call_server.expire_pending, forgetting)
         if admission.measures:
-            nursery.start_soon(desk.measure, measuring)
+            nursery.start_soon(call_server.measure, measuring)
         try:
-            yield desk
+            yield call_server
         except BaseException:
-            desk.hurry()
+            call_server.shorten_grace()
             raise
         finally:
             if trio.current_effective_deadline() == -math.inf:  # also where the block ended without a checkpoint
-                desk.hurry()
-            options.desks.discard(desk)
-            desk.forget_all()
-            desk.close()
+                call_server.shorten_grace()
+            options.call_servers.discard(call_server)
+            call_server.expire_all()
+            call_server.close()
             forgetting.cancel(reason="the desk is closed")
             measuring.cancel(reason="the desk is closed")

@@ -21,7 +21,7 @@ from patter_trio.events.delivery import QUEUED, Deliveries
 from patter_trio.events.kinds import LOSSY, PAYLOADS, PUBLISHED
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -888,17 +888,17 @@ CARRIER = Twilio("AC1", "hush")
 async def served(phone: Patter, agent: Agent | None = None, **options: Any) -> AsyncIterator[Any]:
     """Serve without a call; gives how to connect."""
     async with (
-        open_desk(
+        open_call_server(
             phone.serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
             Seams(epoch=EPOCH),
-        ) as desk,
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(serve_connection, desk.site, theirs)
+            nursery.start_soon(serve_connection, call_server.context, theirs)
             return ours
 
         yield connect

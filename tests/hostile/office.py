@@ -13,7 +13,7 @@ import trio.testing
 
 from patter_trio import Agent, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import Fault
@@ -108,12 +108,12 @@ class Office:
     def __init__(self) -> None:
         self.phone = Patter()
         self.lines: dict[str, Line] = {}
-        self._desk: Desk | None = None
+        self._call_server: CallServer | None = None
 
     @property
-    def desk(self) -> Desk:
-        assert self._desk is not None
-        return self._desk
+    def call_server(self) -> CallServer:
+        assert self._call_server is not None
+        return self._call_server
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[trio.Nursery]:
@@ -127,12 +127,12 @@ class Office:
 
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
         async with (
-            open_desk(
+            open_call_server(
                 self.phone.serve_options(
                     agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
                 ),
                 Seams(epoch=EPOCH, tap=self._tap),
-            ) as self._desk,
+            ) as self._call_server,
             trio.open_nursery() as nursery,
         ):
             yield nursery
@@ -161,7 +161,7 @@ class Office:
             line_ = carrier.line = FaultyStream(theirs)
             if is_media and strike is not None:
                 line_.before = lambda number: strike(carrier) if number == at else None
-            connections.start_soon(serve_connection, self.desk.site, line_)
+            connections.start_soon(serve_connection, self.call_server.context, line_)
             return ours
 
         carrier = SimulatedTwilio(

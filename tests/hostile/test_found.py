@@ -23,7 +23,7 @@ from patter_trio.events.callbacks import EDGES_KEPT, KEPT, Observers
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_desk
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS
@@ -87,10 +87,12 @@ REQUEST = (
 @asynccontextmanager
 async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
-        open_desk(Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk,
+        open_call_server(
+            Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(serve_connection, desk.site, stream)
+        nursery.start_soon(serve_connection, call_server.context, stream)
         yield
 
 
@@ -98,13 +100,15 @@ async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
 async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
-    async with open_desk(phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk:
+    async with open_call_server(
+        phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+    ) as call_server:
         if not more:
             for _ in range(100):
-                desk.site.strangers.acquire_nowait()
+                call_server.context.unauthenticated.acquire_nowait()
         with trio.fail_after(12):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve_connection, desk.site, far)
+                nursery.start_soon(serve_connection, call_server.context, far)
                 await near.send_all(REQUEST.format(path="CA1", more=more).encode())
 
 

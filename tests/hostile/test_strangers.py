@@ -79,7 +79,7 @@ async def knocks(office: Office, sent: bytes, strike: Callable[[FaultyStream], N
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            await serve_connection(office.desk.site, line)
+            await serve_connection(office.call_server.context, line)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(serve)

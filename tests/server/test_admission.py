@@ -15,7 +15,7 @@ import trio.testing
 from site_kit import CARRIER
 
 from patter_trio import Agent, Patter
-from patter_trio.server import calls as desks
+from patter_trio.server import calls as call_servers
 from patter_trio.server.admission import FIRST, FULL, PERIOD, WINDOW, WORST, Admission, measure, work_seconds
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
@@ -206,7 +206,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
         admission.due = math.inf
         await trio.sleep_forever()
 
-    monkeypatch.setattr(desks, "measure", measured)
+    monkeypatch.setattr(call_servers, "measure", measured)
     yield lambda lag: found[0]._lags.extend([lag] * WINDOW)
 
 
@@ -226,17 +226,17 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     caplog.set_level(logging.WARNING, "patter_trio.server")
     with load(monkeypatch) as is_late:
         async with (
-            desks.open_desk(
+            call_servers.open_call_server(
                 Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
-                desks.Seams(epoch=0.0),
-            ) as desk,
+                call_servers.Seams(epoch=0.0),
+            ) as call_server,
             trio.open_nursery() as nursery,
         ):
 
             async def connect() -> trio.abc.Stream:
                 await trio.lowlevel.checkpoint()
                 ours, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(serve_connection, desk.site, theirs)
+                nursery.start_soon(serve_connection, call_server.context, theirs)
                 return ours
 
             running = await call(connect, 1)
@@ -259,15 +259,15 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
-    async with desks.open_desk(
+    async with call_servers.open_call_server(
         Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
-        desks.Seams(epoch=0.0),
-    ) as desk:
+        call_servers.Seams(epoch=0.0),
+    ) as call_server:
         for number in range(2):
-            assert desk.refusal("CA1") == ""
+            assert call_server.refusal("CA1") == ""
             offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
-            announced = partial(desk.site.pending.announce, offer)
-            desk.incoming(announced(now=trio.current_time()))
-        assert desk.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
+            announced = partial(call_server.context.pending.announce, offer)
+            call_server.on_announced(announced(now=trio.current_time()))
+        assert call_server.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
         await trio.sleep(60.1)
-        assert desk.refusal("CA1") == "", "they never came, and are forgotten"
+        assert call_server.refusal("CA1") == "", "they never came, and are forgotten"

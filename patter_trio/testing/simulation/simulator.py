@@ -14,7 +14,7 @@ from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.phone import Patter
-from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -94,7 +94,7 @@ class _Simulation:
         )
         self.log = EventLog(self._now, self._state)
         self.caller = SimulatedCaller(self.carrier, self.log, self._state)
-        self._desk: Desk | None = None
+        self._call_server: CallServer | None = None
         self._connections: trio.Nursery | None = None
         self._left_after_end: list[str] = []
         self._left_for_good: list[str] = []
@@ -120,11 +120,11 @@ class _Simulation:
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams, one end of which it serves."""
         await trio.lowlevel.checkpoint()
-        if self._desk is None or self._connections is None:
+        if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         ours, theirs = trio.testing.memory_stream_pair()
         self.carrier.line = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
-        self._connections.start_soon(serve_connection, self._desk.site, self.carrier.line)
+        self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.line)
         return ours
 
     @asynccontextmanager
@@ -135,12 +135,12 @@ class _Simulation:
         async with open_flat_nursery() as line:
             with trio.CancelScope() as serving:
                 async with (
-                    open_desk(
+                    open_call_server(
                         self._phone.serve_options(
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
                         Seams(epoch=EPOCH, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
-                    ) as self._desk,
+                    ) as self._call_server,
                     open_flat_nursery() as self._connections,
                 ):
                     await line.start(self.carrier.run)

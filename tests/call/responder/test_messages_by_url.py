@@ -16,7 +16,7 @@ from web_kit import Request, Web, _websocket, serving
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_desk
+from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 
 SORRY = "Sorry, again please."
@@ -585,7 +585,7 @@ async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, messa
 async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
     caplog: pytest.LogCaptureFixture, url: str, warned: bool
 ) -> None:
-    async with open_desk(
+    async with open_call_server(
         Patter().serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
     ):
         pass
