@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from patter_trio import Patter
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -32,13 +32,13 @@ Seen = list[tuple[str, float, Mapping[str, Any]]]
 async def talk() -> Seen:
     """Hold a call of a minute, in turns; return all that its metering sees."""
     seen: Seen = []
-    saw = Metering.saw
+    on_event = Metering.on_event
 
     def noted(self: Metering, name: str, at: float, payload: Mapping[str, Any]) -> None:
         seen.append((name, at, payload))
-        saw(self, name, at, payload)
+        on_event(self, name, at, payload)
 
-    Metering.saw = noted  # type: ignore[method-assign]
+    Metering.on_event = noted  # type: ignore[method-assign]
     agent = Patter().agent(
         "You are brief.",
         vad=ScriptedVAD(),
@@ -53,7 +53,7 @@ async def talk() -> Seen:
                 await caller.hears()
             await caller.at(SECONDS)
     finally:
-        Metering.saw = saw  # type: ignore[method-assign]
+        Metering.on_event = on_event  # type: ignore[method-assign]
     return seen
 
 
@@ -71,15 +71,15 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
     spent = 0.0
     for _ in range(repeats):
-        teller = Teller(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
+        reporter = CallReporter(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
         if metering:
-            teller.metering = Metering("CA1", Meter("CA1", media), teller.tell)
+            reporter.metering = Metering("CA1", Meter("CA1", media), reporter.emit_event)
         began = time.process_time()
         for name, at, payload in seen:
             if name in edges:
-                teller.tell(name, at, payload)
+                reporter.emit_event(name, at, payload)
             elif name not in ("metrics", "call_end"):
-                teller.note(name, at, {**payload})
+                reporter.emit_fact(name, at, {**payload})
         spent += time.process_time() - began
     return spent / repeats
 

@@ -207,7 +207,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
                 now["audio to the recogniser"].append(len(call._backend._hearing._feed._items))
             if call._reply is not None:
                 now["lane, samples"].append(call._reply.lane.waiting)
-            now["callbacks"].append(len(call._tell._observers._queue))
+            now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:
             now["messages of the simulated line"].append(phone.carrier._outbox.statistics().current_buffer_used)
@@ -217,7 +217,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 
 def _kept(server: Server) -> int:
     call_server = server.call_server
-    known = 0 if call_server is None else len(call_server._bounds) + len(call_server._deliveries._running)
+    known = 0 if call_server is None else len(call_server._grace) + len(call_server._deliveries._running)
     known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
     return known + len(server.phone.live) + len(server._logs)
 

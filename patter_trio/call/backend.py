@@ -16,7 +16,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import HookedCall
 from patter_trio.call.opening import open_with_timeout
-from patter_trio.call.output.reply import Note, Reply, from_text
+from patter_trio.call.output.reply import EmitFact, Reply, from_text
 from patter_trio.call.output.writer import Egress
 from patter_trio.call.tools.runner import Toolbox
 from patter_trio.conversation import actions as do
@@ -24,7 +24,7 @@ from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Input
 from patter_trio.conversation.playback import Heard
 from patter_trio.errors import CallEnded
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 
 Guarded = Callable[..., Awaitable[None]]
 """Runs a part of the call (its name, the function, its arguments) that a provider's failure ends."""
@@ -41,8 +41,8 @@ class CallServices:
     about: Mapping[str, str]
     """What the application is told of the call with each message."""
     history: History
-    tell: Teller
-    note: Note
+    reporter: CallReporter
+    emit_fact: EmitFact
     """Lets watchers know a fact, at this instant."""
     tools: Toolbox
     egress: Egress

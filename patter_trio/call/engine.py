@@ -82,7 +82,7 @@ class EngineBackend(Backend):
         """Tools that the engine wanted called, and that did not start so far."""
         self._given: dict[Run, bool] = {}
         """What the engine was told of: whether that is the tool's result."""
-        self.user_turns: LateWords = LateWords(services.history, services.tell, self._commit)
+        self.user_turns: LateWords = LateWords(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:
         return f"<EngineFaculties of {self._engine.provider}, {self.user_turns!r}>"
@@ -229,15 +229,15 @@ class EngineBackend(Backend):
         kind = "error" if action.apology else "llm" if text is None else "text"
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
-            reply = replies.Reply(action.reply, action.turn, services.note, language=agent.language)
-            reply.note("reply_started", source=kind)
+            reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
+            reply.emit_fact("reply_started", source=kind)
             fixed, emits = replies.from_text(text), self._by.emits
             nursery.start_soon(reply.run, fixed, self._voice, emits, services.egress, services.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
-        made = EngineReply(action.reply, action.turn, services.note, session, language=agent.language)
+        made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
-        made.note("reply_started", source=kind, **named)
+        made.emit_fact("reply_started", source=kind, **named)
         nursery.start_soon(made.make, self._pieces(agent, made, text), self._decode, services)
         return made
 

@@ -36,8 +36,10 @@ class _Part:
 class EngineReply(replies.Reply):
     """A reply that an engine makes: words and voice come together, and go into the lane as they come."""
 
-    def __init__(self, number: int, turn: int, note: replies.Note, session: EngineSession, *, language: str) -> None:
-        super().__init__(number, turn, note, language=language)
+    def __init__(
+        self, number: int, turn: int, emit_fact: replies.EmitFact, session: EngineSession, *, language: str
+    ) -> None:
+        super().__init__(number, turn, emit_fact, language=language)
         self._session = session
         self._parts: list[_Part] = []
         self._begun = False
@@ -70,12 +72,12 @@ class EngineReply(replies.Reply):
                         await self._take(piece, decode, at)
             except* ProviderError as group:
                 error = next(leaves(group))
-                self._note_failure("llm_failed", error)
+                self._emit_failure("llm_failed", error)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)
                 at.post(inputs.ReplyFailed(self.number, str(error)))
             else:
                 self._end_thinking()
-                self.note("tts_finished")
+                self.emit_fact("tts_finished")
                 self._all_made(at.egress, at.post)
 
     async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
@@ -90,7 +92,7 @@ class EngineReply(replies.Reply):
                 at.egress.wake()
                 if piece.audio and not self._sounds:
                     self._sounds = True
-                    self.note("tts_first_audio")
+                    self.emit_fact("tts_first_audio")
                     at.post(inputs.AudioArrived(self.number))
             case replies.Remark():
                 async with self.respond(piece.text) as response:
@@ -107,12 +109,12 @@ class EngineReply(replies.Reply):
 
     def _begin_thinking(self) -> None:
         self._thinks = True
-        self.note("llm_started")
+        self.emit_fact("llm_started")
 
     def _end_thinking(self) -> None:
         if self._thinks:
             self._thinks = False
-            self.note("llm_finished")
+            self.emit_fact("llm_finished")
 
     def _begin(self, at: CallServices) -> None:
         """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
@@ -124,5 +126,5 @@ class EngineReply(replies.Reply):
         if not is_sayable(text):
             raise ProviderError("half a character is no text that can be said")
         if text:
-            self.note("llm_chunk", text=text)
+            self.emit_fact("llm_chunk", text=text)
             self.lane.add_text(text)

@@ -25,7 +25,7 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-Note = Callable[[str, dict[str, Any]], None]
+EmitFact = Callable[[str, dict[str, Any]], None]
 Expected = Callable[[object], str]
 """Says what an answer should have been; empty when it is that."""
 
@@ -44,23 +44,23 @@ class HookedCall(Protocol):
         """The conversation so far; copies."""
 
 
-def hook_runner_of(agent: Agent, call: HookedCall, note: Note) -> "HookRunner | None":
+def hook_runner_of(agent: Agent, call: HookedCall, emit_fact: EmitFact) -> "HookRunner | None":
     """Return the hooks of a call's agent; None if it has none."""
     if agent.hooks is None and not agent.text_transforms and not agent.guardrails:
         return None
-    return HookRunner(agent, call, note)
+    return HookRunner(agent, call, emit_fact)
 
 
 class HookRunner:
     """The hooks, text transforms and guardrails of one call's agent."""
 
-    def __init__(self, agent: Agent, call: HookedCall, note: Note) -> None:
+    def __init__(self, agent: Agent, call: HookedCall, emit_fact: EmitFact) -> None:
         self._hooks: Mapping[str, Hook] = agent.hooks.compiled if agent.hooks is not None else {}
         self._transforms = agent.transforms
         self._guardrails = agent.guardrails
         self._call = call
-        self._note = note
-        self._told: set[str] = set()
+        self._emit_fact = emit_fact
+        self._reported: set[str] = set()
         self._slow_ones: set[str] = set()
         self._off: set[str] = set()
 
@@ -96,7 +96,7 @@ class HookRunner:
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
-        self._note("hook", {"name": hook.name, "seconds": took})
+        self._emit_fact("hook", {"name": hook.name, "seconds": took})
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (expected := convert(answer)):
@@ -114,9 +114,9 @@ class HookRunner:
         if for_good:
             self._off.add(hook.name)
             then += ", and it is not asked again in this call"
-        elif hook.tier.often and hook.name in self._told:
+        elif hook.tier.often and hook.name in self._reported:
             return
-        self._told.add(hook.name)
+        self._reported.add(hook.name)
         _log.warning("call %s: hook %s: %s; %s", self._call.info.call_id, hook.name, problem, then, exc_info=cause)
 
     def _slow(self, hook: Hook, seconds: float) -> None:

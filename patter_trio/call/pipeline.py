@@ -33,7 +33,7 @@ class PipelineBackend(Backend):
     def __init__(self, services: CallServices, on_message: MessageHandler | None) -> None:
         self._services = services
         self._hearing = Hearing(self._heard_words)
-        self.user_turns: UserWords = UserWords(services.history, services.tell)
+        self.user_turns: UserWords = UserWords(services.history, services.reporter)
         self._responder = Responder(
             on_message, services.control, services.about, services.history, self.user_turns, tools=services.tools
         )
@@ -76,9 +76,9 @@ class PipelineBackend(Backend):
 
     def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
         if isinstance(event, inputs.Interim) and not self._services.control.outcome:
-            self._services.tell.partial(trio.current_time(), event.text)
+            self._services.reporter.partial(trio.current_time(), event.text)
         elif isinstance(event, inputs.Final):
-            self._services.note("words_final", {"text": event.text})
+            self._services.emit_fact("words_final", {"text": event.text})
         self._services.post(event)
 
     # Opening ----------------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class PipelineBackend(Backend):
         services, self._nursery = self._services, nursery
         if agent.stt is None:
             raise ConfigurationError("an agent needs stt= or engine=")
-        hook_runner = self._responder.hook_runner = hook_runner_of(agent, services.call, services.note)
+        hook_runner = self._responder.hook_runner = hook_runner_of(agent, services.call, services.emit_fact)
         if hook_runner is not None and hook_runner.given("after_transcribe"):
             self.user_turns.asks = hook_runner.transcribed
         if self._responder.message_handler is not None:
@@ -103,7 +103,7 @@ class PipelineBackend(Backend):
         """Begin a reply: of the mind's, or a fixed text."""
         agent, services, voice = self.ready_agent(), self._services, self._voice
         assert voice is not None  # noqa: S101 (ready_agent has seen to it)
-        reply = replies.Reply(action.reply, action.turn, services.note, language=agent.language)
+        reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
         named: dict[str, str] = {}
         if action.apology:
             kind, source = "error", replies.from_text(agent.error_message)
@@ -116,8 +116,8 @@ class PipelineBackend(Backend):
         emits = _voice_of(agent).emits
         if self._responder.hook_runner is not None:
             generated = kind == self._responder.kind
-            reply.hooks = self._responder.hook_runner.of_reply(emits, reply.note, generated=generated)
-        reply.note("reply_started", source=kind, **named)
+            reply.hooks = self._responder.hook_runner.of_reply(emits, reply.emit_fact, generated=generated)
+        reply.emit_fact("reply_started", source=kind, **named)
         nursery.start_soon(reply.run, source, voice, emits, services.egress, services.post)
         return reply
 

@@ -43,9 +43,9 @@ from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Heard, Media
 from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
-from patter_trio.events.callbacks import Observers, observing
+from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
-from patter_trio.events.reporter import Fired, Teller
+from patter_trio.events.reporter import CallReporter, Fired
 from patter_trio.net.websocket import SocketClosed
 
 INBOX: Final = 1024
@@ -81,7 +81,7 @@ class CallOptions:
 class Call(Handle):
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
-    def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
+    def __init__(self, leg: MediaLeg, options: CallOptions, reporter: CallReporter, media: MediaClock) -> None:
         self.info: CallInfo = leg.info
         self.data: dict[str, Any] = {}
         self.outcome: str = ""
@@ -89,14 +89,14 @@ class Call(Handle):
         self.control: CallControl = CallControl(self)
         self._leg = leg
         self._options = options
-        self._tell = teller
+        self._reporter = reporter
         self._media = media
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
         self._egress = Egress(leg.socket, leg.codec, self._post)
         self._egress.sent = self._sent
         self._machine: TurnMachine | None = None
         self._history = History()
-        self._tools = Toolbox(self, self._history, self._note, self._post, options.webhooks)
+        self._tools = Toolbox(self, self._history, self._emit_fact, self._post, options.webhooks)
         self._backend = self._backend_of(options)
         self._listening = Listening(
             options.agent.vad,
@@ -115,7 +115,15 @@ class Call(Handle):
     def _backend_of(self, options: CallOptions) -> Backend:
         about = self.info.payload("call_id", "caller", "callee")
         services = CallServices(
-            self, self.control, about, self._history, self._tell, self._note, self._tools, self._egress, self._post
+            self,
+            self.control,
+            about,
+            self._history,
+            self._reporter,
+            self._emit_fact,
+            self._tools,
+            self._egress,
+            self._post,
         )
         if options.agent.engine is not None:
             return EngineBackend(services, options.agent.engine)
@@ -127,12 +135,12 @@ class Call(Handle):
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """``{"user": ..., "agent": ...}`` at this moment."""
-        return self._tell.state.copy()
+        return self._reporter.state.copy()
 
     @property
     def turn_idx(self) -> int:
         """How many utterances of the caller were over so far."""
-        return self._tell.turn_idx
+        return self._reporter.turn_idx
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -155,9 +163,9 @@ class Call(Handle):
         """
         self._demand(inputs.HangUp("agent_hung_up"))
 
-    def fire(self, name: str, about: Mapping[str, Any]) -> None:
+    def emit_edge(self, name: str, payload: Mapping[str, Any]) -> None:
         """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
-        self._post(Fired(name, about))
+        self._post(Fired(name, payload))
 
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
@@ -169,13 +177,13 @@ class Call(Handle):
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
 
-    def _note(self, fact: str, about: dict[str, Any]) -> None:
-        self._tell.note(fact, trio.current_time(), about)
+    def _emit_fact(self, fact: str, about: dict[str, Any]) -> None:
+        self._reporter.emit_fact(fact, trio.current_time(), about)
 
     def _sent(self, media: Media) -> None:
         reply = self._reply
-        if reply is not None and reply.number == media.reply and self._tell.wants("tts_chunk"):
-            reply.note("tts_chunk", audio=media.audio)
+        if reply is not None and reply.number == media.reply and self._reporter.wants("tts_chunk"):
+            reply.emit_fact("tts_chunk", audio=media.audio)
 
     # The leg ----------------------------------------------------------------------------------------------------------
     async def read(self) -> None:
@@ -195,7 +203,7 @@ class Call(Handle):
                     case MarkReached():
                         self._egress.reached(event.name, trio.current_time())
                     case DigitPressed():
-                        self._tell.tell("dtmf", trio.current_time(), {"digit": event.digit})
+                        self._reporter.emit_event("dtmf", trio.current_time(), {"digit": event.digit})
                     case StreamStopped():
                         self._leg_down("caller_hung_up")
                         return
@@ -239,14 +247,14 @@ class Call(Handle):
         self._post(inputs.LegDown(reason))
 
     async def close(self, patience: float) -> None:
-        """Close the carrier's stream, within ``patience`` seconds."""
+        """Close the carrier's stream, within ``delivery_class`` seconds."""
         await self._leg.socket.aclose(patience=patience)
 
     def _fail(self, why: str, kind: str) -> None:
         """Remember what went wrong first, and say it once; ``kind`` is what it is called where ``why`` says too much."""
         if not self._error and not self.outcome:
             self._error = why
-            self._note("call_failed", {"error": kind})
+            self._emit_fact("call_failed", {"error": kind})
             _log.warning("call %s: %s", self.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
@@ -274,7 +282,7 @@ class Call(Handle):
 
     async def _prepare(self, nursery: trio.Nursery) -> None:
         agent = self._backend.agent = await self._options.settled()
-        self._note("agent_ready", self._backend.parts(agent))
+        self._emit_fact("agent_ready", self._backend.parts(agent))
 
         async def hold() -> None:
             self._post(inputs.Ready())
@@ -295,7 +303,7 @@ class Call(Handle):
                 self._perform(action, nursery)
             self._tools.floor(free=machine.has_floor)
             if fired is not None and not machine.ended:
-                self._tell.fired(fired, at)
+                self._reporter.fired(fired, at)
 
     async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
         """Return the next input and its instant, or nothing when the machine's deadline is there first."""
@@ -310,15 +318,15 @@ class Call(Handle):
         """Carry out one decision: a plain function, so that nothing happens between its parts."""
         match action:
             case do.StateChanged():
-                self._tell.state_is(action.user, action.agent)
+                self._reporter.state_is(action.user, action.agent)
                 self._limits.state_is(action.user, action.agent)
             case do.UserSpeechStarted():
                 self._backend.on_voice_started()
                 offset = action.onset - (self._media.start or 0.0)
-                self._tell.user_started(action.at, offset, action.confidence)
+                self._reporter.user_started(action.at, offset, action.confidence)
             case do.UserSpeechEnded():
                 offset = action.end - (self._media.start or 0.0)
-                self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
+                self._reporter.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():
                 self._backend.user_turns.commit(action)
             case do.DropUser():
@@ -331,12 +339,12 @@ class Call(Handle):
                 self._reply = self._backend.start(action, nursery)
             case do.OpenLane() if self._reply is not None:
                 self._egress.open(self._reply.lane)
-            case do.TellToken():
-                self._tell.token(action.at, action.turn, *self._backend.names())
-            case do.TellAudio():
-                self._tell.audio(action.at, action.turn, self._backend.audio_provider())
-            case do.TellAgentStarted():
-                self._tell.agent_started(action.at, action.turn, self._backend.speaker())
+            case do.ReportToken():
+                self._reporter.token(action.at, action.turn, *self._backend.names())
+            case do.ReportAudio():
+                self._reporter.audio(action.at, action.turn, self._backend.audio_provider())
+            case do.ReportAgentStarted():
+                self._reporter.agent_started(action.at, action.turn, self._backend.speaker())
             case do.CutReply():
                 self._cut(action)
             case do.FinishReply():
@@ -358,7 +366,7 @@ class Call(Handle):
         if reply is None:
             return
         if action.started:
-            self._tell_heard(reply, action.at, heard, interrupted=False)
+            self._report_heard(reply, action.at, heard, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
         self._over(reply, "played")
         self._tools.played(reply)
@@ -374,22 +382,22 @@ class Call(Handle):
         self._tools.cut(reply)
         self._backend.end_reply(reply, heard, action.reason)
         if action.started:
-            self._tell_heard(reply, action.at, heard, interrupted=True)
-            self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
+            self._report_heard(reply, action.at, heard, interrupted=True)
+            self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
         self._over(reply, action.reason)
 
     def _over(self, reply: replies.Reply, reason: str) -> None:
-        self._backend.user_turns.behind(partial(reply.note, "reply_ended", reason=reason))
+        self._backend.user_turns.behind(partial(reply.emit_fact, "reply_ended", reason=reason))
 
-    def _tell_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
-        self._tell.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
+    def _report_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
+        self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
             self._backend.user_turns.behind(partial(self._enter_heard, at, heard.text, reply))
 
     def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
-        reply.note("reply_heard")
-        self._history.add("assistant", text, self._tell.unix(at))
-        self._tell.transcript(at, "assistant", text, self._history.shown())
+        reply.emit_fact("reply_heard")
+        self._history.add("assistant", text, self._reporter.unix(at))
+        self._reporter.transcript(at, "assistant", text, self._history.shown())
 
     # The end ----------------------------------------------------------------------------------------------------------
     def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
@@ -423,7 +431,7 @@ class Call(Handle):
             return
         heard = self._egress.cut(trio.current_time())
         if heard.text:
-            self._history.add("assistant", heard.text, self._tell.unix(trio.current_time()))
+            self._history.add("assistant", heard.text, self._reporter.unix(trio.current_time()))
 
     def end(self, *, cancelled: bool) -> None:
         """Tell the end of the call, once, whatever ended it."""
@@ -434,13 +442,13 @@ class Call(Handle):
             self.outcome = "failed" if self._error else "cancelled"
         self.transferring.close(self.outcome)
         transcript = self._history.whole()
-        self._tell.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
+        self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 
 
-async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:
+async def run_call(call: Call, callback_queue: CallbackQueue, nursery: trio.Nursery) -> None:
     """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
     call.shielded_in(nursery)
-    async with observing(nursery, observers):
+    async with open_callbacks(nursery, callback_queue):
         # The one boundary, once for each ring: a bug ends its call, not the server.
         try:
             async with trio.open_nursery() as leg:

@@ -107,7 +107,7 @@ class OpenLane:
 
 
 @attrs.frozen
-class TellToken:
+class ReportToken:
     """Tell llm_token."""
 
     at: float
@@ -116,7 +116,7 @@ class TellToken:
 
 
 @attrs.frozen
-class TellAudio:
+class ReportAudio:
     """Tell audio_out."""
 
     at: float
@@ -125,7 +125,7 @@ class TellAudio:
 
 
 @attrs.frozen
-class TellAgentStarted:
+class ReportAgentStarted:
     """Tell agent_speech_started."""
 
     at: float
@@ -210,9 +210,9 @@ Action = (
     | AppendUser
     | StartReply
     | OpenLane
-    | TellToken
-    | TellAudio
-    | TellAgentStarted
+    | ReportToken
+    | ReportAudio
+    | ReportAgentStarted
     | CutReply
     | FinishReply
     | AskDetector

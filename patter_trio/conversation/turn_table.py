@@ -234,7 +234,7 @@ def note_token(talk: Conversation, event: TokenArrived) -> None:
     # Only an LLM's answer has tokens, and llm_token never comes after the turn's audio_out.
     if reply.text is None and not reply.apology and reply.turn not in (talk.token_turn, talk.audio_turn):
         talk.token_turn = reply.turn
-        talk.emit(actions.TellToken(talk.now, reply.number, reply.turn))
+        talk.emit(actions.ReportToken(talk.now, reply.number, reply.turn))
 
 
 def note_audio(talk: Conversation, event: AudioArrived) -> None:
@@ -247,7 +247,7 @@ def note_audio(talk: Conversation, event: AudioArrived) -> None:
     # Once per turn, also when the answer is restarted after an amendment or a failure.
     if reply.turn != talk.audio_turn:
         talk.audio_turn = reply.turn
-        talk.emit(actions.TellAudio(talk.now, reply.number, reply.turn))
+        talk.emit(actions.ReportAudio(talk.now, reply.number, reply.turn))
 
 
 def be_heard(talk: Conversation, event: OnWire) -> None:
@@ -260,7 +260,7 @@ def be_heard(talk: Conversation, event: OnWire) -> None:
     extend(talk, event)
     if not reply.started:
         reply.started = True
-        talk.emit(actions.TellAgentStarted(talk.now, reply.number, reply.turn))
+        talk.emit(actions.ReportAgentStarted(talk.now, reply.number, reply.turn))
 
 
 def extend(talk: Conversation, event: OnWire) -> None:

@@ -22,7 +22,7 @@ import trio
 
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import call_events
-from patter_trio.events.call_events import CallEvents, Subscribers, here
+from patter_trio.events.call_events import CallEvents, Subscribers, current_events
 from patter_trio.events.delivery import QUEUED, Published, Subscription
 from patter_trio.events.kinds import PatterEventType, event_type
 
@@ -93,7 +93,7 @@ class EventBus:
         """Return the call to which a subscription that is made now belongs; None: it is to all calls."""
         if scope not in (None, "call", "all"):
             raise ConfigurationError(f'scope must be "call" or "all", not {scope!r}')
-        call = here.get()
+        call = current_events.get()
         if call is not None and call.everywhere is not self.everywhere:  # another phone's
             call = None
         if scope == "call" and call is None:

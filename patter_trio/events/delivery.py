@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from patter_trio.events.callbacks import copied
-from patter_trio.events.grace import BACKLOG, LAST, Bounds, Patience
+from patter_trio.events.grace import BACKLOG, LAST, DeliveryClass, GracePeriods
 from patter_trio.events.kinds import LOSSY, PatterEventType
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.user_code import invoke
@@ -38,7 +38,7 @@ class PublishingCall(Protocol):
         """The carrier's id of the call."""
 
     @property
-    def bounds(self) -> Bounds:
+    def grace(self) -> GracePeriods:
         """How long handlers may run on after the call."""
 
     @property
@@ -46,7 +46,7 @@ class PublishingCall(Protocol):
         """What is current in the call's own tasks, once there are any."""
 
     @property
-    def deliveries(self) -> "Deliveries":
+    def handler_tasks(self) -> "HandlerTasks":
         """Those of the call's server."""
 
     def enter(self) -> None:
@@ -63,7 +63,7 @@ class Published:
     call: PublishingCall
 
     @property
-    def patience(self) -> Patience:
+    def delivery_class(self) -> DeliveryClass:
         """Which bound holds for it after the call."""
         if self.kind in LOSSY:
             return "edges"
@@ -85,7 +85,7 @@ class Subscription:
         self.handler = handler
         self.dropped: int = 0
         """Events that were not told to the handler, because it could not keep up."""
-        self.deliveries: dict[Deliveries, Delivery] = {}
+        self.tasks: dict[HandlerTasks, HandlerTask] = {}
         self._forget = forget
         self._failed_in: PublishingCall | None = None
 
@@ -95,18 +95,18 @@ class Subscription:
     def __call__(self) -> None:
         """End the subscription; once is enough, and more often does no harm."""
         self._forget(self)
-        for delivery in tuple(self.deliveries.values()):
+        for delivery in tuple(self.tasks.values()):
             delivery.drop_all()
         self.finish()
 
     def finish(self) -> None:
         """Have what waits told, and then no more."""
-        for delivery in tuple(self.deliveries.values()):
+        for delivery in tuple(self.tasks.values()):
             delivery.close()
 
     def take(self, event: Published) -> None:
         """Queue an event; never waits."""
-        event.call.deliveries.to(self).put(event)
+        event.call.handler_tasks.task_for(self).put(event)
 
     def lose(self, event: Published) -> None:
         """Count an event that is not told; say so the first time."""
@@ -128,7 +128,7 @@ class Subscription:
         _log.warning("call %s: %s: %s%s", event.call.call_id, self.kind, error, more, exc_info=error.__cause__)
 
 
-class Delivery:
+class HandlerTask:
     """The task of one subscription in one server."""
 
     def __init__(self, subscription: Subscription) -> None:
@@ -163,20 +163,20 @@ class Delivery:
         with self.shield:
             while self._queue or not self._closed:
                 if self._queue:
-                    await self._tell(self._queue.popleft())
+                    await self._call_handler(self._queue.popleft())
                     continue
                 self._wake = trio.Event()
                 await self._wake.wait()
 
-    async def _tell(self, event: Published) -> None:
-        subscription, bounds = self._subscription, event.call.bounds
-        if bounds.over(event.patience):
+    async def _call_handler(self, event: Published) -> None:
+        subscription, grace = self._subscription, event.call.grace
+        if grace.is_over(event.delivery_class):
             subscription.lose(event)
             return
         self._enter(event.call)
         token = seen_state.set(event.state)
         try:
-            with bounds.within(event.patience) as scope:
+            with grace.limit(event.delivery_class) as scope:
                 await invoke.call(subscription.handler, event.copied())
         except invoke.ApplicationError as error:
             subscription.failed(event, error)
@@ -195,35 +195,35 @@ class Delivery:
         call.enter()
 
 
-class Deliveries:
+class HandlerTasks:
     """The deliveries of one server, in the nursery of its observers."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._running: set[Delivery] = set()
+        self._running: set[HandlerTask] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Deliveries to {len(self._running)} handlers>"
 
-    def to(self, subscription: Subscription) -> Delivery:
+    def task_for(self, subscription: Subscription) -> HandlerTask:
         """Return the delivery to a subscription's handler; it begins with its first event."""
-        delivery = subscription.deliveries.get(self)
+        delivery = subscription.tasks.get(self)
         if delivery is None:
-            delivery = subscription.deliveries[self] = Delivery(subscription)
+            delivery = subscription.tasks[self] = HandlerTask(subscription)
             self._running.add(delivery)
             if self._closed:
                 delivery.close()
             self._nursery.start_soon(self._run, delivery, subscription, name=f"events to {subscription!r}")
         return delivery
 
-    async def _run(self, delivery: Delivery, subscription: Subscription) -> None:
+    async def _run(self, delivery: HandlerTask, subscription: Subscription) -> None:
         try:
             await delivery.run()
         finally:
             self._running.discard(delivery)
             with suppress(KeyError):
-                del subscription.deliveries[self]
+                del subscription.tasks[self]
 
     def close(self) -> None:
         """All calls are over: tell what waits, and end."""

@@ -16,30 +16,30 @@ BACKLOG: Final = 2.0
 LAST: Final = 30.0
 LAST_CANCELLED: Final = 5.0
 
-Patience = Literal["edges", "kept", "end"]
+DeliveryClass = Literal["edges", "kept", "end"]
 """Which of the bounds holds: for what passes, for what is kept, or for the call's end."""
 
 
-class Bounds:
+class GracePeriods:
     """The bounds of one call; endless until :meth:`begin`."""
 
     def __init__(self) -> None:
-        self._until: dict[Patience, float] = {"edges": math.inf, "kept": math.inf, "end": math.inf}
+        self._until: dict[DeliveryClass, float] = {"edges": math.inf, "kept": math.inf, "end": math.inf}
         self._last = LAST
-        self._scopes: set[tuple[Patience, trio.CancelScope]] = set()
+        self._scopes: set[tuple[DeliveryClass, trio.CancelScope]] = set()
 
     def __repr__(self) -> str:
         return f"<Bounds {', '.join(f'{patience} {until:.2f}' for patience, until in self._until.items())}>"
 
-    def over(self, patience: Patience) -> bool:
+    def is_over(self, delivery_class: DeliveryClass) -> bool:
         """Return whether that time is over."""
-        return trio.current_time() >= self._until[patience]
+        return trio.current_time() >= self._until[delivery_class]
 
     @contextmanager
-    def within(self, patience: Patience, *, shield: bool = False) -> Iterator[trio.CancelScope]:
+    def limit(self, delivery_class: DeliveryClass, *, shield: bool = False) -> Iterator[trio.CancelScope]:
         """Run the block for no longer than that, whenever the call ends."""
-        with trio.CancelScope(deadline=self._until[patience], shield=shield) as scope:
-            entry = (patience, scope)
+        with trio.CancelScope(deadline=self._until[delivery_class], shield=shield) as scope:
+            entry = (delivery_class, scope)
             self._scopes.add(entry)
             try:
                 yield scope
@@ -52,7 +52,7 @@ class Bounds:
             self._last = LAST_CANCELLED
         self._set(trio.current_time() + BACKLOG)
 
-    def hurry(self) -> None:
+    def shorten(self) -> None:
         """The server is being cancelled: what is kept has only :data:`LAST_CANCELLED` seconds from here."""
         self._last = LAST_CANCELLED
         now = trio.current_time()

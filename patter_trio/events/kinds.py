@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.payloads import CallEnd, CallStart, Transcript
+from patter_trio.events.payloads import CallEndEvent, CallStartEvent, TranscriptEvent
 
 
 class PatterEventType(StrEnum):
@@ -147,7 +147,7 @@ class DtmfReceived(TypedDict):
 
 PAYLOADS: Final[Mapping[PatterEventType, type]] = {
     PatterEventType.TRANSCRIPT_PARTIAL: TranscriptPartial,
-    PatterEventType.TRANSCRIPT_FINAL: Transcript,
+    PatterEventType.TRANSCRIPT_FINAL: TranscriptEvent,
     PatterEventType.LLM_CHUNK: LlmChunk,
     PatterEventType.TTS_CHUNK: TtsChunk,
     PatterEventType.TOOL_CALL_STARTED: ToolCallStarted,
@@ -155,8 +155,8 @@ PAYLOADS: Final[Mapping[PatterEventType, type]] = {
     PatterEventType.TURN_STARTED: TurnStarted,
     PatterEventType.TURN_ENDED: TurnEnded,
     PatterEventType.INTERRUPTION: Interruption,
-    PatterEventType.CALL_STARTED: CallStart,
-    PatterEventType.CALL_ENDED: CallEnd,
+    PatterEventType.CALL_STARTED: CallStartEvent,
+    PatterEventType.CALL_ENDED: CallEndEvent,
     PatterEventType.METRICS_COLLECTED: MetricsCollected,
     PatterEventType.DTMF_RECEIVED: DtmfReceived,
 }

@@ -151,7 +151,7 @@ class Meter:
         """Return whether that event or fact is of use."""
         return name in self._rules
 
-    def take(self, name: str, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
         """Take an event or a fact; return the turn that is over by it."""
         rule = self._rules.get(name)
         return None if rule is None else rule(at, payload)

@@ -304,7 +304,7 @@ class Client:
         within: float,
         largest: int,
     ) -> bytes:
-        """Return the body of an answer, all of it within ``within`` seconds; arguments and errors as for :meth:`stream`."""
+        """Return the body of an answer, all of it within ``limit`` seconds; arguments and errors as for :meth:`stream`."""
         with _translated(origin_of(url), within):
             async with self.stream(
                 method, url, content=content, headers=headers, within=math.inf, largest=largest

@@ -54,7 +54,7 @@ class ServerEvents:
         return self._ready.popleft()
 
     async def drain(self, patience: float) -> None:
-        """Read what is left, for ``patience`` seconds at most, so that the next request finds the connection open.
+        """Read what is left, for ``delivery_class`` seconds at most, so that the next request finds the connection open.
 
         Only an answer that was read to its end leaves it so. What goes wrong meanwhile concerns nobody.
         """

@@ -204,7 +204,7 @@ class WebSocket:
         await self.flush()
 
     async def aclose(self, code: int = 1000, reason: str = "", *, patience: float = CLOSE_SECONDS) -> None:
-        """Close with a close frame where that is still possible, within ``patience`` seconds; also when cancelled."""
+        """Close with a close frame where that is still possible, within ``delivery_class`` seconds; also when cancelled."""
         try:
             with trio.move_on_after(patience, shield=True):
                 await self._say_goodbye(code, reason)

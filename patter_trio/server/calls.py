@@ -28,11 +28,11 @@ from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import CallEvents, Subscribers
 from patter_trio.events.callback_registry import Callback, CallbackRegistry
-from patter_trio.events.callbacks import Observers
-from patter_trio.events.delivery import Deliveries
-from patter_trio.events.grace import Bounds
+from patter_trio.events.callbacks import CallbackQueue
+from patter_trio.events.delivery import HandlerTasks
+from patter_trio.events.grace import GracePeriods
 from patter_trio.events.payloads import Tap
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
@@ -148,9 +148,9 @@ class CallServer:
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
         self._transfer = seams.transfer or options.carrier.transfer
-        self._deliveries = Deliveries(nursery)
+        self._deliveries = HandlerTasks(nursery)
         # Weak: they live as long as there is something to be told of their call, which is longer than the call.
-        self._bounds: WeakSet[Bounds] = WeakSet()
+        self._grace: WeakSet[GracePeriods] = WeakSet()
         self._grace_shortened = False
         self._starting: dict[str, _StartingCall] = {}
         """What is under way for each announced call, until it is live or given up."""
@@ -231,7 +231,7 @@ class CallServer:
 
     def _events_of(self, call_id: str) -> CallEvents:
         events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=self._epoch, tap=self._bus_tap)
-        self._bounds.add(events.bounds)
+        self._grace.add(events.grace)
         return events
 
     def _never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
@@ -295,15 +295,17 @@ class CallServer:
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
         events.enter()
-        observers = Observers(info.call_id, self.callback, events.bounds)
+        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace)
         media = MediaClock()
         if trace is not None:
             trace.media = media
             trace.attach()
         watchers = () if trace is None else (trace,)
-        teller = Teller(observers, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events)
-        teller.metering = self._metering(info, media, teller)
-        usage_sink.set(lambda usage: teller.note("usage", trio.current_time(), {"usage": usage}))
+        reporter = CallReporter(
+            callback_queue, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events
+        )
+        reporter.metering = self._metering(info, media, reporter)
+        usage_sink.set(lambda usage: reporter.emit_fact("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, starting),
@@ -311,8 +313,8 @@ class CallServer:
             hand_over=partial(self._transfer, info),
             webhooks=self._webhooks,
         )
-        call = Call(leg, options, teller, media)
-        observers.control = call.control
+        call = Call(leg, options, reporter, media)
+        callback_queue.control = call.control
         starting.call.connect(call)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
@@ -320,7 +322,7 @@ class CallServer:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info.payload())
         try:
-            await run_call(call, observers, self._nursery)
+            await run_call(call, callback_queue, self._nursery)
         finally:
             events.close()
             self._give_up(starting, "call over", "failed")
@@ -329,7 +331,7 @@ class CallServer:
             _log.info("call %s: ended, %s", info.call_id, call.outcome)
             self._note_idle()
 
-    def _metering(self, info: CallInfo, media: MediaClock, teller: Teller) -> Metering:
+    def _metering(self, info: CallInfo, media: MediaClock, reporter: CallReporter) -> Metering:
         meter = Meter(
             info.call_id,
             media,
@@ -339,7 +341,7 @@ class CallServer:
             carrier=info.provider,
             direction=info.direction,
         )
-        return Metering(info.call_id, meter, teller.tell)
+        return Metering(info.call_id, meter, reporter.emit_event)
 
     def expire_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
@@ -371,8 +373,8 @@ class CallServer:
     def shorten_grace(self) -> None:
         """The server is being cancelled: shorten the callbacks' time."""
         self._grace_shortened = True
-        for bounds in tuple(self._bounds):
-            bounds.hurry()
+        for grace in tuple(self._grace):
+            grace.shorten()
 
 
 def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:

@@ -113,7 +113,7 @@ class CallTrace:
         with self._isolated():
             contexts.attach(set_span_in_context(self._span))
 
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event or a fact of the call; there is a method ``_on_...`` for each that means more than a span event."""
         if self._over:
             return

@@ -219,9 +219,9 @@ def test_while_what_the_application_wants_said_is_on_its_way_the_caller_waits_fo
     ]
     scene.at(14.25, AudioArrived(1)).at(14.5, OnWire(1, 15.5), Produced(1)).at(15.5, Drained(1))
     assert scene.events() == [
-        do.TellAudio(14.25, 1, 0),
+        do.ReportAudio(14.25, 1, 0),
         do.OpenLane(14.25, 1),
-        do.TellAgentStarted(14.5, 1, 0),
+        do.ReportAgentStarted(14.5, 1, 0),
         do.FinishReply(15.5, 1, 0, started=True),
         do.CommitUser(15.5, 1, "", "vad_silence", 13.25),
         do.StartReply(15.5, 2, 1),

@@ -101,11 +101,11 @@ def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
     ]
     scene.at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(3.25, OnWire(1, 5.0))
     assert scene.then() == [
-        do.TellToken(2.75, 1, 1),
-        do.TellAudio(2.875, 1, 1),
+        do.ReportToken(2.75, 1, 1),
+        do.ReportAudio(2.875, 1, 1),
         do.OpenLane(2.875, 1),
         do.StateChanged(3.0, "listening", "speaking"),
-        do.TellAgentStarted(3.0, 1, 1),
+        do.ReportAgentStarted(3.0, 1, 1),
     ]
     scene.at(3.5, Produced(1)).at(5.125, Drained(1))
     assert scene.then() == [do.StateChanged(5.125, "listening", "idle"), do.FinishReply(5.125, 1, 1, started=True)]
@@ -119,10 +119,10 @@ def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> 
         do.StartReply(0.5, 1, 0, "Good evening."),
     ]
     assert scene.at(0.75, AudioArrived(1)).at(1.0, OnWire(1, 2.0)).then() == [
-        do.TellAudio(0.75, 1, 0),
+        do.ReportAudio(0.75, 1, 0),
         do.OpenLane(0.75, 1),
         do.StateChanged(1.0, "listening", "speaking"),
-        do.TellAgentStarted(1.0, 1, 0),
+        do.ReportAgentStarted(1.0, 1, 0),
     ]
 
 
@@ -136,9 +136,9 @@ def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
     ]
     scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     assert scene.events() == [
-        do.TellAudio(3.25, 1, 0),
+        do.ReportAudio(3.25, 1, 0),
         do.OpenLane(3.25, 1),
-        do.TellAgentStarted(3.5, 1, 0),
+        do.ReportAgentStarted(3.5, 1, 0),
         do.FinishReply(4.5, 1, 0, started=True),
         committed(4.5, 1, "hello", 2.25),
         do.StartReply(4.5, 2, 1),
@@ -350,7 +350,7 @@ def test_words_after_the_commit_join_it_in_a_new_turn() -> None:
     scene.at(3.625, VoiceEnded(3.5)).at(3.75, Final("a pizza", 2)).until(4.0)
     assert scene.events() == [
         do.UserSpeechStarted(2.875, 2.75),
-        do.TellAudio(3.0, 1, 1),
+        do.ReportAudio(3.0, 1, 1),
         do.CutReply(3.25, 1, 1, opened=False, started=False, reason="retracted"),
         do.UserSpeechEnded(3.625, 3.5, 0.75),
         committed(4.0, 2, "I want a pizza", 0.5, replaces=True),
@@ -374,10 +374,10 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
         scene.at(at, event)
     assert scene.at(4.5, OnWire(1, 6.0)).events() == [
         do.UserSpeechStarted(2.75, 2.625),
-        do.TellAudio(2.875, 1, 1),
+        do.ReportAudio(2.875, 1, 1),
         do.UserSpeechEnded(3.5, 3.25, 0.625),
         do.OpenLane(opens, 1),
-        do.TellAgentStarted(4.5, 1, 1),
+        do.ReportAgentStarted(4.5, 1, 1),
     ]
 
 
@@ -499,7 +499,7 @@ def test_texts_are_said_one_after_the_other_within_the_turn() -> None:
     scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
     assert scene.events() == [
         do.OpenLane(8.25, 2),
-        do.TellAgentStarted(8.5, 2, 1),
+        do.ReportAgentStarted(8.5, 2, 1),
         do.FinishReply(9.0, 2, 1, started=True),
         do.StartReply(9.0, 3, 1, "second"),
     ]
@@ -521,7 +521,7 @@ def test_a_barge_in_leaves_the_texts_that_wait_for_after_the_answer() -> None:
 
 def test_a_text_waits_in_its_lane_while_the_caller_speaks() -> None:
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.25, Say("news")).at(1.5, AudioArrived(1))
-    assert scene.events()[-1] == do.TellAudio(1.5, 1, 0)
+    assert scene.events()[-1] == do.ReportAudio(1.5, 1, 0)
     assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenLane(2.0, 1)
 
 

@@ -311,17 +311,17 @@ class Laws:
         assert may or not self.voice, "open-silent: opened over a speaking caller"
         fate.opened = True
 
-    def _do_TellToken(self, action: actions.TellToken) -> None:
+    def _do_TellToken(self, action: actions.ReportToken) -> None:
         self._alive(action)
         assert action.turn not in self.token_turns | self.audio_turns, "once-per-turn: token"
         self.token_turns.add(action.turn)
 
-    def _do_TellAudio(self, action: actions.TellAudio) -> None:
+    def _do_TellAudio(self, action: actions.ReportAudio) -> None:
         assert not self._alive(action).started, "order: audio after speech started"
         assert action.turn not in self.audio_turns, "once-per-turn: audio"
         self.audio_turns.add(action.turn)
 
-    def _do_TellAgentStarted(self, action: actions.TellAgentStarted) -> None:
+    def _do_TellAgentStarted(self, action: actions.ReportAgentStarted) -> None:
         fate = self._alive(action)
         assert fate.opened, "heard-if-open: heard with a closed lane"
         assert not fate.started, "agent-edges: started twice"

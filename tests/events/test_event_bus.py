@@ -17,7 +17,7 @@ from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
 from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.events.call_events import CallEvents
-from patter_trio.events.delivery import QUEUED, Deliveries
+from patter_trio.events.delivery import QUEUED, HandlerTasks
 from patter_trio.events.kinds import LOSSY, PAYLOADS, PUBLISHED
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.pytest_plugin import CallSimulator
@@ -58,11 +58,11 @@ class OneCall:
     bus: EventBus
 
     def publish(self, what: str, /, **about: Any) -> None:
-        self.events.saw(what, trio.current_time(), {"call_id": self.events.call_id, **about}, STATE)
+        self.events.on_event(what, trio.current_time(), {"call_id": self.events.call_id, **about}, STATE)
 
     def end(self, *, cancelled: bool = False) -> None:
         self.publish("call_end")
-        self.events.bounds.begin(cancelled=cancelled)
+        self.events.grace.begin(cancelled=cancelled)
         self.events.close()
 
 
@@ -73,7 +73,7 @@ async def one_call(
     bus = EventBus()
     subscribe(bus)
     async with trio.open_nursery() as nursery:
-        deliveries = Deliveries(nursery)
+        deliveries = HandlerTasks(nursery)
         call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH), bus)
         await run(call)
         deliveries.close()
@@ -721,13 +721,13 @@ async def test_without_a_subscriber_nothing_is_made_of_what_comes_many_times_a_s
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    saw = CallEvents.saw
+    on_event = CallEvents.on_event
 
     def noting(self: CallEvents, name: str, *rest: Any) -> None:
         made.append(name)
-        saw(self, name, *rest)
+        on_event(self, name, *rest)
 
-    monkeypatch.setattr(CallEvents, "saw", noting)
+    monkeypatch.setattr(CallEvents, "on_event", noting)
     phone = Patter()
     async with served(phone, agent_of(first_message="Hello there.")) as connect:
         caller = simulated(connect)
@@ -778,7 +778,7 @@ async def test_what_is_published_while_the_server_closes_is_told_and_holds_nothi
     seen: list[Any] = []
 
     async def run(call: OneCall) -> None:
-        call.events.deliveries.close()
+        call.events.handler_tasks.close()
         call.publish("dtmf", digit="1")
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, seen.append) and None)
@@ -792,7 +792,7 @@ async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.
         [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
         call.publish("dtmf", digit="1")
         [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
-        parts = (call.bus, subscription, delivery, call.events.deliveries, call.events, call.events.bounds)
+        parts = (call.bus, subscription, delivery, call.events.handler_tasks, call.events, call.events.grace)
         shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, raises) and None)
@@ -1002,7 +1002,7 @@ async def test_nothing_of_a_call_is_left_on_the_bus(call_simulator: CallSimulato
         await ask(caller)
         await caller.hears()
     assert phone.events.everywhere == {T.CALL_ENDED: [subscription]}
-    assert subscription.deliveries == {}
+    assert subscription.tasks == {}
 
 
 def test_every_type_has_a_payload_and_a_source() -> None:

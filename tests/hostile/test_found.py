@@ -19,7 +19,7 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import Listening
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.conversation.playback import Lane, Media, Playback
-from patter_trio.events.callbacks import EDGES_KEPT, KEPT, Observers
+from patter_trio.events.callbacks import EDGES_KEPT, KEPT, CallbackQueue
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
@@ -217,9 +217,9 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
     async def never(event: object) -> None:
         await trio.sleep_forever()
 
-    observers = Observers("CA1", lambda name: never if name == "on_dtmf" else None)
+    callback_queue = CallbackQueue("CA1", lambda name: never if name == "on_dtmf" else None)
     for _ in range(KEPT + 500):
-        observers.tell("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
+        callback_queue.put("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
     assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
     assert EDGES_KEPT < KEPT
 

@@ -262,7 +262,7 @@ class Witness:
 
     seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
 
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         assert at >= 0
         self.seen.append((name, dict(payload)))
 

@@ -37,7 +37,7 @@ def meter_of() -> Meter:
 
 
 def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
-    return [turn for at, name, payload in told if (turn := meter.take(name, at, payload)) is not None]
+    return [turn for at, name, payload in told if (turn := meter.on_event(name, at, payload)) is not None]
 
 
 def spoken(onset: float, end: float, eos: float) -> list[Told]:

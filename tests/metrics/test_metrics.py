@@ -25,7 +25,7 @@ from patter_trio import (
 )
 from patter_trio.abc import RecognitionSession, SynthesisSession, Usage, report_usage
 from patter_trio.carriers.local import LocalCarrier
-from patter_trio.events.callbacks import Observers
+from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
@@ -626,11 +626,11 @@ async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.L
     def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
         time.sleep(0.06)
 
-    observers = Observers("CA1", {"on_metrics": writes_to_a_slow_disk}.get)
+    callback_queue = CallbackQueue("CA1", {"on_metrics": writes_to_a_slow_disk}.get)
     state = ConversationStateSnapshot(user="listening", agent="idle")
-    observers.tell("metrics", {"call_id": "CA1", "turn": turn, "cost_so_far": CostBreakdown()}, state)
-    observers.end({}, state, cancelled=False)
-    await observers.deliver()
+    callback_queue.put("metrics", {"call_id": "CA1", "turn": turn, "cost_so_far": CostBreakdown()}, state)
+    callback_queue.end({}, state, cancelled=False)
+    await callback_queue.deliver()
     (record,) = caplog.records
     assert "writes_to_a_slow_disk blocked every call for " in record.message
 

@@ -83,8 +83,8 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tu
     async def tell() -> None:
         call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH)
         for at, (name, payload) in enumerate(story, start=10):
-            call.saw(name, float(at), payload)
-        call.saw("call_end", 1000.0, {"outcome": "completed", "metrics": None})
+            call.on_event(name, float(at), payload)
+        call.on_event("call_end", 1000.0, {"outcome": "completed", "metrics": None})
         assert not call._complained
 
     trio.run(tell)

@@ -15,7 +15,7 @@ import trio
 from patter_trio.abc import EngineWords
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 
 PATIENCE: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
@@ -60,9 +60,9 @@ class LateWords:
         commit: tells the engine that an utterance is over; returns the number of the commit.
     """
 
-    def __init__(self, history: History, tell: Teller, commit: Callable[[], int]) -> None:
+    def __init__(self, history: History, reporter: CallReporter, commit: Callable[[], int]) -> None:
         self._history = history
-        self._tell = tell
+        self._reporter = reporter
         self._commit = commit
         self._utterances: list[_Utterance] = []
         """The utterances whose words are not all known, and the newest."""
@@ -86,7 +86,7 @@ class LateWords:
         goes_on = action.replaces and bool(self._utterances)
         if not goes_on:
             self.settle("another turn began")
-        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not goes_on:
             self._begin(action.at)
         self._owe()
@@ -121,13 +121,13 @@ class LateWords:
         if utterance is None:
             return  # not of an utterance, or of one that is no longer remembered
         if not words.final:
-            self._tell.partial(trio.current_time(), words.text)
+            self._reporter.partial(trio.current_time(), words.text)
             return
         # If an engine repeats a final transcript, the first one counts.
         if utterance.parts[words.commit] is not None:
             return
         utterance.parts[words.commit] = words.text
-        self._tell.note("words_final", trio.current_time(), {"text": words.text})
+        self._reporter.emit_fact("words_final", trio.current_time(), {"text": words.text})
         if utterance.known:
             self._enter(utterance)
         if not self.owed:
@@ -138,12 +138,12 @@ class LateWords:
     def _enter(self, utterance: _Utterance) -> None:
         now, text = trio.current_time(), utterance.text
         if not text:
-            self._tell.note("user_amended", now, {"text": ""})
+            self._reporter.emit_fact("user_amended", now, {"text": ""})
             return
-        utterance.entry.fill(text, self._tell.unix(utterance.at))
+        utterance.entry.fill(text, self._reporter.unix(utterance.at))
         if utterance is not self._utterances[-1]:
-            self._tell.note("late_words", now, {})
-        self._tell.transcript(now, "user", text, self._history.shown())
+            self._reporter.emit_fact("late_words", now, {})
+        self._reporter.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
         """Do nothing: no hook is being waited for."""

@@ -20,7 +20,7 @@ import trio
 
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 from patter_trio.user_code.context import current_call
 
 LAST_WORDS = 0.04
@@ -48,9 +48,9 @@ class _Waiting:
 class UserWords:
     """Enters the caller's words in the history, and tells on_transcript."""
 
-    def __init__(self, history: History, tell: Teller) -> None:
+    def __init__(self, history: History, reporter: CallReporter) -> None:
         self._history = history
-        self._tell = tell
+        self._reporter = reporter
         self._waiting: _Waiting | None = None
         self._entry: Spoken | None = None
         """Position of the newest commit's words; None before they are entered, and after a veto."""
@@ -62,7 +62,7 @@ class UserWords:
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and enter its words."""
-        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not action.replaces:
             self.settle("another turn began")
             self._entry = None
@@ -133,11 +133,11 @@ class UserWords:
 
     def _enter(self, words: _Waiting, text: str, now: float) -> None:
         if self._entry is None:
-            self._entry = self._history.add("user", text, self._tell.unix(words.at))
+            self._entry = self._history.add("user", text, self._reporter.unix(words.at))
         else:
             # Still the same message of the caller: it keeps the time of its first commit.
             self._entry.fill(text, self._entry.timestamp)
         if words.tells:
-            self._tell.transcript(now, "user", text, self._history.shown())
+            self._reporter.transcript(now, "user", text, self._history.shown())
         else:
-            self._tell.note("user_amended", now, {"text": text})
+            self._reporter.emit_fact("user_amended", now, {"text": text})

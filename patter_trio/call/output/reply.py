@@ -36,7 +36,7 @@ MESSAGE_DEADLINE: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of it."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
-Note = Callable[[str, dict[str, Any]], None]
+EmitFact = Callable[[str, dict[str, Any]], None]
 """Lets watchers know a fact (``events/reporter.py``)."""
 
 
@@ -67,13 +67,13 @@ _log = logging.getLogger("patter_trio.call")
 class Reply:
     """A reply: its number, its turn, its way out, and the scope that is all of it."""
 
-    def __init__(self, number: int, turn: int, note: Note | None = None, *, language: str = "en") -> None:
+    def __init__(self, number: int, turn: int, emit_fact: EmitFact | None = None, *, language: str = "en") -> None:
         self.number = number
         self.language = language
         self.hooks: ReplyHooks | None = None
         self.prepare: Prepare | None = None
         """Makes the mind within the reply's scope, in the place of the one that it is run with."""
-        self._note_fact = note
+        self._emit_fact = emit_fact
         self._failed = False
         self.turn = turn
         self.lane: Lane = Lane(number)
@@ -82,27 +82,27 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply {self.number} of turn {self.turn}, {self.lane!r}>"
 
-    def note(self, fact: str, **about: Any) -> None:
+    def emit_fact(self, fact: str, **about: Any) -> None:
         """Let watchers know a fact about this reply."""
-        if self._note_fact is not None:
-            self._note_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
+        if self._emit_fact is not None:
+            self._emit_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
 
     def _used(self, usage: Usage) -> None:
-        self.note("usage", usage=usage)
+        self.emit_fact("usage", usage=usage)
 
     async def _noting(self, fact: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Run a part; let watchers know what raised first, for what it takes along with it did not fail."""
         try:
             await part(*arguments)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
-            self._note_failure(fact, next(leaves(error)))
+            self._emit_failure(fact, next(leaves(error)))
             raise
 
-    def _note_failure(self, fact: str, error: BaseException) -> None:
+    def _emit_failure(self, fact: str, error: BaseException) -> None:
         if not self._failed:
             self._failed = True
             theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
-            self.note(fact, error=type(theirs or error).__name__)
+            self.emit_fact(fact, error=type(theirs or error).__name__)
 
     async def run(
         self, source: AnswerSource, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post
@@ -132,14 +132,14 @@ class Reply:
         async with sentences:
             prepared = source if self.prepare is None else await self.prepare()
             if prepared is None:
-                self.note("vetoed")
+                self.emit_fact("vetoed")
             else:
                 await self._answer(prepared, sentences, post)
 
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         chunker = SentenceChunker(language=self.language)
         begun = said = thought = False
-        self.note("llm_started")
+        self.emit_fact("llm_started")
         async with source() as pieces:
             async for piece in pieces:
                 if not begun and piece and not isinstance(piece, Remark):
@@ -151,20 +151,20 @@ class Reply:
                     if not is_sayable(piece):
                         raise ProviderError("half a character is no text that can be said")
                     said = True
-                    self.note("llm_chunk", text=piece)
+                    self.emit_fact("llm_chunk", text=piece)
                     for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
                         await self._hand_over(sentences, sentence)
                     continue
                 thought = piece is not Step.MODEL
                 if piece is Step.MODEL:
-                    self.note("llm_started")
+                    self.emit_fact("llm_started")
                     continue
                 if piece is Step.TOOLS:
-                    self.note("llm_finished")
+                    self.emit_fact("llm_finished")
                 for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, Remark) else [])]:
                     await self._hand_over(sentences, sentence)
             if not thought:
-                self.note("llm_finished")
+                self.emit_fact("llm_finished")
             # Silence was the answer if there was no text; nothing asks hooks for another one.
             rest = chunker.push(await self.hooks.rest() if said and self.hooks is not None else "")
             for sentence in [*rest, *chunker.flush()]:
@@ -191,21 +191,21 @@ class Reply:
                 egress.wake()
                 if chunk.audio and not begun:
                     begun = True
-                    self.note("tts_first_audio")
+                    self.emit_fact("tts_first_audio")
                     post(AudioArrived(self.number))
-        self.note("tts_finished")
+        self.emit_fact("tts_finished")
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
-        self.note("sentence", text=sentence)
+        self.emit_fact("sentence", text=sentence)
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
             ended = ProviderError("the synthesiser ended before its text did")
-            self._note_failure("tts_failed", ended)
+            self._emit_failure("tts_failed", ended)
             raise ended from error
 
 

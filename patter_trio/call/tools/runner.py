@@ -115,7 +115,7 @@ class Toolbox:
         self,
         call: ControlledCall,
         history: History,
-        note: Callable[[str, dict[str, Any]], None],
+        emit_fact: Callable[[str, dict[str, Any]], None],
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
     ) -> None:
@@ -123,7 +123,7 @@ class Toolbox:
         self._info = call.info
         self._context = ToolContext(call)
         self._history = history
-        self._note = note
+        self._emit_fact = emit_fact
         self._post = post
         self._runs: list[Run] = []
         self._count = 0
@@ -267,7 +267,7 @@ class Toolbox:
         if not round_.runs:
             self._history.add_tool_round(round_)
         round_.runs.append(run)
-        self._note("tool_call_started", self._about(run))
+        self._emit_fact("tool_call_started", self._about(run))
 
     async def _answer(self, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> str:
         """Call the handler; return what went wrong."""
@@ -336,7 +336,7 @@ class Toolbox:
             run.text = f"The tool failed: {error}"[:RESULT]
             run.result = None
         about = {**self._about(run), "result": run.result, "duration": run.duration}
-        self._note("tool_call_completed", {**about, "error": error} if error else about)
+        self._emit_fact("tool_call_completed", {**about, "error": error} if error else about)
 
     def _about(self, run: Run) -> dict[str, Any]:
         return {"name": run.call.name, "tool_call_id": run.call.id, "arguments": run.arguments}
