@@ -22,7 +22,7 @@ from benchmarks.calls import machine, measure, serving
 from benchmarks.sounds import FRAME, QUESTION, frames_of, voiced, write_answer
 from patter_trio.abc import AudioReceived
 from patter_trio.audio import g711
-from patter_trio.call.input.audio_queue import Feed
+from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.conversation.playback import Lane, Mark, Media, Playback
 from patter_trio.net.websocket import WebSocket, receive_upgrade
 from patter_trio.vad.silero import SileroVAD
@@ -145,7 +145,7 @@ async def mulaw() -> float:
 
 
 async def hop() -> float:
-    feed: Feed[bytes] = Feed(50)
+    feed: DropOldestChannel[bytes] = DropOldestChannel(50)
 
     async def take() -> None:
         while True:

@@ -64,7 +64,7 @@ class UserTurnLog(Protocol):
     def cut(self, reason: str) -> None:
         """The reply that was to answer is over."""
 
-    def behind(self, enter: Callable[[], None]) -> None:
+    def after_user_turn(self, callback: Callable[[], None]) -> None:
         """Do what comes behind the caller's words: at once, or when they are there."""
 
     def settle(self, reason: str) -> None:

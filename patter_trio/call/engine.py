@@ -34,7 +34,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
 from patter_trio.call.engine_reply import EngineReply, Piece, Pieces
-from patter_trio.call.input.late_transcripts import LateWords
+from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.input.transcription import encoder
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
@@ -82,7 +82,7 @@ class EngineBackend(Backend):
         """Tools that the engine wanted called, and that did not start so far."""
         self._given: dict[Run, bool] = {}
         """What the engine was told of: whether that is the tool's result."""
-        self.user_turns: LateWords = LateWords(services.history, services.reporter, self._commit)
+        self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:
         return f"<EngineFaculties of {self._engine.provider}, {self.user_turns!r}>"
@@ -157,20 +157,20 @@ class EngineBackend(Backend):
         """Have the last words come; the inbox is told ``Flushed`` when none will."""
         if self._session is not None:
             self.user_turns.flush(open_voice=self._speaking)
-        if not self.user_turns.owed or self.user_turns.talk is None:
+        if not self.user_turns.pending_count or self.user_turns.nursery is None:
             self._services.post(inputs.Flushed())
         else:
-            self.user_turns.talk.start_soon(self._await_last)
+            self.user_turns.nursery.start_soon(self._await_last)
 
     async def _await_last(self) -> None:
-        await self.user_turns.all_known()
+        await self.user_turns.wait_until_complete()
         self._services.post(inputs.Flushed())
 
     # Opening ----------------------------------------------------------------------------------------------------------
     async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
         """Open the engine, and the voice for other texts."""
         self._engine = agent.engine or self._engine
-        self.user_turns.talk = nursery
+        self.user_turns.nursery = nursery
         async with AsyncExitStack() as stack:
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
@@ -214,7 +214,7 @@ class EngineBackend(Backend):
         try:
             async for event in session.events():
                 if isinstance(event, EngineWords):
-                    self.user_turns.heard(event)
+                    self.user_turns.on_transcript(event)
                 else:
                     self._services.post(inputs.Final("", finished=True))
         except ProviderError:

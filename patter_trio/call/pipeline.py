@@ -9,8 +9,8 @@ from patter_trio.abc import SynthesisSession, TextToSpeech, VoiceEdge
 from patter_trio.agent.agent import Agent
 from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
 from patter_trio.call.hooks import hook_runner_of
-from patter_trio.call.input.transcription import Hearing
-from patter_trio.call.input.user_words import UserWords
+from patter_trio.call.input.transcription import TranscriptionStage
+from patter_trio.call.input.user_words import UserTurns
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import MessageHandler
@@ -32,8 +32,8 @@ class PipelineBackend(Backend):
 
     def __init__(self, services: CallServices, on_message: MessageHandler | None) -> None:
         self._services = services
-        self._hearing = Hearing(self._heard_words)
-        self.user_turns: UserWords = UserWords(services.history, services.reporter)
+        self._transcription = TranscriptionStage(self._heard_words)
+        self.user_turns: UserTurns = UserTurns(services.history, services.reporter)
         self._responder = Responder(
             on_message, services.control, services.about, services.history, self.user_turns, tools=services.tools
         )
@@ -68,11 +68,11 @@ class PipelineBackend(Backend):
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
         """Hand it to the recogniser."""
-        self._hearing.put(item)
+        self._transcription.put(item)
 
     def flush(self) -> None:
         """Have the recogniser's last words come."""
-        self._hearing.flush()
+        self._transcription.flush()
 
     def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
         if isinstance(event, inputs.Interim) and not self._services.control.outcome:
@@ -89,11 +89,11 @@ class PipelineBackend(Backend):
             raise ConfigurationError("an agent needs stt= or engine=")
         hook_runner = self._responder.hook_runner = hook_runner_of(agent, services.call, services.emit_fact)
         if hook_runner is not None and hook_runner.given("after_transcribe"):
-            self.user_turns.asks = hook_runner.transcribed
+            self.user_turns.after_transcribe = hook_runner.transcribed
         if self._responder.message_handler is not None:
             nursery.start_soon(self._responder.message_handler.run)
         nursery.start_soon(self._responder.connect, agent, "begun")
-        nursery.start_soon(guarded, "recogniser", self._hearing.run, agent.stt, agent.language, hook_runner)
+        nursery.start_soon(guarded, "recogniser", self._transcription.run, agent.stt, agent.language, hook_runner)
         tts = _voice_of(agent)
         async with open_with_timeout(tts.open(language=agent.language), tts.provider) as self._voice:
             await hold()

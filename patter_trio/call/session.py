@@ -26,7 +26,7 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.backend import Backend, CallServices
 from patter_trio.call.control import CallControl, Handle
 from patter_trio.call.engine import EngineBackend
-from patter_trio.call.input.voice_activity import Listening
+from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.call.keepalive import QUIET, until_silent
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
@@ -98,7 +98,7 @@ class Call(Handle):
         self._history = History()
         self._tools = Toolbox(self, self._history, self._emit_fact, self._post, options.webhooks)
         self._backend = self._backend_of(options)
-        self._listening = Listening(
+        self._voice_activity = VoiceActivityStage(
             options.agent.vad,
             self._media,
             self._post,
@@ -198,7 +198,7 @@ class Call(Handle):
                     continue
                 match event:
                     case AudioReceived():
-                        self._listening.put(self._media.samples, event.audio)
+                        self._voice_activity.put(self._media.samples, event.audio)
                         self._media.arrived(len(event.audio), trio.current_time())
                     case MarkReached():
                         self._egress.reached(event.name, trio.current_time())
@@ -261,7 +261,7 @@ class Call(Handle):
     async def converse(self) -> None:
         """Hold the conversation, from the first frame to the last word."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._guarded, "voice detector", self._listening.run)
+            nursery.start_soon(self._guarded, "voice detector", self._voice_activity.run)
             nursery.start_soon(self._guarded, "voice", self._prepare, nursery)
             self._tools.nursery = nursery
             await self._loop(nursery)
@@ -350,9 +350,11 @@ class Call(Handle):
             case do.FinishReply():
                 self._finish(action)
             case do.AskDetector():
-                nursery.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
+                nursery.start_soon(
+                    self._voice_activity.ask_detector, self._options.agent.turn_detector, action.generation
+                )
             case do.FlushRecognizer():
-                self._listening.finish(self._backend.flush)
+                self._voice_activity.finish(self._backend.flush)
             case do.HangUpLeg():
                 self._egress.hang_up()
             case do.TransferLeg():
@@ -387,12 +389,12 @@ class Call(Handle):
         self._over(reply, action.reason)
 
     def _over(self, reply: replies.Reply, reason: str) -> None:
-        self._backend.user_turns.behind(partial(reply.emit_fact, "reply_ended", reason=reason))
+        self._backend.user_turns.after_user_turn(partial(reply.emit_fact, "reply_ended", reason=reason))
 
     def _report_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
         self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
-            self._backend.user_turns.behind(partial(self._enter_heard, at, heard.text, reply))
+            self._backend.user_turns.after_user_turn(partial(self._enter_heard, at, heard.text, reply))
 
     def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
         reply.emit_fact("reply_heard")

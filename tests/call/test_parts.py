@@ -13,9 +13,9 @@ from call_kit import agent_of
 from patter_trio.abc import VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.audio_queue import Feed
-from patter_trio.call.input.transcription import WAITING, Hearing
-from patter_trio.call.input.voice_activity import FRAMES, REMEMBERED, Listening
+from patter_trio.call.input.audio_queue import DropOldestChannel
+from patter_trio.call.input.transcription import WAITING, TranscriptionStage
+from patter_trio.call.input.voice_activity import FRAMES, REMEMBERED, VoiceActivityStage
 from patter_trio.call.opening import OPENING, open_with_timeout
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.pytest_plugin import CallSimulator
@@ -25,7 +25,7 @@ FRAME = b"\xff" * 160
 
 
 async def test_a_full_feed_drops_the_oldest_and_counts() -> None:
-    feed: Feed[int] = Feed(3)
+    feed: DropOldestChannel[int] = DropOldestChannel(3)
     for item in range(5):
         feed.put(item)
     assert (await feed.take(), feed.dropped) == ([2, 3, 4], 2)
@@ -88,7 +88,7 @@ async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_t
     posted: list[Any] = []
     passed: list[bytes | VoiceEdge] = []
     clock = MediaClock()
-    listening = Listening(Slow(), clock, posted.append, passed.append, remember=True)
+    listening = VoiceActivityStage(Slow(), clock, posted.append, passed.append, remember=True)
     loud = g711.encode((9000 * np.sin(np.arange(160) / 3)).astype(np.int16))
     async with trio.open_nursery() as nursery:
         assert len(listening.recent()) == 0
@@ -108,7 +108,7 @@ async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_t
 
 async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.testing.MockClock) -> None:
     clock = MediaClock()
-    listening = Listening(ScriptedVAD(), clock, lambda event: None, lambda item: None, remember=True)
+    listening = VoiceActivityStage(ScriptedVAD(), clock, lambda event: None, lambda item: None, remember=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         for second in range(40):
@@ -143,7 +143,7 @@ async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
             await trio.sleep(8.0)
             yield Session()
 
-    hearing = Hearing(lambda event: None)
+    hearing = TranscriptionStage(lambda event: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hearing.run, Late(), "en")
         for _ in range(350):

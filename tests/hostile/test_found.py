@@ -16,7 +16,7 @@ from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.voice_activity import Listening
+from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.conversation.playback import Lane, Media, Playback
 from patter_trio.events.callbacks import EDGES_KEPT, KEPT, CallbackQueue
@@ -192,11 +192,11 @@ async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have
     detector = _Counting()
     heard = bytearray()
 
-    def to_hearing(item: bytes | VoiceEdge) -> None:
+    def to_transcription(item: bytes | VoiceEdge) -> None:
         assert isinstance(item, bytes)
         heard.extend(item)
 
-    listening = Listening(detector, MediaClock(), lambda event: None, to_hearing, remember=False)
+    listening = VoiceActivityStage(detector, MediaClock(), lambda event: None, to_transcription, remember=False)
     lump = g711.silence(10.0)
     turns = 0
     async with trio.open_nursery() as nursery:

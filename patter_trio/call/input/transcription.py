@@ -12,7 +12,7 @@ from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceE
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.hooks import HookRunner
-from patter_trio.call.input.audio_queue import Feed
+from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.conversation.inputs import Final as FinalWords
 from patter_trio.conversation.inputs import Flushed, Interim
@@ -26,12 +26,12 @@ class Flush:
     """Asks the recogniser for its last words."""
 
 
-class Hearing:
+class TranscriptionStage:
     """Recognition of one call."""
 
     def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
         self._post = post
-        self._feed: Feed[tuple[int, bytes | VoiceEdge | Flush]] = Feed(WAITING)
+        self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(WAITING)
         self._put = 0  # samples handed over
         self._unsettled = False
         self._flushing = False

@@ -9,7 +9,7 @@ from patter_trio.abc import LanguageModel, Message
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import HookRunner
-from patter_trio.call.input.user_words import UserWords
+from patter_trio.call.input.user_words import UserTurns
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
 from patter_trio.call.tools.runner import Toolbox
@@ -41,7 +41,7 @@ class Responder:
         control: CallControl,
         about: Mapping[str, str],
         history: History,
-        words: UserWords,
+        words: UserTurns,
         *,
         tools: Toolbox,
     ) -> None:
@@ -108,7 +108,7 @@ class Responder:
         self, agent: Agent, hook_runner: HookRunner, reply: replies.Reply
     ) -> replies.AnswerSource | None:
         """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
-        if not await self._words.passed():
+        if not await self._words.run_hook():
             return None
         if self.message_handler is not None or agent.llm is None:
             return self.source_for(agent, reply)
