@@ -23,7 +23,7 @@ from benchmarks.sounds import FRAME, QUESTION, frames_of, voiced, write_answer
 from patter_trio.abc import AudioReceived
 from patter_trio.audio import g711
 from patter_trio.call.input.audio_queue import DropOldestChannel
-from patter_trio.conversation.playback import Lane, Mark, Media, Playback
+from patter_trio.conversation.playback import Mark, Media, Playback, PlayoutQueue
 from patter_trio.net.websocket import WebSocket, receive_upgrade
 from patter_trio.vad.silero import SileroVAD
 from patter_trio.wire.twilio import TwilioCodec
@@ -188,13 +188,13 @@ async def vad(sessions: int) -> float:
 
 async def ledger() -> float:
     """Per 20 ms of the agent's voice: what to send next and when, the marks asked for, and those that come back."""
-    playback, lane = Playback(), Lane(1)
-    playback.open(lane)
+    playback, playout = Playback(), PlayoutQueue(1)
+    playback.open(playout)
     now, media = 0.0, 0
-    lane.put(bytes(LOOPS * FRAME // 5), "Text.")
-    lane.produced = True
+    playout.put(bytes(LOOPS * FRAME // 5), "Text.")
+    playout.produced = True
     began = time.process_time()
-    while lane.waiting:
+    while playout.waiting:
         match playback.next_message(now):
             case Media():
                 media += 5

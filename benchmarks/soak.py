@@ -206,7 +206,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
             if isinstance(call._backend, PipelineBackend):
                 now["audio to the recogniser"].append(len(call._backend._hearing._feed._items))
             if call._reply is not None:
-                now["lane, samples"].append(call._reply.lane.waiting)
+                now["lane, samples"].append(call._reply.playout.waiting)
             now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:

@@ -17,7 +17,7 @@ from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import HookedCall
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output.reply import EmitFact, Reply, from_text
-from patter_trio.call.output.writer import Egress
+from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.tools.runner import Toolbox
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
@@ -45,7 +45,7 @@ class CallServices:
     emit_fact: EmitFact
     """Lets watchers know a fact, at this instant."""
     tools: Toolbox
-    egress: Egress
+    writer: CarrierWriter
     post: Callable[[Input], None]
 
 
@@ -158,5 +158,5 @@ async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, servi
         ProviderError: it cannot be had.
     """
     async with open_with_timeout(tts.open(language=agent.language), tts.provider) as voice:
-        services.egress.open(reply.lane)
-        await reply.run(from_text(agent.error_message), voice, tts.emits, services.egress, services.post)
+        services.writer.open(reply.playout)
+        await reply.run(from_text(agent.error_message), voice, tts.emits, services.writer, services.post)

@@ -232,7 +232,7 @@ class EngineBackend(Backend):
             reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
             reply.emit_fact("reply_started", source=kind)
             fixed, emits = replies.from_text(text), self._by.emits
-            nursery.start_soon(reply.run, fixed, self._voice, emits, services.egress, services.post)
+            nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
         made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
@@ -321,15 +321,15 @@ class EngineBackend(Backend):
         if agent.tts is not None:
             await say_error_message(agent, agent.tts, reply, services)
             return
-        services.egress.open(reply.lane)
+        services.writer.open(reply.playout)
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
-                    await services.egress.room(reply.lane, replies.LANE_BOUND)
-                    reply.lane.put(self._decode(piece.audio))
-                    services.egress.wake()
-        reply.lane.produced = True
-        services.egress.wake()
+                    await services.writer.wait_for_room(reply.playout, replies.LANE_BOUND)
+                    reply.playout.put(self._decode(piece.audio))
+                    services.writer.wake()
+        reply.playout.produced = True
+        services.writer.wake()
 
 
 class _Asked:

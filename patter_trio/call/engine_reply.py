@@ -52,8 +52,8 @@ class EngineReply(replies.Reply):
     ) -> AsyncIterator[EngineResponse]:
         """Open a response as the next part of this reply; ``by`` another session than the call's."""
         async with (by or self._session).respond(text, tools=tools) as response:
-            self._parts.append(_Part(response, self.lane.put_samples))
-            self.lane.begin()
+            self._parts.append(_Part(response, self.playout.put_samples))
+            self.playout.begin()
             yield response
 
     def heard(self, seconds: float) -> None:
@@ -78,7 +78,7 @@ class EngineReply(replies.Reply):
             else:
                 self._end_thinking()
                 self.emit_fact("tts_finished")
-                self._all_made(at.egress, at.post)
+                self._all_made(at.writer, at.post)
 
     async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
         match piece:
@@ -87,9 +87,9 @@ class EngineReply(replies.Reply):
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at)
-                await at.egress.room(self.lane, LANE_BOUND)
-                self.lane.put(decode(piece.audio), "", piece.words)
-                at.egress.wake()
+                await at.writer.wait_for_room(self.playout, LANE_BOUND)
+                self.playout.put(decode(piece.audio), "", piece.words)
+                at.writer.wake()
                 if piece.audio and not self._sounds:
                     self._sounds = True
                     self.emit_fact("tts_first_audio")
@@ -98,7 +98,7 @@ class EngineReply(replies.Reply):
                 async with self.respond(piece.text) as response:
                     async for part in response:
                         if isinstance(part, str):
-                            self.lane.add_text(part)  # it is a text of ours, not one of the engine's
+                            self.playout.add_text(part)  # it is a text of ours, not one of the engine's
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, decode, at)
             case replies.Step.TOOLS:
@@ -127,4 +127,4 @@ class EngineReply(replies.Reply):
             raise ProviderError("half a character is no text that can be said")
         if text:
             self.emit_fact("llm_chunk", text=text)
-            self.lane.add_text(text)
+            self.playout.add_text(text)

@@ -12,7 +12,7 @@ QUIET: Final = 10.0
 without an answer it is gone."""
 
 
-async def until_silent(socket: WebSocket, wake: Callable[[], None]) -> None:
+async def wait_until_dead(socket: WebSocket, wake: Callable[[], None]) -> None:
     """Ask a carrier that says nothing whether it is there, and return when it does not answer.
 
     Args:

@@ -118,7 +118,7 @@ class PipelineBackend(Backend):
             generated = kind == self._responder.kind
             reply.hooks = self._responder.hook_runner.of_reply(emits, reply.emit_fact, generated=generated)
         reply.emit_fact("reply_started", source=kind, **named)
-        nursery.start_soon(reply.run, source, voice, emits, services.egress, services.post)
+        nursery.start_soon(reply.run, source, voice, emits, services.writer, services.post)
         return reply
 
     def end_reply(self, reply: replies.Reply, heard: Heard, reason: str) -> None:  # noqa: ARG002 (an engine is told)

@@ -27,11 +27,11 @@ from patter_trio.call.backend import Backend, CallServices
 from patter_trio.call.control import CallControl, Handle
 from patter_trio.call.engine import EngineBackend
 from patter_trio.call.input.voice_activity import VoiceActivityStage
-from patter_trio.call.keepalive import QUIET, until_silent
+from patter_trio.call.keepalive import QUIET, wait_until_dead
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.output import reply as replies
-from patter_trio.call.output.writer import Egress, Stalled
+from patter_trio.call.output.writer import CarrierWriter, Stalled
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.tools.runner import Toolbox
@@ -92,8 +92,8 @@ class Call(Handle):
         self._reporter = reporter
         self._media = media
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
-        self._egress = Egress(leg.socket, leg.codec, self._post)
-        self._egress.sent = self._sent
+        self._writer = CarrierWriter(leg.socket, leg.codec, self._post)
+        self._writer.sent = self._sent
         self._machine: TurnMachine | None = None
         self._history = History()
         self._tools = Toolbox(self, self._history, self._emit_fact, self._post, options.webhooks)
@@ -122,7 +122,7 @@ class Call(Handle):
             self._reporter,
             self._emit_fact,
             self._tools,
-            self._egress,
+            self._writer,
             self._post,
         )
         if options.agent.engine is not None:
@@ -130,7 +130,7 @@ class Call(Handle):
         return PipelineBackend(services, options.on_message)
 
     def __repr__(self) -> str:
-        return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
+        return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._writer!r}>"
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -201,7 +201,7 @@ class Call(Handle):
                         self._voice_activity.put(self._media.samples, event.audio)
                         self._media.arrived(len(event.audio), trio.current_time())
                     case MarkReached():
-                        self._egress.reached(event.name, trio.current_time())
+                        self._writer.reached(event.name, trio.current_time())
                     case DigitPressed():
                         self._reporter.emit_event("dtmf", trio.current_time(), {"digit": event.digit})
                     case StreamStopped():
@@ -229,7 +229,7 @@ class Call(Handle):
     async def write(self) -> None:
         """Send to the carrier, until its end."""
         try:
-            await self._egress.write()
+            await self._writer.write()
         except SocketClosed as closed:  # whoever of the two sees it first
             self._closed(closed)
         except Stalled as error:
@@ -238,7 +238,7 @@ class Call(Handle):
 
     async def watch(self) -> None:
         """Give a carrier up that says nothing, not even when it is asked whether it is there."""
-        await until_silent(self._leg.socket, self._egress.wake)
+        await wait_until_dead(self._leg.socket, self._writer.wake)
         self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
         self._leg_down("failed")
 
@@ -337,8 +337,8 @@ class Call(Handle):
                 self._backend.user_turns.append(action)
             case do.StartReply():
                 self._reply = self._backend.start(action, nursery)
-            case do.OpenLane() if self._reply is not None:
-                self._egress.open(self._reply.lane)
+            case do.OpenPlayout() if self._reply is not None:
+                self._writer.open(self._reply.playout)
             case do.ReportToken():
                 self._reporter.token(action.at, action.turn, *self._backend.names())
             case do.ReportAudio():
@@ -356,7 +356,7 @@ class Call(Handle):
             case do.FlushRecognizer():
                 self._voice_activity.finish(self._backend.flush)
             case do.HangUpLeg():
-                self._egress.hang_up()
+                self._writer.hang_up()
             case do.TransferLeg():
                 nursery.start_soon(self.transferring.run, (self._backend.agent or self._options.agent).error_message)
             case do.EndCall():
@@ -364,7 +364,7 @@ class Call(Handle):
 
     def _finish(self, action: do.FinishReply) -> None:
         """A reply was played to its end."""
-        heard, reply, self._reply = self._egress.close(), self._reply, None
+        heard, reply, self._reply = self._writer.close(), self._reply, None
         if reply is None:
             return
         if action.started:
@@ -378,8 +378,8 @@ class Call(Handle):
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._egress.cut(trio.current_time()) if action.opened else Heard(0.0, "")
-        reply.lane.cut()
+        heard = self._writer.cut(trio.current_time()) if action.opened else Heard(0.0, "")
+        reply.playout.cut()
         reply.scope.cancel(reason=action.reason)
         self._tools.cut(reply)
         self._backend.end_reply(reply, heard, action.reason)
@@ -419,8 +419,8 @@ class Call(Handle):
                 await self._backend.apologise(agent, reply)
             except ProviderError as error:
                 _log.warning("call %s: no apology: %s", self.call_id, error)
-            await self._egress.room(reply.lane, 1)
-            await trio.sleep_until(self._egress.playback.end)
+            await self._writer.wait_for_room(reply.playout, 1)
+            await trio.sleep_until(self._writer.playback.end)
 
     def shielded_in(self, nursery: trio.Nursery) -> None:
         """Run tools that outlive the call there."""
@@ -431,7 +431,7 @@ class Call(Handle):
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._egress.cut(trio.current_time())
+        heard = self._writer.cut(trio.current_time())
         if heard.text:
             self._history.add("assistant", heard.text, self._reporter.unix(trio.current_time()))
 

@@ -85,7 +85,7 @@ class AppendUser:
 
 @attrs.frozen
 class StartReply:
-    """Begin a reply in a cancel scope of its own. Its audio is held back until :class:`OpenLane`.
+    """Begin a reply in a cancel scope of its own. Its audio is held back until :class:`OpenPlayout`.
 
     Without ``text`` the LLM (or ``on_message``) answers the history; otherwise that text is spoken. ``apology`` marks
     the configured error message.
@@ -99,7 +99,7 @@ class StartReply:
 
 
 @attrs.frozen
-class OpenLane:
+class OpenPlayout:
     """Let the reply's audio go to the carrier from here on."""
 
     at: float
@@ -209,7 +209,7 @@ Action = (
     | AmendUser
     | AppendUser
     | StartReply
-    | OpenLane
+    | OpenPlayout
     | ReportToken
     | ReportAudio
     | ReportAgentStarted

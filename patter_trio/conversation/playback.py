@@ -95,7 +95,7 @@ class _Span:
     words: list[Word] = attrs.field(factory=list)
 
 
-class Lane:
+class PlayoutQueue:
     """The playout queue of one reply. Once it is cut, it swallows whatever still comes."""
 
     def __init__(self, reply: int) -> None:
@@ -213,8 +213,8 @@ class Playback:
 
     def __init__(self) -> None:
         self._control: deque[Mark | Clear | Close] = deque()
-        self._lane: Lane | None = None
-        self._lane_start = 0  # position at which the lane's first sample was, or will be, sent
+        self._playout: PlayoutQueue | None = None
+        self._playout_start = 0  # position at which the lane's first sample was, or will be, sent
         self._position = 0  # sent
         self._marked = 0  # covered by a mark
         self._acknowledged = 0  # honestly reported as played
@@ -232,7 +232,7 @@ class Playback:
 
     def __repr__(self) -> str:
         unplayed = (self._position - self._acknowledged) / RATE
-        return f"<Playback {self._position / RATE:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._lane!r}>"
+        return f"<Playback {self._position / RATE:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._playout!r}>"
 
     @property
     def end(self) -> float:
@@ -242,27 +242,27 @@ class Playback:
     @property
     def drained(self) -> bool:
         """True if all audio of the open queue was sent and reported as played."""
-        lane = self._lane
-        return lane is not None and lane.waiting == 0 and self._acknowledged == self._position
+        playout = self._playout
+        return playout is not None and playout.waiting == 0 and self._acknowledged == self._position
 
-    def open(self, lane: Lane) -> None:
+    def open(self, playout: PlayoutQueue) -> None:
         """Let a reply's audio go to the carrier, after what was sent before."""
-        lane.is_open = True
-        self._lane, self._lane_start = lane, self._position
+        playout.is_open = True
+        self._playout, self._playout_start = playout, self._position
 
     def close(self) -> Heard:
         """End the open queue, which was played completely. Return what was heard."""
-        lane, self._lane = self._lane, None
-        return lane.heard(lane.sent_samples) if lane else Heard(0.0, "")
+        playout, self._playout = self._playout, None
+        return playout.heard(playout.sent_samples) if playout else Heard(0.0, "")
 
     def cut(self, now: float) -> Heard:
         """Silence the open queue at once; return what was heard. The next message is ``clear``."""
-        lane, self._lane = self._lane, None
-        if lane is None:
+        playout, self._playout = self._playout, None
+        if playout is None:
             return Heard(0.0, "")
         # Before the queue is cut, because the marks and the end of playback are reset below.
-        heard = max(0, self.played(now) - self._lane_start)
-        lane.cut()
+        heard = max(0, self.played(now) - self._playout_start)
+        playout.cut()
         # Marks that were not sent would ask about audio that is dropped now.
         self._control = deque(item for item in self._control if not isinstance(item, Mark))
         self._sequence += 1
@@ -275,7 +275,7 @@ class Playback:
         self._marks.clear()
         self._marked = self._acknowledged = self._position
         self._acknowledged_at = self._end = now
-        return lane.heard(min(heard, lane.sent_samples))
+        return playout.heard(min(heard, playout.sent_samples))
 
     def hang_up(self) -> None:
         """End the stream with the next message."""
@@ -299,16 +299,16 @@ class Playback:
         return self._next_media(now, self._settle(now))
 
     def _next_media(self, now: float, patience: float) -> Outgoing | float:
-        lane = self._lane
-        if lane is None:
+        playout = self._playout
+        if playout is None:
             return math.inf
         # A mark goes before more audio: what is heard is to be known every MARK_EVERY samples.
-        if self._position > self._marked and (lane.waiting == 0 or self._position - self._marked >= MARK_EVERY):
-            return self._mark(lane)
+        if self._position > self._marked and (playout.waiting == 0 or self._position - self._marked >= MARK_EVERY):
+            return self._mark(playout)
         overdue = self._end + GRACE - now
         if self._acknowledged < self._position and overdue <= TICK:
-            self._believe_the_clock(now)
-        if lane.waiting == 0:
+            self._acknowledge_by_clock(now)
+        if playout.waiting == 0:
             return min(overdue, patience) if self._acknowledged < self._position else math.inf
         # The carrier reports too little: wait for its marks, at most until the clock counts.
         if self._position - self._acknowledged > CREDIT and not self.marks_lost:
@@ -317,28 +317,28 @@ class Playback:
         # Far enough ahead: sleep until there is room for one more message.
         if ahead + MESSAGE / RATE > AHEAD + TICK:
             return ahead + MESSAGE / RATE - AHEAD
-        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE + TICK:
+        if playout.waiting < MESSAGE and not playout.produced and ahead > MESSAGE / RATE + TICK:
             return ahead - MESSAGE / RATE  # a fuller message is worth the wait
-        return self._media(lane, now)
+        return self._media(playout, now)
 
-    def _media(self, lane: Lane, now: float) -> Media:
-        audio, ends_sentence = lane.take()
+    def _media(self, playout: PlayoutQueue, now: float) -> Media:
+        audio, ends_sentence = playout.take()
         if self._acknowledged == self._position:  # nothing was under way: playing begins now
             self._acknowledged_at = now
         self._position += len(audio)
         self._end = max(self._end, now) + len(audio) / RATE
         if ends_sentence:
-            self._control.append(self._mark(lane))
-        return Media(audio, lane.reply)
+            self._control.append(self._mark(playout))
+        return Media(audio, playout.reply)
 
-    def _mark(self, lane: Lane) -> Mark:
+    def _mark(self, playout: PlayoutQueue) -> Mark:
         self._sequence += 1
-        name = f"r{lane.reply}.{self._sequence}"
+        name = f"r{playout.reply}.{self._sequence}"
         self._marks.append(_Sent(name, self._position))
         self._marked = self._position
         return Mark(name)
 
-    def _believe_the_clock(self, now: float) -> None:
+    def _acknowledge_by_clock(self, now: float) -> None:
         """Count everything sent as played, because the carrier's marks do not come back."""
         self.marks_lost = True
         self._marks.clear()

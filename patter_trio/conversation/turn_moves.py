@@ -396,7 +396,7 @@ class Conversation:
         if reply is not None and reply.audio and not reply.opened and self.may_open():
             reply.opened = True
             self.arm(Timer.REPLY, self.now + self.policy.reply)
-            self.emit(actions.OpenLane(self.now, reply.number))
+            self.emit(actions.OpenPlayout(self.now, reply.number))
         over = self.caller is Caller.SPEAKING and self.agent is Agent.SPEAKING
         if over and self.can_cut and not self.policy.min_words:
             if Timer.OVERLAP not in self.timers:

@@ -220,7 +220,7 @@ def test_while_what_the_application_wants_said_is_on_its_way_the_caller_waits_fo
     scene.at(14.25, AudioArrived(1)).at(14.5, OnWire(1, 15.5), Produced(1)).at(15.5, Drained(1))
     assert scene.events() == [
         do.ReportAudio(14.25, 1, 0),
-        do.OpenLane(14.25, 1),
+        do.OpenPlayout(14.25, 1),
         do.ReportAgentStarted(14.5, 1, 0),
         do.FinishReply(15.5, 1, 0, started=True),
         do.CommitUser(15.5, 1, "", "vad_silence", 13.25),

@@ -202,7 +202,7 @@ class World:
         match action:
             case actions.StartReply(reply=reply):
                 self.produce(reply, now)
-            case actions.OpenLane(reply=reply):
+            case actions.OpenPlayout(reply=reply):
                 self.play(reply, now)
             case actions.CutReply(reply=reply) if self.chance(0.3):
                 self.haunt(reply, now)

@@ -103,7 +103,7 @@ def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
     assert scene.then() == [
         do.ReportToken(2.75, 1, 1),
         do.ReportAudio(2.875, 1, 1),
-        do.OpenLane(2.875, 1),
+        do.OpenPlayout(2.875, 1),
         do.StateChanged(3.0, "listening", "speaking"),
         do.ReportAgentStarted(3.0, 1, 1),
     ]
@@ -120,7 +120,7 @@ def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> 
     ]
     assert scene.at(0.75, AudioArrived(1)).at(1.0, OnWire(1, 2.0)).then() == [
         do.ReportAudio(0.75, 1, 0),
-        do.OpenLane(0.75, 1),
+        do.OpenPlayout(0.75, 1),
         do.StateChanged(1.0, "listening", "speaking"),
         do.ReportAgentStarted(1.0, 1, 0),
     ]
@@ -137,7 +137,7 @@ def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
     scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     assert scene.events() == [
         do.ReportAudio(3.25, 1, 0),
-        do.OpenLane(3.25, 1),
+        do.OpenPlayout(3.25, 1),
         do.ReportAgentStarted(3.5, 1, 0),
         do.FinishReply(4.5, 1, 0, started=True),
         committed(4.5, 1, "hello", 2.25),
@@ -376,7 +376,7 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
         do.UserSpeechStarted(2.75, 2.625),
         do.ReportAudio(2.875, 1, 1),
         do.UserSpeechEnded(3.5, 3.25, 0.625),
-        do.OpenLane(opens, 1),
+        do.OpenPlayout(opens, 1),
         do.ReportAgentStarted(4.5, 1, 1),
     ]
 
@@ -498,7 +498,7 @@ def test_texts_are_said_one_after_the_other_within_the_turn() -> None:
     assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "first")]
     scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
     assert scene.events() == [
-        do.OpenLane(8.25, 2),
+        do.OpenPlayout(8.25, 2),
         do.ReportAgentStarted(8.5, 2, 1),
         do.FinishReply(9.0, 2, 1, started=True),
         do.StartReply(9.0, 3, 1, "second"),
@@ -522,7 +522,7 @@ def test_a_barge_in_leaves_the_texts_that_wait_for_after_the_answer() -> None:
 def test_a_text_waits_in_its_lane_while_the_caller_speaks() -> None:
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.25, Say("news")).at(1.5, AudioArrived(1))
     assert scene.events()[-1] == do.ReportAudio(1.5, 1, 0)
-    assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenLane(2.0, 1)
+    assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenPlayout(2.0, 1)
 
 
 # Failures -------------------------------------------------------------------------------------------------------------

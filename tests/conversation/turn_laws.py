@@ -304,7 +304,7 @@ class Laws:
         assert getattr(action, "turn", fate.start.turn) == fate.start.turn, "agent-edges: another turn"
         return fate
 
-    def _do_OpenLane(self, action: actions.OpenLane) -> None:
+    def _do_OpenLane(self, action: actions.OpenPlayout) -> None:
         fate = self._alive(action)
         assert not fate.opened, "open-once: opened twice"
         may = not fate.interruptible or self.leaving

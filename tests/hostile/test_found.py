@@ -18,7 +18,7 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.conversation.playback import Lane, Media, Playback
+from patter_trio.conversation.playback import Media, Playback, PlayoutQueue
 from patter_trio.events.callbacks import EDGES_KEPT, KEPT, CallbackQueue
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade
@@ -131,10 +131,10 @@ async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CL
 
 
 def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:
-    playback, lane = Playback(), Lane(1)
-    lane.put(bytes(8000), "one second of words")
-    lane.produced = True
-    playback.open(lane)
+    playback, playout = Playback(), PlayoutQueue(1)
+    playout.put(bytes(8000), "one second of words")
+    playout.produced = True
+    playback.open(playout)
     now, sent = 0.0, 0
     while sent < 8000:
         message = playback.next_message(now)

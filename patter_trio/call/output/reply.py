@@ -18,9 +18,9 @@ from patter_trio.abc import LanguageModel, Message, SynthesisSession, ToolCall, 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.hooks import ReplyHooks
-from patter_trio.call.output.writer import Egress
+from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
-from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout, leaves
@@ -76,11 +76,11 @@ class Reply:
         self._emit_fact = emit_fact
         self._failed = False
         self.turn = turn
-        self.lane: Lane = Lane(number)
+        self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
 
     def __repr__(self) -> str:
-        return f"<Reply {self.number} of turn {self.turn}, {self.lane!r}>"
+        return f"<Reply {self.number} of turn {self.turn}, {self.playout!r}>"
 
     def emit_fact(self, fact: str, **about: Any) -> None:
         """Let watchers know a fact about this reply."""
@@ -105,7 +105,7 @@ class Reply:
             self.emit_fact(fact, error=type(theirs or error).__name__)
 
     async def run(
-        self, source: AnswerSource, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post
+        self, source: AnswerSource, voice: SynthesisSession, emits: AudioFormat, writer: CarrierWriter, post: Post
     ) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
@@ -114,18 +114,18 @@ class Reply:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
                     nursery.start_soon(self._noting, "llm_failed", self._think, source, sentences, post)
-                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, egress, post)
+                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, writer, post)
             except* (ProviderError, invoke.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
                 post(ReplyFailed(self.number, str(error)))
             else:
-                self._all_made(egress, post)
+                self._all_made(writer, post)
 
-    def _all_made(self, egress: Egress, post: Post) -> None:
-        self.lane.produced = True
-        egress.wake()
+    def _all_made(self, writer: CarrierWriter, post: Post) -> None:
+        self.playout.produced = True
+        writer.wake()
         post(Produced(self.number))
 
     async def _think(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
@@ -175,7 +175,7 @@ class Reply:
         voice: SynthesisSession,
         sentences: trio.MemoryReceiveChannel[str],
         emits: AudioFormat,
-        egress: Egress,
+        writer: CarrierWriter,
         post: Post,
     ) -> None:
         decode = decoder(emits)
@@ -183,12 +183,12 @@ class Reply:
         hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
         async with sentences, voice.speak(sentences) as chunks:
             async for made in chunks:
-                await egress.room(self.lane, LANE_BOUND)
+                await writer.wait_for_room(self.playout, LANE_BOUND)
                 chunk = made if hooks is None else await hooks.audio(made)
                 if chunk is None:
                     continue
-                self.lane.put(decode(chunk.audio), chunk.text, chunk.words)
-                egress.wake()
+                self.playout.put(decode(chunk.audio), chunk.text, chunk.words)
+                writer.wake()
                 if chunk.audio and not begun:
                     begun = True
                     self.emit_fact("tts_first_audio")

@@ -24,7 +24,7 @@ from patter_trio.abc import (
     VoiceEdge,
 )
 from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat, Encoding
-from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
@@ -190,7 +190,7 @@ class _Response(EngineResponse):
         self._session, self._messages, self._tools, self._text = session, messages, tools, text
         self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](PIECES)
         self._said = text
-        self._spoken = Lane(0)
+        self._spoken = PlayoutQueue(0)
         """What the voice has made of it, to know what was heard."""
         self._cut = False
         self._entry: dict[str, Any] = {"role": "assistant", "content": text}
