@@ -18,7 +18,7 @@ from patter_trio.call.hooks import HookedCall
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output.reply import EmitFact, Reply, from_text
 from patter_trio.call.output.writer import CarrierWriter
-from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Input
@@ -44,7 +44,7 @@ class CallServices:
     reporter: CallReporter
     emit_fact: EmitFact
     """Lets watchers know a fact, at this instant."""
-    tools: Toolbox
+    tools: ToolRunner
     writer: CarrierWriter
     post: Callable[[Input], None]
 

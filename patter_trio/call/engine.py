@@ -39,7 +39,7 @@ from patter_trio.call.input.transcription import encoder
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.responder import messages_from
-from patter_trio.call.tools.runner import Round, Run
+from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import Heard
@@ -80,7 +80,7 @@ class EngineBackend(Backend):
         """The caller has said something about which nothing was decided yet."""
         self._wanted: dict[str, ToolCall] = {}
         """Tools that the engine wanted called, and that did not start so far."""
-        self._given: dict[Run, bool] = {}
+        self._given: dict[ToolInvocation, bool] = {}
         """What the engine was told of: whether that is the tool's result."""
         self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
@@ -280,13 +280,13 @@ class EngineBackend(Backend):
             self._give(run)
         self._nothing_of_the_rest()
 
-    def _runs(self) -> list[Run]:
+    def _runs(self) -> list[ToolInvocation]:
         """Return the tools that were started, or wait for their reply to be played."""
-        rounds = [item for item in self._services.history.items() if isinstance(item, Round)]
-        started = [run for round_ in rounds for run in round_.runs]
+        rounds = [item for item in self._services.history.items() if isinstance(item, ToolRound)]
+        started = [run for round_ in rounds for run in round_.invocations]
         return [*started, *self._services.tools.waiting()]
 
-    def _give(self, run: Run) -> None:
+    def _give(self, run: ToolInvocation) -> None:
         self._wanted.pop(run.call.id, None)
         if run not in self._given:
             self._remember(_result(run.call, run.text))

@@ -16,7 +16,7 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.user_code.context import current_call
 
-Piece = str | SpeechChunk | replies.Step | replies.Remark
+Piece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
 Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]
 
 LANE_BOUND: Final = 120 * RATE
@@ -94,17 +94,17 @@ class EngineReply(replies.Reply):
                     self._sounds = True
                     self.emit_fact("tts_first_audio")
                     at.post(inputs.AudioArrived(self.number))
-            case replies.Remark():
+            case replies.ProgressText():
                 async with self.respond(piece.text) as response:
                     async for part in response:
                         if isinstance(part, str):
                             self.playout.add_text(part)  # it is a text of ours, not one of the engine's
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, decode, at)
-            case replies.Step.TOOLS:
+            case replies.AnswerPhase.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
                 self._end_thinking()
-            case replies.Step.MODEL:
+            case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
 
     def _begin_thinking(self) -> None:

@@ -34,7 +34,7 @@ from patter_trio.call.output import reply as replies
 from patter_trio.call.output.writer import CarrierWriter, Stalled
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.responder.on_message import MessageHandler
-from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.call.transfers import HandOver, Transferring
 from patter_trio.conversation import actions as do
@@ -96,7 +96,7 @@ class Call(Handle):
         self._writer.sent = self._sent
         self._machine: TurnMachine | None = None
         self._history = History()
-        self._tools = Toolbox(self, self._history, self._emit_fact, self._post, options.webhooks)
+        self._tools = ToolRunner(self, self._history, self._emit_fact, self._post, options.webhooks)
         self._backend = self._backend_of(options)
         self._voice_activity = VoiceActivityStage(
             options.agent.vad,
@@ -301,7 +301,7 @@ class Call(Handle):
             fired = event if isinstance(event, Fired) else None
             for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, nursery)
-            self._tools.floor(free=machine.has_floor)
+            self._tools.set_floor(free=machine.has_floor)
             if fired is not None and not machine.ended:
                 self._reporter.fired(fired, at)
 
@@ -424,7 +424,7 @@ class Call(Handle):
 
     def shielded_in(self, nursery: trio.Nursery) -> None:
         """Run tools that outlive the call there."""
-        self._tools.beyond = nursery
+        self._tools.shield_nursery = nursery
 
     def freeze(self) -> None:
         """Cut what is being said without telling anybody: what was heard of it belongs into the transcript."""

@@ -40,7 +40,7 @@ EmitFact = Callable[[str, dict[str, Any]], None]
 """Lets watchers know a fact (``events/reporter.py``)."""
 
 
-class Step(Enum):
+class AnswerPhase(Enum):
     """Where the answer of a model with tools is, between its texts."""
 
     TOOLS = "tools"
@@ -50,13 +50,13 @@ class Step(Enum):
 
 
 @attrs.frozen
-class Remark:
+class ProgressText:
     """A text to be spoken that is not the model's: the progress of a tool."""
 
     text: str
 
 
-AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Step | Remark]]]
+AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | AnswerPhase | ProgressText]]]
 """Opens the streamed answer to the conversation as it is now."""
 Prepare = Callable[[], Awaitable[AnswerSource | None]]
 """Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
@@ -142,7 +142,7 @@ class Reply:
         self.emit_fact("llm_started")
         async with source() as pieces:
             async for piece in pieces:
-                if not begun and piece and not isinstance(piece, Remark):
+                if not begun and piece and not isinstance(piece, ProgressText):
                     begun = True  # also by the call of a tool, which is made of tokens, too
                     post(TokenArrived(self.number))
                 if isinstance(piece, str):
@@ -155,13 +155,13 @@ class Reply:
                     for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
                         await self._hand_over(sentences, sentence)
                     continue
-                thought = piece is not Step.MODEL
-                if piece is Step.MODEL:
+                thought = piece is not AnswerPhase.MODEL
+                if piece is AnswerPhase.MODEL:
                     self.emit_fact("llm_started")
                     continue
-                if piece is Step.TOOLS:
+                if piece is AnswerPhase.TOOLS:
                     self.emit_fact("llm_finished")
-                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, Remark) else [])]:
+                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, ProgressText) else [])]:
                     await self._hand_over(sentences, sentence)
             if not thought:
                 self.emit_fact("llm_finished")

@@ -12,7 +12,7 @@ from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.user_words import UserTurns
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
-from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.user_code.context import current_call
@@ -43,7 +43,7 @@ class Responder:
         history: History,
         words: UserTurns,
         *,
-        tools: Toolbox,
+        tools: ToolRunner,
     ) -> None:
         self._on_message = on_message
         self._about = about
