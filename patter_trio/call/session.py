@@ -36,7 +36,7 @@ from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.call.transfers import HandOver, Transferring
+from patter_trio.call.transfers import TransferCall, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -74,7 +74,7 @@ class CallOptions:
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
     on_message: MessageHandler | None
-    hand_over: HandOver
+    transfer_call: TransferCall
     webhooks: ToolWebhooks
 
 
@@ -110,7 +110,7 @@ class Call(Handle):
         self._error = ""
         self._bad_messages = 0
         self._limits = Limits()
-        self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand, self._post)
+        self.transfers: Transfers = Transfers(self.call_id, options.transfer_call, self._demand, self._post)
 
     def _backend_of(self, options: CallOptions) -> Backend:
         about = self.info.payload("call_id", "caller", "callee")
@@ -358,7 +358,7 @@ class Call(Handle):
             case do.HangUpLeg():
                 self._writer.hang_up()
             case do.TransferLeg():
-                nursery.start_soon(self.transferring.run, (self._backend.agent or self._options.agent).error_message)
+                nursery.start_soon(self.transfers.run, (self._backend.agent or self._options.agent).error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -442,7 +442,7 @@ class Call(Handle):
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self.transferring.close(self.outcome)
+        self.transfers.close(self.outcome)
         transcript = self._history.whole()
         self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 

@@ -187,7 +187,7 @@ class HangUpLeg:
 
 @attrs.frozen
 class TransferLeg:
-    """Have the carrier connect the caller to another number. It answers with ``TransferTaken`` or ``TransferFailed``."""
+    """Have the carrier connect the caller to another number. It answers with ``TransferAccepted`` or ``TransferFailed``."""
 
     at: float
 

@@ -142,7 +142,7 @@ class Transfer:
 
 
 @attrs.frozen
-class TransferTaken:
+class TransferAccepted:
     """The carrier accepted the transfer. Its leg is about to end."""
 
 
@@ -182,7 +182,7 @@ Input = (
     | Say
     | HangUp
     | Transfer
-    | TransferTaken
+    | TransferAccepted
     | TransferFailed
     | LegDown
     | Flushed

@@ -29,8 +29,8 @@ from patter_trio.conversation.inputs import (
     Say,
     TokenArrived,
     Transfer,
+    TransferAccepted,
     TransferFailed,
-    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
@@ -378,14 +378,14 @@ def blame_leg(talk: Conversation, event: TransferFailed) -> None:
         talk.finish_call()
 
 
-def await_end(talk: Conversation, event: TransferTaken) -> None:
+def await_end(talk: Conversation, event: TransferAccepted) -> None:
     """Wait for the end of the leg: the carrier accepted the transfer, so the call does not come back."""
     if talk.ending == TRANSFERRED:
         talk.taken = True
         talk.arm(Timer.LEG, talk.now + talk.policy.leg)
 
 
-def confirm(talk: Conversation, event: TransferTaken) -> None:
+def confirm(talk: Conversation, event: TransferAccepted) -> None:
     """Record that the leg went down because of the transfer."""
     talk.taken = True
     if talk.flushed:
@@ -464,7 +464,7 @@ AGENT: Mapping[Trigger, Mapping[Agent, Rule]] = {
     HangUp:          _agent_row(  hang_up,     hang_up,  leave,        leave,         fall_back,   _,        _),
     Transfer:        _agent_row(  await_ready, hand_over, leave,       leave,         _,           _,        _),
     TransferFailed:  _agent_row(  _,           _,        _,            _,             take_back,   blame_leg, _),
-    TransferTaken:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
+    TransferAccepted:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
     LegDown:         _agent_row(  flush,       flush,    flush,        flush,         flush,       _,        _),
     Flushed:         _agent_row(  _,           _,        _,            _,             _,  end_when_known,    _),
     Timer.OVERLAP:   _agent_row(  _,           _,        _,            barge_in,      _,           _,        _),

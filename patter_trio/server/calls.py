@@ -19,7 +19,7 @@ import trio
 from patter_trio.abc import CallInfo, Carrier, usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.announced import Announced
+from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
@@ -50,7 +50,7 @@ from patter_trio.user_code.urls import is_exposed, secret_of
 if TYPE_CHECKING:
     from patter_trio.tracing.call_trace import CallTrace
 
-Transfer = Callable[[CallInfo, str], Awaitable[None]]
+TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
 """Connects a caller with somebody else, as ``Carrier.transfer`` does."""
 
 START_PATIENCE: Final = 2.0
@@ -107,7 +107,7 @@ class Seams:
     epoch: float | None = None
     tap: Tap | None = None
     bus_tap: Tap | None = None
-    transfer: Transfer | None = None
+    transfer: TransferOverride | None = None
 
 
 @attrs.define
@@ -118,7 +118,7 @@ class _StartingCall:
     scope: trio.CancelScope
     done: trio.Event
     trace: "CallTrace | None"
-    call: Announced
+    call: PendingControl
     overrides: Mapping[str, Any] | None = None
 
 
@@ -217,7 +217,7 @@ class CallServer:
         if self._tracing is not None:
             trace = self._tracing(info, self._agent, at=trio.current_time(), epoch=self._epoch)
         starting = self._starting[info.call_id] = _StartingCall(
-            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, Announced(info)
+            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, PendingControl(info)
         )
         if on_call_start is None:
             starting.done.set()
@@ -310,7 +310,7 @@ class CallServer:
             agent=self._agent,
             settled=partial(self._settled, starting),
             on_message=self._messages,
-            hand_over=partial(self._transfer, info),
+            transfer_call=partial(self._transfer, info),
             webhooks=self._webhooks,
         )
         call = Call(leg, options, reporter, media)

@@ -222,7 +222,7 @@ class World:
             text = f"switch{next(self.words)}" if self.switching.random() < 0.7 else ""
             self.post(at, inputs.TransferFailed(text))
         elif self.switching.random() < 0.7:
-            self.post(at, inputs.TransferTaken())
+            self.post(at, inputs.TransferAccepted())
         if self.switching.random() < 0.5:
             self.post(now + round(self.switching.uniform(0.02, 6) * GRID) / GRID, inputs.LegDown("handed over"))
         if self.switching.random() < 0.2:

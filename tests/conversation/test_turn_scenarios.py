@@ -24,8 +24,8 @@ from patter_trio.conversation.inputs import (
     Say,
     TokenArrived,
     Transfer,
+    TransferAccepted,
     TransferFailed,
-    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
@@ -697,7 +697,7 @@ def test_a_goodbye_that_fails_is_not_apologised_for() -> None:
 # Handing the call over ------------------------------------------------------------------------------------------------
 def test_a_call_is_handed_over_when_what_is_being_said_was_played() -> None:
     scene = Scene().answered().at(4.0, Transfer()).voice(5.0, 6.0).at(6.25, Final("wait", 2)).at(8.0, Drained(1))
-    scene.at(8.125, TransferTaken()).at(8.25, LegDown("stopped")).at(8.5, Flushed())
+    scene.at(8.125, TransferAccepted()).at(8.25, LegDown("stopped")).at(8.5, Flushed())
     assert scene.events()[2:] == [
         do.FinishReply(8.0, 1, 1, started=True),
         do.TransferLeg(8.0),
@@ -751,14 +751,14 @@ def test_a_hang_up_during_the_transfer_holds_if_that_fails() -> None:
 
 
 def test_a_leg_that_was_handed_over_and_does_not_end_is_given_up() -> None:
-    scene = Scene().at(1.0, Transfer()).at(2.0, TransferTaken(), TransferFailed("Sorry.")).until(20.0)
+    scene = Scene().at(1.0, Transfer()).at(2.0, TransferAccepted(), TransferFailed("Sorry.")).until(20.0)
     assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(7.0), do.EndCall(7.75, "transferred")]
 
 
 @pytest.mark.parametrize(
     ("answer", "end"),
     [
-        (TransferTaken(), do.EndCall(1.75, "transferred")),
+        (TransferAccepted(), do.EndCall(1.75, "transferred")),
         (TransferFailed("Sorry."), do.EndCall(1.75, "stopped")),
         (None, do.EndCall(2.25, "transferred")),
     ],

@@ -144,7 +144,7 @@ class Laws:
             self.leave_at = math.inf if self.patient else self.now
         self.leaving = True
 
-    def _in_TransferTaken(self, event: inputs.TransferTaken) -> None:
+    def _in_TransferTaken(self, event: inputs.TransferAccepted) -> None:
         self.taken = self.taken or self.asked
 
     def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:
