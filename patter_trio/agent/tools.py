@@ -30,15 +30,15 @@ import attrs
 from patter_trio.abc import ToolDefinition
 from patter_trio.agent.tool_schema import described, schema_of_parameters
 from patter_trio.errors import ConfigurationError
-from patter_trio.user_code.signatures import name_of, parameters_of, positional, wants_second
+from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_extra_argument
 from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
 """What becomes of a running tool when its reply is cut: it is ``cancel``-led; it goes on, ``detach``-ed, until the call is
 over; or it goes on beyond the call, ``shield``-ed, for 5 s at most. What it gives reaches the conversation in any case."""
 
-CONTEXT: Final = "call_context"
-ARGUMENTS: Final = "arguments"
+CONTEXT_PARAMETER: Final = "call_context"
+ARGUMENTS_PARAMETER: Final = "arguments"
 TIMEOUT: Final = 10.0
 LONGEST: Final = 600.0
 RETRIES: Final = 2
@@ -131,7 +131,7 @@ class Tool:
     )
     """How the handler takes its arguments."""
     takes_context: bool = attrs.field(
-        init=False, default=attrs.Factory(lambda self: CONTEXT in _names(self.handler), takes_self=True)
+        init=False, default=attrs.Factory(lambda self: CONTEXT_PARAMETER in _names(self.handler), takes_self=True)
     )
     """Whether the handler has a parameter called ``call_context``."""
 
@@ -218,10 +218,10 @@ def tool(
     def made(handler: Callable[..., Any]) -> Tool:
         _checked_handler(None, None, handler)
         text, about = described(inspect.getdoc(handler) or "")
-        takes_all = _names(handler)[:1] == [ARGUMENTS]
+        takes_all = _names(handler)[:1] == [ARGUMENTS_PARAMETER]
         schema: Mapping[str, Any] = parameters or {"type": "object"}
         if not takes_all and parameters is None:
-            schema = schema_of_parameters(handler, about, leave_out=CONTEXT)
+            schema = schema_of_parameters(handler, about, leave_out=CONTEXT_PARAMETER)
         return Tool(
             name or getattr(handler, "__name__", name_of(handler)),
             description or text,
@@ -259,9 +259,13 @@ def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form
         return "arguments"
     taken = positional(parameters)
     known = schema.get("properties", {})
-    if not taken or taken[0].name == CONTEXT or (taken[0].name in known and taken[0].name != ARGUMENTS):
+    if (
+        not taken
+        or taken[0].name == CONTEXT_PARAMETER
+        or (taken[0].name in known and taken[0].name != ARGUMENTS_PARAMETER)
+    ):
         return "keywords"
-    return "arguments and context" if wants_second(taken, CONTEXT) else "arguments"
+    return "arguments and context" if takes_extra_argument(taken, CONTEXT_PARAMETER) else "arguments"
 
 
 def tools_of(given: object) -> tuple[Tool, ...]:

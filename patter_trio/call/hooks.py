@@ -89,10 +89,10 @@ class HookRunner:
         cause: BaseException | None = None
         with trio.move_on_after(hook.tier.deadline) as scope:
             try:
-                answer = invoke.plain(hook.function, *positional, **keywords)
+                answer = invoke.call_sync(hook.function, *positional, **keywords)
                 held = trio.current_time() - began
                 if inspect.isawaitable(answer):
-                    answer = await invoke.awaited(hook.function, answer)
+                    answer = await invoke.await_result(hook.function, answer)
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
@@ -105,7 +105,7 @@ class HookRunner:
             then = "the original passes" if failed is not True else "blocked"
             self._complain(hook, problem, then, cause, for_good=hook.tier.often and scope.cancelled_caught)
             return otherwise
-        if took > hook.tier.budget and held <= invoke.BLOCKING_SECONDS:  # else it was reported already
+        if took > hook.tier.budget and held <= invoke.MAX_BLOCKING_S:  # else it was reported already
             self._slow(hook, took)
         return answer
 

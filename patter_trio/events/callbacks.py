@@ -19,7 +19,7 @@ import trio
 from patter_trio.events.grace import DeliveryClass, GracePeriods
 from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
 from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import steers
+from patter_trio.user_code.signatures import takes_call_control
 
 EDGES_KEPT: Final = 256
 KEPT: Final = 4096
@@ -59,7 +59,7 @@ class CallbackQueue:
         self._grace = GracePeriods() if grace is None else grace
         self.control: object = None
         """The call's, for the callbacks that take it."""
-        self._steering: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._takes_control: dict[str, tuple[Callable[..., Any], bool]] = {}
         """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
         self.dropped: int = 0
         self.lost: int = 0
@@ -132,10 +132,10 @@ class CallbackQueue:
             seen_state.reset(token)
 
     def _control_for(self, name: str, callback: Callable[..., Any]) -> tuple[object, ...]:
-        known, takes = self._steering.get(name, (None, False))
+        known, takes = self._takes_control.get(name, (None, False))
         if known is not callback:
-            takes = steers(callback)
-            self._steering[name] = (callback, takes)
+            takes = takes_call_control(callback)
+            self._takes_control[name] = (callback, takes)
         return (self.control,) if takes and self.control is not None else ()
 
 

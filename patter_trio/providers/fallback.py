@@ -80,7 +80,7 @@ class _Choice(Generic[P]):
         """Pass this provider over for a while."""
         now = trio.current_time()
         if _failed_at(provider) != now:  # a session that is lost says so to each task that uses it
-            _log.warning("%s failed: %s", name_of(provider), error)
+            _log.warning("%s failed: %s", provider_name(provider), error)
         _note(provider, now)
 
     def _another_failed(self, provider: P, error: BaseException, said: list[str]) -> None:
@@ -90,7 +90,7 @@ class _Choice(Generic[P]):
             ProviderError: it was the last one's.
         """
         self.failed(provider, error)
-        said.append(f"{name_of(provider)}: {error}")
+        said.append(f"{provider_name(provider)}: {error}")
         if len(said) == len(self.providers):
             raise ProviderError(f"none of {len(said)} providers is well; {'; '.join(said)}") from error
 
@@ -135,7 +135,7 @@ class _Choice(Generic[P]):
                 self._another_failed(provider, error, said)
 
 
-def name_of(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
+def provider_name(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
     """Return the name by which a log can tell a provider from its neighbour."""
     return f"{provider.provider} {provider.model}".strip()
 
@@ -147,7 +147,7 @@ def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
     with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
         yield scope
     if scope.cancelled_caught:
-        raise ProviderTimeout(f"{name_of(provider)} gave nothing for {patience:g} s")
+        raise ProviderTimeout(f"{provider_name(provider)} gave nothing for {patience:g} s")
 
 
 @attrs.frozen(kw_only=True)

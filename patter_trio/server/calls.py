@@ -44,7 +44,7 @@ from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import name_of, steers
+from patter_trio.user_code.signatures import name_of, takes_call_control
 from patter_trio.user_code.urls import is_exposed, secret_of
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class CallServer:
             starting.trace.attach()
         with starting.scope:
             try:
-                more = (starting.call.control,) if steers(on_call_start) else ()
+                more = (starting.call.control,) if takes_call_control(on_call_start) else ()
                 answer = await invoke.call(on_call_start, info.payload(), *more)
             except invoke.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", info.call_id, error, exc_info=error.__cause__)
@@ -410,7 +410,7 @@ def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
         secret: what requests to a URL are signed with; empty: ``PATTER_WEBHOOK_SECRET``.
     """
     if not isinstance(on_message, str):
-        return None if on_message is None else FunctionHandler(on_message, steers(on_message))
+        return None if on_message is None else FunctionHandler(on_message, takes_call_control(on_message))
     if is_exposed(on_message):
         _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
     return remote(on_message, secret_of(secret))

@@ -140,7 +140,7 @@ class CallTrace:
     def _isolated(self) -> Iterator[None]:
         """Keep what the application's tracer does away from the call, and say so once."""
         try:
-            with invoke.foreign("the tracer provider", REMEDY, self._call_id):
+            with invoke.isolate("the tracer provider", REMEDY, self._call_id):
                 yield
         except invoke.ApplicationError as error:
             if not self._complained:

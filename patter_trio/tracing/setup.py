@@ -54,7 +54,7 @@ def opened_tracing() -> OpenTrace | None:
         _log.warning("%s=1, but calls are not traced: %s; %s", FLAG, error, _INSTALL)
         return None
     try:
-        with invoke.foreign("the tracer provider", REMEDY):
+        with invoke.isolate("the tracer provider", REMEDY):
             if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
                 _log.warning("%s=1, but there is no tracer provider yet: call init_tracing(), or set your own", FLAG)
             return partial(CallTrace, trace.get_tracer("patter_trio"))

@@ -14,7 +14,7 @@ from patter_trio import CallControl, CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.invoke import in_thread
-from patter_trio.user_code.signatures import steers
+from patter_trio.user_code.signatures import takes_call_control
 
 MINDLESS = {"llm": None}
 
@@ -78,7 +78,7 @@ class CallServer:
     ],
 )
 def test_the_control_goes_to_a_function_whose_second_argument_must_be_given(function: Any, gets_it: bool) -> None:
-    assert steers(function) is gets_it
+    assert takes_call_control(function) is gets_it
 
 
 async def coroutine(event: Any, call: CallControl) -> str:

@@ -538,7 +538,7 @@ async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog
         time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
         yield "Yes."
 
-    pieces = invoke.Pieces(slow_database, slow_database())
+    pieces = invoke.UserIterator(slow_database, slow_database())
     assert [piece async for piece in pieces] == ["One moment. ", "Yes."]
     [record] = caplog.records
     assert "slow_database blocked every call for " in record.message

@@ -278,13 +278,13 @@ def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSou
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        result = invoke.plain(function, *arguments)
+        result = invoke.call_sync(function, *arguments)
         if hasattr(result, "__aiter__"):
-            async with aclosing(invoke.Pieces(function, result)) as pieces:
+            async with aclosing(invoke.UserIterator(function, result)) as pieces:
                 yield _Timed(pieces)
             return
         with _answering(function):
-            answer = await invoke.awaited(function, result)
+            answer = await invoke.await_result(function, result)
         yield _Once(_text(function, answer))
 
     return opened
@@ -293,7 +293,7 @@ def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSou
 class _Timed:
     """Pieces of ``on_message``, each within the deadline and checked to be text."""
 
-    def __init__(self, pieces: invoke.Pieces) -> None:
+    def __init__(self, pieces: invoke.UserIterator) -> None:
         self._pieces = pieces
 
     def __aiter__(self) -> "_Timed":

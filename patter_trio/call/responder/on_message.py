@@ -51,7 +51,7 @@ class FunctionHandler(MessageHandler):
     """A function of the application's."""
 
     function: Callable[..., Any]
-    steers: bool
+    takes_control: bool
     """Whether it takes the call's control as its second argument."""
 
     @property
@@ -61,7 +61,7 @@ class FunctionHandler(MessageHandler):
 
     def for_call(self, control: CallControl) -> CallMessageHandler:
         """Return what calls the function."""
-        return _FunctionCallHandler(self.function, (control,) if self.steers else ())
+        return _FunctionCallHandler(self.function, (control,) if self.takes_control else ())
 
 
 @attrs.frozen

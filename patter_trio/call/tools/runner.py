@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition
-from patter_trio.agent.tools import CONTEXT, Tool
+from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
 from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
 from patter_trio.call.tools.context import ToolContext
@@ -284,7 +284,7 @@ class ToolRunner:
         try:
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
-                with invoke.foreign(f"the result of {tool.name}", "give less"):
+                with invoke.isolate(f"the result of {tool.name}", "give less"):
                     invocation.text = shown(invocation.result)
             if is_deeper(invocation.result):
                 return f"its result has more than {DEEPEST} levels"
@@ -316,15 +316,15 @@ class ToolRunner:
         progress: "trio.MemorySendChannel[str] | None",
     ) -> Any:
         if tool.form == "keywords":
-            given = {**arguments, CONTEXT: self._context} if tool.takes_context else arguments
-            answer = invoke.plain(handler, **given)
+            given = {**arguments, CONTEXT_PARAMETER: self._context} if tool.takes_context else arguments
+            answer = invoke.call_sync(handler, **given)
         else:
             more = (self._context,) if tool.form == "arguments and context" else ()
-            answer = invoke.plain(handler, dict(arguments), *more)
+            answer = invoke.call_sync(handler, dict(arguments), *more)
         if not hasattr(answer, "__aiter__"):
-            return await invoke.awaited(handler, answer)
+            return await invoke.await_result(handler, answer)
         result: Any = None
-        async with aclosing(invoke.Pieces(handler, answer)) as pieces:
+        async with aclosing(invoke.UserIterator(handler, answer)) as pieces:
             async for piece in pieces:
                 if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
                     raise invoke.ApplicationError(

@@ -63,7 +63,7 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
     if tool is None or tool.check is None:
         return ""
     try:
-        with invoke.foreign(f"the check of {tool.name}", "check less"):
+        with invoke.isolate(f"the check of {tool.name}", "check less"):
             return tool.check(arguments)
     except invoke.ApplicationError as failed:
         return str(failed)
