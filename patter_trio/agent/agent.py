@@ -178,7 +178,7 @@ class Agent:
             engine = {"words": False, "stuck": MONOLOGUE}
             if self.engine.ends_turns:
                 patience = self.engine.longest_silence or ENGINE_ENDPOINT[self.engine.ends_turns]
-                engine |= {"endpoint": patience, "sure_by": self.engine.ends_turns}
+                engine |= {"endpoint": patience, "early_trigger": self.engine.ends_turns}
         return TurnPolicy(
             **{"endpoint": self.endpointing_ms / 1000} | engine,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,

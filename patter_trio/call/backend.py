@@ -87,7 +87,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open all that the agent needs, start what runs beside it in ``nursery``, and ``hold``.
+        """Open all that the agent needs, start what runs beside it in ``talk``, and ``hold``.
 
         Raises:
             ProviderError: something of it cannot be had.

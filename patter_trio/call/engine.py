@@ -216,7 +216,7 @@ class EngineBackend(Backend):
                 if isinstance(event, EngineWords):
                     self.user_turns.on_transcript(event)
                 else:
-                    self._services.post(inputs.Final("", finished=True))
+                    self._services.post(inputs.FinalWords("", finished=True))
         except ProviderError:
             self._gone = True
             raise

@@ -74,10 +74,10 @@ class PipelineBackend(Backend):
         """Have the recogniser's last words come."""
         self._transcription.flush()
 
-    def _heard_words(self, event: inputs.Interim | inputs.Final | inputs.Flushed) -> None:
-        if isinstance(event, inputs.Interim) and not self._services.control.outcome:
+    def _heard_words(self, event: inputs.InterimWords | inputs.FinalWords | inputs.Flushed) -> None:
+        if isinstance(event, inputs.InterimWords) and not self._services.control.outcome:
             self._services.reporter.partial(trio.current_time(), event.text)
-        elif isinstance(event, inputs.Final):
+        elif isinstance(event, inputs.FinalWords):
             self._services.emit_fact("words_final", {"text": event.text})
         self._services.post(event)
 

@@ -32,7 +32,7 @@ class VoiceEnded:
 
 
 @attrs.frozen
-class Interim:
+class InterimWords:
     """Words of a segment that may still change. They replace the segment's earlier ones.
 
     ``finished``: see ``abc.Transcript``.
@@ -44,7 +44,7 @@ class Interim:
 
 
 @attrs.frozen
-class Final:
+class FinalWords:
     """The final words of a segment; empty if the STT found none.
 
     ``finished``: see ``abc.Transcript``.
@@ -169,8 +169,8 @@ Input = (
     Ready
     | VoiceStarted
     | VoiceEnded
-    | Interim
-    | Final
+    | InterimWords
+    | FinalWords
     | Verdict
     | TokenArrived
     | AudioArrived

@@ -41,7 +41,7 @@ class EdgeRules:
     def __repr__(self) -> str:
         return f"<EdgeRules turn {self.turn_idx}, user {self.user}, agent {self.agent}>"
 
-    def told(self, name: str) -> bool:
+    def was_counted(self, name: str) -> bool:
         """Return True if this first edge was told in the present turn."""
         return name in self._told
 

@@ -148,7 +148,7 @@ class CallReporter:
     def fired(self, edge: Fired, at: float) -> None:
         """Tell an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
         name = edge.name
-        if name == "llm_token" and self._edges.told("audio_out"):
+        if name == "llm_token" and self._edges.was_counted("audio_out"):
             return  # too late: within a turn it comes before audio_out
         self._fired_turns += name == "user_speech_eos"
         self._edges.move(name)

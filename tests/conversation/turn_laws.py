@@ -78,19 +78,19 @@ class Laws:
         self.leave_at = self.now if self.patient else self.leave_at
         self.ready, self.patient = True, False
 
-    def _go_on(self, event: inputs.Interim | inputs.Final) -> None:
+    def _go_on(self, event: inputs.InterimWords | inputs.FinalWords) -> None:
         """Note whether these words have to take back a reply that nobody has heard."""
         live = self.live
         if event.text and event.segment not in self.promoted and live and live.interruptible and not self.leaving:
             self.gone_on = None if live.started or live.is_say or (live.on_wire and live.opened) else live
 
-    def _judged(self, event: inputs.Interim | inputs.Final) -> None:
+    def _judged(self, event: inputs.InterimWords | inputs.FinalWords) -> None:
         if event.finished is not None:
             self.sure = event.finished
-            self.over = event.finished and (self.over or isinstance(event, inputs.Final))
+            self.over = event.finished and (self.over or isinstance(event, inputs.FinalWords))
             self.hastened = event.finished
 
-    def _in_Interim(self, event: inputs.Interim) -> None:
+    def _in_Interim(self, event: inputs.InterimWords) -> None:
         self._judged(event)
         self._go_on(event)
         if event.segment not in self.finals and event.segment not in self.promoted:
@@ -98,7 +98,7 @@ class Laws:
             self.interims[event.segment] = event.text
             self.pending |= set(event.text.split())
 
-    def _in_Final(self, event: inputs.Final) -> None:
+    def _in_Final(self, event: inputs.FinalWords) -> None:
         self._judged(event)
         self._go_on(event)
         self.finals[event.segment] = event.text
@@ -235,7 +235,9 @@ class Laws:
         assert self.states[0] == "speaking", "state-told: started before the state"
         self.voice, self.onset = True, action.onset
         self.sure = self.over = self.hastened = False
-        if isinstance(self.event, inputs.Interim | inputs.Final):  # words after a turn that was ended early began it
+        if isinstance(
+            self.event, inputs.InterimWords | inputs.FinalWords
+        ):  # words after a turn that was ended early began it
             self._judged(self.event)
 
     def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
@@ -247,7 +249,7 @@ class Laws:
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
         assert not self.voice, "eos-after-end: committed while the caller speaks"
         assert action.turn == self.turn + 1, "turn-count: turns count by one"
-        assert bool(action.text) is self.policy.words, "no-words-no-eos: empty utterance, or words out of nowhere"
+        assert bool(action.text) is self.policy.needs_words, "no-words-no-eos: empty utterance, or words out of nowhere"
         assert self.states[1] == "thinking", "state-told: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
         patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
@@ -304,24 +306,24 @@ class Laws:
         assert getattr(action, "turn", fate.start.turn) == fate.start.turn, "agent-edges: another turn"
         return fate
 
-    def _do_OpenLane(self, action: actions.OpenPlayout) -> None:
+    def _do_OpenPlayout(self, action: actions.OpenPlayout) -> None:
         fate = self._alive(action)
         assert not fate.opened, "open-once: opened twice"
         may = not fate.interruptible or self.leaving
         assert may or not self.voice, "open-silent: opened over a speaking caller"
         fate.opened = True
 
-    def _do_TellToken(self, action: actions.ReportToken) -> None:
+    def _do_ReportToken(self, action: actions.ReportToken) -> None:
         self._alive(action)
         assert action.turn not in self.token_turns | self.audio_turns, "once-per-turn: token"
         self.token_turns.add(action.turn)
 
-    def _do_TellAudio(self, action: actions.ReportAudio) -> None:
+    def _do_ReportAudio(self, action: actions.ReportAudio) -> None:
         assert not self._alive(action).started, "order: audio after speech started"
         assert action.turn not in self.audio_turns, "once-per-turn: audio"
         self.audio_turns.add(action.turn)
 
-    def _do_TellAgentStarted(self, action: actions.ReportAgentStarted) -> None:
+    def _do_ReportAgentStarted(self, action: actions.ReportAgentStarted) -> None:
         fate = self._alive(action)
         assert fate.opened, "heard-if-open: heard with a closed lane"
         assert not fate.started, "agent-edges: started twice"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import Transcript
-from patter_trio.conversation.inputs import Final, Interim, Ready
+from patter_trio.conversation.inputs import FinalWords, InterimWords, Ready
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ProviderError, WireError
@@ -101,7 +101,7 @@ def test_the_words_of_a_promoted_interim_are_in_the_conversation_once(revised: s
     ]
     for at, message in script:
         for transcript in codec.receive(message):
-            event = (Final if transcript.final else Interim)(transcript.text, transcript.segment)
+            event = (FinalWords if transcript.final else InterimWords)(transcript.text, transcript.segment)
             texts += [action.text for action in machine.step(event, at) if hasattr(action, "text")]
         texts += [getattr(action, "text", None) for action in machine.step(None, at + 3) if hasattr(action, "text")]
     history = [text for text in texts if text]

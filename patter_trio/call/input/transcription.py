@@ -14,8 +14,7 @@ from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.call.opening import open_with_timeout
-from patter_trio.conversation.inputs import Final as FinalWords
-from patter_trio.conversation.inputs import Flushed, Interim
+from patter_trio.conversation.inputs import FinalWords, Flushed, InterimWords
 from patter_trio.errors import ConfigurationError
 
 WAITING: Final = 250
@@ -29,7 +28,7 @@ class Flush:
 class TranscriptionStage:
     """Recognition of one call."""
 
-    def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
+    def __init__(self, post: Callable[[InterimWords | FinalWords | Flushed], None]) -> None:
         self._post = post
         self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(WAITING)
         self._put = 0  # samples handed over
@@ -77,7 +76,7 @@ class TranscriptionStage:
                 if transcript is None:
                     continue
                 if not transcript.final:
-                    self._post(Interim(transcript.text, transcript.segment, transcript.finished))
+                    self._post(InterimWords(transcript.text, transcript.segment, transcript.finished))
                     continue
                 self._unsettled = False
                 self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
