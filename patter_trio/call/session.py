@@ -246,9 +246,9 @@ class Call(Handle):
         self._caller_here.cancel(reason="caller left")
         self._post(inputs.LegDown(reason))
 
-    async def close(self, patience: float) -> None:
-        """Close the carrier's stream, within ``delivery_class`` seconds."""
-        await self._leg.socket.aclose(patience=patience)
+    async def close(self, close_timeout: float) -> None:
+        """Close the carrier's stream, within ``patience`` seconds."""
+        await self._leg.socket.aclose(close_timeout=close_timeout)
 
     def _fail(self, why: str, kind: str) -> None:
         """Remember what went wrong first, and say it once; ``kind`` is what it is called where ``why`` says too much."""

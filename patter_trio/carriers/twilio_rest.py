@@ -86,8 +86,8 @@ class TwilioREST:
                     url,
                     content=urlencode(fields).encode(),
                     headers=self._headers(),
-                    within=WITHIN,
-                    largest=LARGEST,
+                    head_timeout=WITHIN,
+                    max_bytes=LARGEST,
                     explain=refusal.explain,
                 ),
             ):

@@ -298,7 +298,7 @@ class Playback:
             return self._control.popleft()
         return self._next_media(now, self._settle(now))
 
-    def _next_media(self, now: float, patience: float) -> Outgoing | float:
+    def _next_media(self, now: float, ahead: float) -> Outgoing | float:
         playout = self._playout
         if playout is None:
             return math.inf
@@ -309,10 +309,10 @@ class Playback:
         if self._acknowledged < self._position and overdue <= TICK:
             self._acknowledge_by_clock(now)
         if playout.waiting == 0:
-            return min(overdue, patience) if self._acknowledged < self._position else math.inf
+            return min(overdue, ahead) if self._acknowledged < self._position else math.inf
         # The carrier reports too little: wait for its marks, at most until the clock counts.
         if self._position - self._acknowledged > CREDIT and not self.marks_lost:
-            return min(overdue, patience)
+            return min(overdue, ahead)
         ahead = max(self._end, now) - now
         # Far enough ahead: sleep until there is room for one more message.
         if ahead + MESSAGE / RATE > AHEAD + TICK:

@@ -203,10 +203,10 @@ class WebSocket:
             self._protocol.send_close(code, reason)
         await self.flush()
 
-    async def aclose(self, code: int = 1000, reason: str = "", *, patience: float = CLOSE_SECONDS) -> None:
-        """Close with a close frame where that is still possible, within ``delivery_class`` seconds; also when cancelled."""
+    async def aclose(self, code: int = 1000, reason: str = "", *, close_timeout: float = CLOSE_SECONDS) -> None:
+        """Close with a close frame where that is still possible, within ``patience`` seconds; also when cancelled."""
         try:
-            with trio.move_on_after(patience, shield=True):
+            with trio.move_on_after(close_timeout, shield=True):
                 await self._say_goodbye(code, reason)
         except SocketClosed:
             pass  # it is closed, which is what was wanted

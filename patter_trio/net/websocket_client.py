@@ -25,8 +25,8 @@ import trio
 from websockets.exceptions import InvalidStatus
 
 from patter_trio.errors import ProviderError, ProviderTimeout, WireError
-from patter_trio.net.http import failure_of, origin_of, reason_of, tls_context
-from patter_trio.net.tasks import hand_over, running
+from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
+from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 
 CONNECT: Final = 5.0
@@ -160,7 +160,7 @@ async def open_websocket(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    within: float = CONNECT,
+    connect_timeout: float = CONNECT,
     open_stream: OpenStream | None = None,
     why: str = "",
 ) -> AsyncIterator[WebSocketClient]:
@@ -169,7 +169,7 @@ async def open_websocket(
     Args:
         url: ``ws://`` or ``wss://``.
         headers: in addition to those that every handshake has.
-        within: seconds until it is open.
+        connect_timeout: seconds until it is open.
         open_stream: opens the stream instead of :func:`open_stream_to`.
         why: the header in which this vendor says why it refuses; it is told in the error.
 
@@ -180,13 +180,13 @@ async def open_websocket(
         ProviderError: it was refused in another way, or nobody could be reached.
     """
     who = origin_of(url)
-    socket = await _connected(url, who, headers or {}, within, open_stream or open_stream_to, why=why)
+    socket = await _connected(url, who, headers or {}, connect_timeout, open_stream or open_stream_to, why=why)
     client = WebSocketClient(socket, who)
     try:
-        async with running(client.keep):
+        async with run_beside(client.keep):
             yield client
     finally:
-        await socket.aclose(patience=CLOSING)
+        await socket.aclose(close_timeout=CLOSING)
 
 
 async def open_stream_to(url: str) -> trio.abc.Stream:
@@ -217,18 +217,18 @@ def _told(error: WireError, header: str) -> str:
 
 
 async def _connected(
-    url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream, *, why: str
+    url: str, who: str, headers: Mapping[str, str], connect_timeout: float, open_stream: OpenStream, *, why: str
 ) -> WebSocket:
     stream: trio.abc.Stream | None = None
     try:
-        with trio.fail_after(within):
+        with trio.fail_after(connect_timeout):
             stream = await open_stream(url)
             return await connect(stream, url, headers)
     except BaseException as error:
         if stream is not None:
             await trio.aclose_forcefully(stream)
         if isinstance(error, trio.TooSlowError):
-            raise ProviderTimeout(f"{who} could not be reached within {within:g} s") from error
+            raise ProviderTimeout(f"{who} could not be reached within {connect_timeout:g} s") from error
         if isinstance(error, (OSError, trio.BrokenResourceError)):
             raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
         if isinstance(error, SocketClosed):
@@ -243,5 +243,5 @@ def _refusal(who: str, error: WireError) -> ProviderError:
     cause = error.__cause__
     if isinstance(cause, InvalidStatus):
         status = cause.response.status_code
-        return failure_of(status)(f"{who} refused the connection: status {status}")
+        return status_error(status)(f"{who} refused the connection: status {status}")
     return ProviderError(f"{who}: {error}")

@@ -5,7 +5,7 @@ from typing import Any
 from patter_trio.errors import ConfigurationError
 
 
-def within(least: float, most: float, *, optional: bool = True) -> Any:
+def in_range(least: float, most: float, *, optional: bool = True) -> Any:
     """Return a check for attrs: a number from ``least`` to ``most``; with ``optional`` also None."""
 
     def check(owner: object, attribute: Any, value: object) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from patter_trio.abc import SpeechChunk, SynthesisSession
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 
 
 class MadeSpeech(SynthesisSession):
@@ -22,7 +22,7 @@ class MadeSpeech(SynthesisSession):
     async def _speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         # No buffer: the chunk that waits to be taken is the one that is ahead.
         made, taken = trio.open_memory_channel[SpeechChunk](0)
-        async with running(partial(self._make, sentences, made)):
+        async with run_beside(partial(self._make, sentences, made)):
             yield taken
 
     @abstractmethod

@@ -24,7 +24,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.errors import ConfigurationError, PatterError, ProviderError, ProviderTimeout
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 
 ANSWER = 5.0
@@ -72,7 +72,7 @@ class Line:
         count = live[self.address] = live.get(self.address, 0) + 1
         try:
             within = 1e6 if self.flaw == "waits for ever" else ANSWER
-            async with open_websocket(f"{self.address}{path}", headers=headers, within=within) as socket:
+            async with open_websocket(f"{self.address}{path}", headers=headers, connect_timeout=within) as socket:
                 if self.flaw == "leaves a task":
                     trio.lowlevel.spawn_system_task(trio.sleep, 30)
                 if self.flaw == "keeps channels":
@@ -289,7 +289,7 @@ class _Synthesis(SynthesisSession):
         number = str(self._replies)
         speech = _Speech(self._recipe, self._socket, number)
         try:
-            async with running(partial(self._hand_over, number, sentences)):
+            async with run_beside(partial(self._hand_over, number, sentences)):
                 yield speech
         finally:
             if not speech.ended and self._recipe.flaw != "talks on":

@@ -25,7 +25,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.testing import ScriptedVAD
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import Connection, FakeRealtime, RealtimeServer, serve_openai_realtime
@@ -135,7 +135,7 @@ async def line_of(
     setup = EngineSetup(instructions=instructions, tools=tuple(tools), conversation=conversation)
     async with engine.open(setup) as session:
         line = Line(session)
-        async with running(line.listen):
+        async with run_beside(line.listen):
             yield line
 
 

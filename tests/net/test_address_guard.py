@@ -28,7 +28,7 @@ async def hello(request: Request) -> None:
 
 
 def fetch(client: Client, url: str) -> Any:
-    return client.fetch("GET", url, within=60.0, largest=100)
+    return client.fetch("GET", url, head_timeout=60.0, max_bytes=100)
 
 
 @attrs.define

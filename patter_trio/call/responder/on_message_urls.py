@@ -20,7 +20,7 @@ from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
-from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
+from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
 from patter_trio.net.websocket_client import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
 from patter_trio.user_code.urls import JSON, NO_CONTENT, checked_url, encoded, signed
 
@@ -95,9 +95,9 @@ class _WebhookCallHandler(CallMessageHandler):
                     self.webhook.url,
                     content=body,
                     headers=headers,
-                    within=deadline,
-                    between=deadline,
-                    largest=LARGEST,
+                    head_timeout=deadline,
+                    piece_timeout=deadline,
+                    max_bytes=LARGEST,
                 ) as answer,
                 aclosing(_texts(answer, self.webhook.name)) as texts,
             ):
@@ -106,7 +106,7 @@ class _WebhookCallHandler(CallMessageHandler):
         return opened
 
 
-async def _texts(answer: Answer, who: str) -> AsyncGenerator[str, None]:
+async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
     """Iterate over what an answer says."""
     if answer.status == NO_CONTENT:
         return

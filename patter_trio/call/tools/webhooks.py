@@ -33,7 +33,7 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 from patter_trio.net.address_guard import AddressRefused, Guard
 from patter_trio.net.circuit import PAUSE, Circuits, Permit
-from patter_trio.net.http import REDIRECTS, Answer, Client, ConnectionBroke, origin_of, shared_client, tls_context
+from patter_trio.net.http import REDIRECTS, Client, ConnectionBroke, HttpAnswer, origin_of, shared_client, tls_context
 from patter_trio.user_code.invoke import ApplicationError
 from patter_trio.user_code.urls import JSON, NO_CONTENT, encoded, is_exposed, signed
 
@@ -162,7 +162,7 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
     who = origin_of(url)
     try:
         async with http.stream(
-            "POST", url, content=body, headers=headers, within=math.inf, largest=LARGEST, any_status=True
+            "POST", url, content=body, headers=headers, head_timeout=math.inf, max_bytes=LARGEST, any_status=True
         ) as answer:
             refused = _refusal_of(answer, who)
             if refused is None:
@@ -189,7 +189,7 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
     raise refused
 
 
-def _refusal_of(answer: Answer, who: str) -> WebhookFailed | None:
+def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
     """Return what an answer's status says is wrong."""
     status = answer.status
     if status in ALIVE:
@@ -223,7 +223,7 @@ def seconds_of(retry_after: str, date: str) -> float | None:
         return None
 
 
-async def _result_of(answer: Answer) -> Any:
+async def _result_of(answer: HttpAnswer) -> Any:
     """Return what an answer says: JSON as what it is, else text; None where it is empty.
 
     Raises:

@@ -87,13 +87,13 @@ class Opening:
     setup: str = attrs.field(repr=False)
     understanding: Understanding = attrs.field(factory=Understanding)
 
-    async def hold(self, within: float, *, task_status: trio.TaskStatus[Connection]) -> None:
+    async def hold(self, connect_timeout: float, *, task_status: trio.TaskStatus[Connection]) -> None:
         """Open a connection within so many seconds, set it up, give it to who starts this, and hold it until it is left.
 
         Raises:
             ProviderError: it cannot be had.
         """
-        async with open_websocket(self.url, headers=self.headers, within=within) as socket:
+        async with open_websocket(self.url, headers=self.headers, connect_timeout=connect_timeout) as socket:
             try:
                 with trio.fail_after(SETTING_UP):
                     await self._await_session(socket, updated=False)

@@ -15,9 +15,9 @@ from patter_trio.audio.formats import MULAW_8K
 from patter_trio.engines.openai_realtime._session import RealtimeSession
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import tls_context
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import one_of, socket_base, within
+from patter_trio.providers.validators import in_range, one_of, socket_base
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
 MODEL: Final = "gpt-realtime-2.1"
@@ -107,14 +107,14 @@ class OpenAIRealtime(Engine):
     noise_reduction: Literal["", "near_field", "far_field"] = attrs.field(
         default="", validator=one_of("", "near_field", "far_field"), kw_only=True
     )
-    max_output_tokens: int | None = attrs.field(default=None, validator=within(1, 4096), kw_only=True)
+    max_output_tokens: int | None = attrs.field(default=None, validator=in_range(1, 4096), kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
-    speed: float | None = attrs.field(default=None, validator=within(0.25, 1.5), kw_only=True)
+    speed: float | None = attrs.field(default=None, validator=in_range(0.25, 1.5), kw_only=True)
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
     base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
-    first_audio: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    between: float = attrs.field(default=4.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    renew_after: float = attrs.field(default=RENEWAL, validator=within(1.0, 3600, optional=False), kw_only=True)
+    first_audio: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=4.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    renew_after: float = attrs.field(default=RENEWAL, validator=in_range(1.0, 3600, optional=False), kw_only=True)
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)
     )
@@ -168,10 +168,10 @@ class OpenAIRealtime(Engine):
             self.setup_message(setup),
             setup.conversation,
             detects_turns=self.turn_detection is not None,
-            patience=(self.first_audio, self.between),
+            late_after=(self.first_audio, self.between),
             renew_after=self.renew_after,
             transcription=self.transcription,
         )
-        async with running(session.work):
+        async with run_beside(session.work):
             await session.ready()
             yield session

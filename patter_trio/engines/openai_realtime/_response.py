@@ -27,7 +27,7 @@ class RealtimeResponse(EngineResponse):
         patience: seconds until its first piece, and for each next one.
     """
 
-    def __init__(self, request: str, create: str, put: Callable[[str], None], patience: tuple[float, float]) -> None:
+    def __init__(self, request: str, create: str, put: Callable[[str], None], late_after: tuple[float, float]) -> None:
         self.request = request
         self.create = create
         self.response_id: str = ""
@@ -43,7 +43,7 @@ class RealtimeResponse(EngineResponse):
         self.playing_until: float = -math.inf
         """Until when, on trio's clock, it may be heard: that it was heard to its end, nobody tells."""
         self._put = put
-        self._first, self._between = patience
+        self._first, self._between = late_after
         self._send, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MOST)
         self._failure: ProviderError | None = None
         self._begun = False

@@ -31,7 +31,7 @@ from patter_trio.engines.openai_realtime._items import Known, verbatim
 from patter_trio.engines.openai_realtime._response import RealtimeResponse
 from patter_trio.engines.openai_realtime._utterances import Utterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
-from patter_trio.net.tasks import Results
+from patter_trio.net.tasks import ResultStream
 from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 
@@ -84,14 +84,14 @@ class RealtimeSession(EngineSession):
         conversation: Callable[[], Sequence[Message]],
         *,
         detects_turns: bool,
-        patience: tuple[float, float],
+        late_after: tuple[float, float],
         renew_after: float,
         transcription: str,
     ) -> None:
         self._opening = Opening(url, headers, setup)
         self._conversation = conversation
         self._detects_turns = detects_turns
-        self._patience = patience
+        self._late_after = late_after
         self._renew_after = renew_after
         self._transcription = transcription
         self._outbox: deque[str] = deque()
@@ -205,7 +205,7 @@ class RealtimeSession(EngineSession):
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Iterate over words, and ends of turns."""
-        return Results(self._told, lambda: self._failure)
+        return ResultStream(self._told, lambda: self._failure)
 
     # Answers ----------------------------------------------------------------------------------------------------------
     @asynccontextmanager
@@ -219,7 +219,7 @@ class RealtimeSession(EngineSession):
         self._responses += 1
         request, said = f"response_{self._responses}", verbatim(text) if text else ""
         create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
-        response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
+        response = self._active = self._last = RealtimeResponse(request, create, self._put, self._late_after)
         self._making[request] = response
         self._put(create)
         asked = trio.current_time()

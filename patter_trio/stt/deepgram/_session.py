@@ -16,7 +16,7 @@ import trio
 from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, WireError
-from patter_trio.net.tasks import Results, hand_over
+from patter_trio.net.tasks import ResultStream, hand_over
 from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.wire.deepgram import ListenCodec
 
@@ -146,7 +146,7 @@ class ListenSession(RecognitionSession):
 
     # The other one's --------------------------------------------------------------------------------------------------
     def transcripts(self) -> AsyncIterator[Transcript]:
-        return Results(self._waiting_results, lambda: self._failure)
+        return ResultStream(self._waiting_results, lambda: self._failure)
 
     async def ready(self) -> None:
         """Wait for the first connection.
@@ -178,13 +178,15 @@ class ListenSession(RecognitionSession):
         finally:
             self._opened.set()
 
-    async def _connected(self, within: float) -> ProviderError:
+    async def _connected(self, connect_timeout: float) -> ProviderError:
         """Open a connection and listen until it is lost; return how.
 
         Raises:
             ProviderError: it cannot be opened, or the vendor reports that it has failed.
         """
-        async with open_websocket(self._url, headers=self._headers, within=within, why=REASON) as socket:
+        async with open_websocket(
+            self._url, headers=self._headers, connect_timeout=connect_timeout, why=REASON
+        ) as socket:
             start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
             self._codec.connected(start / RATE)
             connection = _Connection(socket, start)

@@ -21,7 +21,7 @@ import trio
 from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import Results, running
+from patter_trio.net.tasks import ResultStream, run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
@@ -86,7 +86,7 @@ class WhisperSTT(SpeechToText):
             model = await whisper_model.in_thread(self.path, self.compute_type)
         prompt = model.prompt(language)
         session = _WhisperSession(lambda utterance: model.words(utterance.samples, prompt), self.interim_every)
-        async with running(session.work):
+        async with run_beside(session.work):
             yield session
 
 
@@ -126,7 +126,7 @@ class _WhisperSession(RecognitionSession):
         await self._finish(self._buffer.split())
 
     def transcripts(self) -> AsyncIterator[Transcript]:
-        return Results(self._waiting_results, lambda: self._failure)
+        return ResultStream(self._waiting_results, lambda: self._failure)
 
     async def work(self) -> None:
         """Hear one utterance after another, until cancelled or the model fails."""

@@ -25,7 +25,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, Encoding
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
     PATIENCE,
     Bench,
@@ -103,7 +103,7 @@ class EngineBench(Bench):
         """Open a session whose events are collected."""
         async with recipe.open(attrs.evolve(self.setup, language=self.language)) as session:
             told = _Told("events")
-            async with running(partial(told.collect, session.events())):
+            async with run_beside(partial(told.collect, session.events())):
                 yield session, told
 
     async def say(self, session: EngineSession, recipe: Engine, speech: Speech, *, after: int = 0) -> None:

@@ -12,7 +12,7 @@ from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceE
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
     PATIENCE,
     Bench,
@@ -97,7 +97,7 @@ class SttBench(Bench):
         """Open a session whose results are collected."""
         async with recipe.open(language=self.language) as session:
             heard = _Heard("transcripts")
-            async with running(partial(heard.collect, session.transcripts())):
+            async with run_beside(partial(heard.collect, session.transcripts())):
                 yield session, heard
 
     async def say(self, session: RecognitionSession, recipe: SpeechToText, speech: Speech, *, after: int = 0) -> None:

@@ -161,7 +161,7 @@ async def _websocket(vendor: Vendor, upgrade: Upgrade) -> None:
         await connection.run()
     finally:
         vendor.ended.append((trio.current_time(), number))
-        await socket.aclose(patience=0.05)
+        await socket.aclose(close_timeout=0.05)
 
 
 @attrs.define(eq=False)

@@ -12,9 +12,9 @@ from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech, Usage, 
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import Client, shared_client
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import one_of, within
+from patter_trio.providers.validators import in_range, one_of
 from patter_trio.tts.background_speech import MadeSpeech
 from patter_trio.tts.elevenlabs._websocket import SocketSession
 from patter_trio.wire import elevenlabs as wire
@@ -83,18 +83,18 @@ class ElevenLabsTTS(TextToSpeech):
     voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", validator=_filled)
     model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled)
     transport: Literal["websocket", "http"] = attrs.field(default="websocket", validator=one_of("websocket", "http"))
-    stability: float | None = attrs.field(default=None, validator=within(0, 1))
-    similarity_boost: float | None = attrs.field(default=None, validator=within(0, 1))
-    style: float | None = attrs.field(default=None, validator=within(0, 1))
-    speed: float | None = attrs.field(default=None, validator=within(0.7, 1.2))
+    stability: float | None = attrs.field(default=None, validator=in_range(0, 1))
+    similarity_boost: float | None = attrs.field(default=None, validator=in_range(0, 1))
+    style: float | None = attrs.field(default=None, validator=in_range(0, 1))
+    speed: float | None = attrs.field(default=None, validator=in_range(0.7, 1.2))
     use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False))
     language: str | None = attrs.field(default=None, validator=_optional(attrs.validators.instance_of(str)))
     normalization: Literal["auto", "on", "off"] | None = attrs.field(
         default=None, validator=one_of(None, "auto", "on", "off")
     )
     logging: bool = True
-    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=within(5, LONGEST_IDLE, optional=False))
-    timeout: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False))
+    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=in_range(5, LONGEST_IDLE, optional=False))
+    timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False))
     base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url)
 
     provider = "elevenlabs"
@@ -157,7 +157,7 @@ class ElevenLabsTTS(TextToSpeech):
             keep_alive=self.inactivity_timeout / 2,
             timeout=self.timeout,
         )
-        async with running(session.work):
+        async with run_beside(session.work):
             await session.ready()
             yield session
 
@@ -196,9 +196,9 @@ class _HttpSession(MadeSpeech):
             recipe.base_url.rstrip("/") + wire.http_target(recipe.voice, logging=recipe.logging),
             content=body,
             headers={**recipe.headers, "Content-Type": "application/json"},
-            within=recipe.timeout,
-            between=recipe.timeout,
-            largest=LARGEST,
+            head_timeout=recipe.timeout,
+            piece_timeout=recipe.timeout,
+            max_bytes=LARGEST,
         ) as answer:
             report_usage(Usage(stage="tts", characters=len(text)))
             if answer.content_type == "application/json":

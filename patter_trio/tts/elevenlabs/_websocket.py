@@ -26,7 +26,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, report_usage
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
-from patter_trio.net.tasks import hand_over, running
+from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire import elevenlabs as wire
@@ -202,7 +202,7 @@ class SocketSession(SynthesisSession):
         self._count += 1
         reply = _Reply(f"reply-{self._count}")
         try:
-            async with running(partial(self._feed, sentences, reply)):
+            async with run_beside(partial(self._feed, sentences, reply)):
                 yield _Speech(reply, self._timeout)
         finally:
             self._leave(reply)
@@ -262,7 +262,7 @@ class SocketSession(SynthesisSession):
         self._begin(line)
         try:
             with line.scope:
-                async with running(partial(line.write, socket)):
+                async with run_beside(partial(line.write, socket)):
                     try:
                         await self._read(line, socket)
                     except ProviderError as error:  # here, where it cannot meet the writer's

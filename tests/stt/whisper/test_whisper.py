@@ -15,7 +15,7 @@ from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.stt.whisper._model import WhisperModel
@@ -178,7 +178,7 @@ class Ear:
 @asynccontextmanager
 async def listening(ear: Ear, interim_every: float | None = 0.5) -> AsyncIterator[_WhisperSession]:
     session = _WhisperSession(ear, interim_every)
-    async with running(session.work):
+    async with run_beside(session.work):
         yield session
 
 

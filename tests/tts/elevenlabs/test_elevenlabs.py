@@ -22,7 +22,7 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket import connect
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.scripted.audible_text import Decoder, frames_of, word_times
@@ -258,7 +258,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_
     async with serve_elevenlabs() as vendor:
         url = f"{vendor.url.replace('http', 'ws')}/v1/text-to-speech/v/multi-stream-input?inactivity_timeout=20"
         session = SocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
-        async with running(session.work):
+        async with run_beside(session.work):
             await session.ready()
             await trio.sleep(50)
             assert [round(at) for at in vendor.opened] == [0, 20, 40]
