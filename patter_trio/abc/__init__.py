@@ -1,7 +1,7 @@
 """Every extension point: what a voice detector, recogniser, mind, synthesiser, engine and carrier stream must do.
 
-What an :class:`~patter_trio.agent.agent.Agent` holds are *recipes*: frozen, shared by all calls, without per-call state.
-Each call opens its own session from a recipe, inside the call's nursery, and closes it by leaving the ``async with``.
+What an :class:`~patter_trio.agent.agent.Agent` holds are *providers*: frozen, shared by all calls, without per-call state.
+Each call opens its own session from a provider, inside the call's nursery, and closes it by leaving the ``async with``.
 
 Rules for every implementation:
 

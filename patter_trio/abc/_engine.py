@@ -81,7 +81,7 @@ class EngineSession(ABC):
 
     @abstractmethod
     def hear(self, audio: bytes) -> None:
-        """Take the caller's next audio, in the format that the recipe announces in ``accepts``."""
+        """Take the caller's next audio, in the format that the provider announces in ``accepts``."""
 
     def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with a turn detection of its own needs none)
         """Learn of an edge of the caller's voice, in the order of the audio."""

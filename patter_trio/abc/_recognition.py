@@ -35,7 +35,7 @@ class RecognitionSession(ABC):
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
-        """Take the next audio, in the format that the recipe announces in ``accepts``.
+        """Take the next audio, in the format that the provider announces in ``accepts``.
 
         Raises:
             ProviderError: the recogniser is gone.

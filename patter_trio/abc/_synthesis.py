@@ -38,7 +38,7 @@ class SynthesisSession(ABC):
 
     @abstractmethod
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """Open the speech of one reply; iterating yields its audio, in the recipe's ``emits``, as it is made.
+        """Open the speech of one reply; iterating yields its audio, in the provider's ``emits``, as it is made.
 
         ``sentences`` arrive while the reply is being thought; the iteration ends when they have ended and all is said.
         Leaving the context, by its end or by cancellation, stops the synthesis.

@@ -200,9 +200,9 @@ class Agent:
             ProviderError: a provider cannot be used.
             ConfigurationError: a model is missing, or not the one that is pinned.
         """
-        for recipe in (self.vad, self.engine, self.stt, self.tts, self.llm, self.turn_detector):
-            if recipe is not None:
-                await recipe.prewarm()
+        for provider in (self.vad, self.engine, self.stt, self.tts, self.llm, self.turn_detector):
+            if provider is not None:
+                await provider.prewarm()
 
     def overridden(self, overrides: Mapping[str, Any]) -> tuple["Agent", list[str]]:
         """Return this agent with what ``on_call_start`` asked for, and what is wrong with what it could not get."""

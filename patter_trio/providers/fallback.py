@@ -59,7 +59,7 @@ def _failed_at(provider: object) -> float:
 def _note(provider: object, at: float | None) -> None:
     """Note that a provider has failed then, or, by None, that it is well."""
     others = [(other, then) for other, then in _failures.get([]) if other != provider]
-    # Bounded, since recipes may be made for one call and never be seen again.
+    # Bounded, since providers may be made for one call and never be seen again.
     _failures.set(others if at is None else [*others[1 - _MOST :], (provider, at)])
 
 
@@ -151,7 +151,7 @@ def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
 
 
 @attrs.frozen(kw_only=True)
-class _Recipe(Prewarmed, Generic[P]):
+class _FallbackProvider(Prewarmed, Generic[P]):
     """What the three kinds have in common."""
 
     choice: _Choice[P]
@@ -168,7 +168,7 @@ class _Recipe(Prewarmed, Generic[P]):
 
 # Recognition ----------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackSTT(_Recipe[SpeechToText], SpeechToText):
+class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
     """Recognisers, of which a session is opened from the first that is well; made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
@@ -219,7 +219,7 @@ class _WatchedRecognition(RecognitionSession):
 
 # Minds ----------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackLLM(_Recipe[LanguageModel], LanguageModel):
+class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
     """Minds, of which the first that is well answers; made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
@@ -260,7 +260,7 @@ class FallbackLLM(_Recipe[LanguageModel], LanguageModel):
 
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackTTS(_Recipe[TextToSpeech], TextToSpeech):
+class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
     """Synthesisers, of which the first that is well speaks; made by :func:`Fallback`.
 
     A call keeps the session of the one that was well when it began; another is opened for the reply that needs it.
@@ -380,10 +380,10 @@ async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> Asy
             return
 
 
-def _set_names(recipe: Any, first: SpeechToText | LanguageModel | TextToSpeech, **formats: object) -> None:
+def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **formats: object) -> None:
     """Go by the names of the first provider: metrics and prices know those."""
     for name, value in {"provider": first.provider, "model": first.model, **formats}.items():
-        object.__setattr__(recipe, name, value)
+        object.__setattr__(provider, name, value)
 
 
 @overload
@@ -392,7 +392,7 @@ def Fallback(*providers: SpeechToText, patience: float = ..., recover_after: flo
 def Fallback(*providers: LanguageModel, patience: float = ..., recover_after: float = ...) -> FallbackLLM: ...
 @overload
 def Fallback(*providers: TextToSpeech, patience: float = ..., recover_after: float = ...) -> FallbackTTS: ...
-def Fallback(  # noqa: N802 (it is used like the recipes that it stands for)
+def Fallback(  # noqa: N802 (it is used like the providers that it stands for)
     *providers: Any, patience: float = PATIENCE, recover_after: float = RECOVERY
 ) -> FallbackSTT | FallbackLLM | FallbackTTS:
     """Put providers of one kind behind each other: when one fails before it has begun, the next one takes its place.
@@ -408,8 +408,8 @@ def Fallback(  # noqa: N802 (it is used like the recipes that it stands for)
     """
     if not (patience > 0 and recover_after > 0):
         raise ConfigurationError("Fallback: patience and recover_after are seconds, more than 0")
-    for kind, recipe in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
+    for kind, provider in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
         if providers and all(isinstance(provider, kind) for provider in providers):
-            return recipe(choice=_Choice(providers, patience, recover_after))
+            return provider(choice=_Choice(providers, patience, recover_after))
     given = ", ".join(type(provider).__name__ for provider in providers) or "nothing"
     raise ConfigurationError(f"Fallback: give recognisers, or minds, or synthesisers, all of one kind, not {given}")

@@ -1,4 +1,4 @@
-"""Checks of what recipes are given; each failure names the class, the argument and what would be right."""
+"""Checks of what providers are given; each failure names the class, the argument and what would be right."""
 
 from typing import Any
 

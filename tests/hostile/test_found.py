@@ -27,7 +27,7 @@ from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.faults.injections import TEXT, frame, line_of
+from patter_trio.testing.faults.injections import TEXT, faulty_stream_of, frame
 from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
@@ -49,7 +49,7 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
 ) -> None:
     async with call_simulator(quiet_agent()) as caller:
         await caller.at(1.0)
-        line_of(caller.carrier).vanish()
+        faulty_stream_of(caller.carrier).vanish()
         await caller.waits(25.0)
         # The last frame came at 0.98; and the close frame's answer is waited for.
         assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
@@ -59,7 +59,7 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
 
 async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:
     async with call_simulator(quiet_agent()) as caller:
-        FAULTS["no more media"].strike(caller.carrier)
+        FAULTS["no more media"].injection(caller.carrier)
         await caller.waits(100.0)
         assert not caller.times("call_end")
 
@@ -71,7 +71,7 @@ async def test_an_orderly_close_is_no_failure_when_the_writer_sees_it_first(
         await caller.at(0.5)
         await caller.speaks("Let me interrupt", 1.0, wait=False)
         await caller.at(0.66)  # the caller's words are still to come: the call lives on while they do
-        FAULTS["closed orderly"].strike(caller.carrier)
+        FAULTS["closed orderly"].injection(caller.carrier)
         await caller.waits(3.0)
         assert caller.outcome == "caller_hung_up"
         assert "error" not in caller.payloads("call_end")[0]
@@ -162,7 +162,7 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
     phone = Patter()
     agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS())
     async with call_simulator(agent, phone) as caller:
-        FAULTS["marks too early"].strike(caller.carrier)
+        FAULTS["marks too early"].injection(caller.carrier)
         await caller.at(GOODBYE)
         (call,) = phone.live.values()
         call.say("Goodbye, and thank you.")

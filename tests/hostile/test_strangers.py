@@ -66,7 +66,7 @@ SENT = {
 }
 
 
-async def knocks(office: Office, sent: bytes, strike: Callable[[FaultyStream], None]) -> float:
+async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
     """Knock at the door; return after how many seconds the connection was over."""
     ours, theirs = trio.testing.memory_stream_pair()
     line = FaultyStream(theirs)
@@ -86,7 +86,7 @@ async def knocks(office: Office, sent: bytes, strike: Callable[[FaultyStream], N
         nursery.start_soon(read)
         await ours.send_all(sent)
         await trio.testing.wait_all_tasks_blocked()
-        strike(line)
+        injection(line)
     return trio.current_time() - begun
 
 
@@ -95,15 +95,15 @@ async def beside_a_call(*strangers: tuple[bytes, Callable[[FaultyStream], None]]
     office = Office()
     took: list[float] = [float("inf")] * len(strangers)
 
-    async def knock(number: int, sent: bytes, strike: Callable[[FaultyStream], None]) -> None:
-        took[number] = await knocks(office, sent, strike)
+    async def knock(number: int, sent: bytes, injection: Callable[[FaultyStream], None]) -> None:
+        took[number] = await knocks(office, sent, injection)
 
     async with office.open() as nursery:
         healthy = await office.place(nursery, HEALTHY)
         nursery.start_soon(office.act, healthy)
         await trio.sleep(3.0)
-        for number, (sent, strike) in enumerate(strangers):
-            nursery.start_soon(knock, number, sent, strike)
+        for number, (sent, injection) in enumerate(strangers):
+            nursery.start_soon(knock, number, sent, injection)
         await trio.sleep_until(ALL_OVER)
     assert healthy.findings() == []
     return list(events_of(healthy)), took
@@ -126,8 +126,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_who_stops_before_there_is_a_call_is_over_in_time_and_disturbs_nobody(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strike, within = WAYS[way]
-    events, took = in_virtual_time(partial(beside_a_call, *((sent, strike) for sent in MOMENTS.values())))
+    injection, within = WAYS[way]
+    events, took = in_virtual_time(partial(beside_a_call, *((sent, injection) for sent in MOMENTS.values())))
     assert events == undisturbed()
     assert {moment: seconds for moment, seconds in zip(MOMENTS, took, strict=True) if seconds > within} == {}
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -198,8 +198,8 @@ KINDS: dict[str, Kind] = {
     "server cancelled": cancelled,
     "server broken": broken_server,
     **{
-        f"wire: {why}": partial(a_call, strike)
-        for why, strike in {f.why: f.strike for f in FAULTS.values() if f.why}.items()
+        f"wire: {why}": partial(a_call, injection)
+        for why, injection in {f.why: f.injection for f in FAULTS.values() if f.why}.items()
     },
 }
 

@@ -28,14 +28,14 @@ class NotConforming(AssertionError):
 
 @attrs.frozen
 class Credentials:
-    """How a recipe is made without its credentials, and what its complaint has to name."""
+    """How a provider is made without its credentials, and what its complaint has to name."""
 
     without: Callable[[], object]
-    """Makes the recipe without the argument; the environment variable is absent meanwhile."""
+    """Makes the provider without the argument; the environment variable is absent meanwhile."""
     argument: str
     variable: str
     secret: str = ""
-    """The credential that the maker gives: must not be in the recipe's ``repr``."""
+    """The credential that the maker gives: must not be in the provider's ``repr``."""
 
 
 @attrs.frozen
@@ -53,8 +53,8 @@ class Bench:
     nurseries: Sequence[trio.Nursery] = ()
     """Those of the fake vendor, whose tasks are not the provider's."""
 
-    def recipe(self) -> Any:
-        """Make the recipe."""
+    def provider(self) -> Any:
+        """Make the provider."""
         return self.make() if self.vendor is None else self.make(self.vendor.address)
 
     @property
@@ -75,11 +75,11 @@ class Bench:
             opened = [nursery for nursery in probes.nurseries_of_this_task() if nursery not in before]
             yield attrs.evolve(self, vendor=vendor, nurseries=opened)
 
-    async def use(self, recipe: Any, variant: int = 0) -> Any:
+    async def use(self, provider: Any, variant: int = 0) -> Any:
         """Use a session as a call does, from opening to closing, and return what came; two variants differ."""
         raise NotImplementedError
 
-    def begun(self, recipe: Any) -> AbstractAsyncContextManager[None]:
+    def begun(self, provider: Any) -> AbstractAsyncContextManager[None]:
         """Give the block a reply that has begun; it is left where the block ends."""
         raise NotImplementedError
 
@@ -170,7 +170,7 @@ def demand(holds: object, did: str, demands: str) -> None:
 
 
 @contextmanager
-def within(seconds: float, what: str, demands: str) -> Iterator[None]:
+def finish_within(seconds: float, what: str, demands: str) -> Iterator[None]:
     """Complain when the block takes longer than so many seconds.
 
     Raises:
@@ -189,7 +189,7 @@ async def failure_of(use: Callable[[], Awaitable[object]], what: str) -> BaseExc
     Raises:
         NotConforming: it takes too long, or something leaves that may not.
     """
-    with within(PATIENCE, what, "every await has an owner of its deadline"):
+    with finish_within(PATIENCE, what, "every await has an owner of its deadline"):
         errors = await findings(use)
         for error in errors:
             if isinstance(error, NotConforming):

@@ -18,9 +18,9 @@ from patter_trio.testing.conformance.bench import (
     Credentials,
     demand,
     failure_of,
+    finish_within,
     run_checks,
     short,
-    within,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.servers.fake_vendor import ServeVendor
@@ -69,9 +69,9 @@ class TtsBench(Bench):
 
     texts: Sequence[Sequence[str]] = TEXTS
 
-    async def use(self, recipe: TextToSpeech, variant: int = 0) -> Spoken:
+    async def use(self, provider: TextToSpeech, variant: int = 0) -> Spoken:
         """Have a reply spoken to its end."""
-        async with recipe.open(language=self.language) as session:
+        async with provider.open(language=self.language) as session:
             return spoken_by(await self.spoken(session, self.texts[variant]))
 
     async def spoken(self, session: SynthesisSession, sentences: Sequence[str]) -> list[SpeechChunk]:
@@ -94,9 +94,9 @@ class TtsBench(Bench):
                 yield chunks
 
     @asynccontextmanager
-    async def begun(self, recipe: TextToSpeech) -> AsyncIterator[None]:
+    async def begun(self, provider: TextToSpeech) -> AsyncIterator[None]:
         """Have a reply spoken in a session of its own; the block is where its first audio was taken."""
-        async with recipe.open(language=self.language) as session, self.reply_begun(session):
+        async with provider.open(language=self.language) as session, self.reply_begun(session):
             yield
 
     @asynccontextmanager
@@ -115,11 +115,11 @@ def seconds_of(chunk: SpeechChunk, emits: AudioFormat) -> float:
 
 
 async def _emits_telephone_speech(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    demand(recipe.emits.rate == RATE, f"it emits {recipe.emits.rate} Hz", f"the telephone has {RATE} Hz")
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    demand(provider.emits.rate == RATE, f"it emits {provider.emits.rate} Hz", f"the telephone has {RATE} Hz")
+    async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
-    size = 1 if recipe.emits.encoding is Encoding.MULAW else 2
+    size = 1 if provider.emits.encoding is Encoding.MULAW else 2
     for chunk in chunks:
         right = isinstance(chunk, SpeechChunk) and isinstance(chunk.audio, bytes) and isinstance(chunk.text, str)
         demand(
@@ -130,8 +130,8 @@ async def _emits_telephone_speech(bench: TtsBench) -> None:
 
 
 async def _says_which_text_it_speaks(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
     told, given = _words(" ".join(chunk.text for chunk in chunks)), _words(" ".join(bench.texts[0]))
     demand(told == given, f"its chunks tell {told!r} of {given!r}", "text is told whole, once, in order")
@@ -141,13 +141,13 @@ async def _says_which_text_it_speaks(bench: TtsBench) -> None:
 
 
 async def _times_words_in_order(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
     begun, starts = 0.0, list[float]()
     given = _words(" ".join(bench.texts[0]))
     for chunk in chunks:
-        lasts = seconds_of(chunk, recipe.emits)
+        lasts = seconds_of(chunk, provider.emits)
         for word in chunk.words:
             # One that began in an earlier chunk may be told when its end is known: it begins before 0.
             demand(
@@ -162,12 +162,12 @@ async def _times_words_in_order(bench: TtsBench) -> None:
 
 
 async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     async with (
-        recipe.open(language=bench.language) as session,
+        provider.open(language=bench.language) as session,
         bench.speaking(session, bench.texts[0], goes_on=True) as chunks,
     ):
-        with within(
+        with finish_within(
             PATIENCE, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
         ):
             async for chunk in chunks:
@@ -178,16 +178,16 @@ async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
 
 
 async def _says_nothing_for_nothing(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
-        with within(PATIENCE, "a reply without text", "the iteration ends when the sentences have ended"):
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
+        with finish_within(PATIENCE, "a reply without text", "the iteration ends when the sentences have ended"):
             chunks = await bench.spoken(session, [])
     demand(not any(chunk.audio for chunk in chunks), "it spoke without a text", "nothing is said for nothing")
 
 
 async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
         alone = await bench.spoken(session, bench.texts[1])
         for sentences in (bench.texts[0], bench.texts[0]):
             async with bench.speaking(session, sentences) as chunks:
@@ -203,23 +203,23 @@ async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
 
 
 async def _takes_anything_that_is_thought(bench: TtsBench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     for name, sentences in _ODD.items():
-        await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, recipe), name)
+        await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, provider), name)
 
 
 async def _takes_a_long_sentence(bench: TtsBench) -> None:
     long = attrs.evolve(bench, texts=[[_LONG]])
 
     async def begin() -> None:
-        async with long.begun(long.recipe()):
+        async with long.begun(long.provider()):
             pass
 
     await failure_of(begin, "a sentence of a thousand words")
 
 
 async def _tells_the_vendor_to_stop(bench: TtsBench) -> None:
-    async with bench.recipe().open(language=bench.language) as session:
+    async with bench.provider().open(language=bench.language) as session:
         await demand_stop(bench, bench.reply_begun(session))
 
 
@@ -253,7 +253,7 @@ async def check_tts(
     """Check that a synthesiser is what :class:`patter_trio.abc.TextToSpeech` demands.
 
     Args:
-        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        make: makes the provider: without arguments, or given the address of the fake vendor.
         names: the checks to run, of :data:`TTS_CHECKS`; none: all that can be run with what is given.
         vendor: starts a fake of its vendor, if it has one.
         credentials: if it has any.

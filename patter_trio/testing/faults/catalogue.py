@@ -28,7 +28,7 @@ from patter_trio.testing.faults.injections import (
     SECOND_START,
     STOP,
     TEXT,
-    Strike,
+    FaultInjection,
     early_marks,
     every,
     flood_unread,
@@ -39,7 +39,7 @@ from patter_trio.testing.faults.injections import (
     mark_name,
     media,
     messages,
-    on_line,
+    on_stream,
     raw_bytes,
     raw_bytes_and_end,
     swapped,
@@ -63,7 +63,7 @@ class Fault:
     """Of the connection, its frames, the messages in them, the media or the marks."""
     peer: str
     """What the other side does."""
-    strike: Strike = attrs.field(repr=False)
+    injection: FaultInjection = attrs.field(repr=False)
     outcome: str = ""
     within: float = 0.0
     why: str = ""
@@ -79,7 +79,7 @@ _ALL: Final = (
         "connection reset",
         "connection",
         "resets the connection (RST)",
-        on_line(FaultyStream.reset),
+        on_stream(FaultyStream.reset),
         "failed",
         1.0,
         _LOST,
@@ -88,7 +88,7 @@ _ALL: Final = (
         "connection ended",
         "connection",
         "ends the connection without a close frame (FIN)",
-        on_line(FaultyStream.end),
+        on_stream(FaultyStream.end),
         "failed",
         1.0,
         _LOST,
@@ -97,7 +97,7 @@ _ALL: Final = (
         "half-open peer",
         "connection",
         "is gone, and nobody says so; what is sent to it vanishes",
-        on_line(FaultyStream.vanish),
+        on_stream(FaultyStream.vanish),
         "failed",
         21.0,
         "the carrier said nothing for 20 s",
@@ -106,7 +106,7 @@ _ALL: Final = (
         "frozen peer",
         "connection",
         "neither sends nor reads; the connection stands",
-        on_line(FaultyStream.freeze),
+        on_stream(FaultyStream.freeze),
         "failed",
         26.0,
         "the carrier (stopped reading|said nothing for 20 s)",
@@ -115,7 +115,7 @@ _ALL: Final = (
         "stalled reader",
         "connection",
         "goes on sending, and reads nothing",
-        on_line(FaultyStream.stop_reading),
+        on_stream(FaultyStream.stop_reading),
         "",
         0.0,
         "the carrier stopped reading",
@@ -124,7 +124,7 @@ _ALL: Final = (
         "slow trickle",
         "connection",
         "sends one byte every half second",
-        on_line(lambda line: line.trickle(1, 0.5)),
+        on_stream(lambda line: line.trickle(1, 0.5)),
         "failed",
         21.0,
         "the carrier said nothing for 20 s",
@@ -133,7 +133,7 @@ _ALL: Final = (
         "torn segments",
         "connection",
         "sends in time, in segments of 40 bytes",
-        on_line(lambda line: line.trickle(40)),
+        on_stream(lambda line: line.trickle(40)),
         harmless=True,
     ),
     Fault(

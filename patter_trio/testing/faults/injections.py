@@ -12,7 +12,7 @@ from patter_trio.audio import g711
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
-Strike = Callable[[SimulatedTwilio], None]
+FaultInjection = Callable[[SimulatedTwilio], None]
 Alter = Callable[[str], Sequence[str | bytes]]
 """Returns what becomes of a message: others, several, none."""
 
@@ -41,66 +41,66 @@ def frame(opcode: int, data: bytes = b"", *, final: bool = True, reserved: int =
     return first + size + (bytes(4) if masked else b"") + data
 
 
-def line_of(carrier: SimulatedTwilio) -> FaultyStream:
+def faulty_stream_of(carrier: SimulatedTwilio) -> FaultyStream:
     """Return the media connection of a simulated call, for faults below the messages.
 
     Raises:
         ValueError: the carrier is connected by sockets, where nothing can be made to fail.
     """
-    if carrier.line is None:
+    if carrier.faulty_stream is None:
         raise ValueError("this carrier's connection is not a simulated one")
-    return carrier.line
+    return carrier.faulty_stream
 
 
-def on_line(strike: Callable[[FaultyStream], None]) -> Strike:
+def on_stream(injection: Callable[[FaultyStream], None]) -> FaultInjection:
     """Strike the media connection itself."""
-    return lambda carrier: strike(line_of(carrier))
+    return lambda carrier: injection(faulty_stream_of(carrier))
 
 
-def raw_bytes(data: bytes) -> Strike:
+def raw_bytes(data: bytes) -> FaultInjection:
     """Have the server read these bytes next."""
-    return lambda carrier: line_of(carrier).inject(data)
+    return lambda carrier: faulty_stream_of(carrier).inject(data)
 
 
-def raw_bytes_and_end(data: bytes) -> Strike:
+def raw_bytes_and_end(data: bytes) -> FaultInjection:
     """Have the server read these bytes next, and then the connection's end."""
 
-    def strike(carrier: SimulatedTwilio) -> None:
-        line_of(carrier).inject(data)
-        line_of(carrier).end()
+    def injection(carrier: SimulatedTwilio) -> None:
+        faulty_stream_of(carrier).inject(data)
+        faulty_stream_of(carrier).end()
 
-    return strike
+    return injection
 
 
 def flood_unread(carrier: SimulatedTwilio) -> None:
     """Send a thousand pings at once, and read nothing any more."""
-    line_of(carrier).stop_reading()
-    line_of(carrier).inject(frame(PING, b"?" * 125) * 1000)
+    faulty_stream_of(carrier).stop_reading()
+    faulty_stream_of(carrier).inject(frame(PING, b"?" * 125) * 1000)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
-def messages(*messages: dict[str, object] | str, times: int = 1) -> Strike:
+def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjection:
     """Send these messages once; ``SID`` stands for the stream's id."""
 
-    def strike(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedTwilio) -> None:
         for _ in range(times):
             for message in messages:
                 text = message if isinstance(message, str) else json.dumps(message)
                 carrier.send(text.replace("SID", carrier.stream_sid))
 
-    return strike
+    return injection
 
 
-def altering(make: Callable[[], Alter]) -> Strike:
+def altering(make: Callable[[], Alter]) -> FaultInjection:
     """From now on, pass every message through a function of its own for this call."""
 
-    def strike(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedTwilio) -> None:
         carrier.alter = make()
 
-    return strike
+    return injection
 
 
-def every(count: int, alter: Alter, event: str = "") -> Strike:
+def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
     """Alter each message of that number, or of that number among those of one event."""
 
     def make() -> Alter:
@@ -118,7 +118,7 @@ def every(count: int, alter: Alter, event: str = "") -> Strike:
     return altering(make)
 
 
-def swapped(event: str = "") -> Strike:
+def swapped(event: str = "") -> FaultInjection:
     """Swap neighbours: of all messages, or of those of one event. The end of a stream is not held back."""
 
     def make() -> Alter:
@@ -138,20 +138,20 @@ def swapped(event: str = "") -> Strike:
     return altering(make)
 
 
-def framed(cut: Callable[[bytes], Iterator[bytes]]) -> Strike:
+def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
     """Send each message as frames of one's own making."""
 
     def make(carrier: SimulatedTwilio) -> Alter:
         def altered(message: str) -> Sequence[str]:
-            line_of(carrier).inject(b"".join(cut(message.encode())))
+            faulty_stream_of(carrier).inject(b"".join(cut(message.encode())))
             return ()
 
         return altered
 
-    def strike(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedTwilio) -> None:
         carrier.alter = make(carrier)
 
-    return strike
+    return injection
 
 
 def in_three(message: bytes) -> Iterator[bytes]:

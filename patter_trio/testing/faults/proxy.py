@@ -43,7 +43,7 @@ def text_frame(text: str) -> bytes:
 
 
 @attrs.define
-class Disturbed:
+class FaultProxy:
     """A running proxy; see :class:`~patter_trio.testing.servers.fake_vendor.FakeVendor`."""
 
     address: str
@@ -124,7 +124,7 @@ class Disturbed:
 @asynccontextmanager
 async def disturbed(
     serve: Callable[[], AbstractAsyncContextManager[F]], url: Callable[[F], str], *, unknown: bytes = b""
-) -> AsyncIterator[Disturbed]:
+) -> AsyncIterator[FaultProxy]:
     """Start a server and the proxy in front of it.
 
     Args:
@@ -138,7 +138,7 @@ async def disturbed(
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         address = f"{parts.scheme}://127.0.0.1:{port}{parts.path}"
-        proxy = Disturbed(address, [], (parts.hostname or "", parts.port or 80), unknown)
+        proxy = FaultProxy(address, [], (parts.hostname or "", parts.port or 80), unknown)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(trio.serve_listeners, proxy._serve, [listener]))  # noqa: SLF001 (our own)
             try:

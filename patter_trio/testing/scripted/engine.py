@@ -30,7 +30,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted.audible_text import Decoder, Kind
 from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
-from patter_trio.testing.scripted.timed_results import Due
+from patter_trio.testing.scripted.timed_results import TimedResults
 
 PIECES = 4096
 """Pieces of one response that may wait."""
@@ -102,7 +102,7 @@ class _Session(EngineSession):
         self._utterance = 0
         self._commits = 0
         self._gone = False
-        self._due: Due[EngineEvent] = Due()
+        self._due: TimedResults[EngineEvent] = TimedResults()
         self.conversation: list[dict[str, Any]] = []
 
     # The caller -------------------------------------------------------------------------------------------------------

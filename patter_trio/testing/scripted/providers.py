@@ -1,6 +1,6 @@
 """Providers that follow a script: what they hear and say travels in the audio, when they do it is exact.
 
-Each is a frozen recipe like a real one, with a session per call. They understand the voice of
+Each is a frozen provider like a real one, with a session per call. They understand the voice of
 :class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted.audible_text`); other sound is voice
 without words to them. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
 """
@@ -41,7 +41,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
-from patter_trio.testing.scripted.timed_results import Due
+from patter_trio.testing.scripted.timed_results import TimedResults
 
 GAP: Final = round(0.1 * RATE)
 """Samples without a frame of it after which an utterance whose last frame never came counts as over."""
@@ -171,7 +171,7 @@ class _RecognitionSession(RecognitionSession):
         self._fed = 0
         self._now: _Utterance | None = None
         self._segments = 0
-        self._due: Due[Transcript] = Due()
+        self._due: TimedResults[Transcript] = TimedResults()
 
     async def send(self, audio: bytes) -> None:
         mulaw = audio
@@ -261,7 +261,7 @@ def _frozen(replies: Replies) -> Replies:
 class ScriptedLLM(LanguageModel):
     """Answers with ``replies``: the n-th one to the n-th message of the user (or result of a tool), then the last again.
 
-    The place in the script is counted in the conversation that is sent, so one recipe serves any number of calls at once,
+    The place in the script is counted in the conversation that is sent, so one provider serves any number of calls at once,
     and a question that is asked again, because the caller went on talking, gets the same answer.
 
     Args:

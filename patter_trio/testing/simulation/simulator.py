@@ -123,8 +123,8 @@ class _Simulation:
         if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         ours, theirs = trio.testing.memory_stream_pair()
-        self.carrier.line = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
-        self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.line)
+        self.carrier.faulty_stream = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
+        self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.faulty_stream)
         return ours
 
     @asynccontextmanager

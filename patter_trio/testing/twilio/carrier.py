@@ -25,7 +25,7 @@ from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.twilio import messages
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
-from patter_trio.testing.twilio.playback import Mouth, Playback, Stretch, whole
+from patter_trio.testing.twilio.playback import CallerAudio, Playback, Stretch, whole
 from patter_trio.testing.twilio.webhook_post import post_form
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
@@ -130,14 +130,14 @@ class SimulatedTwilio:
         """Seconds that it then takes to say so."""
         self.transfer_error: Exception | None = None
         """What it says instead of obeying."""
-        self.line: FaultyStream | None = None
+        self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for what goes wrong below the messages; None on real sockets."""
         self._sequence = 0
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
         self._news = trio.Event()  # the next mark's time may have changed
-        self.mouth: Mouth = Mouth()
+        self.caller_audio: CallerAudio = CallerAudio()
         self.playback: Playback = Playback()
         self.arrivals: list[Arrival] = []
         """All audio, marks and clears of the agent's server, in order."""
@@ -167,7 +167,7 @@ class SimulatedTwilio:
     # What the caller does. Plain functions: they take effect at once. -------------------------------------------------
     def say(self, audio: bytes) -> tuple[float, float]:
         """Put mu-law audio into the caller's mouth, after what is being said; return its begin and end in call time."""
-        return self.mouth.say(audio, self.now)
+        return self.caller_audio.say(audio, self.now)
 
     def press(self, digit: str) -> None:
         """Press a key."""
@@ -223,8 +223,8 @@ class SimulatedTwilio:
 
     def recording(self) -> tuple[Samples, Samples]:
         """Return the call so far as 16-bit samples at 8 kHz, equally long: the caller's side and the agent's."""
-        length = len(self.mouth.said)
-        return g711.decode(self.mouth.said), g711.decode(whole(self.played(), length / RATE))
+        length = len(self.caller_audio.said)
+        return g711.decode(self.caller_audio.said), g711.decode(whole(self.played(), length / RATE))
 
     # The call ---------------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -388,7 +388,7 @@ class SimulatedTwilio:
             body = messages.MediaBody(
                 chunk=str(frame),
                 timestamp=str(round((frame - 1) * FRAME_SECONDS * 1000)),
-                payload=base64.b64encode(self.mouth.take(FRAME_SAMPLES)).decode(),
+                payload=base64.b64encode(self.caller_audio.take(FRAME_SAMPLES)).decode(),
             )
             self._post(messages.Media(**self._ids(), media=body))
 

@@ -30,7 +30,7 @@ class Stretch:
         return self.at + len(self.audio) / RATE
 
 
-class Mouth:
+class CallerAudio:
     """What the caller says: audio that was scheduled, silence in between, handed out in frames."""
 
     def __init__(self) -> None:

@@ -169,7 +169,7 @@ class ElevenLabsTTS(TextToSpeech):
 
 @attrs.frozen(eq=False)
 class _HttpSession(MadeSpeech):
-    _recipe: ElevenLabsTTS
+    _provider: ElevenLabsTTS
     _client: Client
     _language: str
 
@@ -182,22 +182,22 @@ class _HttpSession(MadeSpeech):
                     before = f"{before} {text}".strip()[-REMEMBERED:]
 
     async def _say(self, text: str, before: str, made: trio.MemorySendChannel[SpeechChunk]) -> None:
-        recipe = self._recipe
+        provider = self._provider
         body = wire.http_body(
             text,
             before,
-            recipe.settings,
-            model=recipe.model,
+            provider.settings,
+            model=provider.model,
             language=self._language,
-            normalization=recipe.normalization or "",
+            normalization=provider.normalization or "",
         )
         async with self._client.stream(
             "POST",
-            recipe.base_url.rstrip("/") + wire.http_target(recipe.voice, logging=recipe.logging),
+            provider.base_url.rstrip("/") + wire.http_target(provider.voice, logging=provider.logging),
             content=body,
-            headers={**recipe.headers, "Content-Type": "application/json"},
-            head_timeout=recipe.timeout,
-            piece_timeout=recipe.timeout,
+            headers={**provider.headers, "Content-Type": "application/json"},
+            head_timeout=provider.timeout,
+            piece_timeout=provider.timeout,
             max_bytes=LARGEST,
         ) as answer:
             report_usage(Usage(stage="tts", characters=len(text)))

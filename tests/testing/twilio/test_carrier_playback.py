@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.testing.twilio.playback import Mouth, Playback, Stretch, whole
+from patter_trio.testing.twilio.playback import CallerAudio, Playback, Stretch, whole
 
 SILENCE = 0xFF
 STEPS = st.lists(
@@ -66,7 +66,7 @@ def test_stretches_are_joined_where_there_is_no_gap_and_end_where_the_time_does(
 def test_what_is_said_is_handed_out_once_in_order_and_never_before_its_time(
     said: list[tuple[int, int]], frame: int
 ) -> None:
-    mouth, expected = Mouth(), dict[int, int]()
+    mouth, expected = CallerAudio(), dict[int, int]()
     for number, (gap, amount) in enumerate(said, 1):
         for _ in range(gap // frame):
             mouth.take(frame)
