@@ -13,11 +13,11 @@ from patter_trio import Patter, Twilio
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     VoiceEdge,
 )
@@ -35,12 +35,12 @@ class CannedSTT(SpeechToText):
     provider: str = "canned"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         del language
         yield CannedWords()
 
 
-class CannedWords(RecognitionSession):
+class CannedWords(SpeechToTextSession):
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Transcript](16)
         self._segment = 0
@@ -85,13 +85,13 @@ class CannedTTS(TextToSpeech):
     provider: str = "canned"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         del language
         yield CannedVoice(self.answer)
 
 
 @attrs.frozen
-class CannedVoice(SynthesisSession):
+class CannedVoice(TextToSpeechSession):
     answer: bytes
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ list of ``{"id", "name", "arguments"}`` with the arguments as JSON text; and wha
 """
 
 
-class Prewarmed:
+class Prewarmable:
     """A provider that has something to load before its first call, such as a model."""
 
     async def prewarm(self) -> None:

@@ -23,8 +23,8 @@ from patter_trio.abc import (
     EngineWords,
     Message,
     SpeechChunk,
-    SynthesisSession,
     TextToSpeech,
+    TextToSpeechSession,
     ToolCall,
     ToolDefinition,
     VoiceEdge,
@@ -66,7 +66,7 @@ class EngineBackend(Backend):
         self._services = services
         self._engine = engine
         self._session: EngineSession | None = None
-        self._voice: SynthesisSession | None = None
+        self._voice: TextToSpeechSession | None = None
         self._waiting: deque[bytes | int | VoiceEdge] = deque()
         """What the engine is to hear once it is there; a number: so many samples that were dropped."""
         self._kept = 0
@@ -117,7 +117,7 @@ class EngineBackend(Backend):
         elif isinstance(item, VoiceEdge):
             self._session.voice(item)
         else:
-            self._session.hear(self._encode(item))
+            self._session.send(self._encode(item))
 
     def _keep(self, item: bytes | VoiceEdge) -> None:
         """Keep what comes before the engine is there; the offsets of edges hold, whatever is dropped."""
@@ -135,7 +135,7 @@ class EngineBackend(Backend):
             if isinstance(item, VoiceEdge):
                 session.voice(item)
             else:
-                session.hear(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
+                session.send(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
         self._waiting.clear()
         self._session = session
 

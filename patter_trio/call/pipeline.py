@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from patter_trio.abc import SynthesisSession, TextToSpeech, VoiceEdge
+from patter_trio.abc import TextToSpeech, TextToSpeechSession, VoiceEdge
 from patter_trio.agent.agent import Agent
 from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
 from patter_trio.call.hooks import hook_runner_of
@@ -37,7 +37,7 @@ class PipelineBackend(Backend):
         self._responder = Responder(
             on_message, services.control, services.about, services.history, self.user_turns, tools=services.tools
         )
-        self._voice: SynthesisSession | None = None
+        self._voice: TextToSpeechSession | None = None
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:

@@ -24,12 +24,12 @@ import trio
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    Prewarmed,
-    RecognitionSession,
+    Prewarmable,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     VoiceEdge,
 )
@@ -151,7 +151,7 @@ def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
 
 
 @attrs.frozen(kw_only=True)
-class _FallbackProvider(Prewarmed, Generic[P]):
+class _FallbackProvider(Prewarmable, Generic[P]):
     """What the three kinds have in common."""
 
     choice: _Choice[P]
@@ -178,7 +178,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
         _set_names(self, first, accepts=first.accepts)
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         """Open a session from the first recogniser that is well.
 
         Raises:
@@ -186,7 +186,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
         """
 
         @asynccontextmanager
-        async def attempt(stt: SpeechToText) -> AsyncIterator[RecognitionSession]:
+        async def attempt(stt: SpeechToText) -> AsyncIterator[SpeechToTextSession]:
             with _timed(self.choice.patience, stt) as scope:
                 async with stt.open(language=language) as session:
                     scope.deadline = math.inf
@@ -197,8 +197,8 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
 
 
 @attrs.frozen(eq=False)
-class _WatchedRecognition(RecognitionSession):
-    _session: RecognitionSession
+class _WatchedRecognition(SpeechToTextSession):
+    _session: SpeechToTextSession
     _watched: Callable[[], Any]
 
     async def send(self, audio: bytes) -> None:
@@ -273,7 +273,7 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
         _set_names(self, first, emits=first.emits)
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         """Open a session from the first synthesiser that is well.
 
         Raises:
@@ -281,7 +281,7 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
         """
 
         @asynccontextmanager
-        async def attempt(tts: TextToSpeech) -> AsyncIterator[SynthesisSession]:
+        async def attempt(tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
             with _timed(self.choice.patience, tts) as scope:
                 async with tts.open(language=language) as session:
                     scope.deadline = math.inf
@@ -292,10 +292,10 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
 
 
 @attrs.frozen(eq=False)
-class _FallbackSynthesis(SynthesisSession):
+class _FallbackSynthesis(TextToSpeechSession):
     _choice: _Choice[TextToSpeech]
     _kept: TextToSpeech
-    _session: SynthesisSession
+    _session: TextToSpeechSession
     _language: str
 
     @asynccontextmanager
@@ -319,7 +319,7 @@ class _FallbackSynthesis(SynthesisSession):
             yield chunks
 
     @asynccontextmanager
-    async def _session_of(self, tts: TextToSpeech) -> AsyncIterator[SynthesisSession]:
+    async def _session_of(self, tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
         if tts is self._kept:
             yield self._session
             return

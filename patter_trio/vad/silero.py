@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
@@ -120,7 +120,7 @@ class SileroVAD(VoiceActivity):
     def __attrs_post_init__(self) -> None:
         self._rules()
 
-    def open(self) -> AbstractAsyncContextManager[VoiceSession]:
+    def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
         """Open a session for one call; the first one of a process loads the model.
 
         Raises:
@@ -141,7 +141,7 @@ class SileroVAD(VoiceActivity):
         return GateRules(threshold=self.threshold, min_speech=self.min_speech, min_silence=self.min_silence)
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[VoiceSession]:
+    async def _open(self) -> AsyncIterator[VoiceActivitySession]:
         with model_errors("silero"):
             model = await silero_model.in_thread(self.path)
         batcher = batcher_of(model)
@@ -152,7 +152,7 @@ class SileroVAD(VoiceActivity):
             batcher.sessions -= 1
 
 
-class _SileroSession(VoiceSession):
+class _SileroSession(VoiceActivitySession):
     window = WINDOW
 
     def __init__(self, batcher: Batcher[SileroState], gate: VoiceGate) -> None:

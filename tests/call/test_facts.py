@@ -9,7 +9,7 @@ import pytest
 from call_kit import Witness, told_events
 
 from patter_trio import Patter
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 
@@ -34,11 +34,11 @@ class Curt(TextToSpeech):
     provider: str = "curt"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         yield _Curt()
 
 
-class _Curt(SynthesisSession):
+class _Curt(TextToSpeechSession):
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         yield self._chunks(sentences)

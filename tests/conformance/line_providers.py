@@ -14,11 +14,11 @@ from line_vendor import KEY
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     Word,
 )
@@ -156,14 +156,14 @@ class LineSTT(Line, SpeechToText):
             object.__setattr__(self, "accepts", AudioFormat(Encoding.MULAW, 16000))
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         if self.flaw == "knows languages":
             {"en": 1}[language]
         async with self.connected("/stt") as socket:
             yield _Recognition(self, socket)
 
 
-class _Recognition(RecognitionSession):
+class _Recognition(SpeechToTextSession):
     def __init__(self, provider: LineSTT, socket: WebSocketClient) -> None:
         self._provider, self._socket, self._flushed = provider, socket, False
 
@@ -274,12 +274,12 @@ class LineTTS(Line, TextToSpeech):
             object.__setattr__(self, "emits", AudioFormat(Encoding.PCM16))
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with self.connected("/tts") as socket:
             yield _Synthesis(self, socket)
 
 
-class _Synthesis(SynthesisSession):
+class _Synthesis(TextToSpeechSession):
     def __init__(self, provider: LineTTS, socket: WebSocketClient) -> None:
         self._provider, self._socket, self._replies = provider, socket, 0
 

@@ -70,7 +70,7 @@ class Line:
         """Hand audio over at its pace."""
         for begin in range(0, len(audio), FRAME):
             piece = audio[begin : begin + FRAME]
-            self.session.hear(piece)
+            self.session.send(piece)
             self.samples += len(piece)
             await trio.sleep(len(piece) / RATE)
 

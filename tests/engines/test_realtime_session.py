@@ -38,7 +38,7 @@ from patter_trio.abc import (
     usage_sink,
 )
 from patter_trio.engines.openai_realtime import _connection, _response, _session, _utterances
-from patter_trio.engines.openai_realtime._utterances import Utterances
+from patter_trio.engines.openai_realtime._utterances import CommittedUtterances
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
@@ -319,7 +319,7 @@ async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autoj
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(2):
-            line.session.hear(b"\xff" * FRAME)
+            line.session.send(b"\xff" * FRAME)
         assert line.session.commit() == 1  # it is on its way when the vendor finds the same
         await trio.sleep(0.01)
         line.samples += 2 * FRAME
@@ -333,7 +333,7 @@ async def test_a_commit_that_crosses_the_vendors_own_and_has_more_is_one_turn(au
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(8):
-            line.session.hear(SILENCE)
+            line.session.send(SILENCE)
         assert line.session.commit() == 1
         assert await line.words(1) == "Hello"
         [connection] = vendor.connections
@@ -1205,7 +1205,7 @@ async def test_what_is_told_and_not_taken_is_dropped(
 
 
 def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> None:
-    utterances = Utterances()
+    utterances = CommittedUtterances()
     for number in range(1, 4):
         assert utterances.commit(bytes(30 * 8000), 0.0, by_vendor=False) == (number, True)
         utterances.committed(f"item_{number}")
@@ -1217,7 +1217,7 @@ def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> 
 
 
 def test_a_refusal_is_of_the_commit_that_it_names() -> None:
-    utterances = Utterances()
+    utterances = CommittedUtterances()
     utterances.commit(b"", 0.0, by_vendor=True)
     utterances.committed("the vendor's own")  # just before ours came, which is refused for it
     utterances.commit(b"", 0.0, by_vendor=True)

@@ -12,7 +12,7 @@ import trio.testing
 from office import GOODBYE
 
 from patter_trio import Patter
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.media_clock import MediaClock
@@ -171,14 +171,14 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
         assert heard.text == "Goodbye, and thank you."
 
 
-class _Counting(VoiceActivity, VoiceSession):
+class _Counting(VoiceActivity, VoiceActivitySession):
     """Notes how much audio it is fed at once."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         yield self
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:

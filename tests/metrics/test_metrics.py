@@ -23,7 +23,7 @@ from patter_trio import (
     TurnMetrics,
     Twilio,
 )
-from patter_trio.abc import RecognitionSession, SynthesisSession, Usage, report_usage
+from patter_trio.abc import SpeechToTextSession, TextToSpeechSession, Usage, report_usage
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.metrics.bill import Bill
@@ -457,13 +457,13 @@ class ReportingTTS(ScriptedTTS):
     """Reports each reply, as a vendor's socket does when it has spoken it."""
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with ScriptedTTS.open(self, language=language) as session:
             yield _ReportingSynthesis(session)
 
 
-class _ReportingSynthesis(SynthesisSession):
-    def __init__(self, inner: SynthesisSession) -> None:
+class _ReportingSynthesis(TextToSpeechSession):
+    def __init__(self, inner: TextToSpeechSession) -> None:
         self._inner = inner
 
     @asynccontextmanager
@@ -478,7 +478,7 @@ class ReportingSTT(ScriptedSTT):
     """Reports once, when its session is closed."""
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         async with ScriptedSTT.open(self, language=language) as session:
             try:
                 yield session

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.hooks import HookRunner
@@ -85,7 +85,7 @@ class TranscriptionStage:
 
     async def _send(
         self,
-        session: RecognitionSession,
+        session: SpeechToTextSession,
         accepts: AudioFormat,
         hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:

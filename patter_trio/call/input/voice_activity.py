@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import trio
 
-from patter_trio.abc import TurnDetector, VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import TurnDetector, VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.media_clock import MediaClock
@@ -116,7 +116,7 @@ class VoiceActivityStage:
                 self._detecting = False
                 self._finish()
 
-    async def _listen(self, session: VoiceSession, audio: bytes) -> None:
+    async def _listen(self, session: VoiceActivitySession, audio: bytes) -> None:
         samples = g711.decode(audio)
         edges = await session.feed(samples)
         self._to_transcription(audio)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import LanguageModel, Message, SynthesisSession, ToolCall, Usage, usage_sink
+from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage, usage_sink
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.hooks import ReplyHooks
@@ -105,7 +105,7 @@ class Reply:
             self.emit_fact(fact, error=type(theirs or error).__name__)
 
     async def run(
-        self, source: AnswerSource, voice: SynthesisSession, emits: AudioFormat, writer: CarrierWriter, post: Post
+        self, source: AnswerSource, voice: TextToSpeechSession, emits: AudioFormat, writer: CarrierWriter, post: Post
     ) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
@@ -172,7 +172,7 @@ class Reply:
 
     async def _speak(
         self,
-        voice: SynthesisSession,
+        voice: TextToSpeechSession,
         sentences: trio.MemoryReceiveChannel[str],
         emits: AudioFormat,
         writer: CarrierWriter,

@@ -26,10 +26,15 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
-from patter_trio.engines.openai_realtime._connection import Connection, Expired, Opening, Use
-from patter_trio.engines.openai_realtime._items import Known, verbatim
+from patter_trio.engines.openai_realtime._connection import (
+    ConnectionAttempt,
+    ConnectionUse,
+    Expired,
+    RealtimeConnection,
+)
+from patter_trio.engines.openai_realtime._items import KnownItems, verbatim
 from patter_trio.engines.openai_realtime._response import RealtimeResponse
-from patter_trio.engines.openai_realtime._utterances import Utterances, last_of
+from patter_trio.engines.openai_realtime._utterances import CommittedUtterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
 from patter_trio.net.tasks import ResultStream
 from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient
@@ -88,7 +93,7 @@ class RealtimeSession(EngineSession):
         renew_after: float,
         transcription: str,
     ) -> None:
-        self._opening = Opening(url, headers, setup)
+        self._opening = ConnectionAttempt(url, headers, setup)
         self._conversation = conversation
         self._detects_turns = detects_turns
         self._late_after = late_after
@@ -107,7 +112,7 @@ class RealtimeSession(EngineSession):
         """Where, in samples, the last voice began, with a little before it, and where the last one that is over ended."""
         self._undecided = False
         """A voice was heard, and whether it was an utterance was not decided yet."""
-        self._utterances = Utterances()
+        self._utterances = CommittedUtterances()
         self._committed = trio.Event()
         self._responses = 0
         self._active: RealtimeResponse | None = None
@@ -120,11 +125,11 @@ class RealtimeSession(EngineSession):
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
-        self._used: Use | None = None
+        self._used: ConnectionUse | None = None
         self._told_at = -math.inf
         """When anything came, last."""
         self._sink = usage_sink.get()
-        self._known = Known()
+        self._known = KnownItems()
         """What this connection knows of the tools that were called."""
         self._kept: deque[Message] | None = None
         """What is to be remembered by the next connection, while there is none."""
@@ -133,7 +138,7 @@ class RealtimeSession(EngineSession):
         return f"<RealtimeSession {self._active!r}, {len(self._outbox)} messages waiting>"
 
     # The caller -------------------------------------------------------------------------------------------------------
-    def hear(self, audio: bytes) -> None:
+    def send(self, audio: bytes) -> None:
         """Take the caller's next audio."""
         self._fed += len(audio)
         if self._undecided or self._detects_turns:
@@ -300,7 +305,7 @@ class RealtimeSession(EngineSession):
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         replaced = -math.inf
-        connection: Connection = await nursery.start(self._opening.hold, CONNECT)
+        connection: RealtimeConnection = await nursery.start(self._opening.hold, CONNECT)
         self._opened.set()
         while True:
             use = await self._use(connection, nursery)
@@ -316,7 +321,7 @@ class RealtimeSession(EngineSession):
             connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
             self._tell_so_far()
 
-    async def _reopen(self, nursery: trio.Nursery) -> Connection:
+    async def _reopen(self, nursery: trio.Nursery) -> RealtimeConnection:
         """Replace a lost connection.
 
         Raises:
@@ -325,7 +330,7 @@ class RealtimeSession(EngineSession):
         deadline = trio.current_time() + REOPENING
         while True:
             try:
-                opened: Connection = await nursery.start(self._opening.hold, deadline - trio.current_time())
+                opened: RealtimeConnection = await nursery.start(self._opening.hold, deadline - trio.current_time())
             except ProviderError as error:
                 if isinstance(error, AuthenticationError) or trio.current_time() + ATTEMPTS >= deadline:
                     raise
@@ -362,9 +367,9 @@ class RealtimeSession(EngineSession):
         for start in range(0, len(audio), RATE):
             self._put(wire.append(audio[start : start + RATE]))
 
-    async def _use(self, connection: Connection, nursery: trio.Nursery) -> Use:
+    async def _use(self, connection: RealtimeConnection, nursery: trio.Nursery) -> ConnectionUse:
         """Use a connection until its end; those that are to take its place are opened in ``nursery``."""
-        use = self._used = Use()
+        use = self._used = ConnectionUse()
         with use.scope:
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._write, connection.socket, use)
@@ -379,7 +384,7 @@ class RealtimeSession(EngineSession):
             said: Message = {"role": "assistant", "content": self._last.text.strip()}
             if said not in messages[-2:]:
                 messages.append(said)
-        self._known = Known()
+        self._known = KnownItems()
         items = [item for message in messages for item in self._known.items(message)]
         told = {(message["role"], message.get("content")) for message in messages}
         kept, self._kept = self._kept or (), None
@@ -388,7 +393,7 @@ class RealtimeSession(EngineSession):
                 items += self._known.items(message)
         self._outbox.extendleft(reversed(items))
 
-    async def _write(self, socket: WebSocketClient, use: Use) -> None:
+    async def _write(self, socket: WebSocketClient, use: ConnectionUse) -> None:
         try:
             while True:
                 while self._outbox:
@@ -401,7 +406,7 @@ class RealtimeSession(EngineSession):
         except ProviderError as error:
             use.lose(error)
 
-    async def _read(self, socket: WebSocketClient, use: Use) -> None:
+    async def _read(self, socket: WebSocketClient, use: ConnectionUse) -> None:
         try:
             while True:
                 event = self._opening.understanding.of(await socket.receive())
@@ -413,7 +418,7 @@ class RealtimeSession(EngineSession):
         except ProviderError as failure:
             use.fail(failure)
 
-    async def _renew(self, connection: Connection, use: Use, nursery: trio.Nursery) -> None:
+    async def _renew(self, connection: RealtimeConnection, use: ConnectionUse, nursery: trio.Nursery) -> None:
         """Have a connection replaced that is old, when nothing is under way and another is there; it is good until then."""
         await trio.sleep_until(connection.since + self._renew_after)
         while True:

@@ -36,7 +36,7 @@ class _Utterance:
         return " ".join(text for item, words in self.items.items() if (text := words or self.partial.get(item, "")))
 
 
-class Utterances:
+class CommittedUtterances:
     """Numbers the caller's utterances, and joins the vendor's items and their words to them."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, WireError
 from patter_trio.net.tasks import ResultStream, hand_over
@@ -41,7 +41,7 @@ _RESULTS: Final = 64
 _log = logging.getLogger("patter_trio.stt")
 
 
-class _Tape:
+class _AudioTape:
     """The audio that may have to be sent again; positions count bytes since the session's first."""
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ class _Connection:
         self.scope.cancel(reason="the connection is lost")
 
 
-class ListenSession(RecognitionSession):
+class ListenSession(SpeechToTextSession):
     """A session; ``work`` has to run beside its use."""
 
     def __init__(self, url: str, headers: Mapping[str, str], codec: ListenCodec, chunk: int) -> None:
         self._url, self._headers, self._codec, self._chunk = url, headers, codec, chunk
-        self._tape = _Tape()
+        self._tape = _AudioTape()
         self._connection: _Connection | None = None
         self._opened = trio.Event()
         self._results, self._waiting_results = trio.open_memory_channel[Transcript](_RESULTS)

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Usage, report_usage
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K, RATE
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import tls_context
@@ -139,7 +139,7 @@ class DeepgramSTT(SpeechToText):
         tls_context()
         await trio.lowlevel.checkpoint()
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Connect for one call.
 
         Raises:
@@ -151,7 +151,7 @@ class DeepgramSTT(SpeechToText):
         return self._open(language)
 
     @asynccontextmanager
-    async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
+    async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         headers = {"Authorization": f"Token {self.api_key}"}
         codec = FluxCodec() if self.flux else NovaCodec()
         session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK if self.flux else 1)

@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import ResultStream, run_beside
@@ -63,7 +63,7 @@ class WhisperSTT(SpeechToText):
             raise ValueError(f"interim_every must be more than 0 s or None, not {self.interim_every}")
         require("ctranslate2", "tokenizers", *([] if self.path else [PACKAGE]))
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; the first one of a process loads the model, in about half a second.
 
         Raises:
@@ -81,7 +81,7 @@ class WhisperSTT(SpeechToText):
         await whisper_model.in_thread(self.path, self.compute_type)
 
     @asynccontextmanager
-    async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
+    async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         with model_errors("whisper"):
             model = await whisper_model.in_thread(self.path, self.compute_type)
         prompt = model.prompt(language)
@@ -96,7 +96,7 @@ class _Job:
     final: bool
 
 
-class _WhisperSession(RecognitionSession):
+class _WhisperSession(SpeechToTextSession):
     def __init__(self, hear: Hear, interim_every: float | None) -> None:
         self._hear = hear
         self._interim_every = interim_every

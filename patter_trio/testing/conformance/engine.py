@@ -111,7 +111,7 @@ class EngineBench(Bench):
         edges, sent = list(speech.edges), 0
         while sent < len(speech.audio):
             frame = speech.audio[sent : sent + FRAME_SAMPLES]
-            session.hear(encoded(provider, frame))
+            session.send(encoded(provider, frame))
             sent += len(frame)
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
@@ -240,7 +240,7 @@ async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
         for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _HUGE):
-            session.hear(encoded(provider, g711.silence(seconds)))
+            session.send(encoded(provider, g711.silence(seconds)))
         await told.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")
 

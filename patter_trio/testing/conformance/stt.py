@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
@@ -93,14 +93,16 @@ class SttBench(Bench):
             return " ".join(result.text for result in heard.finals() if result.text)
 
     @asynccontextmanager
-    async def session(self, provider: SpeechToText) -> AsyncIterator[tuple[RecognitionSession, _Heard]]:
+    async def session(self, provider: SpeechToText) -> AsyncIterator[tuple[SpeechToTextSession, _Heard]]:
         """Open a session whose results are collected."""
         async with provider.open(language=self.language) as session:
             heard = _Heard("transcripts")
             async with run_beside(partial(heard.collect, session.transcripts())):
                 yield session, heard
 
-    async def say(self, session: RecognitionSession, provider: SpeechToText, speech: Speech, *, after: int = 0) -> None:
+    async def say(
+        self, session: SpeechToTextSession, provider: SpeechToText, speech: Speech, *, after: int = 0
+    ) -> None:
         """Say something at the pace of speech, ``after`` so many samples of the session."""
         encode, edges, sent = _encoder(provider.accepts), list(speech.edges), 0
         while sent < len(speech.audio):
@@ -112,7 +114,7 @@ class SttBench(Bench):
                 await session.voice(attrs.evolve(edge, offset=edge.offset + after))
             await trio.sleep(FRAME_SECONDS)
 
-    async def flush(self, session: RecognitionSession, heard: _Heard) -> None:
+    async def flush(self, session: SpeechToTextSession, heard: _Heard) -> None:
         """Have the last words come, and wait for what comes behind them."""
         finals = len(heard.finals())
         await session.flush()

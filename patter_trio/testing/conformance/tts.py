@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
@@ -74,14 +74,14 @@ class TtsBench(Bench):
         async with provider.open(language=self.language) as session:
             return spoken_by(await self.spoken(session, self.texts[variant]))
 
-    async def spoken(self, session: SynthesisSession, sentences: Sequence[str]) -> list[SpeechChunk]:
+    async def spoken(self, session: TextToSpeechSession, sentences: Sequence[str]) -> list[SpeechChunk]:
         """Have sentences spoken, as a call does: they come by a channel."""
         async with self.speaking(session, sentences) as chunks:
             return [chunk async for chunk in chunks]
 
     @asynccontextmanager
     async def speaking(
-        self, session: SynthesisSession, sentences: Sequence[str], *, goes_on: bool = False
+        self, session: TextToSpeechSession, sentences: Sequence[str], *, goes_on: bool = False
     ) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         """Open the speech of sentences; if it ``goes_on``, more could come behind them for as long as the block lasts."""
         send, receive = trio.open_memory_channel[str](max(1, len(sentences)))
@@ -100,7 +100,7 @@ class TtsBench(Bench):
             yield
 
     @asynccontextmanager
-    async def reply_begun(self, session: SynthesisSession) -> AsyncIterator[None]:
+    async def reply_begun(self, session: TextToSpeechSession) -> AsyncIterator[None]:
         """Have a reply spoken; the block is where its first audio was taken."""
         async with self.speaking(session, self.texts[0]) as chunks:
             async for chunk in chunks:

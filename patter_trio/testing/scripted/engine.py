@@ -106,7 +106,7 @@ class _Session(EngineSession):
         self.conversation: list[dict[str, Any]] = []
 
     # The caller -------------------------------------------------------------------------------------------------------
-    def hear(self, audio: bytes) -> None:
+    def send(self, audio: bytes) -> None:
         self._fed += len(audio)
         for sound in self._decoder.feed(audio):
             if sound.kind in (Kind.COUGH, Kind.SOUND):

@@ -19,18 +19,18 @@ import trio
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     ToolCall,
     ToolDefinition,
     Transcript,
     Usage,
     VoiceActivity,
+    VoiceActivitySession,
     VoiceEdge,
-    VoiceSession,
     Word,
     report_usage,
 )
@@ -64,11 +64,11 @@ class ScriptedVAD(VoiceActivity):
     fail_at: float | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         yield _VoiceSession(self)
 
 
-class _VoiceSession(VoiceSession):
+class _VoiceSession(VoiceActivitySession):
     def __init__(self, script: ScriptedVAD) -> None:
         self._fail_at = math.inf if script.fail_at is None else script.fail_at * RATE
         self._start_delay = round(script.start_delay * RATE)
@@ -142,7 +142,7 @@ class ScriptedSTT(SpeechToText):
     model: str = "scripted"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         del language  # the words are in the audio
         if self.fail_to_open:
             raise ProviderError("ScriptedSTT gives no session, as told")
@@ -164,7 +164,7 @@ class _Utterance:
     interims: int = 0
 
 
-class _RecognitionSession(RecognitionSession):
+class _RecognitionSession(SpeechToTextSession):
     def __init__(self, script: ScriptedSTT) -> None:
         self._script = script
         self._decoder = Decoder()
@@ -369,7 +369,7 @@ class ScriptedTTS(TextToSpeech):
     model: str = "scripted"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         del language  # all sound the same
         if self.fail_to_open:
             raise ProviderError("ScriptedTTS gives no session, as told")
@@ -380,7 +380,7 @@ _replies: Final = trio.lowlevel.RunVar[int]("replies of ScriptedTTS", 0)
 """How many replies were spoken in this run: a call may open several sessions, and no two replies share a number."""
 
 
-class _SynthesisSession(SynthesisSession):
+class _SynthesisSession(TextToSpeechSession):
     def __init__(self, script: ScriptedTTS) -> None:
         self._script = script
 

@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech, Usage, report_usage
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import Client, shared_client
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
 from patter_trio.providers.validators import in_range, one_of
-from patter_trio.tts.background_speech import MadeSpeech
-from patter_trio.tts.elevenlabs._websocket import SocketSession
+from patter_trio.tts.background_speech import BackgroundSpeech
+from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
 
 VARIABLE: Final = "ELEVENLABS_API_KEY"
@@ -104,7 +104,7 @@ class ElevenLabsTTS(TextToSpeech):
         if self.transport == "websocket" and self.model.startswith("eleven_v3"):
             raise ConfigurationError('ElevenLabsTTS: eleven_v3 cannot be had over a WebSocket; use transport="http"')
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; over a WebSocket it is connected before this returns.
 
         Raises:
@@ -141,7 +141,7 @@ class ElevenLabsTTS(TextToSpeech):
         return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
 
     @asynccontextmanager
-    async def _open_socket(self, language: str) -> AsyncIterator[SynthesisSession]:
+    async def _open_socket(self, language: str) -> AsyncIterator[TextToSpeechSession]:
         target = wire.socket_target(
             self.voice,
             model=self.model,
@@ -150,7 +150,7 @@ class ElevenLabsTTS(TextToSpeech):
             normalization=self.normalization or "",
             logging=self.logging,
         )
-        session = SocketSession(
+        session = WebSocketSession(
             "ws" + self.base_url.rstrip("/").removeprefix("http") + target,
             self.headers,
             self.settings,
@@ -162,13 +162,13 @@ class ElevenLabsTTS(TextToSpeech):
             yield session
 
     @asynccontextmanager
-    async def _open_http(self, language: str) -> AsyncIterator[SynthesisSession]:
+    async def _open_http(self, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with shared_client() as client:
             yield _HttpSession(self, client, self.code_of(language))
 
 
 @attrs.frozen(eq=False)
-class _HttpSession(MadeSpeech):
+class _HttpSession(BackgroundSpeech):
     _provider: ElevenLabsTTS
     _client: Client
     _language: str

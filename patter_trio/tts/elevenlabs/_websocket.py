@@ -24,7 +24,7 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, report_usage
+from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, report_usage
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
@@ -74,7 +74,7 @@ class _Reply:
         self.put.close()
 
 
-class _Line:
+class _SocketConnection:
     """One connection: what is to be sent, and which contexts exist at its other end."""
 
     def __init__(self, settings: wire.Settings, keep_alive: float) -> None:
@@ -153,7 +153,7 @@ class _Line:
             self.scope.cancel(reason="the connection is over")
 
 
-class SocketSession(SynthesisSession):
+class WebSocketSession(TextToSpeechSession):
     """The voice of one call.
 
     Args:
@@ -173,7 +173,7 @@ class SocketSession(SynthesisSession):
         self._keep_alive = keep_alive
         self._timeout = timeout
         self._replies: dict[str, _Reply] = {}
-        self._line: _Line | None = None
+        self._line: _SocketConnection | None = None
         self._count = 0
         self._wanted = trio.Event()
         self._tried = trio.Event()
@@ -193,7 +193,7 @@ class SocketSession(SynthesisSession):
             raise self._failure
 
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """As :class:`~patter_trio.abc.SynthesisSession` has it."""
+        """As :class:`~patter_trio.abc.TextToSpeechSession` has it."""
         return self._speak(sentences)
 
     # Replies ----------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class SocketSession(SynthesisSession):
     async def work(self) -> None:
         """Hold a connection for as long as the call lasts; opened again when it ends."""
         while True:
-            line = _Line(self._settings, self._keep_alive)
+            line = _SocketConnection(self._settings, self._keep_alive)
             try:
                 async with open_websocket(self._url, headers=self._headers) as socket:
                     await self._hold(line, socket)
@@ -258,7 +258,7 @@ class SocketSession(SynthesisSession):
                 self._wanted = trio.Event()
                 await self._wanted.wait()
 
-    async def _hold(self, line: _Line, socket: WebSocketClient) -> None:
+    async def _hold(self, line: _SocketConnection, socket: WebSocketClient) -> None:
         self._begin(line)
         try:
             with line.scope:
@@ -270,7 +270,7 @@ class SocketSession(SynthesisSession):
         finally:
             self._line = None
 
-    def _begin(self, line: _Line) -> None:
+    def _begin(self, line: _SocketConnection) -> None:
         self._line = line
         self._tried.set()
         line.since = trio.current_time()
@@ -280,7 +280,7 @@ class SocketSession(SynthesisSession):
             if reply.ended:
                 line.end(reply.context)
 
-    def _ended(self, line: _Line, failure: ProviderError) -> bool:
+    def _ended(self, line: _SocketConnection, failure: ProviderError) -> bool:
         """Settle what becomes of the replies; say whether a new connection can wait until it is needed."""
         if not self._tried.is_set():
             self._failure = failure
@@ -299,7 +299,7 @@ class SocketSession(SynthesisSession):
         self._replies.pop(reply.context, None)
         reply.finish(failure)
 
-    async def _read(self, line: _Line, socket: WebSocketClient) -> None:
+    async def _read(self, line: _SocketConnection, socket: WebSocketClient) -> None:
         while True:
             message = await socket.receive()
             try:
@@ -312,7 +312,7 @@ class SocketSession(SynthesisSession):
             for event in events:
                 await self._take(line, event)
 
-    async def _take(self, line: _Line, event: wire.Event) -> None:
+    async def _take(self, line: _SocketConnection, event: wire.Event) -> None:
         reply = self._replies.get(event.context)
         match event:
             case wire.Audio():

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.g711 import SILENCE, Samples
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import FRAMES, VoiceActivityStage
@@ -23,11 +23,11 @@ class Recording(VoiceActivity):
     fed: list[tuple[float, int]] = attrs.field(factory=list)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         yield _Session(self)
 
 
-class _Session(VoiceSession):
+class _Session(VoiceActivitySession):
     def __init__(self, recording: Recording) -> None:
         self.window = recording.window
         self._fed = recording.fed
@@ -117,7 +117,7 @@ async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock:
 
     class SlowVAD(Recording):
         @asynccontextmanager
-        async def open(self) -> AsyncIterator[VoiceSession]:
+        async def open(self) -> AsyncIterator[VoiceActivitySession]:
             yield Slow(self)
 
     passed: list[bytes | VoiceEdge] = []

@@ -19,7 +19,7 @@ from patter_trio import (
     ProviderTimeout,
     RateLimitError,
 )
-from patter_trio.abc import RecognitionSession, Transcript, Usage, VoiceEdge, usage_sink
+from patter_trio.abc import SpeechToTextSession, Transcript, Usage, VoiceEdge, usage_sink
 from patter_trio.audio import g711
 from patter_trio.net.websocket_client import CONNECT
 from patter_trio.stt import deepgram
@@ -39,7 +39,7 @@ def speech(text: str, seconds: float) -> bytes:
     return audible_text.encode(text, audible_text.frames_of(seconds))
 
 
-async def hear(session: RecognitionSession, audio: bytes) -> None:
+async def hear(session: SpeechToTextSession, audio: bytes) -> None:
     """Send audio as it comes: in frames, one every 20 ms."""
     for begin in range(0, len(audio), 160):
         await session.send(audio[begin : begin + 160])
@@ -47,7 +47,7 @@ async def hear(session: RecognitionSession, audio: bytes) -> None:
 
 
 @asynccontextmanager
-async def collecting(session: RecognitionSession) -> AsyncIterator[list[Transcript]]:
+async def collecting(session: SpeechToTextSession) -> AsyncIterator[list[Transcript]]:
     told: list[Transcript] = []
 
     async def collect() -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
     return ["mister" if word == "mr" else word for word in found]
 
 
-async def play(session: RecognitionSession, samples: Samples, vad: SileroVAD | None = None) -> None:
+async def play(session: SpeechToTextSession, samples: Samples, vad: SileroVAD | None = None) -> None:
     """Send a call's audio at its own pace, with the edges of the voice."""
     async with (vad or SileroVAD()).open() as detector:
         for at in range(0, len(samples), 160):
@@ -182,7 +182,7 @@ async def listening(ear: Ear, interim_every: float | None = 0.5) -> AsyncIterato
         yield session
 
 
-async def send(session: RecognitionSession, seconds: float) -> None:
+async def send(session: SpeechToTextSession, seconds: float) -> None:
     for _ in range(round(seconds * 50)):
         await session.send(g711.silence(0.02))
         await trio.sleep(0.02)

@@ -13,7 +13,7 @@ import trio.testing
 
 import patter_trio
 from patter_trio import Patter
-from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, usage_sink
+from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.errors import (
     AuthenticationError,
@@ -28,7 +28,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, Simulated
 from patter_trio.testing.scripted.audible_text import Decoder, frames_of, word_times
 from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_elevenlabs, serve_stream
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
-from patter_trio.tts.elevenlabs._websocket import SocketSession
+from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
 
 Simulate = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
@@ -62,7 +62,7 @@ class told(AsyncIterator[str]):  # noqa: N801
         return self._sentences.pop(0)
 
 
-async def said(session: SynthesisSession, *sentences: str, every: float = 0.0) -> list[SpeechChunk]:
+async def said(session: TextToSpeechSession, *sentences: str, every: float = 0.0) -> list[SpeechChunk]:
     async with session.speak(told(*sentences, every=every)) as chunks:
         return [chunk async for chunk in chunks]
 
@@ -257,7 +257,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_
 ) -> None:
     async with serve_elevenlabs() as vendor:
         url = f"{vendor.url.replace('http', 'ws')}/v1/text-to-speech/v/multi-stream-input?inactivity_timeout=20"
-        session = SocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
+        session = WebSocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
         async with run_beside(session.work):
             await session.ready()
             await trio.sleep(50)
