@@ -37,7 +37,7 @@ from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCalls
-from patter_trio.server.webhooks import Request, status_webhook, voice_webhook
+from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults.injections import TEXT, frame
 from patter_trio.testing.twilio import messages as kit
@@ -278,7 +278,7 @@ def webhook(data: bytes) -> None:
         for handler in (voice_webhook, status_webhook):
 
             async def ask(handler: Any = handler, given: str = given) -> Any:
-                return handler(context, Request(target, {"x-twilio-signature": given} if given else {}, body))
+                return handler(context, WebhookRequest(target, {"x-twilio-signature": given} if given else {}, body))
 
             response = _run(ask)
             assert response.status in allowed, response

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from patter_trio.testing.servers.deepgram import DeepgramServer, FakeDeepgram
-from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_stream
+from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_stream
 from patter_trio.testing.servers.openai import ChatReply, OpenAIServer
 
 DIGITS: Final = 12
@@ -90,7 +90,7 @@ async def listen(nursery: trio.Nursery) -> list[int]:
     """Have the fakes served in a nursery; return the ports of Deepgram, OpenAI and ElevenLabs."""
     deepgram = DeepgramServer(FakeDeepgram(interim_every=RESULTS, final_delay=0.0, hallucinates=PLACE.decode()))
     openai = OpenAIServer([ChatReply(" ".join([PLACE.decode()] * TOKENS), duration=TOKENS * GAP)])
-    elevenlabs = Vendor("", FakeElevenLabs(first_audio=0.0, chunk=CHUNK, speed=SPEED))
+    elevenlabs = ElevenLabsServer("", FakeElevenLabs(first_audio=0.0, chunk=CHUNK, speed=SPEED))
     return [
         await _listen(nursery, deepgram.serve, in_text),
         await _listen(nursery, openai.handle, in_text),

@@ -22,7 +22,7 @@ from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Input
-from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
 
@@ -119,7 +119,7 @@ class Backend(ABC):
         """Begin a reply."""
 
     @abstractmethod
-    def end_reply(self, reply: Reply, heard: Heard, reason: str) -> None:
+    def end_reply(self, reply: Reply, heard: HeardSpeech, reason: str) -> None:
         """A reply is over: played, or cut for that reason."""
 
     def on_voice_started(self) -> None:  # noqa: B027 (words tell a recogniser as much)

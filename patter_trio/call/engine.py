@@ -33,7 +33,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
-from patter_trio.call.engine_reply import EngineReply, Piece, Pieces
+from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
 from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.input.transcription import encoder
 from patter_trio.call.opening import open_with_timeout
@@ -42,7 +42,7 @@ from patter_trio.call.responder.responder import messages_from
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
-from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import ProviderError
 from patter_trio.metrics.metering import parts_of
 from patter_trio.user_code.context import current_call
@@ -241,7 +241,7 @@ class EngineBackend(Backend):
         nursery.start_soon(made.make, self._pieces(agent, made, text), self._decode, services)
         return made
 
-    def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
+    def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], AnswerPieces]:
         if text is not None:
             return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
@@ -250,7 +250,9 @@ class EngineBackend(Backend):
         return asked.alone
 
     @asynccontextmanager
-    async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+    async def _said_afresh(
+        self, agent: Agent, reply: EngineReply, text: str
+    ) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
         """Say a text in a session of its own, for the call's is gone."""
         async with (
             self._opened(agent) as session,
@@ -259,7 +261,7 @@ class EngineBackend(Backend):
         ):
             yield pieces
 
-    def end_reply(self, reply: replies.Reply, heard: Heard, reason: str) -> None:
+    def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:
         """Tell the engine what was heard of a reply that was cut, or said by another voice."""
         if isinstance(reply, EngineReply):
             if reason != "played":
@@ -361,14 +363,14 @@ class _Asked:
             yield item
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[AsyncIterator[Piece]]:
+    async def alone(self) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
         """Open the one answer of an engine without tools."""
         async with self.stream() as items, aclosing(_spoken(items)) as pieces:
             yield pieces
 
 
 @asynccontextmanager
-async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
     async with reply.respond(text) as response, aclosing(_spoken(response)) as pieces:
         yield pieces
 

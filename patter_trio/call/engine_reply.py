@@ -16,8 +16,8 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.user_code.context import current_call
 
-Piece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
-Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]
+AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
+AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
 LANE_BOUND: Final = 120 * RATE
 """2 min of audio in a lane: an engine is quicker than speech, and waits only with an answer that nobody would listen to."""
@@ -61,7 +61,9 @@ class EngineReply(replies.Reply):
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE))
 
-    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: CallServices) -> None:
+    async def make(
+        self, pieces: Callable[[], AnswerPieces], decode: Callable[[bytes], bytes], at: CallServices
+    ) -> None:
         """Have it made; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
         with self.scope:
@@ -80,7 +82,7 @@ class EngineReply(replies.Reply):
                 self.emit_fact("tts_finished")
                 self._all_made(at.writer, at.post)
 
-    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
+    async def _take(self, piece: AnswerPiece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
         match piece:
             case str():
                 self._begin(at)

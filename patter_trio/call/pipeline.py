@@ -17,7 +17,7 @@ from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.responder import Responder
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
-from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import ConfigurationError
 from patter_trio.metrics.metering import parts_of
 
@@ -121,7 +121,7 @@ class PipelineBackend(Backend):
         nursery.start_soon(reply.run, source, voice, emits, services.writer, services.post)
         return reply
 
-    def end_reply(self, reply: replies.Reply, heard: Heard, reason: str) -> None:  # noqa: ARG002 (an engine is told)
+    def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:  # noqa: ARG002 (an engine is told)
         """After a cut, open what the next answer would wait for."""
         if reason == "played":
             return

@@ -41,7 +41,7 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
-from patter_trio.conversation.playback import Heard, Media
+from patter_trio.conversation.playback import HeardSpeech, Media
 from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
@@ -378,7 +378,7 @@ class Call(Handle):
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._writer.cut(trio.current_time()) if action.opened else Heard(0.0, "")
+        heard = self._writer.cut(trio.current_time()) if action.opened else HeardSpeech(0.0, "")
         reply.playout.cut()
         reply.scope.cancel(reason=action.reason)
         self._tools.cut(reply)
@@ -391,7 +391,7 @@ class Call(Handle):
     def _over(self, reply: replies.Reply, reason: str) -> None:
         self._backend.user_turns.after_user_turn(partial(reply.emit_fact, "reply_ended", reason=reason))
 
-    def _report_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
+    def _report_heard(self, reply: replies.Reply, at: float, heard: HeardSpeech, *, interrupted: bool) -> None:
         self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
             self._backend.user_turns.after_user_turn(partial(self._enter_heard, at, heard.text, reply))

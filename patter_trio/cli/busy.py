@@ -21,7 +21,7 @@ CROWDED: Final = 0.2
 _THREADS: Final = Path("/proc/self/task")
 
 
-class Busy:
+class LoadMonitor:
     """Watches the event loop's lag, the process's share of the machine, and how long its threads wait for a core."""
 
     def __init__(self) -> None:

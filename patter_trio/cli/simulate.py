@@ -17,7 +17,7 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.cli.busy import Busy
+from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import SimulatedCall, View, default_lines
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
@@ -167,7 +167,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     async def transfer(info: CallInfo, to: str) -> None:
         await calls[info.call_id].carrier.transfer(to)
 
-    busy = Busy()
+    busy = LoadMonitor()
     async with (
         open_call_server(
             program.phone.serve_options(
@@ -187,7 +187,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     return _report(list(calls.values()), options.out, busy)
 
 
-def _report(calls: list[SimulatedCall], out: Path, busy: Busy) -> int:
+def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
     """Write and print what is left of the calls; return the exit status."""
     try:
         places = [write_call(call, out) for call in calls if call.log.events]

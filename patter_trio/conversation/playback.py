@@ -79,7 +79,7 @@ Outgoing = Media | Mark | Clear | Close
 
 
 @attrs.frozen
-class Heard:
+class HeardSpeech:
     """How much of a reply the caller heard: seconds, and the text down to the last whole word."""
 
     seconds: float
@@ -161,7 +161,7 @@ class PlayoutQueue:
         at_boundary = any(s.start == self.sent_samples for s in self._spans)
         return bytes(taken), at_boundary or (self.produced and not self._queue)
 
-    def heard(self, samples: int) -> Heard:
+    def heard(self, samples: int) -> HeardSpeech:
         """Return what the first ``samples`` of this reply say, rounded down to a whole word."""
         ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples] * bool(self._spans)
         said: list[str] = []
@@ -175,7 +175,7 @@ class PlayoutQueue:
                 unfinished = last and not self.produced
                 said.append(_begun(span, samples - span.start, end - span.start, unfinished=unfinished))
             break
-        return Heard(samples / RATE, " ".join(part for part in said if part))
+        return HeardSpeech(samples / RATE, " ".join(part for part in said if part))
 
 
 def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
@@ -250,16 +250,16 @@ class Playback:
         playout.is_open = True
         self._playout, self._playout_start = playout, self._position
 
-    def close(self) -> Heard:
+    def close(self) -> HeardSpeech:
         """End the open queue, which was played completely. Return what was heard."""
         playout, self._playout = self._playout, None
-        return playout.heard(playout.sent_samples) if playout else Heard(0.0, "")
+        return playout.heard(playout.sent_samples) if playout else HeardSpeech(0.0, "")
 
-    def cut(self, now: float) -> Heard:
+    def cut(self, now: float) -> HeardSpeech:
         """Silence the open queue at once; return what was heard. The next message is ``clear``."""
         playout, self._playout = self._playout, None
         if playout is None:
-            return Heard(0.0, "")
+            return HeardSpeech(0.0, "")
         # Before the queue is cut, because the marks and the end of playback are reset below.
         heard = max(0, self.played(now) - self._playout_start)
         playout.cut()

@@ -28,7 +28,7 @@ logger: Final = logging.getLogger("patter_trio.server")
 
 
 @attrs.frozen
-class Request:
+class WebhookRequest:
     """A whole request. ``target`` is path and query as they came; names of ``headers`` are in lower case."""
 
     target: str
@@ -42,7 +42,7 @@ class Request:
 
 
 @attrs.frozen
-class Response:
+class WebhookResponse:
     """A whole answer."""
 
     status: int
@@ -51,18 +51,18 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Handler = Callable[[ServerContext, Request], Response]
+Handler = Callable[[ServerContext, WebhookRequest], WebhookResponse]
 
 
-def health(_: ServerContext, __: Request) -> Response:
+def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
     """Say that the server lives; open to everyone, so that it says no more."""
-    return Response(200, json.dumps({"status": "ok"}), "application/json")
+    return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
-def voice_webhook(context: ServerContext, request: Request) -> Response:
+def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
     """Take the announcement of a call in, and answer with where to stream it or with busy."""
     form = _signed_form(context, request)
-    if isinstance(form, Response):
+    if isinstance(form, WebhookResponse):
         return form
     try:
         info = context.carrier.offer(form)
@@ -71,7 +71,7 @@ def voice_webhook(context: ServerContext, request: Request) -> Response:
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
     info = attrs.evolve(info, custom_params=custom, provider=context.carrier.name)
     again = info.call_id in context.pending
-    busy = Response(200, context.carrier.reject(), context.carrier.content_type)
+    busy = WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
     refusal = "" if again else context.refusal(info.call_id)
     if refusal:
         logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), refusal)
@@ -87,16 +87,16 @@ def voice_webhook(context: ServerContext, request: Request) -> Response:
         logger.info("call %s: announced, from %s", shown_id(info.call_id), mask_number(info.caller))
         context.on_announced(call)
     answer = context.carrier.connect(context.stream_url(info.call_id), {"token": call.token})
-    return Response(200, answer, context.carrier.content_type)
+    return WebhookResponse(200, answer, context.carrier.content_type)
 
 
-def status_webhook(context: ServerContext, request: Request) -> Response:
+def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
     """Take note that a call's status changed."""
     form = _signed_form(context, request)
-    return form if isinstance(form, Response) else Response(204)
+    return form if isinstance(form, WebhookResponse) else WebhookResponse(204)
 
 
-def _signed_form(context: ServerContext, request: Request) -> Form | Response:
+def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | WebhookResponse:
     """Return the form of a request that the carrier signed, or what is to be answered instead."""
     content_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
     try:
@@ -117,13 +117,13 @@ def _signed_form(context: ServerContext, request: Request) -> Form | Response:
     return form
 
 
-def _refused(code: int, why: str) -> Response:
+def _refused(code: int, why: str) -> WebhookResponse:
     logger.warning("%d: %s", code, why)
     return _plain(code)
 
 
-def _plain(code: int, *headers: tuple[bytes, bytes]) -> Response:
-    return Response(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
+def _plain(code: int, *headers: tuple[bytes, bytes]) -> WebhookResponse:
+    return WebhookResponse(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
 
 
 class Application:
@@ -150,7 +150,9 @@ class Application:
         await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": False})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _respond(self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable") -> Response | None:
+    async def _respond(
+        self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable"
+    ) -> WebhookResponse | None:
         methods = self._routes.get(path)
         if methods is None:
             return _plain(404)
@@ -170,4 +172,4 @@ class Application:
                 return _refused(413, f"body of more than {MAX_BODY} bytes")
         query = scope["query_string"].decode("ascii")
         target = f"{path}?{query}" if query else path
-        return handler(self._site, Request(target, headers, bytes(body)))
+        return handler(self._site, WebhookRequest(target, headers, bytes(body)))

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.cli import caller
-from patter_trio.cli.busy import Busy
+from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import SimulatedCall, default_lines
 from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
@@ -21,7 +21,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.twilio.carrier import CallRefused
 
 
-class Seemingly(Busy):
+class Seemingly(LoadMonitor):
     """Has a verdict of its own, whatever the machine does."""
 
     def __init__(self, told: str) -> None:
@@ -224,7 +224,7 @@ async def test_a_folder_that_can_no_longer_be_written_is_one_line(autojump_clock
     call, _ = await held(1)
     (tmp_path / "calls").write_text("a file")
     with pytest.raises(ConfigurationError, match=r"calls/CA\w+ cannot be written: Not a directory$"):
-        _report([call], tmp_path, Busy())
+        _report([call], tmp_path, LoadMonitor())
 
 
 # What is left of it ---------------------------------------------------------------------------------------------------

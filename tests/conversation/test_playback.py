@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import Word
-from patter_trio.conversation.playback import AHEAD, GRACE, Clear, Close, Heard, Mark, Media, Playback, PlayoutQueue
+from patter_trio.conversation.playback import (
+    AHEAD,
+    GRACE,
+    Clear,
+    Close,
+    HeardSpeech,
+    Mark,
+    Media,
+    Playback,
+    PlayoutQueue,
+)
 
 SECOND = b"\x00" * 8000
 
@@ -78,7 +88,7 @@ def test_a_mark_follows_each_200_ms_and_each_sentence() -> None:
     kinds = [len(item.audio) // 800 if isinstance(item, Media) else "mark" for _, item in carrier.sent]
     assert kinds == [1, 1, "mark", 1, "mark", 1, 1, "mark", 1, 1, "mark", 1, "mark"]
     assert playback.drained
-    assert playback.close() == Heard(0.8, "One. Two.")
+    assert playback.close() == HeardSpeech(0.8, "One. Two.")
 
 
 def test_a_cut_sends_clear_before_anything_else_and_the_cut_lane_swallows() -> None:
@@ -91,7 +101,7 @@ def test_a_cut_sends_clear_before_anything_else_and_the_cut_lane_swallows() -> N
     playout.put(SECOND, "Too late.")
     run(playback, carrier, 2.0, 9.0)
     assert [type(item) for _, item in carrier.sent[sent:]] == [Clear, Mark]
-    assert heard == Heard(2.0, "One two")
+    assert heard == HeardSpeech(2.0, "One two")
     assert playback.clear_seconds == [0.0]
 
 
@@ -229,12 +239,12 @@ def test_a_sentence_of_known_times_that_was_played_to_its_end_was_heard_to_its_e
         playout.put(b"\x00" * first, "One two three four.", (Word("One", 0.0, first / 8000),))
         rest = [(word, number * 0.1, number * 0.1 + 0.1) for number, word in enumerate(("two", "three", "four."))]
         playout.put(b"\x00" * 2400, words=tuple(Word(word, start, end) for word, start, end in rest))
-        assert playout.heard(first + 2400) == Heard(seconds, "One two three four.")
-        assert playout.heard(first + 2399) == Heard((first + 2399) / 8000, "One two three")
+        assert playout.heard(first + 2400) == HeardSpeech(seconds, "One two three four.")
+        assert playout.heard(first + 2399) == HeardSpeech((first + 2399) / 8000, "One two three")
 
 
 def test_of_a_lane_without_a_word_nothing_was_heard() -> None:
     """Audio that came before its text."""
     playout = PlayoutQueue(1)
     playout.put(b"\xff" * 800)
-    assert playout.heard(400) == Heard(0.05, "")
+    assert playout.heard(400) == HeardSpeech(0.05, "")

@@ -25,7 +25,7 @@ from patter_trio.server.context import ServerContext
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.simulation.simulator import simulate_call
-from patter_trio.testing.twilio.messages import Stream
+from patter_trio.testing.twilio.messages import StreamTwiml
 
 CALLER, CALLEE = "+15550100001", "+15550100002"
 SID = f"CA{1:032d}"
@@ -144,7 +144,7 @@ async def wrong_token() -> None:
         await trio.sleep(1.0)
 
 
-async def stolen(stream: Stream) -> Stream:
+async def stolen(stream: StreamTwiml) -> StreamTwiml:
     return attrs.evolve(stream, parameters={**stream.parameters, "token": "stolen"})
 
 

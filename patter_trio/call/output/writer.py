@@ -12,7 +12,7 @@ import trio
 
 from patter_trio.abc import StreamCodec
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import Clear, Close, Heard, Mark, Media, Playback, PlayoutQueue
+from patter_trio.conversation.playback import Clear, Close, HeardSpeech, Mark, Media, Playback, PlayoutQueue
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.websocket import WebSocket
 
@@ -53,12 +53,12 @@ class CarrierWriter:
         self.playback.open(playout)
         self.wake()
 
-    def close(self) -> Heard:
+    def close(self) -> HeardSpeech:
         """End the open lane, all of which was played."""
         self._playout = None
         return self.playback.close()
 
-    def cut(self, now: float) -> Heard:
+    def cut(self, now: float) -> HeardSpeech:
         """Silence the open lane; return what was heard."""
         self._playout = None
         heard = self.playback.cut(now)

@@ -25,14 +25,14 @@ from patter_trio.net.tasks import ResultStream, run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
-from patter_trio.stt.whisper._utterances import Utterance, UtteranceBuffer
+from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
 
 _JOBS = 16
 """Utterances that may wait to be heard: at half a second of voice each, half a minute of machine-gun speech."""
 _RESULTS = 64
 """Results that nobody has asked for yet; then hearing stops until somebody does."""
 
-Hear = Callable[[Utterance], str]
+Hear = Callable[[RecordedUtterance], str]
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +92,7 @@ class WhisperSTT(SpeechToText):
 
 @attrs.frozen(eq=False)
 class _Job:
-    utterance: Utterance
+    utterance: RecordedUtterance
     final: bool
 
 
@@ -158,7 +158,7 @@ class _WhisperSession(SpeechToTextSession):
         if idle and available() > 0 and utterance is not None:
             self._jobs.send_nowait(_Job(utterance, final=False))
 
-    async def _finish(self, utterance: Utterance) -> None:
+    async def _finish(self, utterance: RecordedUtterance) -> None:
         self._next_interim = self._interim_every or 0.0
         self._interim.cancel(reason="the final words are wanted")
         try:

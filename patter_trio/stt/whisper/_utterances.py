@@ -24,7 +24,7 @@ _KEPT = 1.0
 
 
 @attrs.frozen(eq=False)
-class Utterance:
+class RecordedUtterance:
     """A stretch of the caller's voice."""
 
     segment: int
@@ -64,7 +64,7 @@ class UtteranceBuffer:
     def _received(self) -> int:
         return self._base + len(self._audio)
 
-    def add(self, mulaw: bytes) -> Utterance | None:
+    def add(self, mulaw: bytes) -> RecordedUtterance | None:
         """Take the next audio; return the first part of an utterance that has become too long, which then goes on."""
         self._audio += mulaw
         if self._start is None:
@@ -83,13 +83,13 @@ class UtteranceBuffer:
             earliest = max(self._base, self._ended)
             self._start = min(max(earliest, offset - round(_PRE_ROLL * RATE)), self._received)
 
-    def end(self, offset: int) -> Utterance | None:
+    def end(self, offset: int) -> RecordedUtterance | None:
         """The voice ended at ``offset``; return the utterance, None if none was open."""
         if self._start is None:
             return None
         return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL * RATE))))
 
-    def split(self) -> Utterance:
+    def split(self) -> RecordedUtterance:
         """Return all that was received of the open utterance, which goes on as the next one; no sound if none is open."""
         goes_on, received = self.is_open, self._received
         part = self._close(received)
@@ -97,19 +97,19 @@ class UtteranceBuffer:
             self._start = received
         return part
 
-    def so_far(self) -> Utterance | None:
+    def so_far(self) -> RecordedUtterance | None:
         """Return the open utterance as far as it goes, without closing it."""
         return None if self._start is None else self._cut(self._start, self._received)
 
-    def _close(self, end: int) -> Utterance:
+    def _close(self, end: int) -> RecordedUtterance:
         utterance = self._cut(end if self._start is None else self._start, end)
         self._start, self._ended = None, end
         self.segment += 1
         self._forget(end)
         return utterance
 
-    def _cut(self, start: int, end: int) -> Utterance:
-        return Utterance(self.segment, g711.decode(bytes(self._audio[start - self._base : end - self._base])))
+    def _cut(self, start: int, end: int) -> RecordedUtterance:
+        return RecordedUtterance(self.segment, g711.decode(bytes(self._audio[start - self._base : end - self._base])))
 
     def _forget(self, offset: int) -> None:
         """Let go of what lies before an offset."""

@@ -72,7 +72,7 @@ class FakeDeepgram:
 
 
 @attrs.define(eq=False)
-class Connection:
+class DeepgramServerConnection:
     """One connection, as the server saw it; times are trio's."""
 
     number: int
@@ -121,7 +121,7 @@ class DeepgramServer:
     def __init__(self, script: FakeDeepgram, url: str = "ws://deepgram.test") -> None:
         self.script = script
         self.url = url
-        self.connections: list[Connection] = []
+        self.connections: list[DeepgramServerConnection] = []
         self.refused: int = 0
 
     def __repr__(self) -> str:
@@ -149,7 +149,9 @@ class DeepgramServer:
             return
         socket = await upgrade.accept()
         number = len(self.connections)
-        connection = Connection(number, parts.path, query, dict(upgrade.headers.items()), trio.current_time())
+        connection = DeepgramServerConnection(
+            number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
+        )
         connection._stream = stream  # noqa: SLF001 (ours)
         self.connections.append(connection)
         connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](WAITING)  # noqa: SLF001
@@ -209,7 +211,7 @@ class _Listener:
     says: frozenset[str] = frozenset()
     idle: float = math.inf
 
-    def __init__(self, connection: Connection, script: FakeDeepgram) -> None:
+    def __init__(self, connection: DeepgramServerConnection, script: FakeDeepgram) -> None:
         self.connection = connection
         self.script = script
         self.words: list[_Word] = []

@@ -25,7 +25,7 @@ from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.twilio import messages
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
-from patter_trio.testing.twilio.playback import CallerAudio, Playback, Stretch, whole
+from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
 from patter_trio.testing.twilio.webhook_post import post_form
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
@@ -138,7 +138,7 @@ class SimulatedTwilio:
         self._scope = trio.CancelScope()
         self._news = trio.Event()  # the next mark's time may have changed
         self.caller_audio: CallerAudio = CallerAudio()
-        self.playback: Playback = Playback()
+        self.playback: PhonePlayback = PhonePlayback()
         self.arrivals: list[Arrival] = []
         """All audio, marks and clears of the agent's server, in order."""
         self.faults: list[ProtocolFault] = []
@@ -247,7 +247,7 @@ class SimulatedTwilio:
         finally:
             self.over.set()
 
-    async def _ask(self) -> messages.Stream:
+    async def _ask(self) -> messages.StreamTwiml:
         """Ask the voice webhook what to do with the call."""
         url = self._public_url + "/webhooks/twilio/voice"
         signature = messages.sign(self._auth_token, url, self._form)
@@ -270,13 +270,13 @@ class SimulatedTwilio:
             twiml = messages.read_twiml(answer.body)
         except messages.BadAnswer as error:
             raise CallRefused("failed", str(error)) from error
-        if isinstance(twiml, messages.Refusal):
+        if isinstance(twiml, messages.RejectTwiml):
             raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
         if twiml.url.startswith("ws:") and self._public_url.startswith("https:"):
             raise CallRefused("failed", f"31922: <Stream url> has to be a wss:// address, not {twiml.url!r}")
         return twiml
 
-    async def _open(self, connection: trio.abc.Stream, stream: messages.Stream) -> WebSocket:
+    async def _open(self, connection: trio.abc.Stream, stream: messages.StreamTwiml) -> WebSocket:
         signature = messages.sign(self._auth_token, stream.url)
         try:
             with trio.fail_after(messages.WEBHOOK_SECONDS):
@@ -284,7 +284,7 @@ class SimulatedTwilio:
         except (WireError, SocketClosed, trio.TooSlowError) as error:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
 
-    async def _carry(self, socket: WebSocket, stream: messages.Stream, task_status: trio.TaskStatus[None]) -> None:
+    async def _carry(self, socket: WebSocket, stream: messages.StreamTwiml, task_status: trio.TaskStatus[None]) -> None:
         socket.on_pending = lambda: self._queue("")
         self.media_start = trio.current_time()
         self._post(messages.Connected())

@@ -61,7 +61,7 @@ class CallerAudio:
         return bytes(frame)
 
 
-class Playback:
+class PhonePlayback:
     """The carrier's buffer towards the caller: plays in order, from arrival on, one second per 8000 bytes.
 
     A mark is due when all that arrived before it has been played, so at once when the buffer is empty. ``clear`` empties

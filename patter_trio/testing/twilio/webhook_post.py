@@ -14,7 +14,7 @@ LARGEST: Final = 65536
 
 
 @attrs.frozen
-class Answer:
+class WebhookAnswer:
     """An HTTP response, read to its end."""
 
     status: int
@@ -22,7 +22,9 @@ class Answer:
     body: bytes
 
 
-async def post_form(stream: trio.abc.Stream, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+async def post_form(
+    stream: trio.abc.Stream, url: str, form: Mapping[str, str], headers: Mapping[str, str]
+) -> WebhookAnswer:
     """POST a form and return the answer.
 
     Raises:
@@ -55,6 +57,6 @@ async def post_form(stream: trio.abc.Stream, url: str, form: Mapping[str, str], 
             if len(received) > LARGEST:
                 raise h11.RemoteProtocolError(f"an answer of more than {LARGEST} bytes")
         elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, content_type, bytes(received))
+            return WebhookAnswer(status, content_type, bytes(received))
         elif isinstance(event, h11.ConnectionClosed):
             raise h11.RemoteProtocolError("the connection ended without an answer")

@@ -26,7 +26,7 @@ from patter_trio.stt import deepgram
 from patter_trio.stt.deepgram import _session
 from patter_trio.stt.deepgram._session import FLUSHING, KEPT, REOPENING, STEADY
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.servers.deepgram import Connection, DeepgramServer, FakeDeepgram, serve_deepgram
+from patter_trio.testing.servers.deepgram import DeepgramServer, DeepgramServerConnection, FakeDeepgram, serve_deepgram
 
 FLUX = "flux-general-en"
 
@@ -61,7 +61,7 @@ async def collecting(session: SpeechToTextSession) -> AsyncIterator[list[Transcr
         nursery.cancel_scope.cancel()
 
 
-async def over(connection: Connection) -> None:
+async def over(connection: DeepgramServerConnection) -> None:
     with trio.fail_after(5):
         await connection.ended.wait()
 

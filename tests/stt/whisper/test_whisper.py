@@ -20,7 +20,7 @@ from patter_trio.net.threads import available, run_in_thread
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.stt.whisper._model import WhisperModel
 from patter_trio.stt.whisper._stt import _WhisperSession
-from patter_trio.stt.whisper._utterances import Utterance
+from patter_trio.stt.whisper._utterances import RecordedUtterance
 from patter_trio.vad.silero import SileroVAD
 
 Recording = Callable[[str], Samples]
@@ -167,7 +167,7 @@ class Ear:
         self.failing, self.may_end, self.heard = failing, threading.Event(), []
         self.may_end.set()
 
-    def __call__(self, utterance: Utterance) -> str:
+    def __call__(self, utterance: RecordedUtterance) -> str:
         self.heard.append(utterance.seconds)
         self.may_end.wait(5)
         if self.failing:

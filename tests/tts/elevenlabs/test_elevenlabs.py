@@ -26,7 +26,7 @@ from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket import connect
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.scripted.audible_text import Decoder, frames_of, word_times
-from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_elevenlabs, serve_stream
+from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_elevenlabs, serve_stream
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
@@ -42,7 +42,7 @@ def jumping(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
     return autojump_clock
 
 
-def provider(vendor: Vendor, **options: object) -> ElevenLabsTTS:
+def provider(vendor: ElevenLabsServer, **options: object) -> ElevenLabsTTS:
     return ElevenLabsTTS(**{"api_key": "key", "base_url": vendor.url, **options})  # type: ignore[arg-type]
 
 
@@ -267,7 +267,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_
 
 async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
-    vendor = Vendor("http://vendor.test", FakeElevenLabs(first_audio=0.3))
+    vendor = ElevenLabsServer("http://vendor.test", FakeElevenLabs(first_audio=0.3))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_stream, vendor, theirs)
         socket = await connect(ours, "ws://vendor.test/v1/text-to-speech/v/multi-stream-input", {"xi-api-key": "key"})
@@ -288,7 +288,7 @@ async def test_a_reply_of_which_nothing_was_heard_begins_again_on_a_new_connecti
         assert vendor.texts("reply-1") == ["One.", "Two.", "One.", "Two."]
 
 
-async def _close_at(vendor: Vendor, at: float) -> None:
+async def _close_at(vendor: ElevenLabsServer, at: float) -> None:
     await trio.sleep(at)
     vendor.close_all()
 

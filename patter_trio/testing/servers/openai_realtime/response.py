@@ -11,7 +11,7 @@ import trio
 from patter_trio.abc import ToolCall
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.servers.openai_realtime.script import Asked, Connection, Json, RealtimeReply
+from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
 PER_CHARACTER: Final = 0.06
 """Seconds of speech."""
@@ -20,11 +20,11 @@ PER_CHARACTER: Final = 0.06
 class RespondingSession(Protocol):
     """The session of a response, as the response uses it."""
 
-    active: "Response | None"
+    active: "RealtimeServerResponse | None"
     """The response that is being made."""
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> RealtimeServerConnection:
         """What the session has told and heard."""
 
     @property
@@ -42,7 +42,7 @@ class RespondingSession(Protocol):
 
 
 @attrs.define(eq=False)
-class Response:
+class RealtimeServerResponse:
     """A response: one that is made, or that is only asked for. Whatever ends it does so at once, in whichever task."""
 
     session: RespondingSession = attrs.field(repr=False)
