@@ -19,7 +19,7 @@ import trio
 
 from benchmarks.caller import media_frames, text_frame
 from benchmarks.calls import machine, measure, serving
-from benchmarks.sounds import FRAME, QUESTION, frames_of, voiced, write_answer
+from benchmarks.sounds import FRAME_BYTES, QUESTION, frames_of, voiced, write_answer
 from patter_trio.abc import AudioReceived
 from patter_trio.audio import g711
 from patter_trio.call.input.audio_queue import DropOldestChannel
@@ -30,7 +30,7 @@ from patter_trio.wire.twilio import TwilioCodec
 
 LOOPS: Final = 2000
 REPEATS: Final = 3
-AT_ONCE: Final = 16
+CONCURRENT_CALLS: Final = 16
 START: Final = (
     b'{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"CA1","customParameters":{},'
     b'"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1}}}'
@@ -191,7 +191,7 @@ async def ledger() -> float:
     playback, playout = Playback(), PlayoutQueue(1)
     playback.open(playout)
     now, media = 0.0, 0
-    playout.put(bytes(LOOPS * FRAME // 5), "Text.")
+    playout.put(bytes(LOOPS * FRAME_BYTES // 5), "Text.")
     playout.produced = True
     began = time.process_time()
     while playout.waiting:
@@ -231,7 +231,7 @@ STAGES: Final[dict[str, Stage]] = {
     "in: mu-law to samples": mulaw,
     "in: hand-over to another task (twice: to listening, to hearing)": hop,
     "in: voice detector, a call alone": lambda: vad(1),
-    f"in: voice detector, {AT_ONCE} calls at once": lambda: vad(AT_ONCE),
+    f"in: voice detector, {CONCURRENT_CALLS} calls at once": lambda: vad(CONCURRENT_CALLS),
     "out: ledger (what to send, when; marks)": ledger,
     "out: JSON, base64 and framing": egress,
     "out: a mark that comes back, each 200 ms": mark,

@@ -16,8 +16,8 @@ from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.simulation.invariants import END_SECONDS, CallRecord, violations
-from patter_trio.testing.simulation.record import TOLERANCE, EventLog, State
+from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
+from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 
 PUBLIC_URL: Final = "http://agent.test"
 CARRIER: Final = Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")
@@ -192,7 +192,7 @@ class _OneCall:
     async def _check(self) -> str:
         """Wait as long as the call's tasks may take to end, and look whether they have."""
         carrier = self.carrier
-        await trio.sleep_until(carrier.media_start + carrier.told_at + END_SECONDS + TOLERANCE)
+        await trio.sleep_until(carrier.media_start + carrier.told_at + MAX_END_S + TOLERANCE_S)
         record = CallRecord(
             events=self._log.events,
             arrivals=carrier.arrivals,

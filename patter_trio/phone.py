@@ -25,14 +25,14 @@ from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
-from patter_trio.server.admission import MAX_LAG
+from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.calls import CallServer, ServeOptions, check_answerer, open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
 _log = logging.getLogger("patter_trio.server")
 
-DRAIN = 30.0
+DRAIN_TIMEOUT_S = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
 
 
@@ -189,7 +189,7 @@ class Patter(SpeechCallbacks):
         on_metrics: Callback | None = None,
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
-        max_lag: float | None = MAX_LAG,
+        max_lag: float | None = MAX_LAG_S,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
@@ -319,10 +319,14 @@ class Patter(SpeechCallbacks):
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
-                _log.info("SIGTERM: no more calls are taken; live calls: %d, with %g s to end", len(self.live), DRAIN)
-                await self.drain(DRAIN)
+                _log.info(
+                    "SIGTERM: no more calls are taken; live calls: %d, with %g s to end",
+                    len(self.live),
+                    DRAIN_TIMEOUT_S,
+                )
+                await self.drain(DRAIN_TIMEOUT_S)
 
-    async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
+    async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
         async with trio.open_nursery() as nursery:
             for call_server in tuple(self.call_servers):

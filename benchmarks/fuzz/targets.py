@@ -29,17 +29,17 @@ from patter_trio.abc import (
     StreamStopped,
 )
 from patter_trio.audio import g711
-from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
+from patter_trio.audio.wav import RATES_HZ, WavError, read_wav, write_wav
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
-from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, receive_upgrade
 from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCalls
 from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.faults.injections import TEXT, frame
+from patter_trio.testing.faults.injections import TEXT_OPCODE, frame
 from patter_trio.testing.twilio import messages as kit
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
@@ -157,7 +157,7 @@ def wav(data: bytes) -> None:
         return
     assert samples.dtype == np.int16
     assert samples.ndim == 1
-    assert len(samples) <= len(data) * 8000 / RATES[0] + 1
+    assert len(samples) <= len(data) * 8000 / RATES_HZ[0] + 1
     assert np.array_equal(read_wav(write_wav([samples])), samples)
 
 
@@ -199,7 +199,7 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
         except SocketClosed as closed:
             code = closed.code
         else:
-            assert len(message) <= MAX_MESSAGE
+            assert len(message) <= MAX_MESSAGE_BYTES
             received.append(message)
     before = trio.current_time()
     await socket.aclose()
@@ -287,8 +287,8 @@ def webhook(data: bytes) -> None:
 
 
 # Whole calls ----------------------------------------------------------------------------------------------------------
-PAUSE: Final = 0xF0
-MOST_STEPS: Final = 64
+PAUSE_OPCODE: Final = 0xF0
+MAX_STEPS: Final = 64
 
 
 def _steps(data: bytes) -> Iterator[bytes | float]:
@@ -297,13 +297,13 @@ def _steps(data: bytes) -> Iterator[bytes | float]:
     A line that begins with 0xF0 is a pause, of so many hundredths of a second as its second byte says; one that begins
     with 0xF1 is raw bytes; every other one is a text message.
     """
-    for line in data.split(b"\n")[:MOST_STEPS]:
-        if line[:1] == bytes([PAUSE]):
+    for line in data.split(b"\n")[:MAX_STEPS]:
+        if line[:1] == bytes([PAUSE_OPCODE]):
             yield (line[1] if len(line) > 1 else 10) / 100
-        elif line[:1] == bytes([PAUSE + 1]):
+        elif line[:1] == bytes([PAUSE_OPCODE + 1]):
             yield line[1:]
         else:
-            yield frame(TEXT, line)
+            yield frame(TEXT_OPCODE, line)
 
 
 async def _call(data: bytes) -> None:
@@ -334,7 +334,7 @@ async def _call(data: bytes) -> None:
         call_server.on_announced(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_connection, call_server.context, theirs)
-            await ours.send_all(HEAD + frame(TEXT, START.replace('"t"', f'"{call.token}"').encode()))
+            await ours.send_all(HEAD + frame(TEXT_OPCODE, START.replace('"t"', f'"{call.token}"').encode()))
             nursery.start_soon(_drain, ours)
             for step in _steps(data):
                 if isinstance(step, float):

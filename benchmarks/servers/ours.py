@@ -24,7 +24,7 @@ from patter_trio.abc import (
 from patter_trio.vad.silero import SileroVAD
 
 ACCOUNT, TOKEN = "AC" + "0" * 32, "benchmark"
-CHUNK = 1600
+CHUNK_BYTES = 1600
 """Bytes in a chunk of the voice: 200 ms, a usual size of streaming synthesisers."""
 
 
@@ -100,8 +100,8 @@ class CannedVoice(TextToSpeechSession):
 
     async def _chunks(self, sentences: AsyncIterable[str]) -> AsyncIterator[SpeechChunk]:
         async for sentence in sentences:
-            for at in range(0, len(self.answer), CHUNK):
-                yield SpeechChunk(self.answer[at : at + CHUNK], "" if at else sentence)
+            for at in range(0, len(self.answer), CHUNK_BYTES):
+                yield SpeechChunk(self.answer[at : at + CHUNK_BYTES], "" if at else sentence)
 
 
 def phone_and_agent(answer: bytes) -> tuple[Patter, object]:

@@ -10,7 +10,7 @@ from patter_trio.abc import CallInfo
 from patter_trio.call.control import CallControl, ControlledCall
 from patter_trio.call.transfers import TransferRequest, Transfers
 from patter_trio.errors import CallEnded, PatterError, ProviderError
-from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot
+from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot
 from patter_trio.phone_numbers import checked_destination
 
 MAX_DEFERRED_COMMANDS: Final = 64
@@ -46,7 +46,7 @@ class PendingControl:
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """That of a call that has not begun."""
-        return ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+        return ConversationStateSnapshot(user=INITIAL_STATE["user"], agent=INITIAL_STATE["agent"])
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
         """Have the agent say ``text`` when the call has begun, before its first message.

@@ -47,9 +47,9 @@ from patter_trio.errors import ProviderError
 from patter_trio.metrics.metering import parts_of
 from patter_trio.user_code.context import current_call
 
-OPENING: Final = 5 * RATE
+MAX_OPENING_SAMPLES: Final = 5 * RATE
 """Samples of the caller's that wait for an engine which is being opened; of more, silence takes the place of the oldest."""
-NOT_DONE: Final = "It was not done: the caller went on before."
+NOT_DONE_RESULT: Final = "It was not done: the caller went on before."
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -124,7 +124,7 @@ class EngineBackend(Backend):
         self._waiting.append(item)
         if isinstance(item, bytes):
             self._kept += len(item)
-        while self._kept > OPENING:
+        while self._kept > MAX_OPENING_SAMPLES:
             place, audio = next((place, kept) for place, kept in enumerate(self._waiting) if isinstance(kept, bytes))
             self._waiting[place] = len(audio)
             self._kept -= len(audio)
@@ -306,11 +306,13 @@ class EngineBackend(Backend):
         self._nothing_of_the_rest()
         for run in [run for run, over in self._given.items() if not over and run not in alive]:
             self._given[run] = True
-            self._remember({"role": "system", "content": f"The tool {run.call.name} will not be called: {NOT_DONE}"})
+            self._remember(
+                {"role": "system", "content": f"The tool {run.call.name} will not be called: {NOT_DONE_RESULT}"}
+            )
 
     def _nothing_of_the_rest(self) -> None:
         for call in self._wanted.values():
-            self._remember(_result(call, NOT_DONE))
+            self._remember(_result(call, NOT_DONE_RESULT))
         self._wanted.clear()
 
     def _remember(self, message: Message) -> None:
@@ -327,7 +329,7 @@ class EngineBackend(Backend):
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
-                    await services.writer.wait_for_room(reply.playout, replies.LANE_BOUND)
+                    await services.writer.wait_for_room(reply.playout, replies.MAX_PLAYOUT_SAMPLES)
                     reply.playout.put(self._decode(piece.audio))
                     services.writer.wake()
         reply.playout.produced = True

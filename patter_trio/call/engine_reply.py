@@ -19,7 +19,7 @@ from patter_trio.user_code.context import current_call
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
 AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
-LANE_BOUND: Final = 120 * RATE
+MAX_PLAYOUT_SAMPLES: Final = 120 * RATE
 """2 min of audio in a lane: an engine is quicker than speech, and waits only with an answer that nobody would listen to."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -89,7 +89,7 @@ class EngineReply(replies.Reply):
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at)
-                await at.writer.wait_for_room(self.playout, LANE_BOUND)
+                await at.writer.wait_for_room(self.playout, MAX_PLAYOUT_SAMPLES)
                 self.playout.put(decode(piece.audio), "", piece.words)
                 at.writer.wake()
                 if piece.audio and not self._sounds:

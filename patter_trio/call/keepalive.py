@@ -7,7 +7,7 @@ import trio
 
 from patter_trio.net.websocket import WebSocket
 
-QUIET: Final = 10.0
+PING_AFTER_S: Final = 10.0
 """Seconds without a frame of the carrier, which sends fifty a second, after which it is pinged; after as many again
 without an answer it is gone."""
 
@@ -21,11 +21,11 @@ async def wait_until_dead(socket: WebSocket, wake: Callable[[], None]) -> None:
     """
     while True:
         heard = socket.heard_at
-        await trio.sleep_until(heard + QUIET)
+        await trio.sleep_until(heard + PING_AFTER_S)
         if socket.heard_at > heard:
             continue
         socket.ping()
         wake()
-        await trio.sleep_until(heard + 2 * QUIET)
+        await trio.sleep_until(heard + 2 * PING_AFTER_S)
         if socket.heard_at <= heard:
             return

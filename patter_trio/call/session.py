@@ -27,7 +27,7 @@ from patter_trio.call.backend import Backend, CallServices
 from patter_trio.call.control import CallControl, Handle
 from patter_trio.call.engine import EngineBackend
 from patter_trio.call.input.voice_activity import VoiceActivityStage
-from patter_trio.call.keepalive import QUIET, wait_until_dead
+from patter_trio.call.keepalive import PING_AFTER_S, wait_until_dead
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.output import reply as replies
@@ -48,18 +48,18 @@ from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
 from patter_trio.net.websocket import SocketClosed
 
-INBOX: Final = 1024
+MAX_INBOX_INPUTS: Final = 1024
 """Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
-APOLOGY: Final = 8.0
+APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds that a crashed conversation's apology may take."""
-FAREWELL: Final = 0.15
+CLOSE_TIMEOUT_S: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
-BAD_MESSAGES: Final = 100
+MAX_BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
-ORDERLY: Final = (1000, 1001)
+NORMAL_CLOSE_CODES: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
-MODEL_PATIENCE: Final = 15.0
-APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
+LLM_REPLY_TIMEOUT_S: Final = 15.0
+ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
 """Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -91,7 +91,7 @@ class Call(Handle):
         self._options = options
         self._reporter = reporter
         self._media = media
-        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
+        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](MAX_INBOX_INPUTS)
         self._writer = CarrierWriter(leg.socket, leg.codec, self._post)
         self._writer.sent = self._sent
         self._machine: TurnMachine | None = None
@@ -211,7 +211,7 @@ class Call(Handle):
             self._closed(closed)
 
     def _closed(self, closed: SocketClosed) -> None:
-        lost = closed.code not in ORDERLY
+        lost = closed.code not in NORMAL_CLOSE_CODES
         if lost:
             self._fail(f"the carrier's stream was lost: {closed}", "SocketClosed")
         self._leg_down("failed" if lost else "caller_hung_up")
@@ -220,9 +220,9 @@ class Call(Handle):
         self._bad_messages += 1
         if self._bad_messages == 1:
             _log.warning("call %s: ignoring what its stream may not send: %s", self.call_id, error)
-        if self._bad_messages == BAD_MESSAGES:
+        if self._bad_messages == MAX_BAD_MESSAGES:
             self._fail(
-                f"the carrier's stream sent {BAD_MESSAGES} messages that its protocol does not allow", "WireError"
+                f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow", "WireError"
             )
             raise SocketClosed(1008, "protocol")
 
@@ -239,7 +239,7 @@ class Call(Handle):
     async def watch(self) -> None:
         """Give a carrier up that says nothing, not even when it is asked whether it is there."""
         await wait_until_dead(self._leg.socket, self._writer.wake)
-        self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
+        self._fail(f"the carrier said nothing for {2 * PING_AFTER_S:g} s", "Silent")
         self._leg_down("failed")
 
     def _leg_down(self, reason: str) -> None:
@@ -294,7 +294,7 @@ class Call(Handle):
 
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
-        patience = MODEL_PATIENCE if self._options.on_message is None else APPLICATION_PATIENCE
+        patience = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
         machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
         while not machine.ended:
             event, at = await self._next(machine.deadline)
@@ -413,7 +413,7 @@ class Call(Handle):
         self.freeze()
         agent = self._backend.agent or self._options.agent
         reply = replies.Reply(0, 0)
-        self._caller_here.deadline = trio.current_time() + APOLOGY
+        self._caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
         with self._caller_here:
             try:
                 await self._backend.apologise(agent, reply)
@@ -468,6 +468,6 @@ async def run_call(call: Call, callback_queue: CallbackQueue, nursery: trio.Nurs
         finally:
             cancelled = trio.current_effective_deadline() == -math.inf
             try:
-                await call.close(FAREWELL)
+                await call.close(CLOSE_TIMEOUT_S)
             finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
                 call.end(cancelled=cancelled)

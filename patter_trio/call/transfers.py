@@ -11,11 +11,11 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.conversation.inputs import TRANSFERRED, Transfer, TransferAccepted, TransferFailed
+from patter_trio.conversation.inputs import TRANSFERRED_REASON, Transfer, TransferAccepted, TransferFailed
 from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
 from patter_trio.phone_numbers import checked_destination, mask_number
 
-ASKING: Final = 5.0
+TRANSFER_TIMEOUT_S: Final = 5.0
 """Seconds that the carrier has for its answer."""
 
 TransferCall = Callable[[str], Awaitable[None]]
@@ -107,10 +107,10 @@ class Transfers:
         if order is None:  # nothing else makes it time
             raise AssertionError("a transfer that nobody ordered")
         try:
-            with trio.fail_after(ASKING):
+            with trio.fail_after(TRANSFER_TIMEOUT_S):
                 await self._transfer_call(order.to)
         except trio.TooSlowError:
-            self._failed(order, ProviderTimeout(f"the carrier did not answer within {ASKING:g} s"), apology)
+            self._failed(order, ProviderTimeout(f"the carrier did not answer within {TRANSFER_TIMEOUT_S:g} s"), apology)
         except PatterError as error:
             self._failed(order, error, apology)
         else:
@@ -131,4 +131,4 @@ class Transfers:
         order, self._request = self._request, None
         if order is not None and not order.over.is_set():
             over = CallEnded(f"call {self._call_id} was over before it was transferred ({outcome})")
-            order.settle(None if outcome == TRANSFERRED else over)
+            order.settle(None if outcome == TRANSFERRED_REASON else over)

@@ -26,7 +26,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
-STAGGER: Final = 0.4
+CALL_INTERVAL_S: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
 
 
@@ -182,7 +182,7 @@ async def _simulate(program: Program, options: _Options) -> int:
         async with trio.open_nursery() as callers:
             for call in calls.values():
                 callers.start_soon(call.run)
-                await trio.sleep(STAGGER if options.calls > 1 else 0)
+                await trio.sleep(CALL_INTERVAL_S if options.calls > 1 else 0)
         serving.cancel_scope.cancel(reason="all simulated calls are over")
     return _report(list(calls.values()), options.out, busy)
 

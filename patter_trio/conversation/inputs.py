@@ -6,7 +6,7 @@ machine ignores inputs of a reply that is over.
 
 import attrs
 
-TRANSFERRED = "transferred"
+TRANSFERRED_REASON = "transferred"
 """The reason, and outcome, of a call that ended because the carrier connected it to another number."""
 
 
@@ -138,7 +138,7 @@ class HangUp:
 class Transfer:
     """The agent's side transfers the call to another number as soon as the present reply has been played."""
 
-    reason: str = TRANSFERRED
+    reason: str = TRANSFERRED_REASON
 
 
 @attrs.frozen

@@ -27,9 +27,9 @@ from patter_trio.conversation.turn_moves import Conversation
 from patter_trio.conversation.turn_state import AgentState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
-_OF_A_REPLY = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
+_REPLY_INPUTS = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
 """Inputs that carry the number of a reply, and are stale once another reply is live."""
-_ORDER = {timer: place for place, timer in enumerate(Timer)}
+_TIMER_ORDER = {timer: place for place, timer in enumerate(Timer)}
 """Position of each deadline in :class:`Timer`: the order of those that are due at the same instant."""
 
 
@@ -100,7 +100,7 @@ class TurnMachine:
         timers = self._conversation.timers
         while timers:
             # One at a time: a rule may set, move or clear other deadlines.
-            timer = min(timers, key=lambda timer: (timers[timer], _ORDER[timer]))
+            timer = min(timers, key=lambda timer: (timers[timer], _TIMER_ORDER[timer]))
             due = timers[timer]
             if due > now or (due == now and not inclusive):
                 return
@@ -125,7 +125,7 @@ class TurnMachine:
 
     def _stale(self, event: Input) -> bool:
         # What a task of a reply posted before it was cut can arrive after the cut.
-        return isinstance(event, _OF_A_REPLY) and event.reply != self.reply
+        return isinstance(event, _REPLY_INPUTS) and event.reply != self.reply
 
     def __repr__(self) -> str:
         """Return the live state."""

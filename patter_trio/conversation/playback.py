@@ -4,14 +4,14 @@ The carrier plays what it gets, in order, from a buffer that we cannot look into
 clock: we know how long the audio that was sent takes to play. The marks: each comes back when all audio before it was
 played. The ``clear``: it empties the buffer and makes every mark in it come back at once, played or not.
 
-* Audio is sent ahead of real time by at most :data:`AHEAD`. More would delay a ``clear`` behind it and would not bridge
+* Audio is sent ahead of real time by at most :data:`SEND_AHEAD_S`. More would delay a ``clear`` behind it and would not bridge
   a longer stall of the sender; less would turn every stall of ours into a gap in the voice.
-* Audio goes out in messages of :data:`MESSAGE`. A mark follows after every :data:`MARK_EVERY`, at the end of each
+* Audio goes out in messages of :data:`MESSAGE_SAMPLES`. A mark follows after every :data:`MARK_INTERVAL_SAMPLES`, at the end of each
   sentence, and after the last audio there is.
-* If more than :data:`CREDIT` is unacknowledged, the path is stuck and sending stops: the kernel alone would buffer 8 s
-  of speech that no ``clear`` could reach. If a carrier's marks do not come back, the clock counts after :data:`GRACE`.
+* If more than :data:`MAX_UNMARKED_SAMPLES` is unacknowledged, the path is stuck and sending stops: the kernel alone would buffer 8 s
+  of speech that no ``clear`` could reach. If a carrier's marks do not come back, the clock counts after :data:`MARK_GRACE_S`.
 * Marks that come back because of our own ``clear`` say nothing about what was heard.
-* Audio cannot be heard before it can have been played: a mark that comes more than :data:`EARLY` too soon waits for the
+* Audio cannot be heard before it can have been played: a mark that comes more than :data:`CLOCK_SKEW_S` too soon waits for the
   clock.
 
 Positions are samples (at 8 kHz) since the call's first; times are seconds on the call's clock.
@@ -27,21 +27,21 @@ import attrs
 from patter_trio.abc import Word
 from patter_trio.audio.formats import RATE
 
-AHEAD: Final = 0.4
+SEND_AHEAD_S: Final = 0.4
 """Seconds of audio that the carrier may hold. Four messages: enough to bridge an ordinary stall of the event loop."""
-MESSAGE: Final = 800
+MESSAGE_SAMPLES: Final = 800
 """Samples per message: 100 ms. Each message costs the same processor time, so smaller ones raise the cost of a call."""
-MARK_EVERY: Final = 1600
+MARK_INTERVAL_SAMPLES: Final = 1600
 """Samples between marks: 200 ms. Between two of them only the clock tells what was heard."""
-CREDIT: Final = RATE
-"""Samples that may be unacknowledged: one second, that is :data:`AHEAD` and a generous round trip."""
-GRACE: Final = 1.5
+MAX_UNMARKED_SAMPLES: Final = RATE
+"""Samples that may be unacknowledged: one second, that is :data:`SEND_AHEAD_S` and a generous round trip."""
+MARK_GRACE_S: Final = 1.5
 """Seconds after the computed end of playback that the ledger waits for a missing mark."""
-TICK: Final = 1e-9
+CLOCK_TOLERANCE_S: Final = 1e-9
 """Seconds that count as zero. Adding less may not move a clock, and a sleep until then would be asked for again and again."""
-ROUNDING: Final = 1e-3
+WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
 """Samples by which the end of a word may lie behind the end of its sentence, from adding up word times."""
-EARLY: Final = 0.05
+CLOCK_SKEW_S: Final = 0.05
 """Seconds by which the carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Estimated length of a sentence whose audio is not complete yet.
@@ -149,7 +149,9 @@ class PlayoutQueue:
     def take(self) -> tuple[bytes, bool]:
         """Return the audio of the next message, and True if it ends a sentence; empty if no audio waits."""
         # A message ends where a sentence does, so that the mark behind it tells that the sentence was heard.
-        limit = min([MESSAGE, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)])
+        limit = min(
+            [MESSAGE_SAMPLES, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)]
+        )
         taken = bytearray()
         while self._queue and len(taken) < limit:
             audio = self._queue.popleft()
@@ -183,7 +185,9 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     words = span.text.split()
     # Times come with their audio: while the rest is on its way, what has none yet cannot have been heard.
     if span.words and (unfinished or len(span.words) >= len(words)):
-        return " ".join(words[: sum(w.end * RATE <= heard + ROUNDING for w in span.words[: len(words)])])
+        return " ".join(
+            words[: sum(w.end * RATE <= heard + WORD_END_TOLERANCE_SAMPLES for w in span.words[: len(words)])]
+        )
     if unfinished:
         length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
     reached = len(span.text) * heard / length if length else 0.0
@@ -302,23 +306,29 @@ class Playback:
         playout = self._playout
         if playout is None:
             return math.inf
-        # A mark goes before more audio: what is heard is to be known every MARK_EVERY samples.
-        if self._position > self._marked and (playout.waiting == 0 or self._position - self._marked >= MARK_EVERY):
+        # A mark goes before more audio: what is heard is to be known every MARK_INTERVAL_SAMPLES samples.
+        if self._position > self._marked and (
+            playout.waiting == 0 or self._position - self._marked >= MARK_INTERVAL_SAMPLES
+        ):
             return self._mark(playout)
-        overdue = self._end + GRACE - now
-        if self._acknowledged < self._position and overdue <= TICK:
+        overdue = self._end + MARK_GRACE_S - now
+        if self._acknowledged < self._position and overdue <= CLOCK_TOLERANCE_S:
             self._acknowledge_by_clock(now)
         if playout.waiting == 0:
             return min(overdue, ahead) if self._acknowledged < self._position else math.inf
         # The carrier reports too little: wait for its marks, at most until the clock counts.
-        if self._position - self._acknowledged > CREDIT and not self.marks_lost:
+        if self._position - self._acknowledged > MAX_UNMARKED_SAMPLES and not self.marks_lost:
             return min(overdue, ahead)
         ahead = max(self._end, now) - now
         # Far enough ahead: sleep until there is room for one more message.
-        if ahead + MESSAGE / RATE > AHEAD + TICK:
-            return ahead + MESSAGE / RATE - AHEAD
-        if playout.waiting < MESSAGE and not playout.produced and ahead > MESSAGE / RATE + TICK:
-            return ahead - MESSAGE / RATE  # a fuller message is worth the wait
+        if ahead + MESSAGE_SAMPLES / RATE > SEND_AHEAD_S + CLOCK_TOLERANCE_S:
+            return ahead + MESSAGE_SAMPLES / RATE - SEND_AHEAD_S
+        if (
+            playout.waiting < MESSAGE_SAMPLES
+            and not playout.produced
+            and ahead > MESSAGE_SAMPLES / RATE + CLOCK_TOLERANCE_S
+        ):
+            return ahead - MESSAGE_SAMPLES / RATE  # a fuller message is worth the wait
         return self._media(playout, now)
 
     def _media(self, playout: PlayoutQueue, now: float) -> Media:
@@ -356,7 +366,7 @@ class Playback:
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
             return
-        if self._due(mark) > now + EARLY:
+        if self._due(mark) > now + CLOCK_SKEW_S:
             mark.early = True
             return
         self._acknowledge(mark, now)
@@ -377,7 +387,7 @@ class Playback:
         """Take early marks whose time has come. Return the seconds until the next one is due."""
         for mark in [mark for mark in self._marks if mark.early]:
             left = self._due(mark) - now
-            if left > TICK:
+            if left > CLOCK_TOLERANCE_S:
                 return left
             self._acknowledge(mark, now)
         return math.inf

@@ -16,12 +16,12 @@ import math
 from collections import deque
 
 from patter_trio.conversation import actions
-from patter_trio.conversation.inputs import TRANSFERRED, FinalWords, InterimWords, Say
+from patter_trio.conversation.inputs import TRANSFERRED_REASON, FinalWords, InterimWords, Say
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, AgentState, CallerState, ReplyState, Timer
 from patter_trio.conversation.utterance import Piece, Utterance, joined
 
-DECIDING = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
+DECIDING_TIMERS = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
 """While one of these deadlines runs, it is open whether the utterance is over."""
 
 
@@ -318,7 +318,7 @@ class Conversation:
         self.judge(finished=event.finished)
         if event.finished and self.caller in (CallerState.PAUSING, CallerState.HELD):
             if isinstance(event, FinalWords):
-                self.disarm(*DECIDING)
+                self.disarm(*DECIDING_TIMERS)
             else:
                 self.shorten(Timer.FINAL, self.policy.endpoint)
 
@@ -370,7 +370,7 @@ class Conversation:
         self.committed = [*self.unanswered, *self.utterance.take()]
         self.unanswered = []
         self.committed_at = self.now
-        self.disarm(*DECIDING)
+        self.disarm(*DECIDING_TIMERS)
         self.unfinished = self.is_complete = False
         self.turn += 1
         self.caller, self.agent = CallerState.SILENT, AgentState.THINKING
@@ -420,7 +420,7 @@ class Conversation:
         if not self.can_cut:
             return True
         # While it is open whether the caller has finished, an answer waits; a text of the application's does not.
-        deciding = any(timer in self.timers for timer in DECIDING) and self.live.answers
+        deciding = any(timer in self.timers for timer in DECIDING_TIMERS) and self.live.answers
         return self.caller is not CallerState.SPEAKING and not deciding
 
     def close(self, reason: str) -> None:
@@ -429,7 +429,7 @@ class Conversation:
         self.agent = AgentState.CLOSING
         self.queue.clear()
         self.disarm(Timer.GOODBYE)
-        if reason == TRANSFERRED:
+        if reason == TRANSFERRED_REASON:
             self.arm(Timer.LEG, self.now + self.policy.transfer)
             self.emit(actions.TransferLeg(self.now))
         else:
@@ -450,7 +450,7 @@ class Conversation:
 
     def leg_down(self, reason: str) -> None:
         """Cut everything, because the caller hears nothing any more, and wait for the STT's last words."""
-        if self.ending is None or (self.ending == TRANSFERRED and self.agent is not AgentState.CLOSING):
+        if self.ending is None or (self.ending == TRANSFERRED_REASON and self.agent is not AgentState.CLOSING):
             self.ending = self.pending_hang_up or reason  # the carrier was not asked to transfer the call yet
         self.leg_down_reason = reason
         self.queue.clear()

@@ -13,7 +13,7 @@ from typing import Any
 
 from patter_trio.conversation import actions
 from patter_trio.conversation.inputs import (
-    TRANSFERRED,
+    TRANSFERRED_REASON,
     AudioArrived,
     Busy,
     Drained,
@@ -35,7 +35,7 @@ from patter_trio.conversation.inputs import (
     VoiceEnded,
     VoiceStarted,
 )
-from patter_trio.conversation.turn_moves import DECIDING, Conversation
+from patter_trio.conversation.turn_moves import DECIDING_TIMERS, Conversation
 from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
 
 
@@ -61,7 +61,7 @@ def begin_voice(conversation: Conversation, event: VoiceStarted) -> None:
     conversation.unfinished = conversation.is_complete = conversation.ended_early = False
     # An engine ends its turns without words: with it, each voice may be ended early.
     conversation.voice_has_words = not conversation.policy.needs_words
-    conversation.disarm(*DECIDING)
+    conversation.disarm(*DECIDING_TIMERS)
     conversation.arm(Timer.STUCK, conversation.now + conversation.max_wordless_voice)
     conversation.emit(actions.UserSpeechStarted(conversation.now, conversation.onset, event.confidence))
 
@@ -364,19 +364,19 @@ def leave(conversation: Conversation, event: HangUp | Transfer) -> None:
 
 def fall_back(conversation: Conversation, event: HangUp | Transfer) -> None:
     """Remember to hang up if the transfer that is under way fails."""
-    if conversation.ending == TRANSFERRED and conversation.pending_hang_up is None and isinstance(event, HangUp):
+    if conversation.ending == TRANSFERRED_REASON and conversation.pending_hang_up is None and isinstance(event, HangUp):
         conversation.pending_hang_up = event.reason
 
 
 def take_back(conversation: Conversation, event: TransferFailed) -> None:
     """Go on after a failed transfer and tell the caller; or hang up, if that was wanted meanwhile."""
-    if conversation.ending == TRANSFERRED and not conversation.transfer_accepted:
+    if conversation.ending == TRANSFERRED_REASON and not conversation.transfer_accepted:
         conversation.take_back(event.text)
 
 
 def blame_leg(conversation: Conversation, event: TransferFailed) -> None:
     """Record what ended the call: the transfer failed, and the caller is gone."""
-    if conversation.ending == TRANSFERRED and not conversation.transfer_accepted:
+    if conversation.ending == TRANSFERRED_REASON and not conversation.transfer_accepted:
         conversation.ending = conversation.pending_hang_up or conversation.leg_down_reason or conversation.ending
     if conversation.flushed:
         conversation.finish_call()
@@ -384,7 +384,7 @@ def blame_leg(conversation: Conversation, event: TransferFailed) -> None:
 
 def await_end(conversation: Conversation, event: TransferAccepted) -> None:
     """Wait for the end of the leg: the carrier accepted the transfer, so the call does not come back."""
-    if conversation.ending == TRANSFERRED:
+    if conversation.ending == TRANSFERRED_REASON:
         conversation.transfer_accepted = True
         conversation.arm(Timer.LEG, conversation.now + conversation.policy.leg)
 
@@ -422,7 +422,7 @@ def end(conversation: Conversation, event: None) -> None:
 def end_when_known(conversation: Conversation, event: Flushed) -> None:
     """End the call as soon as it is known whether the transfer was accepted."""
     conversation.flushed = True
-    if conversation.ending != TRANSFERRED or conversation.transfer_accepted:
+    if conversation.ending != TRANSFERRED_REASON or conversation.transfer_accepted:
         conversation.finish_call()
 
 

@@ -2,7 +2,7 @@
 
 from patter_trio.events.payloads import (
     EDGES,
-    INITIAL,
+    INITIAL_STATE,
     AgentSpeechEndedEvent,
     AgentSpeechStartedEvent,
     AgentState,
@@ -25,7 +25,7 @@ from patter_trio.events.payloads import (
 
 __all__ = [
     "EDGES",
-    "INITIAL",
+    "INITIAL_STATE",
     "AgentSpeechEndedEvent",
     "AgentSpeechStartedEvent",
     "AgentState",

@@ -23,7 +23,7 @@ import trio
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import call_events
 from patter_trio.events.call_events import CallEvents, Subscribers, current_events
-from patter_trio.events.delivery import QUEUED, Published, Subscription
+from patter_trio.events.delivery import MAX_QUEUED_EVENTS, Published, Subscription
 from patter_trio.events.kinds import PatterEventType, event_type
 
 Handler = Callable[[dict[str, Any]], Any]
@@ -70,7 +70,7 @@ class EventBus:
         return subscription
 
     def subscribe(
-        self, kind: PatterEventType | str, *, scope: Scope | None = None, size: int = QUEUED
+        self, kind: PatterEventType | str, *, scope: Scope | None = None, size: int = MAX_QUEUED_EVENTS
     ) -> "EventChannel":
         """Open a bounded channel of the events of a type: ``async with bus.subscribe(kind) as channel``.
 

@@ -10,8 +10,8 @@ from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.events.delivery import HandlerTasks, Published
 from patter_trio.events.grace import GracePeriods
-from patter_trio.events.kinds import FREQUENT, PUBLISHED, PatterEventType
-from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot, Tap
+from patter_trio.events.kinds import FREQUENT_EVENTS, PUBLISHED, PatterEventType
+from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot, Tap
 from patter_trio.events.turns import Turns
 from patter_trio.user_code.context import current_call
 
@@ -96,7 +96,7 @@ class CallEvents:
 
     def wants(self, fact: str) -> bool:
         """Return whether a fact is of interest: what comes many times a second is only if somebody listens."""
-        return fact not in FREQUENT or self._listened(PUBLISHED[fact]) or self._tap is not None
+        return fact not in FREQUENT_EVENTS or self._listened(PUBLISHED[fact]) or self._tap is not None
 
     def _listened(self, kind: PatterEventType) -> bool:
         return kind in self.everywhere or kind in self.own
@@ -154,7 +154,7 @@ class CallEvents:
 
 
 def _initial() -> ConversationStateSnapshot:
-    return ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+    return ConversationStateSnapshot(user=INITIAL_STATE["user"], agent=INITIAL_STATE["agent"])
 
 
 def subscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Subscriber) -> None:

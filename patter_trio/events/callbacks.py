@@ -1,7 +1,7 @@
 """The application's callbacks of one call: told in order, one at a time, by a task that the audio never waits for.
 
 Two classes of event share one queue. Speech edges are lossy: they are worth little later, so that at most
-:data:`EDGES_KEPT` of them wait and the oldest goes. All else (transcripts, the end) is kept.
+:data:`MAX_QUEUED_EDGES` of them wait and the oldest goes. All else (transcripts, the end) is kept.
 
 After the call there is a bound for everything (``events/grace.py``). The task is shielded so that a cancelled server
 still tells its calls' ends; the shield's deadline is set when the call is over, which :func:`open_callbacks` makes sure of.
@@ -21,8 +21,8 @@ from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_s
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import takes_call_control
 
-EDGES_KEPT: Final = 256
-KEPT: Final = 4096
+MAX_QUEUED_EDGES: Final = 256
+MAX_QUEUED_EVENTS: Final = 4096
 """Most events of the kept class in the queue: more than an hour of talk behind one callback that never returns. The
 call's end has a place beside them."""
 
@@ -73,9 +73,9 @@ class CallbackQueue:
         if self._over or self._find("on_" + name) is None:
             return
         lossy = name in EDGES
-        if lossy and self._lossy == EDGES_KEPT:
+        if lossy and self._lossy == MAX_QUEUED_EDGES:
             self._drop()
-        if len(self._queue) - self._lossy >= KEPT and not lossy and name != "call_end":
+        if len(self._queue) - self._lossy >= MAX_QUEUED_EVENTS and not lossy and name != "call_end":
             if not self.lost:
                 _log.warning("call %s: a callback does not return; %s is lost", self._call_id, name)
             self.lost += 1

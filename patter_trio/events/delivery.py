@@ -1,6 +1,6 @@
 """What is told to the handlers of the event bus, by tasks that no call waits for.
 
-A handler has one task for each server, in the nursery of that server's observers, and a queue of at most :data:`QUEUED`
+A handler has one task for each server, in the nursery of that server's observers, and a queue of at most :data:`MAX_QUEUED_EVENTS`
 events, of which the oldest goes when it is full. The task runs for as long as the handler is subscribed and the server
 is open; each event is told in the context of its call, and within the call's bounds (``events/grace.py``).
 """
@@ -16,15 +16,15 @@ import attrs
 import trio
 
 from patter_trio.events.callbacks import copied
-from patter_trio.events.grace import BACKLOG, LAST, DeliveryClass, GracePeriods
-from patter_trio.events.kinds import LOSSY, PatterEventType
+from patter_trio.events.grace import BACKLOG_GRACE_S, LAST_EVENTS_GRACE_S, DeliveryClass, GracePeriods
+from patter_trio.events.kinds import LOSSY_TYPES, PatterEventType
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
-QUEUED: Final = 1024
+MAX_QUEUED_EVENTS: Final = 1024
 """Events that may wait for one subscriber: at 50 pieces of text a second, those of twenty calls for a second."""
-LONGEST: Final = BACKLOG + LAST + 1.0
+MAX_GRACE_S: Final = BACKLOG_GRACE_S + LAST_EVENTS_GRACE_S + 1.0
 """Seconds after the last call in which no event's own bound can still be running."""
 
 _log = logging.getLogger("patter_trio.events")
@@ -65,7 +65,7 @@ class Published:
     @property
     def delivery_class(self) -> DeliveryClass:
         """Which bound holds for it after the call."""
-        if self.kind in LOSSY:
+        if self.kind in LOSSY_TYPES:
             return "edges"
         return "end" if self.kind is PatterEventType.CALL_ENDED else "kept"
 
@@ -121,10 +121,10 @@ class Subscription:
 
     def failed(self, event: Published, error: invoke.ApplicationError) -> None:
         """Report that the handler raised: of what comes many times a second once for each call."""
-        if self.kind in LOSSY and self._failed_in is event.call:
+        if self.kind in LOSSY_TYPES and self._failed_in is event.call:
             return
         self._failed_in = event.call
-        more = " (not reported again in this call)" if self.kind in LOSSY else ""
+        more = " (not reported again in this call)" if self.kind in LOSSY_TYPES else ""
         _log.warning("call %s: %s: %s%s", event.call.call_id, self.kind, error, more, exc_info=error.__cause__)
 
 
@@ -144,7 +144,7 @@ class HandlerTask:
 
     def put(self, event: Published) -> None:
         """Queue an event; the oldest goes when there are too many."""
-        if len(self._queue) == QUEUED:
+        if len(self._queue) == MAX_QUEUED_EVENTS:
             self._subscription.lose(self._queue.popleft())
         self._queue.append(event)
         self._wake.set()
@@ -229,5 +229,5 @@ class HandlerTasks:
         """All calls are over: tell what waits, and end."""
         self._closed = True
         for delivery in tuple(self._running):
-            delivery.shield.deadline = trio.current_time() + LONGEST
+            delivery.shield.deadline = trio.current_time() + MAX_GRACE_S
             delivery.close()

@@ -177,9 +177,11 @@ PUBLISHED: Final[Mapping[str, PatterEventType]] = {
 }
 """Which event or fact of ``events/reporter.py`` is published as what. Turns are published by ``events/call_events.py``."""
 
-FREQUENT: Final = frozenset({"llm_chunk", "tts_chunk"})
+FREQUENT_EVENTS: Final = frozenset({"llm_chunk", "tts_chunk"})
 """Facts that come many times a second: without a subscriber they must cost nothing."""
-LOSSY: Final = frozenset({PatterEventType.TRANSCRIPT_PARTIAL, PatterEventType.LLM_CHUNK, PatterEventType.TTS_CHUNK})
+LOSSY_TYPES: Final = frozenset(
+    {PatterEventType.TRANSCRIPT_PARTIAL, PatterEventType.LLM_CHUNK, PatterEventType.TTS_CHUNK}
+)
 """Types that are worth little later: after the call their backlog has the time of the speech edges."""
 
 

@@ -27,7 +27,7 @@ class ConversationStateSnapshot(TypedDict):
     agent: str
 
 
-INITIAL: Final[Mapping[str, str]] = {"user": "listening", "agent": "initializing"}
+INITIAL_STATE: Final[Mapping[str, str]] = {"user": "listening", "agent": "initializing"}
 """The state before a call is accepted."""
 
 

@@ -21,12 +21,12 @@ from patter_trio.providers.validators import in_range
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
-VARIABLE: Final = "OPENAI_API_KEY"
-LARGEST: Final = 16 << 20
+KEY_VARIABLE: Final = "OPENAI_API_KEY"
+MAX_ANSWER_BYTES: Final = 16 << 20
 """Most bytes of one answer: some 50 000 tokens, of 300 bytes each as they are sent."""
-DRAINING: Final = 0.25
+DRAIN_TIMEOUT_S: Final = 0.25
 """Seconds for what comes behind the last event: nothing but the end of the body."""
-CONNECTING: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that :meth:`OpenAILLM.connect` may take."""
 
 _PROVIDERS: Final[Mapping[str, str]] = {
@@ -94,9 +94,9 @@ class OpenAILLM(LanguageModel):
     def __attrs_post_init__(self) -> None:
         """Make sure that there is a key where one is needed; another server never gets OpenAI's."""
         if not self.api_key and self.base_url == BASE_URL:
-            object.__setattr__(self, "api_key", os.environ.get(VARIABLE, ""))
+            object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE, ""))
         if not self.api_key and self.base_url == BASE_URL:
-            raise ConfigurationError(f"OpenAILLM needs a key: give api_key=, or set {VARIABLE}")
+            raise ConfigurationError(f"OpenAILLM needs a key: give api_key=, or set {KEY_VARIABLE}")
         if not self.api_key.isascii() or not self.api_key.isprintable():
             raise ConfigurationError("OpenAILLM: api_key= has characters that no key has")
 
@@ -118,7 +118,7 @@ class OpenAILLM(LanguageModel):
             try:
                 yield pieces
                 if pieces.over:
-                    await pieces.events.drain(DRAINING)
+                    await pieces.events.drain(DRAIN_TIMEOUT_S)
             finally:
                 if pieces.decoder.usage is not None:
                     report_usage(pieces.decoder.usage)
@@ -126,7 +126,7 @@ class OpenAILLM(LanguageModel):
     async def connect(self) -> None:
         """Have a connection ready for the next answer; what is wrong is said by that answer."""
         async with shared_client() as http:
-            await http.warm(f"{self.base_url}/models", head_timeout=CONNECTING)
+            await http.warm(f"{self.base_url}/models", head_timeout=CONNECT_TIMEOUT_S)
 
     @asynccontextmanager
     async def _asked(self, http: Client, content: bytes) -> AsyncIterator[HttpAnswer]:
@@ -139,7 +139,7 @@ class OpenAILLM(LanguageModel):
             headers=self._headers(),
             head_timeout=self.first_token,
             piece_timeout=self.between,
-            max_bytes=LARGEST,
+            max_bytes=MAX_ANSWER_BYTES,
             explain=reason_of_refusal,
         )
         async with AsyncExitStack() as stack:

@@ -30,7 +30,7 @@ from patter_trio.metrics.results import (
 )
 from patter_trio.pricing import Pricing
 
-UNHEARD: Final = ("retracted", "amended")
+UNHEARD_REASONS: Final = ("retracted", "amended")
 """Why a reply was cut whose turn goes on."""
 
 
@@ -292,7 +292,7 @@ class Meter:
             return None
         if reason != "barge-in":
             turn.bargein = None
-        if reason in UNHEARD:
+        if reason in UNHEARD_REASONS:
             turn.retracted = reason == "retracted"
             return None
         if reason == "failed":

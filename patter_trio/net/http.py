@@ -44,16 +44,16 @@ from patter_trio.net.address_guard import Guard
 if TYPE_CHECKING:
     import httpx
 
-CONNECT: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
-CLOSING: Final = 0.2
+CLOSE_TIMEOUT_S: Final = 0.2
 """Seconds that closing the client may take."""
-REDIRECTS: Final = range(300, 400)
-FAILURES: Final = range(400, 600)
+REDIRECT_STATUSES: Final = range(300, 400)
+FAILURE_STATUSES: Final = range(400, 600)
 
-EXPLANATION: Final = 16384
+MAX_EXPLANATION_BYTES: Final = 16384
 """Most bytes of an error's body that are read for its explanation."""
-EXPLAINING: Final = 1.0
+EXPLANATION_TIMEOUT_S: Final = 1.0
 """Seconds that they may take."""
 
 _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
@@ -222,7 +222,7 @@ class _Shared:
             from patter_trio.net.httpx_client import new_client
 
             _hide_urls()
-            self.client = new_client(self.guard, tls=tls_context(), connect_timeout=CONNECT)
+            self.client = new_client(self.guard, tls=tls_context(), connect_timeout=CONNECT_TIMEOUT_S)
         return self.client
 
 
@@ -355,15 +355,15 @@ async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
         if not shared.users:
             del clients[guard]
             if shared.client is not None:
-                with trio.move_on_after(CLOSING, shield=True):
+                with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                     await shared.client.aclose()
 
 
 async def _check_status(who: str, response: "httpx.Response", explain: Explain | None) -> None:
     status = response.status_code
-    if status in REDIRECTS:
+    if status in REDIRECT_STATUSES:
         raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
-    if status in FAILURES:
+    if status in FAILURE_STATUSES:
         said = f"{who} answered {status} {response.reason_phrase}".rstrip()
         kind = status_error(status)
         # Of refused credentials nothing is repeated: vendors quote them.
@@ -375,10 +375,10 @@ async def _check_status(who: str, response: "httpx.Response", explain: Explain |
 
 async def _explanation(who: str, response: "httpx.Response") -> bytes:
     """Return the beginning of a refusal's body; nothing where it does not come in time, or not whole."""
-    pieces = _Pieces(response, who, max_bytes=EXPLANATION, piece_timeout=EXPLAINING)
+    pieces = _Pieces(response, who, max_bytes=MAX_EXPLANATION_BYTES, piece_timeout=EXPLANATION_TIMEOUT_S)
     body = b""
     try:
-        with trio.move_on_after(EXPLAINING):
+        with trio.move_on_after(EXPLANATION_TIMEOUT_S):
             async for piece in pieces:
                 body += piece
             return body
@@ -416,7 +416,7 @@ def _ours(who: str, error: Exception) -> ProviderError:
     from patter_trio.net.httpx_client import NO_CONNECTION, TOO_LATE
 
     if isinstance(error, TOO_LATE):
-        return ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s")
+        return ProviderTimeout(f"{who} could not be reached within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, NO_CONNECTION):
         return Unreachable(f"{who} could not be reached: {reason_of(error)}")
     return ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}")

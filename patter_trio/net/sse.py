@@ -7,7 +7,7 @@ import trio
 
 from patter_trio.errors import ProviderError, WireError
 from patter_trio.net.http import HttpAnswer
-from patter_trio.wire.sse import LARGEST, EventDecoder, ServerEvent
+from patter_trio.wire.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent
 
 
 class ServerEvents:
@@ -18,7 +18,7 @@ class ServerEvents:
         max_bytes: most bytes of one event.
     """
 
-    def __init__(self, answer: HttpAnswer, *, max_bytes: int = LARGEST) -> None:
+    def __init__(self, answer: HttpAnswer, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._answer = answer
         self._pieces = answer.pieces()
         self._decoder = EventDecoder(max_bytes=max_bytes)

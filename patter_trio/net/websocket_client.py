@@ -29,13 +29,13 @@ from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 
-CONNECT: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening may take, TLS and handshake included."""
-SENDING: Final = 5.0
+SEND_TIMEOUT_S: Final = 5.0
 """Seconds that a message may take to be handed to the network: a peer that does not read for so long is gone."""
-CLOSING: Final = 0.05
+CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that a close waits for the peer's answer. All that is left of a call has to be gone within a second."""
-MOST_WAITING: Final = 64
+MAX_WAITING_MESSAGES: Final = 64
 """Messages that wait to be taken."""
 
 _log = logging.getLogger("patter_trio.net")
@@ -60,7 +60,7 @@ class WebSocketClient:
         self._who = who
         self._sending = trio.Lock()
         self._pinged = trio.Event()
-        self._put, self._arrived = trio.open_memory_channel[str | bytes](MOST_WAITING)
+        self._put, self._arrived = trio.open_memory_channel[str | bytes](MAX_WAITING_MESSAGES)
         self._over: SocketClosed | None = None
         self.abandoned: bool = False
         """Whether it was this side that had no more use for it."""
@@ -140,7 +140,7 @@ class WebSocketClient:
     async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write when it is this task's turn; each frame of a call's audio comes by here, so nothing waits without need."""
         await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
-        with trio.CancelScope(deadline=trio.current_time() + SENDING) as patience:
+        with trio.CancelScope(deadline=trio.current_time() + SEND_TIMEOUT_S) as patience:
             try:
                 self._sending.acquire_nowait()
             except trio.WouldBlock:
@@ -152,7 +152,7 @@ class WebSocketClient:
             finally:
                 self._sending.release()
         if patience.cancelled_caught:
-            raise ProviderTimeout(f"{self._who} has not read for {SENDING:g} s")
+            raise ProviderTimeout(f"{self._who} has not read for {SEND_TIMEOUT_S:g} s")
 
 
 @asynccontextmanager
@@ -160,7 +160,7 @@ async def open_websocket(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    connect_timeout: float = CONNECT,
+    connect_timeout: float = CONNECT_TIMEOUT_S,
     open_stream: OpenStream | None = None,
     why: str = "",
 ) -> AsyncIterator[WebSocketClient]:
@@ -186,7 +186,7 @@ async def open_websocket(
         async with run_beside(client.keep):
             yield client
     finally:
-        await socket.aclose(close_timeout=CLOSING)
+        await socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
 
 
 async def open_stream_to(url: str) -> trio.abc.Stream:

@@ -35,11 +35,11 @@ from patter_trio.abc import (
 )
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 
-PATIENCE: Final = 4.0
+DEFAULT_PATIENCE_S: Final = 4.0
 """Seconds: well above what a provider that is well takes for its first token or sample, and half of what callers bear."""
-RECOVERY: Final = 60.0
+DEFAULT_RECOVERY_S: Final = 60.0
 """Seconds: an outage that is over sooner costs nobody more than this."""
-_MOST: Final = 256
+_MAX_REMEMBERED_PROVIDERS: Final = 256
 """Providers whose failures are remembered."""
 _FAILURES: Final = (ProviderError, PatterConnectionError)
 
@@ -60,7 +60,7 @@ def _note(provider: object, at: float | None) -> None:
     """Note that a provider has failed then, or, by None, that it is well."""
     others = [(other, then) for other, then in _failures.get([]) if other != provider]
     # Bounded, since providers may be made for one call and never be seen again.
-    _failures.set(others if at is None else [*others[1 - _MOST :], (provider, at)])
+    _failures.set(others if at is None else [*others[1 - _MAX_REMEMBERED_PROVIDERS :], (provider, at)])
 
 
 @attrs.frozen
@@ -393,7 +393,7 @@ def Fallback(*providers: LanguageModel, patience: float = ..., recover_after: fl
 @overload
 def Fallback(*providers: TextToSpeech, patience: float = ..., recover_after: float = ...) -> FallbackTTS: ...
 def Fallback(  # noqa: N802 (it is used like the providers that it stands for)
-    *providers: Any, patience: float = PATIENCE, recover_after: float = RECOVERY
+    *providers: Any, patience: float = DEFAULT_PATIENCE_S, recover_after: float = DEFAULT_RECOVERY_S
 ) -> FallbackSTT | FallbackLLM | FallbackTTS:
     """Put providers of one kind behind each other: when one fails before it has begun, the next one takes its place.
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
 """Connects a caller with somebody else, as ``Carrier.transfer`` does."""
 
-START_PATIENCE: Final = 2.0
+ON_CALL_START_TIMEOUT_S: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -270,13 +270,13 @@ class CallServer:
     async def _settled(self, starting: _StartingCall) -> Agent:
         """Return the agent for this call: as served, or as ``on_call_start`` would have it."""
         call_id = starting.call.info.call_id
-        with trio.move_on_after(START_PATIENCE):
+        with trio.move_on_after(ON_CALL_START_TIMEOUT_S):
             await starting.done.wait()
         if not starting.done.is_set():
             _events.warning(
                 "call %s: on_call_start did not return within %g s of the call's start; going on without its answer",
                 call_id,
-                START_PATIENCE,
+                ON_CALL_START_TIMEOUT_S,
             )
             return self._agent
         agent, complaints = self._agent.overridden(starting.overrides or {})

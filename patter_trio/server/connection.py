@@ -31,14 +31,14 @@ from patter_trio.server.http import serve_http
 from patter_trio.server.webhooks import Application
 from patter_trio.user_code.context import NO_CALL, current_call
 
-MAX_HEAD: Final = 16 * 1024
+MAX_HEAD_BYTES: Final = 16 * 1024
 """Largest head of a request, in bytes; h11, which judges what is not media, has the same limit."""
-HEAD_SECONDS: Final = 10.0
-START_SECONDS: Final = 10.0
+HEAD_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 10.0
 """How long a media socket may be without its start message; it is the second one that a carrier sends."""
-NORMAL: Final = 1000
-POLICY: Final = 1008
-INTERNAL_ERROR: Final = 1011
+NORMAL_CLOSE_CODE: Final = 1000
+POLICY_CLOSE_CODE: Final = 1008
+INTERNAL_ERROR_CLOSE_CODE: Final = 1011
 
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\bwebsocket\b")
 
@@ -83,10 +83,10 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
         whose = f"call {shown_id(call_id)}: " if call_id else ""
         logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
         return
-    code = INTERNAL_ERROR
+    code = INTERNAL_ERROR_CLOSE_CODE
     try:
         await context.run_call(leg)
-        code = NORMAL
+        code = NORMAL_CLOSE_CODE
     finally:
         await leg.socket.aclose(code)
 
@@ -98,16 +98,16 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
         WireError: there is none, or not in time.
     """
     head = bytearray()
-    with trio.move_on_after(HEAD_SECONDS):
-        while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD:
-            data = await stream.receive_some(MAX_HEAD)
+    with trio.move_on_after(HEAD_TIMEOUT_S):
+        while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
+            data = await stream.receive_some(MAX_HEAD_BYTES)
             if not data:
                 raise WireError("end of input within the head of a request") if head else _EmptyConnection("no request")
             head += data
         if head.startswith(b"PRI * HTTP/2"):
             raise WireError("HTTP/2 is not spoken here")
         return bytes(head)
-    raise WireError(f"no request within {HEAD_SECONDS:g} s")
+    raise WireError(f"no request within {HEAD_TIMEOUT_S:g} s")
 
 
 def _is_media(context: ServerContext, head: bytes) -> bool:
@@ -124,7 +124,7 @@ def _call_id(context: ServerContext, upgrade: Upgrade) -> str:
 @contextmanager
 def _answering() -> Iterator[None]:
     """Bound the time that the answer to an upgrade may take; a peer that reads nothing holds it up."""
-    with trio.move_on_after(START_SECONDS) as answer:
+    with trio.move_on_after(START_TIMEOUT_S) as answer:
         yield
     if answer.cancelled_caught:
         raise _Refused("the answer to an upgrade was not read")
@@ -158,7 +158,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
 
 
 async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
-    deadline = trio.current_time() + START_SECONDS
+    deadline = trio.current_time() + START_TIMEOUT_S
     with _answering():
         socket = await upgrade.accept()
     codec = context.carrier.new_codec()
@@ -166,7 +166,7 @@ async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
         started = await _started(socket, codec, deadline)
         return MediaLeg(socket, codec, started, _claim(context, upgrade, started))
     except (_Refused, WireError) as error:
-        await socket.aclose(POLICY, str(error))
+        await socket.aclose(POLICY_CLOSE_CODE, str(error))
         raise
     except SocketClosed:
         await socket.aclose()
@@ -179,7 +179,7 @@ async def _started(socket: WebSocket, codec: StreamCodec, deadline: float) -> St
             event = codec.receive(await socket.receive())
             if isinstance(event, StreamStarted):
                 return event
-    raise _Refused(f"no start within {START_SECONDS:g} s")
+    raise _Refused(f"no start within {START_TIMEOUT_S:g} s")
 
 
 def _claim(context: ServerContext, upgrade: Upgrade, started: StreamStarted) -> CallInfo:

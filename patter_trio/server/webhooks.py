@@ -19,9 +19,9 @@ from patter_trio.server.pending import TooManyPending
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-MAX_BODY: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 """Largest body taken, in bytes; a webhook of a carrier has about 1 kB."""
-MAX_FIELDS: Final = 500
+MAX_FORM_FIELDS: Final = 500
 _FORM: Final = "application/x-www-form-urlencoded"
 
 logger: Final = logging.getLogger("patter_trio.server")
@@ -104,7 +104,7 @@ def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | Webh
             request.body.decode() if content_type == _FORM else "",
             keep_blank_values=True,
             errors="strict",
-            max_num_fields=MAX_FIELDS,
+            max_num_fields=MAX_FORM_FIELDS,
         )
     except ValueError:
         return _refused(400, "webhook with a malformed form")
@@ -168,8 +168,8 @@ class Application:
                 return None
             body += message["body"]
             more = message["more_body"]
-            if len(body) > MAX_BODY:
-                return _refused(413, f"body of more than {MAX_BODY} bytes")
+            if len(body) > MAX_BODY_BYTES:
+                return _refused(413, f"body of more than {MAX_BODY_BYTES} bytes")
         query = scope["query_string"].decode("ascii")
         target = f"{path}?{query}" if query else path
         return handler(self._site, WebhookRequest(target, headers, bytes(body)))

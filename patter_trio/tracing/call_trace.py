@@ -32,7 +32,7 @@ from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.phone_numbers import mask_number
-from patter_trio.tracing.attributes import EDGES, REMEDY, TURN, Scalar, costs, hook_times, latencies, named
+from patter_trio.tracing.attributes import EDGES, SLOW_EXPORT_REMEDY, TURN, Scalar, costs, hook_times, latencies, named
 from patter_trio.user_code import invoke
 
 _CUT: Final = "patter.cut.reason"
@@ -140,7 +140,7 @@ class CallTrace:
     def _isolated(self) -> Iterator[None]:
         """Keep what the application's tracer does away from the call, and say so once."""
         try:
-            with invoke.isolate("the tracer provider", REMEDY, self._call_id):
+            with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY, self._call_id):
                 yield
         except invoke.ApplicationError as error:
             if not self._complained:

@@ -12,7 +12,7 @@ import attrs
 
 from patter_trio.errors import WireError
 
-LARGEST: Final = 1 << 20
+MAX_EVENT_BYTES: Final = 1 << 20
 """Most bytes of one event: a tool call with all of its arguments fits many times over."""
 
 _ENDS: Final = re.compile(rb"\r\n|\n|\r")
@@ -30,7 +30,7 @@ class ServerEvent:
 class EventDecoder:
     """Decodes one stream; however it is cut, the events are the same. ``max_bytes``: most bytes of one event."""
 
-    def __init__(self, *, max_bytes: int = LARGEST) -> None:
+    def __init__(self, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_bytes
         self._line: list[bytes] = []  # pieces of the line that is not over
         self._size = 0

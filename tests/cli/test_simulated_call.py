@@ -158,8 +158,10 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(caller, "ANSWER", 20.0)  # longer than the agent's own bounds, and cheaper than a minute
-    monkeypatch.setattr(caller, "GREETING", 12.0)
+    monkeypatch.setattr(
+        caller, "ANSWER_TIMEOUT_S", 20.0
+    )  # longer than the agent's own bounds, and cheaper than a minute
+    monkeypatch.setattr(caller, "GREETING_TIMEOUT_S", 12.0)
     call, _ = await held(**options)
     assert call.failure.endswith(failure)
     assert call.carrier.ended in ("caller_hung_up", "agent_hung_up")
@@ -172,7 +174,7 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
 async def test_an_answer_that_does_not_end_in_time_is_a_failure(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caller, "ANSWER", 5.0)
+    monkeypatch.setattr(caller, "ANSWER_TIMEOUT_S", 5.0)
     call, _ = await held(first_message="", tts=ScriptedTTS(duration=30.0))
     assert call.failure == "the agent did not finish its answer to 0.wav within 5 s"
 

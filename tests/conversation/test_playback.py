@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from patter_trio.abc import Word
 from patter_trio.conversation.playback import (
-    AHEAD,
-    GRACE,
+    MARK_GRACE_S,
+    SEND_AHEAD_S,
     Clear,
     Close,
     HeardSpeech,
@@ -129,7 +129,7 @@ def test_a_carrier_that_stalls_gets_no_more_than_a_second_of_speech() -> None:
 def test_a_carrier_without_marks_is_believed_by_the_clock_after_the_grace() -> None:
     playback, carrier = Playback(), Carrier(echoes=False)
     playback.open(lane_with(("Short.", 0.5)))
-    run(playback, carrier, 0.0, 0.5 + GRACE + 0.01)
+    run(playback, carrier, 0.0, 0.5 + MARK_GRACE_S + 0.01)
     assert playback.drained
     assert playback.marks_lost
 
@@ -201,7 +201,7 @@ def test_heard_never_exceeds_what_the_carrier_played(
     assert heard.seconds <= min(sent / 8000, cut_at) + 1e-6
     # Echo delay makes us believe up to one way more was played than really was; marks bound it.
     assert heard.seconds <= really + delay + 1e-6
-    assert sent / 8000 <= cut_at + AHEAD + 1e-6
+    assert sent / 8000 <= cut_at + SEND_AHEAD_S + 1e-6
 
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=20))

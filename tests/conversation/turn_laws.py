@@ -131,7 +131,7 @@ class Laws:
 
     def _in_HangUp(self, event: inputs.HangUp) -> None:
         if not self.ready:
-            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED]
+            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.leaving, self.patient = True, False
         self.leave_at = min(self.leave_at, self.now)
         if not self.flushing:
@@ -139,7 +139,7 @@ class Laws:
 
     def _in_Transfer(self, event: inputs.Transfer) -> None:
         if not self.leaving:
-            self.reasons.append(inputs.TRANSFERRED)
+            self.reasons.append(inputs.TRANSFERRED_REASON)
             self.patient = not self.ready
             self.leave_at = math.inf if self.patient else self.now
         self.leaving = True
@@ -148,7 +148,7 @@ class Laws:
         self.taken = self.taken or self.asked
 
     def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:
-        if self.reasons[:1] != [inputs.TRANSFERRED] or not self.asked or self.taken:
+        if self.reasons[:1] != [inputs.TRANSFERRED_REASON] or not self.asked or self.taken:
             return
         if self.flushing:
             self.reasons = self.reasons[1:] or self.reasons
@@ -165,7 +165,7 @@ class Laws:
     def _in_LegDown(self, event: inputs.LegDown) -> None:
         self.leaving = self.down = True
         if not self.asked:
-            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED]
+            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.reasons.append(event.reason)
 
     # What the machine wants ---------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Laws:
 
     def _do_TransferLeg(self, action: actions.TransferLeg) -> None:
         assert self.live is None, "leaving: handed over in the middle of a reply"
-        assert self.reasons[0] == inputs.TRANSFERRED, "leaving: handed over, and nobody wanted it"
+        assert self.reasons[0] == inputs.TRANSFERRED_REASON, "leaving: handed over, and nobody wanted it"
         assert not self.asked, "leaving: handed over twice"
         self.asked = True
 

@@ -17,15 +17,15 @@ from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
 from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.events.call_events import CallEvents
-from patter_trio.events.delivery import QUEUED, HandlerTasks
-from patter_trio.events.kinds import LOSSY, PAYLOADS, PUBLISHED
+from patter_trio.events.delivery import MAX_QUEUED_EVENTS, HandlerTasks
+from patter_trio.events.kinds import LOSSY_TYPES, PAYLOADS, PUBLISHED
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.context import current_call
 
 T = PatterEventType
@@ -74,7 +74,7 @@ async def one_call(
     subscribe(bus)
     async with trio.open_nursery() as nursery:
         deliveries = HandlerTasks(nursery)
-        call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH), bus)
+        call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH_UNIX_S), bus)
         await run(call)
         deliveries.close()
     return call
@@ -120,7 +120,7 @@ async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.t
     await one_call(run, subscribe)
     book = {
         "call_id": "CA1",
-        "timestamp_ms": round((EPOCH + 1.5) * 1000),
+        "timestamp_ms": round((EPOCH_UNIX_S + 1.5) * 1000),
         "name": "book",
         "tool_call_id": "t1",
         "arguments": {"room": 7},
@@ -239,7 +239,7 @@ async def test_an_interruption_says_what_was_heard_and_for_how_long(call_simulat
         await caller.at(4.0)
         await caller.speaks("Stop it", seconds=1.0)
         await caller.heard(1)
-        cut, zero = caller.payloads("agent_speech_ended")[0], round((EPOCH + caller.carrier.media_start) * 1000)
+        cut, zero = caller.payloads("agent_speech_ended")[0], round((EPOCH_UNIX_S + caller.carrier.media_start) * 1000)
     [(_, event)] = seen
     assert event == {
         "call_id": caller.carrier.call_sid,
@@ -643,7 +643,7 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
     subscriptions: list[Any] = []
 
     async def run(call: OneCall) -> None:
-        for number in range(QUEUED + 10):
+        for number in range(MAX_QUEUED_EVENTS + 10):
             call.publish("transcript_partial", text=number)
         await trio.sleep(1.0)
 
@@ -651,7 +651,7 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
         subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["text"])))
 
     await one_call(run, subscribe)
-    assert seen == list(range(10, QUEUED + 10))
+    assert seen == list(range(10, MAX_QUEUED_EVENTS + 10))
     assert subscriptions[0].dropped == 10
     assert caplog.text.count("cannot keep up with transcript_partial; events are being dropped") == 1
 
@@ -890,7 +890,7 @@ async def served(phone: Patter, agent: Agent | None = None, **options: Any) -> A
     async with (
         open_call_server(
             phone.serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
-            Seams(epoch=EPOCH),
+            Seams(epoch=EPOCH_UNIX_S),
         ) as call_server,
         trio.open_nursery() as nursery,
     ):
@@ -927,7 +927,7 @@ async def test_of_a_call_that_never_connected_the_bus_is_told_the_end_and_its_ou
         "caller": "+15550100001",
         "callee": "+15550100002",
         "direction": "inbound",
-        "ended_at": EPOCH + 60.0,
+        "ended_at": EPOCH_UNIX_S + 60.0,
         "transcript": [],
         "metrics": None,
         "tool_calls": [],
@@ -1008,6 +1008,6 @@ async def test_nothing_of_a_call_is_left_on_the_bus(call_simulator: CallSimulato
 def test_every_type_has_a_payload_and_a_source() -> None:
     assert set(PAYLOADS) == set(T)
     assert set(PUBLISHED.values()) | {T.TURN_STARTED, T.TURN_ENDED} == set(T)
-    assert set(T) > LOSSY
+    assert set(T) > LOSSY_TYPES
     assert isinstance(T.LLM_CHUNK, str)
     assert T.LLM_CHUNK == "llm_chunk"

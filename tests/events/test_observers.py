@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio.events.callbacks import EDGES_KEPT, KEPT, CallbackQueue, open_callbacks
+from patter_trio.events.callbacks import MAX_QUEUED_EDGES, MAX_QUEUED_EVENTS, CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.user_code.invoke import in_thread
 
@@ -118,9 +118,9 @@ async def test_of_too_many_edges_the_oldest_go_with_one_warning(
         "on_llm_token": lambda event: seen.append(event["n"]),
         "on_transcript": lambda event: seen.append(event["text"]),
     }
-    edges = [("llm_token", {"n": n}) for n in range(EDGES_KEPT + 10)]
+    edges = [("llm_token", {"n": n}) for n in range(MAX_QUEUED_EDGES + 10)]
     await call_with(callbacks, [("transcript", {"text": "kept"}), *edges])
-    assert seen == ["kept", *range(10, EDGES_KEPT + 10)]
+    assert seen == ["kept", *range(10, MAX_QUEUED_EDGES + 10)]
     assert caplog.text.count("speech edges are being dropped") == 1
 
 
@@ -133,7 +133,7 @@ async def test_the_end_is_told_however_much_waits_before_it(autojump_clock: trio
     ):
         callback_queue.put("dtmf", {"digit": "1"}, STATE)
         await trio.sleep(1)
-        for _ in range(KEPT + 10):
+        for _ in range(MAX_QUEUED_EVENTS + 10):
             callback_queue.put("dtmf", {"digit": "2"}, STATE)
         callback_queue.end({"call_id": "CA1"}, STATE, cancelled=False)
     assert callback_queue.lost == 10

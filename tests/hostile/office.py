@@ -21,7 +21,7 @@ from patter_trio.testing.faults.injections import FaultInjection
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State
-from patter_trio.testing.simulation.simulator import EPOCH, PUBLIC_URL
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
@@ -131,7 +131,7 @@ class Office:
                 self.phone.serve_options(
                     agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
                 ),
-                Seams(epoch=EPOCH, tap=self._tap),
+                Seams(epoch=EPOCH_UNIX_S, tap=self._tap),
             ) as self._call_server,
             trio.open_nursery() as nursery,
         ):

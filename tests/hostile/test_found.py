@@ -19,7 +19,7 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.conversation.playback import Media, Playback, PlayoutQueue
-from patter_trio.events.callbacks import EDGES_KEPT, KEPT, CallbackQueue
+from patter_trio.events.callbacks import MAX_QUEUED_EDGES, MAX_QUEUED_EVENTS, CallbackQueue
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
@@ -27,7 +27,7 @@ from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.faults.injections import TEXT, faulty_stream_of, frame
+from patter_trio.testing.faults.injections import TEXT_OPCODE, faulty_stream_of, frame
 from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
@@ -218,10 +218,10 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
         await trio.sleep_forever()
 
     callback_queue = CallbackQueue("CA1", lambda name: never if name == "on_dtmf" else None)
-    for _ in range(KEPT + 500):
+    for _ in range(MAX_QUEUED_EVENTS + 500):
         callback_queue.put("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
     assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
-    assert EDGES_KEPT < KEPT
+    assert MAX_QUEUED_EDGES < MAX_QUEUED_EVENTS
 
 
 def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
@@ -238,7 +238,7 @@ async def test_what_comes_behind_text_that_is_no_utf_8_is_not_delivered() -> Non
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(REQUEST.format(path="CA1", more="").encode())
     socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()
-    await ours.send_all(frame(TEXT, b"before") + frame(TEXT, b"\xff") + frame(TEXT, b"behind"))
+    await ours.send_all(frame(TEXT_OPCODE, b"before") + frame(TEXT_OPCODE, b"\xff") + frame(TEXT_OPCODE, b"behind"))
     assert await socket.receive() == "before"
     with pytest.raises(SocketClosed) as closed:
         await socket.receive()

@@ -11,9 +11,9 @@ import trio
 import trio.testing
 from office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
 
-from patter_trio.net.websocket import MAX_MESSAGE
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
-from patter_trio.testing.faults.injections import BINARY, PING, TEXT, frame
+from patter_trio.testing.faults.injections import BINARY_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
@@ -25,7 +25,7 @@ UPGRADE = (
     b"GET /ws/twilio/stream/CA7 HTTP/1.1\r\nHost: agent.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-CONNECTED = frame(TEXT, b'{"event":"connected","protocol":"Call","version":"1.0.0"}')
+CONNECTED = frame(TEXT_OPCODE, b'{"event":"connected","protocol":"Call","version":"1.0.0"}')
 MEDIA = b'{"event":"media","streamSid":"MZ1","media":{"payload":"AAAA"}}'
 START = (
     b'{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"%s","customParameters":{"token":"x"}}}'
@@ -38,7 +38,7 @@ MOMENTS = {
     "in an upgrade's head": UPGRADE[:60],
     "upgraded": UPGRADE,
     "connected": UPGRADE + CONNECTED,
-    "in the start message": UPGRADE + CONNECTED + frame(TEXT, START % b"CA7")[:-20],
+    "in the start message": UPGRADE + CONNECTED + frame(TEXT_OPCODE, START % b"CA7")[:-20],
 }
 WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
     "resets": (FaultyStream.reset, 0.5),
@@ -53,15 +53,18 @@ WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
 """What a connection does then, and seconds within which it is over."""
 
 SENT = {
-    "media before start": (frame(TEXT, MEDIA), "event before start"),
-    "stop before start": (frame(TEXT, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
-    "a start of an unknown call": (frame(TEXT, START % b"CA7"), "unknown call, or its token is wrong, used or too old"),
-    "a start of another call": (frame(TEXT, START % b"CA8"), "start names another call than the path"),
-    "a start of a live call": (frame(TEXT, START % HEALTHY.encode()), "start names another call than the path"),
-    "a binary frame": (frame(BINARY, b"\0"), "binary message"),
-    "no JSON": (frame(TEXT, b"{"), "malformed JSON"),
-    "too much": (frame(TEXT, b"x" * (MAX_MESSAGE + 1)), "websocket closed (1009"),
-    "pings, then nothing": (frame(PING, b"?" * 125) * 2000, "no start within 10 s"),
+    "media before start": (frame(TEXT_OPCODE, MEDIA), "event before start"),
+    "stop before start": (frame(TEXT_OPCODE, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
+    "a start of an unknown call": (
+        frame(TEXT_OPCODE, START % b"CA7"),
+        "unknown call, or its token is wrong, used or too old",
+    ),
+    "a start of another call": (frame(TEXT_OPCODE, START % b"CA8"), "start names another call than the path"),
+    "a start of a live call": (frame(TEXT_OPCODE, START % HEALTHY.encode()), "start names another call than the path"),
+    "a binary frame": (frame(BINARY_OPCODE, b"\0"), "binary message"),
+    "no JSON": (frame(TEXT_OPCODE, b"{"), "malformed JSON"),
+    "too much": (frame(TEXT_OPCODE, b"x" * (MAX_MESSAGE_BYTES + 1)), "websocket closed (1009"),
+    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "no start within 10 s"),
     "chatter": (CONNECTED * 1000, "no start within 10 s"),
 }
 

@@ -31,7 +31,7 @@ from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 
 
 def turns(caller: SimulatedCaller) -> list[TurnMetrics]:
@@ -80,7 +80,7 @@ async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, w
         ),
         stt_audio_seconds=pytest.approx(4.18),
         tts_characters=18 if way == "pipeline" else 0,  # no text is handed over
-        timestamp=pytest.approx(EPOCH + caller.carrier.media_start + 2.5),
+        timestamp=pytest.approx(EPOCH_UNIX_S + caller.carrier.media_start + 2.5),
     )
 
 
@@ -130,7 +130,7 @@ async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallS
     greeting, answer = turns(caller)
     assert (greeting.turn_index, greeting.user_text, greeting.agent_text) == (0, "", "Good evening.")
     assert greeting.latency == LatencyBreakdown(tts_ms=200.0, tts_total_ms=greeting.latency.tts_total_ms)
-    assert greeting.timestamp == pytest.approx(EPOCH + caller.carrier.media_start, abs=0.021)
+    assert greeting.timestamp == pytest.approx(EPOCH_UNIX_S + caller.carrier.media_start, abs=0.021)
     assert answer.turn_index == 1
 
 

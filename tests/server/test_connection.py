@@ -9,7 +9,7 @@ from site_kit import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, CallServer, closin
 
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError, WireError
-from patter_trio.net.websocket import MAX_MESSAGE, connect
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES, connect
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
 
@@ -104,7 +104,7 @@ async def test_chatter_without_a_start_does_not_prolong_the_ten_seconds(autojump
 async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> None:
     call_server = CallServer()
     async with trio.open_nursery() as nursery:
-        socket = await dial(call_server.open(nursery), "x" * (MAX_MESSAGE + 1))
+        socket = await dial(call_server.open(nursery), "x" * (MAX_MESSAGE_BYTES + 1))
         assert (await closing(socket))[0] == 1009
     assert call_server.answered == []
 

@@ -23,7 +23,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.net.websocket import SocketClosed, connect
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
-from patter_trio.server.webhooks import MAX_BODY, Application
+from patter_trio.server.webhooks import MAX_BODY_BYTES, Application
 
 FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"
@@ -138,8 +138,8 @@ async def test_a_signed_body_of_another_kind_is_400() -> None:
 async def test_a_body_that_is_too_large_is_413_and_the_answer_arrives() -> None:
     call_server = CallServer()
     async with serving(call_server) as (client, _):
-        assert (await post(client, VOICE, FORM | {"X": "x" * MAX_BODY})).status_code == 413
-        assert (await post(client, VOICE, FORM | {"X": "x" * (MAX_BODY - 1000)})).status_code == 200
+        assert (await post(client, VOICE, FORM | {"X": "x" * MAX_BODY_BYTES})).status_code == 413
+        assert (await post(client, VOICE, FORM | {"X": "x" * (MAX_BODY_BYTES - 1000)})).status_code == 200
 
 
 async def test_unknown_paths_and_methods() -> None:

@@ -21,7 +21,7 @@ from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.events.reporter import CallReporter
 from patter_trio.pytest_plugin import run
-from patter_trio.testing.simulation.simulator import EPOCH, simulate_call
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
 
 
@@ -252,7 +252,7 @@ def test_nothing_but_1_switches_tracing_on(
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
-    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH)
+    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
 
 
 class Numbers:

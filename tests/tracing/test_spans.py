@@ -25,7 +25,7 @@ from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 
 PUBLIC = "http://agent.test"
 CARRIER = Twilio("AC1", "hush")
@@ -544,7 +544,7 @@ async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often
 ) -> None:
     async with (
         open_call_server(
-            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH)
+            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
         ) as call_server,
         trio.open_nursery() as nursery,
     ):

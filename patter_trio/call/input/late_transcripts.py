@@ -17,13 +17,13 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
 
-PATIENCE: Final = 2.0
+TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
 
 Waiting longer would delay on_transcript of the agent; words that come later are still told.
 """
 
-LATEST: Final = 32
+MAX_LATE_UTTERANCES: Final = 32
 """Utterances without words that are remembered; words of an older one are ignored.
 
 An engine that never transcribes must not fill the memory.
@@ -113,7 +113,7 @@ class LateTranscripts:
     def _begin(self, at: float) -> None:
         unknown = [utterance for utterance in self._turns if not utterance.is_complete]
         # Reserved before the answer begins, so that its words and tool rounds stand behind the question.
-        self._turns = [*unknown[-LATEST:], _CommittedTurn(at, self._history.reserve("user"))]
+        self._turns = [*unknown[-MAX_LATE_UTTERANCES:], _CommittedTurn(at, self._history.reserve("user"))]
 
     def on_transcript(self, words: EngineWords) -> None:
         """Take a transcript of the engine's."""
@@ -159,7 +159,7 @@ class LateTranscripts:
         self._deferred.append(callback)
 
     async def _time_out(self, released: trio.Event) -> None:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(TRANSCRIPT_WAIT_S):
             await released.wait()
         if not released.is_set():
             self._release()

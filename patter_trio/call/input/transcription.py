@@ -17,7 +17,7 @@ from patter_trio.call.opening import open_with_timeout
 from patter_trio.conversation.inputs import FinalWords, Flushed, InterimWords
 from patter_trio.errors import ConfigurationError
 
-WAITING: Final = 250
+MAX_UNSENT_FRAMES: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
 
 
@@ -30,7 +30,7 @@ class TranscriptionStage:
 
     def __init__(self, post: Callable[[InterimWords | FinalWords | Flushed], None]) -> None:
         self._post = post
-        self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(WAITING)
+        self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(MAX_UNSENT_FRAMES)
         self._put = 0  # samples handed over
         self._unsettled = False
         self._flushing = False

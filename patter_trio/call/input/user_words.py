@@ -23,7 +23,7 @@ from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
 from patter_trio.user_code.context import current_call
 
-LAST_WORDS = 0.04
+LAST_WORDS_TIMEOUT_S = 0.04
 """Seconds for the hook at the end of the call.
 
 Together with the STT's last words and closing the stream, the call then ends within one second.
@@ -120,8 +120,8 @@ class UserTurns:
         return bool(text)
 
     async def last(self) -> None:
-        """Ask the hook about the call's last words, within :data:`LAST_WORDS`."""
-        with trio.move_on_after(LAST_WORDS):
+        """Ask the hook about the call's last words, within :data:`LAST_WORDS_TIMEOUT_S`."""
+        with trio.move_on_after(LAST_WORDS_TIMEOUT_S):
             await self.run_hook()
 
     def _take(self, words: _PendingTurn) -> None:

@@ -20,13 +20,13 @@ from patter_trio.conversation.inputs import Verdict, VoiceEnded, VoiceStarted
 from patter_trio.errors import ProviderError
 from patter_trio.user_code.context import current_call
 
-FRAMES: Final = 50
+MAX_WAITING_FRAMES: Final = 50
 """1 s of 20 ms frames between reader and detector; behind that much, old speech is useless."""
-PIECE: Final = RATE // 10
+MAX_PIECE_SAMPLES: Final = RATE // 10
 """Most samples that are listened to at once: a lump of audio must not hold up other calls for longer than 0.1 s of it takes."""
-REMEMBERED: Final = 8 * RATE
+MAX_RECENT_SAMPLES: Final = 8 * RATE
 """Samples kept for a turn detector."""
-VERDICT: Final = 0.3
+VERDICT_TIMEOUT_S: Final = 0.3
 """Seconds that a turn detector has; after that there is no hint, and silence decides."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -54,7 +54,7 @@ class VoiceActivityStage:
         self._window = 1
         self._detecting = False
         self._on_finished: Callable[[], None] | None = None
-        self._frames: DropOldestChannel[tuple[int, bytes]] = DropOldestChannel(FRAMES)
+        self._frames: DropOldestChannel[tuple[int, bytes]] = DropOldestChannel(MAX_WAITING_FRAMES)
 
     def put(self, position: int, audio: bytes) -> None:
         """Take the caller's audio that begins ``position`` samples after the call's first; never waits."""
@@ -69,13 +69,13 @@ class VoiceActivityStage:
 
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
-        return np.concatenate(self._recent)[-REMEMBERED:] if self._recent else np.zeros(0, np.int16)
+        return np.concatenate(self._recent)[-MAX_RECENT_SAMPLES:] if self._recent else np.zeros(0, np.int16)
 
     async def ask_detector(self, detector: TurnDetector | None, generation: int) -> None:
         """Ask a turn detector about the utterance so far, and post its verdict, if there is one in time."""
         if detector is None:
             return
-        with trio.move_on_after(VERDICT):
+        with trio.move_on_after(VERDICT_TIMEOUT_S):
             try:
                 complete = await detector.complete(self.recent())
             except ProviderError as error:
@@ -109,10 +109,10 @@ class VoiceActivityStage:
             while True:
                 audio = await self._next()
                 self._detecting = True
-                for start in range(0, len(audio), PIECE):
+                for start in range(0, len(audio), MAX_PIECE_SAMPLES):
                     if start:
                         await trio.lowlevel.checkpoint()
-                    await self._listen(session, audio[start : start + PIECE])
+                    await self._listen(session, audio[start : start + MAX_PIECE_SAMPLES])
                 self._detecting = False
                 self._finish()
 
@@ -143,5 +143,5 @@ class VoiceActivityStage:
 
     def _keep(self, samples: g711.Samples) -> None:
         self._recent.append(samples)
-        if sum(len(part) for part in self._recent) > 2 * REMEMBERED:
+        if sum(len(part) for part in self._recent) > 2 * MAX_RECENT_SAMPLES:
             self._recent = [self.recent()]

@@ -28,11 +28,11 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-SENTENCES: Final = 8
+MAX_WAITING_SENTENCES: Final = 8
 """Sentences between mind and voice; a mind that is further ahead waits."""
-LANE_BOUND: Final = 30 * RATE
+MAX_PLAYOUT_SAMPLES: Final = 30 * RATE
 """30 s of audio in a lane; a voice that is further ahead waits."""
-MESSAGE_DEADLINE: Final = 30.0
+ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of it."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
@@ -112,7 +112,7 @@ class Reply:
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
-                    sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
+                    sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_SENTENCES)
                     nursery.start_soon(self._noting, "llm_failed", self._think, source, sentences, post)
                     await self._noting("tts_failed", self._speak, voice, to_voice, emits, writer, post)
             except* (ProviderError, invoke.ApplicationError) as group:
@@ -183,7 +183,7 @@ class Reply:
         hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
         async with sentences, voice.speak(sentences) as chunks:
             async for made in chunks:
-                await writer.wait_for_room(self.playout, LANE_BOUND)
+                await writer.wait_for_room(self.playout, MAX_PLAYOUT_SAMPLES)
                 chunk = made if hooks is None else await hooks.audio(made)
                 if chunk is None:
                     continue
@@ -309,11 +309,11 @@ class _Timed:
 def _answering(function: Callable[..., Any]) -> Iterator[None]:
     """Turn the end of the deadline into a failure that names the function."""
     try:
-        with trio.fail_after(MESSAGE_DEADLINE):
+        with trio.fail_after(ON_MESSAGE_TIMEOUT_S):
             yield
     except trio.TooSlowError as error:
         name = name_of(function)
-        raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
+        raise ProviderTimeout(f"{name} did not answer within {ON_MESSAGE_TIMEOUT_S:g} s") from error
 
 
 def _text(function: Callable[..., Any], answer: object) -> str:

@@ -16,7 +16,7 @@ from patter_trio.conversation.playback import Clear, Close, HeardSpeech, Mark, M
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.websocket import WebSocket
 
-STALLED: Final = 5.0
+STALL_TIMEOUT_S: Final = 5.0
 """Seconds without progress after which a carrier that does not read counts as gone."""
 
 
@@ -95,7 +95,7 @@ class CarrierWriter:
 
         Raises:
             SocketClosed: the carrier is gone.
-            Stalled: the carrier has not read for :data:`STALLED` seconds.
+            Stalled: the carrier has not read for :data:`STALL_TIMEOUT_S` seconds.
         """
         while True:
             message = self.playback.next_message(trio.current_time())
@@ -128,7 +128,7 @@ class CarrierWriter:
     @contextmanager
     def _progressing(self) -> Iterator[None]:
         try:
-            with trio.fail_after(STALLED):
+            with trio.fail_after(STALL_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:
             raise Stalled("the carrier stopped reading") from error

@@ -22,13 +22,13 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
 from patter_trio.net.websocket_client import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
-from patter_trio.user_code.urls import JSON, NO_CONTENT, checked_url, encoded, signed
+from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, checked_url, encoded, signed
 
-LARGEST: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024
 """Most bytes of one answer: more than an hour of speech."""
-CALL_ID: Final = "X-Patter-Call-Id"
-ORDERLY: Final = 1000
-TEXT: Final = ("", "text/plain")
+CALL_ID_HEADER: Final = "X-Patter-Call-Id"
+NORMAL_CLOSE_CODE: Final = 1000
+TEXT_CONTENT_TYPES: Final = ("", "text/plain")
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -83,11 +83,15 @@ class _WebhookCallHandler(CallMessageHandler):
 
     def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
         body = encoded(event)
-        headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", **signed(self.webhook.secret, body)}
+        headers = {
+            "Content-Type": JSON_CONTENT_TYPE,
+            "Accept": f"{JSON_CONTENT_TYPE}, text/plain",
+            **signed(self.webhook.secret, body),
+        }
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
-            deadline = replies.MESSAGE_DEADLINE
+            deadline = replies.ON_MESSAGE_TIMEOUT_S
             async with (
                 shared_client() as http,
                 http.stream(
@@ -97,7 +101,7 @@ class _WebhookCallHandler(CallMessageHandler):
                     headers=headers,
                     head_timeout=deadline,
                     piece_timeout=deadline,
-                    max_bytes=LARGEST,
+                    max_bytes=MAX_ANSWER_BYTES,
                 ) as answer,
                 aclosing(_texts(answer, self.webhook.name)) as texts,
             ):
@@ -108,13 +112,13 @@ class _WebhookCallHandler(CallMessageHandler):
 
 async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
     """Iterate over what an answer says."""
-    if answer.status == NO_CONTENT:
+    if answer.status == NO_CONTENT_STATUS:
         return
-    if answer.content_type == JSON:
+    if answer.content_type == JSON_CONTENT_TYPE:
         text = _text_of(await answer.read(), who)
         if text:
             yield text
-    elif answer.content_type in TEXT:
+    elif answer.content_type in TEXT_CONTENT_TYPES:
         decoder = codecs.getincrementaldecoder("utf-8")()
         async for piece in answer.pieces():
             with _must_be_text(who):
@@ -123,7 +127,7 @@ async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
         with _must_be_text(who):
             decoder.decode(b"", final=True)
     else:
-        raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON} or text/plain")
+        raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON_CONTENT_TYPE} or text/plain")
 
 
 def _text_of(body: bytes, who: str) -> str:
@@ -165,7 +169,7 @@ class _SocketCallHandler(CallMessageHandler):
 
     def __init__(self, socket: SocketHandler, call_id: str) -> None:
         self._socket = socket
-        self._headers = {CALL_ID: call_id, **signed(socket.secret, call_id.encode())}
+        self._headers = {CALL_ID_HEADER: call_id, **signed(socket.secret, call_id.encode())}
         self._call_id = call_id
         self._client: WebSocketClient | None = None
         self._busy = False
@@ -289,7 +293,7 @@ class _StreamedAnswer:
                 except ConnectionOver as over:
                     if self._used and not self._size:
                         await self._ask()  # the server ended a connection that was idle in the moment we asked
-                    elif over.code == ORDERLY:
+                    elif over.code == NORMAL_CLOSE_CODE:
                         self._done = True
                         raise StopAsyncIteration from None
                     else:
@@ -299,8 +303,8 @@ class _StreamedAnswer:
         if isinstance(message, bytes):
             raise ProviderError(f"{self._who} sent a binary message")
         self._size += len(message.encode())
-        if self._size > LARGEST:
-            raise ProviderError(f"the answer of {self._who} is longer than {LARGEST} bytes")
+        if self._size > MAX_ANSWER_BYTES:
+            raise ProviderError(f"the answer of {self._who} is longer than {MAX_ANSWER_BYTES} bytes")
         said = _object(message)
         if said is None:
             return message
@@ -315,10 +319,10 @@ class _StreamedAnswer:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         try:
-            with trio.fail_after(replies.MESSAGE_DEADLINE):
+            with trio.fail_after(replies.ON_MESSAGE_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:
-            raise ProviderTimeout(f"{self._who} did not answer within {replies.MESSAGE_DEADLINE:g} s") from error
+            raise ProviderTimeout(f"{self._who} did not answer within {replies.ON_MESSAGE_TIMEOUT_S:g} s") from error
 
 
 def _object(message: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.user_code.context import current_call
 
-CONNECTING: Final = ("begun", "barge-in", "retracted", "say", "failed")
+CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
 """What has happened when a connection will be needed a while later."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -74,7 +74,7 @@ class Responder:
 
         With a reply its connection goes. Where no other follows (the call ends), or at once, there is nothing to open.
         """
-        if self.message_handler is None and agent is not None and agent.llm is not None and reason in CONNECTING:
+        if self.message_handler is None and agent is not None and agent.llm is not None and reason in CONNECT_REASONS:
             try:
                 await agent.llm.connect()
             except ProviderError as error:

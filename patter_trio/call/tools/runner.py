@@ -21,7 +21,15 @@ from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
 from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
 from patter_trio.call.tools.context import ToolContext
-from patter_trio.call.tools.values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown, unwanted
+from patter_trio.call.tools.values import (
+    MAX_NESTING_LEVELS,
+    MAX_RESULT_CHARACTERS,
+    arguments_of,
+    is_deeper,
+    mismatch,
+    shown,
+    unwanted,
+)
 from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
@@ -29,15 +37,15 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
-ROUNDS: Final = 10
+MAX_MODEL_ROUNDS: Final = 10
 """Times that the model is asked within one reply; the last time it is offered no tools."""
-REMARKS: Final = 16
+MAX_WAITING_PROGRESS_TEXTS: Final = 16
 """Pieces of progress that wait to be spoken; more are dropped, for what they say is old by then."""
-BEYOND: Final = 5.0
+SHIELD_GRACE_S: Final = 5.0
 """Seconds that a shielded tool has after the call."""
 
-RUNNING: Final = "It is still running. What it gives will be here when it is finished."
-LATER: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
+RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
+DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
@@ -71,7 +79,7 @@ class ToolInvocation:
     duration: float = 0.0
     over: bool = False
     result: Any = None
-    text: str = RUNNING
+    text: str = RUNNING_RESULT
     """What the model is told."""
     error: str = ""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -192,7 +200,7 @@ class ToolRunner:
     ) -> trio.MemoryReceiveChannel[str]:
         """Start tools as soon as their reply has the floor; return what they say of their progress."""
         await self.has_floor(reply)
-        send, progress = trio.open_memory_channel[str](REMARKS)
+        send, progress = trio.open_memory_channel[str](MAX_WAITING_PROGRESS_TEXTS)
         busy = max(
             (invocation.tool.timeout_s for invocation in invocations if invocation.tool is not None), default=0.0
         )
@@ -204,7 +212,7 @@ class ToolRunner:
 
     def defer_until_played(self, invocation: ToolInvocation, round_: ToolRound, reply: Reply) -> None:
         """Have a tool started when its reply has been played."""
-        invocation.text = LATER
+        invocation.text = DEFERRED_RESULT
         self._deferred.setdefault(reply, []).append((invocation, round_))
 
     def waiting(self) -> Iterator[ToolInvocation]:
@@ -269,7 +277,7 @@ class ToolRunner:
                 progress.close()
 
     def _begin(self, invocation: ToolInvocation, round_: ToolRound) -> None:
-        invocation.began, invocation.text = trio.current_time(), RUNNING
+        invocation.began, invocation.text = trio.current_time(), RUNNING_RESULT
         self._invocations.append(invocation)
         if not round_.invocations:
             self._history.add_tool_round(round_)
@@ -287,7 +295,7 @@ class ToolRunner:
                 with invoke.isolate(f"the result of {tool.name}", "give less"):
                     invocation.text = shown(invocation.result)
             if is_deeper(invocation.result):
-                return f"its result has more than {DEEPEST} levels"
+                return f"its result has more than {MAX_NESTING_LEVELS} levels"
         except trio.TooSlowError:
             return f"it did not answer within {tool.timeout_s:g} s"
         except WebhookFailed as failed:
@@ -342,7 +350,7 @@ class ToolRunner:
         invocation.over, invocation.error = True, error
         invocation.duration = round(trio.current_time() - invocation.began, 3)
         if error:
-            invocation.text = f"The tool failed: {error}"[:RESULT]
+            invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]
             invocation.result = None
         about = {**self._about(invocation), "result": invocation.result, "duration": invocation.duration}
         self._emit_fact("tool_call_completed", {**about, "error": error} if error else about)
@@ -356,7 +364,7 @@ class ToolRunner:
         self._deferred.clear()
         for invocation in self._invocations:
             if not invocation.over:
-                invocation.scope.deadline = trio.current_time() + BEYOND
+                invocation.scope.deadline = trio.current_time() + SHIELD_GRACE_S
                 _log.info("call %s: tool %s goes on beyond the call", self._context.call_id, invocation.call.name)
                 self._end(invocation, "the call was over before it was")
         return [invocation.summary for invocation in self._invocations]
@@ -429,15 +437,15 @@ class ToolLoop(Generic[P]):
         return item
 
     def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
-        if self._rounds_asked < ROUNDS:
+        if self._rounds_asked < MAX_MODEL_ROUNDS:
             return self._llm.stream(self._messages, tools=[tool.definition for tool in self._tools])
-        _log.warning("a reply has asked for tools %d times; the model gets no more", ROUNDS - 1)
+        _log.warning("a reply has asked for tools %d times; the model gets no more", MAX_MODEL_ROUNDS - 1)
         return self._llm.stream(self._messages)
 
     async def _start(self) -> None:
         await self.stack.aclose()  # the answer that is over
         calls, self._calls = self._calls, []
-        if self._rounds_asked >= ROUNDS:
+        if self._rounds_asked >= MAX_MODEL_ROUNDS:
             self._over = True
             return
         invocations = [self._runner.new_invocation(self._tools, call) for call in calls]

@@ -11,9 +11,9 @@ from patter_trio.errors import ProviderError, ProviderTimeout, WireError
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 from patter_trio.wire import openai_realtime as wire
 
-SETTING_UP: Final = 5.0
+SESSION_SETUP_TIMEOUT_S: Final = 5.0
 """Seconds that a session may take to be ready, once it is connected."""
-BAD_MESSAGES: Final = 100
+MAX_BAD_MESSAGES: Final = 100
 """Messages that the protocol does not allow after which the vendor has failed."""
 
 _log = logging.getLogger("patter_trio.engines")
@@ -41,8 +41,8 @@ class EventReader:
             self.bad += 1
             if self.bad == 1:
                 _log.warning("ignoring what OpenAI may not send: %s", error)
-            if self.bad == BAD_MESSAGES:
-                raise ProviderError(f"OpenAI sent {BAD_MESSAGES} messages that cannot be understood") from error
+            if self.bad == MAX_BAD_MESSAGES:
+                raise ProviderError(f"OpenAI sent {MAX_BAD_MESSAGES} messages that cannot be understood") from error
             return None
 
 
@@ -95,12 +95,12 @@ class ConnectionAttempt:
         """
         async with open_websocket(self.url, headers=self.headers, connect_timeout=connect_timeout) as socket:
             try:
-                with trio.fail_after(SETTING_UP):
+                with trio.fail_after(SESSION_SETUP_TIMEOUT_S):
                     await self._await_session(socket, updated=False)
                     await socket.send(self.setup)
                     await self._await_session(socket, updated=True)
             except trio.TooSlowError as error:
-                raise ProviderTimeout(f"OpenAI's session was not ready within {SETTING_UP:g} s") from error
+                raise ProviderTimeout(f"OpenAI's session was not ready within {SESSION_SETUP_TIMEOUT_S:g} s") from error
             connection = RealtimeConnection(socket)
             task_status.started(connection)
             await connection.left()

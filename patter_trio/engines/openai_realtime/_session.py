@@ -37,32 +37,32 @@ from patter_trio.engines.openai_realtime._response import RealtimeResponse
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
 from patter_trio.net.tasks import ResultStream
-from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient
+from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 
-PREFIX: Final = round(0.3 * RATE)
+PREFIX_SAMPLES: Final = round(0.3 * RATE)
 """Samples before a voice that are heard with it: the vendor's own default."""
-REMEMBERED: Final = RATE
+MAX_RECENT_SAMPLES: Final = RATE
 """Samples of the last audio that are kept: a voice is noticed a while after it began."""
-CHUNK: Final = round(0.06 * RATE)
+CHUNK_SAMPLES: Final = round(0.06 * RATE)
 """Samples in a message."""
-LEAST: Final = round(0.1 * RATE)
+MIN_COMMIT_SAMPLES: Final = round(0.1 * RATE)
 """Samples without which the vendor takes no commit."""
-LONGEST: Final = 60 * RATE
+MAX_REPEATED_SAMPLES: Final = 60 * RATE
 """Samples of a voice that are sent again to a new connection."""
-MOST_WAITING: Final = 2048
+MAX_OUTBOX_MESSAGES: Final = 2048
 """Messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
-REOPENING: Final = 3.0
+REOPEN_TIMEOUT_S: Final = 3.0
 """Seconds within which a lost connection has to be replaced, in as many attempts as it takes."""
-ATTEMPTS: Final = 0.5
+REOPEN_INTERVAL_S: Final = 0.5
 """Seconds from an attempt that failed to the next one."""
-RENEWING: Final = 30.0
+RENEW_RETRY_S: Final = 30.0
 """Seconds until it is tried again to renew a connection. The vendor's own end of it is usually several minutes away."""
-STEADY: Final = 30.0
+MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
 """Seconds within which a second loss is a failure."""
-CANCELLING: Final = 1.0
+CANCEL_TIMEOUT_S: Final = 1.0
 """Seconds that an answer which was cut may take to be over, before the next is asked for all the same."""
-_EVENTS: Final = 1024
+_MAX_WAITING_EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
 
@@ -122,7 +122,7 @@ class RealtimeSession(EngineSession):
         self._idle = trio.Event()
         self._stirred = trio.Event()
         """Something is over, so that the session may be at rest."""
-        self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
+        self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
         self._used: ConnectionUse | None = None
@@ -143,18 +143,18 @@ class RealtimeSession(EngineSession):
         self._fed += len(audio)
         if self._undecided or self._detects_turns:
             self._unsent += audio
-            if len(self._unsent) >= CHUNK:
+            if len(self._unsent) >= CHUNK_SAMPLES:
                 self._append()
         if not self._detects_turns:
             self._recent += audio
-            del self._recent[:-REMEMBERED]
+            del self._recent[:-MAX_RECENT_SAMPLES]
 
     def voice(self, edge: VoiceEdge) -> None:
         """Let a voice be heard, with a little of what was before it."""
         self._speaking = edge.speaking
         self._stirred.set()
         if edge.speaking:
-            self._onset = max(edge.offset - PREFIX, self._end)
+            self._onset = max(edge.offset - PREFIX_SAMPLES, self._end)
             if not self._undecided:
                 self._undecided = True
                 if not self._detects_turns:
@@ -167,13 +167,13 @@ class RealtimeSession(EngineSession):
         if self._unsent:
             self._put(wire.append(bytes(self._unsent)))
             self._voice += self._unsent
-            del self._voice[: -LONGEST if self._undecided else -REMEMBERED]
+            del self._voice[: -MAX_REPEATED_SAMPLES if self._undecided else -MAX_RECENT_SAMPLES]
             self._unsent.clear()
 
     def commit(self) -> int:
         """The utterance is over."""
-        if not self._detects_turns and len(self._voice) + len(self._unsent) < LEAST:
-            self._unsent += silence(LEAST / RATE)
+        if not self._detects_turns and len(self._voice) + len(self._unsent) < MIN_COMMIT_SAMPLES:
+            self._unsent += silence(MIN_COMMIT_SAMPLES / RATE)
         self._append()
         number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
         self._committed.set()
@@ -216,7 +216,7 @@ class RealtimeSession(EngineSession):
     @asynccontextmanager
     async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[RealtimeResponse]:
         """Open an answer; the vendor makes one at a time, so that the last one has to be over."""
-        with trio.move_on_after(CANCELLING):
+        with trio.move_on_after(CANCEL_TIMEOUT_S):
             while self._active is not None:
                 await self._idle.wait()
         if self._failure is not None:
@@ -248,7 +248,7 @@ class RealtimeSession(EngineSession):
 
     # What is sent, and what comes -------------------------------------------------------------------------------------
     def _put(self, message: str) -> None:
-        if len(self._outbox) >= MOST_WAITING:
+        if len(self._outbox) >= MAX_OUTBOX_MESSAGES:
             self._fail(ProviderError("OpenAI does not take what it is sent"))
             return
         self._outbox.append(message)
@@ -305,7 +305,7 @@ class RealtimeSession(EngineSession):
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         replaced = -math.inf
-        connection: RealtimeConnection = await nursery.start(self._opening.hold, CONNECT)
+        connection: RealtimeConnection = await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S)
         self._opened.set()
         while True:
             use = await self._use(connection, nursery)
@@ -313,7 +313,7 @@ class RealtimeSession(EngineSession):
             if use.failure is not None:
                 raise use.failure
             if use.lost is not None:
-                if trio.current_time() - replaced < STEADY:
+                if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
                     raise use.lost
                 _log.warning("the connection to OpenAI was lost, and is replaced: %s", use.lost)
                 replaced = trio.current_time()
@@ -327,15 +327,15 @@ class RealtimeSession(EngineSession):
         Raises:
             ProviderError: it could not be replaced in time, or will not be.
         """
-        deadline = trio.current_time() + REOPENING
+        deadline = trio.current_time() + REOPEN_TIMEOUT_S
         while True:
             try:
                 opened: RealtimeConnection = await nursery.start(self._opening.hold, deadline - trio.current_time())
             except ProviderError as error:
-                if isinstance(error, AuthenticationError) or trio.current_time() + ATTEMPTS >= deadline:
+                if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
                     raise
                 _log.info("the connection to OpenAI could not be replaced yet: %s", error)
-                await trio.sleep(ATTEMPTS)
+                await trio.sleep(REOPEN_INTERVAL_S)
             else:
                 return opened
 
@@ -345,7 +345,7 @@ class RealtimeSession(EngineSession):
         What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
         """
         self._outbox.clear()
-        self._kept = deque(maxlen=MOST_WAITING)
+        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
         unknown, again = self._utterances.lost(trio.current_time())
         for words in unknown:
             self._bring(words)
@@ -426,11 +426,11 @@ class RealtimeSession(EngineSession):
             if use.spare is not None and use.spare.usable:
                 break
             try:
-                use.keep(await nursery.start(self._opening.hold, CONNECT))
+                use.keep(await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S))
             except ProviderError as error:
                 _log.warning("the connection to OpenAI could not be renewed, and is kept: %s", error)
-                await trio.sleep(RENEWING)
-        self._kept = deque(maxlen=MOST_WAITING)
+                await trio.sleep(RENEW_RETRY_S)
+        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
         use.scope.cancel(reason="the connection is renewed")
 
     async def _rest(self) -> None:

@@ -24,7 +24,7 @@ from patter_trio.providers.validators import in_range, socket_base
 from patter_trio.stt.deepgram._session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
-_FLUX_CHUNK: Final = RATE * 80 // 1000
+_FLUX_CHUNK_BYTES: Final = RATE * 80 // 1000
 """Bytes of audio in a message to Flux, which listens in steps of 80 ms."""
 
 
@@ -154,7 +154,7 @@ class DeepgramSTT(SpeechToText):
     async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         headers = {"Authorization": f"Token {self.api_key}"}
         codec = FluxCodec() if self.flux else NovaCodec()
-        session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK if self.flux else 1)
+        session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK_BYTES if self.flux else 1)
         try:
             async with run_beside(session.work):
                 await session.ready()

@@ -27,9 +27,9 @@ from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
 from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
 
-_JOBS = 16
+_MAX_WAITING_UTTERANCES = 16
 """Utterances that may wait to be heard: at half a second of voice each, half a minute of machine-gun speech."""
-_RESULTS = 64
+_MAX_WAITING_RESULTS = 64
 """Results that nobody has asked for yet; then hearing stops until somebody does."""
 
 Hear = Callable[[RecordedUtterance], str]
@@ -103,8 +103,8 @@ class _WhisperSession(SpeechToTextSession):
         self._next_interim = interim_every or 0.0
         self._buffer = UtteranceBuffer()
         self._interim = trio.CancelScope()
-        self._jobs, self._waiting_jobs = trio.open_memory_channel[_Job](_JOBS)
-        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_RESULTS)
+        self._jobs, self._waiting_jobs = trio.open_memory_channel[_Job](_MAX_WAITING_UTTERANCES)
+        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_MAX_WAITING_RESULTS)
         self._failure: ProviderError | None = None
 
     async def send(self, audio: bytes) -> None:

@@ -11,15 +11,15 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.audio.g711 import Samples
 
-LONGEST = 28.0
+MAX_UTTERANCE_S = 28.0
 """Seconds after which an utterance is cut; models of the Whisper family hear 30 s at once, padding included."""
 
-_CUT_WITHIN = 3.0
+_CUT_SEARCH_S = 3.0
 """The cut goes to the quietest place of so many last seconds, so that it splits no word."""
-_PRE_ROLL = 0.3
+_PRE_ROLL_S = 0.3
 """Seconds heard before the onset: detectors notice the voiced part of a word, its first consonant lies before."""
-_POST_ROLL = 0.2
-_KEPT = 1.0
+_POST_ROLL_S = 0.2
+_MAX_SILENCE_KEPT_S = 1.0
 """Seconds kept outside an utterance: the pre-roll, and what passes until a detector is sure of an onset."""
 
 
@@ -68,11 +68,11 @@ class UtteranceBuffer:
         """Take the next audio; return the first part of an utterance that has become too long, which then goes on."""
         self._audio += mulaw
         if self._start is None:
-            self._forget(self._received - round(_KEPT * RATE))
+            self._forget(self._received - round(_MAX_SILENCE_KEPT_S * RATE))
             return None
-        if self.seconds < LONGEST:
+        if self.seconds < MAX_UTTERANCE_S:
             return None
-        cut = self._quietest(self._received - round(_CUT_WITHIN * RATE))
+        cut = self._quietest(self._received - round(_CUT_SEARCH_S * RATE))
         part = self._close(cut)
         self._start = cut
         return part
@@ -81,13 +81,13 @@ class UtteranceBuffer:
         """The voice began at ``offset``; without effect while an utterance is open."""
         if self._start is None:
             earliest = max(self._base, self._ended)
-            self._start = min(max(earliest, offset - round(_PRE_ROLL * RATE)), self._received)
+            self._start = min(max(earliest, offset - round(_PRE_ROLL_S * RATE)), self._received)
 
     def end(self, offset: int) -> RecordedUtterance | None:
         """The voice ended at ``offset``; return the utterance, None if none was open."""
         if self._start is None:
             return None
-        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL * RATE))))
+        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL_S * RATE))))
 
     def split(self) -> RecordedUtterance:
         """Return all that was received of the open utterance, which goes on as the next one; no sound if none is open."""

@@ -11,13 +11,13 @@ from patter_trio.errors import PatterConnectionError, ProviderError, leaves
 from patter_trio.testing.conformance import probes
 from patter_trio.testing.servers.fake_vendor import FakeVendor, ServeVendor
 
-PATIENCE: Final = 60.0
+STEP_TIMEOUT_S: Final = 60.0
 """Seconds (on trio's clock) in which everything has to come to an end: an answer, a failure, a deadline."""
-CLOSING: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that a session has to be gone in once it is cancelled or left: all of a call has to be, after a hang-up."""
-BARGE_IN: Final = 0.05
+STOP_TIMEOUT_S: Final = 0.05
 """Seconds from leaving a reply until its vendor knows."""
-WHAT_MAY_LEAVE: Final = (ProviderError, PatterConnectionError)
+PERMITTED_ERRORS: Final = (ProviderError, PatterConnectionError)
 
 T = TypeVar("T")
 
@@ -189,13 +189,13 @@ async def failure_of(use: Callable[[], Awaitable[object]], what: str) -> BaseExc
     Raises:
         NotConforming: it takes too long, or something leaves that may not.
     """
-    with finish_within(PATIENCE, what, "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, what, "every await has an owner of its deadline"):
         errors = await findings(use)
         for error in errors:
             if isinstance(error, NotConforming):
                 raise error
             demand(
-                isinstance(error, WHAT_MAY_LEAVE),
+                isinstance(error, PERMITTED_ERRORS),
                 f"{what}: {said(error)} left the session",
                 "only ProviderError and its kinds may, with the cause kept",
             )
@@ -207,11 +207,11 @@ async def settled(bench: Bench, before: set[trio.lowlevel.Task], what: str) -> N
     """Wait until no task is left that was not there before.
 
     Raises:
-        NotConforming: some are, after :data:`CLOSING`.
+        NotConforming: some are, after :data:`CLOSE_TIMEOUT_S`.
     """
-    deadline = trio.current_time() + CLOSING
+    deadline = trio.current_time() + CLOSE_TIMEOUT_S
     while (left := bench.tasks() - before) and trio.current_time() < deadline:  # noqa: ASYNC110 (a task tells no end)
-        await trio.sleep(CLOSING / 20)
+        await trio.sleep(CLOSE_TIMEOUT_S / 20)
     names = ", ".join(sorted(task.name.rpartition(".")[2] for task in left))
     demand(not left, f"{what} left tasks behind ({names})", "no task outlives the `async with` that opened it")
 

@@ -14,9 +14,9 @@ import trio
 from patter_trio.errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeout, RateLimitError
 from patter_trio.testing.conformance import probes
 from patter_trio.testing.conformance.bench import (
-    BARGE_IN,
-    CLOSING,
-    PATIENCE,
+    CLOSE_TIMEOUT_S,
+    STEP_TIMEOUT_S,
+    STOP_TIMEOUT_S,
     Bench,
     Check,
     cancelled_at,
@@ -30,9 +30,9 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.servers.fake_vendor import Misbehaviour
 
-_RUNS: Final = 3
+_LEAK_CHECK_RUNS: Final = 3
 """Uses that are watched for what stays behind, after a first one that may fill a cache."""
-_SMALL: Final = 2
+_MIN_LEAKING_RUNS: Final = 2
 """Fewest uses that must have left something behind each before it counts as a leak."""
 
 
@@ -113,7 +113,7 @@ async def _keeps_its_secret(bench: Bench) -> None:
 # Its life -------------------------------------------------------------------------------------------------------------
 async def _works_again(bench: Bench) -> None:
     provider = bench.provider()
-    with finish_within(2 * PATIENCE, "prewarming it and two uses", "every await has an owner of its deadline"):
+    with finish_within(2 * STEP_TIMEOUT_S, "prewarming it and two uses", "every await has an owner of its deadline"):
         await provider.prewarm()
         first, second = await bench.use(provider), await bench.use(provider)
     demand(first == second, f"two equal uses gave {short(first)} and {short(second)}", "a recipe has no per-call state")
@@ -151,9 +151,9 @@ async def _can_be_cancelled_anywhere(bench: Bench) -> None:
         where = f"cancelled at step {number} of {whole.steps}, it"
         demand(not end.errors, f"{where} raised {said(end.errors[0]) if end.errors else ''}", "only Cancelled leaves")
         demand(
-            end.took <= CLOSING,
+            end.took <= CLOSE_TIMEOUT_S,
             f"{where} was gone after {end.took:.1f} s",
-            f"every await leaves at once; closing takes {CLOSING:g} s at most",
+            f"every await leaves at once; closing takes {CLOSE_TIMEOUT_S:g} s at most",
         )
         demand(
             end.result is None or end.result == whole.result,
@@ -174,7 +174,7 @@ async def _leaves_nothing_behind(bench: Bench) -> None:
             await ready.use(provider)
             async with ready.begun(provider):
                 pass
-            await trio.sleep(CLOSING)
+            await trio.sleep(CLOSE_TIMEOUT_S)
 
     await use_both()
     looks: dict[str, Callable[[], int]] = {
@@ -183,11 +183,15 @@ async def _leaves_nothing_behind(bench: Bench) -> None:
         "ends of memory channels": probes.live_channels,
     }
     before = {name: look() for name, look in looks.items()}
-    for _ in range(_RUNS):
+    for _ in range(_LEAK_CHECK_RUNS):
         await use_both()
     for name, look in looks.items():
         more = look() - before[name]
-        demand(more < _SMALL, f"{_RUNS} uses left {more} {name} behind", "a session takes all it had along")
+        demand(
+            more < _MIN_LEAKING_RUNS,
+            f"{_LEAK_CHECK_RUNS} uses left {more} {name} behind",
+            "a session takes all it had along",
+        )
 
 
 async def _can_be_left_in_the_middle(bench: Bench) -> None:
@@ -196,12 +200,16 @@ async def _can_be_left_in_the_middle(bench: Bench) -> None:
     async with bench.begun(provider):
         left_at = trio.current_time()
     took = trio.current_time() - left_at
-    demand(took <= CLOSING, f"leaving it in the middle took {took:.1f} s", f"it takes {CLOSING:g} s at most")
+    demand(
+        took <= CLOSE_TIMEOUT_S,
+        f"leaving it in the middle took {took:.1f} s",
+        f"it takes {CLOSE_TIMEOUT_S:g} s at most",
+    )
     await settled(bench, before, "leaving it in the middle")
 
 
 async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) -> None:
-    """Leave a reply that has begun, and demand that the vendor knows it :data:`BARGE_IN` later.
+    """Leave a reply that has begun, and demand that the vendor knows it :data:`STOP_TIMEOUT_S` later.
 
     Raises:
         NotConforming: it does not.
@@ -209,15 +217,15 @@ async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) ->
     seen_later: list[object] = []
 
     async def look(before: int) -> None:
-        await trio.sleep(BARGE_IN)
+        await trio.sleep(STOP_TIMEOUT_S)
         seen_later.extend(bench.fake.seen[before:])
 
     async with trio.open_nursery() as nursery, reply:
-        await trio.sleep(BARGE_IN / 2)  # what was still to be asked is asked
+        await trio.sleep(STOP_TIMEOUT_S / 2)  # what was still to be asked is asked
         nursery.start_soon(look, len(bench.fake.seen))
     demand(
         seen_later,
-        f"the vendor knew nothing {BARGE_IN * 1000:g} ms after a reply was left",
+        f"the vendor knew nothing {STOP_TIMEOUT_S * 1000:g} ms after a reply was left",
         "leaving the context stops the generation: by a message, or by the connection's end",
     )
 

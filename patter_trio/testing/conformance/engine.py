@@ -27,7 +27,7 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
@@ -44,12 +44,12 @@ from patter_trio.testing.conformance.tts import Spoken
 from patter_trio.testing.servers.fake_vendor import Misbehaviour, ServeVendor
 
 SETUP: Final = EngineSetup(instructions="You are the desk of a hotel.")
-_SETTLING: Final = 0.5
+_QUIET_WAIT_S: Final = 0.5
 """Seconds that are waited for what nobody asked for."""
-_HUGE: Final = 30.0
+_BACKLOG_S: Final = 30.0
 """Seconds of audio that come at once after a stall."""
 _TEXT: Final = "Hotel Miller, good evening."
-_ODD: Final = {
+_ODD_TEXTS: Final = {
     "an empty text": "",
     "white space": " \n",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
@@ -164,7 +164,7 @@ async def _demand_well(session: EngineSession, what: str) -> None:
     Raises:
         NotConforming: it does not.
     """
-    with finish_within(PATIENCE, f"an answer after {what}", "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, f"an answer after {what}", "every await has an owner of its deadline"):
         pieces = await answer_of(session)
     demand(size_of(pieces), f"after {what} it answered nothing", "the session goes on")
 
@@ -193,7 +193,7 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
             commits.append(session.commit())
         for commit in commits:
             await told.closed(commit)
-        await trio.sleep(_SETTLING)
+        await trio.sleep(_QUIET_WAIT_S)
         told.check_alive()
     demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1 on")
     closed = set[int]()
@@ -239,7 +239,7 @@ async def _forgets_what_is_discarded(bench: EngineBench) -> None:
 async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
-        for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _HUGE):
+        for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _BACKLOG_S):
             session.send(encoded(provider, g711.silence(seconds)))
         await told.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")
@@ -251,7 +251,7 @@ async def _answers_in_pieces(bench: EngineBench) -> None:
     async with bench.session(provider) as (session, _):
         await bench.say(session, provider, bench.speech[0])
         session.commit()
-        with finish_within(PATIENCE, "an answer", "every await has an owner of its deadline"):
+        with finish_within(STEP_TIMEOUT_S, "an answer", "every await has an owner of its deadline"):
             pieces = await answer_of(session)
     for piece in pieces:
         right = isinstance(piece, str | SpeechChunk | ToolCall)
@@ -310,7 +310,7 @@ async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
 
 
 async def _takes_anything_to_remember(bench: EngineBench) -> None:
-    for name, text in _ODD.items():
+    for name, text in _ODD_TEXTS.items():
         messages: list[Message] = [
             {"role": "assistant", "content": text},
             {"role": "user", "content": text},
@@ -333,7 +333,7 @@ async def _takes_any_setup(bench: EngineBench) -> None:
         {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "prices", "arguments": '{"ñ": "ü"}'}]},
         {"role": "tool", "tool_call_id": "1", "name": "prices", "content": "90 €"},
     ]
-    setups = [EngineSetup(instructions=text, tools=(_TOOL,), conversation=lambda: said) for text in _ODD.values()]
+    setups = [EngineSetup(instructions=text, tools=(_TOOL,), conversation=lambda: said) for text in _ODD_TEXTS.values()]
     for odd in (
         *setups,
         EngineSetup(instructions="", language="en-US-x-" + "a" * 2000),
@@ -369,7 +369,7 @@ async def _tells_when_it_is_gone(bench: EngineBench) -> None:
             await bench.say(session, provider, bench.speech[0])
             session.commit()
             await answer_of(session)
-            await trio.sleep(_SETTLING)
+            await trio.sleep(_QUIET_WAIT_S)
             told.check_alive()
 
     error = await failure_of(used, "a vendor that is gone for good")

@@ -11,7 +11,7 @@ import attrs
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
@@ -33,7 +33,7 @@ QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
     ),
 )
 """Two conversations that go on differently."""
-_ODD: Final = {
+_ODD_TEXTS: Final = {
     "no messages": "",
     "an empty message": "",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
@@ -71,7 +71,7 @@ class LlmBench(Bench):
 
 async def _answers_in_pieces(bench: LlmBench) -> None:
     provider = bench.provider()
-    with finish_within(PATIENCE, "an answer", "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, "an answer", "every await has an owner of its deadline"):
         items = await bench.items(provider)
     for item in items:
         demand(
@@ -110,7 +110,7 @@ async def _remembers_nothing(bench: LlmBench) -> None:
 
 async def _takes_anything_that_is_said(bench: LlmBench) -> None:
     provider = bench.provider()
-    for name, text in _ODD.items():
+    for name, text in _ODD_TEXTS.items():
         messages: list[Message] = [] if name == "no messages" else [{"role": "user", "content": text}]
         await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, provider), name)
 

@@ -14,7 +14,7 @@ from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioF
 from patter_trio.conversation.text import is_sayable
 from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
@@ -28,9 +28,9 @@ from patter_trio.testing.conformance.common import COMMON
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
-_SETTLING: Final = 0.5
+_QUIET_WAIT_S: Final = 0.5
 """Seconds that are waited for results that nobody asked for."""
-_HUGE: Final = 30.0
+_BACKLOG_S: Final = 30.0
 """Seconds of audio that come at once after a stall."""
 
 B = TypeVar("B", bound=Bench)
@@ -119,7 +119,7 @@ class SttBench(Bench):
         finals = len(heard.finals())
         await session.flush()
         await heard.another(finals, "a flush")
-        await trio.sleep(_SETTLING)
+        await trio.sleep(_QUIET_WAIT_S)
         heard.check_alive()
 
     @asynccontextmanager
@@ -205,8 +205,10 @@ async def _takes_audio_of_any_size(bench: SttBench) -> None:
     provider = bench.provider()
     encode = _encoder(provider.accepts)
     async with bench.session(provider) as (session, heard):
-        with finish_within(PATIENCE, f"sending {_HUGE:g} s of audio at once", "audio comes in pieces of any size"):
-            for samples in (b"", g711.silence(FRAME_SECONDS / FRAME_SAMPLES), g711.silence(_HUGE)):
+        with finish_within(
+            STEP_TIMEOUT_S, f"sending {_BACKLOG_S:g} s of audio at once", "audio comes in pieces of any size"
+        ):
+            for samples in (b"", g711.silence(FRAME_SECONDS / FRAME_SAMPLES), g711.silence(_BACKLOG_S)):
                 await session.send(encode(samples))
         await bench.flush(session, heard)
 

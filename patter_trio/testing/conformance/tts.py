@@ -12,7 +12,7 @@ from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
@@ -27,7 +27,7 @@ from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 TEXTS: Final = (("Good morning.", "We are open from nine to five."), ("I am sorry.", "There is no room left."))
 """Two replies, by sentences."""
-_ODD: Final = {
+_ODD_TEXTS: Final = {
     "nothing but marks": ["...", "?!", "\u2014"],
     "white space": ["", " ", "\n"],
     "many scripts": ["Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301."],
@@ -35,9 +35,9 @@ _ODD: Final = {
     "half a character": ["so \ud83d"],
 }
 """What an LLM may come up with."""
-_EXACT: Final = 0.001
+_TIME_TOLERANCE_S: Final = 0.001
 """Seconds by which rounding may move a word."""
-_LONG: Final = "This sentence goes on and on, " * 200 + "and then it ends."
+_LONG_SENTENCE: Final = "This sentence goes on and on, " * 200 + "and then it ends."
 
 
 def _words(text: str) -> str:
@@ -151,7 +151,7 @@ async def _times_words_in_order(bench: TtsBench) -> None:
         for word in chunk.words:
             # One that began in an earlier chunk may be told when its end is known: it begins before 0.
             demand(
-                begun + word.start >= -_EXACT and word.start <= min(word.end, lasts) + _EXACT,
+                begun + word.start >= -_TIME_TOLERANCE_S and word.start <= min(word.end, lasts) + _TIME_TOLERANCE_S,
                 f"{word.text!r} is from {word.start:g} to {word.end:g} s in a chunk of {lasts:g} s",
                 "times are seconds since the chunk's beginning",
             )
@@ -168,7 +168,7 @@ async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
         bench.speaking(session, bench.texts[0], goes_on=True) as chunks,
     ):
         with finish_within(
-            PATIENCE, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
+            STEP_TIMEOUT_S, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
         ):
             async for chunk in chunks:
                 if chunk.audio:
@@ -180,7 +180,7 @@ async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
 async def _says_nothing_for_nothing(bench: TtsBench) -> None:
     provider = bench.provider()
     async with provider.open(language=bench.language) as session:
-        with finish_within(PATIENCE, "a reply without text", "the iteration ends when the sentences have ended"):
+        with finish_within(STEP_TIMEOUT_S, "a reply without text", "the iteration ends when the sentences have ended"):
             chunks = await bench.spoken(session, [])
     demand(not any(chunk.audio for chunk in chunks), "it spoke without a text", "nothing is said for nothing")
 
@@ -204,12 +204,12 @@ async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
 
 async def _takes_anything_that_is_thought(bench: TtsBench) -> None:
     provider = bench.provider()
-    for name, sentences in _ODD.items():
+    for name, sentences in _ODD_TEXTS.items():
         await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, provider), name)
 
 
 async def _takes_a_long_sentence(bench: TtsBench) -> None:
-    long = attrs.evolve(bench, texts=[[_LONG]])
+    long = attrs.evolve(bench, texts=[[_LONG_SENTENCE]])
 
     async def begin() -> None:
         async with long.begun(long.provider()):

@@ -16,15 +16,15 @@ FaultInjection = Callable[[SimulatedTwilio], None]
 Alter = Callable[[str], Sequence[str | bytes]]
 """Returns what becomes of a message: others, several, none."""
 
-TEXT: Final = 0x1
-BINARY: Final = 0x2
-CONTINUATION: Final = 0x0
-CLOSE: Final = 0x8
-PING: Final = 0x9
-PONG: Final = 0xA
-RESERVED: Final = 0x3
-_LONG: Final = 65536
-_MEDIUM: Final = 126
+TEXT_OPCODE: Final = 0x1
+BINARY_OPCODE: Final = 0x2
+CONTINUATION_OPCODE: Final = 0x0
+CLOSE_OPCODE: Final = 0x8
+PING_OPCODE: Final = 0x9
+PONG_OPCODE: Final = 0xA
+RESERVED_OPCODE: Final = 0x3
+_MIN_64_BIT_LENGTH_BYTES: Final = 65536
+_MIN_16_BIT_LENGTH_BYTES: Final = 126
 
 
 # Frames ---------------------------------------------------------------------------------------------------------------
@@ -32,9 +32,9 @@ def frame(opcode: int, data: bytes = b"", *, final: bool = True, reserved: int =
     """Return a WebSocket frame of a client, whatever RFC 6455 says of it; the masking key is four zero bytes."""
     first = bytes([final << 7 | reserved << 4 | opcode])
     mask = 0x80 if masked else 0
-    if len(data) < _MEDIUM:
+    if len(data) < _MIN_16_BIT_LENGTH_BYTES:
         size = bytes([mask | len(data)])
-    elif len(data) < _LONG:
+    elif len(data) < _MIN_64_BIT_LENGTH_BYTES:
         size = bytes([mask | 126]) + len(data).to_bytes(2)
     else:
         size = bytes([mask | 127]) + len(data).to_bytes(8)
@@ -75,7 +75,7 @@ def raw_bytes_and_end(data: bytes) -> FaultInjection:
 def flood_unread(carrier: SimulatedTwilio) -> None:
     """Send a thousand pings at once, and read nothing any more."""
     faulty_stream_of(carrier).stop_reading()
-    faulty_stream_of(carrier).inject(frame(PING, b"?" * 125) * 1000)
+    faulty_stream_of(carrier).inject(frame(PING_OPCODE, b"?" * 125) * 1000)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
@@ -156,11 +156,11 @@ def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
 
 def in_three(message: bytes) -> Iterator[bytes]:
     """Yield a message as three fragments and an empty one, with a ping between them."""
-    yield frame(TEXT, message[:7], final=False)
-    yield frame(PING, b"between")
-    yield frame(CONTINUATION, message[7:60], final=False)
-    yield frame(CONTINUATION, final=False)
-    yield frame(CONTINUATION, message[60:])
+    yield frame(TEXT_OPCODE, message[:7], final=False)
+    yield frame(PING_OPCODE, b"between")
+    yield frame(CONTINUATION_OPCODE, message[7:60], final=False)
+    yield frame(CONTINUATION_OPCODE, final=False)
+    yield frame(CONTINUATION_OPCODE, message[60:])
 
 
 def mark_name(change: Callable[[str], str]) -> Alter:
@@ -198,11 +198,11 @@ def gone(_: str) -> Sequence[str]:
     return ()
 
 
-HUSH: Final = g711.silence(0.02)
-SECOND_START: Final[dict[str, object]] = {
+SILENT_FRAME: Final = g711.silence(0.02)
+SECOND_START_MESSAGE: Final[dict[str, object]] = {
     "event": "start",
     "streamSid": "SID",
     "start": {"streamSid": "SID", "callSid": "CA1", "customParameters": {}},
 }
-STOP: Final[dict[str, object]] = {"event": "stop", "streamSid": "SID", "stop": {}}
-DIGIT: Final[dict[str, object]] = {"event": "dtmf", "streamSid": "SID", "dtmf": {"digit": "5"}}
+STOP_MESSAGE: Final[dict[str, object]] = {"event": "stop", "streamSid": "SID", "stop": {}}
+DIGIT_MESSAGE: Final[dict[str, object]] = {"event": "dtmf", "streamSid": "SID", "dtmf": {"digit": "5"}}

@@ -32,7 +32,7 @@ from patter_trio.testing.scripted.audible_text import Decoder, Kind
 from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
 from patter_trio.testing.scripted.timed_results import TimedResults
 
-PIECES = 4096
+MAX_WAITING_PIECES = 4096
 """Pieces of one response that may wait."""
 
 
@@ -188,7 +188,7 @@ class _Response(EngineResponse):
         self, session: _Session, messages: list[dict[str, Any]], tools: tuple[ToolDefinition, ...], text: str
     ) -> None:
         self._session, self._messages, self._tools, self._text = session, messages, tools, text
-        self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](PIECES)
+        self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MAX_WAITING_PIECES)
         self._said = text
         self._spoken = PlayoutQueue(0)
         """What the voice has made of it, to know what was heard."""
@@ -197,7 +197,7 @@ class _Response(EngineResponse):
 
     def begin(self, nursery: trio.Nursery) -> None:
         self._session.conversation.append(self._entry)
-        sentences, to_voice = trio.open_memory_channel[str](PIECES)
+        sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_PIECES)
         nursery.start_soon(self._think, sentences, self._put.clone())
         nursery.start_soon(self._speak, to_voice, self._put)
 

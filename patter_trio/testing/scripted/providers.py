@@ -43,9 +43,9 @@ from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
 from patter_trio.testing.scripted.timed_results import TimedResults
 
-GAP: Final = round(0.1 * RATE)
+MAX_GAP_SAMPLES: Final = round(0.1 * RATE)
 """Samples without a frame of it after which an utterance whose last frame never came counts as over."""
-MOST_SENTENCES: Final = 256
+MAX_WAITING_SENTENCES: Final = 256
 """Sentences of one reply that wait for synthesis."""
 
 
@@ -107,7 +107,7 @@ class _VoiceSession(VoiceActivitySession):
 
 def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
     """Return begin and end of each run of samples that are not silent."""
-    loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.QUIET, [False]))
+    loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.MAX_SILENCE_LEVEL, [False]))
     turns = np.flatnonzero(loud[1:] != loud[:-1])
     return list(zip(turns[0::2].tolist(), turns[1::2].tolist(), strict=True))
 
@@ -180,7 +180,7 @@ class _RecognitionSession(SpeechToTextSession):
         self._fed += len(mulaw)
         for sound in self._decoder.feed(mulaw):
             self._hear(sound)
-        if self._now is not None and self._decoder.position - self._now.end >= GAP:
+        if self._now is not None and self._decoder.position - self._now.end >= MAX_GAP_SAMPLES:
             self._close(self._script.final_delay)
         if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
             gone = f"ScriptedSTT is gone after {self._fed / RATE:g} s, as told"
@@ -400,7 +400,7 @@ class _SpokenReply:
     def __init__(self, script: ScriptedTTS, number: int) -> None:
         self._script = script
         self._number = number
-        self._arrived, self._waiting = trio.open_memory_channel[tuple[float, str]](MOST_SENTENCES)
+        self._arrived, self._waiting = trio.open_memory_channel[tuple[float, str]](MAX_WAITING_SENTENCES)
         self._known: list[str] = []
         self._ended = False
         self._frames = 0  # made so far

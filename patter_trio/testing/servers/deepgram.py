@@ -27,9 +27,9 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
 from patter_trio.testing.servers.loopback import on_loopback, read_head
 
-IDLE: Final = 10.0
+IDLE_TIMEOUT_S: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
-WAITING: Final = 4096
+MAX_WAITING_MESSAGES: Final = 4096
 """Messages that wait to be sent."""
 _REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
@@ -154,7 +154,7 @@ class DeepgramServer:
         )
         connection._stream = stream  # noqa: SLF001 (ours)
         self.connections.append(connection)
-        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](WAITING)  # noqa: SLF001
+        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](MAX_WAITING_MESSAGES)  # noqa: SLF001
         listener = _Nova(connection, script) if parts.path == "/v1/listen" else _Flux(connection, script)
         try:
             async with trio.open_nursery() as nursery:
@@ -299,7 +299,7 @@ class _Listener:
 
 
 class _Nova(_Listener):
-    idle = IDLE
+    idle = IDLE_TIMEOUT_S
 
     def greet(self) -> None:
         self._begin = 0.0

@@ -29,7 +29,7 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
-MOST_CONTEXTS: Final = 5
+MAX_CONTEXTS: Final = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -227,7 +227,7 @@ class _Connection:
                     context.wake.set()
                 continue
             if name not in self._contexts:
-                if len(self._contexts) == MOST_CONTEXTS:
+                if len(self._contexts) == MAX_CONTEXTS:
                     await self._refuse("max_active_conversations", "Maximum simultaneous contexts exceeded (5)")
                     return
                 context = self._contexts[name] = _Context(name, len(self._vendor.messages))

@@ -18,17 +18,17 @@ from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.invariants import END_SECONDS, CallRecord, violations
-from patter_trio.testing.simulation.record import TOLERANCE, EventLog, State
+from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
+from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
-EPOCH: Final = 1_700_000_000.0
+EPOCH_UNIX_S: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the stamps of every run are the same."""
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
-DESK_SECONDS: Final = 60.0
+SERVER_TIMEOUT_S: Final = 60.0
 """Longer than any callback is waited for after a call."""
 
 _calls: Final = trio.lowlevel.RunVar[int]("simulated calls")
@@ -139,7 +139,7 @@ class _Simulation:
                         self._phone.serve_options(
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
-                        Seams(epoch=EPOCH, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
+                        Seams(epoch=EPOCH_UNIX_S, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
                     ) as self._call_server,
                     open_flat_nursery() as self._connections,
                 ):
@@ -147,7 +147,7 @@ class _Simulation:
                     yield self.caller
                     self.carrier.hang_up()
                     line.start_soon(self._watch, self._connections)
-                    serving.deadline = trio.current_time() + DESK_SECONDS
+                    serving.deadline = trio.current_time() + SERVER_TIMEOUT_S
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
         self._left_for_good = [task.name for task in _system_tasks() if task not in before]
@@ -156,7 +156,7 @@ class _Simulation:
         """Note whose tasks are still there when none should be, and end them."""
         await self.carrier.over.wait()
         # A little later: what ends just in time counts as ended.
-        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + END_SECONDS + TOLERANCE)
+        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + MAX_END_S + TOLERANCE_S)
         self._left_after_end = [task.name for task in _tasks_in(connections)]
         connections.cancel_scope.cancel(reason="the simulated call is over")
 

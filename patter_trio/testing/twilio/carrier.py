@@ -30,11 +30,11 @@ from patter_trio.testing.twilio.webhook_post import post_form
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 
-IN_FLIGHT: Final = 8192
+MAX_MESSAGES_IN_FLIGHT: Final = 8192
 """Most messages on the way in either direction: more than two minutes of the caller's audio."""
-FAREWELL: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take when the call is over."""
-OPENING: Final = 2
+OPENING_MESSAGES: Final = 2
 """Messages that open a stream: connected, start."""
 
 Ended = Literal["caller_hung_up", "agent_hung_up", "transferred", "dropped"]
@@ -133,7 +133,7 @@ class SimulatedTwilio:
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for what goes wrong below the messages; None on real sockets."""
         self._sequence = 0
-        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](IN_FLIGHT)
+        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
         self._news = trio.Event()  # the next mark's time may have changed
@@ -252,7 +252,7 @@ class SimulatedTwilio:
         url = self._public_url + "/webhooks/twilio/voice"
         signature = messages.sign(self._auth_token, url, self._form)
         headers = {"X-Twilio-Signature": signature, "User-Agent": "TwilioProxy/1.1", "Accept": "*/*"}
-        with trio.move_on_after(messages.WEBHOOK_SECONDS) as deadline:
+        with trio.move_on_after(messages.WEBHOOK_TIMEOUT_S) as deadline:
             connection = await self._connect()
             try:
                 answer = await post_form(connection, url, self._form, headers)
@@ -261,7 +261,7 @@ class SimulatedTwilio:
             finally:
                 await trio.aclose_forcefully(connection)
         if deadline.cancelled_caught:
-            raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_SECONDS:g} s")
+            raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_TIMEOUT_S:g} s")
         if answer.status != 200:  # noqa: PLR2004
             raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
         if not answer.content_type.startswith(("text/xml", "application/xml")):
@@ -279,7 +279,7 @@ class SimulatedTwilio:
     async def _open(self, connection: trio.abc.Stream, stream: messages.StreamTwiml) -> WebSocket:
         signature = messages.sign(self._auth_token, stream.url)
         try:
-            with trio.fail_after(messages.WEBHOOK_SECONDS):
+            with trio.fail_after(messages.WEBHOOK_TIMEOUT_S):
                 return await connect(connection, stream.url, {"X-Twilio-Signature": signature})
         except (WireError, SocketClosed, trio.TooSlowError) as error:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
@@ -316,7 +316,7 @@ class SimulatedTwilio:
                     for one in self.alter(message):
                         await socket.send(one)
                     sent += 1
-                    if sent == OPENING:
+                    if sent == OPENING_MESSAGES:
                         self.reached_at = self.now
                 else:
                     await socket.flush()
@@ -324,7 +324,7 @@ class SimulatedTwilio:
             pass  # the reader learns of it, with the reason
 
     async def _read(self, socket: WebSocket) -> None:
-        arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](IN_FLIGHT)
+        arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](MAX_MESSAGES_IN_FLIGHT)
         async with open_flat_nursery() as nursery, arriving:
             nursery.start_soon(self._arrive, arrived)
             message: str | bytes | None = ""
@@ -423,7 +423,7 @@ class SimulatedTwilio:
     def _end(self, how: Ended) -> None:
         self.ended = how
         self.ended_at = self.now
-        self._scope.deadline = trio.current_time() + FAREWELL
+        self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
         self.playback.clear(self.ended_at)
 
 

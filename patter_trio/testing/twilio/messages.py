@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 import attrs
 import msgspec
 
-WEBHOOK_SECONDS: Final = 15.0
+WEBHOOK_TIMEOUT_S: Final = 15.0
 """How long Twilio waits for the answer of a webhook."""
-PARAMETER_LIMIT: Final = 500
+MAX_PARAMETER_CHARACTERS: Final = 500
 """Most characters of a <Parameter>'s name and value together."""
 
 
@@ -86,8 +86,8 @@ def _read_stream(stream: ET.Element) -> StreamTwiml:
         if child.tag != "Parameter":
             raise BadAnswer(f"<Stream> holds <Parameter> elements, not <{child.tag}>")
         name, value = child.get("name", ""), child.get("value", "")
-        if not name or len(name) + len(value) > PARAMETER_LIMIT:
-            raise BadAnswer(f"<Parameter name={name!r}> is empty or longer than {PARAMETER_LIMIT} characters")
+        if not name or len(name) + len(value) > MAX_PARAMETER_CHARACTERS:
+            raise BadAnswer(f"<Parameter name={name!r}> is empty or longer than {MAX_PARAMETER_CHARACTERS} characters")
         parameters[name] = value
     return StreamTwiml(url.geturl(), parameters)
 

@@ -19,12 +19,12 @@ from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
 
-VARIABLE: Final = "ELEVENLABS_API_KEY"
-LONGEST_IDLE: Final = 180
+KEY_VARIABLE: Final = "ELEVENLABS_API_KEY"
+MAX_IDLE_S: Final = 180
 """Seconds of inactivity that the vendor allows at most."""
-REMEMBERED: Final = 200
+MAX_CONTEXT_CHARACTERS: Final = 200
 """Characters of what was said before that an HTTP request tells, so that the voice goes on as it was."""
-LARGEST: Final = 10 * 60 * 8000
+MAX_SENTENCE_BYTES: Final = 10 * 60 * 8000
 """Most bytes of the speech of one sentence: ten minutes."""
 _WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
 """Ends of the names of models that take no language code: the vendor's reference says so of ``eleven_multilingual_v2``,
@@ -32,7 +32,7 @@ and the others of that age know English alone."""
 
 
 def _key(given: str | None) -> str:
-    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=VARIABLE)
+    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=KEY_VARIABLE)
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
     return value
@@ -93,7 +93,7 @@ class ElevenLabsTTS(TextToSpeech):
         default=None, validator=one_of(None, "auto", "on", "off")
     )
     logging: bool = True
-    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=in_range(5, LONGEST_IDLE, optional=False))
+    inactivity_timeout: int = attrs.field(default=MAX_IDLE_S, validator=in_range(5, MAX_IDLE_S, optional=False))
     timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False))
     base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url)
 
@@ -179,7 +179,7 @@ class _HttpSession(BackgroundSpeech):
             async for sentence in sentences:
                 if text := " ".join(sentence.split()):
                     await self._say(text, before, made)
-                    before = f"{before} {text}".strip()[-REMEMBERED:]
+                    before = f"{before} {text}".strip()[-MAX_CONTEXT_CHARACTERS:]
 
     async def _say(self, text: str, before: str, made: trio.MemorySendChannel[SpeechChunk]) -> None:
         provider = self._provider
@@ -198,7 +198,7 @@ class _HttpSession(BackgroundSpeech):
             headers={**provider.headers, "Content-Type": "application/json"},
             head_timeout=provider.timeout,
             piece_timeout=provider.timeout,
-            max_bytes=LARGEST,
+            max_bytes=MAX_SENTENCE_BYTES,
         ) as answer:
             report_usage(Usage(stage="tts", characters=len(text)))
             if answer.content_type == "application/json":

@@ -6,7 +6,7 @@ context, and never waits for the network. What follows from that:
 * A barge-in cannot be held up: ending a reply is a plain function, which takes back what was not yet sent and puts the
   context's ``close`` at its place. What still comes for the context is nobody's.
 * Where closing would not stop the vendor, because all text was flushed already, the connection is closed, and a new one
-  opened while the caller talks. So it is when :data:`MOST_LINGERING` contexts that were closed have not been reported as
+  opened while the caller talks. So it is when :data:`MAX_LINGERING_CONTEXTS` contexts that were closed have not been reported as
   finished: the vendor allows five at once, and ends the connection at the sixth.
 * A connection that ends between replies, as an idle one does, is opened again at once. A reply of which nothing was
   heard when its connection ended begins again on the next one, once.
@@ -31,13 +31,13 @@ from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, op
 from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire import elevenlabs as wire
 
-MOST_LINGERING: Final = 4
+MAX_LINGERING_CONTEXTS: Final = 4
 """Contexts at the vendor before the next one; it allows five, and keeping the connection alive may count as one."""
-MOST_CHUNKS: Final = 64
+MAX_WAITING_CHUNKS: Final = 64
 """Chunks of a reply that wait to be taken; then the vendor has to."""
-FAREWELL: Final = 0.2
+CLOSE_TIMEOUT_S: Final = 0.2
 """Seconds that the vendor's last words may take, once nothing can be sent to it any more."""
-BRIEF: Final = 5.0
+MIN_USEFUL_CONNECTION_S: Final = 5.0
 """Seconds within which a connection that brought nothing counts as refused: it is opened again only when needed."""
 
 _log = logging.getLogger("patter_trio.tts")
@@ -57,7 +57,7 @@ class _Reply:
         self.heard = False
         self.repeated = False
         self.failure: ProviderError | None = None
-        self.put, self.taken = trio.open_memory_channel[wire.Audio](MOST_CHUNKS)
+        self.put, self.taken = trio.open_memory_channel[wire.Audio](MAX_WAITING_CHUNKS)
         self.patience = trio.CancelScope()
         self.deadline = math.inf
 
@@ -128,7 +128,7 @@ class _SocketConnection:
             return False
         self.closing.add(context)
         self._queue(context, wire.close(context))
-        return len(self.contexts) < MOST_LINGERING
+        return len(self.contexts) < MAX_LINGERING_CONTEXTS
 
     def retire(self) -> None:
         """Close the connection."""
@@ -148,7 +148,7 @@ class _SocketConnection:
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
             if isinstance(error, ConnectionOver):  # the reader comes to the reason, if there is one
-                await trio.sleep(FAREWELL)
+                await trio.sleep(CLOSE_TIMEOUT_S)
             self.failure = self.failure or _named(error)
             self.scope.cancel(reason="the connection is over")
 
@@ -293,7 +293,7 @@ class WebSocketSession(TextToSpeechSession):
         if self._replies:
             return False
         _log.debug("ElevenLabs: the connection ended: %s", failure)
-        return not (line.useful or trio.current_time() - line.since >= BRIEF)
+        return not (line.useful or trio.current_time() - line.since >= MIN_USEFUL_CONNECTION_S)
 
     def _fail(self, reply: _Reply, failure: ProviderError) -> None:
         self._replies.pop(reply.context, None)

@@ -27,9 +27,9 @@ from patter_trio.tts.piper._pieces import ends_sentence, first_pieces, later_pie
 from patter_trio.tts.piper._spoken_forms import spoken
 from patter_trio.tts.piper._voice import PACKAGE, PiperVoice, piper_voice
 
-_SENTENCE_PAUSE = 0.3
+_SENTENCE_PAUSE_S = 0.3
 """Seconds between two sentences; what an unhurried speaker leaves."""
-_CLAUSE_PAUSE = 0.08
+_CLAUSE_PAUSE_S = 0.08
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +96,7 @@ class _PiperSession(BackgroundSpeech):
             async for sentence in sentences:
                 text = " ".join(sentence.split())
                 for piece in later_pieces(text) if said else first_pieces(text):
-                    pause = (_SENTENCE_PAUSE if ends_sentence(said) else _CLAUSE_PAUSE) if said else 0.0
+                    pause = (_SENTENCE_PAUSE_S if ends_sentence(said) else _CLAUSE_PAUSE_S) if said else 0.0
                     chunk = await run_in_thread(self._chunk, piece, pause)
                     if chunk.audio:
                         said.append(piece)

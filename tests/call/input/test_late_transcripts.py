@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import EngineWords
-from patter_trio.call.input.late_transcripts import LATEST, PATIENCE, LateTranscripts
+from patter_trio.call.input.late_transcripts import MAX_LATE_UTTERANCES, TRANSCRIPT_WAIT_S, LateTranscripts
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 
@@ -110,14 +110,14 @@ async def test_words_that_never_come_hold_up_one_answer_only(words: LateTranscri
         words.on_transcript(EngineWords(2, "second", final=True))
         words.after_user_turn(lambda: done.append(trio.current_time()))
         talk.cancel_scope.cancel()
-    assert done == [PATIENCE, 10.0]
+    assert done == [TRANSCRIPT_WAIT_S, 10.0]
     assert not words.pending_count
 
 
 async def test_utterances_without_words_are_not_remembered_for_ever(words: LateTranscripts, history: History) -> None:
     for number in range(500):
         words.commit(over(float(number)))
-    assert len(words._turns) == LATEST + 1
+    assert len(words._turns) == MAX_LATE_UTTERANCES + 1
     words.on_transcript(EngineWords(500, "the last", final=True))
     words.on_transcript(EngineWords(1, "too old", final=True))
     assert said(history) == ["the last"]

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.g711 import SILENCE, Samples
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.voice_activity import FRAMES, VoiceActivityStage
+from patter_trio.call.input.voice_activity import MAX_WAITING_FRAMES, VoiceActivityStage
 
 
 @attrs.frozen
@@ -85,13 +85,13 @@ async def test_a_detector_that_is_too_slow_loses_the_oldest_audio_but_no_time(au
     listening = VoiceActivityStage(
         Recording(window=256), MediaClock(), lambda _: None, lambda item: fed.append(len(item)), remember=False
     )
-    for number in range(FRAMES + 7):
+    for number in range(MAX_WAITING_FRAMES + 7):
         listening.put(160 * number, b"\0" * 160)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert sum(fed) == pytest.approx(160 * (FRAMES + 7))
+    assert sum(fed) == pytest.approx(160 * (MAX_WAITING_FRAMES + 7))
 
 
 async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_not_seen_it(

@@ -21,10 +21,15 @@ from patter_trio import (
 )
 from patter_trio.abc import SpeechToTextSession, Transcript, Usage, VoiceEdge, usage_sink
 from patter_trio.audio import g711
-from patter_trio.net.websocket_client import CONNECT
+from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S
 from patter_trio.stt import deepgram
 from patter_trio.stt.deepgram import _session
-from patter_trio.stt.deepgram._session import FLUSHING, KEPT, REOPENING, STEADY
+from patter_trio.stt.deepgram._session import (
+    FLUSH_TIMEOUT_S,
+    MAX_REPEATED_S,
+    MIN_TIME_BETWEEN_LOSSES_S,
+    REOPEN_TIMEOUT_S,
+)
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.deepgram import DeepgramServer, DeepgramServerConnection, FakeDeepgram, serve_deepgram
 
@@ -149,7 +154,7 @@ async def test_opening_has_a_deadline(autojump_clock: MockClock) -> None:
         with pytest.raises(ProviderTimeout):
             async with provider(vendor).open(language="en"):
                 pass
-        assert trio.current_time() - began == CONNECT
+        assert trio.current_time() - began == CONNECT_TIMEOUT_S
 
 
 async def test_nobody_listening_is_a_provider_error() -> None:
@@ -218,7 +223,7 @@ async def test_a_flush_that_the_vendor_does_not_answer_has_no_more_words(model: 
         began = trio.current_time()
         await session.flush()
         assert trio.current_time() == began
-        await trio.sleep(FLUSHING + 0.01)
+        await trio.sleep(FLUSH_TIMEOUT_S + 0.01)
         assert told == [Transcript("", final=True, segment=0)]
 
 
@@ -287,7 +292,7 @@ async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
         await hear(session, g711.silence(30.0))
         await vendor.connections[0].lose()
         await trio.sleep(0.1)
-        assert len(vendor.connections[1].audio) == KEPT * 8000
+        assert len(vendor.connections[1].audio) == MAX_REPEATED_S * 8000
 
 
 async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojump_clock: MockClock) -> None:
@@ -309,7 +314,7 @@ async def test_a_second_loss_is_a_failure_unless_the_first_is_long_past(autojump
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         for expected in (2, 3):
             await vendor.connections[-1].lose()
-            await trio.sleep(STEADY)
+            await trio.sleep(MIN_TIME_BETWEEN_LOSSES_S)
             assert len(vendor.connections) == expected
         await vendor.connections[-1].lose()
         await trio.sleep(1)
@@ -333,7 +338,7 @@ async def test_reopening_has_a_bound(autojump_clock: MockClock) -> None:
         with pytest.raises(ProviderTimeout):
             async for _ in session.transcripts():
                 pass
-        assert trio.current_time() - began == pytest.approx(REOPENING, abs=0.001)
+        assert trio.current_time() - began == pytest.approx(REOPEN_TIMEOUT_S, abs=0.001)
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011])
@@ -387,6 +392,6 @@ async def test_cancelled_anywhere_it_leaves_at_once_and_leaves_nobody_behind(
                 await session.flush()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
-        assert trio.current_time() - scope.deadline <= _session.GOODBYE + 0.05
+        assert trio.current_time() - scope.deadline <= _session.CLOSE_TIMEOUT_S + 0.05
         for connection in vendor.connections:
             await over(connection)

@@ -13,7 +13,7 @@ from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
-PER_CHARACTER: Final = 0.06
+SECONDS_PER_CHARACTER: Final = 0.06
 """Seconds of speech."""
 
 
@@ -119,7 +119,7 @@ class RealtimeServerResponse:
     async def _speak(self, text: str) -> None:
         """Say something: its words a little ahead of its audio, both ahead of real time."""
         session, reply = self.session, self.reply
-        seconds = len(text) * PER_CHARACTER if reply.seconds is None else reply.seconds
+        seconds = len(text) * SECONDS_PER_CHARACTER if reply.seconds is None else reply.seconds
         frames = max(audible_text.frames_of(seconds), audible_text.fewest_frames(text))
         audio = audible_text.encode(text, frames, utterance=self.asked.number, part=1)
         step = audible_text.frames_of(reply.chunk) * FRAME_SAMPLES

@@ -21,9 +21,9 @@ from patter_trio.testing.servers.openai_realtime.script import (
     text_of,
 )
 
-LEAST: Final = 0.1
+MIN_COMMIT_S: Final = 0.1
 """Seconds of audio that a commit needs."""
-CONTENT: Final = {"system": {"input_text"}, "user": {"input_text", "input_audio"}, "assistant": {"output_text"}}
+CONTENT_BY_ROLE: Final = {"system": {"input_text"}, "user": {"input_text", "input_audio"}, "assistant": {"output_text"}}
 """What a message may have in it, by its role."""
 SESSION_KEYS: Final = {
     "type", "model", "output_modalities", "instructions", "audio", "tools", "tool_choice", "parallel_tool_calls",
@@ -184,10 +184,8 @@ class RealtimeServerSession:
 
     def _commit(self, message: Json) -> None:
         del message
-        if (seconds := self._ear.buffered) < LEAST:
-            what = (
-                f"Expected at least {LEAST * 1000:g}ms of audio, but buffer only has {seconds * 1000:.2f}ms of audio."
-            )
+        if (seconds := self._ear.buffered) < MIN_COMMIT_S:
+            what = f"Expected at least {MIN_COMMIT_S * 1000:g}ms of audio, but buffer only has {seconds * 1000:.2f}ms of audio."
             raise RequestRefused(
                 "input_audio_buffer_commit_empty", f"Error committing input audio buffer: buffer too small. {what}"
             )
@@ -253,7 +251,7 @@ class RealtimeServerSession:
         match item.get("type"):
             case "message":
                 kinds = [part.get("type") for part in item.get("content") or ()]
-                if wrong := [kind for kind in kinds if kind not in CONTENT.get(str(item.get("role")), ())]:
+                if wrong := [kind for kind in kinds if kind not in CONTENT_BY_ROLE.get(str(item.get("role")), ())]:
                     raise RequestRefused("invalid_value", f"Invalid value: '{wrong[0]}'.", "item.content[0].type")
             case "function_call":
                 if not item.get("name") or not isinstance(item.get("arguments"), str):
