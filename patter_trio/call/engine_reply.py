@@ -42,7 +42,6 @@ class EngineReply(replies.Reply):
         super().__init__(number, turn, emit_fact, language=language)
         self._session = session
         self._parts: list[_Part] = []
-        self._begun = False
         self._sounds = False
         self._thinks = False
 
@@ -85,10 +84,10 @@ class EngineReply(replies.Reply):
     async def _take(self, piece: AnswerPiece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
         match piece:
             case str():
-                self._begin(at)
+                self._begin(at.post)
                 self._say(piece)
             case SpeechChunk():
-                self._begin(at)
+                self._begin(at.post)
                 await at.writer.wait_for_room(self.playout, MAX_PLAYOUT_SAMPLES)
                 self.playout.put(decode(piece.audio), "", piece.words)
                 at.writer.wake()
@@ -104,7 +103,7 @@ class EngineReply(replies.Reply):
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, decode, at)
             case replies.AnswerPhase.TOOLS:
-                self._begin(at)  # the call of a tool is made of tokens, too
+                self._begin(at.post)  # the call of a tool is made of tokens, too
                 self._end_thinking()
             case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
@@ -117,12 +116,6 @@ class EngineReply(replies.Reply):
         if self._thinks:
             self._thinks = False
             self.emit_fact("llm_finished")
-
-    def _begin(self, at: CallServices) -> None:
-        """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
-        if not self._begun:
-            self._begun = True
-            at.post(inputs.TokenArrived(self.number))
 
     def _say(self, text: str) -> None:
         if not is_sayable(text):

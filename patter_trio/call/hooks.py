@@ -273,7 +273,9 @@ class ReplyHooks:
         return ""
 
     async def rest(self) -> str:
-        """Return the answer if it was held back, passed through ``on_response``."""
+        """Return the answer if it was held back, passed through ``on_response``; an answer without text asks nobody."""
+        if not self._buffer:
+            return ""
         text, self._buffer = "".join(self._buffer), []
         for hook in self._whole:
             answer = await self._transform(hook, _text_or_none, text)

@@ -6,7 +6,7 @@ swallows.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from enum import Enum
 from typing import Any, Final
@@ -75,6 +75,7 @@ class Reply:
         """Makes the mind within the reply's scope, in the place of the one that it is run with."""
         self._emit_fact = emit_fact
         self._failed = False
+        self._begun = False
         self.turn = turn
         self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -137,38 +138,51 @@ class Reply:
                 await self._answer(prepared, sentences, post)
 
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+        """Follow the answer through its phases, and send each sentence to the synthesiser as soon as it is whole."""
         chunker = SentenceChunker(language=self.language)
-        begun = said = thought = False
+        phase = AnswerPhase.MODEL
         self.emit_fact("llm_started")
         async with source() as pieces:
             async for piece in pieces:
-                if not begun and piece and not isinstance(piece, ProgressText):
-                    begun = True  # also by the call of a tool, which is made of tokens, too
-                    post(TokenArrived(self.number))
-                if isinstance(piece, str):
-                    if not piece:
-                        continue
-                    if not is_sayable(piece):
-                        raise ProviderError("half a character is no text that can be said")
-                    said = True
-                    self.emit_fact("llm_chunk", text=piece)
-                    for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
-                        await self._hand_over(sentences, sentence)
-                    continue
-                thought = piece is not AnswerPhase.MODEL
-                if piece is AnswerPhase.MODEL:
-                    self.emit_fact("llm_started")
-                    continue
-                if piece is AnswerPhase.TOOLS:
-                    self.emit_fact("llm_finished")
-                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, ProgressText) else [])]:
-                    await self._hand_over(sentences, sentence)
-            if not thought:
+                match piece:
+                    case str():
+                        await self._push(piece, chunker, sentences, post)
+                    case ProgressText():
+                        await self._send_all([*chunker.flush(), piece.text], sentences)
+                    case AnswerPhase.TOOLS:
+                        phase = piece
+                        self._begin(post)  # the model's wish for a tool is made of tokens, too
+                        self.emit_fact("llm_finished")
+                        await self._send_all(chunker.flush(), sentences)
+                    case AnswerPhase.MODEL:
+                        phase = piece
+                        self.emit_fact("llm_started")
+            if phase is AnswerPhase.MODEL:
                 self.emit_fact("llm_finished")
-            # Silence was the answer if there was no text; nothing asks hooks for another one.
-            rest = chunker.push(await self.hooks.rest() if said and self.hooks is not None else "")
-            for sentence in [*rest, *chunker.flush()]:
-                await self._hand_over(sentences, sentence)
+            rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+            await self._send_all([*rest, *chunker.flush()], sentences)
+
+    async def _push(
+        self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
+    ) -> None:
+        """Take a piece of the model's text, and send the sentences that it completes."""
+        if not text:
+            return  # some models open an answer with an empty piece: it must not count as the first token
+        self._begin(post)
+        if not is_sayable(text):
+            raise ProviderError("half a character is no text that can be said")
+        self.emit_fact("llm_chunk", text=text)
+        await self._send_all(chunker.push(text if self.hooks is None else await self.hooks.piece(text)), sentences)
+
+    def _begin(self, post: Post) -> None:
+        """Post the first token, with the first piece of the answer whatever it is; an engine's audio may come first."""
+        if not self._begun:
+            self._begun = True
+            post(TokenArrived(self.number))
+
+    async def _send_all(self, texts: Iterable[str], sentences: trio.MemorySendChannel[str]) -> None:
+        for text in texts:
+            await self._hand_over(sentences, text)
 
     async def _speak(
         self,
