@@ -43,7 +43,6 @@ class EngineReply(replies.Reply):
         self._session = session
         self._parts: list[_Part] = []
         self._sounds = False
-        self._thinks = False
 
     @asynccontextmanager
     async def respond(
@@ -107,15 +106,8 @@ class EngineReply(replies.Reply):
                 self._end_thinking()
             case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
-
-    def _begin_thinking(self) -> None:
-        self._thinks = True
-        self.emit_fact("llm_started")
-
-    def _end_thinking(self) -> None:
-        if self._thinks:
-            self._thinks = False
-            self.emit_fact("llm_finished")
+            case replies.AnswerPhase.OVER:
+                pass  # an engine's reply ends when its response is closed
 
     def _say(self, text: str) -> None:
         if not is_sayable(text):

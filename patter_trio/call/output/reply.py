@@ -6,7 +6,7 @@ swallows.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from enum import Enum
 from typing import Any, Final
@@ -47,6 +47,8 @@ class AnswerPhase(Enum):
     """The model has spoken, and waits for tools: what it said is to be heard meanwhile."""
     MODEL = "model"
     """The tools have answered: the model is asked again."""
+    OVER = "over"
+    """The model has said everything, and calls no tool; only its connection remains to be closed."""
 
 
 @attrs.frozen
@@ -76,6 +78,7 @@ class Reply:
         self._emit_fact = emit_fact
         self._failed = False
         self._begun = False
+        self._thinks = False
         self.turn = turn
         self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -140,8 +143,7 @@ class Reply:
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         """Follow the answer through its phases, and send each sentence to the synthesiser as soon as it is whole."""
         chunker = SentenceChunker(language=self.language)
-        phase = AnswerPhase.MODEL
-        self.emit_fact("llm_started")
+        self._begin_thinking()
         async with source() as pieces:
             async for piece in pieces:
                 match piece:
@@ -150,17 +152,15 @@ class Reply:
                     case ProgressText():
                         await self._send_all([*chunker.flush(), piece.text], sentences)
                     case AnswerPhase.TOOLS:
-                        phase = piece
-                        self._begin(post)  # the model's wish for a tool is made of tokens, too
-                        self.emit_fact("llm_finished")
+                        self._begin(post)  # the call of a tool is made of tokens, too
+                        self._end_thinking()
                         await self._send_all(chunker.flush(), sentences)
                     case AnswerPhase.MODEL:
-                        phase = piece
-                        self.emit_fact("llm_started")
-            if phase is AnswerPhase.MODEL:
-                self.emit_fact("llm_finished")
-            rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
-            await self._send_all([*rest, *chunker.flush()], sentences)
+                        self._begin_thinking()
+                    case AnswerPhase.OVER:
+                        await self._finish(chunker, sentences)
+            # For sources without phases; a second time, nothing is left. Inside the block, since closing may take long.
+            await self._finish(chunker, sentences)
 
     async def _push(
         self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
@@ -173,6 +173,21 @@ class Reply:
             raise ProviderError("half a character is no text that can be said")
         self.emit_fact("llm_chunk", text=text)
         await self._send_all(chunker.push(text if self.hooks is None else await self.hooks.piece(text)), sentences)
+
+    async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+        """Send what is left of the text, with what ``on_response`` made of it."""
+        self._end_thinking()
+        rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+        await self._send_all([*rest, *chunker.flush()], sentences)
+
+    def _begin_thinking(self) -> None:
+        self._thinks = True
+        self.emit_fact("llm_started")
+
+    def _end_thinking(self) -> None:
+        if self._thinks:
+            self._thinks = False
+            self.emit_fact("llm_finished")
 
     def _begin(self, post: Post) -> None:
         """Post the first token, with the first piece of the answer whatever it is; an engine's audio may come first."""
@@ -236,87 +251,73 @@ def decoder(emits: AudioFormat, who: str = "a synthesiser") -> Callable[[bytes],
     return g711.from_pcm
 
 
+# Where answers come from ----------------------------------------------------------------------------------------------
+# These are plain async generators under ``aclosing``: none holds a cancel scope or a nursery open while it yields, so they
+# need no task and no channel, which would cost each token about 30 us.
 def from_text(text: str) -> AnswerSource:
-    """Return the mind that says one text."""
+    """Return the source of one fixed text."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        yield _Once(text)
+        async with aclosing(_once(text)) as pieces:
+            yield pieces
 
     return opened
 
 
-class _Once:
-    def __init__(self, text: str) -> None:
-        self._texts = [text]
-
-    def __aiter__(self) -> "_Once":
-        return self
-
-    async def __anext__(self) -> str:
-        if not self._texts:
-            raise StopAsyncIteration
-        return self._texts.pop()
+async def _once(text: str) -> AsyncGenerator[str, None]:
+    yield text
 
 
 def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
-    """Return the mind that is a language model without tools."""
+    """Return the source that asks a language model without tools."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        async with llm.stream(messages) as items:
-            yield _Texts(items)
+        async with llm.stream(messages) as items, aclosing(_texts(items)) as pieces:
+            yield pieces
 
     return opened
 
 
-class _Texts:
-    """What a model says; that it calls tools which it was not offered is overheard."""
-
-    def __init__(self, items: AsyncIterator[str | ToolCall]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> "_Texts":
-        return self
-
-    async def __anext__(self) -> str:
-        while True:
-            item = await anext(self._items)
-            if isinstance(item, str):
-                return item
+async def _texts(items: AsyncIterator[str | ToolCall]) -> AsyncGenerator[str, None]:
+    """Yield a model's text; log and ignore calls of tools, since the model was offered none."""
+    async for item in items:
+        if isinstance(item, str):
+            yield item
+        else:
             _log.warning("call %s: the model called %r, and has no tools", current_call.get(), item.name)
 
 
 def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
-    """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
+    """Return the source that asks the application's ``on_message``: a function, a coroutine or an async generator."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
         result = invoke.call_sync(function, *arguments)
         if hasattr(result, "__aiter__"):
-            async with aclosing(invoke.UserIterator(function, result)) as pieces:
-                yield _Timed(pieces)
+            async with aclosing(invoke.UserIterator(function, result)) as given, aclosing(_timed(given)) as pieces:
+                yield pieces
             return
         with _answering(function):
             answer = await invoke.await_result(function, result)
-        yield _Once(_text(function, answer))
+        async with aclosing(_once(_text(function, answer))) as pieces:
+            yield pieces
 
     return opened
 
 
-class _Timed:
-    """Pieces of ``on_message``, each within the deadline and checked to be text."""
-
-    def __init__(self, pieces: invoke.UserIterator) -> None:
-        self._pieces = pieces
-
-    def __aiter__(self) -> "_Timed":
-        return self
-
-    async def __anext__(self) -> str:
-        with _answering(self._pieces.function):
-            piece = await anext(self._pieces)
-        return _text(self._pieces.function, piece)
+async def _timed(pieces: invoke.UserIterator) -> AsyncGenerator[str, None]:
+    """Yield the pieces of ``on_message``, each within the deadline and checked to be text."""
+    while True:
+        try:
+            with _answering(
+                pieces.function
+            ):  # around the wait alone: what the reply does with a piece has its own time
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield _text(pieces.function, piece)
 
 
 @contextmanager

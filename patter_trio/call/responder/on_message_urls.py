@@ -239,7 +239,8 @@ class _SocketCallHandler(CallMessageHandler):
             answer = _StreamedAnswer(self, self._socket.name, message)
             try:
                 await answer.ask()
-                yield answer
+                async with aclosing(answer.pieces()) as pieces:
+                    yield pieces
             finally:
                 answer.leave()
 
@@ -280,24 +281,28 @@ class _StreamedAnswer:
         if self._client is not None:
             self._conversation.release(self._client, clean=self._done)
 
-    def __aiter__(self) -> "_StreamedAnswer":
-        return self
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Yield the pieces of the answer as they come."""
+        while not self._done:
+            piece = await self._receive()
+            if piece is not None:
+                yield piece
 
-    async def __anext__(self) -> str:
-        if self._done or self._client is None:
-            raise StopAsyncIteration
+    async def _receive(self) -> str | None:
+        """Return the next piece; None if the server has closed the connection after the last one."""
         with self._in_time():
-            while True:
+            while self._client is not None:
                 try:
                     return self._piece(await self._client.receive())
                 except ConnectionOver as over:
                     if self._used and not self._size:
                         await self._ask()  # the server ended a connection that was idle in the moment we asked
                     elif over.code == NORMAL_CLOSE_CODE:
-                        self._done = True
-                        raise StopAsyncIteration from None
+                        break
                     else:
                         raise
+        self._done = True
+        return None
 
     def _piece(self, message: str | bytes) -> str:
         if isinstance(message, bytes):

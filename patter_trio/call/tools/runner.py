@@ -9,8 +9,8 @@ going on with the question. A reply that was taken back has done nothing.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -161,18 +161,8 @@ class ToolRunner:
     def answer_source(
         self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
     ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | AnswerPhase | ProgressText]]]:
-        """Return the mind that is a model, or an engine, with tools."""
-
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[P | AnswerPhase | ProgressText]]:
-            rounds = ToolLoop(self, llm, tools, messages, reply)
-            async with rounds.stack:
-                try:
-                    yield rounds
-                finally:
-                    rounds.leave()
-
-        return opened
+        """Return what opens the answer of a model, or an engine, with tools."""
+        return ToolLoop(self, llm, tools, messages, reply).pieces
 
     # Starting ---------------------------------------------------------------------------------------------------------
     def new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
@@ -209,6 +199,10 @@ class ToolRunner:
             for invocation in invocations:
                 self._spawn(invocation, round_, send.clone(), reply)
         return progress
+
+    def end_wait(self, reply: Reply) -> None:
+        """Tell the turn machine that a reply has the results of its tools, and waits for the model again."""
+        self._post(Busy(reply.number, trio.current_time()))
 
     def defer_until_played(self, invocation: ToolInvocation, round_: ToolRound, reply: Reply) -> None:
         """Have a tool started when its reply has been played."""
@@ -370,112 +364,82 @@ class ToolRunner:
         return [invocation.summary for invocation in self._invocations]
 
 
+@attrs.frozen(eq=False)
 class ToolLoop(Generic[P]):
-    """What a model with tools says: its text, the steps between its answers, and what its tools say meanwhile."""
+    """One answer of a model with tools: asks it, runs the tools that it calls, and asks again until it calls none."""
 
-    def __init__(
-        self,
-        runner: ToolRunner,
-        llm: Answers[P],
-        tools: Sequence[Tool],
-        messages: Sequence[Message],
-        reply: Reply,
-    ) -> None:
-        self._runner = runner
-        self._llm = llm
-        self._tools = tools
-        self._messages = list(messages)
-        self._reply = reply
-        self.stack: AsyncExitStack = AsyncExitStack()
-        """The answer that is coming."""
-        self._rounds_asked = 0
-        self._answer: AsyncIterator[P | ToolCall] | None = None
-        self._said: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._invocations: list[ToolInvocation] = []
-        self._round = ToolRound()
-        self._progress: trio.MemoryReceiveChannel[str] | None = None
-        self._over = False
+    _runner: ToolRunner
+    _llm: Answers[P]
+    _tools: Sequence[Tool]
+    _messages: Sequence[Message]
+    _reply: Reply
 
-    def __aiter__(self) -> "ToolLoop[P]":
-        return self
+    @trio.as_safe_channel
+    async def pieces(self) -> AsyncGenerator[P | AnswerPhase | ProgressText, None]:
+        """Yield the model's text, the phases between its answers, and what its tools report meanwhile.
 
-    async def __anext__(self) -> P | AnswerPhase | ProgressText:
-        while True:
-            if self._progress is not None:
-                try:
-                    return ProgressText(await self._progress.receive())
-                except trio.EndOfChannel:
-                    self._results()
-                    return AnswerPhase.MODEL
-            if self._answer is None and self._calls:
-                await self._start()
-                continue
-            if self._over:
-                raise StopAsyncIteration
-            item = await self._next()
-            if item is not None:
-                return item
+        The generator runs in a task of its own, so that it may hold an answer and a tool's progress open while it
+        yields. It goes on only when the reply asks for the next piece: tools do not start, and the model is not asked
+        again, before the reply has passed on what came before.
+        """
+        messages = list(self._messages)
+        for number in range(1, MAX_MODEL_ROUNDS + 1):
+            said: list[str] = []
+            calls: list[ToolCall] = []
+            async with self._ask(messages, number) as answer:
+                async for item in answer:
+                    if isinstance(item, ToolCall):
+                        calls.append(item)
+                        continue
+                    if isinstance(item, str):
+                        said.append(item)
+                    yield item
+                # Before the answer is closed: that reads the rest of an HTTP response, and the voice need not wait.
+                yield AnswerPhase.TOOLS if calls else AnswerPhase.OVER
+            if not calls or number == MAX_MODEL_ROUNDS:
+                return
+            invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
+            progress = await self._start(invocations)
+            if progress is None:
+                return
+            with progress, _cancelled_with_reply(invocations):
+                async for text in progress:
+                    yield ProgressText(text)
+            messages += ToolRound(invocations).messages("".join(said))
+            self._runner.end_wait(self._reply)
+            yield AnswerPhase.MODEL
 
-    async def _next(self) -> P | AnswerPhase | None:
-        """Return the next piece of the model's, or that its answer is over; None: neither."""
-        answer = self._answer
-        if answer is None:
-            self._rounds_asked += 1
-            answer = self._answer = await self.stack.enter_async_context(self._ask())
-        try:
-            item = await anext(answer)
-        except StopAsyncIteration:
-            self._answer = None
-            self._over = not self._calls
-            return AnswerPhase.TOOLS if self._calls else None
-        if isinstance(item, ToolCall):
-            self._calls.append(item)
-            return None
-        if isinstance(item, str):
-            self._said.append(item)
-        return item
-
-    def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
-        if self._rounds_asked < MAX_MODEL_ROUNDS:
-            return self._llm.stream(self._messages, tools=[tool.definition for tool in self._tools])
+    def _ask(
+        self, messages: Sequence[Message], number: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
+        if number < MAX_MODEL_ROUNDS:
+            return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
         _log.warning("a reply has asked for tools %d times; the model gets no more", MAX_MODEL_ROUNDS - 1)
-        return self._llm.stream(self._messages)
+        return self._llm.stream(messages)
 
-    async def _start(self) -> None:
-        await self.stack.aclose()  # the answer that is over
-        calls, self._calls = self._calls, []
-        if self._rounds_asked >= MAX_MODEL_ROUNDS:
-            self._over = True
-            return
-        invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
-        later = [
-            invocation
-            for invocation in invocations
-            if invocation.tool is not None and invocation.tool.after_speech and not invocation.wrong
-        ]
-        now = [invocation for invocation in invocations if invocation not in later]
-        for invocation in later:
-            self._runner.defer_until_played(invocation, self._round, self._reply)
-        self._invocations = invocations
-        if not now:  # what waits for the reply's end must not end it while the caller is going on with the question
-            await self._runner.has_floor(self._reply)
-            self._over = True
-        else:
-            self._progress = await self._runner.start(now, self._round, self._reply)
+    async def _start(self, invocations: Sequence[ToolInvocation]) -> trio.MemoryReceiveChannel[str] | None:
+        """Start the tools of one round; return their progress, or None if all wait until the reply has been played."""
+        round_ = ToolRound()
+        now: list[ToolInvocation] = []
+        for invocation in invocations:
+            if invocation.tool is not None and invocation.tool.after_speech and not invocation.wrong:
+                self._runner.defer_until_played(invocation, round_, self._reply)
+            else:
+                now.append(invocation)
+        if now:
+            return await self._runner.start(now, round_, self._reply)
+        # The reply must not end, and with its end start what waits for it, while the caller goes on with the question.
+        await self._runner.has_floor(self._reply)
+        return None
 
-    def _results(self) -> None:
-        """Add what the tools gave to what the model is asked next."""
-        self._progress = None
-        self._messages += ToolRound(self._invocations).messages("".join(self._said))
-        self._said, self._invocations, self._round = [], [], ToolRound()
-        self._runner._post(Busy(self._reply.number, trio.current_time()))  # noqa: SLF001 (same module)
 
-    def leave(self) -> None:
-        """The reply is over, or cut: end those tools that are to end with it."""
-        if self._progress is not None:
-            self._progress.close()
-        for invocation in self._invocations:
+@contextmanager
+def _cancelled_with_reply(invocations: Sequence[ToolInvocation]) -> Iterator[None]:
+    """Cancel, when the block ends, the tools that still run and are to be cancelled when their reply is cut."""
+    try:
+        yield
+    finally:
+        for invocation in invocations:
             if invocation.tool is not None and invocation.tool.on_barge_in == "cancel" and not invocation.over:
                 invocation.scope.cancel(reason="the reply was cut")
 

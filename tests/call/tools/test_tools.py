@@ -498,3 +498,16 @@ async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulato
             assert (await caller.heard(0)).text == "In room 12."
     assert len(llm.requests) == 4
     assert len(one.payloads("tool_call_started")) == len(other.payloads("tool_call_started")) == 1
+
+
+@pytest.mark.parametrize("policy", ["detach", "cancel", "shield"])
+async def test_tool_after_speech_runs_whatever_its_policy(call_simulator: CallSimulator, policy: Any, way: str) -> None:
+    """A barge-in policy is about tools that run: what waits for the end of its reply is not cancelled by that end."""
+    ended: list[str] = []
+    look_up = looking_up(0.5, ended=ended, on_barge_in=policy, after_speech=True)
+    agent, _ = agent_with(look_up, replies=[["Goodbye.", CALL]])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.heard(0)
+        await caller.at(8.0)
+    assert ended == ["finished"]
