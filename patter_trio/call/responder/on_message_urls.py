@@ -21,6 +21,7 @@ from patter_trio.call.responder.on_message import CallMessageHandler, MessageHan
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket_client import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
 from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, checked_url, encoded, signed
 
@@ -174,8 +175,8 @@ class _SocketCallHandler(CallMessageHandler):
         self._client: WebSocketClient | None = None
         self._busy = False
         self._used = False
-        self._wanted = trio.Event()
-        self._changed = trio.Event()
+        self._wanted = trio.Event()  # kept, unlike a Pulse: a reply may ask while the connection is being opened
+        self._changed = Pulse()
         self._failure: ProviderError | None = None
 
     async def run(self) -> None:
@@ -188,7 +189,7 @@ class _SocketCallHandler(CallMessageHandler):
                 ) as client:
                     self._client, self._busy, self._used = client, False, False
                     self._wanted = trio.Event()
-                    self._change()
+                    self._changed.fire()
                     await client.ended.wait()
                     abandoned = client.abandoned
             except ProviderError as error:
@@ -197,13 +198,9 @@ class _SocketCallHandler(CallMessageHandler):
                     _log.warning("call %s: on_message: %s", self._call_id, error)
                 self._wanted = trio.Event()
             self._client = None
-            self._change()
+            self._changed.fire()
             if not abandoned:
                 await self._wanted.wait()
-
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
     async def connected(self) -> tuple[WebSocketClient, bool]:
         """Return a connection that nobody uses, opened if need be, and whether messages were sent over it before.

@@ -34,6 +34,7 @@ from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
+from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
@@ -140,7 +141,7 @@ class ToolRunner:
         self._count = 0
         self._deferred: dict[Reply, list[tuple[ToolInvocation, ToolRound]]] = {}
         self._floor_is_free = False
-        self._news = trio.Event()
+        self._floor_freed = Pulse()
         self._closed = False
         self.nursery: trio.Nursery | None = None
         """The conversation's, while it lasts."""
@@ -154,8 +155,7 @@ class ToolRunner:
     def set_floor(self, *, free: bool) -> None:
         """Take note of whether the live reply has the floor, or could."""
         if free and not self._floor_is_free:
-            self._news.set()
-            self._news = trio.Event()
+            self._floor_freed.fire()
         self._floor_is_free = free
 
     def answer_source(
@@ -183,7 +183,7 @@ class ToolRunner:
         while not self._floor_is_free or reply.scope.cancel_called:
             if reply.scope.cancel_called:
                 await trio.sleep_forever()  # we are in it
-            await self._news.wait()
+            await self._floor_freed.wait()
 
     async def start(
         self, invocations: Sequence[ToolInvocation], round_: ToolRound, reply: Reply
