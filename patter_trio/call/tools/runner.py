@@ -1,11 +1,11 @@
-"""The tools of one call at work: started by replies, run in the call's nursery, remembered in its conversation.
+"""Runs the tools of one call: replies start them, the call's nursery runs them, the conversation keeps their results.
 
-A reply only awaits what its tools give. So a barge-in need not end them: each tool has its policy, and what it has given
-by then, or gives afterwards, is what the model is told with the next question. It never learns of a call without an
-answer: of one that goes on it is told just that.
+A reply only waits for the results of its tools, so a barge-in need not end them: each tool has its policy, and the model
+gets what a tool has given by then, or gives later, with the next question. The model never sees a tool call without a
+result: for a tool that is still running, the result says so.
 
-A tool starts when the reply that wants it is alive, and has the floor: not while the caller is speaking, and might be
-going on with the question. A reply that was taken back has done nothing.
+A tool starts while the reply that calls it is alive and has the floor: not while the caller is speaking, and may be
+going on with the question. So a reply that was taken back has called no tool.
 """
 
 import logging
@@ -39,11 +39,11 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
 MAX_MODEL_ROUNDS: Final = 10
-"""Times that the model is asked within one reply; the last time it is offered no tools."""
+"""Requests to the model within one reply; the last one offers no tools. A model that calls for ever ends here."""
 MAX_WAITING_PROGRESS_TEXTS: Final = 16
-"""Pieces of progress that wait to be spoken; more are dropped, for what they say is old by then."""
+"""Progress texts that wait to be spoken; further ones are dropped, since they would be out of date when spoken."""
 SHIELD_GRACE_S: Final = 5.0
-"""Seconds that a shielded tool has after the call."""
+"""Time that a shielded tool has after the end of the call."""
 
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
 DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
@@ -54,11 +54,11 @@ _events = logging.getLogger("patter_trio.events")
 
 P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
-"""What an answer is made of, beside the calls of tools: text, and of an engine also speech."""
+"""Pieces of an answer other than tool calls: text, and from an engine also speech."""
 
 
 class Answers(Protocol[P_co]):
-    """What can be asked for an answer, and want tools called: a language model, or a call's engine."""
+    """A source of answers that may call tools: a language model, or a call's engine."""
 
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
@@ -116,11 +116,11 @@ class ToolRunner:
     """Runs the tools of one call.
 
     Args:
-        call: whose they are; handlers steer it.
-        history: the conversation.
-        note: lets watchers know a fact, at this instant.
-        post: tells the turn machine how long a reply may be busy.
-        webhooks: calls the tools that are behind a URL.
+        call: the call; a handler that takes ``call_context`` reads and controls it.
+        history: the conversation, in which each round of tools has its place.
+        emit_fact: reports a fact to the watchers of the call, at this instant.
+        post: tells the turn machine until when a reply may be busy.
+        webhooks: calls the tools whose handler is a URL.
     """
 
     def __init__(
