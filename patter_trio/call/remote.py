@@ -22,7 +22,7 @@ from patter_trio.call.webhook import JSON, NO_CONTENT, checked_url, encoded, sig
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
-from patter_trio.net.wsclient import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
+from patter_trio.net.wsclient import ConnectionOver, OpenStream, WebSocketClient, open_direct_stream_to, open_websocket
 
 LARGEST: Final = 64 * 1024
 """Most bytes of one answer: more than an hour of speech."""
@@ -89,7 +89,7 @@ class _Posting(Answering):
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
             deadline = replies.MESSAGE_DEADLINE
             async with (
-                shared_client() as http,
+                shared_client(direct=True) as http,  # the application's own URL: no proxy of the environment
                 http.stream(
                     "POST",
                     self.webhook.url,
@@ -152,7 +152,7 @@ class Socket(Messages):
 
     url: str = attrs.field(repr=False)
     secret: str = attrs.field(repr=False)
-    open_stream: OpenStream = attrs.field(default=open_stream_to, repr=False)
+    open_stream: OpenStream = attrs.field(default=open_direct_stream_to, repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
     def answering(self, control: CallControl) -> Answering:

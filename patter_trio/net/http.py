@@ -10,6 +10,8 @@
   program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
 * **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
 * **A URL of others'** is asked by a client with a :class:`~patter_trio.net.guard.Guard`, one for each guard.
+* **Proxies** of the environment are for vendors. A guarded client never uses one, for the proxy would look names up where
+  the guard cannot see it; nor does a ``direct`` client, which is for URLs of the application itself.
 """
 
 import logging
@@ -228,6 +230,7 @@ class _Shared:
     """The one client of a run of trio for a guard, while anybody uses it."""
 
     guard: Guard | None
+    direct: bool
     users: int = 0
     client: httpx.AsyncClient | None = None
 
@@ -243,7 +246,8 @@ class _Shared:
                 verify=tls_context(),
                 http1=True,
                 http2=False,
-                transport=transport,
+                transport=transport,  # one of our own keeps httpx from the environment's proxies
+                trust_env=not self.direct,
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
@@ -253,7 +257,7 @@ class _Shared:
         return self.client
 
 
-_shared: Final = trio.lowlevel.RunVar[dict[Guard | None, _Shared]]("patter_trio_http")
+_shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
 @attrs.frozen
@@ -360,21 +364,26 @@ class Client:
 
 
 @asynccontextmanager
-async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
-    """Use the one client that this run of trio has for a guard; it is closed when nobody does any more."""
+async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> AsyncIterator[Client]:
+    """Use the one client that this run of trio has for a guard; it is closed when nobody does any more.
+
+    Args:
+        guard: judges the addresses, for URLs of others; its client never uses a proxy.
+        direct: use no proxy of the environment.
+    """
     try:
         clients = _shared.get()
     except LookupError:
         clients = {}
         _shared.set(clients)
-    shared = clients.setdefault(guard, _Shared(guard))
+    shared = clients.setdefault((guard, direct), _Shared(guard, direct))
     shared.users += 1
     try:
         yield Client(shared)
     finally:
         shared.users -= 1
         if not shared.users:
-            del clients[guard]
+            del clients[guard, direct]
             if shared.client is not None:
                 with trio.move_on_after(CLOSING, shield=True):
                     await shared.client.aclose()

@@ -431,7 +431,12 @@ async def open_desk(
     if epoch is None:
         epoch = time.time() - trio.current_time()
     admission = Admission(max_calls=max_calls, max_lag=max_lag, now=trio.current_time())
-    async with shared_client(), shared_client(webhooks.guard), trio.open_nursery() as nursery:
+    async with (
+        shared_client(),
+        shared_client(direct=True),
+        shared_client(webhooks.guard),
+        trio.open_nursery() as nursery,
+    ):
         desk = Desk(
             phone,
             agent,
