@@ -8,21 +8,25 @@ that ``ws`` uses ``CONNECT``, too.
 Errors and logs name a proxy by its origin: its URL may hold a password.
 """
 
+# ruff: noqa: PLC0415 (importing httpx takes 0.1 s)
+
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from ssl import SSLContext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.request import getproxies
 
-import httpx
 import trio
 
 from patter_trio.errors import ProviderError, WireError
 from patter_trio.net.http import origin_of, reason_of
 from patter_trio.net.response_head import receive_head
+
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 """The port of a proxy whose URL has none."""
@@ -48,6 +52,8 @@ def choose_proxy(url: str, settings: Mapping[str, str]) -> str | None:
     Raises:
         ProviderError: ``NO_PROXY`` has an entry that is not a host.
     """
+    import httpx
+
     scheme, _, rest = url.partition("://")
     asked = httpx.URL(f"{_HTTP_SCHEMES.get(scheme, scheme)}://{rest}")
     proxies = {name: settings.get(name, "") for name in (asked.scheme, "all")}
@@ -67,8 +73,10 @@ def choose_proxy(url: str, settings: Mapping[str, str]) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _pattern(entry: str) -> httpx.URL:
+def _pattern(entry: str) -> "httpx.URL":
     """Return an entry of ``NO_PROXY`` as a URL: ``all`` stands for any scheme, a leading ``*`` for any subdomain."""
+    import httpx
+
     if "://" in entry:
         text = entry
     elif (version := _ip_version(entry.partition("/")[0])) is not None:
@@ -88,7 +96,7 @@ def _ip_version(host: str) -> int | None:
         return None
 
 
-def _covers(pattern: httpx.URL, asked: httpx.URL) -> bool:
+def _covers(pattern: "httpx.URL", asked: "httpx.URL") -> bool:
     if pattern.scheme not in ("all", asked.scheme) or pattern.port not in (None, asked.port):
         return False
     host = pattern.host
@@ -113,6 +121,8 @@ async def open_tunnel(proxy: str, host: str, port: int, context: SSLContext) -> 
     Raises:
         ProviderError: the proxy cannot be used, cannot be reached, or refuses.
     """
+    import httpx
+
     try:
         url = httpx.URL(proxy)
     except httpx.InvalidURL:  # not quoted: it may hold the end of a password with a slash in it
@@ -149,7 +159,7 @@ def basic_credentials(user: str, password: str) -> str:
     return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-async def _request_tunnel(stream: trio.abc.Stream, proxy: httpx.URL, host: str, port: int, who: str) -> None:
+async def _request_tunnel(stream: trio.abc.Stream, proxy: "httpx.URL", host: str, port: int, who: str) -> None:
     name = host.encode("idna").decode() if not host.isascii() else host
     authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", "User-Agent: patter-trio"]
@@ -163,10 +173,10 @@ async def _request_tunnel(stream: trio.abc.Stream, proxy: httpx.URL, host: str, 
         raise ProviderError(f"{who} sent data before the tunnel to {authority} was used")
 
 
-async def _request_socks(stream: trio.abc.Stream, proxy: httpx.URL, host: str, port: int, who: str) -> None:
+async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str, port: int, who: str) -> None:
     """Speak SOCKS5 (RFC 1928), with a user name and password (RFC 1929) where the URL has them."""
     try:
-        from socksio import ProtocolError, socks5  # noqa: PLC0415 (optional)
+        from socksio import ProtocolError, socks5  # optional
     except ModuleNotFoundError as error:
         raise ProviderError(f"{who} needs the package socksio: pip install 'patter-trio[socks]'") from error
     user, password = proxy.username.encode(), proxy.password.encode()

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from web_kit import Request, proxying, serving, tunnel
 
-from patter_trio.call.remote import Socket
+from patter_trio.call.responder.on_message_urls import Socket
 from patter_trio.errors import ProviderError, ProviderTimeout
-from patter_trio.net.guard import Guard
+from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import shared_client
 from patter_trio.net.proxies import environment_proxy
 from patter_trio.net.websocket import Upgrade, WebSocket
-from patter_trio.net.wsclient import WebSocketClient, open_direct_stream_to, open_websocket
+from patter_trio.net.websocket_client import WebSocketClient, open_direct_stream_to, open_websocket
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXIES = ("", "http://proxy.test:3128", "proxy.test:3129", "https://user:hush@proxy.test")

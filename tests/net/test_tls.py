@@ -14,11 +14,11 @@ import trio.testing
 from web_kit import Request, Web, _http, _websocket, proxying
 
 from patter_trio.errors import ProviderError
-from patter_trio.net import http, wsclient
-from patter_trio.net.guard import Guard
+from patter_trio.net import http, websocket_client
+from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import Unreachable, shared_client
 from patter_trio.net.websocket import Upgrade, WebSocket, receive_upgrade
-from patter_trio.net.wsclient import open_websocket
+from patter_trio.net.websocket_client import open_websocket
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate with openssl")
@@ -78,7 +78,7 @@ async def test_a_server_that_is_trusted_is_spoken_to(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
-    monkeypatch.setattr(wsclient, "tls_context", partial(trusting, certificate))
+    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
     async with serving(certificate) as port:
         async with shared_client() as client:
             assert await client.fetch("GET", f"https://127.0.0.1:{port}/", within=5, largest=9) == b"Hello."
@@ -101,7 +101,7 @@ async def test_tls_within_a_tunnel(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     """The proxy learns the server's name and no more: the key in the handshake's header passes it encrypted."""
-    monkeypatch.setattr(wsclient, "tls_context", partial(trusting, certificate))
+    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
     async with serving(certificate) as port, proxying(to=port) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_websocket(f"wss://127.0.0.1:{port}/", headers={"Authorization": "secret"}) as socket:
@@ -128,7 +128,7 @@ async def test_cancelled_send_over_tls(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     """A send that TLS holds back is cut off, and TCP closed, at the instant of the cancellation."""
-    monkeypatch.setattr(wsclient, "tls_context", partial(trusting, certificate))
+    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
     async with deaf(certificate) as port, open_websocket(f"wss://127.0.0.1:{port}/") as socket:
         began = trio.current_time()
         with trio.move_on_after(1) as scope:

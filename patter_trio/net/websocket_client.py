@@ -1,0 +1,554 @@
+"""WebSockets to vendors and applications, as a client: trio-websocket behind a shell that owns everything around it.
+
+trio-websocket does the handshake, the frames and the answers to pings. The shell does what a call needs beyond that:
+
+* **A reader that always reads.** The library stops answering pings as soon as one message waits in its queue. A task here
+  takes each message out and puts it into a channel of our own; at most :data:`MOST_WAITING` wait, then the peer has to.
+* **One writer.** A send that is cancelled while it waits for the library's lock is lost without a trace, and the library
+  writes on behind half a frame. Here one task alone calls ``send_message``; senders queue, and a cancelled one takes its
+  message back. The answer to a ping waits for one message at most, never for the queue.
+* **A cut-off send is the end.** When a send is cancelled on its way, or takes longer than :data:`SENDING`, TCP is closed at
+  once and nothing more is written, not even by the library: it writes through :class:`_Wire`.
+* **Deadlines**: for opening, for each send, for closing. Failures of the library end the connection, as our own errors and
+  without an exception group.
+* **Any stream.** ``open_stream`` may return one that a test made.
+
+Faults of trio-websocket 0.12.2 that the shell works around, each with a test: a connection that ends during the handshake
+leaves the opening waiting for ever; so does a refusal whose body never comes; a malformed handshake, and a ping behind our
+close frame, crash its reader; after a protocol error it sends no close frame and stores all further input without a bound;
+a message made of empty fragments is stored without a bound.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Final, cast
+from urllib.parse import quote, unquote, urlsplit
+
+import attrs
+import h11
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+from wsproto.frame_protocol import FrameProtocol, Opcode
+from wsproto.utilities import ProtocolError
+
+from patter_trio.errors import ProviderError, ProviderTimeout, WireError, leaves
+from patter_trio.net.http import failure_of, origin_of, reason_of, tls_context
+from patter_trio.net.proxies import basic_credentials, environment_proxy, open_tunnel
+from patter_trio.net.response_head import ResponseHead, receive_head
+from patter_trio.net.tasks import hand_over, running
+from patter_trio.net.websocket import MAX_MESSAGE, READ, SocketClosed
+
+CONNECT: Final = 5.0
+"""Seconds that opening may take, TLS and handshake included."""
+SENDING: Final = 5.0
+"""Seconds that a message may take to be handed to the network: a peer that does not read for so long is gone."""
+CLOSING: Final = 0.05
+"""Seconds that a close waits for the peer's answer. All that is left of a call has to be gone within a second."""
+MOST_WAITING: Final = 64
+"""Messages that wait to be taken."""
+MAX_MESSAGE_WIRE_BYTES: Final = 2 * MAX_MESSAGE + 64 * 1024
+"""Bytes that may come before another message is taken: two of the largest size, for one may wait in the library's queue,
+and the frames around them. Pings alone need a day for it."""
+SWITCHING_PROTOCOLS: Final = 101
+ABNORMAL_CLOSURE: Final = 1006
+MESSAGE_TOO_BIG: Final = 1009
+
+_LIBRARY_ERRORS: Final = (ConnectionClosed, HandshakeError, ProtocolError, h11.ProtocolError, ValueError)
+"""What the library's reader lets out: its own errors, those of what it is built on, and what decoding a header raises."""
+_URI_CHARACTERS: Final = "%/?:@!$&'()*+,;=~-._[]"
+"""What stays as it is when a target is made ASCII: reserved and unreserved characters (RFC 3986), and escapes."""
+
+_log = logging.getLogger("patter_trio.net")
+
+OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
+"""Opens the connection that a URL names."""
+
+
+class ConnectionOver(ProviderError):
+    """The connection is over: ``code`` as in RFC 6455 section 7.4; 1006 without a close frame."""
+
+    def __init__(self, who: str, closed: SocketClosed) -> None:
+        super().__init__(f"the connection to {who} ended: {closed}")
+        self.code: int = closed.code
+
+
+class _Wire(trio.abc.Stream):
+    """The stream under the library: it judges the answer to the handshake, and once broken it carries nothing more."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._head_due = True
+        self._received = 0
+        self.refusal: ResponseHead | None = None
+        """The answer to the handshake, where it is not 101."""
+        self.fault: WireError | None = None
+        """How the peer broke HTTP, or our bounds."""
+        self.broken: bool = False
+        """True once a write was cut off or TCP was closed."""
+        self.written: bool = False
+        """True once anything was written."""
+        self.ended: bool = False
+        """True once nothing more can be read."""
+        self.late: bool = False
+        """True if a write took longer than :data:`SENDING`."""
+        self.close_sent: bool = False
+        """True once a close frame was written."""
+        self.on_end: Callable[[], None] = lambda: None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write a frame. The deadline is here, too: the library's reader writes the answers to pings by itself."""
+        if self.broken:
+            raise trio.BrokenResourceError("the connection is closed")
+        whole = False
+        try:
+            with trio.move_on_after(SENDING) as patience:
+                await self._stream.send_all(data)
+                whole = True
+        finally:
+            if not whole:  # half a frame may be on the wire: whatever came behind it would be read as its rest
+                self.late = trio.current_time() >= patience.deadline
+                await self.break_off()
+        if not whole:
+            raise trio.BrokenResourceError("the peer does not read")
+        self.written = True
+        # The library writes one frame at a time; the request for the handshake begins with "G", which is no close frame.
+        self.close_sent = self.close_sent or data[0] & 0x0F == Opcode.CLOSE
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        try:
+            data = await self._receive_answer() if self._head_due else await self._stream.receive_some(max_bytes)
+            self._count(len(data))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._end()
+            raise
+        except WireError as error:
+            self.fault = error
+            self._end()
+            raise trio.BrokenResourceError("the peer broke the protocol") from error
+        if not data:
+            self._end()
+        return bytes(data)
+
+    async def _receive_answer(self) -> bytes:
+        """Return the answer to the handshake, once it is known to be 101."""
+        head = await receive_head(self._stream)
+        self._head_due = False
+        if head.status != SWITCHING_PROTOCOLS:
+            self.refusal = head
+            raise trio.BrokenResourceError("the handshake was refused")
+        return head.received
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        if self._received > MAX_MESSAGE_WIRE_BYTES:
+            raise WireError(f"{MAX_MESSAGE_WIRE_BYTES} bytes came without completing a message")
+
+    def message_came(self) -> None:
+        """Count the bytes of the next message from here."""
+        self._received = 0
+
+    async def aclose(self) -> None:
+        """Note that the library has done with the stream. Closing it is the shell's, which may have something to read yet."""
+        self.on_end()
+        await trio.lowlevel.checkpoint()
+
+    def _end(self) -> None:
+        self.ended = True
+        self.on_end()
+
+    async def linger(self) -> None:
+        """Read until the peer's end: closing TCP with unread input makes a reset, which can overtake our close frame."""
+        try:
+            while not self.broken and await self._stream.receive_some(READ):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    async def break_off(self) -> None:
+        """Close TCP at once."""
+        self.broken = True
+        self._end()
+        await trio.aclose_forcefully(self._stream)
+
+
+@attrs.frozen
+class _Request:
+    """The request for the handshake."""
+
+    host: str
+    target: str
+    headers: list[tuple[bytes, bytes]] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, url: str, headers: Mapping[str, str]) -> "_Request":
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        default = {"ws": 80, "wss": 443}.get(parts.scheme)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        fields = {"User-Agent": "patter-trio"}
+        if parts.username is not None:
+            fields["Authorization"] = basic_credentials(unquote(parts.username), unquote(parts.password or ""))
+        fields |= headers
+        return cls(
+            host if parts.port in (None, default) else f"{host}:{parts.port}",
+            quote(target, safe=_URI_CHARACTERS),
+            [(name.encode(), value.encode()) for name, value in fields.items()],
+        )
+
+
+@attrs.define(eq=False)
+class _Outgoing:
+    """A message on its way to the writer."""
+
+    message: str | bytes = attrs.field(repr=False)
+    scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(deadline=trio.current_time() + SENDING))
+    begun: bool = False
+    done: trio.Event = attrs.field(factory=trio.Event)
+    failure: Exception | None = None
+
+    def finish(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.done.set()
+
+
+class WebSocketClient:
+    """An open connection; made by :func:`open_websocket`."""
+
+    def __init__(self, wire: _Wire, who: str) -> None:
+        self._wire = wire
+        self._who = who
+        self._connection: WebSocketConnection | None = None
+        self._outbox: deque[_Outgoing] = deque()
+        self._queued = trio.Event()
+        self._put, self._arrived = trio.open_memory_channel[str | bytes](MOST_WAITING)
+        self._over: SocketClosed | None = None
+        self._lingers = False
+        self._crash: BaseException | None = None
+        self._opened = trio.Event()
+        # The library's reader has to outlive a cancelled call by the closing handshake, so outer cancellation does not
+        # reach it; leaving the block cancels this scope after CLOSING seconds at most.
+        self._life = trio.CancelScope(shield=True)
+        self._work = trio.CancelScope()
+        self._goodbye = trio.CancelScope()
+        self.abandoned: bool = False
+        """Whether it was this side that had no more use for it."""
+        self.ended: trio.Event = trio.Event()
+        """Set when the peer has ended the connection, or it broke, or it was abandoned."""
+
+    def __repr__(self) -> str:
+        return f"<WebSocketClient {self._who}{'' if self.usable else ' over'}>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a message can be sent, as far as is known."""
+        return self._is_open and not self.abandoned
+
+    @property
+    def _is_open(self) -> bool:
+        return self._over is None and not self._wire.broken
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message. Cancelling it while it is on its way breaks the connection.
+
+        Raises:
+            ProviderTimeout: the peer does not read.
+            ConnectionOver: nothing can be sent any more.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
+        if not self._is_open:
+            raise self._end_error()
+        outgoing = _Outgoing(message)
+        self._outbox.append(outgoing)
+        self._queued.set()
+        try:
+            await outgoing.done.wait()
+        except trio.Cancelled:
+            self._take_back(outgoing)
+            raise
+        if outgoing.failure is not None:
+            raise outgoing.failure
+
+    def _take_back(self, outgoing: _Outgoing) -> None:
+        """Give up a message: one that waits was never said; one that is on its way breaks the connection."""
+        if outgoing.done.is_set():
+            return
+        if outgoing.begun:
+            self._wire.broken = True  # from this moment on; the writer, which runs next, closes TCP
+            outgoing.scope.cancel(reason="the send was cancelled")
+        else:
+            self._outbox.remove(outgoing)
+
+    async def receive(self) -> str | bytes:
+        """Return the next message; how long that may take is the caller's to say.
+
+        Raises:
+            ConnectionOver: there are none any more.
+        """
+        try:
+            return await self._arrived.receive()
+        except trio.EndOfChannel:
+            raise self._end_error() from self._over
+
+    def discard(self) -> int:
+        """Forget the messages that came and that nobody took; return how many there were."""
+        count = 0
+        while True:
+            try:
+                self._arrived.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return count
+            count += 1
+
+    def abandon(self) -> None:
+        """Let whoever holds the block know that nobody needs the connection any more: it is only to be closed."""
+        self.abandoned = True
+        self.ended.set()
+
+    def _end_error(self) -> ConnectionOver:
+        return ConnectionOver(self._who, self._over or SocketClosed(ABNORMAL_CLOSURE, "a send was cut off"))
+
+    # The connection's tasks -------------------------------------------------------------------------------------------
+    async def hold(self, request: _Request) -> None:
+        """Run the library, the reader and the writer, until the connection is over or :meth:`close` is called."""
+        with self._life:
+            try:
+                async with trio.open_nursery() as library:
+                    await self._run(library, request)
+            except* _LIBRARY_ERRORS as failures:
+                self._crash = next(leaves(failures))
+                _log.debug("%s: the WebSocket library failed: %s", self._who, type(self._crash).__name__)
+        self._settle()
+
+    async def _run(self, library: trio.Nursery, request: _Request) -> None:
+        self._connection = await self._shake_hands(library, request)
+        if self._connection is not None:
+            self._opened.set()
+            with self._work:
+                async with trio.open_nursery() as tasks:
+                    tasks.start_soon(self._write, self._connection)
+                    await self._read(self._connection)
+                    tasks.cancel_scope.cancel(reason="the connection is over")
+            if self._work.cancel_called:
+                return  # the library's reader stays for the closing handshake
+            await self._answer_violation()
+        library.cancel_scope.cancel(reason="the connection is over")
+
+    async def _shake_hands(self, library: trio.Nursery, request: _Request) -> WebSocketConnection | None:
+        """Return the connection; None if the stream ended first, which the library would wait beyond."""
+        with trio.CancelScope() as waiting:
+            self._wire.on_end = waiting.cancel
+            connection = await wrap_client_stream(
+                library,
+                cast("trio.SocketStream", self._wire),  # any stream will do
+                request.host,
+                request.target,
+                extra_headers=request.headers,
+                max_message_size=MAX_MESSAGE,
+                receive_buffer_size=READ,
+            )
+            self._wire.on_end = lambda: None
+            return connection
+        return None
+
+    async def _read(self, connection: WebSocketConnection) -> None:
+        try:
+            while True:
+                message = await connection.get_message()
+                self._wire.message_came()
+                await hand_over(self._put, message)
+        except ConnectionClosed as closed:
+            self._over = self._end_of(closed)
+
+    def _end_of(self, closed: ConnectionClosed) -> SocketClosed:
+        reason = closed.reason
+        if self._wire.fault is not None:
+            return SocketClosed(MESSAGE_TOO_BIG, str(self._wire.fault))
+        if reason is None or reason.code == ABNORMAL_CLOSURE:
+            return SocketClosed(ABNORMAL_CLOSURE, "connection lost")
+        return SocketClosed(int(reason.code), reason.reason or "")
+
+    async def _write(self, connection: WebSocketConnection) -> None:
+        while True:
+            while self._outbox:
+                outgoing = self._outbox[0]  # it stays there until it is finished, so that none is forgotten
+                outgoing.begun = True
+                failure: ValueError | None = None
+                try:
+                    with outgoing.scope:  # its deadline counts from the moment at which it was queued
+                        await connection.send_message(outgoing.message)
+                except ConnectionClosed as closed:
+                    self._over = self._over or self._end_of(closed)
+                except ValueError as error:  # not a message: nothing of it was written
+                    failure = error
+                if outgoing.scope.cancelled_caught or self._wire.broken:
+                    await self._wire.break_off()
+                if self._wire.broken or self._over is not None:
+                    self._fail_outbox()
+                    return
+                self._outbox.popleft().finish(failure)
+            self._queued = trio.Event()
+            await self._queued.wait()
+
+    def _fail_outbox(self) -> None:
+        """Tell all senders that wait. The clock says whether the peer was late: what closes the connection may come first."""
+        late = self._wire.late or (self._outbox and trio.current_time() >= self._outbox[0].scope.deadline)
+        while self._outbox:
+            failure = ProviderTimeout(f"{self._who} has not read for {SENDING:g} s") if late else self._end_error()
+            self._outbox.popleft().finish(failure)
+
+    async def _answer_violation(self) -> None:
+        """Send the close frame that the library leaves out when the peer broke the protocol (RFC 6455, section 7.1.7)."""
+        over = self._over
+        if over is None or self._wire.ended:
+            return
+        if self._wire.close_sent:
+            self._lingers = (
+                over.code == MESSAGE_TOO_BIG
+            )  # the library said so, and the rest of the message is on its way
+            return
+        self._lingers = True
+        with trio.move_on_after(CLOSING):
+            try:
+                await self._wire.send_all(FrameProtocol(client=True, extensions=[]).close(over.code, over.reason))
+            except trio.BrokenResourceError:
+                return
+
+    def _settle(self) -> None:
+        """Let everybody who waits for the connection know that it is over."""
+        self._over = self._over or SocketClosed(ABNORMAL_CLOSURE, "connection lost")
+        self._fail_outbox()
+        self._put.close()
+        self.ended.set()
+        self._opened.set()
+        self._goodbye.cancel(reason="the library is not there to see the peer's answer")
+
+    # Its beginning and its end ----------------------------------------------------------------------------------------
+    async def opened(self, *, reason_header: str) -> None:
+        """Wait for the end of the handshake.
+
+        Raises:
+            ProviderError: the connection was refused, or lost.
+        """
+        await self._opened.wait()
+        wire = self._wire
+        if wire.refusal is not None:
+            status = wire.refusal.status
+            reason = wire.refusal.headers.get(reason_header, "") if reason_header else ""
+            told = f", {reason[:200]}" if reason else ""
+            raise failure_of(status)(f"{self._who} refused the connection: status {status}{told}")
+        if self._connection is not None:
+            return
+        if wire.fault is not None:
+            raise ProviderError(f"{self._who}: {wire.fault}") from wire.fault
+        if self._crash is not None and not wire.written:  # h11 quotes the header, which may be a key
+            raise ProviderError(f"{self._who}: the URL or a header has a character that HTTP does not allow")
+        if not wire.ended:
+            raise ProviderError(f"{self._who} did not answer the WebSocket handshake as RFC 6455 requires")
+        raise self._end_error() from self._over
+
+    async def close(self) -> None:
+        """Close with a close frame where that is still possible, within :data:`CLOSING` seconds; also when cancelled."""
+        self._work.cancel(reason="the connection is closed")
+        with trio.move_on_after(CLOSING, shield=True):  # also the rest of a cancelled call says goodbye
+            if self._connection is not None and self._is_open:
+                with self._goodbye:
+                    await self._connection.aclose()
+            if self._lingers or (self._connection is not None and self._crash is not None):
+                await self._wire.linger()
+        self._life.cancel(reason="the connection is closed")
+        with trio.CancelScope(shield=True):  # it is cancelled by itself, and takes no time
+            await self._wire.break_off()
+
+
+@asynccontextmanager
+async def open_websocket(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    within: float = CONNECT,
+    open_stream: OpenStream | None = None,
+    why: str = "",
+) -> AsyncIterator[WebSocketClient]:
+    """Connect, and close the connection when the block is left: with a close frame, where that is still possible.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        headers: in addition to those that every handshake has.
+        within: seconds until it is open.
+        open_stream: opens the stream instead of :func:`open_stream_to`.
+        why: the header in which this vendor says why it refuses; the error quotes it.
+
+    Raises:
+        AuthenticationError: the handshake was answered with status 401 or 403.
+        RateLimitError: with status 429.
+        ProviderTimeout: it was not open in time.
+        ProviderError: it was refused in another way, or nobody could be reached.
+    """
+    who, deadline = origin_of(url), trio.current_time() + within
+    request = _Request.of(url, headers or {})
+    with _opening(who, within), trio.fail_at(deadline):
+        stream = await (open_stream or open_stream_to)(url)
+    client = WebSocketClient(_Wire(stream), who)
+    async with running(partial(client.hold, request)):
+        try:
+            with _opening(who, within), trio.fail_at(deadline):
+                await client.opened(reason_header=why)
+            yield client
+        finally:
+            await client.close()
+
+
+@contextmanager
+def _opening(who: str, within: float) -> Iterator[None]:
+    try:
+        yield
+    except trio.TooSlowError as error:
+        raise ProviderTimeout(f"{who} could not be reached within {within:g} s") from error
+    except (OSError, trio.BrokenResourceError) as error:
+        raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
+
+
+async def open_stream_to(url: str) -> trio.abc.Stream:
+    """Open the TCP or TLS connection that a URL names, through the proxy that the environment names for it.
+
+    Raises:
+        OSError: nobody could be reached.
+        ProviderError: the proxy cannot be used.
+    """
+    return await _open_stream(url, environment_proxy(url))
+
+
+async def open_direct_stream_to(url: str) -> trio.abc.Stream:
+    """Open the TCP or TLS connection that a URL names, whatever proxies the environment names.
+
+    Raises:
+        OSError: nobody could be reached.
+    """
+    return await _open_stream(url, None)
+
+
+async def _open_stream(url: str, proxy: str | None) -> trio.abc.Stream:
+    parts = urlsplit(url)
+    host, encrypted = parts.hostname or "", parts.scheme in ("wss", "https")
+    port = parts.port or (443 if encrypted else 80)
+    stream: trio.abc.Stream
+    if proxy is None:
+        stream = await trio.open_tcp_stream(host, port)
+    else:
+        stream = await open_tunnel(proxy, host, port, tls_context())
+    if not encrypted:
+        return stream
+    encrypted_stream = trio.SSLStream(stream, tls_context(), server_hostname=host, https_compatible=True)
+    try:
+        await encrypted_stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(encrypted_stream)
+        raise
+    return encrypted_stream
