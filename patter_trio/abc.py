@@ -125,18 +125,30 @@ class Transcript:
 
 
 class RecognitionSession(ABC):
-    """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another."""
+    """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another.
+
+    ``accepts`` is the format of this session where it differs from its recipe's: a recipe that stands for several
+    recognisers sets it, any other leaves it None.
+    """
+
+    accepts: AudioFormat | None = None
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
         """Take the next audio, in the format that the recipe announces in ``accepts``.
+
+        At another rate than 8 kHz the call resamples it, which holds the newest 80 ms back at most; ``flush`` is
+        preceded by all that was held back.
 
         Raises:
             ProviderError: the recogniser is gone.
         """
 
     async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
-        """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it."""
+        """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it.
+
+        Its offset counts samples at 8 kHz whatever rate the recipe accepts, and may lie up to 80 ms ahead of the audio.
+        """
 
     @abstractmethod
     async def flush(self) -> None:
@@ -158,7 +170,12 @@ class RecognitionSession(ABC):
 
 
 class SpeechToText(Prewarmed, ABC):
-    """A recogniser of speech."""
+    """A recogniser of speech.
+
+    ``accepts`` is the format in which it wants the caller's audio: mu-law or 16-bit PCM, at one of
+    :data:`patter_trio.audio.formats.RATES`. The call converts. Mu-law at 8 kHz, which is what carriers send, costs and delays
+    nothing.
+    """
 
     provider: str
     model: str = ""
@@ -240,12 +257,14 @@ class SpeechChunk:
     """A stretch of synthesised speech.
 
     ``text`` is the text whose speech *begins* with this chunk (usually a sentence, on its first chunk) and is empty on
-    the chunks that go on with it. ``words`` are timings, where the vendor tells them.
+    the chunks that go on with it. ``words`` are timings, where the vendor tells them. ``format`` is that of this audio where it
+    differs from the recipe's ``emits``: a recipe that stands for several synthesisers sets it, any other leaves it None.
     """
 
     audio: bytes
     text: str = ""
     words: tuple[Word, ...] = ()
+    format: AudioFormat | None = None
 
 
 class SynthesisSession(ABC):
@@ -264,7 +283,11 @@ class SynthesisSession(ABC):
 
 
 class TextToSpeech(Prewarmed, ABC):
-    """A synthesiser of speech."""
+    """A synthesiser of speech.
+
+    ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`. The call
+    converts; texts and words stay at their samples. Mu-law at 8 kHz passes as it is.
+    """
 
     provider: str
     model: str = ""
@@ -354,7 +377,10 @@ class EngineSession(ABC):
 
     @abstractmethod
     def hear(self, audio: bytes) -> None:
-        """Take the caller's next audio, in the format that the recipe announces in ``accepts``."""
+        """Take the caller's next audio, in the format that the recipe announces in ``accepts``.
+
+        ``commit`` and ``discard`` are preceded by all that the call's resampler held back.
+        """
 
     def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with a turn detection of its own needs none)
         """Learn of an edge of the caller's voice, in the order of the audio."""
@@ -398,6 +424,9 @@ class Engine(Prewarmed, ABC):
     """A model that hears and speaks by itself: speech in, speech out.
 
     Whose turn it is remains decided here: an engine must not answer, and not stop, unless it is asked to.
+
+    ``accepts`` and ``emits`` are the formats in which it hears and speaks, as a recogniser's and a synthesiser's; each may be
+    mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`.
     """
 
     provider: str

@@ -12,7 +12,7 @@ import trio
 
 from patter_trio.abc import StreamCodec
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import Clear, Close, Heard, Lane, Mark, Media, Playback
+from patter_trio.conversation.playback import TICK, Clear, Close, Heard, Lane, Mark, Media, Playback
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.websocket import WebSocket
 
@@ -80,6 +80,17 @@ class Egress:
         """Wait until fewer than ``samples`` wait in the lane; a cut lane has room for ever."""
         while lane.waiting >= samples and not lane.is_cut:
             await self._progress.wait()
+
+    async def runs_dry(self, lane: Lane, lead: float) -> None:
+        """Wait until nothing waits in an open lane, and the carrier has at most ``lead`` seconds of audio left to play."""
+        while True:
+            if lane is not self._lane or lane.waiting:
+                await self._progress.wait()
+                continue
+            left = self.playback.end - trio.current_time() - lead
+            if left <= TICK:
+                return
+            await trio.sleep(left)
 
     def _tell_drained(self) -> None:
         lane = self._lane

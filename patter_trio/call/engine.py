@@ -33,15 +33,16 @@ from patter_trio.abc import (
 )
 from patter_trio.agent import Agent
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.convert import Converter, Quality, converter
+from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
 from patter_trio.call import reply as replies
 from patter_trio.call.context import current_call
 from patter_trio.call.deadlines import opened
 from patter_trio.call.engine_words import LateWords
 from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings, say_error_message
-from patter_trio.call.hearing import encoder
 from patter_trio.call.metering import parts_of
 from patter_trio.call.minds import said_in
+from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.tools import Round, Run
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
@@ -77,14 +78,15 @@ class EngineReply(replies.Reply):
         self._session = session
         self._parts: list[_Part] = []
         self._begun = False
-        self._sounds = False
         self._thinks = False
+        self._feed: SpeechFeed | None = None
 
     @asynccontextmanager
     async def respond(
         self, text: str = "", *, tools: bool = False, by: EngineSession | None = None
     ) -> AsyncIterator[EngineResponse]:
         """Open a response as the next part of this reply; ``by`` another session than the call's."""
+        await self._push()  # the new part begins behind all audio of the one before
         async with (by or self._session).respond(text, tools=tools) as response:
             self._parts.append(_Part(response, self.lane.put_samples))
             self.lane.begin()
@@ -95,15 +97,18 @@ class EngineReply(replies.Reply):
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE))
 
-    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+    async def make(self, pieces: Callable[[], Pieces], emits: AudioFormat, at: Surroundings) -> None:
         """Have it made; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
+        begun = partial(self._sounds, at.post)
+        self._feed = feed = SpeechFeed(self.lane, emits, at.egress, LANE_BOUND, begun=begun)
         with self.scope:
             try:
                 self._begin_thinking()
                 async with pieces() as made:
                     async for piece in made:
-                        await self._take(piece, decode, at)
+                        await self._take(piece, feed, at)
+                await feed.finish()
             except* ProviderError as group:
                 error = next(leaves(group))
                 self._note_failure("llm_failed", error)
@@ -114,29 +119,28 @@ class EngineReply(replies.Reply):
                 self.note("tts_finished")
                 self._all_made(at.egress, at.post)
 
-    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+    async def _push(self) -> None:
+        if self._feed is not None:
+            await self._feed.push()
+
+    async def _take(self, piece: Piece, feed: SpeechFeed, at: Surroundings) -> None:
         match piece:
             case str():
                 self._begin(at)
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at)
-                await at.egress.room(self.lane, LANE_BOUND)
-                self.lane.put(decode(piece.audio), "", piece.words)
-                at.egress.wake()
-                if piece.audio and not self._sounds:
-                    self._sounds = True
-                    self.note("tts_first_audio")
-                    at.post(inputs.AudioArrived(self.number))
+                await feed.put(attrs.evolve(piece, text=""))  # its words come as texts of their own
             case replies.Remark():
                 async with self.respond(piece.text) as response:
                     async for part in response:
                         if isinstance(part, str):
                             self.lane.add_text(part)  # it is a text of ours, not one of the engine's
                         elif isinstance(part, SpeechChunk):
-                            await self._take(part, decode, at)
+                            await self._take(part, feed, at)
             case replies.Step.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
+                await self._push()  # speech pauses until the tools have answered
                 self._end_thinking()
             case replies.Step.MODEL:
                 self._begin_thinking()
@@ -184,8 +188,8 @@ class EngineFaculties(Faculties):
         """The session is over for good."""
         self._by: TextToSpeech | None = None
         """The other voice, where it says the live reply."""
-        self._encode = encoder(engine.accepts, "an engine")
-        self._decode = replies.decoder(engine.emits, "an engine")
+        self._converter: Converter | None = None
+        """Into the format that the engine accepts; None where that is mu-law at 8 kHz."""
         self._speaking = False
         """The caller has said something about which nothing was decided yet."""
         self._wanted: dict[str, ToolCall] = {}
@@ -227,7 +231,18 @@ class EngineFaculties(Faculties):
         elif isinstance(item, VoiceEdge):
             self._session.voice(item)
         else:
-            self._session.hear(self._encode(item))
+            self._hear(self._session, item)
+
+    def _hear(self, session: EngineSession, mulaw: bytes) -> None:
+        if self._converter is None:
+            session.hear(mulaw)
+        elif audio := self._converter.convert(mulaw):  # nothing, while all of it is held back
+            session.hear(audio)
+
+    def _push(self) -> None:
+        """Let the engine have what the resampler holds back: what is decided next is about that, too."""
+        if self._session is not None and self._converter is not None and (rest := self._converter.flush()):
+            self._session.hear(rest)
 
     def _keep(self, item: bytes | VoiceEdge) -> None:
         """Keep what comes before the engine is there; the offsets of edges hold, whatever is dropped."""
@@ -241,11 +256,12 @@ class EngineFaculties(Faculties):
 
     def _hand_over(self, session: EngineSession) -> None:
         """Let an engine that is there now have what was kept for it."""
+        self._converter = converter(MULAW_8K, self._engine.accepts, Quality.LOW_DELAY)
         for item in self._waiting:
             if isinstance(item, VoiceEdge):
                 session.voice(item)
             else:
-                session.hear(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
+                self._hear(session, g711.silence(item / RATE) if isinstance(item, int) else item)
         self._waiting.clear()
         self._session = session
 
@@ -257,10 +273,12 @@ class EngineFaculties(Faculties):
         """Have the engine forget what was no utterance."""
         self._speaking = False
         if self._session is not None:
+            self._push()
             self._session.discard()
 
     def _commit(self) -> int:
         self._speaking = False
+        self._push()
         return 0 if self._session is None else self._session.commit()
 
     def flush(self) -> None:
@@ -348,7 +366,7 @@ class EngineFaculties(Faculties):
         made = EngineReply(action.reply, action.turn, around.note, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
         made.note("reply_started", mind=kind, **named)
-        talk.start_soon(made.make, self._pieces(agent, made, text), self._decode, around)
+        talk.start_soon(made.make, self._pieces(agent, made, text), self._engine.emits, around)
         return made
 
     def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
@@ -432,12 +450,12 @@ class EngineFaculties(Faculties):
             await say_error_message(agent, agent.tts, reply, around)
             return
         around.egress.open(reply.lane)
+        feed = SpeechFeed(reply.lane, self._engine.emits, around.egress, replies.LANE_BOUND)
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
-                    await around.egress.room(reply.lane, replies.LANE_BOUND)
-                    reply.lane.put(self._decode(piece.audio))
-                    around.egress.wake()
+                    await feed.put(attrs.evolve(piece, text="", words=()))
+        await feed.finish()
         reply.lane.produced = True
         around.egress.wake()
 

@@ -10,13 +10,13 @@ import trio
 
 from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE, AudioFormat, Encoding
+from patter_trio.audio.convert import Quality, converter
+from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.call.deadlines import opened
 from patter_trio.call.feed import Feed
 from patter_trio.call.hooking import Hooking
 from patter_trio.conversation.inputs import Final as FinalWords
 from patter_trio.conversation.inputs import Flushed, Interim
-from patter_trio.errors import ConfigurationError
 
 WAITING: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
@@ -63,9 +63,10 @@ class Hearing:
         Raises:
             ProviderError: the recogniser cannot be had, or failed.
         """
-        through_hooks = None if hooking is None else hooking.incoming(stt.accepts)
         async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, session, stt.accepts, through_hooks)
+            accepts = session.accepts or stt.accepts
+            through_hooks = None if hooking is None else hooking.incoming(accepts)
+            nursery.start_soon(self._send, session, accepts, through_hooks)
             hooked = hooking is not None and bool(hooking.given("after_stt"))
             async for result in session.transcripts():
                 transcript: Transcript | None = result
@@ -87,31 +88,52 @@ class Hearing:
         accepts: AudioFormat,
         through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
-        encode = encoder(accepts)
+        outgoing = _Outgoing(session, accepts, through_hooks)
         sent = 0
         while True:
             for position, item in await self._feed.take():
                 if position > sent:  # silence stands for what was dropped, so that the edges' offsets hold
-                    await session.send(encode(g711.silence((position - sent) / RATE)))
+                    await outgoing.silence(position - sent)
                     sent = position
                 match item:
                     case bytes():
-                        await session.send(encode(item) if through_hooks is None else await through_hooks(item))
+                        await outgoing.send(item)
                         sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)
                     case Flush():
+                        await outgoing.push()  # the words in what the resampler holds back are wanted, too
                         await session.flush()
 
 
-def encoder(accepts: AudioFormat, who: str = "a recogniser") -> Callable[[bytes], bytes]:
-    """Return what makes of mu-law at 8 kHz what a recogniser or an engine accepts.
+class _Outgoing:
+    """The caller's audio on its way into a recogniser: through the hooks, then into the format that it accepts."""
 
-    Raises:
-        ConfigurationError: it accepts another sampling rate.
-    """
-    if accepts.rate != RATE:
-        raise ConfigurationError(f"{who} must accept audio at {RATE} Hz, not {accepts.rate}")
-    if accepts.encoding is Encoding.MULAW:
-        return bytes
-    return g711.to_pcm
+    def __init__(
+        self,
+        session: RecognitionSession,
+        accepts: AudioFormat,
+        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+    ) -> None:
+        self._session = session
+        self._through_hooks = through_hooks
+        # Hooks that want 16-bit samples give them, too: another coding as mu-law would only add noise.
+        self._shown_as_pcm = through_hooks is not None and accepts != MULAW_8K
+        self._converter = converter(PCM16_8K if self._shown_as_pcm else MULAW_8K, accepts, Quality.LOW_DELAY)
+
+    async def send(self, mulaw: bytes) -> None:
+        await self._give(mulaw if self._through_hooks is None else await self._through_hooks(mulaw))
+
+    async def silence(self, samples: int) -> None:
+        await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE]) * samples)
+
+    async def push(self) -> None:
+        """Have what the resampler holds back go out."""
+        if self._converter is not None and (rest := self._converter.flush()):
+            await self._session.send(rest)
+
+    async def _give(self, audio: bytes) -> None:
+        if self._converter is None:
+            await self._session.send(audio)
+        elif converted := self._converter.convert(audio):  # nothing, while all of it is held back
+            await self._session.send(converted)

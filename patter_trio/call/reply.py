@@ -9,23 +9,24 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
 from patter_trio.abc import LanguageModel, Message, SynthesisSession, ToolCall, Usage, usage_sink
-from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE, AudioFormat, Encoding
+from patter_trio.audio.formats import RATE, AudioFormat
 from patter_trio.call import usercode
 from patter_trio.call.context import current_call
 from patter_trio.call.egress import Egress
 from patter_trio.call.hooking import ReplyHooks
+from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
-from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout, leaves
+from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 
 SENTENCES: Final = 8
 """Sentences between mind and voice; a mind that is further ahead waits."""
@@ -111,7 +112,8 @@ class Reply:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
                     nursery.start_soon(self._noting, "llm_failed", self._think, mind, sentences, post)
-                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, egress, post)
+                    feed = self._feed_of(emits, egress, post, nursery)
+                    await self._noting("tts_failed", self._speak, voice, to_voice, feed)
             except* (ProviderError, usercode.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, usercode.ApplicationError) else None
@@ -167,29 +169,23 @@ class Reply:
             for sentence in [*rest, *chunker.flush()]:
                 await self._hand_over(sentences, sentence)
 
-    async def _speak(
-        self,
-        voice: SynthesisSession,
-        sentences: trio.MemoryReceiveChannel[str],
-        emits: AudioFormat,
-        egress: Egress,
-        post: Post,
-    ) -> None:
-        decode = decoder(emits)
-        begun = False
+    def _feed_of(self, emits: AudioFormat, egress: Egress, post: Post, nursery: trio.Nursery) -> SpeechFeed:
         hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
+        begun = partial(self._sounds, post)
+        return SpeechFeed(self.lane, emits, egress, LANE_BOUND, hooks=hooks, begun=begun, start_soon=nursery.start_soon)
+
+    def _sounds(self, post: Post) -> None:
+        """The first audio is in the lane."""
+        self.note("tts_first_audio")
+        post(AudioArrived(self.number))
+
+    async def _speak(
+        self, voice: SynthesisSession, sentences: trio.MemoryReceiveChannel[str], feed: SpeechFeed
+    ) -> None:
         async with sentences, voice.speak(sentences) as chunks:
-            async for made in chunks:
-                await egress.room(self.lane, LANE_BOUND)
-                chunk = made if hooks is None else await hooks.audio(made)
-                if chunk is None:
-                    continue
-                self.lane.put(decode(chunk.audio), chunk.text, chunk.words)
-                egress.wake()
-                if chunk.audio and not begun:
-                    begun = True
-                    self.note("tts_first_audio")
-                    post(AudioArrived(self.number))
+            async for chunk in chunks:
+                await feed.put(chunk)
+            await feed.finish()
         self.note("tts_finished")
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
@@ -204,19 +200,6 @@ class Reply:
             ended = ProviderError("the synthesiser ended before its text did")
             self._note_failure("tts_failed", ended)
             raise ended from error
-
-
-def decoder(emits: AudioFormat, who: str = "a synthesiser") -> Callable[[bytes], bytes]:
-    """Return what makes mu-law at 8 kHz of a synthesiser's or an engine's audio.
-
-    Raises:
-        ConfigurationError: it has another sampling rate.
-    """
-    if emits.rate != RATE:
-        raise ConfigurationError(f"{who} must emit audio at {RATE} Hz, not {emits.rate}")
-    if emits.encoding is Encoding.MULAW:
-        return bytes
-    return g711.from_pcm
 
 
 def fixed(text: str) -> Mind:

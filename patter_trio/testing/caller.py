@@ -13,7 +13,7 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
 from patter_trio.net.threads import run_in_thread
 from patter_trio.telemetry.metrics import CallMetrics
-from patter_trio.testing import signal, timeline
+from patter_trio.testing import band_limited, signal, timeline
 from patter_trio.testing.carrier import SimulatedTwilio
 from patter_trio.testing.record import TOLERANCE, EventLog, Heard, Said, State, heard_utterances
 from patter_trio.testing.scenario import Scenario
@@ -42,6 +42,7 @@ class SimulatedCaller:
         log: where the agent's events are collected.
         state: returns the call's public states as they are.
         strict: False = instants of :meth:`at` that are over already are ignored, as at real pace they may be.
+        band_limited: speak the voice that survives resampling, for recognisers and engines at other rates than 8 kHz.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class SimulatedCaller:
         state: Callable[[], State | None],
         *,
         strict: bool = True,
+        band_limited: bool = False,
     ) -> None:
+        self._band_limited = band_limited
         self._log = log
         self._state = state
         self._strict = strict
@@ -145,7 +148,11 @@ class SimulatedCaller:
 
     async def _utter(self, text: str, seconds: float, kind: Kind, wait: bool) -> Said:
         self._utterances += 1
-        audio = signal.encode(text, signal.frames_of(seconds), kind=kind, utterance=self._utterances)
+        frames, number = signal.frames_of(seconds), self._utterances
+        if self._band_limited:
+            audio = g711.encode(band_limited.encode(text, frames, kind=kind, utterance=number))
+        else:
+            audio = signal.encode(text, frames, kind=kind, utterance=number)
         return await self._say(audio, text, kind, wait=wait)
 
     async def _say(self, audio: bytes, text: str, kind: Kind, *, wait: bool) -> Said:

@@ -23,14 +23,15 @@ from patter_trio.abc import (
     ToolDefinition,
     VoiceEdge,
 )
-from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
+from patter_trio.testing.band_limited import WordReader
 from patter_trio.testing.due import Due
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.scripted import ScriptedLLM, ScriptedTTS
-from patter_trio.testing.signal import Decoder, Kind
+from patter_trio.testing.signal import Kind
 
 PIECES = 4096
 """Pieces of one response that may wait."""
@@ -53,6 +54,7 @@ class ScriptedEngine(Engine):
         fail_to_open: no session can be had.
         ends_turns: what it is called that ends turns, with ``turn_delay``.
         longest_silence: seconds of silence after which it says that it has ended one; 0: it does not say.
+        accepts: the format in which it wants the caller's audio; it speaks in that of ``tts``.
     """
 
     llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
@@ -96,8 +98,7 @@ class ScriptedEngine(Engine):
 class _Session(EngineSession):
     def __init__(self, script: ScriptedEngine, setup: EngineSetup, voice: Any) -> None:
         self._script, self._setup, self._voice_of = script, setup, voice
-        self._decoder = Decoder()
-        self._fed = 0
+        self._reader = WordReader(script.accepts)
         self._words = ""
         self._utterance = 0
         self._commits = 0
@@ -107,22 +108,21 @@ class _Session(EngineSession):
 
     # The caller -------------------------------------------------------------------------------------------------------
     def hear(self, audio: bytes) -> None:
-        self._fed += len(audio)
-        for sound in self._decoder.feed(audio):
+        for sound in self._reader.feed(audio):
             if sound.kind in (Kind.COUGH, Kind.SOUND):
                 continue
             if sound.utterance != self._utterance:
                 self._utterance = sound.utterance
                 self._words += " "
             self._words += sound.words
-        if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
+        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
             self._gone = True
             self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
 
     def voice(self, edge: VoiceEdge) -> None:
         delay = self._script.turn_delay
         if delay is not None and not edge.speaking:
-            ended = trio.current_time() - (self._fed - edge.offset) / RATE
+            ended = trio.current_time() - (self._reader.fed - edge.offset) / RATE
             self._due.put(max(trio.current_time(), ended + delay), EngineTurnOver())
 
     def commit(self) -> int:
@@ -239,11 +239,11 @@ class _Response(EngineResponse):
         sentences: trio.MemoryReceiveChannel[str],
         put: trio.MemorySendChannel[str | SpeechChunk | ToolCall],
     ) -> None:
-        width = 1 if self._session.script.emits.encoding is Encoding.MULAW else 2
+        emits = self._session.script.emits
         with put, sentences:
             async with self._session.voice_of.speak(sentences) as chunks:
                 async for chunk in chunks:
-                    self._spoken.put(bytes(len(chunk.audio) // width), chunk.text, chunk.words)
+                    self._spoken.put(bytes(round(emits.seconds(chunk.audio) * RATE)), chunk.text, chunk.words)
                     await put.send(attrs.evolve(chunk, text=""))
             self._spoken.produced = True
 

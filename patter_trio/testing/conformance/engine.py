@@ -22,7 +22,8 @@ from patter_trio.abc import (
     ToolDefinition,
 )
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, Encoding
+from patter_trio.audio.convert import converted, rate_problem
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
 from patter_trio.net.background import running
@@ -39,7 +40,7 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
-from patter_trio.testing.conformance.stt import SIMULATED, Speech
+from patter_trio.testing.conformance.stt import SIMULATED, Speech, frames_of
 from patter_trio.testing.conformance.tts import Spoken
 from patter_trio.testing.vendor import Misbehaviour, ServeVendor
 
@@ -109,10 +110,9 @@ class EngineBench(Bench):
     async def say(self, session: EngineSession, recipe: Engine, speech: Speech, *, after: int = 0) -> None:
         """Say something at the pace of speech, ``after`` so many samples of the session."""
         edges, sent = list(speech.edges), 0
-        while sent < len(speech.audio):
-            frame = speech.audio[sent : sent + FRAME_SAMPLES]
-            session.hear(encoded(recipe, frame))
-            sent += len(frame)
+        for frame in frames_of(speech.audio, recipe.accepts):
+            session.hear(frame)
+            sent += FRAME_SAMPLES
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 session.voice(attrs.evolve(edge, offset=edge.offset + after))
@@ -135,11 +135,6 @@ class EngineBench(Bench):
                 if isinstance(piece, SpeechChunk) and piece.audio:
                     break
             yield response
-
-
-def encoded(recipe: Engine, mulaw: bytes) -> bytes:
-    """Return audio as an engine accepts it."""
-    return mulaw if recipe.accepts.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
 
 
 async def answer_of(session: EngineSession, text: str = "", *, tools: bool = True) -> list[Piece]:
@@ -173,12 +168,13 @@ async def _demand_well(session: EngineSession, what: str) -> None:
 async def _has_telephone_speech(bench: EngineBench) -> None:
     recipe = bench.recipe()
     for name, audio in (("accepts", recipe.accepts), ("emits", recipe.emits)):
-        demand(audio.rate == RATE, f"it {name} {audio.rate} Hz", f"the telephone has {RATE} Hz")
+        problem = rate_problem(audio)
+        demand(not problem, f"it {name} audio {problem}", "the call converts those rates alone")
     async with bench.session(recipe) as (session, _):
         pieces = await answer_of(session)
-    size = 1 if recipe.emits.encoding is Encoding.MULAW else 2
     for piece in pieces:
         if isinstance(piece, SpeechChunk):
+            size = (piece.format or recipe.emits).width
             demand(isinstance(piece.audio, bytes), f"it gave {piece!r}"[:120], "audio is bytes")
             demand(len(piece.audio) % size == 0, f"a chunk has {len(piece.audio)} bytes", "no sample is cut in two")
 
@@ -238,7 +234,7 @@ async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     recipe = bench.recipe()
     async with bench.session(recipe) as (session, told):
         for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _HUGE):
-            session.hear(encoded(recipe, g711.silence(seconds)))
+            session.hear(converted(g711.silence(seconds), MULAW_8K, recipe.accepts))
         await told.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")
 

@@ -1,0 +1,1 @@
+"""The agent's voice on its way out."""
