@@ -137,7 +137,7 @@ class RecognitionSession(ABC):
     async def send(self, audio: bytes) -> None:
         """Take the next audio, in the format that the recipe announces in ``accepts``.
 
-        At another rate than 8 kHz the call resamples it, which holds the newest 80 ms back at most; ``flush`` is
+        At another rate than 8 kHz the call resamples it, which holds the newest 0.1 s back at most; ``flush`` is
         preceded by all that was held back.
 
         Raises:
@@ -147,7 +147,7 @@ class RecognitionSession(ABC):
     async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
         """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it.
 
-        Its offset counts samples at 8 kHz whatever rate the recipe accepts, and may lie up to 80 ms ahead of the audio.
+        Its offset counts samples at 8 kHz whatever rate the recipe accepts, and may lie up to 0.1 s ahead of the audio.
         """
 
     @abstractmethod

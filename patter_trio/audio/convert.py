@@ -1,7 +1,7 @@
 """Streaming conversion between the telephone's audio and the formats of providers.
 
 soxr does the resampling. It releases its output in blocks, so it holds back the newest part of what it took: with LQ
-8 to 80 ms, with HQ up to 160 ms, by the rate (docs/design.md has the figures). Three rules follow:
+3 to 83 ms, with HQ up to 160 ms, by the rate (docs/design.md has the figures). Three rules follow:
 
 * Into a recogniser or an engine a caller waits for every millisecond: quality LQ. Audio comes out of a synthesiser or an
   engine faster than it is played: quality HQ.

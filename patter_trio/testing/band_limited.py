@@ -225,14 +225,10 @@ def sounds_in(mulaw: bytes) -> list[Sound]:
     sounds = exact.feed(mulaw) + exact.finish()
     if all(sound.kind is not Kind.SOUND for sound in sounds):
         return sounds
-    filtered = BandLimitedDecoder()
-    samples = g711.decode(mulaw)
-    readable = [one for one in filtered.feed(samples) + filtered.finish() if one.kind is not Kind.SOUND]
-    if not readable:
+    decoder, samples = BandLimitedDecoder(), g711.decode(mulaw)
+    filtered = decoder.feed(samples) + decoder.finish()
+    if all(sound.kind is Kind.SOUND for sound in filtered):
         return sounds
-    unread = [sound for sound in sounds if not any(_overlap(sound, one) for one in readable)]
-    return sorted([*unread, *readable], key=lambda sound: sound.start)
-
-
-def _overlap(sound: Sound, other: Sound) -> bool:
-    return sound.kind is Kind.SOUND and sound.start < other.end and other.start < sound.end
+    frames = [sound for sound in sounds if sound.kind is not Kind.SOUND]
+    others = [one for one in filtered if not any(one.start < frame.end and frame.start < one.end for frame in frames)]
+    return sorted([*frames, *others], key=lambda sound: sound.start)

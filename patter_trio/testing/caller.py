@@ -8,7 +8,9 @@ from typing import Any, Final
 import numpy as np
 import trio
 
+from patter_trio.agent import Agent
 from patter_trio.audio import g711
+from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
 from patter_trio.net.threads import run_in_thread
@@ -274,6 +276,11 @@ class SimulatedCaller:
 
     def _unexpected(self, what: str) -> NotAsExpected:
         return NotAsExpected(f"{what}\n\n{self.timeline()}")
+
+
+def is_resampled_for(agent: Agent) -> bool:
+    """Return True if what hears the caller of this agent does so at another rate than the telephone's."""
+    return any(ear is not None and ear.accepts.rate != RATE for ear in (agent.stt, agent.engine))
 
 
 def _load(path: Path) -> Samples:

@@ -11,13 +11,12 @@ import trio
 import trio.testing
 
 from patter_trio.agent import Agent
-from patter_trio.audio.formats import RATE
 from patter_trio.carriers import CallOffer, Carrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.client import Patter
 from patter_trio.server.desk import Desk, open_desk
 from patter_trio.server.door import serve_connection
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.invariants import END_SECONDS, CallRecord, violations
@@ -94,7 +93,7 @@ class _Simulation:
             callee=phone.phone_number or "+15550100002",
         )
         self.log = EventLog(self._now, self._state)
-        self.caller = SimulatedCaller(self.carrier, self.log, self._state, band_limited=_is_resampled_for(agent))
+        self.caller = SimulatedCaller(self.carrier, self.log, self._state, band_limited=is_resampled_for(agent))
         self._desk: Desk | None = None
         self._connections: trio.Nursery | None = None
         self._left_after_end: list[str] = []
@@ -192,11 +191,6 @@ def _show(error: AssertionError, simulation: _Simulation) -> None:
     picture = simulation.caller.timeline()
     if picture not in str(error):
         error.add_note(f"\nThe call:\n{picture}")
-
-
-def _is_resampled_for(agent: Agent) -> bool:
-    """Return True if what hears the caller does so at another rate than the telephone's."""
-    return any(ear is not None and ear.accepts.rate != RATE for ear in (agent.stt, agent.engine))
 
 
 def _twilio(carrier: Carrier | None) -> Twilio:
