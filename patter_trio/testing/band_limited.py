@@ -180,7 +180,13 @@ class WordReader:
 
     def finish(self) -> list[Sound]:
         """Return what is still held back because it could have become a frame."""
-        return self._filtered.finish() if self._exact is None else self._exact.finish()
+        return self._exact.finish() if self._exact is not None else self.settle() + self._filtered.finish()
+
+    def settle(self) -> list[Sound]:
+        """Return the sounds that are complete if silence follows; reading between two samples needs those around it."""
+        if self._exact is not None:
+            return []
+        return self._filtered.feed(self._sampler.take(np.zeros(0, np.int16), last=True))
 
 
 class _Sampler:
@@ -201,14 +207,16 @@ class _Sampler:
         self._held = np.zeros(self._reach)
         self._next = 0
 
-    def take(self, samples: Samples) -> Samples:
+    def take(self, samples: Samples, *, last: bool = False) -> Samples:
+        """Return what can be read with the next samples; with ``last`` all, as if silence followed."""
         self._held = np.concatenate([self._held, samples])
-        whole = (len(self._held) - 2 * self._reach - 1) * self._phases + self._phases - 1
+        known = np.concatenate([self._held, np.zeros(self._reach if last else 0)])
+        whole = (len(known) - 2 * self._reach - 1) * self._phases + self._phases - 1
         numbers = np.arange(self._next, max(self._next, whole // self._step + 1))
         if not len(numbers):
             return np.zeros(0, np.int16)
         places, phases = np.divmod(numbers * self._step, self._phases)
-        windows = self._held[(places + self._reach)[:, None] + self._offsets[None, :]]
+        windows = known[(places + self._reach)[:, None] + self._offsets[None, :]]
         read = (windows * self._weights[phases]).sum(axis=1)
         # Positions start anew with what the next instant needs.
         needed = (int(numbers[-1]) + 1) * self._step // self._phases

@@ -1,6 +1,6 @@
 """An engine that follows a script: a scripted mind and voice behind the interface of an engine, with the same timing."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from patter_trio.testing.band_limited import WordReader
 from patter_trio.testing.due import Due
 from patter_trio.testing.groups import open_flat_nursery
 from patter_trio.testing.scripted import ScriptedLLM, ScriptedTTS
-from patter_trio.testing.signal import Kind
+from patter_trio.testing.signal import Kind, Sound
 
 PIECES = 4096
 """Pieces of one response that may wait."""
@@ -108,16 +108,19 @@ class _Session(EngineSession):
 
     # The caller -------------------------------------------------------------------------------------------------------
     def hear(self, audio: bytes) -> None:
-        for sound in self._reader.feed(audio):
+        self._read(self._reader.feed(audio))
+        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
+            self._gone = True
+            self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
+
+    def _read(self, sounds: Sequence[Sound]) -> None:
+        for sound in sounds:
             if sound.kind in (Kind.COUGH, Kind.SOUND):
                 continue
             if sound.utterance != self._utterance:
                 self._utterance = sound.utterance
                 self._words += " "
             self._words += sound.words
-        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
-            self._gone = True
-            self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
 
     def voice(self, edge: VoiceEdge) -> None:
         delay = self._script.turn_delay
@@ -126,6 +129,7 @@ class _Session(EngineSession):
             self._due.put(max(trio.current_time(), ended + delay), EngineTurnOver())
 
     def commit(self) -> int:
+        self._read(self._reader.settle())
         self._commits += 1
         text, self._words = " ".join(self._words.split()), ""
         self._add("user", text)
@@ -138,6 +142,7 @@ class _Session(EngineSession):
         return self._commits
 
     def discard(self) -> None:
+        self._read(self._reader.settle())
         self._words = ""
         self._script.discarded.append(trio.current_time())
 
