@@ -246,9 +246,9 @@ async def test_a_word_is_heard_to_its_end_before_a_pause(call_simulator: CallSim
     """The application needs 5 s for its second sentence; the end of the first one does not wait for it."""
 
     async def answer(event: dict[str, Any]) -> AsyncIterator[str]:
-        yield "One moment please."
+        yield "One moment please. Here"
         await trio.sleep(5)
-        yield " Here it is."
+        yield " it is."
 
     agent = agent_of(llm=None, tts=ScriptedTTS(emits=emits))
     async with call_simulator(agent, on_message=answer) as caller:
@@ -256,6 +256,7 @@ async def test_a_word_is_heard_to_its_end_before_a_pause(call_simulator: CallSim
         heard = await caller.hears()
     assert heard.text == "One moment please. Here it is."
     parts = readable(caller)
+    assert max(after - before for (before, _), (after, _) in pairwise(parts)) > 2
     for part, text in ((1, "One moment please."), (2, "Here it is.")):
         ends = [at for at, mine in parts if mine == part]
         frames = signal.frames_of(len(text) * 0.06)
