@@ -53,7 +53,7 @@ async def test_scripted_stt_conforms(autojump_clock: MockClock, check: str) -> N
 
 @pytest.mark.parametrize("made", OTHER_RATES, ids=str)
 @pytest.mark.parametrize("check", LOCAL_STT)
-async def test_scripted_stt_of_any_rate_conforms(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+async def test_scripted_stt_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
     await check_stt(lambda: ScriptedSTT(accepts=made), check, speech=BAND_LIMITED)
 
 
@@ -79,13 +79,13 @@ async def test_scripted_tts_conforms(autojump_clock: MockClock, check: str) -> N
 
 @pytest.mark.parametrize("made", OTHER_RATES, ids=str)
 @pytest.mark.parametrize("check", LOCAL_TTS)
-async def test_scripted_tts_of_any_rate_conforms(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+async def test_scripted_tts_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
     await check_tts(lambda: ScriptedTTS(emits=made), check)
 
 
 @pytest.mark.parametrize("made", OTHER_RATES, ids=str)
 @pytest.mark.parametrize("check", LOCAL_ENGINE)
-async def test_scripted_engine_of_any_rate_conforms(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+async def test_scripted_engine_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
     engine = ScriptedEngine(tts=ScriptedTTS(emits=made), accepts=made)
     await check_engine(lambda: engine, check, speech=BAND_LIMITED)
 
