@@ -15,24 +15,25 @@ PAGE = Path(__file__).with_name("turns.md")
 
 HEAD = """# The rules of turn-taking
 
-Made from the tables in `patter_trio/conversation/turn_table.py` by `python docs/make_turns.py`; a test keeps it true.
+This page is generated from the tables in `patter_trio/conversation/turn_table.py` by `python docs/make_turns.py`. A test
+fails if it is out of date.
 
-Turn-taking is two small machines that watch each other: what the caller is doing, and what the agent is doing. Something
-happens, or a deadline falls due; the table says which rule applies in the state that the machine is in. An empty cell:
-nothing happens. A deadline that was due before an input is fired first, at its own time; an input at the very instant of
-a deadline comes first.
+Turn-taking is two small state machines that watch each other: what the caller is doing, and what the agent is doing. When
+an input arrives or a deadline is due, the table names the rule that applies in the machine's present state. An empty cell
+means that nothing happens. Deadlines before an input fire first, each at its own time. An input at the very instant of a
+deadline goes first.
 """
 
 
 def name_of(trigger: Trigger) -> str:
-    """Return what the reader calls a trigger."""
+    """Return the name of a trigger, as the page shows it."""
     if isinstance(trigger, Timer):
         return f"*{trigger.value}* is due"
     return f"`{trigger.__name__}`" if isinstance(trigger, type) else f"*{trigger.value}* of the caller"
 
 
 def cell(rule: Rule) -> str:
-    """Return a rule's name, or nothing for the rule that does nothing."""
+    """Return a rule's name; empty for ``ignored``."""
     return "" if rule is ignored else rule.__name__.replace("_", " ")
 
 
@@ -46,7 +47,7 @@ def table(rules: Mapping[Trigger, Mapping[Any, Rule]], states: Iterable[StrEnum]
 
 
 def glossary() -> str:
-    """Return what each rule does, by its own docstring."""
+    """Return what each rule does: the first line of its docstring."""
     rules = {rule.__name__: rule for rows in (CALLER, AGENT) for row in rows.values() for rule in row.values()}
     return "\n".join(
         f"* **{name.replace('_', ' ')}**: {(rule.__doc__ or '').strip().splitlines()[0]}"
@@ -56,14 +57,14 @@ def glossary() -> str:
 
 
 def publics(states: Mapping[Any, str]) -> str:
-    """Return which public state each state is seen as."""
+    """Return the public state of each state that is published under another name."""
     return ", ".join(f"{state.value} as *{public}*" for state, public in states.items() if state.value != public)
 
 
 def numbers() -> str:
-    """Return the durations and counts, and their defaults."""
+    """Return the rows of durations and counts with their defaults."""
     policy = attrs.asdict(TurnPolicy())
-    switches = {"words", "sure_by"}  # for an engine; the prose has them
+    switches = {"words", "sure_by"}  # they select how an engine is treated; they are not numbers
     return "\n".join(f"| `{name}` | {number:g} |" for name, number in policy.items() if name not in switches)
 
 
@@ -74,34 +75,38 @@ def page() -> str:
 
 {table(CALLER, Caller)}
 
-Seen from outside (`conversation_state`): {publics(PUBLIC_USER)}.
+In `conversation_state`: {publics(PUBLIC_USER)}.
 
 ## What the agent is doing
 
 {table(AGENT, Agent)}
 
-Seen from outside: {publics(PUBLIC_AGENT)}.
+In `conversation_state`: {publics(PUBLIC_AGENT)}.
 
 ## The rules
 
 {glossary()}
 
-After every rule follows what both states together call for: an answer's audio goes out when the caller is neither
-speaking nor still being waited for, or when nothing may interrupt it; voice over an agent that is heard starts *overlap*
-at the voice's onset; when nobody speaks, *away* runs.
+After every rule the machine derives what follows from both states together. An answer's audio goes out when the caller is
+not speaking and has certainly finished, or when the caller may not interrupt it. Voice over an agent that is being heard
+starts *overlap*, counted from the voice's onset. While neither side speaks, *away* runs.
 
-## Where an engine hears for itself
+## Speech-to-speech engines
 
-With an engine (`words` is false in the policy) no words come, and a voice alone is an utterance; *final*, *words* and
-late words have nothing to do. The utterance is over after *endpoint*; if the engine ends turns itself (a `Final`
-without words), at once when it says so, in mid-voice, too, and *endpoint* is only the way out for one that never does.
-What the caller adds before the answer is heard takes it back when it is over, not when it begins. A voice over the
-agent that was too short to interrupt is dropped, if the agent still speaks when it is decided about; any other waits
-for an agent who has the floor, and is answered then. A voice that lasts for longer than *stuck* counts as over.
+With an engine (`words` is false in the policy) there are no recognised words, and a voice alone is an utterance. *final*,
+*words* and the rules for late words do not apply.
+
+* The utterance is over after *endpoint*. If the engine ends turns itself (a `Final` without words), the utterance is over
+  as soon as the engine says so, even while the voice goes on; *endpoint* then only serves as a fallback.
+* If the caller adds something before the answer is heard, the answer is retracted when that voice ends, not when it
+  begins.
+* A voice over the agent that was too short to interrupt is dropped if the agent is still speaking when the machine
+  decides about it. Any other voice waits until the agent has finished, and is answered then.
+* A voice that lasts longer than *stuck* counts as over.
 
 ## The numbers
 
-Seconds; those of `phone.agent(...)` are `endpointing_ms` (endpoint), `barge_in_threshold_ms` (overlap),
+In seconds. You set some of them with `phone.agent(...)`: `endpointing_ms` (endpoint), `barge_in_threshold_ms` (overlap),
 `barge_in_min_words` (min_words, words) and `user_away_timeout` (away).
 
 | | default |

@@ -1,1 +1,1 @@
-"""The rules of a conversation: pure functions of inputs and time. No clock, no socket, no task."""
+"""The rules of a conversation, as pure functions of inputs and time: no clock, no socket, no task."""

@@ -1,6 +1,9 @@
-"""What the turn machine wants done. Each is carried out by one plain function, in order, before the next input.
+"""Actions: what the turn machine wants done.
 
-``at`` is the instant of the decision on the call's clock: a deadline's own time, not when the loop got to it.
+The session carries out each action with one synchronous function, in order, before it looks at the next input.
+
+``at`` is the instant of the decision on the call's clock. For a deadline that is the deadline itself, not the instant
+at which the loop got round to it.
 """
 
 from typing import Literal
@@ -12,7 +15,7 @@ EouTrigger = Literal["vad_silence", "semantic_turn_detector", "manual_commit"]
 
 @attrs.frozen
 class UserSpeechStarted:
-    """Tell observers that the caller's voice began."""
+    """Tell observers that the caller's voice began, at ``onset``."""
 
     at: float
     onset: float
@@ -21,7 +24,7 @@ class UserSpeechStarted:
 
 @attrs.frozen
 class UserSpeechEnded:
-    """Tell observers that the caller's voice ended, after ``seconds`` of it."""
+    """Tell observers that the caller's voice ended, at ``end``, after ``seconds`` of voice."""
 
     at: float
     end: float
@@ -31,7 +34,7 @@ class UserSpeechEnded:
 
 @attrs.frozen
 class StateChanged:
-    """The public states are these from here on (contract section 3; always before the event that caused it is told)."""
+    """Publish the public states. Always comes before the action whose event caused the change."""
 
     at: float
     user: str
@@ -40,10 +43,10 @@ class StateChanged:
 
 @attrs.frozen
 class CommitUser:
-    """The utterance is over: tell eos, and enter ``text`` in the history.
+    """Commit the utterance: tell eos, and enter ``text`` in the history.
 
-    With ``replaces`` the text takes the place of the newest user entry, whose words it begins with: the caller went on
-    before the agent was heard.
+    With ``replaces`` the text replaces the newest user entry, which it begins with: the caller went on before the agent
+    was heard, so both utterances are one message.
     """
 
     at: float
@@ -56,14 +59,17 @@ class CommitUser:
 
 @attrs.frozen
 class DropUser:
-    """What was said while the agent spoke was too short to interrupt it; only where utterances are made of voice."""
+    """Drop an utterance that was too short to interrupt the agent.
+
+    Only happens where utterances are made of voice; words are never dropped.
+    """
 
     at: float
 
 
 @attrs.frozen
 class AmendUser:
-    """Words came late: ``text`` takes the place of the newest user entry. No event."""
+    """Replace the newest user entry by ``text``, because words of the utterance came late. No event tells of it."""
 
     at: float
     text: str
@@ -71,7 +77,7 @@ class AmendUser:
 
 @attrs.frozen
 class AppendUser:
-    """Words that no reply will answer (the call is ending) enter the history."""
+    """Enter words that no reply will answer, because the call is ending."""
 
     at: float
     text: str
@@ -79,10 +85,10 @@ class AppendUser:
 
 @attrs.frozen
 class StartReply:
-    """Begin a reply in a scope of its own, with a closed lane.
+    """Begin a reply in a cancel scope of its own. Its audio is held back until :class:`OpenLane`.
 
-    ``text`` None: the mind answers the history. Otherwise that text is spoken; ``apology`` marks the configured error
-    message.
+    Without ``text`` the LLM (or ``on_message``) answers the history; otherwise that text is spoken. ``apology`` marks
+    the configured error message.
     """
 
     at: float
@@ -94,7 +100,7 @@ class StartReply:
 
 @attrs.frozen
 class OpenLane:
-    """From here on the reply's audio goes to the carrier."""
+    """Let the reply's audio go to the carrier from here on."""
 
     at: float
     reply: int
@@ -129,9 +135,10 @@ class TellAgentStarted:
 
 @attrs.frozen
 class CutReply:
-    """Cut the lane, clear the carrier (when ``opened``), freeze what was heard, cancel the scope: synchronously.
+    """Cut the reply, synchronously.
 
-    When ``started``: tell agent_speech_ended with ``interrupted=True`` and enter what was heard in the history.
+    That is: drop its audio, clear the carrier's buffer (when ``opened``), freeze what was heard, cancel its scope. When
+    ``started``: also tell agent_speech_ended with ``interrupted=True``, and enter what was heard in the history.
     """
 
     at: float
@@ -144,7 +151,10 @@ class CutReply:
 
 @attrs.frozen
 class FinishReply:
-    """The reply is over of itself. When ``started``: tell agent_speech_ended and enter what was heard in the history."""
+    """End a reply that was played to its end.
+
+    When ``started``: also tell agent_speech_ended, and enter what was heard in the history.
+    """
 
     at: float
     reply: int
@@ -153,24 +163,8 @@ class FinishReply:
 
 
 @attrs.frozen
-class PauseReply:
-    """Silence the carrier, but keep what was not heard."""
-
-    at: float
-    reply: int
-
-
-@attrs.frozen
-class ResumeReply:
-    """Go on from the last word boundary that was heard."""
-
-    at: float
-    reply: int
-
-
-@attrs.frozen
 class AskDetector:
-    """Ask the turn detector about the utterance so far; the answer carries ``generation``."""
+    """Ask the turn detector about the utterance so far. The answer (``Verdict``) carries ``generation``."""
 
     at: float
     generation: int
@@ -178,14 +172,14 @@ class AskDetector:
 
 @attrs.frozen
 class FlushRecognizer:
-    """Ask the recogniser for its last words; answered by ``Flushed``."""
+    """Ask the STT for its last words. It answers with ``Flushed``."""
 
     at: float
 
 
 @attrs.frozen
 class HangUpLeg:
-    """Have the carrier end the call; answered by ``LegDown``."""
+    """Have the carrier end the call. It answers with ``LegDown``."""
 
     at: float
     reason: str
@@ -193,14 +187,14 @@ class HangUpLeg:
 
 @attrs.frozen
 class TransferLeg:
-    """Have the carrier connect the caller with somebody else; answered by ``TransferTaken`` or ``TransferFailed``."""
+    """Have the carrier connect the caller to another number. It answers with ``TransferTaken`` or ``TransferFailed``."""
 
     at: float
 
 
 @attrs.frozen
 class EndCall:
-    """Nothing comes after this. ``reason`` is what ended the call first."""
+    """End the call; no action follows. ``reason`` is the first reason that the call had to end."""
 
     at: float
     reason: str
@@ -221,8 +215,6 @@ Action = (
     | TellAgentStarted
     | CutReply
     | FinishReply
-    | PauseReply
-    | ResumeReply
     | AskDetector
     | FlushRecognizer
     | HangUpLeg

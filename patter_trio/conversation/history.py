@@ -1,10 +1,19 @@
-"""The conversation so far: what the caller said, and of the agent's words those that the caller heard."""
+"""The conversation so far: the caller's words, the agent's words that the caller heard, and the tools that were called.
+
+A history is one list, in the order of the conversation. The words of the caller can be known later than their position:
+an engine transcribes an utterance while, or after, it answers. So the position is reserved when the utterance ends, as an
+empty :class:`Spoken`, and filled when the words arrive. Readers skip what is still empty.
+"""
 
 from collections.abc import Iterator
-from typing import Any, Final, TypedDict
+from typing import Final, Protocol, TypedDict
+
+import attrs
+
+from patter_trio.abc import Message
 
 SHOWN: Final = 200
-"""Entries handed to callbacks and hooks; the final transcript is whole."""
+"""Entries that a callback or hook gets. It bounds the payload in a call of hours; the final transcript is complete."""
 
 
 class Entry(TypedDict):
@@ -15,87 +24,86 @@ class Entry(TypedDict):
     timestamp: float
 
 
+class ToolRound(Protocol):
+    """The tools that one step of a reply called, as the history keeps them: something that can be sent to an LLM."""
+
+    def messages(self) -> list[Message]:
+        """Return the calls and their results so far, as messages."""
+
+
+# Compared by identity: two utterances with equal words are two entries.
+@attrs.define(eq=False)
+class Spoken:
+    """One position in the history: what one side said there, or None while that is not known."""
+
+    role: str
+    text: str | None = None
+    timestamp: float = 0.0
+
+    def fill(self, text: str, timestamp: float) -> None:
+        """Enter the words, or replace the ones that are there."""
+        self.text, self.timestamp = text, timestamp
+
+    def clear(self) -> None:
+        """Take the words out of the history; the position stays, and is skipped."""
+        self.text = None
+
+    def messages(self) -> list[Message]:
+        """Return the words as a message; nothing while they are not known."""
+        return [] if self.text is None else [{"role": self.role, "content": self.text}]
+
+
 class History:
-    """Entries in the order in which they were said."""
+    """What was said and which tools were called, in the order in which it happened."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._asides: list[tuple[int, Any]] = []
-        """What happened before which entry, and is none."""
+        # Unbounded, because the final transcript is complete. It grows by one small object per utterance, reply or tool
+        # round, and ends with the call.
+        self._items: list[Spoken | ToolRound] = []
 
     def __repr__(self) -> str:
-        return f"<History of {len(self._entries)} entries>"
+        return f"<History of {len(self.whole())} entries>"
 
-    def add(self, role: str, text: str, timestamp: float) -> Entry:
-        """Append an entry, and return a copy of it."""
-        entry = Entry(role=role, text=text, timestamp=timestamp)
-        self._entries.append(entry)
-        return entry.copy()
+    def reserve(self, role: str) -> Spoken:
+        """Append a position for words that are not known yet, and return it."""
+        spoken = Spoken(role)
+        self._items.append(spoken)
+        return spoken
 
-    def insert_user(self, place: int, text: str, timestamp: float, *, asides: int) -> None:
-        """Put a user entry behind the first ``place`` entries and ``asides`` asides: where it would have been in time."""
-        self._entries.insert(place, Entry(role="user", text=text, timestamp=timestamp))
-        self._asides = [
-            (at + (at > place or number >= asides), aside) for number, (at, aside) in enumerate(self._asides)
-        ]
+    def add(self, role: str, text: str, timestamp: float) -> Spoken:
+        """Append words, and return their position, so that they can be replaced."""
+        spoken = self.reserve(role)
+        spoken.fill(text, timestamp)
+        return spoken
 
-    def replace(self, place: int, text: str, timestamp: float) -> None:
-        """Put a user entry in the place of that one."""
-        self._entries[place] = Entry(role="user", text=text, timestamp=timestamp)
+    def add_tool_round(self, tool_round: ToolRound) -> None:
+        """Append a tool round. It is not an entry: LLMs get it, callbacks and transcripts do not."""
+        self._items.append(tool_round)
 
-    @property
-    def asides(self) -> int:
-        """How many asides there are."""
-        return len(self._asides)
-
-    def __len__(self) -> int:
-        """Return the number of entries."""
-        return len(self._entries)
-
-    def replace_user(self, text: str, timestamp: float) -> Entry:
-        """Put ``text`` in the place of the newest user entry, or append it where there is none; return a copy."""
-        for entry in reversed(self._entries):
-            if entry["role"] == "user":
-                entry["text"] = text
-                return entry.copy()
-        return self.add("user", text, timestamp)
-
-    def remove_user(self) -> None:
-        """Take the newest user entry out."""
-        for index in range(len(self._entries) - 1, -1, -1):
-            if self._entries[index]["role"] == "user":
-                del self._entries[index]
-                self._asides = [(place - (place > index), aside) for place, aside in self._asides]
-                return
-
-    def put_aside(self, aside: Any) -> None:
-        """Remember something that was not said, such as what a tool gave, behind all that was said so far."""
-        self._asides.append((len(self._entries), aside))
-
-    def with_asides(self) -> Iterator[tuple[Entry | None, Any]]:
-        """Yield copies of all entries, each as ``(entry, None)``, and between them the asides, each as ``(None, aside)``."""
-        asides = list(self._asides)
-        for place, entry in enumerate([*self._entries, None]):
-            while asides and (asides[0][0] <= place or entry is None):
-                yield None, asides.pop(0)[1]
-            if entry is not None:
-                yield entry.copy(), None
+    def items(self) -> Iterator[Spoken | ToolRound]:
+        """Yield, in order, the words that are known and the tool rounds."""
+        return (item for item in self._items if not isinstance(item, Spoken) or item.text is not None)
 
     def last_user(self) -> str:
-        """Return the text of the newest user entry, or nothing."""
-        return next((entry["text"] for entry in reversed(self._entries) if entry["role"] == "user"), "")
+        """Return the text of the newest user entry, or an empty text."""
+        return next((entry["text"] for entry in reversed(self.whole()) if entry["role"] == "user"), "")
 
     def shown(self) -> list[Entry]:
         """Return copies of the newest :data:`SHOWN` entries."""
-        return [entry.copy() for entry in self._entries[-SHOWN:]]
+        return self.whole()[-SHOWN:]
 
     def before_last_user(self) -> list[Entry]:
         """Return copies of the newest :data:`SHOWN` entries before the newest user entry."""
-        for index in range(len(self._entries) - 1, -1, -1):
-            if self._entries[index]["role"] == "user":
-                return [entry.copy() for entry in self._entries[max(0, index - SHOWN) : index]]
-        return self.shown()
+        entries = self.whole()
+        if any(entry["role"] == "user" for entry in entries):
+            while entries.pop()["role"] != "user":
+                pass  # what came after it is dropped, too
+        return entries[-SHOWN:]
 
     def whole(self) -> list[Entry]:
         """Return copies of all entries."""
-        return [entry.copy() for entry in self._entries]
+        return [
+            Entry(role=item.role, text=item.text, timestamp=item.timestamp)
+            for item in self._items
+            if isinstance(item, Spoken) and item.text is not None
+        ]

@@ -1,23 +1,23 @@
-"""What can happen in a call, as the turn machine is told of it.
+"""Inputs: everything that can happen in a call, as the turn machine learns it.
 
-Times are seconds on the call's clock. ``reply`` is the number that the machine gave a reply when it started it;
-what comes from a reply that is over is ignored.
+Times are seconds on the call's clock. ``reply`` is the number that the machine gave a reply when it started it. The
+machine ignores inputs of a reply that is over.
 """
 
 import attrs
 
 TRANSFERRED = "transferred"
-"""What ends a call that the carrier has connected with somebody else."""
+"""The reason, and outcome, of a call that ended because the carrier connected it to another number."""
 
 
 @attrs.frozen
 class Ready:
-    """The call is accepted and everything that it needs is open."""
+    """The call is accepted, and every provider that it needs is open."""
 
 
 @attrs.frozen
 class VoiceStarted:
-    """The caller's voice began at ``onset``; that is usually a little before it was noticed."""
+    """The caller's voice began at ``onset``, which is usually a little earlier than the VAD's decision."""
 
     onset: float
     confidence: float | None = None
@@ -25,7 +25,7 @@ class VoiceStarted:
 
 @attrs.frozen
 class VoiceEnded:
-    """The caller's voice ended at ``end``; that is usually a little before it was noticed."""
+    """The caller's voice ended at ``end``, which is usually a little earlier than the VAD's decision."""
 
     end: float
     confidence: float | None = None
@@ -33,7 +33,10 @@ class VoiceEnded:
 
 @attrs.frozen
 class Interim:
-    """Words that may still change; replaces the segment's last ones. ``finished``: see ``abc.Transcript``."""
+    """Words of a segment that may still change. They replace the segment's earlier ones.
+
+    ``finished``: see ``abc.Transcript``.
+    """
 
     text: str
     segment: int = 0
@@ -42,7 +45,10 @@ class Interim:
 
 @attrs.frozen
 class Final:
-    """The words of a segment, for good; empty when the recogniser found none. ``finished``: see ``abc.Transcript``."""
+    """The final words of a segment; empty if the STT found none.
+
+    ``finished``: see ``abc.Transcript``.
+    """
 
     text: str
     segment: int = 0
@@ -51,7 +57,10 @@ class Final:
 
 @attrs.frozen
 class Verdict:
-    """A turn detector's answer to :class:`~patter_trio.conversation.actions.AskDetector`: probability of a whole turn."""
+    """The turn detector's answer to :class:`~patter_trio.conversation.actions.AskDetector`.
+
+    ``complete`` is the probability that the caller has finished the turn.
+    """
 
     generation: int
     complete: float
@@ -59,21 +68,21 @@ class Verdict:
 
 @attrs.frozen
 class TokenArrived:
-    """The first text of a reply has been generated."""
+    """The first text of a reply was generated."""
 
     reply: int
 
 
 @attrs.frozen
 class AudioArrived:
-    """The first audio of a reply has been synthesised and waits in its lane."""
+    """The first audio of a reply was synthesised. It is held back until the reply may be heard."""
 
     reply: int
 
 
 @attrs.frozen
 class OnWire:
-    """Audio of a reply was handed to the carrier; all handed over so far will have been played at ``until``."""
+    """Audio of a reply was sent to the carrier. The carrier will have played everything sent so far at ``until``."""
 
     reply: int
     until: float
@@ -81,7 +90,7 @@ class OnWire:
 
 @attrs.frozen
 class Busy:
-    """What thinks a reply waits for something that may take until then, such as a tool."""
+    """A reply is waiting for something that may take until ``until``, such as a tool."""
 
     reply: int
     until: float
@@ -89,21 +98,21 @@ class Busy:
 
 @attrs.frozen
 class Produced:
-    """A reply has put its last audio into its lane (which may have been none at all)."""
+    """A reply has produced its last audio. There may have been none at all."""
 
     reply: int
 
 
 @attrs.frozen
 class Drained:
-    """The carrier has played all of a reply that it was handed, and the lane is empty."""
+    """The carrier has played everything that was sent of a reply, and no more audio of it is waiting."""
 
     reply: int
 
 
 @attrs.frozen
 class ReplyFailed:
-    """The mind or the voice failed within a reply."""
+    """The LLM, the application's callback or the TTS failed within a reply."""
 
     reply: int
     error: str
@@ -111,7 +120,7 @@ class ReplyFailed:
 
 @attrs.frozen
 class Say:
-    """The application wants a text spoken; ``interrupt`` cuts what is being said, else it queues behind it."""
+    """The application wants a text spoken: with ``interrupt`` at once, otherwise after the present reply."""
 
     text: str
     interruptible: bool = True
@@ -120,40 +129,40 @@ class Say:
 
 @attrs.frozen
 class HangUp:
-    """The agent's side ends the call, after what is being said has been played."""
+    """The agent's side ends the call as soon as the present reply has been played."""
 
     reason: str
 
 
 @attrs.frozen
 class Transfer:
-    """The agent's side hands the call over to another number, after what is being said has been played."""
+    """The agent's side transfers the call to another number as soon as the present reply has been played."""
 
     reason: str = TRANSFERRED
 
 
 @attrs.frozen
 class TransferTaken:
-    """The carrier hands the call over; its leg is about to end."""
+    """The carrier accepted the transfer. Its leg is about to end."""
 
 
 @attrs.frozen
 class TransferFailed:
-    """The carrier did not hand the call over, so that it goes on; ``text`` is what the caller is told, if anything."""
+    """The carrier did not transfer the call, so the call goes on. The caller is told ``text``, unless it is empty."""
 
     text: str = ""
 
 
 @attrs.frozen
 class LegDown:
-    """The carrier's stream is gone; nobody hears anything any more."""
+    """The carrier's stream is gone. The caller hears nothing any more."""
 
     reason: str
 
 
 @attrs.frozen
 class Flushed:
-    """The recogniser has delivered all that it ever will."""
+    """The STT has delivered its last words."""
 
 
 Input = (

@@ -1,12 +1,12 @@
-"""The turn machine: who has the floor, when an utterance is over, and when a reply is cut.
+"""The turn machine: it decides who has the floor, when an utterance is over, and when a reply is cut.
 
-It is a pure function of inputs and time. ``step`` takes what happened and when, and returns what is to be done, in
-order; ``deadline`` says when it wants to be called again if nothing happens. The rules are the tables in
-``turn_table``; docs/turns.md shows them.
+It is a pure function of inputs and time. ``step`` takes what happened and when, and returns the actions to carry out,
+in order. ``deadline`` says when to call it next if nothing happens. The rules are the tables in ``turn_table``;
+docs/turns.md shows them.
 
-Time does not depend on the caller's punctuality: before an input is looked at, every deadline before it is fired, at
-the deadline's own time. An input stamped exactly at a deadline goes first. So it makes no difference how often
-``step(None, now)`` is called, and a loop that lags decides what one without lag would have decided.
+Decisions do not depend on when the loop gets to run. Before the machine looks at an input, it fires every deadline that
+is earlier, each at its own time. An input at the very instant of a deadline goes first. So it makes no difference how
+often the loop calls ``step(None, now)``, and a loop that lags decides what a punctual one would have decided.
 """
 
 import math
@@ -28,13 +28,16 @@ from patter_trio.conversation.turn_state import Agent, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
 _OF_A_REPLY = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
+"""Inputs that carry the number of a reply, and are stale once another reply is live."""
 _ORDER = {timer: place for place, timer in enumerate(Timer)}
+"""Position of each deadline in :class:`Timer`: the order of those that are due at the same instant."""
 
 
 class TurnMachine:
-    """The turn taking of one call. Times are seconds on the call's clock.
+    """Turn-taking for one call. Times are seconds on the call's clock.
 
-    With ``detector`` the end of each voice is shown to a turn detector (``AskDetector``, answered by ``Verdict``).
+    With ``detector``, the machine asks a turn detector at the end of each voice (``AskDetector``, answered by
+    ``Verdict``).
     """
 
     def __init__(self, policy: TurnPolicy, *, detector: bool = False) -> None:
@@ -42,12 +45,12 @@ class TurnMachine:
 
     @property
     def deadline(self) -> float:
-        """When ``step(None, deadline)`` has something to do; infinite if only an input has."""
+        """When ``step(None, deadline)`` is due; infinite while only an input can change anything."""
         return min(self._talk.timers.values(), default=math.inf)
 
     @property
     def ended(self) -> bool:
-        """Whether ``EndCall`` was returned; nothing is after it."""
+        """True once ``EndCall`` was returned. After that the machine ignores everything."""
         return self._talk.agent is Agent.ENDED
 
     @property
@@ -67,31 +70,36 @@ class TurnMachine:
 
     @property
     def reply(self) -> int | None:
-        """The number of the live reply."""
+        """The number of the live reply, or None."""
         return None if self._talk.reply is None else self._talk.reply.number
 
     @property
     def has_floor(self) -> bool:
-        """Whether the live reply is heard, or could be: the caller is not speaking, nor going on with the question."""
+        """True if the live reply may be heard: the caller neither speaks nor may still be adding to the question."""
         return self._talk.reply is not None and self._talk.may_open()
 
     def step(self, event: Input | None, now: float) -> list[Action]:
-        """Take what happened at ``now``, or with None only that it is ``now``; return what to do, in order.
+        """Take what happened at ``now`` (None: nothing but time passed); return the actions to carry out, in order.
 
-        ``now`` should not go back; an earlier one counts as the latest so far.
+        ``now`` should not go back. If it does, the latest time so far counts.
         """
         talk = self._talk
+        # A clock that went back must not fire a deadline twice, nor date a decision before its cause.
         now = max(now, talk.now)
+        # Deadlines first, so that the input meets the state that it would have met in a loop without lag.
         self._fire_until(now, inclusive=event is None)
         talk.now = now
+        # Checked after the deadlines: one of them may have cut the reply of this input, or ended the call.
         if event is not None and not self.ended and not self._stale(event):
             self._apply(type(event), event)
         out, talk.out = talk.out, []
         return out
 
     def _fire_until(self, now: float, *, inclusive: bool) -> None:
+        """Fire the deadlines before ``now``, each at its own time; with ``inclusive`` also those at ``now``."""
         timers = self._talk.timers
         while timers:
+            # One at a time: a rule may set, move or clear other deadlines.
             timer = min(timers, key=lambda timer: (timers[timer], _ORDER[timer]))
             due = timers[timer]
             if due > now or (due == now and not inclusive):
@@ -101,23 +109,26 @@ class TurnMachine:
             self._apply(timer, None)
 
     def _apply(self, trigger: Trigger, event: Input | None) -> None:
-        """Apply the rule of the one table that has the trigger, then what follows from it at the same instant."""
+        """Apply the rule for a trigger, and then what follows from it at the same instant."""
         talk = self._talk
         if trigger in CALLER:
             CALLER[trigger][talk.caller](talk, event)
         else:
             AGENT[trigger][talk.agent](talk, event)
         talk.settle()
+        # A rule may set a deadline that is over already, such as a silence that ended before the VAD reported it. It
+        # fires within this step, or the decision would depend on when the loop calls again.
         if talk.prompt:
             timer = talk.prompt[0]
             talk.disarm(timer)
             self._apply(timer, None)
 
     def _stale(self, event: Input) -> bool:
+        # What a task of a reply posted before it was cut can arrive after the cut.
         return isinstance(event, _OF_A_REPLY) and event.reply != self.reply
 
     def __repr__(self) -> str:
-        """Show the live state."""
+        """Return the live state."""
         talk = self._talk
         parts = [f"turn {talk.turn}", f"caller {talk.caller}", f"agent {talk.agent}"]
         if talk.reply is not None:

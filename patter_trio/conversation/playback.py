@@ -1,19 +1,20 @@
-"""What was sent, what was played, and what to send next: the ledger that makes "heard" a fact instead of a hope.
+"""The playback ledger: what was sent, what was played, and what to send next. It makes "heard" a fact.
 
-The carrier plays what it gets in order and from a buffer that we cannot see into. Three things tell about it: the clock
-(we know how long what was sent takes to play), the marks (each comes back when all before it has been played) and the
-``clear`` (which empties the buffer, and makes every mark still in it come back at once, played or not).
+The carrier plays what it gets, in order, from a buffer that we cannot look into. Three sources tell about it. The
+clock: we know how long the audio that was sent takes to play. The marks: each comes back when all audio before it was
+played. The ``clear``: it empties the buffer and makes every mark in it come back at once, played or not.
 
-* Sent ahead of real time: :data:`AHEAD`. More would not help a stall of the sender and would make ``clear`` travel
-  behind it; less makes every stall of ours a gap in the voice.
-* Audio goes in messages of :data:`MESSAGE`; a mark follows each :data:`MARK_EVERY` of it, the end of each sentence, and
-  the last audio there is.
-* More than :data:`CREDIT` unacknowledged means that the path is stuck: the kernel alone would swallow 8 s of speech that
-  no ``clear`` could catch. A carrier whose marks do not come back is believed by the clock after :data:`GRACE`.
+* Audio is sent ahead of real time by at most :data:`AHEAD`. More would delay a ``clear`` behind it and would not bridge
+  a longer stall of the sender; less would turn every stall of ours into a gap in the voice.
+* Audio goes out in messages of :data:`MESSAGE`. A mark follows after every :data:`MARK_EVERY`, at the end of each
+  sentence, and after the last audio there is.
+* If more than :data:`CREDIT` is unacknowledged, the path is stuck and sending stops: the kernel alone would buffer 8 s
+  of speech that no ``clear`` could reach. If a carrier's marks do not come back, the clock counts after :data:`GRACE`.
 * Marks that come back because of our own ``clear`` say nothing about what was heard.
-* Nothing is heard before it can have been played: a mark that comes more than :data:`EARLY` too soon waits for the clock.
+* Audio cannot be heard before it can have been played: a mark that comes more than :data:`EARLY` too soon waits for the
+  clock.
 
-Positions are samples (8 kHz) since the call's first; times are seconds on the call's clock.
+Positions are samples (at 8 kHz) since the call's first; times are seconds on the call's clock.
 """
 
 import math
@@ -27,23 +28,31 @@ from patter_trio.abc import Word
 from patter_trio.audio.formats import RATE
 
 AHEAD: Final = 0.4
+"""Seconds of audio that the carrier may hold. Four messages: enough to bridge an ordinary stall of the event loop."""
 MESSAGE: Final = 800
+"""Samples per message: 100 ms. Each message costs the same processor time, so smaller ones raise the cost of a call."""
 MARK_EVERY: Final = 1600
+"""Samples between marks: 200 ms. Between two of them only the clock tells what was heard."""
 CREDIT: Final = RATE
+"""Samples that may be unacknowledged: one second, that is :data:`AHEAD` and a generous round trip."""
 GRACE: Final = 1.5
+"""Seconds after the computed end of playback that the ledger waits for a missing mark."""
 TICK: Final = 1e-9
-"""Seconds that count as none: adding less to a clock may not move it, and who waits for that would ask for ever."""
+"""Seconds that count as zero. Adding less may not move a clock, and a sleep until then would be asked for again and again."""
 ROUNDING: Final = 1e-3
-"""Samples by which the end of a word may lie behind its sentence's, from adding up its times."""
+"""Samples by which the end of a word may lie behind the end of its sentence, from adding up word times."""
 EARLY: Final = 0.05
-"""Seconds by which a carrier's clock may be ahead of ours."""
+"""Seconds by which the carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
-"""Length of a sentence of which not all audio has come yet: about 1000 characters a minute, an average speaking rate."""
+"""Estimated length of a sentence whose audio is not complete yet.
+
+About 1000 characters a minute, an average speaking rate.
+"""
 
 
 @attrs.frozen
 class Media:
-    """Audio to hand to the carrier now; ``reply`` is whose it is."""
+    """Audio to send to the carrier now, of the reply numbered ``reply``."""
 
     audio: bytes
     reply: int
@@ -51,19 +60,19 @@ class Media:
 
 @attrs.frozen
 class Mark:
-    """Ask the carrier to report when it has come this far."""
+    """A request to the carrier to report once it has played everything before."""
 
     name: str
 
 
 @attrs.frozen
 class Clear:
-    """Empty the carrier's buffer."""
+    """A request to the carrier to empty its buffer."""
 
 
 @attrs.frozen
 class Close:
-    """End the stream; nothing comes after it."""
+    """The end of the stream."""
 
 
 Outgoing = Media | Mark | Clear | Close
@@ -71,7 +80,7 @@ Outgoing = Media | Mark | Clear | Close
 
 @attrs.frozen
 class Heard:
-    """How much of a reply the caller heard: seconds, and its text down to the last whole word."""
+    """How much of a reply the caller heard: seconds, and the text down to the last whole word."""
 
     seconds: float
     text: str
@@ -79,7 +88,7 @@ class Heard:
 
 @attrs.define
 class _Span:
-    """A sentence and where in its lane its audio begins (samples)."""
+    """A sentence, and the sample of its reply at which its audio begins."""
 
     text: str
     start: int
@@ -87,7 +96,7 @@ class _Span:
 
 
 class Lane:
-    """The way of one reply's audio to the carrier. A lane that was cut swallows what still comes."""
+    """The playout queue of one reply. Once it is cut, it swallows whatever still comes."""
 
     def __init__(self, reply: int) -> None:
         self.reply = reply
@@ -105,11 +114,11 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """Samples that were put and not taken."""
+        """Samples that were put in and not taken yet."""
         return self.put_samples - self.sent_samples
 
     def put(self, audio: bytes, text: str = "", words: tuple[Word, ...] = ()) -> None:
-        """Add mu-law audio; ``text`` is the sentence that begins with it."""
+        """Add mu-law audio. ``text`` is the sentence that begins with it; ``words`` have times from its first sample."""
         if self.is_cut:
             return
         if text:
@@ -123,22 +132,23 @@ class Lane:
             self.put_samples += len(audio)
 
     def begin(self) -> None:
-        """Begin a stretch of speech of which no text is known yet."""
+        """Begin a stretch of speech whose text is not known yet."""
         self._spans.append(_Span("", self.put_samples))
 
     def add_text(self, text: str) -> None:
-        """Add words to the newest stretch; an engine tells them in pieces, somewhere near their audio."""
+        """Add text to the newest stretch. An engine delivers text in pieces, roughly along with the audio."""
         if not self._spans:
             self.begin()
         self._spans[-1].text += text
 
     def cut(self) -> None:
-        """Drop what waits, and everything that will still come."""
+        """Drop what waits, and everything that still comes."""
         self.is_cut = True
         self._queue.clear()
 
     def take(self) -> tuple[bytes, bool]:
-        """Return the next message's audio, and whether it ends a sentence; empty when nothing waits."""
+        """Return the audio of the next message, and True if it ends a sentence; empty if no audio waits."""
+        # A message ends where a sentence does, so that the mark behind it tells that the sentence was heard.
         limit = min([MESSAGE, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)])
         taken = bytearray()
         while self._queue and len(taken) < limit:
@@ -152,11 +162,12 @@ class Lane:
         return bytes(taken), at_boundary or (self.produced and not self._queue)
 
     def heard(self, samples: int) -> Heard:
-        """Return what the first ``samples`` of this lane say, rounded down to a whole word."""
+        """Return what the first ``samples`` of this reply say, rounded down to a whole word."""
         ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples] * bool(self._spans)
         said: list[str] = []
         for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
             last = index == len(self._spans) - 1
+            # The last sentence is complete only once the reply is: more of its audio may be on the way.
             if samples >= end and (self.produced or not last):
                 said.append(" ".join(span.text.split()))
                 continue
@@ -179,6 +190,7 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     said, position = 0, 0
     for word in words:
         position += len(word)
+        # Tolerance for the rounding of the division, or a word that ended exactly here would be missing.
         if position > reached + 1e-9:
             break
         said += 1
@@ -188,16 +200,16 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
 
 @attrs.define
 class _Sent:
-    """A mark on its way: its name and the position that it stands for."""
+    """A mark that was sent: its name, and the position that it stands for."""
 
     name: str
     position: int
     early: bool = False
-    """It came back before the audio can have been played."""
+    """True if it came back before the audio can have been played."""
 
 
 class Playback:
-    """The ledger of one leg."""
+    """The playback ledger of one leg."""
 
     def __init__(self) -> None:
         self._control: deque[Mark | Clear | Close] = deque()
@@ -213,9 +225,10 @@ class Playback:
         self._probes: dict[str, float] = {}
         self._sequence = 0
         self.marks_lost: bool = False
-        """The carrier once did not report what it must have played; from then on the clock alone was believed."""
+        """True if the carrier failed to report what it must have played. Until its next mark, the clock alone counts.
+        """
         self.clear_seconds: list[float] = []
-        """Round trips of ``clear``, in seconds: from the decision to the report that the buffer is empty."""
+        """Round trip times of ``clear``: from the decision to the report that the buffer is empty."""
 
     def __repr__(self) -> str:
         unplayed = (self._position - self._acknowledged) / RATE
@@ -223,37 +236,41 @@ class Playback:
 
     @property
     def end(self) -> float:
-        """When the carrier will have played all that it was handed."""
+        """When the carrier will have played all that was sent."""
         return self._end
 
     @property
     def drained(self) -> bool:
-        """Everything put into the open lane was sent and reported as played."""
+        """True if all audio of the open queue was sent and reported as played."""
         lane = self._lane
         return lane is not None and lane.waiting == 0 and self._acknowledged == self._position
 
     def open(self, lane: Lane) -> None:
-        """Let a lane's audio go to the carrier, behind what was sent before."""
+        """Let a reply's audio go to the carrier, after what was sent before."""
         lane.is_open = True
         self._lane, self._lane_start = lane, self._position
 
     def close(self) -> Heard:
-        """End the open lane after all of it was played; return what was heard."""
+        """End the open queue, which was played completely. Return what was heard."""
         lane, self._lane = self._lane, None
         return lane.heard(lane.sent_samples) if lane else Heard(0.0, "")
 
     def cut(self, now: float) -> Heard:
-        """Silence the open lane at once; return what was heard. The next thing sent is ``clear``."""
+        """Silence the open queue at once; return what was heard. The next message is ``clear``."""
         lane, self._lane = self._lane, None
         if lane is None:
             return Heard(0.0, "")
+        # Before the queue is cut, because the marks and the end of playback are reset below.
         heard = max(0, self.played(now) - self._lane_start)
         lane.cut()
+        # Marks that were not sent would ask about audio that is dropped now.
         self._control = deque(item for item in self._control if not isinstance(item, Mark))
         self._sequence += 1
         probe = f"c{self._sequence}"
         self._probes[probe] = now
+        # The probe comes back when the carrier has emptied its buffer.
         self._control += [Clear(), Mark(probe)]
+        # These marks come back because of the clear. They do not prove that their audio was heard.
         self._cleared.update(mark.name for mark in self._marks)
         self._marks.clear()
         self._marked = self._acknowledged = self._position
@@ -261,20 +278,22 @@ class Playback:
         return lane.heard(min(heard, lane.sent_samples))
 
     def hang_up(self) -> None:
-        """End the stream, with the next thing that is sent."""
+        """End the stream with the next message."""
         self._control.append(Close())
 
     def played(self, now: float) -> int:
-        """Return the position up to which the caller has heard, as far as can be honestly said."""
+        """Return the position up to which the caller has certainly heard the audio."""
         by_clock = self._position - max(0.0, self._end - now) * RATE
         if self.marks_lost:
             return max(0, int(by_clock))
+        # The least of three: what the clock allows, what can have been played since the last mark, and the next mark,
+        # which has not come back.
         since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE
         next_mark = self._marks[0].position if self._marks else self._position
         return max(self._acknowledged, int(min(by_clock, since_mark, next_mark) + 1e-6))
 
     def next_message(self, now: float) -> Outgoing | float:
-        """Return what to send now, or how many seconds nothing needs to be sent unless something changes."""
+        """Return what to send now, or the seconds until something is to be sent if nothing changes."""
         if self._control:
             return self._control.popleft()
         return self._next_media(now, self._settle(now))
@@ -283,6 +302,7 @@ class Playback:
         lane = self._lane
         if lane is None:
             return math.inf
+        # A mark goes before more audio: what is heard is to be known every MARK_EVERY samples.
         if self._position > self._marked and (lane.waiting == 0 or self._position - self._marked >= MARK_EVERY):
             return self._mark(lane)
         overdue = self._end + GRACE - now
@@ -290,9 +310,11 @@ class Playback:
             self._believe_the_clock(now)
         if lane.waiting == 0:
             return min(overdue, patience) if self._acknowledged < self._position else math.inf
+        # The carrier reports too little: wait for its marks, at most until the clock counts.
         if self._position - self._acknowledged > CREDIT and not self.marks_lost:
             return min(overdue, patience)
         ahead = max(self._end, now) - now
+        # Far enough ahead: sleep until there is room for one more message.
         if ahead + MESSAGE / RATE > AHEAD + TICK:
             return ahead + MESSAGE / RATE - AHEAD
         if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE + TICK:
@@ -317,16 +339,18 @@ class Playback:
         return Mark(name)
 
     def _believe_the_clock(self, now: float) -> None:
+        """Count everything sent as played, because the carrier's marks do not come back."""
         self.marks_lost = True
         self._marks.clear()
         self._acknowledged, self._acknowledged_at = self._position, now
 
     def reached(self, name: str, now: float) -> None:
-        """Take a mark that the carrier reports; one that we do not know, or that was cleared, changes nothing."""
+        """Take a mark that the carrier reported. Unknown marks and cleared ones change nothing."""
         if name in self._probes:
             self.clear_seconds.append(now - self._probes.pop(name))
             return
         if name in self._cleared:
+            # A mark comes back once; forgetting it bounds the set.
             self._cleared.discard(name)
             return
         mark = next((mark for mark in self._marks if mark.name == name), None)
@@ -342,13 +366,15 @@ class Playback:
         return self._end - (self._position - mark.position) / RATE
 
     def _acknowledge(self, mark: _Sent, now: float) -> None:
+        """Count the audio before a mark as played."""
         while self._marks.popleft() is not mark:
             pass  # a mark that got lost is covered by the next one
+        # The carrier reports again, so its marks count again.
         self.marks_lost = False
         self._acknowledged, self._acknowledged_at = mark.position, now
 
     def _settle(self, now: float) -> float:
-        """Take the marks that came too early and whose time is there; return how many seconds the next one has left."""
+        """Take early marks whose time has come. Return the seconds until the next one is due."""
         for mark in [mark for mark in self._marks if mark.early]:
             left = self._due(mark) - now
             if left > TICK:

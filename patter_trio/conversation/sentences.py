@@ -1,15 +1,15 @@
-"""Streamed text in, whole sentences out: what a synthesiser wants, as early as it can be known.
+"""Sentences from streamed text: what a TTS wants, as early as it can be known.
 
-A sentence is known to be finished when the next non-space character behind its end has been seen. That is all the
-look-ahead there is, so that the sentences do not depend on how the text was cut into tokens. An end is
+A sentence is known to be finished when the next non-space character behind its end has arrived. That is the only
+look-ahead, so the sentences do not depend on how the text was cut into tokens. A sentence ends at
 
-* one of the marks of ``_SPACED``, with what closes behind it, before white space;
-* one of ``_UNSPACED``, of scripts that put no space between sentences, before anything;
-* a line break: lists and headings have no full stops.
+* a mark of ``_SPACED``, with closing quotes and brackets behind it, before white space;
+* a mark of ``_UNSPACED``, from scripts that put no space between sentences, before anything;
+* a line break, because lists and headings have no full stops.
 
-None of them is one before a lower-case letter, or when nothing but marks or the number of a list item precedes. A full
-stop is none behind a title or an initial, whatever follows, nor behind the abbreviations that stand before numbers,
-before a digit. In doubt it is none: two sentences in one cost a moment, a sentence cut in two is heard.
+It does not end there before a lower-case letter, nor if only marks or the number of a list item precede. A full stop
+does not end it after a title or an initial, nor after an abbreviation that stands before numbers if a digit follows. In
+doubt it does not end: two sentences in one cost a moment, but a sentence that is cut in two sounds wrong.
 """
 
 import re
@@ -35,7 +35,7 @@ _BEFORE_NAMES = {
     "sv": "hr fr dr prof t.ex bl.a",
     "tr": "dr prof sn",
 }
-"""Abbreviations that belong to what follows them, by language."""
+"""Abbreviations, by language, that always belong to what follows them."""
 _BEFORE_NUMBERS = {
     "en": "no nos vol p pp fig eq sec ch art ext tel apt approx jan feb mar apr jun jul aug sep sept oct nov dec "
     "mon tue tues wed thu thur thurs fri sat sun",
@@ -49,27 +49,28 @@ _BEFORE_NUMBERS = {
     "ru": "стр гл рис тел",
     "sv": "nr s tel ca",
 }
-"""Abbreviations that belong to a number that follows, and may end a sentence otherwise."""
+"""Abbreviations, by language, that belong to a number behind them, but may otherwise end a sentence."""
 
 _ORDINALS = frozenset(["cs", "da", "de", "et", "fi", "hr", "hu", "is", "lv", "nb", "nn", "no", "pl", "sk", "sl", "tr"])
-"""Languages that write "the third" as ``3.``: after a small number a full stop says nothing."""
+"""Languages that write "the third" as ``3.``: a full stop after a small number does not end a sentence."""
 
 _INITIALS = re.compile(r"(?!I$)[^\W\d_](\.[^\W\d_])*")
 """``J``, ``J.R.R``, ``U.S``; not the pronoun ``I``."""
 _WORD = re.compile(r"[^\s(\"'“‘«¿¡\[]*$")
+"""The last word, without brackets and quotes before it."""
 _SMALL_NUMBER = re.compile(r"\d{1,2}")
 _LIST_NUMBER = re.compile(r"\s*\d{1,3}\s*")
 
 
 class SentenceChunker:
-    """Cuts a streamed text into sentences.
+    """Cuts streamed text into sentences.
 
-    The first sentence of a reply is released as soon as it is known to be finished, whatever its length, because the
-    caller is waiting; a later one shorter than ``min_sentence_len`` characters joins the next. With
-    ``aggressive_first_flush`` the first piece may end at a comma, semicolon, colon or dash already, from
+    The first sentence of a reply is released as soon as it is finished, whatever its length, because the caller is
+    waiting. A later one that is shorter than ``min_sentence_len`` characters joins the next. With
+    ``aggressive_first_flush`` the first piece may also end at a comma, semicolon, colon or dash, from
     ``aggressive_first_min_len`` characters on. ``language`` (a BCP 47 tag) selects the abbreviations.
 
-    Runs of white space become one space. Nothing but white space is ever added or lost.
+    Runs of white space become one space. Apart from white space, the text is never changed.
     """
 
     def __init__(
@@ -90,14 +91,14 @@ class SentenceChunker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything; the next text is a new reply's first."""
+        """Forget everything. The next text begins a new reply."""
         self._text = ""  # what was not released, from its first non-space character on
         self._begin = 0  # where the sentence that is being read begins; those before it were too short
         self._looked = 0  # no end before here
         self._first = True
 
     def push(self, text: str) -> list[str]:
-        """Take the next piece of text; return the sentences that it shows to be finished."""
+        """Take a piece of text; return the sentences that it completes."""
         self._text = (self._text + text).lstrip()
         released: list[str] = []
         while (end := self._next_end()) is not None:
@@ -112,19 +113,20 @@ class SentenceChunker:
         return released
 
     def flush(self) -> list[str]:
-        """Return what is left, because the text is complete, and begin anew."""
+        """Return what is left of the text, which is complete, and begin anew."""
         rest = _one_line(self._text)
         self.reset()
         return [rest] if rest else []
 
     def _next_end(self) -> int | None:
-        """Return where the sentence ends, if the character that proves it is there."""
+        """Return where the sentence ends, once the character that proves it has arrived."""
         for position in range(self._looked, len(self._text)):
             end = self._end_at(position)
             if end is None:
                 continue
             behind = self._text[end:].lstrip()
             if not behind:
+                # The character that decides is still to come: look here again with more text.
                 self._looked = position
                 return None
             if self._is_end(position, end, behind[0]):
@@ -133,7 +135,7 @@ class SentenceChunker:
         return None
 
     def _end_at(self, position: int) -> int | None:
-        """Return where the sentence would end with the mark at ``position``; None if there is no mark."""
+        """Return where the sentence would end with the mark at ``position``; None if that is not a mark."""
         text, mark = self._text, self._text[position]
         if mark == "\n":
             return position
@@ -148,9 +150,10 @@ class SentenceChunker:
         return end if unspaced or end == len(text) or text[end].isspace() else None
 
     def _is_end(self, position: int, end: int, following: str) -> bool:
-        """Say whether the sentence does end there, given the next non-space character."""
+        """Return True if the sentence ends there, given the next non-space character."""
         mark = self._text[position]
         sentence = self._text[self._begin : position]
+        # A full stop before a line break is judged as a full stop: "Dr." may stand at the end of a line.
         if mark == "\n" and sentence.rstrip().endswith("."):
             mark, sentence = ".", sentence.rstrip()[:-1]
         if (mark in _CLAUSES and mark not in self._ends) or mark in _UNSPACED_CLAUSES:
@@ -161,15 +164,18 @@ class SentenceChunker:
         if mark in _UNSPACED:  # what was quoted usually goes on without a space
             quoted = self._text[end - 1] in _CLOSERS and not self._text[end].isspace()
             return following not in _CLOSERS and (not quoted or following in _OPENERS)
+        # Lower case goes on with the sentence, as in "e.g. this"; a closing guillemet still belongs to it.
         if following.islower() or following in "»›":
             return False
         return mark != "." or not self._is_abbreviation(sentence, following)
 
     def _is_abbreviation(self, sentence: str, following: str) -> bool:
+        """Return True if the full stop behind ``sentence`` belongs to its last word."""
         match = _WORD.search(sentence)
         word = match.group() if match else ""
         if self._ordinals and _SMALL_NUMBER.fullmatch(word):
             before = sentence[: -len(word)].rstrip()
+            # "Nr. 3." counts things; it is not an ordinal, so the full stop may end the sentence.
             counted = before.endswith(".") and before.split()[-1][:-1].lower() in self._before_numbers
             return not counted
         if word.lower() in self._before_names or (following.isdigit() and word.lower() in self._before_numbers):

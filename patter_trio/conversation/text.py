@@ -1,18 +1,19 @@
-"""Written text made fit to be spoken: without markup, without emoji. Pure.
+"""Filters that make written text fit to be spoken: without Markdown, without emoji. Pure functions.
 
-The three filters take and return text, and are meant for ``phone.agent(text_transforms=[...])``. They never lose a word: what
-goes is marks, the addresses behind links, and emoji. Marks that have lost their partner go, too, because a text is
-filtered sentence by sentence, and bold type may go on for longer.
+The three filters take and return text; they are meant for ``phone.agent(text_transforms=[...])``. They never lose a
+word. They drop markup, the addresses behind links, and emoji. They also drop marks that have lost their partner,
+because text is filtered sentence by sentence, and bold type may span several sentences.
 """
 
 import re
 from typing import Final
 
 _HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""A lone surrogate."""
 
 
 def is_sayable(text: str) -> bool:
-    """Say whether a text has no half characters in it, which no voice and no history could write down.
+    """Return True if the text has no lone surrogates, which no TTS and no history could encode.
 
     ``json.loads`` makes them of an emoji that was cut in two.
     """
@@ -37,10 +38,10 @@ _INLINE: Final = re.compile(
 
 
 def filter_markdown(text: str) -> str:
-    """Return the text without Markdown's marks: headings, lists, quotes, tables, emphasis, code, links.
+    """Return the text without Markdown: headings, lists, quotes, tables, emphasis, code, links.
 
-    Of a link its text stays, of a table its cells, with commas between them. White space at either end stays, so that
-    pieces of a streamed text can be filtered, too.
+    A link keeps its text, and a table keeps its cells, with commas between them. White space at either end stays, so
+    that pieces of a streamed text can be filtered, too.
     """
     lines = text.split("\n")
     kept = [_line(line) for line in lines if not _is_only_marks(line)]
@@ -55,10 +56,12 @@ def _is_only_marks(line: str) -> bool:
 
 def _line(line: str) -> str:
     heading = line.lstrip().startswith("#")
+    # Prefixes nest: a list in a quote has two.
     while (prefix := _PREFIX.match(line)) is not None and prefix.end():
         line = line[prefix.end() :]
     if heading:
         bare = line.rstrip(" \t").rstrip("#")
+        # Closing marks of a heading follow a space; "C#" keeps its sign.
         line = bare.rstrip(" \t") if bare[-1:] in (" ", "\t") else line
     row = line.strip()
     if len(row) > 1 and row.startswith("|") and row.endswith("|"):
@@ -75,7 +78,7 @@ def _without_marks(match: re.Match[str]) -> str:
 
 
 def _is_no_mark(match: re.Match[str]) -> bool:
-    """Whether an asterisk or underscore is part of what is said: ``2 * 3``, ``first_name``."""
+    """Return True if an asterisk or underscore is part of the text: ``2 * 3``, ``first_name``."""
     marks, text = match["marks"], match.string
     before = text[match.start() - 1] if match.start() else " "
     after = text[match.end()] if match.end() < len(text) else " "
@@ -87,7 +90,7 @@ def _is_no_mark(match: re.Match[str]) -> bool:
 
 
 # Emoji ----------------------------------------------------------------------------------------------------------------
-# Unicode's emoji (UTS #51) by block. What is a letter, a number or a musical sign in these blocks is none.
+# Unicode's emoji (UTS #51) by block, without the letters, numbers and musical signs in these blocks: they are text.
 _PICTURE: Final = (
     "[\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f\U0001f12f\U0001f16c-\U0001f171\U0001f17e\U0001f17f\U0001f18e"
     "\U0001f191-\U0001f1e5\U0001f201-\U0001f64f\U0001f680-\U0001f6ff\U0001f700-\U0001f7ff\U0001f90c-\U0001faff"
@@ -106,11 +109,12 @@ _CLOSING: Final = ".,;:!?…)]}\"'”\u2019»"
 
 
 def filter_emoji(text: str) -> str:
-    """Return the text without emoji, and without the white space that they stood in; of a keycap the key stays."""
+    """Return the text without emoji, and without the white space around them. A keycap keeps its key."""
     return _LEFT.sub("", _EMOJIS.sub(_gap, _KEYCAP.sub(r"\1", text)))
 
 
 def _gap(match: re.Match[str]) -> str:
+    """Return what replaces a run of emoji: a space where two words would otherwise touch."""
     text = match.string
     before = text[match.start() - 1] if match.start() else "\n"
     after = text[match.end()] if match.end() < len(text) else "\n"
@@ -122,14 +126,15 @@ def _gap(match: re.Match[str]) -> str:
 
 # All of it ------------------------------------------------------------------------------------------------------------
 _UNSEEN: Final = re.compile("[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u2060\ufeff]")
+"""Control characters, soft hyphens, zero-width characters."""
 _ENDS: Final = tuple(".!?…:;,。।؟،\uff01\uff1f")
 _BEHIND_ENDS: Final = "\"'”\u2019»)]}"
 
 
 def filter_for_tts(text: str) -> str:
-    """Return the text as one line to be spoken: no Markdown, no emoji, no characters that cannot be seen.
+    """Return the text as one line to be spoken: no Markdown, no emoji, no invisible characters.
 
-    A line that ends without a mark gets a full stop, because a pause is what its end means.
+    A line that ends without punctuation gets a full stop, because its end means a pause.
     """
     lines = filter_emoji(filter_markdown(_UNSEEN.sub("", text.replace("\r", "\n")))).split("\n")
     said = [" ".join(line.split()) for line in lines]

@@ -1,15 +1,15 @@
-"""What the turn machine can do: its state, and the moves of which the rules in ``turn_table`` are made.
+"""The state of the turn machine, and the moves that the rules in ``turn_table`` are made of.
 
-A conversation is two small machines, caller and agent, which share one reply, the words that wait for an answer and
-the texts that wait to be said. Each move is synchronous and leaves the whole consistent. The names:
+A conversation is two small machines, caller and agent. They share one live reply, the words that wait for an answer,
+and the texts that wait to be spoken. Each move is synchronous and leaves the state consistent. The terms:
 
-* **cut** ends the live reply at once. **Retracting** is cutting an answer of which nothing was heard: its question
-  becomes unanswered again, and what the caller says next joins it in one entry.
-* **amend** starts the answer afresh because words of the same utterance came late.
-* **finish** is the end of a reply by itself.
-* **rest** asks what comes next when the agent has nothing in hand; **try_commit** whether the utterance is over.
-* **settle** runs after every rule: what follows from the two states together (may the lane open, is the caller
-  talking over the agent, is everybody silent).
+* **cut** ends the live reply at once. **Retracting** means to cut an answer that the caller has not heard: the question
+  is unanswered again, and what the caller says next joins it in one message.
+* **amend** restarts the answer, because words of the same utterance came late.
+* **finish** ends a reply that has come to its own end.
+* **rest** starts what comes next when the agent is idle; **try_commit** commits the utterance if it is over.
+* **settle** runs after every rule. It derives what follows from both states together: whether a reply may be heard,
+  whether the caller is talking over the agent, whether both sides are silent.
 """
 
 import math
@@ -22,11 +22,11 @@ from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, Agent
 from patter_trio.conversation.utterance import Piece, Utterance, joined
 
 DECIDING = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
-"""While one of these runs, it is open whether the utterance is over."""
+"""While one of these deadlines runs, it is open whether the utterance is over."""
 
 
 class Conversation:
-    """The state of one call's conversation and the moves in it; rules decide which move is made."""
+    """The state of one call's conversation, and the moves in it. The rules decide which move to make."""
 
     def __init__(self, policy: TurnPolicy, *, detector: bool) -> None:
         self.policy = policy
@@ -36,7 +36,7 @@ class Conversation:
         self.agent: Agent = Agent.INITIALIZING
         self.timers: dict[Timer, float] = {}
         self.prompt: list[Timer] = []
-        """Deadlines that were already over when they were set: due within the same step."""
+        """Deadlines that were over when they were set. They are due within the same step."""
         self.out: list[actions.Action] = []
 
         self.turn: int = 0
@@ -44,36 +44,39 @@ class Conversation:
         self.reply: Reply | None = None
         self.queue: deque[Say] = deque()
         self.ending: str | None = None
-        """What ended the call first; not None while the agent says goodbye, too."""
+        """The first reason to end the call, or None. Already set while the agent says goodbye."""
         self.instead: str | None = None
-        """The hang-up that was wanted while the call is being handed over: it holds if that fails."""
+        """A hang-up that was wanted during a transfer. It takes effect if the transfer fails."""
         self.taken: bool = False
-        """The carrier has said that it hands the call over."""
+        """True once the carrier has accepted the transfer."""
         self.flushed: bool = False
-        """The recogniser has said its last words, and only the carrier's word is waited for."""
+        """True once the STT has delivered its last words, while the carrier's answer to a transfer is still missing."""
         self.left: str = ""
         """Why the leg went down."""
 
+        # The caller's present or last voice, from its onset to its end. Silence counts from the end.
         self.onset: float = -math.inf
         self.end: float = -math.inf
         self.by_voice: bool = False
-        """Whether ``end`` is the end of a voice; else it is when the last words came."""
+        """True if ``end`` is the end of a voice; False if it is when the last words came."""
         self.generation: int = 0
         self.unfinished: bool = False
+        """True if the turn detector, or the STT, calls the utterance unfinished."""
         self.eager: bool = False
-        """The turn detector, or the recogniser, is sure that the utterance is whole."""
+        """True if the turn detector, or the STT, is sure that the utterance is finished."""
         self.worded: bool = False
-        """Words were recognised while the present voice lasted."""
+        """True if words were recognised during the present voice."""
         self.ended_early: bool = False
-        """The recogniser has ended the turn, and with it a voice that is still heard."""
+        """True if the recogniser ended the turn, and with it a voice that the VAD still hears."""
 
         self.utterance: Utterance = Utterance()
         self.committed: list[Piece] = []
         self.committed_at: float = -math.inf
         self.unanswered: list[Piece] = []
-        """The newest user entry, when its answer was retracted: what the caller says next joins it."""
+        """The newest user message, if its answer was retracted. What the caller says next joins it."""
         self.promoted: dict[int, str] = {}
-        """Segments whose interim words were committed; their own final must not double them."""
+        """Segments whose interim words were committed. Their final words must not be counted twice."""
+        # The turns whose llm_token and audio_out were told last, and in which the agent apologised last.
         self.token_turn: int = -1
         self.audio_turn: int = -1
         self.apology_turn: int = -1
@@ -87,7 +90,7 @@ class Conversation:
 
     @property
     def agent_state(self) -> str:
-        """The agent's public state; what the application has said counts from when it is heard."""
+        """The agent's public state. A text that the application wants spoken shows only once it is heard."""
         waits = self.agent is Agent.THINKING and self.reply is not None
         if waits and self.reply is not None and not self.reply.answers and not self.reply.started:
             return PUBLIC_AGENT[Agent.IDLE]
@@ -95,25 +98,26 @@ class Conversation:
 
     @property
     def live(self) -> Reply:
-        """The reply of a rule that holds only while there is one."""
+        """The live reply, for rules that apply only while there is one."""
         if self.reply is None:
             raise AssertionError(f"no reply while {self.agent}")
         return self.reply
 
     @property
     def can_cut(self) -> bool:
-        """Whether the caller may interrupt the live reply."""
+        """True if the caller may interrupt the live reply."""
+        # A goodbye is played to its end (within policy.goodbye).
         barge_in = self.policy.overlap < math.inf and self.ending is None
         return barge_in and self.reply is not None and self.reply.interruptible
 
     @property
     def owes_a_say(self) -> bool:
-        """Whether the live reply is what the application wants said, and nobody has heard it: it is never thrown away."""
+        """True if the live reply is a text that nobody has heard yet. Such a reply is never thrown away."""
         return self.reply is not None and self.reply.text is not None and not self.reply.started
 
     @property
     def can_amend(self) -> bool:
-        """Whether late words still belong to the committed utterance, without anybody having noticed a thing."""
+        """True if late words may still join the committed utterance, because nobody has noticed the commit yet."""
         reply = self.reply
         unheard = reply is not None and reply.answers and not reply.apology and not reply.opened
         in_time = self.now - self.committed_at < self.policy.late_window
@@ -121,41 +125,43 @@ class Conversation:
 
     @property
     def patience_with_voice(self) -> float:
-        """Seconds after which a voice without words, or one that keeps an answer back, is called noise."""
+        """Seconds after which a voice without words, or one that holds an answer back, counts as noise."""
         policy = self.policy
         answer_waits = self.reply is not None and self.reply.answers and not self.reply.started
         return policy.stuck if policy.words or not answer_waits else min(policy.stuck, policy.keeps_back)
 
     @property
     def agent_has_floor(self) -> bool:
-        """Whether an utterance that is over has to wait for the agent."""
+        """True if an utterance that is over has to wait for the agent."""
         if self.agent is Agent.THINKING:
+            # In a gap of a reply that was heard, as few words as would not interrupt speech do not interrupt it either.
             remark = self.live.started and self.utterance.fresh < self.policy.min_words
             return remark or self.owes_a_say or not self.can_cut
         return self.agent is not Agent.IDLE
 
     @property
     def is_over_agent(self) -> bool:
-        """Whether a voice that is over now was too short to interrupt the agent; with words they are kept, and count."""
+        """True if a voice that ends now was too short to interrupt the agent; recognised words are always kept."""
         return not self.policy.words and self.agent is Agent.SPEAKING and self.can_cut
 
     # Telling and timing --------------------------------------------------------------------------------------------
     def emit(self, action: actions.Action) -> None:
-        """Do something; a change of the public states goes before what it belongs to."""
+        """Append an action, after a change of the public states that it belongs to."""
         self.publish()
         self.out.append(action)
 
     def publish(self) -> None:
-        """Tell the public states if they have changed."""
+        """Append the public states if they have changed."""
         states = (self.user_state, self.agent_state)
         if states != self._published:
             self._published = states
             self.out.append(actions.StateChanged(self.now, *states))
 
     def arm(self, timer: Timer, at: float) -> None:
-        """Set a deadline, in the place of the former one; one that is over already falls due at once."""
+        """Set a deadline, or move it. A deadline that is over already fires within this step."""
         self.disarm(timer)
         if at < math.inf:
+            # A deadline in the past would date the decision before its cause.
             self.timers[timer] = max(self.now, at)
         if at <= self.now:
             self.prompt.append(timer)
@@ -179,11 +185,11 @@ class Conversation:
         self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology))
 
     def wait_for_reply(self) -> None:
-        """Set the deadline for the live reply's next audio; while it waits for a tool, it begins with the tool's end."""
+        """Set the deadline for the live reply's next audio. A tool's time does not count."""
         self.arm(Timer.REPLY, max(self.now, self.live.busy) + self.policy.reply)
 
     def say(self, say: Say) -> None:
-        """Begin what the application wants said."""
+        """Begin a reply with a text of the application's."""
         self.start(say.text, interruptible=say.interruptible, answers=False)
 
     def cut(self, reason: str, then: Agent = Agent.IDLE) -> None:
@@ -192,7 +198,7 @@ class Conversation:
         self.emit(actions.CutReply(self.now, reply.number, reply.turn, reply.opened, reply.started, reason))
 
     def yield_floor(self) -> None:
-        """The caller goes on: cut the reply, and retract it when nothing of it was heard."""
+        """Cut the reply because the caller goes on. An answer that was not heard is retracted."""
         reply = self.live
         if reply.answers and not reply.started:
             self.unanswered = self.committed
@@ -201,16 +207,18 @@ class Conversation:
             self.cut("barge-in")
 
     def finish(self) -> None:
-        """The live reply is over of itself."""
+        """End the live reply, which has come to its own end."""
         reply = self.drop_reply(Agent.IDLE)
         self.emit(actions.FinishReply(self.now, reply.number, reply.turn, reply.started))
         self.rest()
 
     def fail(self) -> None:
-        """The live reply cannot go on: apologise, once per turn."""
+        """Cut the live reply, which cannot go on, and apologise once per turn."""
         reply = self.live
+        # Once per turn: if the TTS is what fails, the apology fails, too, and would start the next one.
         apologise = self.apology_turn != self.turn and self.ending is None
         unheard = reply.answers and not reply.started
+        # The apology follows at once, so observers do not see the agent idle in between.
         self.cut("failed", Agent.THINKING if apologise and unheard else Agent.IDLE)
         if apologise:
             self.apology_turn = self.turn
@@ -219,14 +227,15 @@ class Conversation:
             self.rest()
 
     def drop_reply(self, then: Agent) -> Reply:
-        """Forget the live reply."""
+        """Forget the live reply, and return it."""
         reply, self.reply, self.agent = self.live, None, then
+        # Both deadlines watch the live reply; left armed, they would blame the next one.
         self.disarm(Timer.REPLY, Timer.DRAIN)
         return reply
 
     # The caller's words --------------------------------------------------------------------------------------------
     def take(self, event: Interim | Final) -> bool:
-        """Note words; return whether there were any that the agent has to reckon with."""
+        """Record words. Return True if there were new ones that the agent has to react to."""
         text = " ".join(event.text.split())
         if isinstance(event, Interim):
             if event.segment in self.promoted:
@@ -239,7 +248,9 @@ class Conversation:
         return bool(text)
 
     def correct(self, segment: int, text: str) -> str:
-        """Take the final words of a segment whose interim ones were committed; return those that are new."""
+        """Take the final words of a segment whose interim ones were committed. Return those that are new."""
+        # Interim words were committed because the final ones were late. If nobody has heard the answer yet, correct the
+        # question; otherwise keep only what is new, or the caller would have said it twice.
         guess = self.promoted.pop(segment)
         wrong = Piece(guess, segment)
         if text and text != guess and wrong in self.committed and self.can_amend:
@@ -248,7 +259,8 @@ class Conversation:
         return text.removeprefix(guess).strip() if text.startswith(f"{guess} ") else ""
 
     def amend(self, pieces: list[Piece]) -> None:
-        """Start the answer afresh, to other words of the same utterance."""
+        """Restart the answer, with other words of the same utterance."""
+        # The new answer follows at once, so observers do not see the agent idle in between.
         self.cut("amended", Agent.THINKING)
         self.committed = pieces
         self.emit(actions.AmendUser(self.now, joined(pieces)))
@@ -256,6 +268,8 @@ class Conversation:
 
     def time_words(self, *, reopened: bool) -> None:
         """Set the deadlines after words that came while the caller was not speaking."""
+        # Without a voice nearby the words themselves are the only sign of when the caller spoke (a VAD can miss a quiet
+        # voice).
         if not self.by_voice or self.now - self.end > self.policy.late_window:
             self.end, self.by_voice, reopened = self.now, False, True
         if reopened:
@@ -264,13 +278,14 @@ class Conversation:
             self.wait_for_final()
 
     def wait_for_final(self) -> None:
-        """Set the deadline for the recogniser's final words."""
+        """Set the deadline for the STT's final words."""
         patience = self.policy.interim_wait if self.utterance.interims else self.policy.final_wait
         self.arm(Timer.FINAL, self.end + patience)
 
     def voice_over(self, end: float, confidence: float | None = None) -> None:
-        """The caller's voice has ended, or no longer counts as one."""
+        """End the caller's voice, or stop counting it as one."""
         self.caller = Caller.PAUSING
+        # A VAD reports times in its own windows: keep the end between the onset and now.
         self.end, self.by_voice = min(max(end, self.onset), self.now), True
         self.disarm(Timer.STUCK)
         self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
@@ -278,7 +293,7 @@ class Conversation:
             self.wait_for_final()
         else:
             self.utterance.voice(remark=self.is_over_agent)
-        if self.eager:  # the recogniser was sure before the voice was known to be over
+        if self.eager:  # the STT was sure before the VAD reported the end of the voice
             self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
             self.hasten(Timer.FINAL, self.policy.endpoint)
         self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
@@ -287,13 +302,13 @@ class Conversation:
             self.emit(actions.AskDetector(self.now, self.generation))
 
     def judge(self, *, finished: bool) -> None:
-        """Take a judgement of the utterance: one that is whole waits less for silence, one that is not is held open."""
+        """Take a judgement of the utterance: a finished one waits for less silence, an unfinished one is held open."""
         self.eager, self.unfinished = finished, not finished
         if finished:
             self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
 
     def heed(self, event: Interim | Final) -> None:
-        """Take the recogniser's judgement, if it has one; a turn that it ended with final words waits for nothing."""
+        """Take the STT's judgement, if it gives one. A turn that it ended with final words waits for nothing more."""
         if event.finished is None:
             return
         self.judge(finished=event.finished)
@@ -304,15 +319,17 @@ class Conversation:
                 self.hasten(Timer.FINAL, self.policy.endpoint)
 
     def hasten(self, timer: Timer, silence: float) -> None:
-        """Have a deadline fall due after so much silence, if it runs and would be later."""
+        """Move a running deadline forward to ``silence`` seconds after the voice, if that is sooner."""
         sooner = self.end + silence
+        # -inf stands for a deadline that is not running: it is never moved.
         if sooner < self.timers.get(timer, -math.inf):
             self.arm(timer, sooner)
 
     def try_commit(self) -> None:
-        """Commit the utterance if it is over, has words, and the agent is ready for it; first reason not to wins."""
+        """Commit the utterance if it is over, has words, and the agent can answer. The first obstacle wins."""
         words = self.utterance
         settled = bool(words.finals) and not words.interims
+        # Silence comes first; final words that are all there need not be waited for.
         if Timer.ENDPOINT in self.timers or (Timer.FINAL in self.timers and not settled):
             return
         if not words:
@@ -332,17 +349,19 @@ class Conversation:
             self.commit()
 
     def be_silent(self) -> None:
-        """The caller has said nothing that needs an answer."""
+        """Return to silence: the caller has said nothing that needs an answer."""
         self.caller = Caller.SILENT
         self.unfinished = self.eager = False
         self.rest()
 
     def commit(self) -> None:
-        """The utterance is over: answer it."""
+        """Commit the utterance, and start the answer."""
         if self.reply is not None:
             self.yield_floor()
         trigger: actions.EouTrigger = self.policy.sure_by if self.eager else "vad_silence"
+        # Read after the floor was yielded, because a retracted answer gives its question back.
         replaces = bool(self.unanswered)
+        # Interim words that are committed now may come again as final ones, after the commit.
         self.promoted.update(self.utterance.interims)
         self.committed = [*self.unanswered, *self.utterance.take()]
         self.unanswered = []
@@ -357,9 +376,10 @@ class Conversation:
 
     # What comes next -----------------------------------------------------------------------------------------------
     def rest(self) -> None:
-        """Do what comes next if the agent has nothing in hand."""
+        """Start what comes next, if the agent is idle."""
         if self.agent is not Agent.IDLE:
             return
+        # The answer was retracted for a voice that came to nothing: the question still wants an answer.
         if self.ending is None and self.unanswered and self.caller in (Caller.SILENT, Caller.AWAY):
             self.committed, self.unanswered = self.unanswered, []
             self.start()
@@ -371,7 +391,7 @@ class Conversation:
             self.try_commit()
 
     def settle(self) -> None:
-        """Do what follows from both sides' states together."""
+        """Do what follows from the states of both sides together."""
         reply = self.reply
         if reply is not None and reply.audio and not reply.opened and self.may_open():
             reply.opened = True
@@ -384,6 +404,7 @@ class Conversation:
         else:
             self.disarm(Timer.OVERLAP)
         if self.caller is Caller.SILENT and self.agent is Agent.IDLE:
+            # Not while it runs: this is called after every rule, and each would put the deadline off.
             if Timer.AWAY not in self.timers:
                 self.arm(Timer.AWAY, self.now + self.policy.away)
         else:
@@ -391,14 +412,15 @@ class Conversation:
         self.publish()
 
     def may_open(self) -> bool:
-        """Whether the reply's audio may go out: not over a caller who may interrupt it."""
+        """Return True if the reply's audio may go out: it must not talk over a caller who may interrupt it."""
         if not self.can_cut:
             return True
+        # While it is open whether the caller has finished, an answer waits; a text of the application's does not.
         deciding = any(timer in self.timers for timer in DECIDING) and self.live.answers
         return self.caller is not Caller.SPEAKING and not deciding
 
     def close(self, reason: str) -> None:
-        """Hang up."""
+        """Hang up, or transfer the call."""
         self.ending = reason
         self.agent = Agent.CLOSING
         self.queue.clear()
@@ -411,7 +433,7 @@ class Conversation:
             self.emit(actions.HangUpLeg(self.now, reason))
 
     def take_back(self, text: str) -> None:
-        """The call was not handed over: tell the caller, and go on; or hang up, if that was wanted meanwhile."""
+        """Go on after a transfer that failed, and tell the caller; or hang up, if that was wanted meanwhile."""
         instead, self.ending, self.instead = self.instead, None, None
         self.agent = Agent.IDLE
         self.disarm(Timer.LEG)
@@ -423,9 +445,9 @@ class Conversation:
             self.rest()
 
     def leg_down(self, reason: str) -> None:
-        """Nobody hears anything any more; wait for the recogniser's last words."""
+        """Cut everything, because the caller hears nothing any more, and wait for the STT's last words."""
         if self.ending is None or (self.ending == TRANSFERRED and self.agent is not Agent.CLOSING):
-            self.ending = self.instead or reason  # nobody was asked to hand it over yet
+            self.ending = self.instead or reason  # the carrier was not asked to transfer the call yet
         self.left = reason
         self.queue.clear()
         self.disarm(Timer.GOODBYE, Timer.LEG)
@@ -436,8 +458,9 @@ class Conversation:
         self.emit(actions.FlushRecognizer(self.now))
 
     def finish_call(self) -> None:
-        """Nothing comes after this."""
+        """End the call, and hand over the words that nobody will answer."""
         self.agent = Agent.ENDED
+        # Nothing may fire after EndCall.
         self.timers.clear()
         self.prompt.clear()
         words = self.utterance.take()

@@ -1,4 +1,4 @@
-"""The nouns of the turn machine: states of the two sides, its deadlines, and a reply in progress."""
+"""The nouns of the turn machine: the states of both sides, the deadlines, and the live reply."""
 
 import math
 from enum import StrEnum
@@ -12,9 +12,9 @@ class Caller(StrEnum):
     SILENT = "silent"
     SPEAKING = "speaking"
     PAUSING = "pausing"
-    """The voice has ended; whether the utterance has, is not decided."""
+    """The voice has ended; whether the utterance has ended is not decided yet."""
     HELD = "held"
-    """A turn detector calls the utterance unfinished, so that it is held open."""
+    """A turn detector calls the utterance unfinished, so the machine waits for more."""
     AWAY = "away"
 
 
@@ -24,17 +24,17 @@ class Agent(StrEnum):
     INITIALIZING = "initializing"
     IDLE = "idle"
     THINKING = "thinking"
-    """A reply is live and nothing of it is at the carrier: not yet, or not for the moment (a gap)."""
+    """A reply is live but none of its audio is at the carrier: not yet, or there is a gap."""
     SPEAKING = "speaking"
     CLOSING = "closing"
-    """We hung up and the carrier has not confirmed it."""
+    """The agent's side hung up or transferred the call, and the carrier has not confirmed it."""
     FLUSHING = "flushing"
-    """The caller is gone; the recogniser may still owe words."""
+    """The caller is gone, and the STT may still deliver words."""
     ENDED = "ended"
 
 
 class Timer(StrEnum):
-    """The deadlines; of two that fall due at the same instant the earlier in this list goes first."""
+    """The deadlines. When two are due at the same instant, the one listed first fires first."""
 
     ENDPOINT = "endpoint"
     FINAL = "final"
@@ -56,6 +56,7 @@ PUBLIC_USER = {
     Caller.HELD: "thinking",
     Caller.AWAY: "away",
 }
+"""The public state of the caller (``conversation_state``) for each internal one."""
 PUBLIC_AGENT = {
     Agent.INITIALIZING: "initializing",
     Agent.IDLE: "idle",
@@ -65,11 +66,12 @@ PUBLIC_AGENT = {
     Agent.FLUSHING: "idle",
     Agent.ENDED: "idle",
 }
+"""The public state of the agent (``conversation_state``) for each internal one."""
 
 
 @attrs.define
 class Reply:
-    """A reply that is neither finished nor cut."""
+    """The live reply: one that is neither finished nor cut."""
 
     number: int
     turn: int
@@ -77,16 +79,16 @@ class Reply:
     apology: bool
     interruptible: bool
     answers: bool
-    """It answers the newest user entry; False for what the application has said."""
+    """True if it answers the newest user entry; False if the application asked for it."""
     audio: bool = False
     opened: bool = False
     started: bool = False
-    """It has been heard: agent_speech_started was told."""
+    """True once the caller has heard some of it: agent_speech_started was told."""
     produced: bool = False
     busy: float = -math.inf
     """Until when it may be waiting for a tool."""
 
     def __str__(self) -> str:
-        """Return the number and what is true of it."""
+        """Return its number and its flags."""
         marks = [name for name in ("audio", "opened", "started", "produced") if getattr(self, name)]
         return f"reply {self.number} ({', '.join(marks) or 'nothing yet'})"

@@ -1,12 +1,8 @@
-"""The rules of turn taking, as two tables: what each input or deadline does in each state of caller and of agent.
+"""The rules of turn-taking, as two tables: what each input or deadline does in each state of caller and agent.
 
-Every pair is there; ``ignored`` says that nothing happens. What the caller does is looked up in ``CALLER``, everything
-else in ``AGENT``, where the row ``WORDS`` is the caller's words as they concern the agent. Inputs of a reply that is
-over never get here. What follows from both states together is ``Conversation.settle``.
-
-Two places are kept free. ``paused``, an agent's state between ``speaking`` and ``idle``: voice over the agent pauses
-the reply at once, words cut it, and ``policy.resume`` without words resumes it. And drafts, replies that are started
-while the caller is ``pausing`` or ``held`` and the agent idle, and are committed or dropped with the utterance.
+The tables are complete; ``ignored`` stands where nothing happens. ``CALLER`` has the triggers that change what the
+caller does, ``AGENT`` has all others, where the row ``WORDS`` is how the caller's words concern the agent. Inputs of a
+reply that is over never get here. ``Conversation.settle`` derives what follows from both states together.
 """
 
 # ruff: noqa: ARG001 - every rule has the same signature, whether or not it looks at the input.
@@ -54,15 +50,16 @@ Rule = Callable[[Conversation, Any], None]
 
 
 def ignored(talk: Conversation, event: object) -> None:
-    """Nothing happens."""
+    """Do nothing."""
 
 
 # The caller -----------------------------------------------------------------------------------------------------------
 def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
-    """The caller is speaking; what was being decided about the utterance is open again."""
+    """Let the caller speak: what was being decided about the utterance is open again."""
     talk.caller = Caller.SPEAKING
     talk.onset = min(event.onset, talk.now)
     talk.unfinished = talk.eager = talk.ended_early = False
+    # An engine ends its turns without words: with it, each voice may be ended early.
     talk.worded = not talk.policy.words
     talk.disarm(*DECIDING)
     talk.arm(Timer.STUCK, talk.now + talk.patience_with_voice)
@@ -70,14 +67,15 @@ def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
 
 
 def end_voice(talk: Conversation, event: VoiceEnded) -> None:
-    """The caller is pausing: wait for the endpoint and for final words, and ask the turn detector."""
+    """Let the caller pause: wait for the endpoint and for final words, and ask the turn detector."""
     talk.voice_over(event.end, event.confidence)
 
 
 def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
-    """The voice of a turn that the recogniser had ended is over for the voice detector, too.
+    """End, for the VAD too, the voice of a turn that the recogniser had ended.
 
-    Where no words tell whether it went on after that end, its own end does: then more was said, and nobody has noticed.
+    Where no words tell whether the voice went on after that end, the VAD's end does: if it is later, the caller said
+    more, which the engine has not noticed.
     """
     went_on = talk.ended_early and not talk.policy.words and event.end > talk.end
     talk.ended_early = False
@@ -87,26 +85,28 @@ def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
 
 
 def go_on(talk: Conversation, until: float) -> None:
-    """Begin the voice again that has lasted since its turn was ended early; over the agent it may have interrupted."""
+    """Restart the voice that has lasted since its turn was ended early. Over the agent, it may interrupt."""
+    # What was said after the end of the turn is a voice of its own.
     begin_voice(talk, VoiceStarted(talk.end))
     if talk.is_over_agent and until >= talk.onset + talk.policy.overlap:
         talk.yield_floor()
 
 
 def call_it_noise(talk: Conversation, event: None) -> None:
-    """Voice without a word for so long is noise or music: go on as if it had ended now."""
+    """Treat a long voice without a word as noise or music: go on as if it had ended now."""
     talk.voice_over(talk.now)
 
 
 def add_words(talk: Conversation, event: Interim | Final) -> None:
-    """Note the words of a caller who is still speaking; whose turn is over, to a recogniser that judges, speaks no more.
+    """Record words of a caller who is still speaking; a recogniser that judges turns can end the voice with them.
 
-    That holds for a turn with words from this very voice. One that ends with earlier words was told late, and the caller
-    has gone on.
+    Only a turn with words of this very voice ends it. A turn that ends with earlier words was reported late, and the
+    caller has gone on.
     """
     worded = talk.worded
     if talk.take(event):
         talk.worded = True
+        # Words show that the voice is not noise: the deadline starts again.
         talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
         notice_words(talk)
     over = event.finished and isinstance(event, Final)
@@ -115,35 +115,38 @@ def add_words(talk: Conversation, event: Interim | Final) -> None:
         talk.voice_over(talk.now)
         talk.heed(event)
         talk.try_commit()
-    elif not over:
+    elif not over:  # the late end of an earlier turn says nothing about the voice that goes on
         talk.heed(event)
 
 
 def join_words(talk: Conversation, event: Interim | Final) -> None:
-    """Note words of the utterance that is being decided about, and decide if they are all that was waited for."""
+    """Record words of the utterance that is being decided about, and commit it if nothing else is missing."""
     if talk.take(event):
         notice_words(talk)
         talk.time_words(reopened=False)
     if not talk.utterance.interims and isinstance(event, Final):
+        # Every segment has its final words, so there is nothing to wait for.
         talk.disarm(Timer.FINAL)
     talk.heed(event)
     talk.try_commit()
 
 
 def reopen(talk: Conversation, event: Interim | Final) -> None:
-    """Words without a voice: late ones amend the unheard answer; others begin an utterance.
+    """Take words without a voice: late ones amend the unheard answer, others begin an utterance.
 
-    After a turn that the recogniser has ended, new words are of a voice that was not over: it begins again.
+    After a turn that the recogniser ended, new words belong to a voice that was not over, so the voice begins again.
     """
     if event.finished and not talk.policy.words:
         hear_turn(talk, event)
         return
+    # Final words of a segment that was committed with interim ones are not new.
     if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
         begin_voice(talk, VoiceStarted(talk.now))
         add_words(talk, event)
         return
     if not talk.take(event):
         return
+    # Interim words do not amend: each change of them would restart the answer.
     if isinstance(event, Final) and talk.can_amend:
         talk.amend([*talk.committed, *talk.utterance.take()])
         return
@@ -156,7 +159,7 @@ def reopen(talk: Conversation, event: Interim | Final) -> None:
 
 
 def hear_turn(talk: Conversation, event: Interim | Final) -> None:
-    """An engine has heard a whole turn: in a voice that went on, or where the voice detector noticed none."""
+    """Take a whole turn that an engine heard: in a voice that went on, or where the VAD noticed none."""
     lasting = talk.ended_early
     if lasting:
         go_on(talk, talk.now)
@@ -167,25 +170,26 @@ def hear_turn(talk: Conversation, event: Interim | Final) -> None:
 
 
 def judge(talk: Conversation, event: Verdict) -> None:
-    """A sure turn detector shortens the wait; an unsure one marks the utterance unfinished."""
+    """Wait for less silence if the turn detector is sure; if it is unsure, mark the utterance unfinished."""
+    # An answer to an older question is about an utterance that has grown since.
     if event.generation != talk.generation:
         return
     talk.judge(finished=event.complete >= talk.policy.complete_threshold)
 
 
 def decide(talk: Conversation, event: None) -> None:
-    """Commit the utterance, if nothing speaks against it."""
+    """Commit the utterance, if nothing stands against it."""
     talk.try_commit()
 
 
 def stop_holding(talk: Conversation, event: None) -> None:
-    """The utterance counts as finished after all."""
+    """Treat the utterance as finished after all."""
     talk.unfinished = False
     talk.try_commit()
 
 
 def go_away(talk: Conversation, event: None) -> None:
-    """Nobody has spoken for long."""
+    """Mark the caller as away: neither side has spoken for long."""
     talk.caller = Caller.AWAY
 
 
@@ -196,7 +200,7 @@ def notice_words(talk: Conversation) -> None:
 
 # The agent ------------------------------------------------------------------------------------------------------------
 def accept(talk: Conversation, event: Ready) -> None:
-    """The conversation begins."""
+    """Begin the conversation."""
     talk.agent = Agent.IDLE
     if talk.ending is not None:
         talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
@@ -204,7 +208,7 @@ def accept(talk: Conversation, event: Ready) -> None:
 
 
 def give_way(talk: Conversation, event: None) -> None:
-    """The caller has gone on before the agent was heard: retract the answer. In a gap: cut the reply."""
+    """Retract the answer, because the caller went on before hearing it. In a gap of a reply: cut the reply."""
     if (
         talk.can_cut
         and not talk.owes_a_say
@@ -214,38 +218,40 @@ def give_way(talk: Conversation, event: None) -> None:
 
 
 def count_words(talk: Conversation, event: None) -> None:
-    """Enough words over the agent cut the reply, where it takes words."""
+    """Cut the reply if the caller has said enough words over it, where interruptions take words."""
     if talk.can_cut and 0 < talk.policy.min_words <= talk.utterance.fresh:
         talk.yield_floor()
 
 
 def barge_in(talk: Conversation, event: None) -> None:
-    """The caller has talked over the agent for long enough: cut the reply."""
+    """Cut the reply, because the caller has talked over it for long enough."""
     talk.yield_floor()
 
 
 def note_token(talk: Conversation, event: TokenArrived) -> None:
     """Tell the turn's first generated text, unless its audio was told before."""
     reply = talk.live
+    # Only an LLM's answer has tokens, and llm_token never comes after the turn's audio_out.
     if reply.text is None and not reply.apology and reply.turn not in (talk.token_turn, talk.audio_turn):
         talk.token_turn = reply.turn
         talk.emit(actions.TellToken(talk.now, reply.number, reply.turn))
 
 
 def note_audio(talk: Conversation, event: AudioArrived) -> None:
-    """Tell the turn's first audio; the lane opens as soon as the caller lets it."""
+    """Tell the turn's first audio. It goes out as soon as the caller lets it."""
     reply = talk.live
     if reply.audio:
         return
     reply.audio = True
     talk.disarm(Timer.REPLY)
+    # Once per turn, also when the answer is restarted after an amendment or a failure.
     if reply.turn != talk.audio_turn:
         talk.audio_turn = reply.turn
         talk.emit(actions.TellAudio(talk.now, reply.number, reply.turn))
 
 
 def be_heard(talk: Conversation, event: OnWire) -> None:
-    """The agent is speaking, again or for the first time."""
+    """Let the agent speak, for the first time or after a gap."""
     reply = talk.live
     if not reply.opened:
         return
@@ -258,38 +264,39 @@ def be_heard(talk: Conversation, event: OnWire) -> None:
 
 
 def extend(talk: Conversation, event: OnWire) -> None:
-    """Playback ends later."""
+    """Move the end of playback."""
     talk.arm(Timer.DRAIN, event.until + talk.policy.drain_grace)
 
 
 def note_busy(talk: Conversation, event: Busy) -> None:
-    """The reply may wait for a tool until then; its own deadline counts from there."""
+    """Record until when the reply may wait for a tool. The deadline for its audio counts from there."""
     talk.live.busy = event.until
     if Timer.REPLY in talk.timers:
         talk.wait_for_reply()
 
 
 def note_produced(talk: Conversation, event: Produced) -> None:
-    """Nothing more will come."""
+    """Record that all audio of the reply was produced."""
     talk.live.produced = True
 
 
 def end_silent(talk: Conversation, event: Produced) -> None:
-    """Nothing more will come: the reply is over if it has no audio, or if all of it was played."""
+    """Finish the reply, which is fully produced, if it has no audio or if all of it was played."""
     reply = talk.live
     reply.produced = True
+    # A reply that was heard and is thinking again has a gap: all audio so far was played.
     if reply.started or not reply.audio:
         talk.finish()
 
 
 def end_unheard(talk: Conversation, event: Drained) -> None:
-    """All was played and nothing more will come, although no audio was ever reported on the wire."""
+    """Finish the reply if all of it was played, although no audio was reported as sent."""
     if talk.live.opened and talk.live.produced:
         talk.finish()
 
 
 def drain(talk: Conversation, event: Drained | None) -> None:
-    """All was played: the reply is over, or has a gap if more is to come."""
+    """Finish the reply, because all of it was played; if more is to come, it has a gap."""
     talk.disarm(Timer.DRAIN)
     if talk.live.produced:
         talk.finish()
@@ -304,12 +311,12 @@ def fail(talk: Conversation, event: ReplyFailed | None) -> None:
 
 
 def speak(talk: Conversation, event: Say) -> None:
-    """Say it now."""
+    """Speak the text now."""
     talk.say(event)
 
 
 def enqueue(talk: Conversation, event: Say) -> None:
-    """Say it later, before all others if it is to interrupt."""
+    """Speak the text later; before all others if it is to interrupt."""
     if event.interrupt:
         talk.queue.appendleft(event)
     else:
@@ -317,7 +324,7 @@ def enqueue(talk: Conversation, event: Say) -> None:
 
 
 def speak_next(talk: Conversation, event: Say) -> None:
-    """Say it after what is being said, or instead if it is to interrupt. Not when the call is ending."""
+    """Speak the text after the present reply, or in place of it if it is to interrupt. Not while the call is ending."""
     if talk.ending is not None:
         return
     if event.interrupt:
@@ -333,17 +340,17 @@ def hang_up(talk: Conversation, event: HangUp) -> None:
 
 
 def hand_over(talk: Conversation, event: Transfer) -> None:
-    """Hand the call over at once."""
+    """Transfer the call at once."""
     talk.close(event.reason)
 
 
 def await_ready(talk: Conversation, event: Transfer) -> None:
-    """Hand the call over as soon as it can be taken back: when everything that it needs is open."""
+    """Transfer the call once all providers are open, because only then can the agent go on if the transfer fails."""
     talk.ending = event.reason
 
 
 def leave(talk: Conversation, event: HangUp | Transfer) -> None:
-    """Hang up, or hand over, after what is being said, and what waits to be said, within bounds."""
+    """Hang up, or transfer, after what is being spoken and what waits to be spoken, within *goodbye*."""
     if talk.ending is None:
         talk.ending = event.reason
         talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
@@ -352,19 +359,19 @@ def leave(talk: Conversation, event: HangUp | Transfer) -> None:
 
 
 def fall_back(talk: Conversation, event: HangUp | Transfer) -> None:
-    """Hang up if the call that is being handed over comes back."""
+    """Remember to hang up if the transfer that is under way fails."""
     if talk.ending == TRANSFERRED and talk.instead is None and isinstance(event, HangUp):
         talk.instead = event.reason
 
 
 def take_back(talk: Conversation, event: TransferFailed) -> None:
-    """The call was not handed over: tell the caller, and go on; or hang up, if that was wanted meanwhile."""
+    """Go on after a failed transfer and tell the caller; or hang up, if that was wanted meanwhile."""
     if talk.ending == TRANSFERRED and not talk.taken:
         talk.take_back(event.text)
 
 
 def blame_leg(talk: Conversation, event: TransferFailed) -> None:
-    """The call was not handed over, and the caller is gone: that is what ended it."""
+    """Record what ended the call: the transfer failed, and the caller is gone."""
     if talk.ending == TRANSFERRED and not talk.taken:
         talk.ending = talk.instead or talk.left or talk.ending
     if talk.flushed:
@@ -372,43 +379,44 @@ def blame_leg(talk: Conversation, event: TransferFailed) -> None:
 
 
 def await_end(talk: Conversation, event: TransferTaken) -> None:
-    """The carrier hands the call over: it does not come back, and its leg has a while to end."""
+    """Wait for the end of the leg: the carrier accepted the transfer, so the call does not come back."""
     if talk.ending == TRANSFERRED:
         talk.taken = True
         talk.arm(Timer.LEG, talk.now + talk.policy.leg)
 
 
 def confirm(talk: Conversation, event: TransferTaken) -> None:
-    """The leg went down because the call was handed over."""
+    """Record that the leg went down because of the transfer."""
     talk.taken = True
     if talk.flushed:
         talk.finish_call()
 
 
 def stop_goodbye(talk: Conversation, event: None) -> None:
-    """The goodbye has taken too long: cut it and hang up."""
+    """Cut a goodbye that takes too long, and hang up."""
+    # The texts that wait share the goodbye's time, and it is used up.
     talk.queue.clear()
     talk.cut("goodbye")
     talk.rest()
 
 
 def flush(talk: Conversation, event: LegDown) -> None:
-    """The caller is gone: cut what is being said, and wait for the recogniser's last words."""
+    """Cut what is being spoken, because the caller is gone, and wait for the STT's last words."""
     talk.leg_down(event.reason)
 
 
 def give_up_leg(talk: Conversation, event: None) -> None:
-    """The carrier does not confirm the end: go on without."""
+    """Go on without the carrier's confirmation that the leg has ended."""
     talk.leg_down("")
 
 
 def end(talk: Conversation, event: None) -> None:
-    """The call is over; words that nobody will answer enter the history."""
+    """End the call. Words that nobody will answer enter the history."""
     talk.finish_call()
 
 
 def end_when_known(talk: Conversation, event: Flushed) -> None:
-    """The call is over, as soon as it is known whether it was handed over."""
+    """End the call as soon as it is known whether the transfer was accepted."""
     talk.flushed = True
     if talk.ending != TRANSFERRED or talk.taken:
         talk.finish_call()

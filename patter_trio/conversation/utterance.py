@@ -1,4 +1,4 @@
-"""What the caller has said and nobody has answered yet: final words, and those that may still change."""
+"""The caller's words that have not been answered yet: final ones, and interim ones that may still change."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class Piece:
-    """Words of one segment."""
+    """Words of one STT segment."""
 
     text: str
     segment: int
@@ -20,31 +20,36 @@ def joined(pieces: Iterable[Piece]) -> str:
 
 @attrs.define
 class Utterance:
-    """The words since the last commit. Interim ones are kept per segment, after the final ones."""
+    """The words since the last commit. Interim words are kept per segment, and stand after the final ones."""
 
     finals: list[Piece] = attrs.field(factory=list)
     interims: dict[int, str] = attrs.field(factory=dict)
     weighs: bool = False
-    """Among its voices is one that was no remark, so that it is never dropped."""
+    """True if any of its voices was long enough to interrupt the agent. Such an utterance is never dropped."""
     _judged: int = 0
+    """How many words were already found too few to interrupt the agent."""
 
     def interim(self, text: str, segment: int) -> None:
-        """Put words in the place of the segment's last ones; an empty text takes them back."""
+        """Replace the segment's interim words; an empty text removes them."""
         if text:
             self.interims[segment] = text
         else:
             self.interims.pop(segment, None)
 
     def final(self, text: str, segment: int) -> None:
-        """Close a segment."""
+        """Replace the segment's interim words by its final ones."""
         self.interims.pop(segment, None)
         if text:
             self.finals.append(Piece(text, segment))
 
     def voice(self, *, remark: bool) -> None:
-        """Note a voice whose words are not known here; a ``remark`` was too short to interrupt the agent it was over."""
+        """Record a voice whose words are not known here.
+
+        A ``remark`` is a voice over the agent that was too short to interrupt it.
+        """
         self.weighs = self.weighs or not remark
         if not self:
+            # An empty piece makes the utterance true, so that it is committed although no words are known.
             self.finals.append(Piece("", 0))
 
     @property
@@ -54,21 +59,21 @@ class Utterance:
 
     @property
     def fresh(self) -> int:
-        """How many words there are that were not yet found too few to interrupt."""
+        """The number of words that have not been judged too few to interrupt the agent."""
         return self._count() - self._judged
 
     def judge(self) -> None:
-        """Count from here on: short remarks a while apart do not add up to an interruption."""
+        """Exclude the present words from ``fresh``: short remarks a while apart do not add up to an interruption."""
         self._judged = self._count()
 
     def take(self) -> list[Piece]:
-        """Return all words and begin anew."""
+        """Return all words, and begin a new utterance."""
         pieces = self.pieces
         self.finals, self.interims, self.weighs, self._judged = [], {}, False, 0
         return pieces
 
     def __bool__(self) -> bool:
-        """Whether there are words."""
+        """Return True if there are words."""
         return bool(self.finals or self.interims)
 
     def _count(self) -> int:

@@ -25,12 +25,13 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import FRAME_SECONDS, PCM16_8K, RATE, RATES, AudioFormat, Encoding
 from patter_trio.audio.g711 import SILENCE
-from patter_trio.call.hearing import Hearing
+from patter_trio.call.input.transcription import Hearing
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, signal, tool_call
-from patter_trio.testing.band_limited import sounds_in
-from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.signal import Kind
+from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted.audible_text import Kind
+from patter_trio.testing.scripted.band_limited import sounds_in
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES]
 WIDE = AudioFormat(Encoding.PCM16, 24_000)
@@ -48,8 +49,8 @@ def words_until(seconds: float) -> str:
     """The words of :data:`HOURS` that are over after so many seconds of it, said without a pause."""
     over, begun = list[str](), 0.0
     for sentence in (FIRST, SECOND):
-        frames = signal.frames_of(len(sentence) * 0.06)
-        over += [word for word, _, end in signal.word_times(sentence, frames) if begun + end <= seconds + 1e-6]
+        frames = audible_text.frames_of(len(sentence) * 0.06)
+        over += [word for word, _, end in audible_text.word_times(sentence, frames) if begun + end <= seconds + 1e-6]
         begun += frames * FRAME_SECONDS
     return " ".join(over)
 
@@ -135,7 +136,7 @@ async def test_a_synthesiser_speaks_at_any_rate(call_simulator: CallSimulator, e
     async with call_simulator(agent_of(HOURS, tts=ScriptedTTS(emits=emits))) as caller:
         await asks(caller)
         heard = await caller.hears()
-    frames = sum(signal.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
+    frames = sum(audible_text.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
     assert (heard.text, heard.interrupted) == (HOURS, False)
     assert heard.seconds == pytest.approx(frames * FRAME_SECONDS, abs=1e-3)
     assert sum(len(arrival.audio) for arrival in caller.carrier.arrivals) == frames * 160
@@ -177,7 +178,7 @@ async def test_marks_stand_where_sentences_end(call_simulator: CallSimulator, em
             ends += [at] if arrival.mark else []
         return [after - before for before, after in pairwise(ends)]
 
-    border = signal.frames_of(len(FIRST) * 0.06) * 160
+    border = audible_text.frames_of(len(FIRST) * 0.06) * 160
     for tts in (ScriptedTTS(), ScriptedTTS(emits=emits)):
         made = np.cumsum(await stretches(tts))
         assert border in made
@@ -259,7 +260,7 @@ async def test_a_word_is_heard_to_its_end_before_a_pause(call_simulator: CallSim
     assert max(after - before for (before, _), (after, _) in pairwise(parts)) > 2
     for part, text in ((1, "One moment please."), (2, "Here it is.")):
         ends = [at for at, mine in parts if mine == part]
-        frames = signal.frames_of(len(text) * 0.06)
+        frames = audible_text.frames_of(len(text) * 0.06)
         assert len(ends) == frames
         assert ends[-1] - ends[0] == pytest.approx((frames - 1) * FRAME_SECONDS, abs=1e-3)
 
@@ -372,7 +373,7 @@ async def test_an_engine_is_heard_to_the_end_before_its_tool(call_simulator: Cal
         await asks(caller)
         heard = await caller.hears()
     assert heard.text == "One moment please. Ninety euros."
-    frames = signal.frames_of(len("One moment please.") * 0.06)
+    frames = audible_text.frames_of(len("One moment please.") * 0.06)
     ends = [at for at, _ in readable(caller)]
     assert ends[frames - 1] - ends[0] == pytest.approx((frames - 1) * FRAME_SECONDS, abs=1e-3)
     assert ends[frames] - ends[frames - 1] > 2
@@ -386,7 +387,7 @@ async def test_an_engine_of_another_rate_apologises(call_simulator: CallSimulato
         await caller.carrier.over.wait()
     sounds = [sound for stretch in caller.carrier.played() for sound in sounds_in(stretch.audio)]
     assert "".join(sound.words for sound in sounds) == "Sorry, good bye."
-    assert len(sounds) == signal.frames_of(len("Sorry, good bye.") * 0.06)
+    assert len(sounds) == audible_text.frames_of(len("Sorry, good bye.") * 0.06)
 
 
 # Hooks ----------------------------------------------------------------------------------------------------------------
@@ -442,7 +443,7 @@ async def test_providers_behind_each_other_may_differ(call_simulator: CallSimula
         await asks(caller)
         heard = await caller.hears()
     assert (told(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
-    frames = sum(signal.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
+    frames = sum(audible_text.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
     assert heard.seconds == pytest.approx(frames * FRAME_SECONDS, abs=1e-3)
 
 

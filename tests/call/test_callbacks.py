@@ -13,7 +13,7 @@ from patter_trio import Agent, Patter
 from patter_trio.conversation.history import SHOWN
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
-from patter_trio.testing.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH
 
 LONG = "We open at nine and close at five, every day but Sunday and Monday."
 HEARD = "We open at nine and close at five,"
@@ -166,7 +166,7 @@ async def test_handles_of_live_calls_have_data_of_the_applications_own(call_simu
     assert notes == [[], {"lines": 5}]
 
 
-async def test_8_14_one_dict_of_overrides_for_all_calls_does_not_mix_them(call_simulator: CallSimulator) -> None:
+async def test_overrides_dict_shared_by_calls_does_not_mix(call_simulator: CallSimulator) -> None:
     """An application that fills in the same dict for each call: a call has what was in it when it was returned."""
     llm = ScriptedLLM(["Yes."])
     variables: dict[str, str] = {}
@@ -190,7 +190,8 @@ async def test_8_14_one_dict_of_overrides_for_all_calls_does_not_mix_them(call_s
 
 
 # What the published SDK gets wrong --------------------------------------------------------------------------------------
-async def test_8_1_the_transcript_in_on_call_end_is_the_whole_conversation(call_simulator: CallSimulator) -> None:
+async def test_final_transcript_is_the_whole_conversation(call_simulator: CallSimulator) -> None:
+    """The transcript of on_call_end has each entry of both sides, of interrupted replies what was heard."""
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent(), on_call_end=ends.append) as caller:
         await talk(caller)
@@ -262,13 +263,14 @@ def well_behaved() -> list[Any]:
 
 @pytest.mark.parametrize("misbehaves", MISBEHAVIOURS, ids=lambda function: function.__name__)
 @pytest.mark.parametrize("name", ["on_transcript", "on_call_end", "on_dtmf"])
-async def test_8_8_a_callback_that_misbehaves_moves_no_audio_by_a_millisecond(
+async def test_misbehaving_callback_moves_no_audio(
     call_simulator: CallSimulator,
     caplog: pytest.LogCaptureFixture,
     well_behaved: list[Any],
     name: str,
     misbehaves: Any,
 ) -> None:
+    """Audio, transcript and the instants of all events are those of a call whose callbacks do nothing."""
     if not well_behaved:
         async with call_simulator(agent()) as caller:
             await talk(caller)
@@ -293,7 +295,7 @@ async def test_8_8_a_callback_that_misbehaves_moves_no_audio_by_a_millisecond(
 
 
 @pytest.mark.parametrize("misbehaves", [raises, raises_later, returns_a_wrong_type, mutates_its_payload, takes_nothing])
-async def test_8_8_an_on_call_start_that_misbehaves_leaves_the_agent_as_it_is(
+async def test_misbehaving_on_call_start_leaves_the_agent(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, misbehaves: Any
 ) -> None:
     """It alone is waited for: what it takes, and nothing else, the call begins later."""
@@ -337,9 +339,9 @@ def on_message_breaks(event: dict[str, Any]) -> str:
 
 @pytest.mark.pipeline("on_message answers")
 @pytest.mark.parametrize("misbehaves", [on_message_hangs, on_message_floods, on_message_breaks])
-async def test_8_8_an_on_message_that_misbehaves_moves_no_audio_of_another_call(
-    call_simulator: CallSimulator, misbehaves: Any
-) -> None:
+async def test_misbehaving_on_message_moves_no_other_audio(call_simulator: CallSimulator, misbehaves: Any) -> None:
+    """A call whose on_message hangs, floods or breaks changes no sample and no word of another call."""
+
     async def other_call(on_message: Any) -> list[Any]:
         voice = ScriptedTTS(duration=4.0)
         async with (
@@ -353,7 +355,7 @@ async def test_8_8_an_on_message_that_misbehaves_moves_no_audio_of_another_call(
     assert await other_call(misbehaves) == await other_call(lambda event: "Yes.")
 
 
-async def test_8_9_calls_at_once_share_a_vad_an_stt_and_a_tts_and_do_not_mix(call_simulator: CallSimulator) -> None:
+async def test_concurrent_calls_share_providers_without_mixing(call_simulator: CallSimulator) -> None:
     """Each hears what it hears alone, at the same instants, from the same objects."""
     vad, stt, tts = ScriptedVAD(), ScriptedSTT(interim_every=0.3), ScriptedTTS()
     phone = Patter()
@@ -397,9 +399,8 @@ async def test_8_9_calls_at_once_share_a_vad_an_stt_and_a_tts_and_do_not_mix(cal
 
 
 @pytest.mark.parametrize("answer", ["Yes.", "No."])
-async def test_8_11_yes_and_no_are_answers_and_so_is_what_follows_within_half_a_second(
-    call_simulator: CallSimulator, answer: str
-) -> None:
+async def test_short_answers_are_kept_and_joined(call_simulator: CallSimulator, answer: str) -> None:
+    """Yes and No are never dropped as noise, and words within half a second of them join the same message."""
     llm = ScriptedLLM(lambda messages: f"You said {messages[-1]['content']}")
     async with call_simulator(agent_of(llm=llm, endpointing_ms=200, vad=ScriptedVAD(end_delay=0.2))) as caller:
         await caller.speaks(answer, seconds=0.3)
@@ -412,7 +413,8 @@ async def test_8_11_yes_and_no_are_answers_and_so_is_what_follows_within_half_a_
     assert [text for role, text in caller.transcript if role == "user"] == [f"{answer} Of course", answer]
 
 
-async def test_8_12_the_llm_gets_each_message_once(call_simulator: CallSimulator) -> None:
+async def test_llm_gets_each_message_once(call_simulator: CallSimulator) -> None:
+    """Each request to the LLM has each message of the conversation exactly once, in order."""
     llm = ScriptedLLM(["One.", "Two."])
     async with call_simulator(agent_of(llm=llm, first_message="Hello.")) as caller:
         await caller.hears()
@@ -426,9 +428,10 @@ async def test_8_12_the_llm_gets_each_message_once(call_simulator: CallSimulator
 
 
 @pytest.mark.pipeline("on_call_start gives other providers")
-async def test_8_14_calls_at_once_have_each_their_own_overrides_and_nothing_else_changes(
+async def test_concurrent_calls_have_their_own_overrides(
     call_simulator: CallSimulator,
 ) -> None:
+    """Overrides of on_call_start hold for their call alone: not for calls beside it, nor for the agent itself."""
     phone = Patter()
     voices = {"de": ScriptedTTS(duration=1.0), "fr": ScriptedTTS(duration=2.0)}
     ears = {"de": ScriptedSTT(final_delay=0.1), "fr": ScriptedSTT(final_delay=0.3)}
@@ -475,14 +478,16 @@ async def _one_turn(caller: SimulatedCaller) -> None:
     await caller.hears()
 
 
-async def test_8_14_limits_may_be_overridden_too(call_simulator: CallSimulator) -> None:
+async def test_limits_may_be_overridden(call_simulator: CallSimulator) -> None:
+    """max_call_duration and silence_timeout end the call at the instants that on_call_start gave."""
     for overrides, outcome in (({"max_call_duration": 3.0}, "completed"), ({"silence_timeout": 2.0}, "silence")):
         async with call_simulator(agent_of(), on_call_start=lambda event, given=overrides: given) as caller:
             await caller.carrier.over.wait()
         assert (caller.outcome, caller.carrier.ended_at) == (outcome, pytest.approx(next(iter(overrides.values()))))
 
 
-async def test_8_14_after_a_bug_the_apology_is_the_overridden_one(call_simulator: CallSimulator) -> None:
+async def test_apology_after_a_bug_is_overridden(call_simulator: CallSimulator) -> None:
+    """After a bug the caller hears the error message, in the voice, that on_call_start gave."""
     agent = told_agent(At("vad.feed", break_down))
     overrides = {"error_message": "Pardon.", "tts": ScriptedTTS()}
     async with call_simulator(agent, on_call_start=lambda event: overrides) as caller:
@@ -492,7 +497,8 @@ async def test_8_14_after_a_bug_the_apology_is_the_overridden_one(call_simulator
     assert SORRY not in sound_of_agent(caller)
 
 
-async def test_8_17_of_an_interrupted_reply_only_what_was_heard_is_kept(call_simulator: CallSimulator) -> None:
+async def test_interrupted_reply_keeps_what_was_heard(call_simulator: CallSimulator) -> None:
+    """The history, and so the next request to the LLM, has the words of a cut reply that were heard, and no more."""
     llm = ScriptedLLM([LONG, "All right."])
     async with call_simulator(agent_of(llm=llm)) as caller:
         await caller.speaks("Your hours?", seconds=0.5)
@@ -517,22 +523,22 @@ async def test_a_callback_that_blocks_is_reported_with_its_name_and_its_time(
     caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
     """On the real clock; a coroutine that never lets go of the loop blocks it as a plain function does."""
-    from patter_trio.call import usercode  # noqa: PLC0415
+    from patter_trio.user_code import invoke  # noqa: PLC0415
 
-    assert await usercode.call(function, {}) == "Yes."
+    assert await invoke.call(function, {}) == "Yes."
     [record] = caplog.records
     assert f"{function.__name__} blocked every call for " in record.message
 
 
 async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
-    from patter_trio.call import usercode  # noqa: PLC0415
+    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     async def slow_database() -> AsyncIterator[str]:
         yield "One moment. "
         time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
         yield "Yes."
 
-    pieces = usercode.Pieces(slow_database, slow_database())
+    pieces = invoke.Pieces(slow_database, slow_database())
     assert [piece async for piece in pieces] == ["One moment. ", "Yes."]
     [record] = caplog.records
     assert "slow_database blocked every call for " in record.message
@@ -540,7 +546,7 @@ async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog
 
 async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytest.LogCaptureFixture) -> None:
     """Results, exceptions, cancellation, context and its own awaitables pass through the watch on blocking."""
-    from patter_trio.call import usercode  # noqa: PLC0415
+    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     class Plain:
         def __await__(self) -> Any:
@@ -566,14 +572,14 @@ async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytes
             event.append("cancelled")
             raise
 
-    assert await usercode.call(passes, "through") == "through"
-    assert await usercode.call(lambda event: Plain(), "x") == "plain"
-    assert await usercode.call(lambda event: WithoutSend(), "x") is None
+    assert await invoke.call(passes, "through") == "through"
+    assert await invoke.call(lambda event: Plain(), "x") == "plain"
+    assert await invoke.call(lambda event: WithoutSend(), "x") is None
     seen: list[str] = []
     with trio.move_on_after(0.01) as scope:
-        await usercode.call(is_cancelled, seen)
+        await invoke.call(is_cancelled, seen)
     assert (scope.cancelled_caught, seen) == (True, ["cancelled"])
-    with pytest.raises(usercode.ApplicationError, match="raises_later raised KeyError: 'customer'") as raised:
-        await usercode.call(raises_later, {})
+    with pytest.raises(invoke.ApplicationError, match="raises_later raised KeyError: 'customer'") as raised:
+        await invoke.call(raises_later, {})
     assert isinstance(raised.value.__cause__, KeyError)
     assert caplog.records == []

@@ -1,4 +1,4 @@
-"""The providers that come with the package are what ``patter_trio/abc.py`` demands."""
+"""The providers that come with the package are what ``patter_trio/abc/`` demands."""
 
 import pytest
 from trio.testing import MockClock
@@ -16,7 +16,6 @@ from patter_trio.testing import (
     ScriptedSTT,
     ScriptedTTS,
     Speech,
-    band_limited,
     check_engine,
     check_llm,
     check_stt,
@@ -26,6 +25,7 @@ from patter_trio.testing.conformance.engine import CHECKS as OF_ENGINE
 from patter_trio.testing.conformance.llm import CHECKS as OF_LLM
 from patter_trio.testing.conformance.stt import CHECKS as OF_STT
 from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
+from patter_trio.testing.scripted import band_limited
 
 LOCAL_STT, LOCAL_LLM, LOCAL_TTS, LOCAL_ENGINE = (
     [check.name for check in checks if not check.needs_vendor and not check.needs_credentials]

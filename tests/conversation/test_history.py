@@ -1,32 +1,112 @@
-"""The history: what was said, and beside it what was done."""
+"""The history: what was said, and which tools were called, in the order in which it happened."""
 
-from patter_trio.conversation.history import History
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.conversation.history import SHOWN, History, Spoken
+
+
+@attrs.frozen
+class Called:
+    """A tool round that says its name."""
+
+    name: str
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [{"role": "tool", "content": self.name}]
 
 
 def told(history: History) -> list[object]:
-    return [aside if entry is None else entry["text"] for entry, aside in history.with_asides()]
+    return [message["content"] for item in history.items() for message in item.messages()]
 
 
-def test_what_was_put_aside_keeps_its_place_and_is_shown_to_no_callback() -> None:
+def test_tool_rounds_keep_their_positions() -> None:
+    """An LLM gets tool rounds where they happened; callbacks and transcripts get entries alone."""
     history = History()
-    history.put_aside("first")
-    history.add("user", "a", 1.0)
-    history.put_aside("x")
-    history.put_aside("y")
+    history.add_tool_round(Called("first"))
+    entry = history.add("user", "a", 1.0)
+    history.add_tool_round(Called("x"))
+    history.add_tool_round(Called("y"))
     history.add("assistant", "b", 2.0)
-    history.put_aside("z")
+    history.add_tool_round(Called("z"))
     assert told(history) == ["first", "a", "x", "y", "b", "z"]
     assert [entry["text"] for entry in history.shown()] == [entry["text"] for entry in history.whole()] == ["a", "b"]
-    history.replace_user("A", 3.0)
+    entry.fill("A", 3.0)
     assert told(history) == ["first", "A", "x", "y", "b", "z"]
 
 
-def test_an_entry_that_is_removed_takes_nothing_with_it() -> None:
+def test_cleared_entry_takes_nothing_with_it() -> None:
     history = History()
     history.add("user", "a", 1.0)
-    history.put_aside("x")
-    history.add("user", "b", 2.0)
-    history.put_aside("y")
-    history.remove_user()
+    history.add_tool_round(Called("x"))
+    entry = history.add("user", "b", 2.0)
+    history.add_tool_round(Called("y"))
+    entry.clear()
     history.add("assistant", "c", 3.0)
     assert told(history) == ["a", "x", "y", "c"]
+
+
+def test_reserved_position_is_skipped_until_filled() -> None:
+    """No reader sees an utterance whose words are not known, and all readers see it once they are."""
+    history = History()
+    history.add("assistant", "Hello.", 1.0)
+    entry = history.reserve("user")
+    assert (told(history), len(history.shown()), history.last_user()) == (["Hello."], 1, "")
+    assert history.before_last_user() == history.shown()
+    history.add("assistant", "Yes.", 2.0)
+    entry.fill("Is it?", 1.5)
+    assert history.whole()[1] == {"role": "user", "text": "Is it?", "timestamp": 1.5}
+    assert [entry["text"] for entry in history.before_last_user()] == ["Hello."]
+    assert (told(history), history.last_user()) == (["Hello.", "Is it?", "Yes."], "Is it?")
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("reserve"), st.just(0)),
+        st.tuples(st.sampled_from(["fill", "clear"]), st.integers(0, 7)),
+        st.tuples(st.sampled_from(["assistant", "user", "tool"]), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_history_is_a_list_with_late_fills(steps: list[tuple[str, int]]) -> None:
+    """Whatever is reserved, filled, replaced and cleared, and when: the history reads as a plain list of texts does."""
+    history, model, positions = History(), [], []  # type: ignore[var-annotated]
+    for number, (step, which) in enumerate(steps):
+        text = str(number)
+        if step in ("fill", "clear"):
+            if positions:
+                at, spoken = positions[which % len(positions)]
+                model[at] = ("user", text if step == "fill" else None)
+                spoken.fill(text, 0.0) if step == "fill" else spoken.clear()
+            continue
+        if step == "tool":
+            history.add_tool_round(Called(text))
+        else:
+            spoken: Spoken = history.reserve("user") if step == "reserve" else history.add(step, text, 0.0)
+            positions += [(len(model), spoken)] if spoken.role == "user" else []
+        model.append(("user", None) if step == "reserve" else (step, text))
+    known = [(role, text) for role, text in model if text is not None]
+    said = [(role, text) for role, text in known if role != "tool"]
+    users = [at for at, (role, _) in enumerate(said) if role == "user"]
+    assert [(message["role"], message["content"]) for item in history.items() for message in item.messages()] == known
+    assert [(entry["role"], entry["text"]) for entry in history.whole()] == said
+    assert history.last_user() == (said[users[-1]][1] if users else "")
+    assert [entry["text"] for entry in history.before_last_user()] == [
+        t for _, t in said[: users[-1] if users else None]
+    ]
+
+
+def test_callbacks_get_the_newest_entries() -> None:
+    """A callback gets at most SHOWN entries, the newest; the whole is there for the final transcript."""
+    history = History()
+    for number in range(SHOWN + 5):
+        history.add("user", str(number), 0.0)
+    assert [entry["text"] for entry in history.shown()] == [str(number) for number in range(5, SHOWN + 5)]
+    assert [entry["text"] for entry in history.before_last_user()] == [str(number) for number in range(4, SHOWN + 4)]
+    assert len(history.whole()) == SHOWN + 5

@@ -1,1 +1,1 @@
-"""The agent's voice on its way out."""
+"""The agent's side of a call: from words to audio on the stream."""

@@ -13,8 +13,8 @@ import trio
 from patter_trio.abc import SpeechChunk
 from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
-from patter_trio.call.egress import Egress
-from patter_trio.call.hooking import ReplyHooks
+from patter_trio.call.hooks import ReplyHooks
+from patter_trio.call.output.writer import Egress
 from patter_trio.conversation.playback import Lane
 from patter_trio.conversation.speech import SpeechConverter
 

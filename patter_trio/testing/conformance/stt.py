@@ -13,8 +13,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.convert import converted, rate_problem
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
-from patter_trio.net.background import running
-from patter_trio.testing import signal
+from patter_trio.net.tasks import running
 from patter_trio.testing.conformance.bench import (
     PATIENCE,
     Bench,
@@ -27,7 +26,8 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON
-from patter_trio.testing.vendor import ServeVendor
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 _SETTLING: Final = 0.5
 """Seconds that are waited for results that nobody asked for."""
@@ -56,7 +56,7 @@ class Speech:
 
 
 def _simulated(text: str) -> Speech:
-    return Speech(signal.encode(text, signal.frames_of(0.6), utterance=1))
+    return Speech(audible_text.encode(text, audible_text.frames_of(0.6), utterance=1))
 
 
 SIMULATED: Final = (_simulated("One room, please"), _simulated("Two of them"))

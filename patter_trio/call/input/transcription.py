@@ -1,0 +1,139 @@
+"""The caller's voice on its way in, third stop: which words are in it?
+
+Two tasks around one session of the recogniser: one hands it the audio, the other takes its results to the inbox.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.audio import g711
+from patter_trio.audio.convert import Quality, converter
+from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
+from patter_trio.call.hooks import Hooking
+from patter_trio.call.input.audio_queue import Feed
+from patter_trio.call.opening import opened
+from patter_trio.conversation.inputs import Final as FinalWords
+from patter_trio.conversation.inputs import Flushed, Interim
+
+WAITING: Final = 250
+"""5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
+
+
+class Flush:
+    """Asks the recogniser for its last words."""
+
+
+class Hearing:
+    """Recognition of one call."""
+
+    def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
+        self._post = post
+        self._feed: Feed[tuple[int, bytes | VoiceEdge | Flush]] = Feed(WAITING)
+        self._put = 0  # samples handed over
+        self._unsettled = False
+        self._flushing = False
+
+    @property
+    def dropped(self) -> int:
+        """Pieces of audio that the recogniser was too slow to take."""
+        return self._feed.dropped
+
+    def put(self, item: bytes | VoiceEdge) -> None:
+        """Hand over audio, or an edge of the voice in it."""
+        if isinstance(item, VoiceEdge) and item.speaking:
+            self._unsettled = True
+        self._feed.put((self._put, item))
+        if isinstance(item, bytes):
+            self._put += len(item)
+
+    def flush(self) -> None:
+        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        if not self._unsettled:
+            self._post(Flushed())
+            return
+        self._flushing = True
+        self._feed.put((self._put, Flush()))
+
+    async def run(self, stt: SpeechToText, language: str, hooking: Hooking | None = None) -> None:
+        """Recognise until cancelled.
+
+        Raises:
+            ProviderError: the recogniser cannot be had, or failed.
+        """
+        async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
+            accepts = session.accepts or stt.accepts
+            through_hooks = None if hooking is None else hooking.incoming(accepts)
+            nursery.start_soon(self._send, session, accepts, through_hooks)
+            hooked = hooking is not None and bool(hooking.given("after_stt"))
+            async for result in session.transcripts():
+                transcript: Transcript | None = result
+                if hooking is not None and hooked:
+                    transcript = await hooking.result(result)
+                if transcript is None:
+                    continue
+                if not transcript.final:
+                    self._post(Interim(transcript.text, transcript.segment, transcript.finished))
+                    continue
+                self._unsettled = False
+                self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
+                if self._flushing:
+                    self._post(Flushed())
+
+    async def _send(
+        self,
+        session: RecognitionSession,
+        accepts: AudioFormat,
+        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+    ) -> None:
+        outgoing = _Outgoing(session, accepts, through_hooks)
+        sent = 0
+        while True:
+            for position, item in await self._feed.take():
+                if position > sent:  # silence stands for what was dropped, so that the edges' offsets hold
+                    await outgoing.silence(position - sent)
+                    sent = position
+                match item:
+                    case bytes():
+                        await outgoing.send(item)
+                        sent += len(item)
+                    case VoiceEdge():
+                        await session.voice(item)
+                    case Flush():
+                        await outgoing.push()  # the words in what the resampler holds back are wanted, too
+                        await session.flush()
+
+
+class _Outgoing:
+    """The caller's audio on its way into a recogniser: through the hooks, then into the format that it accepts."""
+
+    def __init__(
+        self,
+        session: RecognitionSession,
+        accepts: AudioFormat,
+        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+    ) -> None:
+        self._session = session
+        self._through_hooks = through_hooks
+        # Hooks that want 16-bit samples give them, too: another coding as mu-law would only add noise.
+        self._shown_as_pcm = through_hooks is not None and accepts != MULAW_8K
+        self._converter = converter(PCM16_8K if self._shown_as_pcm else MULAW_8K, accepts, Quality.LOW_DELAY)
+
+    async def send(self, mulaw: bytes) -> None:
+        await self._give(mulaw if self._through_hooks is None else await self._through_hooks(mulaw))
+
+    async def silence(self, samples: int) -> None:
+        await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE]) * samples)
+
+    async def push(self) -> None:
+        """Have what the resampler holds back go out."""
+        if self._converter is not None and (rest := self._converter.flush()):
+            await self._session.send(rest)
+
+    async def _give(self, audio: bytes) -> None:
+        if self._converter is None:
+            await self._session.send(audio)
+        elif converted := self._converter.convert(audio):  # nothing, while all of it is held back
+            await self._session.send(converted)

@@ -1,0 +1,65 @@
+"""How the seven speech edges change the public states and count turns: one rule for the session and for adapters."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+EDGES: Final = (
+    "user_speech_started",
+    "user_speech_ended",
+    "user_speech_eos",
+    "agent_speech_started",
+    "agent_speech_ended",
+    "llm_token",
+    "audio_out",
+)
+"""The names of the seven edges."""
+FIRSTS: Final = frozenset({"llm_token", "audio_out"})
+"""Edges that are told once per turn. ``user_speech_eos`` arms them again."""
+OF_A_TURN: Final = frozenset({"agent_speech_started", "agent_speech_ended", *FIRSTS})
+"""Edges whose payload has ``turn_idx``."""
+
+Side = Literal["user", "agent"]
+MOVES: Final[Mapping[str, Mapping[Side, str]]] = {
+    "user_speech_started": {"user": "speaking"},
+    "user_speech_ended": {"user": "listening"},
+    "user_speech_eos": {"user": "listening", "agent": "thinking"},
+    "agent_speech_started": {"agent": "speaking"},
+    "agent_speech_ended": {"agent": "idle"},
+}
+"""The public states that each edge leads to. A side that an edge leaves out keeps its state."""
+
+
+class EdgeRules:
+    """The public states of one conversation, its turn, and which first edges of the turn were told."""
+
+    def __init__(self) -> None:
+        self.user: str = "listening"
+        self.agent: str = "initializing"
+        self.turn_idx: int = 0
+        self._told: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<EdgeRules turn {self.turn_idx}, user {self.user}, agent {self.agent}>"
+
+    def told(self, name: str) -> bool:
+        """Return True if this first edge was told in the present turn."""
+        return name in self._told
+
+    def count(self, name: str) -> bool:
+        """Count an edge. Return True if it is to be told, False if it repeats a first edge of its turn."""
+        if name in self._told:
+            return False
+        if name == "user_speech_eos":
+            self.turn_idx += 1
+            # A new turn: llm_token and audio_out may be told once more.
+            self._told.clear()
+        elif name in FIRSTS:
+            self._told.add(name)
+        return True
+
+    def move(self, name: str) -> None:
+        """Move the public states to where an edge leads."""
+        # llm_token and audio_out change no state.
+        states = MOVES.get(name, {})
+        self.user = states.get("user", self.user)
+        self.agent = states.get("agent", self.agent)
