@@ -50,7 +50,7 @@ def residue(samples: np.ndarray, hertz: float, rate: int) -> float:
 @pytest.mark.parametrize("rate", OTHERS)
 def test_a_synthesisers_voice_keeps_its_level(rate: int) -> None:
     """Over the whole voice band of the telephone, 300 to 3400 Hz, within 0.5 dB; what is added is 16-bit rounding."""
-    for hertz in range(300, 3401, 100):
+    for hertz in range(300, 3401, 155):
         samples = streamed(tone(hertz, rate), PCM[rate], PCM16_8K, Quality.HIGH)
         assert abs(level(samples, hertz, RATE)) < 0.5
         assert residue(samples, hertz, RATE) < -75
@@ -68,7 +68,7 @@ def test_what_a_telephone_cannot_carry_is_gone(rate: int) -> None:
 @pytest.mark.parametrize("rate", OTHERS)
 def test_the_callers_voice_keeps_its_level(rate: int) -> None:
     """Up to 3 kHz within 0.5 dB, above it as soxr's LQ does: 2.2 dB less at 3.2 kHz, 8 dB at 3.4 kHz."""
-    for hertz, most in [*((hertz, 0.5) for hertz in range(300, 3001, 100)), (3200, 2.5), (3400, 8.5)]:
+    for hertz, most in [*((hertz, 0.5) for hertz in range(300, 3001, 150)), (3200, 2.5), (3400, 8.5)]:
         samples = streamed(tone(hertz, RATE), PCM16_8K, PCM[rate], Quality.LOW_DELAY)
         assert -most < level(samples, hertz, rate) < 0.1
 
@@ -76,7 +76,7 @@ def test_the_callers_voice_keeps_its_level(rate: int) -> None:
 @pytest.mark.parametrize("rate", OTHERS)
 def test_the_callers_voice_has_no_images(rate: int) -> None:
     """Nothing above 4 kHz, where the telephone had nothing, is louder than 75 dB below the voice."""
-    for hertz in range(300, 3401, 100):
+    for hertz in range(300, 3401, 155):
         samples = streamed(tone(hertz, RATE), PCM16_8K, PCM[rate], Quality.LOW_DELAY)
         assert residue(samples, hertz, rate) < -75
 
