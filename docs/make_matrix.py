@@ -26,7 +26,7 @@ CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
     for name in ("STT_CHECKS", "LLM_CHECKS", "TTS_CHECKS", *sorted(dir(patter_trio.testing)))
     if name.endswith("_CHECKS")
 }
-TITLES: Final = {"STT": "Recognisers", "LLM": "Minds", "TTS": "Synthesisers", "ENGINE": "Engines"}
+TITLES: Final = {"STT": "Recognisers", "LLM": "Responder", "TTS": "Synthesisers", "ENGINE": "Engines"}
 HEAD: Final = """# What is proved of each provider
 
 Made from a run of the tests, by `python docs/make_matrix.py`. Two kinds of proof:

@@ -69,7 +69,7 @@ def latencies() -> LatencyBreakdown:
         (at["Z"], "tts_finished", reply),
         (4.0, "reply_ended", {**reply, "reason": "played"}),
     )
-    (turn,) = (turn for when, name, payload in told if (turn := meter.take(name, when, payload)))
+    (turn,) = (turn for when, name, payload in told if (turn := meter.on_event(name, when, payload)))
     return turn.latency
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from patter_trio.conversation.policy import TurnPolicy
-from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, Agent, Caller, Timer
+from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, AgentState, CallerState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Rule, Trigger, ignored
 
 PAGE = Path(__file__).with_name("turns.md")
@@ -64,7 +64,7 @@ def publics(states: Mapping[Any, str]) -> str:
 def numbers() -> str:
     """Return the rows of durations and counts with their defaults."""
     policy = attrs.asdict(TurnPolicy())
-    switches = {"words", "sure_by"}  # they select how an engine is treated; they are not numbers
+    switches = {"words", "early_trigger"}  # they select how an engine is treated; they are not numbers
     return "\n".join(f"| `{name}` | {number:g} |" for name, number in policy.items() if name not in switches)
 
 
@@ -73,13 +73,13 @@ def page() -> str:
     return f"""{HEAD}
 ## What the caller is doing
 
-{table(CALLER, Caller)}
+{table(CALLER, CallerState)}
 
 In `conversation_state`: {publics(PUBLIC_USER)}.
 
 ## What the agent is doing
 
-{table(AGENT, Agent)}
+{table(AGENT, AgentState)}
 
 In `conversation_state`: {publics(PUBLIC_AGENT)}.
 

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import attrs
 
-from patter_trio.abc._common import Prewarmed
+from patter_trio.abc._common import Prewarmable
 from patter_trio.abc._voice import VoiceEdge
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
 
@@ -30,7 +30,7 @@ class Transcript:
     finished: bool | None = None
 
 
-class RecognitionSession(ABC):
+class SpeechToTextSession(ABC):
     """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another.
 
     ``accepts`` is the format of this session where it differs from its recipe's: a recipe that stands for several
@@ -41,7 +41,7 @@ class RecognitionSession(ABC):
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
-        """Take the next audio, in the format that the recipe announces in ``accepts``.
+        """Take the next audio, in the format that the provider announces in ``accepts``.
 
         At another rate than 8 kHz the call resamples it, which holds the newest 0.1 s back at most; ``flush`` is
         preceded by all that was held back.
@@ -75,7 +75,7 @@ class RecognitionSession(ABC):
         """
 
 
-class SpeechToText(Prewarmed, ABC):
+class SpeechToText(Prewarmable, ABC):
     """A recogniser of speech.
 
     ``accepts`` is the format in which it wants the caller's audio: mu-law or 16-bit PCM, at one of
@@ -88,7 +88,7 @@ class SpeechToText(Prewarmed, ABC):
     accepts: AudioFormat = MULAW_8K
 
     @abstractmethod
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; ``language`` is a BCP 47 tag such as ``en`` or ``pt-BR``.
 
         Raises:

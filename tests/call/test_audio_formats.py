@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 import trio
 from call_kit import agent_of, told
+from trio.testing import MockClock
 
 from patter_trio import Agent, Fallback, PipelineHooks, Tool
 from patter_trio.abc import (
     Engine,
     EngineSession,
     EngineSetup,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
 )
 from patter_trio.audio.formats import FRAME_SECONDS, PCM16_8K, RATE, RATES, AudioFormat, Encoding
 from patter_trio.audio.g711 import SILENCE
-from patter_trio.call.input.transcription import Hearing
+from patter_trio.call.input.transcription import TranscriptionStage
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.scripted import audible_text
@@ -86,11 +87,11 @@ class Listener(SpeechToText):
     provider = "listener"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         yield _Listening(self)
 
 
-class _Listening(RecognitionSession):
+class _Listening(SpeechToTextSession):
     def __init__(self, listener: Listener) -> None:
         self._heard = listener.heard
 
@@ -108,17 +109,17 @@ class _Listening(RecognitionSession):
 
 
 @pytest.mark.parametrize("accepts", FORMATS, ids=str)
-async def test_all_audio_is_sent_before_the_flush(autojump_clock: trio.testing.MockClock, accepts: AudioFormat) -> None:
+async def test_all_audio_is_sent_before_the_flush(autojump_clock: MockClock, accepts: AudioFormat) -> None:
     """To the sample, twice: after a flush the stream goes on without a gap. Nothing empty is sent."""
-    listener, hearing = Listener(accepts), Hearing(lambda _: None)
-    hearing._unsettled = True
+    listener, stage = Listener(accepts), TranscriptionStage(lambda _: None)
+    stage._unsettled = True
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hearing.run, listener, "en")
+        nursery.start_soon(stage.run, listener, "en")
         for _ in range(2):
             for _ in range(37):
-                hearing.put(bytes([SILENCE]) * 160)
+                stage.put(bytes([SILENCE]) * 160)
                 await trio.sleep(0.02)
-            hearing.flush()
+            stage.flush()
             await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     places = [place for place, item in enumerate(listener.heard) if item == "flush"]
@@ -192,11 +193,11 @@ class ToneThenSilence(TextToSpeech):
     provider = "tone"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         yield _Tone(self)
 
 
-class _Tone(SynthesisSession):
+class _Tone(TextToSpeechSession):
     def __init__(self, recipe: ToneThenSilence) -> None:
         self._recipe = recipe
 
@@ -315,7 +316,7 @@ class NotingEngine(Engine):
     @asynccontextmanager
     async def open(self, setup: EngineSetup) -> AsyncIterator[EngineSession]:
         async with self.inner.open(setup) as session:
-            hear, commit, discard, seconds = session.hear, session.commit, session.discard, [0.0]
+            hear, commit, discard, seconds = session.send, session.commit, session.discard, [0.0]
 
             def hears(audio: bytes) -> None:
                 assert audio
@@ -330,7 +331,7 @@ class NotingEngine(Engine):
                 return decides
 
             for name, method in (
-                ("hear", hears),
+                ("send", hears),
                 ("commit", noting("commit", commit)),
                 ("discard", noting("discard", discard)),
             ):
@@ -454,10 +455,10 @@ async def test_the_telephones_format_is_passed_as_it_is(call_simulator: CallSimu
         provider = "odd"
 
         @asynccontextmanager
-        async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
             yield _Odd()
 
-    class _Odd(SynthesisSession):
+    class _Odd(TextToSpeechSession):
         @asynccontextmanager
         async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
             async def chunks() -> AsyncIterator[SpeechChunk]:

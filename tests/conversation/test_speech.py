@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from patter_trio.abc import SpeechChunk, Word
 from patter_trio.audio.formats import MULAW_8K, PCM16_8K, RATE, RATES, AudioFormat, Encoding
-from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
 FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES]
@@ -45,21 +45,21 @@ def test_each_text_begins_with_its_own_sample(
 def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
     """Cut at every 20 ms, the heard text is the one that the words' times say, whatever the resampler holds back."""
     words = [Word(f"word{number}", number * 0.35, (number + 1) * 0.35) for number in range(10)]
-    text, lane, converter = " ".join(word.text for word in words), Lane(0), SpeechConverter(made, MULAW_8K)
+    text, playout, converter = " ".join(word.text for word in words), PlayoutQueue(0), SpeechConverter(made, MULAW_8K)
     for number in range(35):  # chunks of 100 ms, each with the words that begin in it
         mine = [word for word in words if number <= word.start * 10 + 1e-9 < number + 1]
         told = tuple(attrs.evolve(w, start=w.start - number / 10, end=w.end - number / 10) for w in mine)
         audio = bytes(made.rate // 10 * made.width)
         for chunk in converter.take(SpeechChunk(audio, "" if number else text, told)):
-            lane.put(chunk.audio, chunk.text, chunk.words)
-        for heard in range(0, lane.put_samples, 160):
+            playout.put(chunk.audio, chunk.text, chunk.words)
+        for heard in range(0, playout.put_samples, 160):
             over = [word.text for word in words if word.end * RATE <= heard + 1.5]
-            assert lane.heard(heard).text == " ".join(over)
+            assert playout.heard(heard).text == " ".join(over)
     for chunk in converter.rest():
-        lane.put(chunk.audio, chunk.text, chunk.words)
-    lane.produced = True
-    assert lane.put_samples == 28_000
-    assert lane.heard(28_000).text == text
+        playout.put(chunk.audio, chunk.text, chunk.words)
+    playout.produced = True
+    assert playout.put_samples == 28_000
+    assert playout.heard(28_000).text == text
 
 
 def test_a_text_without_sound_is_still_told() -> None:

@@ -1,4 +1,4 @@
-"""docs/events.md: its recipes print the numbers that it speaks of, and its tables have what the code has."""
+"""docs/events.md: its providers print the numbers that it speaks of, and its tables have what the code has."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from patter_trio import PatterEventType, SpeechEvents
 from patter_trio.agent.agent import OVERRIDABLE
-from patter_trio.cli.program import SERVED
+from patter_trio.cli.program import SERVE_CALLBACKS
 from patter_trio.events.edges import EDGES
 from patter_trio.events.kinds import PAYLOADS
 
@@ -25,7 +25,7 @@ def program_after(heading: str) -> str:
 
 
 def printed(pytester: pytest.Pytester, heading: str) -> list[str]:
-    result = pytester.runpython(pytester.makepyfile(recipe=program_after(heading)))
+    result = pytester.runpython(pytester.makepyfile(provider=program_after(heading)))
     assert result.ret == 0, result.stderr.str()
     return result.stdout.str().splitlines()
 
@@ -56,7 +56,7 @@ def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None
 
 
 @pytest.mark.parametrize("page", [PAGE, CALLBACKS])
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", SERVE_CALLBACKS)
 def test_each_callback_of_serve_has_a_row(page: str, name: str) -> None:
     assert len([line for line in page.splitlines() if line.startswith(f"| `{name}` |")]) == 1
 

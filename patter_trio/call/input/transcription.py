@@ -8,17 +8,16 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.convert import Quality, converter
 from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
-from patter_trio.call.hooks import Hooking
-from patter_trio.call.input.audio_queue import Feed
-from patter_trio.call.opening import opened
-from patter_trio.conversation.inputs import Final as FinalWords
-from patter_trio.conversation.inputs import Flushed, Interim
+from patter_trio.call.hooks import HookRunner
+from patter_trio.call.input.audio_queue import DropOldestChannel
+from patter_trio.call.opening import open_with_timeout
+from patter_trio.conversation.inputs import FinalWords, Flushed, InterimWords
 
-WAITING: Final = 250
+MAX_UNSENT_FRAMES: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
 
 
@@ -26,12 +25,12 @@ class Flush:
     """Asks the recogniser for its last words."""
 
 
-class Hearing:
+class TranscriptionStage:
     """Recognition of one call."""
 
-    def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
+    def __init__(self, post: Callable[[InterimWords | FinalWords | Flushed], None]) -> None:
         self._post = post
-        self._feed: Feed[tuple[int, bytes | VoiceEdge | Flush]] = Feed(WAITING)
+        self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(MAX_UNSENT_FRAMES)
         self._put = 0  # samples handed over
         self._unsettled = False
         self._flushing = False
@@ -57,25 +56,28 @@ class Hearing:
         self._flushing = True
         self._feed.put((self._put, Flush()))
 
-    async def run(self, stt: SpeechToText, language: str, hooking: Hooking | None = None) -> None:
+    async def run(self, stt: SpeechToText, language: str, hook_runner: HookRunner | None = None) -> None:
         """Recognise until cancelled.
 
         Raises:
             ProviderError: the recogniser cannot be had, or failed.
         """
-        async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
+        async with (
+            open_with_timeout(stt.open(language=language), stt.provider) as session,
+            trio.open_nursery() as nursery,
+        ):
             accepts = session.accepts or stt.accepts
-            through_hooks = None if hooking is None else hooking.incoming(accepts)
-            nursery.start_soon(self._send, session, accepts, through_hooks)
-            hooked = hooking is not None and bool(hooking.given("after_stt"))
+            hook_stream = None if hook_runner is None else hook_runner.incoming(accepts)
+            nursery.start_soon(self._send, session, accepts, hook_stream)
+            hooked = hook_runner is not None and bool(hook_runner.given("after_stt"))
             async for result in session.transcripts():
                 transcript: Transcript | None = result
-                if hooking is not None and hooked:
-                    transcript = await hooking.result(result)
+                if hook_runner is not None and hooked:
+                    transcript = await hook_runner.result(result)
                 if transcript is None:
                     continue
                 if not transcript.final:
-                    self._post(Interim(transcript.text, transcript.segment, transcript.finished))
+                    self._post(InterimWords(transcript.text, transcript.segment, transcript.finished))
                     continue
                 self._unsettled = False
                 self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
@@ -84,11 +86,11 @@ class Hearing:
 
     async def _send(
         self,
-        session: RecognitionSession,
+        session: SpeechToTextSession,
         accepts: AudioFormat,
-        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+        hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
-        outgoing = _Outgoing(session, accepts, through_hooks)
+        outgoing = _Outgoing(session, accepts, hook_stream)
         sent = 0
         while True:
             for position, item in await self._feed.take():
@@ -111,18 +113,18 @@ class _Outgoing:
 
     def __init__(
         self,
-        session: RecognitionSession,
+        session: SpeechToTextSession,
         accepts: AudioFormat,
-        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+        hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
         self._session = session
-        self._through_hooks = through_hooks
+        self._hook_stream = hook_stream
         # Hooks that want 16-bit samples give them, too: another coding as mu-law would only add noise.
-        self._shown_as_pcm = through_hooks is not None and accepts != MULAW_8K
+        self._shown_as_pcm = hook_stream is not None and accepts != MULAW_8K
         self._converter = converter(PCM16_8K if self._shown_as_pcm else MULAW_8K, accepts, Quality.LOW_DELAY)
 
     async def send(self, mulaw: bytes) -> None:
-        await self._give(mulaw if self._through_hooks is None else await self._through_hooks(mulaw))
+        await self._give(mulaw if self._hook_stream is None else await self._hook_stream(mulaw))
 
     async def silence(self, samples: int) -> None:
         await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE]) * samples)

@@ -1,4 +1,4 @@
-"""From a synthesiser's or an engine's speech to a reply's lane: converted, shown to the hooks, written as mu-law.
+"""From a synthesiser's or an engine's speech to a reply's playout queue: converted, shown to the hooks, written as mu-law.
 
 mu-law at 8 kHz goes straight through. Everything else has a converter of its own for each reply. What a resampler holds
 back, 160 ms at most, comes out when the reply ends, and also when the carrier is about to run dry: before a tool answers
@@ -14,8 +14,8 @@ from patter_trio.abc import SpeechChunk
 from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
 from patter_trio.call.hooks import ReplyHooks
-from patter_trio.call.output.writer import Egress
-from patter_trio.conversation.playback import Lane
+from patter_trio.call.output.writer import CarrierWriter
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
 DRY_LEAD_S: Final = 0.1
@@ -23,33 +23,33 @@ DRY_LEAD_S: Final = 0.1
 
 
 class SpeechFeed:
-    """The speech of one reply on its way into its lane.
+    """The speech of one reply on its way into its queue.
 
     Args:
-        lane: where it goes.
+        playout: where it goes.
         emits: the format of chunks that do not name another one.
-        egress: paces it, and sends it.
-        bound: samples that may wait in the lane; a voice that is further ahead waits.
+        writer: paces it, and sends it.
+        bound: samples that may wait in the queue; a voice that is further ahead waits.
         hooks: those that want to see the audio.
-        begun: called once, with the first audio that reaches the lane.
+        begun: called once, with the first audio that reaches the queue.
         start_soon: starts a task that pushes out held-back speech before the carrier runs dry; without it the reply
             itself has to :meth:`push` where it pauses.
     """
 
     def __init__(
         self,
-        lane: Lane,
+        playout: PlayoutQueue,
         emits: AudioFormat,
-        egress: Egress,
+        writer: CarrierWriter,
         bound: int,
         *,
         hooks: ReplyHooks | None = None,
         begun: Callable[[], None] | None = None,
         start_soon: Callable[..., Any] | None = None,
     ) -> None:
-        self._lane = lane
+        self._playout = playout
         self._emits = emits
-        self._egress = egress
+        self._writer = writer
         self._bound = bound
         self._hooks = hooks
         self._target = MULAW_8K if hooks is None else hooks.format
@@ -62,11 +62,11 @@ class SpeechFeed:
         self._pushing = trio.CancelScope()
 
     def __repr__(self) -> str:
-        return f"<SpeechFeed {self._emits} into {self._lane!r}, {self._converter}>"
+        return f"<SpeechFeed {self._emits} into {self._playout!r}, {self._converter}>"
 
     async def put(self, chunk: SpeechChunk) -> None:
-        """Take the next speech; waits while too much of it waits in the lane."""
-        await self._egress.room(self._lane, self._bound)
+        """Take the next speech; waits while too much of it waits in the queue."""
+        await self._writer.wait_for_room(self._playout, self._bound)
         made = chunk.format or self._emits
         if made == self._target and self._converter is None:
             await self._hand_over(chunk)
@@ -105,8 +105,8 @@ class SpeechFeed:
         if shown is None:
             return
         audio = shown.audio if self._target == MULAW_8K else g711.from_pcm(shown.audio)
-        self._lane.put(audio, shown.text, shown.words)
-        self._egress.wake()
+        self._playout.put(audio, shown.text, shown.words)
+        self._writer.wake()
         if audio and self._begun is not None:
             begun, self._begun = self._begun, None
             begun()
@@ -115,11 +115,11 @@ class SpeechFeed:
         with self._pushing:
             while True:
                 await self._held.wait()
-                if self._lane.put_samples:
-                    await self._egress.runs_dry(self._lane, DRY_LEAD_S)
-                else:  # all of it is held back, so the lane does not open; more is usually on its way
+                if self._playout.put_samples:
+                    await self._writer.wait_until_dry(self._playout, DRY_LEAD_S)
+                else:  # all of it is held back, so the queue does not open; more is usually on its way
                     await trio.sleep(DRY_LEAD_S)
-                    if self._lane.put_samples:
+                    if self._playout.put_samples:
                         continue
                 self._held = trio.Event()
                 await self.push()

@@ -20,22 +20,22 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.scripted.audible_text import HEAD, QUIET, Decoder, Kind, Sound
+from patter_trio.testing.scripted.audible_text import HEAD_BYTES, MAX_SILENCE_LEVEL, Decoder, Kind, Sound
 
 Floats = npt.NDArray[np.float64]
 
-_SPACING: Final = 2
+_SPACING_SAMPLES: Final = 2
 """Samples (8 kHz) from pulse to pulse; with the roll-off of a half, the voice ends at 3 kHz."""
-_MARGIN: Final = 10
+_MARGIN_SAMPLES: Final = 10
 """Samples before the first pulse's centre and behind the last one's: where a pulse has faded to -50 dB."""
-_CENTRES: Final = np.arange(_MARGIN, FRAME_SAMPLES - _MARGIN, _SPACING)
+_CENTRES: Final = np.arange(_MARGIN_SAMPLES, FRAME_SAMPLES - _MARGIN_SAMPLES, _SPACING_SAMPLES)
 _PATTERN: Final = np.array([15, 0, 15, 15, 0, 0])
 _LEVEL: Final = 14000
 """Height of the highest pulse: their sum stays below full scale, and mu-law's steps are a quarter of what tells two apart."""
 _STEP: Final = 2 * _LEVEL / 15
-CAPACITY: Final = (len(_CENTRES) - len(_PATTERN)) // 2 - HEAD
+MAX_TEXT_BYTES: Final = (len(_CENTRES) - len(_PATTERN)) // 2 - HEAD_BYTES
 """Bytes of text that fit into a frame."""
-_TAPS: Final = 8
+_TAPS_EACH_SIDE: Final = 8
 """Samples on either side from which a value between two samples is read."""
 
 
@@ -54,7 +54,7 @@ def encode(
     Raises:
         ValueError: the text does not fit into so few frames.
     """
-    carried = audible_text.carried_text(text, frames, spoken=spoken, capacity=CAPACITY)
+    carried = audible_text.carried_text(text, frames, spoken=spoken, capacity=MAX_TEXT_BYTES)
     rows = [
         _nibbles(audible_text.packed(kind, (utterance, part, index, frames), words))
         for index, words in enumerate(carried)
@@ -75,11 +75,11 @@ def _nibbles(data: bytes) -> npt.NDArray[np.int64]:
 def _pulses(rate: int) -> Floats:
     """Return each pulse of a frame at a rate, a row for each."""
     times = np.arange(FRAME_SAMPLES * rate // RATE) * (RATE / rate)
-    apart = (times[None, :] - _CENTRES[:, None]) / _SPACING
+    apart = (times[None, :] - _CENTRES[:, None]) / _SPACING_SAMPLES
     with np.errstate(divide="ignore", invalid="ignore"):
         pulses = np.sinc(apart) * np.cos(np.pi * apart / 2) / (1 - apart * apart)
     pulses[np.abs(np.abs(apart) - 1) < 1e-9] = 0.0  # noqa: PLR2004 (sinc is zero there, and the quotient finite)
-    return np.where(np.abs(apart) * _SPACING <= _MARGIN, pulses, 0.0)
+    return np.where(np.abs(apart) * _SPACING_SAMPLES <= _MARGIN_SAMPLES, pulses, 0.0)
 
 
 class BandLimitedDecoder:
@@ -103,7 +103,7 @@ class BandLimitedDecoder:
         while len(self._held):
             start = self._frame_start()
             if start is None:  # the beginning of a pattern may be among the newest samples
-                reach = _MARGIN + _SPACING * len(_PATTERN)
+                reach = _MARGIN_SAMPLES + _SPACING_SAMPLES * len(_PATTERN)
                 yield from self._other(len(self._held) if final else max(0, len(self._held) - reach))
                 return
             yield from self._other(start)
@@ -113,7 +113,7 @@ class BandLimitedDecoder:
                 return
             read = audible_text.unpacked(self._data())
             if read is None:
-                yield from self._other(_SPACING)
+                yield from self._other(_SPACING_SAMPLES)
                 continue
             kind, (utterance, part, index, total), words = read
             end = self.position + FRAME_SAMPLES
@@ -122,13 +122,13 @@ class BandLimitedDecoder:
 
     def _frame_start(self) -> int | None:
         """Return where the first frame begins whose pattern is there."""
-        ends = len(self._held) - _MARGIN - _SPACING * (len(_PATTERN) - 1)
-        if ends <= 0 or np.abs(self._held.astype(np.int32)).max() <= QUIET:
+        ends = len(self._held) - _MARGIN_SAMPLES - _SPACING_SAMPLES * (len(_PATTERN) - 1)
+        if ends <= 0 or np.abs(self._held.astype(np.int32)).max() <= MAX_SILENCE_LEVEL:
             return None
         expected = _PATTERN * _STEP - _LEVEL
         fits = np.ones(ends, bool)
         for place, height in enumerate(expected):
-            first = _MARGIN + _SPACING * place
+            first = _MARGIN_SAMPLES + _SPACING_SAMPLES * place
             fits &= np.abs(self._held[first : first + ends] - height) < _STEP / 2
         found = np.flatnonzero(fits)
         return int(found[0]) if len(found) else None
@@ -144,7 +144,7 @@ class BandLimitedDecoder:
 
     def _other(self, count: int) -> Iterator[Sound]:
         """Report sound among the next ``count`` samples, from the first loud one to the last."""
-        loud = np.flatnonzero(np.abs(self._held[:count].astype(np.int32)) > QUIET)
+        loud = np.flatnonzero(np.abs(self._held[:count].astype(np.int32)) > MAX_SILENCE_LEVEL)
         if len(loud):
             yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
         self._drop(count)
@@ -200,7 +200,7 @@ class _Sampler:
         common = gcd(rate, RATE)
         self._step, self._phases = rate // common, RATE // common
         # At a multiple of 8 kHz every instant is that of a sample.
-        self._reach = _TAPS if self._phases > 1 else 0
+        self._reach = _TAPS_EACH_SIDE if self._phases > 1 else 0
         offsets = np.arange(-self._reach, self._reach + 1)
         apart = offsets[None, :] - (np.arange(self._phases) / self._phases)[:, None]
         self._weights = np.sinc(apart) * np.cos(np.pi * apart / (2 * self._reach + 4)) ** 2

@@ -90,6 +90,6 @@ def test_a_sound_that_says_nothing_is_a_sound() -> None:
 
 
 def test_a_text_that_does_not_fit_says_so() -> None:
-    encode("x" * band_limited.CAPACITY, 2)
+    encode("x" * band_limited.MAX_TEXT_BYTES, 2)
     with pytest.raises(ValueError, match="cannot carry a text of 80 bytes"):
         encode("x" * 80, 2)
