@@ -33,7 +33,7 @@ class Transcript:
 class SpeechToTextSession(ABC):
     """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another.
 
-    ``accepts`` is the format of this session where it differs from its recipe's: a recipe that stands for several
+    ``accepts`` is the format of this session where it differs from its provider's: a provider that stands for several
     recognisers sets it, any other leaves it None.
     """
 
@@ -53,7 +53,7 @@ class SpeechToTextSession(ABC):
     async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
         """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it.
 
-        Its offset counts samples at 8 kHz whatever rate the recipe accepts, and may lie up to 0.1 s ahead of the audio.
+        Its offset counts samples at 8 kHz whatever rate the provider accepts, and may lie up to 0.1 s ahead of the audio.
         """
 
     @abstractmethod

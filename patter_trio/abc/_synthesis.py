@@ -26,7 +26,7 @@ class SpeechChunk:
 
     ``text`` is the text whose speech *begins* with this chunk (usually a sentence, on its first chunk) and is empty on
     the chunks that go on with it. ``words`` are timings, where the vendor tells them. ``format`` is that of this audio where it
-    differs from the recipe's ``emits``: a recipe that stands for several synthesisers sets it, any other leaves it None.
+    differs from the provider's ``emits``: a provider that stands for several synthesisers sets it, any other leaves it None.
     """
 
     audio: bytes

@@ -200,7 +200,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
 class _WatchedRecognition(SpeechToTextSession):
     _session: SpeechToTextSession
     _watched: Callable[[], Any]
-    accepts: AudioFormat
+    accepts: AudioFormat | None
 
     async def send(self, audio: bytes) -> None:
         with self._watched():
