@@ -44,7 +44,7 @@ from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wir
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening may take, TLS and handshake included."""
 CLOSE_TIMEOUT_S: Final = 0.05
-"""Seconds that a close waits for the peer's answer. All that is left of a call has to be gone connect_timeout a second."""
+"""Seconds that a close waits for the peer's answer. All that is left of a call has to be gone within a second."""
 MAX_WAITING_MESSAGES: Final = 64
 """Messages that wait to be taken."""
 ABNORMAL_CLOSURE: Final = 1006
