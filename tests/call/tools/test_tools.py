@@ -1,7 +1,8 @@
 """Tools in whole calls: when they start, what becomes of them, and what the model and observers learn of it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio
 from call_kit import agent_of, edges, told
 
 from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
-from patter_trio.abc import ToolCall
+from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.events.kinds import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
@@ -511,3 +512,34 @@ async def test_tool_after_speech_runs_whatever_its_policy(call_simulator: CallSi
         await caller.heard(0)
         await caller.at(8.0)
     assert ended == ["finished"]
+
+
+@pytest.mark.pipeline("the model is a provider of its own")
+async def test_slow_closing_delays_no_speech(call_simulator: CallSimulator) -> None:
+    """The last sentence, which only the end of the text proves whole, is heard as early as if closing took no time.
+
+    The answer is closed to its end nevertheless, so that its connection can be used again.
+    """
+    closed: list[float] = []
+
+    class ClosesSlowly(ScriptedLLM):
+        """A model with a server that has two seconds' worth to send after the text."""
+
+        @asynccontextmanager
+        async def stream(
+            self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+        ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
+            async with super().stream(messages, tools=tools) as items:
+                yield items
+            await trio.sleep(2.0)
+            closed.append(2.0)
+
+    async def speech(llm: ScriptedLLM) -> list[float]:
+        async with call_simulator(agent_of(llm=llm, tools=[looking_up()])) as caller:
+            await asks(caller)
+            await caller.heard(0)
+            await caller.at(10.0)
+        return [round(at, 6) for at in caller.times("agent_speech_started")]
+
+    assert await speech(ClosesSlowly(["In room 12"])) == await speech(ScriptedLLM(["In room 12"]))
+    assert closed == [2.0]
