@@ -543,3 +543,48 @@ async def test_slow_closing_delays_no_speech(call_simulator: CallSimulator) -> N
 
     assert await speech(ClosesSlowly(["In room 12"])) == await speech(ScriptedLLM(["In room 12"]))
     assert closed == [2.0]
+
+
+@pytest.mark.parametrize("at", [round(2.6 + step * 0.2, 1) for step in range(15)])
+@pytest.mark.pipeline("the model is a provider of its own")
+async def test_cut_at_any_time_leaves_nothing_open(call_simulator: CallSimulator, at: float) -> None:
+    """The caller interrupts while the model speaks, while the tool runs or while the model answers again.
+
+    Each answer that was opened is closed, and each tool that was started has ended, when the call is over.
+    """
+    opened: list[str] = []
+    closed: list[str] = []
+    started: list[str] = []
+    ended: list[str] = []
+
+    class Counts(ScriptedLLM):
+        @asynccontextmanager
+        async def stream(
+            self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+        ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
+            opened.append("answer")
+            try:
+                async with super().stream(messages, tools=tools) as items:
+                    yield items
+            finally:
+                closed.append("answer")
+
+    @tool(on_barge_in="cancel")
+    async def look_up(name: str) -> Any:
+        """Look up a guest."""
+        started.append(name)
+        try:
+            yield {"progress": "Still looking for the guest."}
+            await trio.sleep(1.0)
+            yield {"result": "room 12"}
+        finally:
+            ended.append(name)
+
+    llm = Counts([["Let me see.", CALL], "In room 12.", "All right."], first_token=0.5, duration=0.6)
+    async with call_simulator(agent_of(llm=llm, tools=[look_up])) as caller:
+        await asks(caller)
+        await caller.at(at)
+        await caller.speaks("No, wait, stop it.", seconds=1.0)
+        await caller.at(12.0)
+    assert opened == closed
+    assert started == ended
