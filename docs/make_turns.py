@@ -1,4 +1,4 @@
-"""Writes docs/turns.md from the tables of the turn machine: ``python docs/make_turns.py``."""
+"""Write docs/turns.md from the tables of the turn machine: ``python docs/make_turns.py``."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
