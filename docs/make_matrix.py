@@ -26,7 +26,12 @@ CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
     for name in ("STT_CHECKS", "LLM_CHECKS", "TTS_CHECKS", *sorted(dir(patter_trio.testing)))
     if name.endswith("_CHECKS")
 }
-TITLES: Final = {"STT": "Speech-to-text (STT)", "LLM": "Language models (LLM)", "TTS": "Text-to-speech (TTS)", "ENGINE": "Engines"}
+TITLES: Final = {
+    "STT": "Speech-to-text (STT)",
+    "LLM": "Language models (LLM)",
+    "TTS": "Text-to-speech (TTS)",
+    "ENGINE": "Engines",
+}
 KINDS: Final = {"STT": "STT", "LLM": "LLM", "TTS": "TTS", "ENGINE": "engine"}
 HEAD: Final = """# What is tested for each provider
 
@@ -205,7 +210,10 @@ def table_of_oracle(oracle: Oracle) -> str:
 # The page -------------------------------------------------------------------------------------------------------------
 def summary(those: list[Provider], judges: list[Oracle]) -> str:
     """Return the summary table: a row per provider."""
-    lines = ["| provider | kind | checks of the kit passed | cases of the vendor's oracle passed |", "|---|---|---|---|"]
+    lines = [
+        "| provider | kind | checks of the kit passed | cases of the vendor's oracle passed |",
+        "|---|---|---|---|",
+    ]
     for provider in those:
         every = len(CHECKS[provider.kind])
         passed = sum(outcome == "passed" for outcome in provider.checks.values())
@@ -213,9 +221,7 @@ def summary(those: list[Provider], judges: list[Oracle]) -> str:
         told = f"{passed} of {every}" + (f" ({lacks} are about a vendor)" if lacks else "")
         judge = next((oracle for oracle in judges if oracle.vendor == provider.name), None)
         verdict = f"{judge.package}: {judge.count()[0]} of {judge.count()[1]}" if judge else ""
-        lines.append(
-            f"| {provider.name} | {KINDS.get(provider.kind, provider.kind.lower())} | {told} | {verdict} |"
-        )
+        lines.append(f"| {provider.name} | {KINDS.get(provider.kind, provider.kind.lower())} | {told} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
