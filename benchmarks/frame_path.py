@@ -22,7 +22,7 @@ from benchmarks.calls import machine, measure, serving
 from benchmarks.sounds import FRAME, QUESTION, frames_of, voiced, write_answer
 from patter_trio.abc import AudioReceived
 from patter_trio.audio import g711
-from patter_trio.call.feed import Feed
+from patter_trio.call.input.audio_queue import Feed
 from patter_trio.conversation.playback import Lane, Mark, Media, Playback
 from patter_trio.net.websocket import WebSocket, receive_upgrade
 from patter_trio.vad.silero import SileroVAD
@@ -245,12 +245,12 @@ async def measure_stages() -> dict[str, float]:
 
 
 AREAS: Final = (
-    ("voice detector: inference", ("onnxruntime", "patter_trio.models")),
-    ("voice detector: around it", ("patter_trio.vad", "patter_trio.audio.voice_gate", "numpy")),
+    ("voice detector: inference", ("onnxruntime", "patter_trio.providers.weights")),
+    ("voice detector: around it", ("patter_trio.vad", "numpy")),
     ("mu-law", ("patter_trio.audio",)),
     ("WebSocket", ("websockets", "patter_trio.net")),
     ("carrier's protocol", ("patter_trio.wire", "patter_trio.carriers")),
-    ("call: tasks and hand-overs", ("patter_trio.call",)),
+    ("call: tasks and hand-overs", ("patter_trio.call", "patter_trio.events", "patter_trio.user_code")),
     ("turn-taking, ledger", ("patter_trio.conversation",)),
     ("sockets", ("trio._socket", "trio._highlevel", "trio._core._io")),
     ("event loop", ("trio", "outcome", "sortedcontainers", "attr")),

@@ -15,12 +15,13 @@ import trio
 from trio.testing import MockClock
 
 from patter_trio import Patter
-from patter_trio.audio.mediaclock import MediaClock
-from patter_trio.call.metering import Metering
-from patter_trio.call.telling import Teller
-from patter_trio.telemetry.meter import Meter
+from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.events.reporter import Teller
+from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.metering import Metering
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.simulator import simulate_call
+from patter_trio.testing.simulation.simulator import simulate_call
 
 SECONDS = 60.0
 ANSWER = "We are open from nine in the morning to six in the evening. On Sundays we are closed, all day."
@@ -70,7 +71,7 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
     spent = 0.0
     for _ in range(repeats):
-        teller = Teller(_Nobody(), {"call_id": "CA1"}, media, epoch=0.0, tap=None)  # type: ignore[arg-type]
+        teller = Teller(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
         if metering:
             teller.metering = Metering("CA1", Meter("CA1", media), teller.tell)
         began = time.process_time()

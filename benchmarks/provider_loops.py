@@ -11,10 +11,10 @@ from benchmarks.servers.vendors import DIGITS
 from patter_trio import DeepgramSTT, ElevenLabsTTS, OpenAILLM
 from patter_trio.abc import Message, VoiceEdge
 from patter_trio.net.http import shared_client
-from patter_trio.testing import signal
+from patter_trio.testing.scripted import audible_text
 
 WORDS: Final = "I should like to know whether there is a room for two at the end of next week"
-UTTERANCE: Final = [signal.encode(WORDS, 100)[begin : begin + 160] for begin in range(0, 16000, 160)]
+UTTERANCE: Final = [audible_text.encode(WORDS, 100)[begin : begin + 160] for begin in range(0, 16000, 160)]
 """Two seconds of a voice, in frames of 20 ms."""
 SENTENCES: Final = (
     "Good morning, this is the front desk.",

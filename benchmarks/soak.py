@@ -29,9 +29,12 @@ from benchmarks.soak_line import Line, Server, Tally
 from benchmarks.soak_report import MB, Peak, Record, Rest, lines, plot, verdict
 from benchmarks.soak_script import Dice
 from patter_trio.audio.formats import RATE
-from patter_trio.call import hearing, listening, observers, reply, session
+from patter_trio.call import session
+from patter_trio.call.input import transcription, voice_activity
+from patter_trio.call.output import reply
 from patter_trio.call.pipeline import Pipeline
-from patter_trio.testing import carrier
+from patter_trio.events import callbacks
+from patter_trio.testing.twilio import carrier
 
 REST_SECONDS: Final = 100.0
 """Longer than an announcement lives (60 s), and than callbacks are waited for (32 s), one after the other."""
@@ -43,10 +46,10 @@ SHOWN: Final = 10
 """Most findings that are shown."""
 BOUNDS: Final = {
     "inbox": session.INBOX,
-    "frames to the detector": listening.FRAMES,
-    "audio to the recogniser": hearing.WAITING,
+    "frames to the detector": voice_activity.FRAMES,
+    "audio to the recogniser": transcription.WAITING,
     "lane, samples": reply.LANE_BOUND + RATE,  # a chunk of the voice comes on top
-    "callbacks": observers.KEPT,
+    "callbacks": callbacks.KEPT,
     "messages of the simulated line": carrier.IN_FLIGHT,
 }
 MAY_FILL: Final = frozenset({"frames to the detector", "audio to the recogniser", "lane, samples"})

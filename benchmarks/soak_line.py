@@ -12,12 +12,12 @@ import trio.testing
 
 from benchmarks.soak_script import Application, Dice, act, phone_and_agent
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.desk import Desk, open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
-from patter_trio.testing.groups import open_flat_nursery
-from patter_trio.testing.invariants import END_SECONDS, CallRecord, violations
-from patter_trio.testing.record import TOLERANCE, EventLog, State
+from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.simulation.invariants import END_SECONDS, CallRecord, violations
+from patter_trio.testing.simulation.record import TOLERANCE, EventLog, State
 
 PUBLIC_URL: Final = "http://agent.test"
 CARRIER: Final = Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")
@@ -54,13 +54,10 @@ class Server:
         with trio.CancelScope() as self.scope:
             async with (
                 open_desk(
-                    self.phone,
-                    self._agent,
-                    carrier=CARRIER,
-                    public_url=PUBLIC_URL,
-                    callbacks=self._callbacks,
-                    epoch=EPOCH,
-                    tap=self._tap,
+                    self.phone.serve_options(
+                        self._agent, carrier=CARRIER, public_url=PUBLIC_URL, callbacks=self._callbacks
+                    ),
+                    Seams(epoch=EPOCH, tap=self._tap),
                 ) as self.desk,
                 open_flat_nursery() as self._connections,
             ):

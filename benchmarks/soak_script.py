@@ -25,8 +25,8 @@ from patter_trio.abc import (
     VoiceSession,
 )
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
-from patter_trio.call.context import current_call
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
+from patter_trio.user_code.context import current_call
 
 REPLIES: Final = (
     "Yes.",

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from patter_trio.audio.mediaclock import MediaClock
-from patter_trio.telemetry.meter import Meter
-from patter_trio.telemetry.metrics import LatencyBreakdown
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.results import LatencyBreakdown
 
 PICTURE: Final = Path(__file__).with_name("metrics.svg")
 
 INSTANTS: Final = {"S0": 0.2, "S1": 1.4, "W": 1.55, "E": 1.9, "T": 2.2, "A": 2.5, "P": 2.6, "L": 2.9, "Z": 3.3}
-"""Seconds; what the letters mean is in ``patter_trio/telemetry/metrics.py``."""
+"""Seconds; what the letters mean is in ``patter_trio/metrics/results.py``."""
 LANES: Final = (
     ("caller", "S0", "S1", "speaks"),
     ("STT", "S1", "W", ""),

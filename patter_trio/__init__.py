@@ -3,48 +3,104 @@
 What programs use is here; everything else is reached by its module.
 """
 
-from patter_trio.agent import Agent
-from patter_trio.call.control import CallControl
-from patter_trio.call.session import Call
-from patter_trio.call.usercode import in_thread
-from patter_trio.carriers.twilio import Twilio
-from patter_trio.chat_context import ChatContext
-from patter_trio.client import Patter
-from patter_trio.conversation.actions import EouTrigger
-from patter_trio.conversation.sentences import SentenceChunker
-from patter_trio.conversation.text import filter_emoji, filter_for_tts, filter_markdown
-from patter_trio.engines.openai_realtime import OpenAIRealtime
-from patter_trio.errors import (
-    AuthenticationError,
-    CallEnded,
-    ConfigurationError,
-    MissingExtraError,
-    PatterConnectionError,
-    PatterError,
-    ProviderError,
-    ProviderTimeout,
-    RateLimitError,
-    WireError,
-)
-from patter_trio.event_bus import EventBus
-from patter_trio.event_types import PatterEventType
-from patter_trio.events import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
-from patter_trio.fallback import Fallback
-from patter_trio.guardrails import Guardrail, guardrail
-from patter_trio.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
-from patter_trio.llm.openai import OpenAILLM
-from patter_trio.logs import mask_logs
-from patter_trio.speech_events import SpeechEvents
-from patter_trio.stt.deepgram import DeepgramSTT
-from patter_trio.stt.whisper import WhisperSTT
-from patter_trio.telemetry.metrics import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
-from patter_trio.telemetry.tracing import init_tracing, shutdown_tracing
-from patter_trio.tools import Tool, end_call, tool
-from patter_trio.transfer_tool import transfer_call
-from patter_trio.tts.elevenlabs import ElevenLabsTTS
-from patter_trio.tts.piper import PiperTTS
-from patter_trio.turn.smart_turn import SmartTurn
-from patter_trio.vad.silero import SileroVAD
+from typing import TYPE_CHECKING
+
+from patter_trio._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from patter_trio.agent.agent import Agent
+    from patter_trio.agent.guardrails import Guardrail, guardrail
+    from patter_trio.agent.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
+    from patter_trio.agent.tools import Tool, end_call, tool
+    from patter_trio.agent.transfer_tool import transfer_call
+    from patter_trio.call.control import CallControl
+    from patter_trio.call.session import Call
+    from patter_trio.carriers.twilio import Twilio
+    from patter_trio.conversation.actions import EouTrigger
+    from patter_trio.conversation.sentences import SentenceChunker
+    from patter_trio.conversation.text import filter_emoji, filter_for_tts, filter_markdown
+    from patter_trio.engines.openai_realtime import OpenAIRealtime
+    from patter_trio.errors import (
+        AuthenticationError,
+        CallEnded,
+        ConfigurationError,
+        MissingExtraError,
+        PatterConnectionError,
+        PatterError,
+        ProviderError,
+        ProviderTimeout,
+        RateLimitError,
+        WireError,
+    )
+    from patter_trio.events.bus import EventBus
+    from patter_trio.events.kinds import PatterEventType
+    from patter_trio.events.payloads import AgentState, ConversationStateSnapshot, SpeechEventCallback, UserState
+    from patter_trio.events.speech_events import SpeechEvents
+    from patter_trio.llm.chat_context import ChatContext
+    from patter_trio.llm.openai import OpenAILLM
+    from patter_trio.metrics.results import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
+    from patter_trio.phone import Patter
+    from patter_trio.providers.fallback import Fallback
+    from patter_trio.stt.deepgram import DeepgramSTT
+    from patter_trio.stt.whisper import WhisperSTT
+    from patter_trio.tracing.setup import init_tracing, shutdown_tracing
+    from patter_trio.tts.elevenlabs import ElevenLabsTTS
+    from patter_trio.tts.piper import PiperTTS
+    from patter_trio.turn.smart_turn import SmartTurn
+    from patter_trio.user_code.invoke import in_thread
+    from patter_trio.vad.silero import SileroVAD
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "patter_trio.agent.agent": ("Agent",),
+            "patter_trio.call.control": ("CallControl",),
+            "patter_trio.call.session": ("Call",),
+            "patter_trio.user_code.invoke": ("in_thread",),
+            "patter_trio.carriers.twilio": ("Twilio",),
+            "patter_trio.llm.chat_context": ("ChatContext",),
+            "patter_trio.phone": ("Patter",),
+            "patter_trio.conversation.actions": ("EouTrigger",),
+            "patter_trio.conversation.sentences": ("SentenceChunker",),
+            "patter_trio.conversation.text": ("filter_emoji", "filter_for_tts", "filter_markdown"),
+            "patter_trio.engines.openai_realtime": ("OpenAIRealtime",),
+            "patter_trio.errors": (
+                "AuthenticationError",
+                "CallEnded",
+                "ConfigurationError",
+                "MissingExtraError",
+                "PatterConnectionError",
+                "PatterError",
+                "ProviderError",
+                "ProviderTimeout",
+                "RateLimitError",
+                "WireError",
+            ),
+            "patter_trio.events.bus": ("EventBus",),
+            "patter_trio.events.kinds": ("PatterEventType",),
+            "patter_trio.events.payloads": (
+                "AgentState",
+                "ConversationStateSnapshot",
+                "SpeechEventCallback",
+                "UserState",
+            ),
+            "patter_trio.providers.fallback": ("Fallback",),
+            "patter_trio.agent.guardrails": ("Guardrail", "guardrail"),
+            "patter_trio.agent.hooks": ("HookContext", "PatterDeprecationWarning", "PipelineHooks"),
+            "patter_trio.llm.openai": ("OpenAILLM",),
+            "patter_trio.events.speech_events": ("SpeechEvents",),
+            "patter_trio.stt.deepgram": ("DeepgramSTT",),
+            "patter_trio.stt.whisper": ("WhisperSTT",),
+            "patter_trio.metrics.results": ("CallMetrics", "CostBreakdown", "LatencyBreakdown", "TurnMetrics"),
+            "patter_trio.tracing.setup": ("init_tracing", "shutdown_tracing"),
+            "patter_trio.agent.tools": ("Tool", "end_call", "tool"),
+            "patter_trio.agent.transfer_tool": ("transfer_call",),
+            "patter_trio.tts.elevenlabs": ("ElevenLabsTTS",),
+            "patter_trio.tts.piper": ("PiperTTS",),
+            "patter_trio.turn.smart_turn": ("SmartTurn",),
+            "patter_trio.vad.silero": ("SileroVAD",),
+        },
+    )
 
 __all__ = [
     "Agent",
@@ -101,5 +157,3 @@ __all__ = [
     "tool",
     "transfer_call",
 ]
-
-mask_logs()

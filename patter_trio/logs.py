@@ -6,9 +6,10 @@ traceback included, when it is written; lines are rare.
 """
 
 import logging
+from functools import cache
 from typing import Final
 
-from patter_trio.server.masking import mask_numbers
+from patter_trio.phone_numbers import mask_numbers
 
 LOGGERS: Final = tuple(
     f"patter_trio.{name}"
@@ -38,7 +39,11 @@ class _Masked(logging.Filter):
 _MASKED: Final = _Masked()
 
 
+@cache
 def mask_logs() -> None:
-    """Have every logger of the package hide phone numbers."""
+    """Have every logger of the package hide phone numbers, from the first call on.
+
+    Whatever serves calls, opens a connection or runs a command calls it first; importing the package changes no logger.
+    """
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_MASKED)

@@ -11,45 +11,54 @@ With pytest-trio (its mode or its marker), the test keeps all that pytest-trio o
 of the test's own choice (``autojump_clock``, ``mock_clock``), which then is used instead. pytest-trio looks for a clock
 among the test's direct arguments only, but lets a marker name the function that runs the test: that is how the clock
 gets in. Without pytest-trio the plugin runs the test itself.
+
+Every pytest run in an environment with this package loads the plugin, so the simulator and trio are imported where a test
+uses them.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import trio
-from trio.testing import MockClock
 
-from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.groups import raise_lone
-from patter_trio.testing.simulator import simulate_call
+if TYPE_CHECKING:
+    import trio
+
+    from patter_trio.testing.simulation.caller import SimulatedCaller
 
 FIXTURE: Final = "call_simulator"
 PYTEST_TRIO: Final = "trio"
 """The name under which pytest-trio registers itself."""
 
-CallSimulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
-"""``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulator``."""
+CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
+"""``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulation.simulator``."""
 
 
 @pytest.fixture(name=FIXTURE)
 def _call_simulator() -> CallSimulator:
     """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``."""
+    from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415
+
     return simulate_call
 
 
 def run(
     function: Callable[[], Awaitable[Any]],
-    clock: trio.abc.Clock | None = None,
-    instruments: Sequence[trio.abc.Instrument] = (),
+    clock: "trio.abc.Clock | None" = None,
+    instruments: "Sequence[trio.abc.Instrument]" = (),
 ) -> Any:
     """Run an async function like :func:`trio.run`, in virtual time unless a clock is given.
 
     An exception that is alone in its groups is raised as itself, so that pytest shows its assertion.
     """
+    import trio  # noqa: PLC0415
+    from trio.testing import MockClock  # noqa: PLC0415
+
+    from patter_trio.testing.flat_nursery import raise_lone  # noqa: PLC0415
+
     __tracebackhide__ = True
     chosen = MockClock(autojump_threshold=0) if clock is None else clock
     try:

@@ -4,14 +4,19 @@ What is promised of calls holds however the agent is made: tests of promises run
 """
 
 import inspect
+import random
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from patter_trio import Patter
 from patter_trio.testing import ScriptedEngine
+
+pytest_plugins = ["recordings", "watching"]
+"""Fixtures that tests of several folders use; in tests/kit."""
 
 BOTH_WAYS = {
     "test_barge_in",
@@ -49,11 +54,31 @@ UNMEASURED = {
 """Modules that go the same ways thousands of times, as hypothesis does, and the second of both ways. Measuring coverage triples
 their time, and what is covered has tests of its own."""
 
+# How long an example takes is the machine's business: no deadline, and no complaint about slow generation.
+_ANY_PACE: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+# The same examples in every run, few enough for a suite that takes minutes, and no database of failures to depend on.
+settings.register_profile("default", derandomize=True, max_examples=40, **_ANY_PACE)
+# ``--hypothesis-profile=deep``: other examples in every run, from a seed that the header names.
+settings.register_profile("deep", derandomize=False, max_examples=400, print_blob=True, **_ANY_PACE)
+settings.load_profile("default")
 
+
+@pytest.hookimpl(
+    tryfirst=True
+)  # before hypothesis takes the seed, and before pytest-xdist hands options to its workers
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "pipeline(why): a promise about recogniser, model or voice, which an engine has not"
     )
+    if config.option.hypothesis_profile == "deep" and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**9))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Name the command that repeats a deep run."""
+    if config.option.hypothesis_profile != "deep":
+        return None
+    return f"repeat with: --hypothesis-profile=deep --hypothesis-seed={config.option.hypothesis_seed}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from patter_trio.audio.wav import write_wav
-from patter_trio.testing.strikes import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from patter_trio.testing.faults.injections import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 _START: Final = (
     b'{"event":"start","sequenceNumber":"1","streamSid":"MZ1","start":{"accountSid":"AC1","streamSid":"MZ1",'

@@ -19,22 +19,29 @@ import trio.testing
 
 from benchmarks.fuzz import vendors
 from patter_trio import Patter
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
+from patter_trio.abc import (
+    AudioReceived,
+    CallInfo,
+    DigitPressed,
+    MarkReached,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
 from patter_trio.audio import g711
 from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
-from patter_trio.carriers import CallOffer
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
-from patter_trio.server.desk import open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.connection import serve_connection
+from patter_trio.server.context import Site
 from patter_trio.server.pending import PendingCalls
-from patter_trio.server.routes import Request, status, voice
-from patter_trio.server.site import Site
+from patter_trio.server.webhooks import Request, status, voice
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing import twilio as kit
-from patter_trio.testing.line import FaultyStream
-from patter_trio.testing.strikes import TEXT, frame
+from patter_trio.testing.faults.injections import TEXT, frame
+from patter_trio.testing.twilio import messages as kit
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
 
 CARRIER: Final = Twilio("AC1", "hush")
@@ -319,9 +326,11 @@ async def _call(data: bytes) -> None:
 
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
-    async with open_desk(phone, agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks, epoch=0.0) as desk:
-        offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
-        call = desk.site.pending.announce(offer, provider="twilio", custom_params={}, now=trio.current_time())
+    async with open_desk(
+        phone.serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks), Seams(epoch=0.0)
+    ) as desk:
+        info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
+        call = desk.site.pending.announce(info, trio.current_time())
         desk.incoming(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_connection, desk.site, theirs)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import soxr
 
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
@@ -60,6 +59,8 @@ def _decoded(layout: bytes, sound: bytes) -> Samples:
     width = bits // 8 * channels
     mono = _scaled(sound[: len(sound) // width * width], bits).reshape(-1, channels).mean(axis=1)
     if rate != RATE:
+        import soxr  # noqa: PLC0415 (only here, and only for other rates)
+
         mono = soxr.resample(mono, rate, RATE)
     samples: Samples = np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
     return samples

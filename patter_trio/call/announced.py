@@ -3,46 +3,45 @@
 What is wanted of it is done when it connects; of one that never does, it is over.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
-from patter_trio.call.control import CallControl
-from patter_trio.call.transferring import Order
-from patter_trio.carriers.destinations import checked_destination
+from patter_trio.abc import CallInfo
+from patter_trio.call.control import CallControl, ControlledCall
+from patter_trio.call.transfers import Order, Transferring
 from patter_trio.errors import CallEnded, PatterError, ProviderError
-from patter_trio.events import INITIAL, ConversationStateSnapshot
-
-if TYPE_CHECKING:
-    from patter_trio.call.session import Call
+from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot
+from patter_trio.phone_numbers import checked_destination
 
 WISHES: Final = 64
 """What may be wanted of a call before it connects; it does so within a second or two."""
+
+
+class BegunCall(ControlledCall, Protocol):
+    """A call that has begun, as the announced one hands over to it what it was asked to do."""
+
+    transferring: Transferring
 
 
 class Announced:
     """A call before it is one, as its :attr:`control` sees it.
 
     Args:
-        about: what ``on_call_start`` is told of it.
+        info: the facts of the call.
     """
 
-    def __init__(self, about: Mapping[str, Any]) -> None:
-        self.call_id: str = about["call_id"]
-        self.caller: str = about["caller"]
-        self.callee: str = about["callee"]
-        self.direction: str = about["direction"]
-        self.telephony_provider: str = about["telephony_provider"]
-        self.custom_params: dict[str, str] = dict(about["custom_params"])
+    def __init__(self, info: CallInfo) -> None:
+        self.info: CallInfo = info
         self.data: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.outcome: str = ""
         self.control: CallControl = CallControl(self)
         """What steers the call, from now on to its end."""
-        self._wishes: list[Callable[[Call], object]] = []
+        self._wishes: list[Callable[[BegunCall], object]] = []
         self._order: Order | None = None
 
     def __repr__(self) -> str:
-        return f"<Announced {self.call_id}{f', {self.outcome}' if self.outcome else ''}>"
+        return f"<Announced {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -75,22 +74,22 @@ class Announced:
         """
         order = Order(checked_destination(to), error_message)
         if self._order is not None:
-            raise ProviderError(f"call {self.call_id} is being transferred already")
+            raise ProviderError(f"call {self.info.call_id} is being transferred already")
         self._wish(lambda call: call.transferring.place(order))
         self._order = order
         return order
 
-    def _wish(self, wish: "Callable[[Call], object]") -> None:
+    def _wish(self, wish: Callable[[BegunCall], object]) -> None:
         if self.outcome:
             raise self._over()
         if len(self._wishes) == WISHES:
-            raise PatterError(f"call {self.call_id} has not begun, and {WISHES} things are wanted of it already")
+            raise PatterError(f"call {self.info.call_id} has not begun, and {WISHES} things are wanted of it already")
         self._wishes.append(wish)
 
     def _over(self) -> CallEnded:
-        return CallEnded(f"call {self.call_id} is over ({self.outcome})")
+        return CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
 
-    def connect(self, call: "Call") -> None:
+    def connect(self, call: BegunCall) -> None:
         """The call has begun: from here on it is the one that is steered."""
         call.data = self.data
         self.control.connect(call)

@@ -1,26 +1,45 @@
-"""What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it."""
+"""What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+Beside it: what the calls of ``phone.calls`` have in common with it.
+"""
 
-from patter_trio.call.usercode import parameters_of, positional, wants_second
-from patter_trio.events import ConversationStateSnapshot
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from patter_trio.call.announced import Announced
-    from patter_trio.call.session import Call
-
-CONTROL: Final = "call_control"
-"""A second parameter of this name gets the control of the call also where it has a default."""
+from patter_trio.abc import CallInfo, Direction
+from patter_trio.call.transfers import Order, Transferring
+from patter_trio.events.payloads import ConversationStateSnapshot
 
 
-def steers(function: Callable[..., Any]) -> bool:
-    """Say whether a callback takes the call's control: whether its second positional parameter must be given.
+class ControlledCall(Protocol):
+    """A call as :class:`CallControl` uses it: a live one, or one that is announced and has not begun."""
 
-    A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
-    that takes any number of arguments (``*arguments``) gets the event alone.
-    """
-    return wants_second(positional(parameters_of(function)), CONTROL)
+    data: dict[str, Any]
+
+    @property
+    def info(self) -> CallInfo:
+        """The facts of the call."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation so far; a copy."""
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """The public states at this moment."""
+
+    @property
+    def outcome(self) -> str:
+        """How the call ended; empty while it lives."""
+
+    def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
+        """Have the agent say ``text``."""
+
+    def hang_up(self) -> None:
+        """End the call after the current speech was played."""
+
+    def order_transfer(self, to: str, error_message: str | None) -> Order:
+        """Order a transfer to ``to``, and return the order."""
 
 
 class CallControl:
@@ -31,11 +50,11 @@ class CallControl:
 
     __slots__ = ("_call", "_hung_up")
 
-    def __init__(self, call: "Call | Announced") -> None:
+    def __init__(self, call: ControlledCall) -> None:
         self._call = call
         self._hung_up = False
 
-    def connect(self, call: "Call") -> None:
+    def connect(self, call: ControlledCall) -> None:
         """Steer that call from here on: the announced one has begun. Not for the application."""
         self._call = call
 
@@ -45,32 +64,32 @@ class CallControl:
     @property
     def call_id(self) -> str:
         """The carrier's id of the call."""
-        return self._call.call_id
+        return self._call.info.call_id
 
     @property
     def caller(self) -> str:
         """The number that calls, E.164."""
-        return self._call.caller
+        return self._call.info.caller
 
     @property
     def callee(self) -> str:
         """The number that is called, E.164."""
-        return self._call.callee
+        return self._call.info.callee
 
     @property
     def direction(self) -> str:
         """``inbound`` or ``outbound``."""
-        return self._call.direction
+        return self._call.info.direction
 
     @property
     def telephony_provider(self) -> str:
         """The carrier's name, as in ``on_call_start``."""
-        return self._call.telephony_provider
+        return self._call.info.provider
 
     @property
     def custom_params(self) -> dict[str, str]:
         """The parameters that came with the call; a copy."""
-        return dict(self._call.custom_params)
+        return dict(self._call.info.custom_params)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -145,3 +164,68 @@ class CallControl:
             CallEnded: the call is over.
         """
         self.hang_up()
+
+
+class Handle(ABC):
+    """A call that can be steered by whoever holds it."""
+
+    info: CallInfo
+    """The facts of the call."""
+    control: CallControl
+    """What callbacks, tools and ``on_message`` get as ``call_control``."""
+    transferring: Transferring
+    """Its transfers."""
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's id of the call."""
+        return self.info.call_id
+
+    @property
+    def caller(self) -> str:
+        """The number that calls, E.164."""
+        return self.info.caller
+
+    @property
+    def callee(self) -> str:
+        """The number that is called, E.164."""
+        return self.info.callee
+
+    @property
+    def direction(self) -> Direction:
+        """``inbound`` or ``outbound``."""
+        return self.info.direction
+
+    @property
+    def telephony_provider(self) -> str:
+        """The carrier's name."""
+        return self.info.provider
+
+    @property
+    def custom_params(self) -> dict[str, str]:
+        """The parameters that came with the call; a copy."""
+        return dict(self.info.custom_params)
+
+    @abstractmethod
+    def hang_up(self) -> None:
+        """End the call after what is being said was played (10 s at most).
+
+        Raises:
+            CallEnded: the call is over.
+        """
+
+    async def hangup(self) -> None:
+        """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self.hang_up()
+
+    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
+        """Hand the call over after what is being said was played: :meth:`CallControl.transfer`, which says all."""
+        await self.control.transfer(to, error_message=error_message, wait=wait)
+
+    def order_transfer(self, to: str, error_message: str | None) -> Order:
+        """Do as :meth:`Transferring.order`, which is behind :meth:`transfer`."""
+        return self.transferring.order(to, error_message)

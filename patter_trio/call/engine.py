@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 from functools import partial
 from typing import Any, Final, NoReturn
 
-import attrs
 import trio
 
 from patter_trio.abc import (
@@ -29,139 +28,30 @@ from patter_trio.abc import (
     ToolCall,
     ToolDefinition,
     VoiceEdge,
-    usage_sink,
 )
-from patter_trio.agent import Agent
+from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
-from patter_trio.call import reply as replies
-from patter_trio.call.context import current_call
-from patter_trio.call.deadlines import opened
-from patter_trio.call.engine_words import LateWords
-from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings, say_error_message
-from patter_trio.call.hearing import encoder
-from patter_trio.call.metering import parts_of
-from patter_trio.call.minds import said_in
-from patter_trio.call.tools import Round, Run
+from patter_trio.call.backend import Faculties, Guarded, Hold, Surroundings, say_error_message
+from patter_trio.call.engine_reply import EngineReply, Piece, Pieces
+from patter_trio.call.input.late_transcripts import LateWords
+from patter_trio.call.input.transcription import encoder
+from patter_trio.call.opening import opened
+from patter_trio.call.output import reply as replies
+from patter_trio.call.responder.responder import said_in
+from patter_trio.call.tools.runner import Round, Run
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import Heard
-from patter_trio.conversation.text import is_sayable
-from patter_trio.errors import ProviderError, leaves
+from patter_trio.errors import ProviderError
+from patter_trio.metrics.metering import parts_of
+from patter_trio.user_code.context import current_call
 
-Piece = str | SpeechChunk | replies.Step | replies.Remark
-Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]
-
-LANE_BOUND: Final = 120 * RATE
-"""2 min of audio in a lane: an engine is quicker than speech, and waits only with an answer that nobody would listen to."""
 OPENING: Final = 5 * RATE
 """Samples of the caller's that wait for an engine which is being opened; of more, silence takes the place of the oldest."""
 NOT_DONE: Final = "It was not done: the caller went on before."
 
 _log = logging.getLogger("patter_trio.call")
-
-
-@attrs.frozen(eq=False)
-class _Part:
-    """A response within a reply, and the sample of its lane that it begins with."""
-
-    response: EngineResponse
-    start: int
-
-
-class EngineReply(replies.Reply):
-    """A reply that an engine makes: words and voice come together, and go into the lane as they come."""
-
-    def __init__(self, number: int, turn: int, note: replies.Note, session: EngineSession, *, language: str) -> None:
-        super().__init__(number, turn, note, language=language)
-        self._session = session
-        self._parts: list[_Part] = []
-        self._begun = False
-        self._sounds = False
-        self._thinks = False
-
-    @asynccontextmanager
-    async def respond(
-        self, text: str = "", *, tools: bool = False, by: EngineSession | None = None
-    ) -> AsyncIterator[EngineResponse]:
-        """Open a response as the next part of this reply; ``by`` another session than the call's."""
-        async with (by or self._session).respond(text, tools=tools) as response:
-            self._parts.append(_Part(response, self.lane.put_samples))
-            self.lane.begin()
-            yield response
-
-    def heard(self, seconds: float) -> None:
-        """It was cut: tell the engine how much of each part the caller heard."""
-        for part in self._parts:
-            part.response.heard(max(0.0, seconds - part.start / RATE))
-
-    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: Surroundings) -> None:
-        """Have it made; the inbox is told how it went, unless the scope was cancelled."""
-        usage_sink.set(self._used)
-        with self.scope:
-            try:
-                self._begin_thinking()
-                async with pieces() as made:
-                    async for piece in made:
-                        await self._take(piece, decode, at)
-            except* ProviderError as group:
-                error = next(leaves(group))
-                self._note_failure("llm_failed", error)
-                _log.warning("call %s: a reply failed: %s", current_call.get(), error)
-                at.post(inputs.ReplyFailed(self.number, str(error)))
-            else:
-                self._end_thinking()
-                self.note("tts_finished")
-                self._all_made(at.egress, at.post)
-
-    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: Surroundings) -> None:
-        match piece:
-            case str():
-                self._begin(at)
-                self._say(piece)
-            case SpeechChunk():
-                self._begin(at)
-                await at.egress.room(self.lane, LANE_BOUND)
-                self.lane.put(decode(piece.audio), "", piece.words)
-                at.egress.wake()
-                if piece.audio and not self._sounds:
-                    self._sounds = True
-                    self.note("tts_first_audio")
-                    at.post(inputs.AudioArrived(self.number))
-            case replies.Remark():
-                async with self.respond(piece.text) as response:
-                    async for part in response:
-                        if isinstance(part, str):
-                            self.lane.add_text(part)  # it is a text of ours, not one of the engine's
-                        elif isinstance(part, SpeechChunk):
-                            await self._take(part, decode, at)
-            case replies.Step.TOOLS:
-                self._begin(at)  # the call of a tool is made of tokens, too
-                self._end_thinking()
-            case replies.Step.MODEL:
-                self._begin_thinking()
-
-    def _begin_thinking(self) -> None:
-        self._thinks = True
-        self.note("llm_started")
-
-    def _end_thinking(self) -> None:
-        if self._thinks:
-            self._thinks = False
-            self.note("llm_finished")
-
-    def _begin(self, at: Surroundings) -> None:
-        """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
-        if not self._begun:
-            self._begun = True
-            at.post(inputs.TokenArrived(self.number))
-
-    def _say(self, text: str) -> None:
-        if not is_sayable(text):
-            raise ProviderError("half a character is no text that can be said")
-        if text:
-            self.note("llm_chunk", text=text)
-            self.lane.add_text(text)
 
 
 class EngineFaculties(Faculties):

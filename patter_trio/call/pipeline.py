@@ -6,20 +6,20 @@ from typing import Any
 import trio
 
 from patter_trio.abc import SynthesisSession, TextToSpeech, VoiceEdge
-from patter_trio.agent import Agent
-from patter_trio.call import reply as replies
-from patter_trio.call.deadlines import opened
-from patter_trio.call.faculties import Faculties, Guarded, Hold, Surroundings, say_error_message
-from patter_trio.call.hearing import Hearing
-from patter_trio.call.hooking import hooking_of
-from patter_trio.call.messages import Messages
-from patter_trio.call.metering import parts_of
-from patter_trio.call.minds import Minds
-from patter_trio.call.words import UserWords
+from patter_trio.agent.agent import Agent
+from patter_trio.call.backend import Faculties, Guarded, Hold, Surroundings, say_error_message
+from patter_trio.call.hooks import hooking_of
+from patter_trio.call.input.transcription import Hearing
+from patter_trio.call.input.user_words import UserWords
+from patter_trio.call.opening import opened
+from patter_trio.call.output import reply as replies
+from patter_trio.call.responder.on_message import Messages
+from patter_trio.call.responder.responder import Minds
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import Heard
 from patter_trio.errors import ConfigurationError
+from patter_trio.metrics.metering import parts_of
 
 
 class Pipeline(Faculties):

@@ -20,35 +20,33 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStopped
-from patter_trio.agent import Agent
-from patter_trio.audio.mediaclock import MediaClock
-from patter_trio.call import reply as replies
-from patter_trio.call.control import CallControl
-from patter_trio.call.egress import Egress, Stalled
+from patter_trio.abc import AudioReceived, CallInfo, DigitPressed, MarkReached, StreamStopped
+from patter_trio.agent.agent import Agent
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.call.backend import Faculties, Surroundings
+from patter_trio.call.control import CallControl, Handle
 from patter_trio.call.engine import EngineFaculties
-from patter_trio.call.faculties import Faculties, Surroundings
-from patter_trio.call.handle import Handle
+from patter_trio.call.input.voice_activity import Listening
+from patter_trio.call.keepalive import QUIET, until_silent
+from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
-from patter_trio.call.listening import Listening
-from patter_trio.call.messages import Messages
-from patter_trio.call.observers import Observers, observing
+from patter_trio.call.output import reply as replies
+from patter_trio.call.output.writer import Egress, Stalled
 from patter_trio.call.pipeline import Pipeline
-from patter_trio.call.telling import Fired, Teller
-from patter_trio.call.tool_webhooks import ToolWebhooks
-from patter_trio.call.tools import Toolbox
-from patter_trio.call.transferring import HandOver, Transferring
-from patter_trio.call.vigil import QUIET, until_silent
-from patter_trio.carriers import Direction
+from patter_trio.call.responder.on_message import Messages
+from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.tools.webhooks import ToolWebhooks
+from patter_trio.call.transfers import HandOver, Transferring
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Heard, Media
 from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
-from patter_trio.events import ConversationStateSnapshot
+from patter_trio.events.callbacks import Observers, observing
+from patter_trio.events.payloads import ConversationStateSnapshot
+from patter_trio.events.reporter import Fired, Teller
 from patter_trio.net.websocket import SocketClosed
-from patter_trio.server.site import MediaLeg
 
 INBOX: Final = 1024
 """Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
@@ -84,12 +82,7 @@ class Call(Handle):
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
     def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
-        self.call_id: str = leg.call.call_id
-        self.caller: str = leg.call.caller
-        self.callee: str = leg.call.callee
-        self.direction: Direction = leg.call.direction
-        self.custom_params: dict[str, str] = dict(leg.call.custom_params)
-        self.telephony_provider: str = leg.call.provider
+        self.info: CallInfo = leg.info
         self.data: dict[str, Any] = {}
         self.outcome: str = ""
         """How it ended; empty while it lives."""
@@ -120,7 +113,7 @@ class Call(Handle):
         self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand, self._post)
 
     def _faculties_of(self, options: CallOptions) -> Faculties:
-        about = {"call_id": self.call_id, "caller": self.caller, "callee": self.callee}
+        about = self.info.payload("call_id", "caller", "callee")
         around = Surroundings(
             self, self.control, about, self._history, self._tell, self._note, self._tools, self._egress, self._post
         )

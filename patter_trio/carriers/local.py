@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import attrs
 
-from patter_trio.carriers import CallOffer, Carrier
+from patter_trio.abc import CallInfo, Carrier
 from patter_trio.carriers.twilio import Twilio
 
 
@@ -18,7 +18,7 @@ class LocalCarrier(Twilio):
     account_sid: str = attrs.field(factory=lambda: f"AC{secrets.token_hex(16)}")
     auth_token: str = attrs.field(factory=lambda: secrets.token_hex(16), repr=False)
 
-    async def transfer(self, call: CallOffer, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str) -> None:
         """Refuse: nobody else can be called on this machine; the simulator, which can, does not ask here.
 
         Raises:

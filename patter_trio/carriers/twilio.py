@@ -20,11 +20,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from patter_trio.carriers import CallOffer, Carrier, Form
-from patter_trio.carriers.destinations import is_number
+from patter_trio.abc import CallInfo, Carrier, Form
 from patter_trio.carriers.twilio_rest import API, TwilioREST, checked_api_url
-from patter_trio.credentials import credential
 from patter_trio.errors import WireError
+from patter_trio.phone_numbers import is_number
+from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
@@ -88,7 +88,7 @@ class Twilio(Carrier):
         digest = hmac.digest(self.auth_token.encode(), text.encode(), "sha1")
         return base64.b64encode(digest).decode()
 
-    def offer(self, params: Form) -> CallOffer:
+    def offer(self, params: Form) -> CallInfo:
         """Return what Twilio announces.
 
         Raises:
@@ -99,7 +99,7 @@ class Twilio(Carrier):
         if missing:
             raise WireError(f"missing {', '.join(missing)}")
         outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
-        return CallOffer(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
+        return CallInfo(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
 
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
         """Return :meth:`twiml_stream`."""
@@ -120,7 +120,7 @@ class Twilio(Carrier):
         """Return TwiML that refuses the call; nobody is charged for it."""
         return f'{_HEAD}<Response><Reject reason="{escape(reason)}"/></Response>'
 
-    def twiml_dial(self, call: CallOffer, to: str) -> str:
+    def twiml_dial(self, call: CallInfo, to: str) -> str:
         """Return TwiML that connects the caller with ``to``.
 
         Whoever is called sees the caller's number: that is what Twilio shows for a call that came in. For one that we
@@ -132,7 +132,7 @@ class Twilio(Carrier):
         target = escape(to) if is_number(to) else f"<Sip>{escape(to)}</Sip>"
         return f"{_HEAD}<Response><Dial{shown}>{target}</Dial></Response>"
 
-    async def transfer(self, call: CallOffer, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str) -> None:
         """Have the live call go on with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""
         rest = TwilioREST(self.account_sid, self.auth_token, self.api_url)
         await rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})

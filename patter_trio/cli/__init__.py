@@ -11,6 +11,7 @@ from typing import Final
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
+from patter_trio.logs import mask_logs
 
 MISTAKE: Final = 2
 """Exit status for a mistake in the command or in the program that it names."""
@@ -28,7 +29,8 @@ Variables in a file `.env` beside it are read first.
   patter-trio run examples/front_desk.py           take real calls
 
 Exit status: 0 as it should be, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped by Ctrl-C
-before its end; `run` has no end but Ctrl-C and SIGTERM (which lets live calls finish): 0.
+before its end; `run` has no end but Ctrl-C and SIGTERM (which lets live calls finish): 0. Where the shell ignores SIGINT
+for a command, as for one in the background of a script, Ctrl-C does not stop it.
 """
 
 
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     options = parser().parse_args(arguments)
+    mask_logs()
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
     )

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from patter_trio.net.scheduling import on_core_and_waiting
+from patter_trio.net.cpu_time import on_core_and_waiting
 
 STEP: Final = 0.05
 LATE: Final = 0.05

@@ -6,16 +6,16 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from patter_trio import local
-from patter_trio.agent import Agent
+from patter_trio import defaults
+from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.client import Patter
 from patter_trio.errors import PatterError
-from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.carrier import CallRefused, Connect, SimulatedTwilio
-from patter_trio.testing.record import EventLog, State
+from patter_trio.phone import Patter
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.record import EventLog, State
+from patter_trio.testing.twilio.carrier import CallRefused, Connect, SimulatedTwilio
 
 GREETING: Final = 20.0
 """Seconds that a caller waits for the greeting to begin, and for an utterance to be understood."""
@@ -54,7 +54,7 @@ async def default_lines() -> tuple[tuple[str, Samples], ...]:
     Raises:
         MissingExtraError: the local voice is not installed.
     """
-    voice = local.default_tts()
+    voice = defaults.default_tts()
     lines: list[tuple[str, Samples]] = []
     async with voice.open(language="en") as session:
         for text in DEFAULT_LINES:

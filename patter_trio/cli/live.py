@@ -3,7 +3,7 @@
 import sys
 from typing import Any, Final
 
-from patter_trio.server.masking import mask_number
+from patter_trio.phone_numbers import mask_number
 
 _WIDTH: Final = 7
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
-from patter_trio.testing.record import Event, Heard
+from patter_trio.testing.simulation.record import Event, Heard
 
 ROW: Final = 12.0
 """Seconds of a row."""

@@ -18,11 +18,11 @@ import attrs
 import trio
 from dotenv import load_dotenv
 
-from patter_trio.agent import Agent
-from patter_trio.client import Patter
+from patter_trio.agent.agent import Agent
 from patter_trio.errors import ConfigurationError, PatterError, leaves
-from patter_trio.events import EDGES
-from patter_trio.server.desk import check_mind
+from patter_trio.events.payloads import EDGES
+from patter_trio.phone import Patter
+from patter_trio.server.calls import check_mind
 
 SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 """Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""

@@ -9,9 +9,9 @@ from typing import Any, Final
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import call_picture
-from patter_trio.event_types import PatterEventType
-from patter_trio.telemetry.metrics import TurnMetrics, percentile
-from patter_trio.testing.record import Event
+from patter_trio.events.kinds import PatterEventType
+from patter_trio.metrics.results import TurnMetrics, percentile
+from patter_trio.testing.simulation.record import Event
 
 COLUMNS: Final = {
     "endpoint": "last voice to end of utterance",

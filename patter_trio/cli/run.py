@@ -1,9 +1,10 @@
-"""``patter-trio run``: take calls until Ctrl-C."""
+"""``patter-trio run``: take calls until Ctrl-C or SIGTERM."""
 
 import argparse
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -37,10 +38,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _interruptible() -> bool:
+    """Return True if Ctrl-C may stop this process.
+
+    A shell without job control ignores SIGINT for what it starts in the background, so that Ctrl-C reaches only what
+    runs in front. Python and trio respect that, and so does the launcher; SIGTERM stops a service either way.
+    """
+    return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
 async def _serve(program: Program, host: str, port: int) -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+    with ExitStack() as stack:  # outside of the nursery: a second Ctrl-C, while calls are being ended, changes nothing
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stopping, program, interrupts, nursery.cancel_scope)
+            if _interruptible():
+                interrupts = stack.enter_context(trio.open_signal_receiver(signal.SIGINT))
+                nursery.start_soon(_stopping, program, interrupts, nursery.cancel_scope)
             print("Loading ...", file=sys.stderr)
             address = await nursery.start(_serving, program, host, port, nursery.cancel_scope)
             _announce(program, address)
@@ -83,4 +95,7 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
         print(f"    {phone.public_url(address)}{phone.carrier.voice_path}")
         if not phone.webhook_url:
             print("The carrier cannot reach that address: give Patter(webhook_url=...) the public one.")
-    print("Ctrl-C stops.", flush=True)
+    if _interruptible():
+        print("Ctrl-C stops.", flush=True)
+    else:
+        print("Ctrl-C is ignored, as for any process in the background; SIGTERM stops.", flush=True)

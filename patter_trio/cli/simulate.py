@@ -12,9 +12,9 @@ from typing import Any, Final
 import attrs
 import trio
 
+from patter_trio.abc import CallInfo
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
-from patter_trio.carriers import CallOffer
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import Busy
@@ -23,8 +23,8 @@ from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.desk import open_desk
-from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
 STAGGER: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
@@ -164,20 +164,16 @@ async def _simulate(program: Program, options: _Options) -> int:
         if payload["call_id"] in calls:
             calls[payload["call_id"]].log.bus_tap(at, name, payload)
 
-    async def transfer(offer: CallOffer, to: str) -> None:
-        await calls[offer.call_id].carrier.transfer(to)
+    async def transfer(info: CallInfo, to: str) -> None:
+        await calls[info.call_id].carrier.transfer(to)
 
     busy = Busy()
     async with (
         open_desk(
-            program.phone,
-            program.agent,
-            public_url=public_url,
-            carrier=carrier,
-            callbacks=program.callbacks,
-            tap=tap,
-            bus_tap=bus_tap,
-            transfer=transfer,
+            program.phone.serve_options(
+                program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
+            ),
+            Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),
         ) as desk,
         trio.open_nursery() as serving,
     ):

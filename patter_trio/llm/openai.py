@@ -17,7 +17,7 @@ from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, re
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import Answer, Client, ConnectionBroke, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
-from patter_trio.options import within
+from patter_trio.providers.validators import within
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"

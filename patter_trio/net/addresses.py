@@ -1,4 +1,4 @@
-"""Which IP addresses are somewhere on the internet, and which are not: a rule without I/O, for ``net/guard.py``.
+"""Which IP addresses are somewhere on the internet, and which are not: a rule without I/O, for ``net/address_guard.py``.
 
 Of IPv4 the table has what is not there, of IPv6 what is: of the IPv6 space an eighth is in use, and what will be added
 to it is to be refused until somebody has looked at it. An address that only wraps an IPv4 address (mapped, NAT64, 6to4,

@@ -1,4 +1,7 @@
-"""HTTP to vendors and webhooks: one client for all calls, and, with ``guard.py``, the only file that knows httpx.
+"""HTTP to vendors and webhooks: one client for all calls.
+
+httpx is loaded by ``httpx_client.py`` and ``guarded.py``, and those when the client opens, so that importing this module is
+cheap.
 
 * **One client per run of trio**, held open by whoever serves (:func:`shared_client` counts its users): a warm connection
   answers some milliseconds, over the internet some hundred, sooner than one that has yet to be opened.
@@ -9,8 +12,10 @@
 * **Redirects are not followed**: what is sent here is what people said on the telephone, and signed; it goes where the
   program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
 * **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
-* **A URL of others'** is asked by a client with a :class:`~patter_trio.net.guard.Guard`, one for each guard.
+* **A URL of others'** is asked by a client with a :class:`~patter_trio.net.address_guard.Guard`, one for each guard.
 """
+
+# ruff: noqa: PLC0415 (importing httpx takes 0.1 s: see above)
 
 import logging
 import math
@@ -18,14 +23,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import attrs
-import httpcore
-import httpx
 import trio
 
 from patter_trio.errors import (
@@ -36,14 +38,14 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
-from patter_trio.net.guard import Guard, GuardedTransport
+from patter_trio.logs import mask_logs
+from patter_trio.net.address_guard import Guard
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
-KEEP_ALIVE: Final = 60.0
-"""Seconds that an idle connection is kept: longer than a turn of a conversation."""
-MOST_IDLE: Final = 100
-"""Idle connections that are kept; there is one for each call that is being answered at the same moment."""
 CLOSING: Final = 0.2
 """Seconds that closing the client may take."""
 REDIRECTS: Final = range(300, 400)
@@ -100,6 +102,8 @@ def check_url(url: str) -> None:
     Raises:
         ConfigurationError: it cannot; the message says why, and names no more than the origin.
     """
+    import httpx
+
     try:
         httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -109,6 +113,8 @@ def check_url(url: str) -> None:
 @cache
 def tls_context() -> SSLContext:
     """Return the context of every TLS connection to the outside; making it takes some 20 ms, so whoever serves asks early."""
+    import httpx
+
     return httpx.create_ssl_context()
 
 
@@ -119,38 +125,16 @@ def _is_not_ours(_: logging.LogRecord) -> bool:
     return not _asking.get()
 
 
-# httpx logs the whole URL of each request. Others' requests in the same process are none of our business.
-logging.getLogger("httpx").addFilter(_is_not_ours)
-
-
-class _Body(httpx.AsyncByteStream):
-    """A request's body, in one piece.
-
-    httpx's own is an async generator: one that is cancelled while it is sent is left suspended, and complains when it is
-    collected.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _OnePiece(self._content)
-
-
-class _OnePiece(AsyncIterator[bytes]):
-    def __init__(self, content: bytes) -> None:
-        self._left = [content] if content else []
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
+@cache
+def _hide_urls() -> None:
+    # httpx logs the whole URL of each request. Others' requests in the same process are none of our business.
+    logging.getLogger("httpx").addFilter(_is_not_ours)
 
 
 class Answer:
     """An answer of which the head is there; its body comes in pieces, or whole."""
 
-    def __init__(self, response: httpx.Response, who: str, *, largest: int, between: float) -> None:
+    def __init__(self, response: "httpx.Response", who: str, *, largest: int, between: float) -> None:
         self._who = who
         self._pieces = _Pieces(response, who, largest=largest, between=between)
         self.status: int = response.status_code
@@ -184,7 +168,7 @@ class Answer:
 class _Pieces:
     """The body of an answer."""
 
-    def __init__(self, response: httpx.Response, who: str, *, largest: int, between: float) -> None:
+    def __init__(self, response: "httpx.Response", who: str, *, largest: int, between: float) -> None:
         self._raw = response.aiter_raw()
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._who = who
@@ -202,7 +186,7 @@ class _Pieces:
         with trio.CancelScope(deadline=trio.current_time() + self._between) as patience:
             try:
                 piece = await anext(self._raw)
-            except _FOREIGN as error:
+            except _foreign() as error:
                 raise _ours(self._who, error) from error
         if patience.cancelled_caught:
             raise _late(self._who, self._between)
@@ -217,7 +201,9 @@ class _Pieces:
         httpx iterates by generators within generators and closes none of the inner ones. Cancelling the innermost's
         read ends them all, and their connection.
         """
-        with trio.CancelScope() as scope, suppress(*_BROKEN, httpx.StreamError):
+        from patter_trio.net.httpx_client import BROKEN, StreamError
+
+        with trio.CancelScope() as scope, suppress(*BROKEN, StreamError):
             scope.cancel(reason="the rest of the answer is not wanted")
             async for _ in self._raw:
                 pass
@@ -229,27 +215,14 @@ class _Shared:
 
     guard: Guard | None
     users: int = 0
-    client: httpx.AsyncClient | None = None
+    client: "httpx.AsyncClient | None" = None
 
-    def open(self) -> httpx.AsyncClient:
+    def open(self) -> "httpx.AsyncClient":
         if self.client is None:
-            # No bound on connections: calls are bounded, and a request that is cancelled while it connects can leave a
-            # dead entry in httpcore's pool, which must not use up a place.
-            pool: dict[str, Any] = {"max_keepalive_connections": MOST_IDLE, "keepalive_expiry": KEEP_ALIVE}
-            transport = None
-            if self.guard is not None:
-                transport = GuardedTransport(self.guard, ssl_context=tls_context(), max_connections=None, **pool)
-            self.client = httpx.AsyncClient(
-                verify=tls_context(),
-                http1=True,
-                http2=False,
-                transport=transport,
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
-                timeout=httpx.Timeout(None, connect=CONNECT),  # the rest is in our own hands
-                limits=httpx.Limits(max_connections=None, **pool),
-            )
+            from patter_trio.net.httpx_client import new_client
+
+            _hide_urls()
+            self.client = new_client(self.guard, tls=tls_context(), connect_timeout=CONNECT)
         return self.client
 
 
@@ -299,12 +272,14 @@ class Client:
             ProviderError: any other status but 2xx.
         """
         who = origin_of(url)
+        from patter_trio.net.httpx_client import Body
+
         client = self._shared.open()
         token = _asking.set(True)
         try:
             with _translated(who, within):
                 request = client.build_request(method, url, content=content, headers=dict(headers or {}))
-                request.stream = _Body(content)
+                request.stream = Body(content)
                 response = await client.send(request, stream=True)
         finally:
             _asking.reset(token)
@@ -362,6 +337,10 @@ class Client:
 @asynccontextmanager
 async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
     """Use the one client that this run of trio has for a guard; it is closed when nobody does any more."""
+    # Now rather than for the first request, which may be sent while calls are live: they would be held up for 0.1 s.
+    from patter_trio.net import httpx_client  # noqa: F401
+
+    mask_logs()
     try:
         clients = _shared.get()
     except LookupError:
@@ -380,7 +359,7 @@ async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
                     await shared.client.aclose()
 
 
-async def _check_status(who: str, response: httpx.Response, explain: Explain | None) -> None:
+async def _check_status(who: str, response: "httpx.Response", explain: Explain | None) -> None:
     status = response.status_code
     if status in REDIRECTS:
         raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
@@ -394,7 +373,7 @@ async def _check_status(who: str, response: httpx.Response, explain: Explain | N
         raise kind(said)
 
 
-async def _explanation(who: str, response: httpx.Response) -> bytes:
+async def _explanation(who: str, response: "httpx.Response") -> bytes:
     """Return the beginning of a refusal's body; nothing where it does not come in time, or not whole."""
     pieces = _Pieces(response, who, largest=EXPLANATION, between=EXPLAINING)
     body = b""
@@ -409,9 +388,11 @@ async def _explanation(who: str, response: httpx.Response) -> bytes:
     return b""
 
 
-_BROKEN: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
-"""What is raised by a connection that broke: guarded ones raise httpcore's own."""
-_FOREIGN: Final = (*_BROKEN, httpcore.TimeoutException)
+def _foreign() -> tuple[type[Exception], ...]:
+    """Return what httpx and httpcore raise. An ``except`` clause asks only when there is an exception."""
+    from patter_trio.net.httpx_client import FOREIGN
+
+    return FOREIGN
 
 
 @contextmanager
@@ -422,7 +403,7 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
             yield
     except trio.TooSlowError as error:
         raise _late(who, seconds) from error
-    except _FOREIGN as error:
+    except _foreign() as error:
         raise _ours(who, error) from error
 
 
@@ -432,8 +413,10 @@ def _late(who: str, seconds: float) -> ProviderTimeout:
 
 def _ours(who: str, error: Exception) -> ProviderError:
     """Return an error of httpx's, or of what is below it, as one of this package's."""
-    if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException):
+    from patter_trio.net.httpx_client import NO_CONNECTION, TOO_LATE
+
+    if isinstance(error, TOO_LATE):
         return ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s")
-    if isinstance(error, httpx.ConnectError | httpcore.ConnectError):
+    if isinstance(error, NO_CONNECTION):
         return Unreachable(f"{who} could not be reached: {reason_of(error)}")
     return ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}")

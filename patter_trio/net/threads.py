@@ -19,6 +19,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol, TypeVar, TypeVarTuple, cast
 
 import attrs
@@ -52,6 +53,7 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     Cancellation leaves at once and abandons the thread: what the function does must not matter once nobody waits for
     it. What the function raises is raised here.
     """
+    _wait_at_exit()
     with clock_held():
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
@@ -107,7 +109,12 @@ class _Working:
 _EXIT = 5.0
 """Seconds that the exit waits for; the longest single inference takes about one."""
 _working = _Working()
-atexit.register(_working.wait_for_the_last)
+
+
+@cache
+def _wait_at_exit() -> None:
+    """Have the exit wait for threads at work, from the first one on."""
+    atexit.register(_working.wait_for_the_last)
 
 
 def _threads() -> trio.CapacityLimiter:

@@ -15,6 +15,7 @@ send can be cancelled, and that a stream whose send was cancelled is never writt
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Final, Self
 
 import trio
@@ -27,6 +28,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from patter_trio.errors import PatterConnectionError, WireError
+from patter_trio.logs import mask_logs
 
 READ: Final = 16384
 MAX_MESSAGE: Final = 256 * 1024
@@ -38,10 +40,17 @@ CLOSE_SECONDS: Final = 0.5
 
 _QUIET: Final = logging.getLogger("patter_trio.websocket")
 """The protocol logs every frame, speech included, where its logger lets it: only warnings, unless asked for by this name."""
-_QUIET.setLevel(logging.WARNING)
-
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
+
+
+@cache
+def _quiet() -> logging.Logger:
+    """Return the logger of the protocol; on first use limit it to warnings, unless the application chose a level."""
+    if _QUIET.level == logging.NOTSET:
+        _QUIET.setLevel(logging.WARNING)
+    mask_logs()
+    return _QUIET
 
 
 class SocketClosed(PatterConnectionError):
@@ -269,7 +278,7 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
         WireError: it is not an HTTP request that a WebSocket can begin with; the client was told so.
         SocketClosed: the client is gone.
     """
-    protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=_QUIET)
+    protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=_quiet())
     end = head.find(b"\r\n\r\n") + 4
     protocol.receive_data(head[:end])
     why = "incomplete head"
@@ -288,7 +297,7 @@ async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] 
         WireError: the server refused; the message has its status.
         SocketClosed: the server is gone.
     """
-    protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE, logger=_QUIET)
+    protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE, logger=_quiet())
     request = protocol.connect()
     request.headers.update(headers or {})
     protocol.send_request(request)

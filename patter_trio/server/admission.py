@@ -18,7 +18,7 @@ from typing import Final, Never
 
 import trio
 
-from patter_trio.net.scheduling import on_core_and_waiting
+from patter_trio.net.cpu_time import on_core_and_waiting
 
 MAX_LAG: Final = 0.1
 """Seconds. Audio is sent 400 ms ahead, so that no caller hears lateness as such; but each answer and each reaction to a

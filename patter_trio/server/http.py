@@ -15,14 +15,13 @@ import logging
 import re
 import socket
 from functools import cache
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config
+    from hypercorn.typing import ASGIFramework
 
 REQUEST_SECONDS: Final = 15.0
 """How long a request and its answer may take; carriers wait no longer for the answer to a webhook (Twilio: 15 s)."""
@@ -32,11 +31,22 @@ LINGER_SECONDS: Final = 0.5
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 
 
-async def serve_http(app: ASGIFramework, stream: trio.abc.Stream, head: bytes) -> bool:
+def load_hypercorn() -> None:
+    """Import hypercorn before the first connection: its 0.1 s would otherwise hold up a call that has begun."""
+    import hypercorn.trio.tcp_server  # noqa: F401, PLC0415
+
+    _config()
+
+
+async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes) -> bool:
     """Answer the one request that begins with ``head``. The stream is left to be closed by the caller.
 
     Returns whether the application was asked; False: it was no HTTP request, and its sender was told so.
     """
+    from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 (programs that only import us serve nothing)
+    from hypercorn.trio.tcp_server import TCPServer  # noqa: PLC0415
+    from hypercorn.trio.worker_context import WorkerContext  # noqa: PLC0415
+
     asked = False
 
     async def asking(scope: Any, receive: Any, send: Any) -> None:
@@ -57,7 +67,9 @@ async def serve_http(app: ASGIFramework, stream: trio.abc.Stream, head: bytes) -
 
 
 @cache
-def _config() -> Config:
+def _config() -> "Config":
+    from hypercorn.config import Config  # noqa: PLC0415
+
     config = Config()
     config.keep_alive_max_requests = 0
     config.include_server_header = False

@@ -7,12 +7,12 @@ start. It is bound to one call, works once and lives for a minute. Time is an ar
 import hmac
 import math
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import attrs
 
-from patter_trio.carriers import CallOffer, Direction
+from patter_trio.abc import CallInfo
 from patter_trio.errors import PatterError
 
 TOKEN_SECONDS: Final = 60.0
@@ -27,17 +27,11 @@ class TooManyPending(PatterError):
 
 @attrs.define
 class PendingCall:
-    """A call that was announced. ``expires`` is on the server's clock; ``context`` belongs to the application."""
+    """A call that was announced. ``expires`` is on the server's clock."""
 
-    call_id: str
-    caller: str
-    callee: str
-    direction: Direction
-    custom_params: dict[str, str]
-    provider: str
+    info: CallInfo
     token: str = attrs.field(repr=False)
     expires: float
-    context: Any = None
 
 
 class PendingCalls:
@@ -62,7 +56,7 @@ class PendingCalls:
         """When the first of them is due to be given up; infinite when there is none."""
         return min((call.expires for call in self._calls.values()), default=math.inf)
 
-    def announce(self, offer: CallOffer, *, provider: str, custom_params: Mapping[str, str], now: float) -> PendingCall:
+    def announce(self, info: CallInfo, now: float) -> PendingCall:
         """Take a call in and give it a token.
 
         A webhook that is tried again renews the token of the call that is there already: the carrier did not see the
@@ -71,23 +65,14 @@ class PendingCalls:
         Raises:
             TooManyPending: the call is new and there is no room.
         """
-        call = self._calls.get(offer.call_id)
+        call = self._calls.get(info.call_id)
         if call is not None:
             call.token, call.expires = self._new_token(), now + TOKEN_SECONDS
             return call
         if len(self._calls) >= self._limit:
             raise TooManyPending(f"{self._limit} calls are announced and not connected")
-        call = PendingCall(
-            call_id=offer.call_id,
-            caller=offer.caller,
-            callee=offer.callee,
-            direction=offer.direction,
-            custom_params=dict(custom_params),
-            provider=provider,
-            token=self._new_token(),
-            expires=now + TOKEN_SECONDS,
-        )
-        self._calls[offer.call_id] = call
+        call = PendingCall(info, self._new_token(), now + TOKEN_SECONDS)
+        self._calls[info.call_id] = call
         return call
 
     def claim(self, call_id: str, token: str, now: float) -> PendingCall | None:
@@ -103,5 +88,5 @@ class PendingCalls:
         """Forget the calls whose time is over, and return them: they never connected."""
         over = [call for call in self._calls.values() if now >= call.expires]
         for call in over:
-            del self._calls[call.call_id]
+            del self._calls[call.info.call_id]
         return over

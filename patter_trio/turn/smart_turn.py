@@ -19,8 +19,8 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.logmel import RATE as MODEL_RATE
 from patter_trio.audio.logmel import log_mel
 from patter_trio.audio.resample import to_floats
-from patter_trio.models import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 from patter_trio.net.threads import run_in_thread
+from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 
 _SECONDS = 8
 _EPSILON = 1e-7

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
-from patter_trio.audio.voice_gate import GateRules, VoiceGate
-from patter_trio.models import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
+from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 from patter_trio.vad.batching import Batcher, batcher_of
+from patter_trio.vad.voice_gate import GateRules, VoiceGate
 
 WINDOW = 256
 _CONTEXT = 32

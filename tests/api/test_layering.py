@@ -1,4 +1,4 @@
-"""The pure layers know no clock, no socket and no task; nothing knows asyncio."""
+"""Imports point down: a part knows only the parts below it, the pure ones know no clock, no socket and no task."""
 
 import ast
 from collections.abc import Iterator
@@ -7,6 +7,29 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "patter_trio"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# From the ground up. A part is a folder, or a module that lies beside the folders; parts of one floor do not know each other.
+FLOORS = [
+    {"_lazy", "audio", "errors"},
+    {"abc", "pricing", "phone_numbers"},
+    {"conversation", "wire", "logs"},
+    {"net"},
+    {"user_code", "providers"},
+    {"vad", "turn", "stt", "llm", "tts", "engines", "carriers"},
+    {"defaults"},
+    {"agent"},
+    {"metrics"},
+    {"events", "tracing"},
+    {"call"},
+    {"server"},
+    {"phone"},
+    {"testing", "__init__"},
+    {"cli", "pytest_plugin"},
+    {"__main__"},
+]
+FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+
 PURE = ("audio", "wire", "conversation")
 IMPURE = {"trio", "anyio", "socket", "ssl", "time", "random", "secrets", "httpx", "trio_websocket", "threading", "os"}
 PURE_FILES = [file for folder in PURE for file in sorted((PACKAGE / folder).rglob("*.py"))]
@@ -19,12 +42,70 @@ OURS_THAT_MAY_BE_USED = (
 )
 
 
+def name_of(file: Path) -> str:
+    """Return the dotted name of a file within the package: "call.session"; "" is the package itself."""
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
 def imports(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def ours(file: Path) -> set[str]:
+    """Return the modules of the package that a file imports, at its top, in a function or for the type checker alone."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            for alias in node.names:  # of a package's names, some are modules of it
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name.removeprefix("patter_trio.") in MODULES else str(node.module))
+    return {name.removeprefix("patter_trio").removeprefix(".") for name in found if name.split(".")[0] == "patter_trio"}
+
+
+IMPORTS = {module: ours(file) for module, file in MODULES.items()}
+
+
+def part_of(module: str) -> str:
+    return module.split(".", maxsplit=1)[0] or "__init__"
+
+
+def reach(module: str) -> set[str]:
+    """Return every module that is imported by a module, by those that it imports, and so on."""
+    found: set[str] = set()
+    todo = [module]
+    while todo:
+        new = IMPORTS[todo.pop()] - found
+        found |= new
+        todo.extend(new)
+    return found
+
+
+def test_every_part_has_a_floor() -> None:
+    assert {part_of(module) for module in MODULES} == set(FLOOR)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    """Each import of another part, type checkers' included, is of a part on a lower floor."""
+    here = part_of(module)
+    assert not [
+        name for name in sorted(IMPORTS[module]) if (there := part_of(name)) != here and FLOOR[there] >= FLOOR[here]
+    ]
+
+
+def test_no_imports_form_a_circle() -> None:
+    """No module reaches itself by imports, those for type checkers included."""
+    assert not [module for module in MODULES if module in reach(module)]
 
 
 @pytest.mark.parametrize("file", PURE_FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -37,15 +118,17 @@ def test_pure_module_imports_nothing_impure(file: Path) -> None:
 
 
 def test_extension_points_are_pure_too() -> None:
-    assert not {name for name in imports(PACKAGE / "abc.py") if name.split(".")[0] in IMPURE}
+    assert not {
+        name for file in (PACKAGE / "abc").glob("*.py") for name in imports(file) if name.split(".")[0] in IMPURE
+    }
 
 
-@pytest.mark.parametrize("name", ["telemetry/metrics.py", "telemetry/meter.py", "telemetry/bill.py", "pricing.py"])
+@pytest.mark.parametrize("name", ["metrics/results.py", "metrics/meter.py", "metrics/bill.py", "pricing/rates.py"])
 def test_what_measures_a_call_knows_no_clock(name: str) -> None:
     assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
 
 
-@pytest.mark.parametrize("name", ["net/addresses.py", "net/circuit.py", "call/tool_values.py"])
+@pytest.mark.parametrize("name", ["net/addresses.py", "net/circuit.py", "call/tools/values.py"])
 def test_rules_about_others_servers_know_no_clock_and_no_socket(name: str) -> None:
     assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
 
@@ -65,10 +148,10 @@ def test_broad_handlers_are_the_six_that_are_argued() -> None:
         if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) == "Exception")
     }
     assert found == {
-        "call/metering.py",
+        "metrics/metering.py",
         "call/session.py",
-        "call/usercode.py",
+        "user_code/invoke.py",
         "cli/program.py",
-        "server/door.py",
+        "server/connection.py",
         "testing/conformance/bench.py",
     }

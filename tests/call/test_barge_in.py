@@ -9,7 +9,7 @@ from call_kit import agent_of, edges, hangs_up_in_time, told
 from patter_trio import CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 LONG = "Our house was built in eighteen hundred and five by a miller."
 

@@ -11,10 +11,10 @@ import trio
 from call_kit import agent_of, edges, told
 
 from patter_trio import CallControl, CallEnded, Patter
-from patter_trio.call.control import steers
-from patter_trio.call.usercode import in_thread
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
+from patter_trio.user_code.invoke import in_thread
+from patter_trio.user_code.signatures import steers
 
 MINDLESS = {"llm": None}
 

@@ -13,7 +13,7 @@ from patter_trio import Agent, Patter
 from patter_trio.conversation.history import SHOWN
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
-from patter_trio.testing.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH
 
 LONG = "We open at nine and close at five, every day but Sunday and Monday."
 HEARD = "We open at nine and close at five,"
@@ -523,22 +523,22 @@ async def test_a_callback_that_blocks_is_reported_with_its_name_and_its_time(
     caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
     """On the real clock; a coroutine that never lets go of the loop blocks it as a plain function does."""
-    from patter_trio.call import usercode  # noqa: PLC0415
+    from patter_trio.user_code import invoke  # noqa: PLC0415
 
-    assert await usercode.call(function, {}) == "Yes."
+    assert await invoke.call(function, {}) == "Yes."
     [record] = caplog.records
     assert f"{function.__name__} blocked every call for " in record.message
 
 
 async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
-    from patter_trio.call import usercode  # noqa: PLC0415
+    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     async def slow_database() -> AsyncIterator[str]:
         yield "One moment. "
         time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
         yield "Yes."
 
-    pieces = usercode.Pieces(slow_database, slow_database())
+    pieces = invoke.Pieces(slow_database, slow_database())
     assert [piece async for piece in pieces] == ["One moment. ", "Yes."]
     [record] = caplog.records
     assert "slow_database blocked every call for " in record.message
@@ -546,7 +546,7 @@ async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog
 
 async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytest.LogCaptureFixture) -> None:
     """Results, exceptions, cancellation, context and its own awaitables pass through the watch on blocking."""
-    from patter_trio.call import usercode  # noqa: PLC0415
+    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     class Plain:
         def __await__(self) -> Any:
@@ -572,14 +572,14 @@ async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytes
             event.append("cancelled")
             raise
 
-    assert await usercode.call(passes, "through") == "through"
-    assert await usercode.call(lambda event: Plain(), "x") == "plain"
-    assert await usercode.call(lambda event: WithoutSend(), "x") is None
+    assert await invoke.call(passes, "through") == "through"
+    assert await invoke.call(lambda event: Plain(), "x") == "plain"
+    assert await invoke.call(lambda event: WithoutSend(), "x") is None
     seen: list[str] = []
     with trio.move_on_after(0.01) as scope:
-        await usercode.call(is_cancelled, seen)
+        await invoke.call(is_cancelled, seen)
     assert (scope.cancelled_caught, seen) == (True, ["cancelled"])
-    with pytest.raises(usercode.ApplicationError, match="raises_later raised KeyError: 'customer'") as raised:
-        await usercode.call(raises_later, {})
+    with pytest.raises(invoke.ApplicationError, match="raises_later raised KeyError: 'customer'") as raised:
+        await invoke.call(raises_later, {})
     assert isinstance(raised.value.__cause__, KeyError)
     assert caplog.records == []

@@ -10,10 +10,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from patter_trio import Patter, Twilio
-from patter_trio.server.desk import Desk, open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.carrier import SimulatedTwilio
+from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
 SID, TOKEN, URL = "AC" + "1" * 32, "secret", "http://agent.test"
 
@@ -46,7 +46,7 @@ async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload
     async with trio.open_nursery() as line, AsyncExitStack() as server:
         scope = server.enter_context(trio.CancelScope())
         desk = await server.enter_async_context(
-            open_desk(phone, agent, public_url=URL, callbacks={"on_call_end": ends.append})
+            open_desk(phone.serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
         )
         connections = await server.enter_async_context(trio.open_nursery())
         carrier = SimulatedTwilio(connects(desk, connections), URL, account_sid=SID, auth_token=TOKEN)

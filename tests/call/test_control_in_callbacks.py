@@ -8,8 +8,9 @@ import trio.testing
 from call_kit import agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, PatterError, ProviderError
+from patter_trio.abc import CallInfo
 from patter_trio.call.announced import WISHES, Announced
-from patter_trio.events import EDGES
+from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 
@@ -187,18 +188,11 @@ async def test_one_that_is_late_steers_the_call_that_has_begun(call_simulator: C
     assert (heard.text, heard.started) == ("Here I am.", pytest.approx(3.2))
 
 
-ABOUT = {
-    "call_id": "CA1",
-    "caller": "+15550100001",
-    "callee": "+15550100002",
-    "direction": "inbound",
-    "telephony_provider": "twilio",
-    "custom_params": {"x": "y"},
-}
+INFO = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", {"x": "y"}, "twilio")
 
 
 async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
-    announced = Announced(ABOUT)
+    announced = Announced(INFO)
     failures: list[str] = []
 
     async def transfers() -> None:
@@ -219,7 +213,7 @@ async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
 
 
 def test_no_more_is_kept_for_a_call_to_come_than_anybody_wants() -> None:
-    announced = Announced(ABOUT)
+    announced = Announced(INFO)
     for _ in range(WISHES):
         announced.control.say("x")
     with pytest.raises(PatterError, match="has not begun, and 64 things are wanted of it"):

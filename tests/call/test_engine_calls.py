@@ -10,7 +10,7 @@ from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_ca
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 LONG = "Our opening hours are from nine to five, every day of the week."
 

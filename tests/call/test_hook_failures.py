@@ -10,10 +10,10 @@ import trio
 from call_kit import agent_of
 
 from patter_trio import PipelineHooks
+from patter_trio.agent.guardrails import guardrail
+from patter_trio.agent.hooks import TIERS
 from patter_trio.audio.formats import MULAW_8K
-from patter_trio.call.hooking import Hooking
-from patter_trio.guardrails import guardrail
-from patter_trio.hooks import TIERS
+from patter_trio.call.hooks import Hooking
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
 

@@ -13,10 +13,10 @@ from patter_trio import HookContext, Patter, PatterDeprecationWarning, PipelineH
 from patter_trio.abc import Transcript
 from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
-from patter_trio.call.hooking import Hooking
+from patter_trio.call.hooks import Hooking
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 HOURS = "We open at nine. We close at five."
 

@@ -12,11 +12,11 @@ from call_kit import agent_of
 
 from patter_trio.abc import VoiceEdge
 from patter_trio.audio import g711
-from patter_trio.audio.mediaclock import MediaClock
-from patter_trio.call.deadlines import OPENING, opened
-from patter_trio.call.feed import Feed
-from patter_trio.call.hearing import WAITING, Hearing
-from patter_trio.call.listening import FRAMES, REMEMBERED, Listening
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.call.input.audio_queue import Feed
+from patter_trio.call.input.transcription import WAITING, Hearing
+from patter_trio.call.input.voice_activity import FRAMES, REMEMBERED, Listening
+from patter_trio.call.opening import OPENING, opened
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedVAD

@@ -11,7 +11,7 @@ from test_random_calls import act, pipeline_for
 from patter_trio import Agent, PipelineHooks
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 
 def marked(text: str) -> str:

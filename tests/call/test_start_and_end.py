@@ -11,7 +11,7 @@ from patter_trio import CallEnded, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
-from patter_trio.testing.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH
 from patter_trio.wire.twilio import TwilioCodec
 
 

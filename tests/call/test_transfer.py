@@ -9,8 +9,8 @@ import trio.testing
 from call_kit import SORRY, agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, ProviderError
-from patter_trio.call.transferring import Transferring
-from patter_trio.carriers import CallOffer
+from patter_trio.abc import CallInfo
+from patter_trio.call.transfers import Transferring
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.conversation.inputs import Transfer, TransferFailed
 from patter_trio.errors import ConfigurationError
@@ -246,7 +246,7 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
 async def test_a_program_without_a_telephone_network_is_told_so() -> None:
     """The development carrier cannot, and makes no request."""
     with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
-        await LocalCarrier().transfer(CallOffer("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
+        await LocalCarrier().transfer(CallInfo("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
 
 
 # Its parts --------------------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_wh
 
 async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() -> None:
     posted: list[Any] = []
-    offer = CallOffer("CA1", "+15550100001", "+15550100002", "inbound")
+    offer = CallInfo("CA1", "+15550100001", "+15550100002", "inbound")
     transferring = Transferring("CA1", partial(LocalCarrier().transfer, offer), posted.append, posted.append)
     order = transferring.order(DESK, None)
     await transferring.run("Sorry.")

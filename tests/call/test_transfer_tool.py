@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio import Agent, ConfigurationError, ProviderError, Tool, end_call, transfer_call
-from patter_trio.carriers.destinations import is_number
+from patter_trio.phone_numbers import is_number
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 BILLING, DESK = "+15550100003", "sip:desk@pbx.example.com"
 PEOPLE = {"billing": BILLING, "the desk": DESK}

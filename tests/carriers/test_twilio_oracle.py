@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import trio
 
-from patter_trio.carriers import CallOffer
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import API, TwilioREST
 from patter_trio.testing.servers.twilio_rest import RESTFault, RESTRequest, TwilioRESTServer, serve_twilio_rest
@@ -21,8 +21,8 @@ from twilio.rest import Client
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
 SID, TOKEN, CALL, DESK = "AC" + "1" * 32, "secret", "CA" + "2" * 32, "+15550100003"
-INBOUND = CallOffer(CALL, "+15550100001", "+15550100002", "inbound")
-OUTBOUND = CallOffer(CALL, "+15550100002", "+15550100001", "outbound")
+INBOUND = CallInfo(CALL, "+15550100001", "+15550100002", "inbound")
+OUTBOUND = CallInfo(CALL, "+15550100002", "+15550100001", "outbound")
 SIP = "sip:a&b@pbx.example.com;transport=tls"
 
 

@@ -9,8 +9,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.carriers import CallOffer
-from patter_trio.carriers.destinations import checked_destination, is_number
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import TwilioREST
 from patter_trio.errors import (
@@ -21,11 +20,12 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
+from patter_trio.phone_numbers import checked_destination, is_number
 from patter_trio.testing.conformance.bench import cancelled_at
 from patter_trio.testing.servers.twilio_rest import RESTFault, TwilioRESTServer, serve_twilio_rest
 
 SID, TOKEN, CALL, DESK = "AC1", "a:secret/ü", "CA1", "+15550100003"
-INBOUND = CallOffer(CALL, "+15550100001", "+15550100002", "inbound")
+INBOUND = CallInfo(CALL, "+15550100001", "+15550100002", "inbound")
 
 
 def account(server: TwilioRESTServer, token: str = TOKEN) -> TwilioREST:
@@ -157,7 +157,7 @@ async def test_a_request_can_be_cancelled_at_each_of_its_steps() -> None:
 
 
 # The TwiML --------------------------------------------------------------------------------------------------------------
-def dial(call: CallOffer, to: str) -> ET.Element:
+def dial(call: CallInfo, to: str) -> ET.Element:
     response = ET.fromstring(Twilio(SID, TOKEN).twiml_dial(call, to).encode())  # noqa: S314 (it is ours)
     assert (response.tag, [child.tag for child in response]) == ("Response", ["Dial"])
     return response[0]
@@ -169,10 +169,8 @@ def test_the_desk_sees_the_callers_number_which_is_what_twilio_shows_by_itself()
 
 
 def test_a_call_that_we_placed_is_shown_with_the_number_that_placed_it() -> None:
-    assert dial(CallOffer(CALL, "+15550100002", "+15550100001", "outbound"), DESK).attrib == {
-        "callerId": "+15550100002"
-    }
-    assert dial(CallOffer(CALL, "sip:us@example.com", "+15550100001", "outbound"), DESK).attrib == {}
+    assert dial(CallInfo(CALL, "+15550100002", "+15550100001", "outbound"), DESK).attrib == {"callerId": "+15550100002"}
+    assert dial(CallInfo(CALL, "sip:us@example.com", "+15550100001", "outbound"), DESK).attrib == {}
 
 
 def test_a_sip_address_is_escaped() -> None:

@@ -8,8 +8,8 @@ import trio.testing
 
 from patter_trio import Patter, PatterEventType, ProviderError, Twilio
 from patter_trio.errors import AuthenticationError
-from patter_trio.server.desk import open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import open_desk
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 from patter_trio.testing.servers.twilio_rest import TwilioRESTServer, serve_twilio_rest
 
@@ -28,7 +28,7 @@ async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, l
     started = trio.Event()
     phone.events.on(PatterEventType.CALL_STARTED, lambda event: started.set())
     async with (
-        open_desk(phone, agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append}) as desk,
+        open_desk(phone.serve_options(agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append})) as desk,
         trio.open_nursery() as nursery,
     ):
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.carriers import CallOffer
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ConfigurationError, WireError
@@ -114,7 +114,7 @@ def test_reject_twiml_says_busy() -> None:
 )
 def test_an_offer_has_both_numbers_and_the_true_direction(said: str | None, direction: str) -> None:
     form = CALL | ({"Direction": said} if said else {})
-    assert TWILIO.offer(form) == CallOffer("CA1234567890ABCDE", "+14158675309", "+18005551212", direction)  # type: ignore[arg-type]
+    assert TWILIO.offer(form) == CallInfo("CA1234567890ABCDE", "+14158675309", "+18005551212", direction)  # type: ignore[arg-type]
 
 
 def test_an_offer_without_its_fields_says_which() -> None:

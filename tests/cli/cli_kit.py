@@ -15,8 +15,8 @@ from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
-from patter_trio.server.desk import open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.connection import serve_connection
 
 AGENT = """
 from patter_trio import Patter, Twilio
@@ -107,12 +107,8 @@ async def ready_call(
 
     async with (
         open_desk(
-            phone,
-            agent,
-            carrier=carrier,
-            public_url="http://agent.test",
-            callbacks=callbacks,
-            tap=tap,
+            phone.serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
+            Seams(tap=tap),
         ) as desk,
         trio.open_nursery() as connections,
     ):

@@ -1,6 +1,7 @@
 """What a program that is loaded changes in this process is taken back after each test."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,3 +23,14 @@ def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     sys.path[:] = search
     os.environ.clear()
     os.environ.update(environment)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach this process and those that it starts, also where the suite itself runs in the background.
+
+    A shell without job control ignores SIGINT for what it starts with ``&``, and children inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

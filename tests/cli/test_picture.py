@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from patter_trio.cli.picture import call_picture
-from patter_trio.testing.record import Event, Heard
+from patter_trio.testing.simulation.record import Event, Heard
 
 SVG = "{http://www.w3.org/2000/svg}"
 SECONDS = 20

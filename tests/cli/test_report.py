@@ -13,8 +13,8 @@ from trio.testing import MockClock
 from patter_trio.cli.busy import Busy, verdict
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.report import latencies, latency_table, plain
-from patter_trio.telemetry.metrics import LatencyBreakdown, TurnMetrics
-from patter_trio.testing.record import Event
+from patter_trio.metrics.results import LatencyBreakdown, TurnMetrics
+from patter_trio.testing.simulation.record import Event
 
 # Live -----------------------------------------------------------------------------------------------------------------
 LIVE: list[tuple[float, str, dict[str, Any], str]] = [

@@ -20,7 +20,7 @@ from patter_trio import Patter
 from patter_trio.cli import INTERRUPTED, MISTAKE, main
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.run import _announce, _serve
-from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 
 TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
 TOLD = "told = []\ndef on_call_end(event): told.append(event)"
@@ -66,6 +66,12 @@ def test_without_a_carrier_it_says_how_to_call_and_how_to_have_one(capsys: pytes
         "Try:  patter-trio simulate agent.py",
         "Ctrl-C stops.",
     ]
+
+
+def test_ignored_ctrl_c_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    """A process in the background of a script names the signal that stops it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert announced(capsys, "")[-1] == "Ctrl-C is ignored, as for any process in the background; SIGTERM stops."
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
@@ -192,6 +198,24 @@ async def test_ctrl_c_while_models_are_loaded_stops_too(capsys: pytest.CaptureFi
             await trio.testing.wait_all_tasks_blocked()
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr() == ("", "Loading ...\n\nStopping.\n")
+
+
+async def test_ignored_ctrl_c_stays_ignored(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever starts a service in the background presses Ctrl-C for what runs in front; SIGTERM stops the service."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    served = program(phone=TWILIO)
+    with caplog.at_level(logging.INFO), trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, served, "", 0)
+            await until(lambda: bool(served.phone.desks))
+            os.kill(os.getpid(), signal.SIGINT)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert served.phone.desks
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert "Stopping" not in capsys.readouterr().err
+    assert "SIGTERM: no more calls are taken" in caplog.text
 
 
 async def test_sigterm_lets_the_live_call_finish_and_takes_no_other(

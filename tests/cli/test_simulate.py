@@ -242,7 +242,7 @@ def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFi
     write_agent(Path(), phone="Other()", greeting="Hi.")
     source = Path("agent.py").read_text()
     Path("agent.py").write_text(
-        "from patter_trio.carriers import Carrier\n"
+        "from patter_trio.abc import Carrier\n"
         "Other = type('Other', (Carrier,), dict.fromkeys(Carrier.__abstractmethods__))\n" + source
     )
     assert main(["simulate", "agent.py"]) == MISTAKE

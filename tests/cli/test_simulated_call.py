@@ -18,7 +18,7 @@ from patter_trio.cli.caller import SimulatedCall, default_lines
 from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.carrier import CallRefused
+from patter_trio.testing.twilio.carrier import CallRefused
 
 
 class Seemingly(Busy):

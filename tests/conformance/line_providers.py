@@ -24,8 +24,8 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.errors import ConfigurationError, PatterError, ProviderError, ProviderTimeout
-from patter_trio.net.background import running
-from patter_trio.net.wsclient import WebSocketClient, open_websocket
+from patter_trio.net.tasks import running
+from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 
 ANSWER = 5.0
 """Seconds that the vendor has for each message of an answer that is due."""

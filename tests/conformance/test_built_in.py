@@ -1,4 +1,4 @@
-"""The providers that come with the package are what ``patter_trio/abc.py`` demands."""
+"""The providers that come with the package are what ``patter_trio/abc/`` demands."""
 
 import pytest
 from trio.testing import MockClock

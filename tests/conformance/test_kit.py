@@ -25,7 +25,7 @@ from patter_trio.testing import (
     check_tts,
     disturbed,
 )
-from patter_trio.testing.disturbed import text_frame
+from patter_trio.testing.faults.proxy import text_frame
 
 KINDS: dict[str, tuple[type, Callable[..., Any], tuple[str, ...]]] = {
     "stt": (LineSTT, check_stt, STT_CHECKS),

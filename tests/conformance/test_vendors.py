@@ -1,4 +1,4 @@
-"""The vendors' providers are what ``patter_trio/abc.py`` demands, each against the fake of its vendor.
+"""The vendors' providers are what ``patter_trio/abc/`` demands, each against the fake of its vendor.
 
 The fakes are well; the proxy in front of them is not.
 """
@@ -23,7 +23,7 @@ from patter_trio.testing import (
     check_tts,
     disturbed,
 )
-from patter_trio.testing.disturbed import text_frame
+from patter_trio.testing.faults.proxy import text_frame
 from patter_trio.testing.servers.deepgram import FakeDeepgram, serve_deepgram
 from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, serve_elevenlabs
 from patter_trio.testing.servers.openai import ChatReply, serve_openai

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from patter_trio import PatterEventType, SpeechEvents
-from patter_trio.agent import OVERRIDABLE
+from patter_trio.agent.agent import OVERRIDABLE
 from patter_trio.cli.program import SERVED
-from patter_trio.conversation.edges import EDGES
-from patter_trio.event_types import PAYLOADS
+from patter_trio.events.edges import EDGES
+from patter_trio.events.kinds import PAYLOADS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "events.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from patter_trio.hooks import TIERS
+from patter_trio.agent.hooks import TIERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text(encoding="utf-8")
 NAMES = {"a text transform": ["text_transforms"], "a guardrail's check": ["guardrails"]}

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from patter_trio.telemetry import call_trace
-from patter_trio.telemetry.attributes import COSTS, EDGES, STATISTICS
+from patter_trio.tracing import call_trace
+from patter_trio.tracing.attributes import COSTS, EDGES, STATISTICS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text(encoding="utf-8")
 NAME = re.compile(r"\b(?:patter|gen_ai|error|code)\.[a-z_]+(?:\.[a-z_]+)*\b")

@@ -25,10 +25,11 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError
-from patter_trio.net.background import running
-from patter_trio.testing import ScriptedVAD, signal
-from patter_trio.testing.caller import SimulatedCaller
+from patter_trio.net.tasks import running
+from patter_trio.testing import ScriptedVAD
+from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import Connection, FakeRealtime, RealtimeServer, serve_openai_realtime
+from patter_trio.testing.simulation.caller import SimulatedCaller
 
 Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
 
@@ -79,7 +80,7 @@ class Line:
     async def begins(self, text: str, seconds: float = 1.0) -> bytes:
         """Say something that does not end; return its audio."""
         self.spoken += 1
-        audio = signal.encode(text, signal.frames_of(seconds), utterance=self.spoken)
+        audio = audible_text.encode(text, audible_text.frames_of(seconds), utterance=self.spoken)
         offset = self.samples
         await self.hears(audio[: 5 * FRAME])
         self.session.voice(VoiceEdge(speaking=True, offset=offset))

@@ -37,10 +37,10 @@ from patter_trio.abc import (
     VoiceEdge,
     usage_sink,
 )
-from patter_trio.engines import realtime_connection, realtime_response, realtime_session, realtime_turns
-from patter_trio.engines.realtime_turns import Utterances
+from patter_trio.engines.openai_realtime import _connection, _response, _session, _utterances
+from patter_trio.engines.openai_realtime._utterances import Utterances
 from patter_trio.errors import RateLimitError
-from patter_trio.testing import signal
+from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 
@@ -217,7 +217,7 @@ async def test_a_voice_that_begins_before_a_cough_is_discarded_is_heard_whole(au
     """It began, and was not noticed yet: clearing what was heard must not clear it."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await line.says("ahem", 0.4)
-        audio = signal.encode("Hello there", signal.frames_of(0.6), utterance=9)
+        audio = audible_text.encode("Hello there", audible_text.frames_of(0.6), utterance=9)
         offset = line.samples
         await line.hears(audio[: 5 * FRAME])
         line.session.discard()
@@ -507,14 +507,14 @@ async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojum
 async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(realtime_response, "MOST", 8)
+    monkeypatch.setattr(_response, "MOST", 8)
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await trio.sleep(2.0)
             with pytest.raises(ProviderError):
                 await taken(response)
         [connection] = vendor.connections
-        monkeypatch.setattr(realtime_response, "MOST", 8192)
+        monkeypatch.setattr(_response, "MOST", 8192)
         [(_, done)] = connection.events("response.done")
         assert done["response"]["status"] == "cancelled"
         assert (await answered(line.session)).text == "Yes."
@@ -874,7 +874,7 @@ async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
         await vendor.connections[0].lose()
         began = trio.current_time()
         await line.until(lambda: line.failure)
-        assert trio.current_time() - began <= realtime_session.REOPENING + realtime_connection.SETTING_UP
+        assert trio.current_time() - began <= _session.REOPENING + _connection.SETTING_UP
         with pytest.raises(ProviderError):
             async with line.session.respond():
                 pass
@@ -904,7 +904,7 @@ async def test_a_key_that_is_not_good_any_more_is_shown_once(autojump_clock: Moc
 async def test_a_vendor_that_takes_nothing_has_failed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(realtime_session, "MOST_WAITING", 16)
+    monkeypatch.setattr(_session, "MOST_WAITING", 16)
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         for _ in range(20):
             line.session.remember({"role": "assistant", "content": "x"})
@@ -1110,7 +1110,7 @@ async def test_words_that_never_come_are_given_up_and_the_connection_is_renewed(
         line.session.commit()
         committed = trio.current_time()
         assert await line.words(1) == ""
-        assert trio.current_time() == pytest.approx(committed + realtime_turns.OVERDUE)
+        assert trio.current_time() == pytest.approx(committed + _utterances.OVERDUE)
         await line.waits(1.0)
         assert len(vendor.connections) == 2
 
@@ -1195,7 +1195,7 @@ async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: Moc
 async def test_what_is_told_and_not_taken_is_dropped(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(realtime_session, "_EVENTS", 3)
+    monkeypatch.setattr(_session, "_EVENTS", 3)
     async with serve(replies=[BRIEF]) as vendor, engine_of(vendor).open(EngineSetup(instructions="")) as session:
         for _ in range(5):
             session.commit()

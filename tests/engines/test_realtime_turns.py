@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from patter_trio.abc import EngineWords
-from patter_trio.engines.realtime_turns import OVERDUE, Utterances
+from patter_trio.engines.openai_realtime._utterances import OVERDUE, Utterances
 
 
 def test_words_that_do_not_come_are_given_up_with_what_is_known() -> None:

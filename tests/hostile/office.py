@@ -13,17 +13,17 @@ import trio.testing
 
 from patter_trio import Agent, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.desk import Desk, open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.caller import SimulatedCaller
-from patter_trio.testing.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.faults import Fault
-from patter_trio.testing.invariants import CallRecord, violations
-from patter_trio.testing.line import FaultyStream
-from patter_trio.testing.record import EventLog, State
-from patter_trio.testing.simulator import EPOCH, PUBLIC_URL
-from patter_trio.testing.strikes import Strike
+from patter_trio.testing.faults.injections import Strike
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.invariants import CallRecord, violations
+from patter_trio.testing.simulation.record import EventLog, State
+from patter_trio.testing.simulation.simulator import EPOCH, PUBLIC_URL
+from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 CARRIER = Twilio("AC" + "5" * 32, "simulated")
 T = TypeVar("T")
@@ -128,13 +128,10 @@ class Office:
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
         async with (
             open_desk(
-                self.phone,
-                agent(self.phone),
-                carrier=CARRIER,
-                public_url=PUBLIC_URL,
-                callbacks=callbacks,
-                epoch=EPOCH,
-                tap=self._tap,
+                self.phone.serve_options(
+                    agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
+                ),
+                Seams(epoch=EPOCH, tap=self._tap),
             ) as self._desk,
             trio.open_nursery() as nursery,
         ):

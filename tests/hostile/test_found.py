@@ -15,20 +15,20 @@ from patter_trio import Patter
 from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
-from patter_trio.audio.mediaclock import MediaClock
-from patter_trio.call.listening import Listening
-from patter_trio.call.observers import EDGES_KEPT, KEPT, Observers
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.call.input.voice_activity import Listening
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.conversation.playback import Lane, Media, Playback
-from patter_trio.events import ConversationStateSnapshot
+from patter_trio.events.callbacks import EDGES_KEPT, KEPT, Observers
+from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.desk import open_desk
-from patter_trio.server.door import serve_connection
+from patter_trio.server.calls import open_desk
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.strikes import TEXT, frame, line_of
-from patter_trio.testing.twilio import BadAnswer, BadMessage, read_message, read_twiml
+from patter_trio.testing.faults.injections import TEXT, frame, line_of
+from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
 CLOCK = trio.testing.MockClock
@@ -87,7 +87,7 @@ REQUEST = (
 @asynccontextmanager
 async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
-        open_desk(Patter(), quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk,
+        open_desk(Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(serve_connection, desk.site, stream)
@@ -98,7 +98,7 @@ async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
 async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
-    async with open_desk(phone, quiet_agent(), public_url="http://agent.test", carrier=CARRIER) as desk:
+    async with open_desk(phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk:
         if not more:
             for _ in range(100):
                 desk.site.strangers.acquire_nowait()

@@ -12,9 +12,9 @@ import trio.testing
 from office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
 
 from patter_trio.net.websocket import MAX_MESSAGE
-from patter_trio.server.door import serve_connection
-from patter_trio.testing.line import FaultyStream
-from patter_trio.testing.strikes import BINARY, PING, TEXT, frame
+from patter_trio.server.connection import serve_connection
+from patter_trio.testing.faults.injections import BINARY, PING, TEXT, frame
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
 WEBHOOK = (

@@ -14,11 +14,11 @@ import trio.testing
 from web_kit import Request, Web, _http, _websocket
 
 from patter_trio.errors import ProviderError
-from patter_trio.net import http, wsclient
-from patter_trio.net.guard import Guard
+from patter_trio.net import http, websocket_client
+from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import Unreachable, shared_client
 from patter_trio.net.websocket import Upgrade, WebSocket
-from patter_trio.net.wsclient import open_websocket
+from patter_trio.net.websocket_client import open_websocket
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate with openssl")
@@ -78,7 +78,7 @@ async def test_a_server_that_is_trusted_is_spoken_to(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
-    monkeypatch.setattr(wsclient, "tls_context", partial(trusting, certificate))
+    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
     async with serving(certificate) as port:
         async with shared_client() as client:
             assert await client.fetch("GET", f"https://127.0.0.1:{port}/", within=5, largest=9) == b"Hello."

@@ -7,13 +7,13 @@ from typing import Any
 import trio
 import trio.testing
 
-from patter_trio.abc import StreamStopped
-from patter_trio.carriers import CallOffer
+from patter_trio.abc import CallInfo, StreamStopped
+from patter_trio.call.leg import MediaLeg
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
-from patter_trio.server.door import serve_connection
+from patter_trio.server.connection import serve_connection
+from patter_trio.server.context import Site
 from patter_trio.server.pending import PendingCall, PendingCalls
-from patter_trio.server.site import MediaLeg, Site
 
 CARRIER = Twilio("AC1", "hush")
 PUBLIC = "https://agent.example"
@@ -43,8 +43,8 @@ class Desk:
         await self.talk(leg)
 
     def announce(self, call_id: str = "CA1") -> PendingCall:
-        offer = CallOffer(call_id, CALLER, CALLEE, "inbound")
-        return self.pending.announce(offer, provider="twilio", custom_params={}, now=trio.current_time())
+        info = CallInfo(call_id, CALLER, CALLEE, "inbound", provider="twilio")
+        return self.pending.announce(info, trio.current_time())
 
     def open(self, nursery: trio.Nursery) -> "trio.StapledStream[Any, Any]":
         """Return a new connection to the site."""

@@ -15,9 +15,9 @@ import trio.testing
 from site_kit import CARRIER
 
 from patter_trio import Agent, Patter
-from patter_trio.server import desk as desks
+from patter_trio.server import calls as desks
 from patter_trio.server.admission import FIRST, FULL, PERIOD, WINDOW, WORST, Admission, measure, work_seconds
-from patter_trio.server.door import serve_connection
+from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 
 LIMIT = 0.1
@@ -227,7 +227,8 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     with load(monkeypatch) as is_late:
         async with (
             desks.open_desk(
-                Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT, epoch=0.0
+                Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
+                desks.Seams(epoch=0.0),
             ) as desk,
             trio.open_nursery() as nursery,
         ):
@@ -259,12 +260,13 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
     async with desks.open_desk(
-        Patter(), agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2, epoch=0.0
+        Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
+        desks.Seams(epoch=0.0),
     ) as desk:
         for number in range(2):
             assert desk.refusal("CA1") == ""
             offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
-            announced = partial(desk.site.pending.announce, offer, provider="twilio", custom_params={})
+            announced = partial(desk.site.pending.announce, offer)
             desk.incoming(announced(now=trio.current_time()))
         assert desk.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
         await trio.sleep(60.1)

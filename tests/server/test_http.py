@@ -18,12 +18,12 @@ import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
 from site_kit import CALLEE, CALLER, CARRIER, MEDIA, STOP, Desk, closing, read_all, start
 
+from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.websocket import SocketClosed, connect
-from patter_trio.server.listener import listening_address, open_listeners, serve_listeners
+from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
-from patter_trio.server.routes import MAX_BODY, Application
-from patter_trio.server.site import MediaLeg
+from patter_trio.server.webhooks import MAX_BODY, Application
 
 FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"
@@ -85,9 +85,9 @@ async def test_a_whole_call_from_webhook_to_stop() -> None:
         assert await closing(socket) == (1000, "")
         assert (await post(client, STATUS, FORM | {"CallStatus": "completed"})).status_code == 204
     (leg,) = desk.answered
-    assert leg.call is announced
-    assert (leg.call.caller, leg.call.callee, leg.call.direction) == (CALLER, CALLEE, "inbound")
-    assert (leg.call.provider, leg.call.custom_params) == ("twilio", {"menu": "lunch", "empty": ""})
+    assert leg.info is announced.info
+    assert (leg.info.caller, leg.info.callee, leg.info.direction) == (CALLER, CALLEE, "inbound")
+    assert (leg.info.provider, leg.info.custom_params) == ("twilio", {"menu": "lunch", "empty": ""})
 
 
 @pytest.mark.parametrize("path", [VOICE, STATUS])
@@ -161,7 +161,7 @@ async def test_no_room_is_busy_but_a_call_already_announced_is_let_in() -> None:
         desk.room = True
         assert not busy(await post(client, VOICE, FORM | {"CallSid": "CA2"}))
         assert busy(await post(client, VOICE, FORM | {"CallSid": "CA3"}))
-    assert [call.call_id for call in desk.announced] == ["CA1", "CA2"]
+    assert [call.info.call_id for call in desk.announced] == ["CA1", "CA2"]
 
 
 async def test_a_webhook_tried_again_announces_once_and_only_its_last_token_is_good() -> None:

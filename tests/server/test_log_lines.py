@@ -19,13 +19,13 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.logs import LOGGERS
 from patter_trio.pytest_plugin import run
-from patter_trio.server.desk import Desk, open_desk
-from patter_trio.server.door import serve_connection
-from patter_trio.server.site import Site
+from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.connection import serve_connection
+from patter_trio.server.context import Site
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.simulator import simulate_call
-from patter_trio.testing.twilio import Stream
+from patter_trio.testing.simulation.simulator import simulate_call
+from patter_trio.testing.twilio.messages import Stream
 
 CALLER, CALLEE = "+15550100001", "+15550100002"
 SID = f"CA{1:032d}"
@@ -103,7 +103,9 @@ class Undecided(TurnDetector):
 @asynccontextmanager
 async def desk(**options: Any) -> Any:
     async with (
-        open_desk(Patter(), agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options) as opened,
+        open_desk(
+            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
+        ) as opened,
         trio.open_nursery() as nursery,
     ):
         yield opened, nursery

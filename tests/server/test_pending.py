@@ -4,20 +4,19 @@ import math
 
 import pytest
 
-from patter_trio.carriers import CallOffer
+from patter_trio.abc import CallInfo
 from patter_trio.server.pending import PendingCall, PendingCalls, TooManyPending
 
 
 def announce(pending: PendingCalls, call_id: str = "CA1", now: float = 0.0) -> PendingCall:
-    offer = CallOffer(call_id, "+15551234567", "+15557654321", "inbound")
-    return pending.announce(offer, provider="twilio", custom_params={"menu": "lunch"}, now=now)
+    return pending.announce(CallInfo(call_id, "+15551234567", "+15557654321", "inbound", {"menu": "lunch"}), now)
 
 
 def test_a_token_claims_its_call_once() -> None:
     pending = PendingCalls()
     call = announce(pending)
     assert pending.claim("CA1", call.token, 1.0) is call
-    assert (call.caller, call.custom_params, call.context) == ("+15551234567", {"menu": "lunch"}, None)
+    assert (call.info.caller, call.info.custom_params) == ("+15551234567", {"menu": "lunch"})
     assert pending.claim("CA1", call.token, 1.0) is None
 
 
@@ -42,9 +41,8 @@ def test_a_webhook_tried_again_renews_the_token_of_the_same_call() -> None:
     pending = PendingCalls()
     call = announce(pending)
     first = call.token
-    call.context = "the application's"
     assert announce(pending, now=50.0) is call
-    assert (len(pending), call.context, call.expires) == (1, "the application's", 110.0)
+    assert (len(pending), call.expires) == (1, 110.0)
     assert pending.claim("CA1", first, 51.0) is None
     assert pending.claim("CA1", call.token, 109.0) is call
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.fuzz import corpus
 from benchmarks.fuzz.seeds import SEEDS
 from benchmarks.fuzz.targets import TARGETS
-from patter_trio.testing.strikes import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from patter_trio.testing.faults.injections import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 MOST = 400
 """Inputs of a target that are kept: enough to begin with, few enough to read through."""
@@ -43,13 +43,11 @@ FRAMES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 127), st.lists(FRAMES, max_size=8), st.binary(max_size=10))
 def test_frames_mean_the_same_in_whatever_segments_they_come(how: int, frames: list[bytes], rest: bytes) -> None:
     TARGETS["websocket"](bytes([how]) + b"".join(frames) + rest)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.text(max_size=60), st.text(max_size=20), st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4)
 )

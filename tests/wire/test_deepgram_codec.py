@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import Transcript
@@ -295,7 +295,6 @@ def damaged(draw: st.DrawFn) -> str | bytes:
     return text if draw(st.booleans()) else text.encode()
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(CODECS), st.lists(damaged() | st.text() | st.binary(), max_size=12))
 def test_whatever_comes_codecs_raise_nothing_but_their_own_errors_and_close_each_segment_once(
     codec: type[ListenCodec], messages: list[str | bytes]
@@ -314,7 +313,6 @@ def test_whatever_comes_codecs_raise_nothing_but_their_own_errors_and_close_each
     assert closed == sorted(closed)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_however_nova_cuts_a_sentence_its_words_are_final_once_and_in_order(data: st.DataObject) -> None:
     """Word n lasts from n to n + 1; interim results reach as far ahead as they like, final ones stop where they like."""

@@ -5,14 +5,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import ToolDefinition, Usage
 from patter_trio.errors import AuthenticationError, PatterError, ProviderError, RateLimitError, WireError
 from patter_trio.wire import openai_realtime as wire
 from patter_trio.wire.openai_realtime import Refused, ResponseEnded, Status
-from patter_trio.wire.openai_realtime_reader import LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TEXT
+from patter_trio.wire.openai_realtime._reader import LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TEXT
 
 SOUND = base64.b64encode(b"\xff\x7f\x00").decode()
 OF = {"event_id": "e", "response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}
@@ -319,7 +319,6 @@ def damaged(draw: st.DrawFn) -> str | bytes:
     return text if draw(st.booleans()) else text.encode()
 
 
-@settings(max_examples=500, deadline=None)
 @given(damaged() | st.text() | st.binary())
 def test_whatever_comes_is_understood_or_of_no_interest_or_an_error_of_the_wire(message: str | bytes) -> None:
     try:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from patter_trio.abc import ToolCall, ToolDefinition
 from patter_trio.errors import WireError
-from patter_trio.net.wsclient import open_websocket
-from patter_trio.testing import signal
+from patter_trio.net.websocket_client import open_websocket
+from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import Connection, FakeRealtime, RealtimeReply, serve_openai_realtime
 from patter_trio.wire import openai_realtime as wire
 
@@ -170,7 +170,6 @@ def test_every_event_of_the_vendors_is_understood_or_of_no_interest() -> None:
     assert not UNDERSTOOD.keys() & OF_NO_INTEREST
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("kind", sorted(FROM_THEM))
 def test_whatever_the_vendors_models_can_say_is_understood(kind: str, data: st.DataObject) -> None:
@@ -204,7 +203,7 @@ REQUIRED = {
 
 
 @pytest.mark.parametrize("kind", REQUIRED)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=settings().max_examples // 8)  # each is tried for every kind and field
 @given(st.data())
 def test_what_lacks_what_the_models_demand_is_refused_by_both(kind: str, data: st.DataObject) -> None:
     message = data.draw(instances(FROM_THEM[kind]))
@@ -243,7 +242,7 @@ async def told_in_a_session(script: FakeRealtime, rounds: int) -> Connection:
                         pass
                     return event
 
-            sound = signal.encode("Hello?", 20) + b"\xff" * 160 * 30
+            sound = audible_text.encode("Hello?", 20) + b"\xff" * 160 * 30
             await socket.send(SENT["set up, all of it"])
             await socket.send(wire.append(sound))
             await until(wire.InputTranscript if not script.transcript_fails else wire.TranscriptFailed)
@@ -289,7 +288,7 @@ async def run_client(url: str, key: str, session: dict[str, Any], audio: bytes) 
 async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> None:
     reply = RealtimeReply(text="Good morning.", seconds=0.6, first_audio=0.0, speed=100.0)
     session = json.loads(SENT["set up"])["session"]
-    audio = signal.encode("What time is it?", 30)
+    audio = audible_text.encode("What time is it?", 30)
     async with serve_openai_realtime(FakeRealtime(replies=[reply])) as server:
         done = await run_client(server.url, "key", session, audio)
         assert done.returncode == 0, done.stderr.decode()
@@ -320,7 +319,7 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> 
     told = json.loads(done.stdout)
     assert told == [event for _, event in theirs.told]  # with nothing lost, and nothing that it has no name for
     sound = b"".join(base64.b64decode(one["delta"]) for one in told if one["type"] == "response.output_audio.delta")
-    assert sound == signal.encode("Good morning.", 30, utterance=1, part=1)
+    assert sound == audible_text.encode("Good morning.", 30, utterance=1, part=1)
     again = [wire.receive(json.dumps(one)) for one in told]
     assert b"".join(event.audio for event in again if isinstance(event, wire.AudioDelta)) == sound
     assert server.asked[0].heard == "What time is it?"

@@ -1,4 +1,4 @@
-"""The conformance kit: is a provider what ``patter_trio/abc.py`` demands?
+"""The conformance kit: is a provider what ``patter_trio/abc/`` demands?
 
 Each check has a name, and a failing one says in one line what the provider did and what is demanded. Run it on a clock
 that jumps, for deadlines are waited for::
@@ -8,11 +8,27 @@ that jumps, for deadlines are waited for::
         await check_stt(MySTT, check, vendor=serve_fake, credentials=...)
 """
 
-from patter_trio.testing.conformance.bench import Credentials, NotConforming
-from patter_trio.testing.conformance.engine import ENGINE_CHECKS, check_engine
-from patter_trio.testing.conformance.llm import LLM_CHECKS, check_llm
-from patter_trio.testing.conformance.stt import STT_CHECKS, Speech, check_stt
-from patter_trio.testing.conformance.tts import TTS_CHECKS, check_tts
+from typing import TYPE_CHECKING
+
+from patter_trio._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from patter_trio.testing.conformance.bench import Credentials, NotConforming
+    from patter_trio.testing.conformance.engine import ENGINE_CHECKS, check_engine
+    from patter_trio.testing.conformance.llm import LLM_CHECKS, check_llm
+    from patter_trio.testing.conformance.stt import STT_CHECKS, Speech, check_stt
+    from patter_trio.testing.conformance.tts import TTS_CHECKS, check_tts
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "patter_trio.testing.conformance.bench": ("Credentials", "NotConforming"),
+            "patter_trio.testing.conformance.engine": ("ENGINE_CHECKS", "check_engine"),
+            "patter_trio.testing.conformance.llm": ("LLM_CHECKS", "check_llm"),
+            "patter_trio.testing.conformance.stt": ("STT_CHECKS", "Speech", "check_stt"),
+            "patter_trio.testing.conformance.tts": ("TTS_CHECKS", "check_tts"),
+        },
+    )
 
 __all__ = [
     "ENGINE_CHECKS",

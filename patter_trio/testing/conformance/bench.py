@@ -9,7 +9,7 @@ import trio
 
 from patter_trio.errors import PatterConnectionError, ProviderError, leaves
 from patter_trio.testing.conformance import probes
-from patter_trio.testing.vendor import FakeVendor, ServeVendor
+from patter_trio.testing.servers.fake_vendor import FakeVendor, ServeVendor
 
 PATIENCE: Final = 60.0
 """Seconds (on trio's clock) in which everything has to come to an end: an answer, a failure, a deadline."""
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class NotConforming(AssertionError):
-    """A provider is not what ``patter_trio/abc.py`` demands: a line for each check that failed."""
+    """A provider is not what ``patter_trio/abc/`` demands: a line for each check that failed."""
 
 
 @attrs.frozen

@@ -28,7 +28,7 @@ from patter_trio.testing.conformance.bench import (
     short,
     within,
 )
-from patter_trio.testing.vendor import Misbehaviour
+from patter_trio.testing.servers.fake_vendor import Misbehaviour
 
 _RUNS: Final = 3
 """Uses that are watched for what stays behind, after a first one that may fill a cache."""

@@ -25,7 +25,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, Encoding
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
-from patter_trio.net.background import running
+from patter_trio.net.tasks import running
 from patter_trio.testing.conformance.bench import (
     PATIENCE,
     Bench,
@@ -41,7 +41,7 @@ from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.conformance.stt import SIMULATED, Speech
 from patter_trio.testing.conformance.tts import Spoken
-from patter_trio.testing.vendor import Misbehaviour, ServeVendor
+from patter_trio.testing.servers.fake_vendor import Misbehaviour, ServeVendor
 
 SETUP: Final = EngineSetup(instructions="You are the desk of a hotel.")
 _SETTLING: Final = 0.5

@@ -21,7 +21,7 @@ from patter_trio.testing.conformance.bench import (
     within,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
-from patter_trio.testing.vendor import ServeVendor
+from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
     ({"role": "system", "content": "You are the desk of a hotel."}, {"role": "user", "content": "Is there a room?"}),

@@ -12,8 +12,7 @@ from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceE
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
-from patter_trio.net.background import running
-from patter_trio.testing import signal
+from patter_trio.net.tasks import running
 from patter_trio.testing.conformance.bench import (
     PATIENCE,
     Bench,
@@ -26,7 +25,8 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON
-from patter_trio.testing.vendor import ServeVendor
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 _SETTLING: Final = 0.5
 """Seconds that are waited for results that nobody asked for."""
@@ -55,7 +55,7 @@ class Speech:
 
 
 def _simulated(text: str) -> Speech:
-    return Speech(signal.encode(text, signal.frames_of(0.6), utterance=1))
+    return Speech(audible_text.encode(text, audible_text.frames_of(0.6), utterance=1))
 
 
 SIMULATED: Final = (_simulated("One room, please"), _simulated("Two of them"))

@@ -23,7 +23,7 @@ from patter_trio.testing.conformance.bench import (
     within,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
-from patter_trio.testing.vendor import ServeVendor
+from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 TEXTS: Final = (("Good morning.", "We are open from nine to five."), ("I am sorry.", "There is no room left."))
 """Two replies, by sentences."""

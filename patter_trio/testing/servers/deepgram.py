@@ -6,7 +6,7 @@
         stt = DeepgramSTT(api_key="key", base_url=vendor.url)
 
 It listens on loopback, which works on a clock that jumps as well. Words come with the audio (see
-:mod:`patter_trio.testing.signal`), so that its answers are exact. It keeps to the vendor's rules: no socket for a key that
+:mod:`patter_trio.testing.scripted.audible_text`), so that its answers are exact. It keeps to the vendor's rules: no socket for a key that
 is wrong, an audio message of no bytes ends the stream, a Nova socket without a message for 10 s is closed, and so is a
 Flux one that is sent a message which Flux does not know.
 """
@@ -24,8 +24,8 @@ import trio
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
 from patter_trio.testing.servers.loopback import on_loopback, read_head
-from patter_trio.testing.signal import Decoder, Kind, Sound
 
 IDLE: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""

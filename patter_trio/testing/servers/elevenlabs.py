@@ -26,7 +26,7 @@ import trio
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
-from patter_trio.testing import signal
+from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
 MOST_CONTEXTS: Final = 5
@@ -255,7 +255,7 @@ class _Connection:
                 await trio.sleep_until(at + self._script.first_audio)
                 await self._say(context, text)
         for _ in range(self._script.late if context.scope.cancelled_caught else 0):
-            await self._send(_audio(context.name, signal.encode("late", 20), []))
+            await self._send(_audio(context.name, audible_text.encode("late", 20), []))
         await trio.sleep(self._script.final_delay)
         if self._contexts.pop(context.name, None) is not None:
             await self._send({"isFinal": True, **({"contextId": context.name} if self._multi else {})})
@@ -265,10 +265,10 @@ class _Connection:
     async def _say(self, context: _Context, text: str) -> None:
         self._vendor.spoken += len(text)
         context.parts += 1
-        frames = max(signal.frames_of(len(text) * self._script.per_character), signal.fewest_frames(text))
-        audio = signal.encode(text, frames, utterance=context.number, part=context.parts)
+        frames = max(audible_text.frames_of(len(text) * self._script.per_character), audible_text.fewest_frames(text))
+        audio = audible_text.encode(text, frames, utterance=context.number, part=context.parts)
         characters = _characters(text, frames) if self._script.timings else []
-        step = signal.frames_of(self._script.chunk)
+        step = audible_text.frames_of(self._script.chunk)
         if not context.sent:
             for garbage in self._script.garbage:
                 async with self._sending:
@@ -300,7 +300,7 @@ class _Connection:
 def _characters(text: str, frames: int) -> list[tuple[str, float, float]]:
     """Return the characters of a text with their times: the words where they are said, evenly within each."""
     times: list[tuple[str, float, float]] = []
-    for word, begin, end in signal.word_times(text, frames):
+    for word, begin, end in audible_text.word_times(text, frames):
         each = (end - begin) / (len(word) + 1)
         times += [(letter, begin + i * each, begin + (i + 1) * each) for i, letter in enumerate(word)]
         times[-1] = (times[-1][0], times[-1][1], end)
@@ -356,9 +356,9 @@ def _start(status: int, content_type: str, *more: str) -> bytes:
 async def _stream_audio(vendor: Vendor, stream: trio.abc.Stream, text: str) -> None:
     script = vendor.script
     vendor.spoken += len(text)
-    frames = max(signal.frames_of(len(text) * script.per_character), signal.fewest_frames(text))
-    audio = signal.encode(text, frames, utterance=len(vendor.requests), part=1)
-    step = signal.frames_of(script.chunk) * FRAME_SAMPLES
+    frames = max(audible_text.frames_of(len(text) * script.per_character), audible_text.fewest_frames(text))
+    audio = audible_text.encode(text, frames, utterance=len(vendor.requests), part=1)
+    step = audible_text.frames_of(script.chunk) * FRAME_SAMPLES
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch, vendor, stream, nursery.cancel_scope)
         await trio.sleep(script.first_audio)

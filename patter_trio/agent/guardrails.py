@@ -1,0 +1,153 @@
+"""Guardrails: what an agent must not say, whatever its model answers.
+
+Each sentence of a reply is looked at last, after every rewrite, right before it is spoken. The first guardrail that
+blocks it has its replacement said instead, once per reply; further sentences that it blocks are left out.
+
+A check that fails blocks. A hook that fails lets pass, because it only improves a call; a guardrail is there because
+some sentence must not be heard, and one that nobody has looked at may be that sentence.
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Final, overload
+
+import attrs
+
+from patter_trio.agent.hooks import Hook, hook_of
+from patter_trio.errors import ConfigurationError
+
+REPLACEMENT: Final = "I am sorry, I cannot talk about that."
+
+Check = Callable[..., Any]
+"""``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async: true means that the text is not to be said."""
+
+
+def _terms(terms: object) -> tuple[Any, ...]:
+    if terms is None:
+        return ()
+    if isinstance(terms, str) or not isinstance(terms, Iterable):
+        raise ConfigurationError(f"blocked_terms must be a list of texts, not {type(terms).__name__}: {terms!r}")
+    return tuple(terms)
+
+
+def _checked_terms(_: object, __: "attrs.Attribute[Any]", terms: tuple[object, ...]) -> None:
+    for term in terms:
+        if not isinstance(term, str) or not _folded(term):
+            raise ConfigurationError(f"blocked_terms must be texts with something in them, not {term!r}")
+
+
+def _text(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"a guardrail's {attribute.name} must be a str, not {type(value).__name__}: {value!r}")
+
+
+@attrs.frozen
+class Guardrail:
+    """Something that must not be said, and what is said instead.
+
+    Args:
+        name: what log lines call it.
+        blocked_terms: a sentence that contains one of these is blocked, whatever the case of its letters, in the middle
+            of words, too.
+        check: ``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async; true blocks. One that raises, or does not
+            return within 3 s, blocks as well.
+        replacement: said instead; empty: nothing is.
+
+    Raises:
+        ConfigurationError: an argument has a wrong type, or there is neither a term nor a check.
+    """
+
+    name: str = attrs.field(validator=_text)
+    blocked_terms: tuple[str, ...] = attrs.field(default=(), converter=_terms, validator=_checked_terms)
+    check: Check | None = None
+    replacement: str = attrs.field(default=REPLACEMENT, validator=_text)
+    hook: Hook | None = attrs.field(init=False, eq=False, repr=False, default=None)
+    """The check, inspected."""
+
+    def __attrs_post_init__(self) -> None:
+        """Inspect the check."""
+        if not self.blocked_terms and self.check is None:
+            raise ConfigurationError(f"guardrail {self.name!r} needs blocked_terms or a check")
+        if self.check is not None:
+            hook = hook_of("guardrails", self.check, label=f"guardrail {self.name!r}")
+            object.__setattr__(self, "hook", hook)
+
+    def names(self, text: str) -> bool:
+        """Whether the text contains a blocked term."""
+        folded = _folded(text)
+        return any(_folded(term) in folded for term in self.blocked_terms)
+
+
+def _folded(text: str) -> str:
+    """Return what two spellings of the same have in common: case, width and white space do not count."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@overload
+def guardrail(name: Check, /) -> Guardrail: ...
+@overload
+def guardrail(
+    name: str, blocked_terms: Iterable[str], check: Check | None = None, replacement: str = REPLACEMENT
+) -> Guardrail: ...
+@overload
+def guardrail(
+    name: str, blocked_terms: Iterable[str] | None = None, *, check: Check, replacement: str = REPLACEMENT
+) -> Guardrail: ...
+@overload
+def guardrail(name: str = "", *, replacement: str = REPLACEMENT) -> Callable[[Check], Guardrail]: ...
+def guardrail(
+    name: str | Check = "",
+    blocked_terms: Iterable[str] | None = None,
+    check: Check | None = None,
+    replacement: str = REPLACEMENT,
+) -> Guardrail | Callable[[Check], Guardrail]:
+    """Make a :class:`Guardrail`, from its parts or as a decorator of its check.
+
+    ::
+
+        no_competitors = guardrail("no-competitors", blocked_terms=["Initech"])
+
+        @guardrail(replacement="I cannot quote prices on the phone.")
+        def no_prices(text):
+            return "$" in text
+
+    Raises:
+        ConfigurationError: as for :class:`Guardrail`.
+    """
+    if callable(name):
+        return Guardrail(getattr(name, "__name__", "check"), (), name, replacement)
+    if blocked_terms is not None or check is not None:
+        return Guardrail(name, _terms(blocked_terms), check, replacement)
+    return partial(_decorated, name, replacement)
+
+
+def _decorated(name: str, replacement: str, check: Check) -> Guardrail:
+    return Guardrail(name or getattr(check, "__name__", "check"), (), check, replacement)
+
+
+def guardrails_of(given: object) -> tuple[Any, ...]:
+    """Return the guardrails of ``phone.agent(guardrails=...)``, each a :class:`Guardrail` or a dict of its arguments.
+
+    Raises:
+        ConfigurationError: they are something else.
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple):
+        raise ConfigurationError(f"guardrails must be a list of guardrails, not {type(given).__name__}: {given!r}")
+    return tuple(_guardrail_of(item) for item in given)
+
+
+def _guardrail_of(item: object) -> Guardrail:
+    if isinstance(item, Guardrail):
+        return item
+    if not isinstance(item, Mapping):
+        raise ConfigurationError(
+            f"guardrails must hold guardrail(...) or dicts of its arguments, not {type(item).__name__}: {item!r}"
+        )
+    unknown = sorted(str(key) for key in item if key not in ("name", "blocked_terms", "check", "replacement"))
+    if unknown or "name" not in item:
+        wrong = f"has no {', '.join(unknown)}" if unknown else "needs a name"
+        raise ConfigurationError(f"a guardrail {wrong}; it has name, blocked_terms, check and replacement")
+    return Guardrail(**item)

@@ -1,0 +1,312 @@
+"""What a model may call: the application's functions, and what the model is told of them.
+
+::
+
+    @tool
+    async def opening_hours(day: Literal["weekday", "weekend"]) -> str:
+        '''Look up when the shop is open.
+
+Args:
+            day: which kind of day.
+        '''
+
+The JSON Schema of the arguments comes from the type hints, their descriptions from the docstring (Google style). A
+handler is a function of one of three forms, sync or async, or an async generator of ``{"progress": text}``, which is
+spoken while the tool goes on, and ``{"result": anything}``:
+
+* of plain parameters, as above; one called ``call_context`` gets the call, and the model is not told of it;
+* of ``(arguments)``, a dict;
+* of ``(arguments, call_context)``.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, get_args, overload
+
+import attrs
+
+from patter_trio.abc import ToolDefinition
+from patter_trio.agent.tool_schema import described, schema_of_parameters
+from patter_trio.errors import ConfigurationError
+from patter_trio.user_code.signatures import name_of, parameters_of, positional, wants_second
+from patter_trio.user_code.urls import checked_url
+
+BargeInPolicy = Literal["cancel", "detach", "shield"]
+"""What becomes of a running tool when its reply is cut: it is ``cancel``-led; it goes on, ``detach``-ed, until the call is
+over; or it goes on beyond the call, ``shield``-ed, for 5 s at most. What it gives reaches the conversation in any case."""
+
+CONTEXT: Final = "call_context"
+ARGUMENTS: Final = "arguments"
+TIMEOUT: Final = 10.0
+LONGEST: Final = 600.0
+RETRIES: Final = 2
+MOST_RETRIES: Final = 10
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NOTHING: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+Form = Literal["keywords", "arguments", "arguments and context"]
+
+
+def _checked_name(_: object, __: object, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(f"a tool's name must be 1 to 64 of a-z, A-Z, 0-9, _ and -, not {name!r}")
+
+
+def _checked_policy(_: object, __: object, policy: Any) -> None:
+    if policy not in get_args(BargeInPolicy):
+        raise ConfigurationError(f"on_barge_in must be one of {', '.join(get_args(BargeInPolicy))}, not {policy!r}")
+
+
+def _checked_timeout(_: object, __: object, seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+        raise ConfigurationError(f"timeout_s must be from above 0 to {LONGEST:g} seconds, not {seconds!r}")
+
+
+def _checked_handler(_: object, __: object, handler: Any) -> None:
+    if handler is not None and not callable(handler):
+        raise ConfigurationError(f"a tool's handler must be a function, not {type(handler).__name__}: {handler!r}")
+
+
+def _checked_webhook(_: object, __: object, url: Any) -> None:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"webhook_url must be text, not {type(url).__name__}")
+    if url:
+        checked_url(url, "webhook_url", "a URL (https or http)", ("https", "http"))
+
+
+def _checked_retries(_: object, __: object, retries: Any) -> None:
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MOST_RETRIES:
+        raise ConfigurationError(f"webhook_retries must be from 0 to {MOST_RETRIES}, not {retries!r}")
+
+
+def _checked_schema(_: object, __: object, schema: Any) -> None:
+    if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
+        raise ConfigurationError(f"a tool's parameters must be the JSON Schema of an object, not {schema!r}")
+    try:
+        json.dumps(schema)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"a tool's parameters must be fit for JSON: {error}") from error
+
+
+@attrs.frozen
+class Tool:
+    """What the model may call: a function, or a server behind a URL.
+
+    Args:
+        name: what the model calls it.
+        description: what it is good for, and when to call it: this is all that the model knows.
+        parameters: JSON Schema of the arguments, an object.
+        handler: the function; or else
+        webhook_url: where the call is POSTed to, http or https; ``docs/tools.md`` has what its server gets and gives.
+        timeout_s: seconds that it may take, retries included; then the model is told that it took too long.
+        webhook_retries: times that a server is asked again when it could not be reached, broke off, or answered with
+            status 429 or 5xx, from 0 to 10. With another than 0 it has to know ``Idempotency-Key``, or do nothing that
+            must not be done twice.
+        on_barge_in: what becomes of it when its reply is cut while it runs.
+        after_speech: it is run when what was said before it has been played, and only then; if the caller interrupts
+            that, it never is. The model is not asked again. Made for what ends or leaves a call.
+
+    Raises:
+        ConfigurationError: an option cannot be what it is, or there is not exactly one of ``handler`` and
+            ``webhook_url``.
+    """
+
+    name: str = attrs.field(validator=_checked_name)
+    description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    parameters: Mapping[str, Any] = attrs.field(default=_NOTHING, validator=_checked_schema, repr=False)
+    handler: Callable[..., Any] | None = attrs.field(default=None, validator=_checked_handler)
+    webhook_url: str = attrs.field(default="", validator=_checked_webhook, repr=False)
+    timeout_s: float = attrs.field(default=TIMEOUT, validator=_checked_timeout, kw_only=True)
+    on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
+    after_speech: bool = attrs.field(default=False, kw_only=True)
+    webhook_retries: int = attrs.field(default=RETRIES, validator=_checked_retries, kw_only=True)
+    check: Callable[[Mapping[str, Any]], str] | None = attrs.field(default=None, kw_only=True, repr=False)
+    """Says what is wrong with arguments that agree with ``parameters``, before the tool starts: the model is told so, and
+    may put it right. Empty: nothing."""
+    form: Form = attrs.field(
+        init=False, default=attrs.Factory(lambda self: _form(self.handler, self.parameters), takes_self=True)
+    )
+    """How the handler takes its arguments."""
+    takes_context: bool = attrs.field(
+        init=False, default=attrs.Factory(lambda self: CONTEXT in _names(self.handler), takes_self=True)
+    )
+    """Whether the handler has a parameter called ``call_context``."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.handler is not None and self.webhook_url:
+            raise ConfigurationError(f"a tool needs exactly one of handler= and webhook_url=; {self.name} has both")
+        if self.handler is None and not self.webhook_url:
+            raise ConfigurationError(
+                f"a tool's handler must be a function, not NoneType, unless it has webhook_url=; {self.name} has neither"
+            )
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What the model is told."""
+        return ToolDefinition(self.name, self.description, self.parameters)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str,
+    webhook_url: str,
+    description: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
+    on_barge_in: BargeInPolicy = "detach",
+    after_speech: bool = False,
+    webhook_retries: int = RETRIES,
+) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    handler: Callable[..., Any],
+    name: str = "",
+    description: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
+    on_barge_in: BargeInPolicy = "detach",
+    after_speech: bool = False,
+) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str = "",
+    description: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
+    on_barge_in: BargeInPolicy = "detach",
+    after_speech: bool = False,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    handler: Callable[..., Any] | None = None,
+    name: str = "",
+    webhook_url: str = "",
+    description: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT,
+    on_barge_in: BargeInPolicy = "detach",
+    after_speech: bool = False,
+    webhook_retries: int = RETRIES,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a tool of a function: name, description and schema come from its name, docstring and type hints.
+
+    Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the same.
+    ``parameters`` takes the place of the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
+
+    Raises:
+        ConfigurationError: a parameter has no type hint, or one that JSON has no word for; or as for :class:`Tool`.
+    """
+
+    def made(handler: Callable[..., Any]) -> Tool:
+        _checked_handler(None, None, handler)
+        text, about = described(inspect.getdoc(handler) or "")
+        takes_all = _names(handler)[:1] == [ARGUMENTS]
+        schema: Mapping[str, Any] = parameters or {"type": "object"}
+        if not takes_all and parameters is None:
+            schema = schema_of_parameters(handler, about, leave_out=CONTEXT)
+        return Tool(
+            name or getattr(handler, "__name__", name_of(handler)),
+            description or text,
+            schema,
+            handler,
+            timeout_s=timeout_s,
+            on_barge_in=on_barge_in,
+            after_speech=after_speech,
+        )
+
+    function = handler if function is None else function
+    if webhook_url:
+        return Tool(
+            name,
+            description,
+            _NOTHING if parameters is None else parameters,
+            function,
+            webhook_url,
+            timeout_s=timeout_s,
+            on_barge_in=on_barge_in,
+            after_speech=after_speech,
+            webhook_retries=webhook_retries,
+        )
+    return made if function is None else made(function)
+
+
+def _names(handler: Callable[..., Any] | None) -> list[str]:
+    return [] if handler is None else [parameter.name for parameter in parameters_of(handler) or ()]
+
+
+def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form:
+    """Return how a handler wants its arguments: one whose first parameter is none of the schema's takes them all."""
+    parameters = None if handler is None else parameters_of(handler)
+    if parameters is None:
+        return "arguments"
+    taken = positional(parameters)
+    known = schema.get("properties", {})
+    if not taken or taken[0].name == CONTEXT or (taken[0].name in known and taken[0].name != ARGUMENTS):
+        return "keywords"
+    return "arguments and context" if wants_second(taken, CONTEXT) else "arguments"
+
+
+def tools_of(given: object) -> tuple[Tool, ...]:
+    """Return what ``tools=`` means: tools, functions, and dicts with the arguments of :class:`Tool`.
+
+    Raises:
+        ConfigurationError: one is none of these, or two have the same name.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise ConfigurationError(f"tools must be a list of tools, not {type(given).__name__}: {given!r}")
+    tools = tuple(_tool_of(place, item) for place, item in enumerate(given))
+    names = [item.name for item in tools]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise ConfigurationError(f"two tools have the same name: {', '.join(double)}")
+    return tools
+
+
+def _tool_of(place: int, item: object) -> Tool:
+    if isinstance(item, Tool):
+        return item
+    if isinstance(item, Mapping):
+        try:
+            return Tool(**item)
+        except TypeError as error:
+            raise ConfigurationError(f"tools[{place}]: {error}") from error
+    if inspect.isroutine(item):
+        return tool(item)
+    raise ConfigurationError(
+        f"tools[{place}] must be a Tool, a function or a dict, not {type(item).__name__}: {item!r}"
+    )
+
+
+def _end_call(call_context: Any) -> str:
+    call_context.hang_up()
+    return "The call is being ended."
+
+
+end_call: Final = Tool(
+    "end_call",
+    "End the phone call. Say goodbye in the same answer, before calling this: nothing can be said after it.",
+    _NOTHING,
+    _end_call,
+    after_speech=True,
+)
+"""Lets the model hang up, when what it said before has been played; if the caller interrupts that, the call goes on."""

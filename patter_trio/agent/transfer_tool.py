@@ -1,0 +1,108 @@
+"""The tool with which a model has the caller connected with a person.
+
+A model does what callers talk it into. One that could dial any number would sooner or later dial an expensive one, at the
+application's cost. So the application says who can be reached, by name, and the model chooses among the names. Numbers of
+the model's own are taken only where the application asks for it, and only with beginnings that it gives.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from patter_trio.agent.tools import Tool
+from patter_trio.errors import ConfigurationError
+from patter_trio.phone_numbers import checked_destination, is_number
+
+TIMEOUT: Final = 20.0
+"""Seconds: what is still being said may take ten, the carrier's answer five."""
+CONNECTING: Final = "The caller is being connected."
+DESCRIPTION: Final = (
+    "Connect the caller with somebody else, which ends your part of the call. Tell the caller so in the same answer, "
+    "before calling this: nothing can be said after it."
+)
+
+_PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}")
+
+
+def transfer_call(
+    destinations: Mapping[str, str] | None = None,
+    *,
+    prefixes: Sequence[str] = (),
+    error_message: str | None = None,
+    name: str = "transfer_call",
+    description: str = DESCRIPTION,
+) -> Tool:
+    """Make the tool with which a model transfers the call, when what it said before was played.
+
+    ::
+
+        tools=[transfer_call({"billing": "+15550100003", "a person at the desk": "sip:desk@pbx.example.com"})]
+
+    Args:
+        destinations: who can be reached: a number in E.164, or a SIP address, for each name that the model chooses from.
+        prefixes: beginnings of other numbers that the model may dial, each with the country code: ``["+1415555"]``.
+            Whoever can talk to the model can have all of them dialled.
+        error_message: what the caller hears if it fails; default: the agent's.
+        name: what the model calls it.
+        description: what the model is told of it.
+
+    Raises:
+        ConfigurationError: nobody could be reached, or one of these cannot be.
+    """
+    known = _checked(destinations)
+    allowed = _checked_prefixes(prefixes)
+    if not known and not allowed:
+        raise ConfigurationError('transfer_call needs destinations: transfer_call({"billing": "+15550100003"})')
+
+    def wrong(arguments: Mapping[str, Any]) -> str:
+        if ("destination" in arguments) == ("number" in arguments):
+            return "give one of destination and number" if known and allowed else "give it one argument"
+        if "number" in arguments and not _may_dial(arguments["number"], allowed):
+            return f"number must be in E.164, and begin with {' or '.join(allowed)}"
+        return ""
+
+    async def transfer(arguments: dict[str, Any], call_context: Any) -> str:
+        to = known[arguments["destination"]] if "destination" in arguments else arguments["number"]
+        await call_context.transfer(to, error_message=error_message, wait=True)
+        return CONNECTING
+
+    schema = _schema(known, allowed)
+    return Tool(name, description, schema, transfer, timeout_s=TIMEOUT, after_speech=True, check=wrong)
+
+
+def _checked(destinations: Any) -> dict[str, str]:
+    if destinations is None:
+        return {}
+    if not isinstance(destinations, Mapping):
+        raise ConfigurationError(
+            f'transfer_call takes a name for each destination, {{"billing": "+15550100003"}}, not {destinations!r}'
+        )
+    nameless = [name for name in destinations if not isinstance(name, str) or not name.strip()]
+    if nameless:
+        raise ConfigurationError(f"the name of a destination is a text, not {nameless[0]!r}")
+    return {name: checked_destination(to) for name, to in destinations.items()}
+
+
+def _checked_prefixes(prefixes: Any) -> tuple[str, ...]:
+    if isinstance(prefixes, str) or not isinstance(prefixes, Sequence):
+        raise ConfigurationError(f'prefixes is a list, such as ["+1415555"], not {prefixes!r}')
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise ConfigurationError(f"a prefix begins with + and a country code, such as +1415555, not {prefix!r}")
+    return tuple(prefixes)
+
+
+def _may_dial(number: Any, allowed: tuple[str, ...]) -> bool:
+    return isinstance(number, str) and is_number(number) and number.startswith(allowed)
+
+
+def _schema(known: Mapping[str, str], allowed: tuple[str, ...]) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    if known:
+        properties["destination"] = {"type": "string", "enum": list(known), "description": "Whom to connect with."}
+    if allowed:
+        begins = " or ".join(allowed)
+        what = f"The number to connect with, in E.164: + and digits, no spaces. It must begin with {begins}."
+        properties["number"] = {"type": "string", "description": what}
+    required = list(properties) if len(properties) == 1 else []
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

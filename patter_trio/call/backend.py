@@ -1,0 +1,162 @@
+"""How one call hears, thinks and speaks: by a recogniser, a mind and a voice, or by one engine that does all three.
+
+The session loop decides what is to happen, and asks the call's faculties to do it. All that it asks is done at once, by
+plain functions; what takes time runs in the tasks that ``run`` starts.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from patter_trio.abc import TextToSpeech, VoiceEdge
+from patter_trio.agent.agent import Agent
+from patter_trio.call.control import CallControl
+from patter_trio.call.hooks import OfCall
+from patter_trio.call.opening import opened
+from patter_trio.call.output.reply import Note, Reply, fixed
+from patter_trio.call.output.writer import Egress
+from patter_trio.call.tools.runner import Toolbox
+from patter_trio.conversation import actions as do
+from patter_trio.conversation.history import History
+from patter_trio.conversation.inputs import Input
+from patter_trio.conversation.playback import Heard
+from patter_trio.errors import CallEnded
+from patter_trio.events.reporter import Teller
+
+Guarded = Callable[..., Awaitable[None]]
+"""Runs a part of the call (its name, the function, its arguments) that a provider's failure ends."""
+Hold = Callable[[], Awaitable[None]]
+"""Begins the conversation, and holds what is open for it; cancelled at its end."""
+
+
+@attrs.frozen(eq=False)
+class Surroundings:
+    """What a call's faculties work with."""
+
+    call: OfCall
+    control: CallControl
+    about: Mapping[str, str]
+    """What the application is told of the call with each message."""
+    history: History
+    tell: Teller
+    note: Note
+    """Lets watchers know a fact, at this instant."""
+    tools: Toolbox
+    egress: Egress
+    post: Callable[[Input], None]
+
+
+class Words(Protocol):
+    """The caller's committed words, on their way into the history."""
+
+    def commit(self, action: do.CommitUser) -> None:
+        """An utterance is over: tell eos, and enter its words."""
+
+    def amend(self, action: do.AmendUser) -> None:
+        """Words came late: they are the whole utterance's."""
+
+    def append(self, action: do.AppendUser) -> None:
+        """Words came that nobody will answer."""
+
+    def cut(self, reason: str) -> None:
+        """The reply that was to answer is over."""
+
+    def behind(self, enter: Callable[[], None]) -> None:
+        """Do what comes behind the caller's words: at once, or when they are there."""
+
+    def settle(self, reason: str) -> None:
+        """The call goes on, or ends, without what is still waited for; ``reason`` is for the log."""
+
+    async def last(self) -> None:
+        """The conversation is over: see to the last words, quickly."""
+
+
+class Faculties(ABC):
+    """What hears, thinks and speaks in one call."""
+
+    words: Words
+    agent: Agent | None = None
+    """Once it is settled who the call's agent is."""
+
+    @abstractmethod
+    def hear(self, item: bytes | VoiceEdge) -> None:
+        """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it."""
+
+    @abstractmethod
+    async def run(self, agent: Agent, talk: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
+        """Open all that the agent needs, start what runs beside it in ``talk``, and ``hold``.
+
+        Raises:
+            ProviderError: something of it cannot be had.
+        """
+
+    @property
+    @abstractmethod
+    def can_speak(self) -> bool:
+        """Whether a text of our own can be spoken."""
+
+    @abstractmethod
+    def names(self) -> tuple[str, str]:
+        """Return provider and model of what thinks, as ``llm_token`` has them."""
+
+    @abstractmethod
+    def voice(self) -> str:
+        """Return who makes the audio, as ``audio_out`` has it."""
+
+    @abstractmethod
+    def speaker(self) -> Mapping[str, str]:
+        """Return who speaks, as ``agent_speech_started`` has it."""
+
+    @abstractmethod
+    def parts(self, agent: Agent) -> dict[str, Any]:
+        """Return who takes part in the call, as the fact ``agent_ready`` has it."""
+
+    @abstractmethod
+    def start(self, action: do.StartReply, talk: trio.Nursery) -> Reply:
+        """Begin a reply."""
+
+    @abstractmethod
+    def over(self, reply: Reply, heard: Heard, reason: str) -> None:
+        """A reply is over: played, or cut for that reason."""
+
+    def voice_began(self) -> None:  # noqa: B027 (words tell a recogniser as much)
+        """The caller has begun to speak."""
+
+    def drop(self) -> None:  # noqa: B027 (with words, nothing is dropped)
+        """What the caller said was no utterance."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+
+    @abstractmethod
+    async def apologise(self, agent: Agent, reply: Reply) -> None:
+        """Say the error message, alone: the conversation is over.
+
+        Raises:
+            ProviderError: nobody can.
+        """
+
+    def ready_agent(self) -> Agent:
+        """Return the agent of a call that is under way.
+
+        Raises:
+            CallEnded: it is not yet; the turn machine starts nothing before it is.
+        """
+        if self.agent is None or not self.can_speak:
+            raise CallEnded("a reply before the call was ready")
+        return self.agent
+
+
+async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, around: Surroundings) -> None:
+    """Have a voice say the error message, in a session of its own.
+
+    Raises:
+        ProviderError: it cannot be had.
+    """
+    async with opened(tts.open(language=agent.language), tts.provider) as voice:
+        around.egress.open(reply.lane)
+        await reply.run(fixed(agent.error_message), voice, tts.emits, around.egress, around.post)

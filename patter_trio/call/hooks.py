@@ -1,0 +1,338 @@
+"""The hooks of one call at work: asked within their time, and kept from doing harm.
+
+What a hook does wrong (raising, the wrong type, not returning) is told in one log line, and what it was given passes;
+only a guardrail that fails blocks. Each is asked in the task through which its data passes, so that a slow one delays
+that data and nothing else; where no hook is set, nothing is decoded or awaited for it.
+"""
+
+import copy
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from patter_trio.abc import CallInfo, Message, SpeechChunk, Transcript
+from patter_trio.agent.agent import Agent
+from patter_trio.agent.guardrails import Guardrail
+from patter_trio.agent.hooks import Hook, HookContext
+from patter_trio.audio import g711
+from patter_trio.audio.formats import AudioFormat, Encoding
+from patter_trio.conversation.text import is_sayable
+from patter_trio.user_code import invoke
+from patter_trio.user_code.context import current_call
+from patter_trio.user_code.signatures import name_of
+
+Note = Callable[[str, dict[str, Any]], None]
+Wanted = Callable[[object], str]
+"""Says what an answer should have been; empty when it is that."""
+
+_log = logging.getLogger("patter_trio.events")
+
+
+class OfCall(Protocol):
+    """What a hook is told of a call."""
+
+    @property
+    def info(self) -> CallInfo:
+        """The facts of the call."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation so far; copies."""
+
+
+def hooking_of(agent: Agent, call: OfCall, note: Note) -> "Hooking | None":
+    """Return the hooks of a call's agent; None if it has none."""
+    if agent.hooks is None and not agent.text_transforms and not agent.guardrails:
+        return None
+    return Hooking(agent, call, note)
+
+
+class Hooking:
+    """The hooks, text transforms and guardrails of one call's agent."""
+
+    def __init__(self, agent: Agent, call: OfCall, note: Note) -> None:
+        self._hooks: Mapping[str, Hook] = agent.hooks.compiled if agent.hooks is not None else {}
+        self._transforms = agent.transforms
+        self._guardrails = agent.guardrails
+        self._call = call
+        self._note = note
+        self._told: set[str] = set()
+        self._slow_ones: set[str] = set()
+        self._off: set[str] = set()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Hooking of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
+        )
+
+    def given(self, *names: str) -> tuple[Hook, ...]:
+        """Return those of the named hooks that there are."""
+        return tuple(self._hooks[name] for name in names if name in self._hooks)
+
+    def _context(self) -> HookContext:
+        call = self._call
+        return HookContext(call.info.call_id, call.info.caller, call.info.callee, tuple(call.history))
+
+    # Asking one -------------------------------------------------------------------------------------------------------
+    async def ask(self, hook: Hook, wanted: Wanted, *values: Any, failed: Any = None) -> Any:
+        """Return the hook's answer, or ``failed`` (default: the first of ``values``) where there is none to be had."""
+        otherwise = values[0] if failed is None else failed
+        if hook.name in self._off:
+            return otherwise
+        positional, keywords = hook.arguments(values, self._context)
+        began = trio.current_time()
+        answer, problem, held = None, "", 0.0
+        cause: BaseException | None = None
+        with trio.move_on_after(hook.tier.deadline) as scope:
+            try:
+                answer = invoke.plain(hook.function, *positional, **keywords)
+                held = trio.current_time() - began
+                if inspect.isawaitable(answer):
+                    answer = await invoke.awaited(hook.function, answer)
+            except invoke.ApplicationError as error:
+                problem, cause = str(error), error.__cause__
+        took = trio.current_time() - began
+        self._note("hook", {"name": hook.name, "seconds": took})
+        if scope.cancelled_caught:
+            problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
+        elif not problem and (expected := wanted(answer)):
+            problem = f"{name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
+        if problem:
+            then = "the original passes" if failed is not True else "blocked"
+            self._complain(hook, problem, then, cause, for_good=hook.tier.often and scope.cancelled_caught)
+            return otherwise
+        if took > hook.tier.budget and held <= invoke.BLOCKING_SECONDS:  # else it was reported already
+            self._slow(hook, took)
+        return answer
+
+    def _complain(self, hook: Hook, problem: str, then: str, cause: BaseException | None, *, for_good: bool) -> None:
+        """Say what went wrong; of a hook that is asked many times a second only the first time, and that it is left."""
+        if for_good:
+            self._off.add(hook.name)
+            then += ", and it is not asked again in this call"
+        elif hook.tier.often and hook.name in self._told:
+            return
+        self._told.add(hook.name)
+        _log.warning("call %s: hook %s: %s; %s", self._call.info.call_id, hook.name, problem, then, exc_info=cause)
+
+    def _slow(self, hook: Hook, seconds: float) -> None:
+        if hook.name in self._slow_ones:
+            return
+        self._slow_ones.add(hook.name)
+        _log.warning(
+            "call %s: hook %s: %s took %.0f ms, its budget is %g ms",
+            self._call.info.call_id,
+            hook.name,
+            name_of(hook.function),
+            seconds * 1000,
+            hook.tier.budget * 1000,
+        )
+
+    async def text(self, hooks: Iterable[Hook], text: str) -> str | None:
+        """Pass a text through hooks; None as soon as one answers so."""
+        for hook in hooks:
+            answer: str | None = await self.ask(hook, _text_or_none, text)
+            if answer is None:
+                return None
+            text = answer
+        return text
+
+    # The caller's side ------------------------------------------------------------------------------------------------
+    def incoming(self, accepts: AudioFormat) -> Callable[[bytes], Awaitable[bytes]] | None:
+        """Return what makes of the caller's mu-law the recogniser's audio, by way of its hooks; None without any."""
+        hooks = self.given("before_send_to_stt", "before_stt")
+        if not hooks:
+            return None
+        as_pcm = accepts.encoding is Encoding.PCM16
+
+        async def through(mulaw: bytes) -> bytes:
+            given = pcm = g711.to_pcm(mulaw)
+            for hook in hooks:
+                answer = await self.ask(hook, _pcm_of(len(given)), pcm)
+                if answer is None:  # silence in its place keeps the recogniser's clock right
+                    return bytes(len(given)) if as_pcm else g711.silence(len(mulaw) / accepts.rate, accepts.rate)
+                pcm = bytes(answer)
+            return pcm if as_pcm else mulaw if pcm == given else g711.from_pcm(pcm)
+
+        return through
+
+    async def result(self, transcript: Transcript) -> Transcript | None:
+        """Pass a recogniser's result through ``after_stt``; None: it is not to be noticed."""
+        for hook in self.given("after_stt"):
+            answer = await self.ask(hook, _words, transcript)
+            if answer is None:  # a final result closes its segment, with or without words
+                return attrs.evolve(transcript, text="") if transcript.final else None
+            text = answer if isinstance(answer, str) else answer.text
+            return attrs.evolve(transcript, text=text)
+        return transcript
+
+    async def transcribed(self, text: str) -> str:
+        """Pass the words of a turn through ``after_transcribe``; empty: there is to be no turn."""
+        return (await self.text(self.given("after_transcribe"), text) or "").strip()
+
+    async def asked(self, messages: Sequence[Message]) -> list[Message]:
+        """Pass what the model is to be asked through ``before_llm``."""
+        kept = list(messages)
+        for hook in self.given("before_llm"):
+            answer = await self.ask(hook, _messages_or_none, copy.deepcopy(kept), failed=kept)
+            kept = kept if answer is None else list(answer)
+        return kept
+
+    # The agent's side -------------------------------------------------------------------------------------------------
+    def of_reply(self, emits: AudioFormat, note: Callable[..., None], *, generated: bool) -> "ReplyHooks":
+        """Return the hooks for one reply; one that is not ``generated`` is the application's own text."""
+        return ReplyHooks(self, emits, note, generated=generated)
+
+    async def rewritten(self, sentence: str) -> str:
+        """Pass a sentence through the text transforms; empty: it is not to be said."""
+        for hook in self._transforms:
+            sentence = await self.ask(hook, _text, sentence)
+        return sentence
+
+    async def blocking(self, sentence: str) -> Guardrail | None:
+        """Return the first guardrail that blocks a sentence."""
+        for guard in self._guardrails:
+            if guard.names(sentence):
+                return guard
+            if guard.hook is not None and await self.ask(guard.hook, _anything, sentence, failed=True):
+                return guard
+        return None
+
+
+class ReplyHooks:
+    """The hooks of one reply. One that is not ``generated`` is the application's own text: greeting, ``say``, apology.
+
+    Such a text meets the text transforms and all that concerns synthesis, not what judges a model.
+    """
+
+    def __init__(self, hooking: Hooking, emits: AudioFormat, note: Callable[..., None], *, generated: bool) -> None:
+        self._ask = hooking.ask
+        self._hooking = hooking
+        self._note = note
+        self._generated = generated
+        self._whole = hooking.given("after_llm.on_response") if generated else ()
+        self._chunk = hooking.given("after_llm.on_chunk") if generated else ()
+        self._sentence = hooking.given("after_llm.on_sentence") if generated else ()
+        self._spoken = hooking.given("before_synthesize", "before_tts")
+        self._sound = hooking.given("after_tts", "after_synthesize")
+        self._as_pcm = emits.encoding is Encoding.PCM16
+        self._buffer: list[str] = []
+        self._replaced: set[str] = set()
+        self._text = ""  # the sentence of which audio comes
+        self._owed = ""  # its text, until some audio of it is kept
+
+    @property
+    def touches_audio(self) -> bool:
+        """Whether there is a hook for the audio."""
+        return bool(self._sound)
+
+    async def piece(self, text: str) -> str:
+        """Pass a piece of the answer through ``on_chunk``; nothing comes back while ``on_response`` is waited for."""
+        for hook in self._chunk:
+            text = await self._ask(hook, _text, text)
+        if not self._whole:
+            return text
+        self._buffer.append(text)
+        return ""
+
+    async def rest(self) -> str:
+        """Return the answer if it was held back, passed through ``on_response``."""
+        text, self._buffer = "".join(self._buffer), []
+        for hook in self._whole:
+            answer = await self._ask(hook, _text_or_none, text)
+            text = text if answer is None else answer
+        return text
+
+    async def sentence(self, sentence: str) -> str:
+        """Pass a sentence through all that rewrites or drops one; empty: it is not to be said."""
+        for hook in self._sentence:
+            answer = await self._ask(hook, _text_or_none, sentence)
+            sentence = sentence if answer is None else answer
+        if sentence.strip():
+            sentence = await self._hooking.rewritten(sentence)
+        if sentence.strip() and self._generated:
+            sentence = await self._guarded(sentence)
+        if sentence.strip():
+            sentence = await self._hooking.text(self._spoken, sentence) or ""
+        return sentence.strip()
+
+    async def _guarded(self, sentence: str) -> str:
+        guard = await self._hooking.blocking(sentence)
+        if guard is None:
+            return sentence
+        _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
+        self._note("guardrail", name=guard.name)
+        if guard.name in self._replaced:
+            return ""
+        self._replaced.add(guard.name)
+        return guard.replacement
+
+    async def audio(self, chunk: SpeechChunk) -> SpeechChunk | None:
+        """Pass audio through its hooks; None: it is not to be heard. A sentence of which nothing is kept was not said."""
+        if chunk.text:
+            self._text = self._owed = chunk.text
+        if chunk.audio:
+            given = pcm = chunk.audio if self._as_pcm else g711.to_pcm(chunk.audio)
+            for hook in self._sound:
+                answer = await self._ask(hook, _pcm_of(), pcm, self._text)
+                if not answer:  # no sound, whether as None or as no bytes
+                    return None
+                pcm = bytes(answer)
+            if pcm != given:
+                stretch = len(pcm) / len(given)
+                words = tuple(attrs.evolve(w, start=w.start * stretch, end=w.end * stretch) for w in chunk.words)
+                chunk = attrs.evolve(chunk, audio=pcm if self._as_pcm else g711.from_pcm(pcm), words=words)
+        text, self._owed = self._owed, ""
+        return attrs.evolve(chunk, text=text)
+
+
+# What an answer should be ---------------------------------------------------------------------------------------------
+def _anything(answer: object) -> str:
+    del answer
+    return ""
+
+
+def _text(answer: object) -> str:
+    if not isinstance(answer, str):
+        return "text"
+    return "" if is_sayable(answer) else "text that can be encoded in UTF-8"
+
+
+def _text_or_none(answer: object) -> str:
+    if answer is None:
+        return ""
+    return _text(answer) if isinstance(answer, str) else "text or None"
+
+
+def _words(answer: object) -> str:
+    if answer is None:
+        return ""
+    text = answer.text if isinstance(answer, Transcript) else answer
+    return _text(text) if isinstance(text, str) else "a Transcript, text or None"
+
+
+def _messages_or_none(answer: object) -> str:
+    if answer is None:
+        return ""
+    if isinstance(answer, list | tuple) and all(
+        isinstance(message, Mapping) and isinstance(message.get("role"), str) for message in answer
+    ):
+        return ""
+    return "a list of messages (dicts with a role) or None"
+
+
+def _pcm_of(length: int | None = None) -> Wanted:
+    """Wants 16-bit audio, of so many bytes if it matters."""
+
+    def wanted(answer: object) -> str:
+        if answer is None:
+            return ""
+        if not isinstance(answer, bytes | bytearray | memoryview) or len(bytes(answer)) % 2:
+            return "16-bit audio (bytes) or None"
+        return "" if length in (None, len(bytes(answer))) else f"as much audio as it got ({length} bytes) or None"
+
+    return wanted

@@ -1,0 +1,1 @@
+"""The caller's side of a call: from audio to words."""

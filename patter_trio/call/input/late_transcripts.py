@@ -1,0 +1,186 @@
+"""The caller's words where an engine understands speech itself: they arrive late, but in the order of the conversation.
+
+An utterance is committed, and answered, when its voice is over. The engine transcribes it later, sometimes after its
+answer. Observers still get ``on_transcript`` of the caller before that of the agent: whatever belongs behind an
+utterance's words waits until they are there, for at most :data:`PATIENCE`, or until the next utterance is over. Words
+that arrive even later are still told, and the history has them in their position.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import trio
+
+from patter_trio.abc import EngineWords
+from patter_trio.conversation import actions as do
+from patter_trio.conversation.history import History, Spoken
+from patter_trio.events.reporter import Teller
+
+PATIENCE: Final = 2.0
+"""Seconds, from the end of an answer, to wait for the words that it answered.
+
+Waiting longer would delay on_transcript of the agent; words that come later are still told.
+"""
+
+LATEST: Final = 32
+"""Utterances without words that are remembered; words of an older one are ignored.
+
+An engine that never transcribes must not fill the memory.
+"""
+
+
+@attrs.define(eq=False)
+class _Utterance:
+    """What the caller said before an answer was heard: one entry, made of one or several commits."""
+
+    at: float
+    entry: Spoken
+    """Its position in the history, reserved at its first commit."""
+    parts: dict[int, str | None] = attrs.field(factory=dict)
+    """The words by number of commit; None while they are not known."""
+    given_up: bool = False
+    """True once it was waited for long enough. Its words may still come."""
+
+    @property
+    def known(self) -> bool:
+        return all(text is not None for text in self.parts.values())
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(text.split()) for text in self.parts.values() if text)
+
+
+class LateWords:
+    """Enters the caller's words in the history once the engine has transcribed them.
+
+    Args:
+        history: the conversation.
+        tell: tells eos and on_transcript.
+        commit: tells the engine that an utterance is over; returns the number of the commit.
+    """
+
+    def __init__(self, history: History, tell: Teller, commit: Callable[[], int]) -> None:
+        self._history = history
+        self._tell = tell
+        self._commit = commit
+        self._utterances: list[_Utterance] = []
+        """The utterances whose words are not all known, and the newest."""
+        self._behind: list[Callable[[], None]] = []
+        """What waits for the words in front of it, in order."""
+        self._due = trio.Event()
+        self._known = trio.Event()
+        self.talk: trio.Nursery | None = None
+        """The conversation's, once it is under way."""
+
+    def __repr__(self) -> str:
+        return f"<LateWords, {self.owed} utterances unknown, {len(self._behind)} things behind them>"
+
+    @property
+    def owed(self) -> int:
+        """The number of utterances whose words are awaited."""
+        return sum(not (utterance.known or utterance.given_up) for utterance in self._utterances)
+
+    def commit(self, action: do.CommitUser) -> None:
+        """Commit an utterance: tell eos, and ask the engine for its words."""
+        goes_on = action.replaces and bool(self._utterances)
+        if not goes_on:
+            self.settle("another turn began")
+        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        if not goes_on:
+            self._begin(action.at)
+        self._owe()
+
+    def amend(self, action: do.AmendUser) -> None:
+        """Do nothing: an engine's utterances are made of voice, so no words are late."""
+
+    def append(self, action: do.AppendUser) -> None:
+        """Do nothing: ``flush`` has asked the engine for these words."""
+
+    def flush(self, *, open_voice: bool) -> None:
+        """Ask also for the words of an utterance that was not over when the caller left."""
+        if open_voice:
+            self.settle("the caller is gone")
+            self._begin(trio.current_time())
+            self._owe()
+
+    def _owe(self) -> None:
+        newest = self._utterances[-1]
+        # Another commit joins the utterance, so it is worth waiting for again.
+        newest.given_up = False
+        newest.parts[self._commit()] = None
+
+    def _begin(self, at: float) -> None:
+        unknown = [utterance for utterance in self._utterances if not utterance.known]
+        # Reserved before the answer begins, so that its words and tool rounds stand behind the question.
+        self._utterances = [*unknown[-LATEST:], _Utterance(at, self._history.reserve("user"))]
+
+    def heard(self, words: EngineWords) -> None:
+        """Take a transcript of the engine's."""
+        utterance = next((one for one in self._utterances if words.commit in one.parts), None)
+        if utterance is None:
+            return  # not of an utterance, or of one that is no longer remembered
+        if not words.final:
+            self._tell.partial(trio.current_time(), words.text)
+            return
+        # If an engine repeats a final transcript, the first one counts.
+        if utterance.parts[words.commit] is not None:
+            return
+        utterance.parts[words.commit] = words.text
+        self._tell.note("words_final", trio.current_time(), {"text": words.text})
+        if utterance.known:
+            self._enter(utterance)
+        if not self.owed:
+            self._release()
+            self._known.set()
+            self._known = trio.Event()
+
+    def _enter(self, utterance: _Utterance) -> None:
+        now, text = trio.current_time(), utterance.text
+        if not text:
+            self._tell.note("user_amended", now, {"text": ""})
+            return
+        utterance.entry.fill(text, self._tell.unix(utterance.at))
+        if utterance is not self._utterances[-1]:
+            self._tell.note("late_words", now, {})
+        self._tell.transcript(now, "user", text, self._history.shown())
+
+    def cut(self, reason: str) -> None:
+        """Do nothing: no hook is being waited for."""
+
+    def behind(self, enter: Callable[[], None]) -> None:
+        """Call ``enter`` when all words are there, or when they were waited for long enough."""
+        if not self.owed:
+            enter()
+            return
+        if not self._behind and self.talk is not None:
+            self._due = trio.Event()
+            self.talk.start_soon(self._give_up, self._due)
+        self._behind.append(enter)
+
+    async def _give_up(self, released: trio.Event) -> None:
+        with trio.move_on_after(PATIENCE):
+            await released.wait()
+        if not released.is_set():
+            self._release()
+
+    def _release(self) -> None:
+        self._due.set()
+        for utterance in self._utterances:
+            utterance.given_up = utterance.given_up or not utterance.known
+        # Emptied first, because what is called may put something behind words again.
+        behind, self._behind = self._behind, []
+        for enter in behind:
+            enter()
+
+    def settle(self, reason: str) -> None:  # noqa: ARG002 (there is no hook to blame in the log)
+        """Go on without the words that are still missing."""
+        self._release()
+
+    async def last(self) -> None:
+        """Do nothing: ``flush`` has waited for the words."""
+
+    async def all_known(self) -> None:
+        """Wait until no words are missing."""
+        while self.owed:
+            await self._known.wait()

@@ -1,0 +1,143 @@
+"""The caller's committed words on their way into the history, through ``after_transcribe`` if the agent has that hook.
+
+The hook is the application's and may take its time. So it runs inside the reply that answers the words, as its first
+step, and the session loop does not wait for it. Until the hook has answered, the words *wait*. Meanwhile:
+
+* If the caller goes on, the reply is retracted, and the hook is asked about both utterances as the one message that they
+  are. An entry that the first one already has is replaced, or removed if the hook vetoes the whole.
+* If late words of the same utterance come, the hook is asked again.
+* If anything else ends the reply, such as a hang-up, the words pass unchanged, because the hook has not objected.
+
+A vetoed turn has no entry, no on_transcript and no answer. It does have an eos and a turn number, because the decision
+that the utterance was over came first.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from patter_trio.conversation import actions as do
+from patter_trio.conversation.history import History, Spoken
+from patter_trio.events.reporter import Teller
+from patter_trio.user_code.context import current_call
+
+LAST_WORDS = 0.04
+"""Seconds for the hook at the end of the call.
+
+Together with the STT's last words and closing the stream, the call then ends within one second.
+"""
+
+Asks = Callable[[str], Awaitable[str]]
+"""``after_transcribe``: takes words and returns words; an empty text is a veto."""
+
+_log = logging.getLogger("patter_trio.events")
+
+
+@attrs.frozen(eq=False)
+class _Waiting:
+    """Committed words that the hook has not answered about yet."""
+
+    text: str
+    at: float
+    tells: bool
+    """True if on_transcript is still to be told; False if late words amend what it was told already."""
+
+
+class UserWords:
+    """Enters the caller's words in the history, and tells on_transcript."""
+
+    def __init__(self, history: History, tell: Teller) -> None:
+        self._history = history
+        self._tell = tell
+        self._waiting: _Waiting | None = None
+        self._entry: Spoken | None = None
+        """Position of the newest commit's words; None before they are entered, and after a veto."""
+        self.asks: Asks | None = None
+        """Set once the call knows its agent."""
+
+    def __repr__(self) -> str:
+        return f"<UserWords {self._waiting!r}>"
+
+    def commit(self, action: do.CommitUser) -> None:
+        """Commit an utterance: tell eos, and enter its words."""
+        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        if not action.replaces:
+            self.settle("another turn began")
+            self._entry = None
+        self._take(_Waiting(action.text, action.at, tells=True))
+
+    def amend(self, action: do.AmendUser) -> None:
+        """Replace the utterance's words, because some of them came late."""
+        tells = self._waiting.tells if self._waiting is not None else self._entry is None
+        self._take(_Waiting(action.text, action.at, tells=tells))
+
+    def append(self, action: do.AppendUser) -> None:
+        """Enter words that no reply will answer."""
+        self.settle("the call is ending")
+        self._entry = None
+        self._take(_Waiting(action.text, action.at, tells=True))
+
+    def cut(self, reason: str) -> None:
+        """Take the end of the reply that was to answer: waiting words pass unchanged, unless the caller goes on."""
+        if self._waiting is None:
+            return
+        if reason in ("retracted", "amended"):
+            # The same words as a new object, so that an answer of the hook that is under way no longer counts.
+            self._waiting = attrs.evolve(self._waiting)
+        else:
+            self.settle(reason)
+
+    def behind(self, enter: Callable[[], None]) -> None:
+        """Call ``enter`` at once: words that wait belong to a reply that has not begun, so nothing comes behind them."""
+        enter()
+
+    def settle(self, reason: str) -> None:
+        """Enter words that still wait, unchanged."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            _log.warning(
+                "call %s: after_transcribe had not answered (%s); the original passes", current_call.get(), reason
+            )
+            self._enter(waiting, waiting.text, trio.current_time())
+
+    async def passed(self) -> bool:
+        """Ask the hook about the words that wait. Return True if there is something to answer."""
+        waiting = self._waiting
+        if waiting is None or self.asks is None:
+            return True
+        text = await self.asks(waiting.text)
+        # Other words, or the end of the reply, have overtaken this answer of the hook.
+        if self._waiting is not waiting:
+            return False
+        self._waiting = None
+        if text:
+            self._enter(waiting, text, trio.current_time())
+        elif self._entry is not None:
+            self._entry.clear()
+            self._entry = None
+        return bool(text)
+
+    async def last(self) -> None:
+        """Ask the hook about the call's last words, within :data:`LAST_WORDS`."""
+        with trio.move_on_after(LAST_WORDS):
+            await self.passed()
+
+    def _take(self, words: _Waiting) -> None:
+        self._waiting = None
+        if self.asks is None:
+            self._enter(words, words.text, words.at)
+        else:
+            self._waiting = words
+
+    def _enter(self, words: _Waiting, text: str, now: float) -> None:
+        if self._entry is None:
+            self._entry = self._history.add("user", text, self._tell.unix(words.at))
+        else:
+            # Still the same message of the caller: it keeps the time of its first commit.
+            self._entry.fill(text, self._entry.timestamp)
+        if words.tells:
+            self._tell.transcript(now, "user", text, self._history.shown())
+        else:
+            self._tell.note("user_amended", now, {"text": text})

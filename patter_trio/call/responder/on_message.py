@@ -1,0 +1,73 @@
+"""``on_message`` in each of its forms, told apart once, when the agent is served.
+
+========================================  ==========================================================================
+form                                      what it is
+========================================  ==========================================================================
+a coroutine, ``async def f(event)``       awaited; its text is the reply
+a plain function                          called on the event loop; what it returns may be awaitable, or an iterator
+an async generator                        each text that it yields is a piece of the reply
+any of them with ``(event, call)``        also gets the :class:`~patter_trio.call.control.CallControl`
+``https://...``                           the event is POSTed there (``call/responder/on_message_urls.py``)
+``wss://...``                             one connection per call (``call/responder/on_message_urls.py``)
+========================================  ==========================================================================
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from patter_trio.call.control import CallControl
+from patter_trio.call.output import reply as replies
+from patter_trio.user_code.signatures import name_of
+
+
+class Answering(ABC):
+    """What answers the messages of one call."""
+
+    async def run(self) -> None:
+        """Keep open what the answers need, in the call's nursery, for as long as the call lives. Raises nothing."""
+        await trio.lowlevel.checkpoint()
+
+    @abstractmethod
+    def mind(self, event: dict[str, Any]) -> replies.Mind:
+        """Return what answers one message."""
+
+
+class Messages(ABC):
+    """What answers the messages of all calls; ``name`` is told as the model of ``llm_token``."""
+
+    name: str
+
+    @abstractmethod
+    def answering(self, control: CallControl) -> Answering:
+        """Return what answers the messages of one call."""
+
+
+@attrs.frozen
+class Function(Messages):
+    """A function of the application's."""
+
+    function: Callable[..., Any]
+    steers: bool
+    """Whether it takes the call's control as its second argument."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The function's name."""
+        return getattr(self.function, "__name__", name_of(self.function))
+
+    def answering(self, control: CallControl) -> Answering:
+        """Return what calls the function."""
+        return _Calling(self.function, (control,) if self.steers else ())
+
+
+@attrs.frozen
+class _Calling(Answering):
+    function: Callable[..., Any]
+    more: tuple[CallControl, ...]
+
+    def mind(self, event: dict[str, Any]) -> replies.Mind:
+        return replies.of_application(self.function, event, *self.more)

@@ -1,0 +1,332 @@
+"""``on_message`` elsewhere: a webhook, or a WebSocket. ``docs/messages.md`` has both protocols as their servers see them.
+
+Whatever goes wrong there is a reply that failed: the caller hears ``error_message``, and the call goes on. What went
+wrong is logged with the origin of the URL; the rest of the URL, the secret and what was said are not.
+"""
+
+import codecs
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from patter_trio.call.control import CallControl
+from patter_trio.call.output import reply as replies
+from patter_trio.call.responder.on_message import Answering, Messages
+from patter_trio.conversation.text import is_sayable
+from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
+from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
+from patter_trio.net.websocket_client import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
+from patter_trio.user_code.urls import JSON, NO_CONTENT, checked_url, encoded, signed
+
+LARGEST: Final = 64 * 1024
+"""Most bytes of one answer: more than an hour of speech."""
+CALL_ID: Final = "X-Patter-Call-Id"
+ORDERLY: Final = 1000
+TEXT: Final = ("", "text/plain")
+
+_log = logging.getLogger("patter_trio.call")
+
+
+def remote(url: str, secret: str) -> Messages:
+    """Return what sends the messages to a URL; ``secret`` signs them, unless it is empty.
+
+    Raises:
+        ConfigurationError: it is none to which messages can be sent.
+    """
+    scheme = checked_message_url(url)
+    if scheme in ("https", "wss"):
+        tls_context()  # made now, not while a caller waits
+    if scheme in ("http", "https"):
+        return Webhook(url, secret)
+    return Socket(url, secret)
+
+
+def checked_message_url(url: str) -> str:
+    """Return the scheme of an ``on_message`` URL.
+
+    Raises:
+        ConfigurationError: messages cannot be sent there; the message says why, and names no more than the origin.
+    """
+    kind = "a function or a URL (https, http, wss or ws)"
+    scheme = checked_url(url, "on_message", kind, ("https", "http", "wss", "ws"))
+    parts = urlsplit(url)
+    if parts.username is not None and scheme in ("ws", "wss"):
+        raise ConfigurationError(
+            f"on_message cannot have a user name in a WebSocket's URL: {scheme}://...@{parts.hostname}"
+        )
+    return scheme
+
+
+# By HTTP --------------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class Webhook(Messages):
+    """An http or https URL."""
+
+    url: str = attrs.field(repr=False)
+    secret: str = attrs.field(repr=False)
+    name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
+
+    def answering(self, control: CallControl) -> Answering:  # noqa: ARG002 (the event says all)
+        """Return what posts the messages."""
+        return _Posting(self)
+
+
+@attrs.frozen
+class _Posting(Answering):
+    webhook: Webhook
+
+    def mind(self, event: dict[str, Any]) -> replies.Mind:
+        body = encoded(event)
+        headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", **signed(self.webhook.secret, body)}
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[str]]:
+            deadline = replies.MESSAGE_DEADLINE
+            async with (
+                shared_client() as http,
+                http.stream(
+                    "POST",
+                    self.webhook.url,
+                    content=body,
+                    headers=headers,
+                    within=deadline,
+                    between=deadline,
+                    largest=LARGEST,
+                ) as answer,
+                aclosing(_texts(answer, self.webhook.name)) as texts,
+            ):
+                yield texts
+
+        return opened
+
+
+async def _texts(answer: Answer, who: str) -> AsyncGenerator[str, None]:
+    """Iterate over what an answer says."""
+    if answer.status == NO_CONTENT:
+        return
+    if answer.content_type == JSON:
+        text = _text_of(await answer.read(), who)
+        if text:
+            yield text
+    elif answer.content_type in TEXT:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        async for piece in answer.pieces():
+            with _must_be_text(who):
+                text = decoder.decode(piece)
+            yield text
+        with _must_be_text(who):
+            decoder.decode(b"", final=True)
+    else:
+        raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON} or text/plain")
+
+
+def _text_of(body: bytes, who: str) -> str:
+    if not body.strip():
+        return ""
+    with _must_be_text(who):
+        said = json.loads(body)
+    text = said.get("text", said) if isinstance(said, dict) else said
+    if text is None or (isinstance(text, str) and is_sayable(text)):
+        return text or ""
+    raise ProviderError(f'{who} must answer {{"text": "..."}}, {{"text": null}} or nothing')
+
+
+@contextmanager
+def _must_be_text(who: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # both what is no UTF-8 and what is no JSON
+        raise ProviderError(f"{who} answered with what is no text: {error}") from error
+
+
+# By WebSocket ---------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class Socket(Messages):
+    """A ws or wss URL."""
+
+    url: str = attrs.field(repr=False)
+    secret: str = attrs.field(repr=False)
+    open_stream: OpenStream = attrs.field(default=open_stream_to, repr=False)
+    name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
+
+    def answering(self, control: CallControl) -> Answering:
+        """Return what holds the call's connection."""
+        return _Conversing(self, control.call_id)
+
+
+class _Conversing(Answering):
+    """The connection of one call: opened with the call, and again when it is wanted and there is none."""
+
+    def __init__(self, socket: Socket, call_id: str) -> None:
+        self._socket = socket
+        self._headers = {CALL_ID: call_id, **signed(socket.secret, call_id.encode())}
+        self._call_id = call_id
+        self._client: WebSocketClient | None = None
+        self._busy = False
+        self._used = False
+        self._wanted = trio.Event()
+        self._changed = trio.Event()
+        self._failure: ProviderError | None = None
+
+    async def run(self) -> None:
+        """Keep the connection, until cancelled."""
+        while True:
+            self._failure, abandoned = None, False
+            try:
+                async with open_websocket(
+                    self._socket.url, headers=self._headers, open_stream=self._socket.open_stream
+                ) as client:
+                    self._client, self._busy, self._used = client, False, False
+                    self._wanted = trio.Event()
+                    self._change()
+                    await client.ended.wait()
+                    abandoned = client.abandoned
+            except ProviderError as error:
+                self._failure = error
+                if not self._wanted.is_set():  # otherwise it is a reply's failure, and said there
+                    _log.warning("call %s: on_message: %s", self._call_id, error)
+                self._wanted = trio.Event()
+            self._client = None
+            self._change()
+            if not abandoned:
+                await self._wanted.wait()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def connected(self) -> tuple[WebSocketClient, bool]:
+        """Return a connection that nobody uses, opened if need be, and whether messages were sent over it before.
+
+        Raises:
+            ProviderError: none could be had.
+        """
+        if self._client is not None and (self._busy or not self._client.usable):
+            self.release(self._client, clean=False)  # what a reply that was cut left behind, or the server's end
+        while self._client is None:
+            self._wanted.set()
+            await self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+        used, self._busy, self._used = self._used, True, True
+        return self._client, used
+
+    def release(self, client: WebSocketClient, *, clean: bool) -> None:
+        """Give a connection back: for the next message, or, when its answer was not taken to the end, to be closed."""
+        if self._client is not client:
+            return
+        self._busy = False
+        if not clean:
+            self._client = None
+            client.abandon()
+
+    def mind(self, event: dict[str, Any]) -> replies.Mind:
+        """Return what asks over the connection; left before the answer's end, it ends the connection."""
+        message = encoded(event).decode()
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[str]]:
+            answer = _Streamed(self, self._socket.name, message)
+            try:
+                await answer.ask()
+                yield answer
+            finally:
+                answer.leave()
+
+        return opened
+
+
+class _Streamed:
+    """The answer to one message, as its pieces come over the call's connection."""
+
+    def __init__(self, conversation: _Conversing, who: str, message: str) -> None:
+        self._conversation = conversation
+        self._who = who
+        self._message = message
+        self._client: WebSocketClient | None = None
+        self._used = False
+        self._size = 0
+        self._done = False
+
+    async def ask(self) -> None:
+        """Send the message."""
+        with self._in_time():
+            await self._ask()
+
+    async def _ask(self) -> None:
+        while True:
+            self._client, self._used = await self._conversation.connected()
+            self._client.discard()  # what nobody asked for
+            try:
+                await self._client.send(self._message)
+            except ConnectionOver:
+                if not self._used:
+                    raise
+            else:
+                return
+
+    def leave(self) -> None:
+        """The reply is over."""
+        if self._client is not None:
+            self._conversation.release(self._client, clean=self._done)
+
+    def __aiter__(self) -> "_Streamed":
+        return self
+
+    async def __anext__(self) -> str:
+        if self._done or self._client is None:
+            raise StopAsyncIteration
+        with self._in_time():
+            while True:
+                try:
+                    return self._piece(await self._client.receive())
+                except ConnectionOver as over:
+                    if self._used and not self._size:
+                        await self._ask()  # the server ended a connection that was idle in the moment we asked
+                    elif over.code == ORDERLY:
+                        self._done = True
+                        raise StopAsyncIteration from None
+                    else:
+                        raise
+
+    def _piece(self, message: str | bytes) -> str:
+        if isinstance(message, bytes):
+            raise ProviderError(f"{self._who} sent a binary message")
+        self._size += len(message.encode())
+        if self._size > LARGEST:
+            raise ProviderError(f"the answer of {self._who} is longer than {LARGEST} bytes")
+        said = _object(message)
+        if said is None:
+            return message
+        self._done = bool(said.get("done"))
+        text = said.get("text")
+        if text is None or (isinstance(text, str) and is_sayable(text)):
+            return text or ""
+        raise ProviderError(
+            f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is no JSON object'
+        )
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        try:
+            with trio.fail_after(replies.MESSAGE_DEADLINE):
+                yield
+        except trio.TooSlowError as error:
+            raise ProviderTimeout(f"{self._who} did not answer within {replies.MESSAGE_DEADLINE:g} s") from error
+
+
+def _object(message: str) -> dict[str, Any] | None:
+    """Return the JSON object that a message is; None when it is none."""
+    if not message.startswith("{"):
+        return None
+    try:
+        said = json.loads(message)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None

@@ -1,0 +1,121 @@
+"""What answers the caller in one call: the agent's model, or the application, by way of the hooks that come before it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from patter_trio.abc import LanguageModel, Message
+from patter_trio.agent.agent import Agent
+from patter_trio.call.control import CallControl
+from patter_trio.call.hooks import Hooking
+from patter_trio.call.input.user_words import UserWords
+from patter_trio.call.output import reply as replies
+from patter_trio.call.responder.on_message import Answering, Messages
+from patter_trio.call.tools.runner import Toolbox
+from patter_trio.conversation.history import History
+from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.user_code.context import current_call
+
+CONNECTING: Final = ("begun", "barge-in", "retracted", "say", "failed")
+"""What has happened when a connection will be needed a while later."""
+
+_log = logging.getLogger("patter_trio.call")
+
+
+class Minds:
+    """Makes the mind of each reply that answers the conversation.
+
+    Args:
+        on_message: what answers in the place of a model, if the application does.
+        control: the call's, for the application.
+        about: what the application is told of the call with each message.
+        history: the conversation.
+        words: the caller's committed words, on their way into it.
+        tools: runs the model's tools.
+    """
+
+    def __init__(
+        self,
+        on_message: Messages | None,
+        control: CallControl,
+        about: Mapping[str, str],
+        history: History,
+        words: UserWords,
+        *,
+        tools: Toolbox,
+    ) -> None:
+        self._on_message = on_message
+        self._about = about
+        self._history = history
+        self._words = words
+        self.answering: Answering | None = None if on_message is None else on_message.answering(control)
+        self._tools = tools
+        self.hooking: Hooking | None = None
+        """Set once the call knows its agent."""
+
+    def __repr__(self) -> str:
+        return f"<Minds of {self.kind}>"
+
+    @property
+    def kind(self) -> str:
+        """``llm`` or ``on_message``."""
+        return "llm" if self._on_message is None else "on_message"
+
+    def names(self, agent: Agent | None) -> tuple[str, str]:
+        """Return provider and model, as ``llm_token`` has them."""
+        if self._on_message is not None:
+            return "on_message", self._on_message.name
+        llm = agent.llm if agent else None
+        return (llm.provider, llm.model) if llm else ("", "")
+
+    async def connect(self, agent: Agent | None, reason: str) -> None:
+        """Open what the model's next answer would otherwise wait for: the call has begun, or a reply was cut.
+
+        With a reply its connection goes. Where no other follows (the call ends), or at once, there is nothing to open.
+        """
+        if self.answering is None and agent is not None and agent.llm is not None and reason in CONNECTING:
+            try:
+                await agent.llm.connect()
+            except ProviderError as error:
+                _log.info("call %s: no connection in advance: %s", current_call.get(), error)
+
+    def of(self, agent: Agent, reply: replies.Reply) -> replies.Mind:
+        """Return what answers the conversation as it is now, in that reply."""
+        if self.answering is None:
+            if agent.llm is None:
+                raise ConfigurationError("an agent needs llm= or on_message=")
+            return self._model(agent, agent.llm, self._messages(agent), reply)
+        return self.answering.mind(
+            {**self._about, "text": self._history.last_user(), "history": self._history.before_last_user()}
+        )
+
+    def _model(
+        self, agent: Agent, llm: LanguageModel, messages: Sequence[Message], reply: replies.Reply
+    ) -> replies.Mind:
+        if not agent.tools:
+            return replies.of_model(llm, messages)
+        return self._tools.mind(llm, agent.tools, messages, reply)
+
+    def prepare(self, agent: Agent, reply: replies.Reply) -> replies.Prepare | None:
+        """Return what makes the same within its reply, where hooks come before it; None: none do."""
+        hooking = self.hooking
+        if hooking is None or not hooking.given("after_transcribe", "before_llm"):
+            return None
+        return partial(self._prepared, agent, hooking, reply)
+
+    async def _prepared(self, agent: Agent, hooking: Hooking, reply: replies.Reply) -> replies.Mind | None:
+        """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
+        if not await self._words.passed():
+            return None
+        if self.answering is not None or agent.llm is None:
+            return self.of(agent, reply)
+        return self._model(agent, agent.llm, await hooking.asked(self._messages(agent)), reply)
+
+    def _messages(self, agent: Agent) -> list[Message]:
+        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said_in(self._history)]
+
+
+def said_in(history: History) -> list[Message]:
+    """Return what was said so far, and the tool rounds, as messages."""
+    return [message for item in history.items() for message in item.messages()]

@@ -1,0 +1,1 @@
+"""The tools of a call: when they run, what they are given, and what becomes of their answers."""

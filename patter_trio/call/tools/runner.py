@@ -1,0 +1,469 @@
+"""The tools of one call at work: started by replies, run in the call's nursery, remembered in its conversation.
+
+A reply only awaits what its tools give. So a barge-in need not end them: each tool has its policy, and what it has given
+by then, or gives afterwards, is what the model is told with the next question. It never learns of a call without an
+answer: of one that goes on it is told just that.
+
+A tool starts when the reply that wants it is alive, and has the floor: not while the caller is speaking, and might be
+going on with the question. A reply that was taken back has done nothing.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import attrs
+import trio
+
+from patter_trio.abc import Message, ToolCall, ToolDefinition
+from patter_trio.agent.tools import CONTEXT, Tool
+from patter_trio.call.control import ControlledCall
+from patter_trio.call.output.reply import Remark, Reply, Step
+from patter_trio.call.tools.context import ToolContext
+from patter_trio.call.tools.values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown, unwanted
+from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
+from patter_trio.conversation.history import History
+from patter_trio.conversation.inputs import Busy
+from patter_trio.conversation.text import is_sayable
+from patter_trio.user_code import invoke
+from patter_trio.user_code.signatures import name_of
+
+ROUNDS: Final = 10
+"""Times that the model is asked within one reply; the last time it is offered no tools."""
+REMARKS: Final = 16
+"""Pieces of progress that wait to be spoken; more are dropped, for what they say is old by then."""
+BEYOND: Final = 5.0
+"""Seconds that a shielded tool has after the call."""
+
+RUNNING: Final = "It is still running. What it gives will be here when it is finished."
+LATER: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
+
+_log = logging.getLogger("patter_trio.call")
+_events = logging.getLogger("patter_trio.events")
+
+
+P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
+"""What an answer is made of, beside the calls of tools: text, and of an engine also speech."""
+
+
+class Answers(Protocol[P_co]):
+    """What can be asked for an answer, and want tools called: a language model, or a call's engine."""
+
+    def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[P_co | ToolCall]]:
+        """Open the answer."""
+
+
+@attrs.define(eq=False)
+class Run:
+    """One call of a tool, from its start on."""
+
+    tool: Tool | None
+    call: ToolCall
+    arguments: Any
+    """A dict; the text that the model wrote, where that is none."""
+    wrong: str = ""
+    """Why the tool cannot be called at all."""
+    began: float = 0.0
+    duration: float = 0.0
+    over: bool = False
+    result: Any = None
+    text: str = RUNNING
+    """What the model is told."""
+    error: str = ""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``on_call_end`` is told."""
+        told = {"name": self.call.name, "arguments": self.arguments, "result": self.result, "duration": self.duration}
+        return {**told, "error": self.error} if self.error else told
+
+
+@attrs.define(eq=False)
+class Round:
+    """What the model wanted called at once."""
+
+    runs: list[Run] = attrs.field(factory=list)
+
+    def messages(self, said: str = "") -> list[Message]:
+        """Return the model's wish and what came of it, as messages; nothing where nothing was started."""
+        if not self.runs:
+            return []
+        calls = [{"id": r.call.id, "name": r.call.name, "arguments": r.call.arguments} for r in self.runs]
+        return [
+            {"role": "assistant", "content": said, "tool_calls": calls},
+            *({"role": "tool", "tool_call_id": r.call.id, "name": r.call.name, "content": r.text} for r in self.runs),
+        ]
+
+
+class Toolbox:
+    """Runs the tools of one call.
+
+    Args:
+        call: whose they are; handlers steer it.
+        history: the conversation.
+        note: lets watchers know a fact, at this instant.
+        post: tells the turn machine how long a reply may be busy.
+        webhooks: calls the tools that are behind a URL.
+    """
+
+    def __init__(
+        self,
+        call: ControlledCall,
+        history: History,
+        note: Callable[[str, dict[str, Any]], None],
+        post: Callable[[Busy], None],
+        webhooks: ToolWebhooks,
+    ) -> None:
+        self._webhooks = webhooks
+        self._info = call.info
+        self._context = ToolContext(call)
+        self._history = history
+        self._note = note
+        self._post = post
+        self._runs: list[Run] = []
+        self._count = 0
+        self._later: dict[Reply, list[tuple[Run, Round]]] = {}
+        self._free = False
+        self._news = trio.Event()
+        self._closed = False
+        self.nursery: trio.Nursery | None = None
+        """The conversation's, while it lasts."""
+        self.beyond: trio.Nursery | None = None
+        """The server's, for what is shielded."""
+
+    def __repr__(self) -> str:
+        running = sum(not run.over for run in self._runs)
+        return f"<Toolbox of {self._context.call_id}, {len(self._runs)} calls, {running} running>"
+
+    def floor(self, *, free: bool) -> None:
+        """Take note of whether the live reply has the floor, or could."""
+        if free and not self._free:
+            self._news.set()
+            self._news = trio.Event()
+        self._free = free
+
+    def mind(
+        self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
+    ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | Step | Remark]]]:
+        """Return the mind that is a model, or an engine, with tools."""
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[P | Step | Remark]]:
+            rounds = _Rounds(self, llm, tools, messages, reply)
+            async with rounds.stack:
+                try:
+                    yield rounds
+                finally:
+                    rounds.leave()
+
+        return opened
+
+    # Starting ---------------------------------------------------------------------------------------------------------
+    def wanted(self, tools: Sequence[Tool], call: ToolCall) -> Run:
+        """Return a call of a tool that has not started."""
+        self._count += 1
+        if not call.id or any(run.call.id == call.id for run in self._runs):
+            call = attrs.evolve(call, id=f"call_{self._count}")
+        found = next((tool for tool in tools if tool.name == call.name), None)
+        arguments, wrong = arguments_of(call.arguments)
+        if found is None:
+            wrong = (
+                f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
+            )
+        return Run(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
+
+    async def has_floor(self, reply: Reply) -> None:
+        """Wait until a reply has the floor, or could; for ever if it is over."""
+        while not self._free or reply.scope.cancel_called:
+            if reply.scope.cancel_called:
+                await trio.sleep_forever()  # we are in it
+            await self._news.wait()
+
+    async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
+        """Start tools as soon as their reply has the floor; return what they say of their progress."""
+        await self.has_floor(reply)
+        send, remarks = trio.open_memory_channel[str](REMARKS)
+        busy = max((run.tool.timeout_s for run in runs if run.tool is not None), default=0.0)
+        self._post(Busy(reply.number, trio.current_time() + busy))
+        with send:
+            for run in runs:
+                self._spawn(run, round_, send.clone(), reply)
+        return remarks
+
+    def put_off(self, run: Run, round_: Round, reply: Reply) -> None:
+        """Have a tool started when its reply has been played."""
+        run.text = LATER
+        self._later.setdefault(reply, []).append((run, round_))
+
+    def waiting(self) -> Iterator[Run]:
+        """Yield what waits for its reply to be played."""
+        for later in self._later.values():
+            yield from (run for run, _ in later)
+
+    def played(self, reply: Reply) -> None:
+        """A reply has been played: start what was to wait for that, one after another while none fails."""
+        self._in_turn(self._later.pop(reply, []))
+
+    def _in_turn(self, later: "Sequence[tuple[Run, Round]]") -> None:
+        if later:
+            self._spawn(*later[0], None, None, later[1:])
+
+    def cut(self, reply: Reply) -> None:
+        """A reply is over before it was played: what waited for its end is not done."""
+        self._later.pop(reply, None)
+
+    def _spawn(
+        self,
+        run: Run,
+        round_: Round,
+        remarks: "trio.MemorySendChannel[str] | None",
+        reply: Reply | None,
+        later: Sequence[tuple[Run, Round]] = (),
+    ) -> None:
+        shielded = run.tool is not None and run.tool.on_barge_in == "shield"
+        nursery = self.beyond if shielded else self.nursery
+        if nursery is None or self._closed:
+            if remarks is not None:
+                remarks.close()
+            return
+        run.scope.shield = shielded
+        nursery.start_soon(self._run, run, round_, remarks, reply, later, name=f"tool {run.call.name}")
+
+    # Running ----------------------------------------------------------------------------------------------------------
+    async def _run(
+        self,
+        run: Run,
+        round_: Round,
+        remarks: "trio.MemorySendChannel[str] | None",
+        reply: Reply | None,
+        later: Sequence[tuple[Run, Round]],
+    ) -> None:
+        try:
+            if self._closed or (reply is not None and reply.scope.cancel_called):
+                return  # between the decision and now
+            self._begin(run, round_)
+            error = "it was cancelled: the call is over"
+            try:
+                with run.scope:
+                    error = await self._answer(run, remarks)
+                if run.scope.cancelled_caught:
+                    error = "it was cancelled: the caller interrupted"
+            finally:
+                self._end(run, error)
+            if not error:
+                self._in_turn(later)
+        finally:
+            if remarks is not None:
+                remarks.close()
+
+    def _begin(self, run: Run, round_: Round) -> None:
+        run.began, run.text = trio.current_time(), RUNNING
+        self._runs.append(run)
+        if not round_.runs:
+            self._history.add_tool_round(round_)
+        round_.runs.append(run)
+        self._note("tool_call_started", self._about(run))
+
+    async def _answer(self, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> str:
+        """Call the handler; return what went wrong."""
+        tool = run.tool
+        if tool is None or run.wrong:
+            return run.wrong
+        try:
+            with trio.fail_after(tool.timeout_s):
+                run.result = await self._result(tool, run, remarks)
+                with invoke.foreign(f"the result of {tool.name}", "give less"):
+                    run.text = shown(run.result)
+            if is_deeper(run.result):
+                return f"its result has more than {DEEPEST} levels"
+        except trio.TooSlowError:
+            return f"it did not answer within {tool.timeout_s:g} s"
+        except WebhookFailed as failed:
+            _events.warning("call %s: tool %s: %s", self._context.call_id, tool.name, failed)
+            return failed.told
+        except invoke.ApplicationError as failed:
+            name = self._context.call_id
+            _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
+            return str(failed if failed.__cause__ is None else f"{type(failed.__cause__).__name__}: {failed.__cause__}")
+        return ""
+
+    async def _result(self, tool: Tool, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> Any:
+        if tool.handler is not None:
+            return await self._called(tool, tool.handler, run.arguments, remarks)
+        told = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
+        event = {"tool": tool.name, "arguments": run.arguments, "tool_call_id": run.call.id, **told}
+        return await self._webhooks.call(tool, event, deadline=run.began + tool.timeout_s)
+
+    async def _called(
+        self,
+        tool: Tool,
+        handler: Callable[..., Any],
+        arguments: dict[str, Any],
+        remarks: "trio.MemorySendChannel[str] | None",
+    ) -> Any:
+        if tool.form == "keywords":
+            given = {**arguments, CONTEXT: self._context} if tool.takes_context else arguments
+            answer = invoke.plain(handler, **given)
+        else:
+            more = (self._context,) if tool.form == "arguments and context" else ()
+            answer = invoke.plain(handler, dict(arguments), *more)
+        if not hasattr(answer, "__aiter__"):
+            return await invoke.awaited(handler, answer)
+        result: Any = None
+        async with aclosing(invoke.Pieces(handler, answer)) as pieces:
+            async for piece in pieces:
+                if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
+                    raise invoke.ApplicationError(
+                        f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
+                    )
+                if "progress" in piece:
+                    _remark(remarks, str(piece["progress"]))
+                result = piece.get("result", result)
+        return result
+
+    def _end(self, run: Run, error: str) -> None:
+        """Take note of how a call ended, once."""
+        if run.over:
+            return
+        run.over, run.error = True, error
+        run.duration = round(trio.current_time() - run.began, 3)
+        if error:
+            run.text = f"The tool failed: {error}"[:RESULT]
+            run.result = None
+        about = {**self._about(run), "result": run.result, "duration": run.duration}
+        self._note("tool_call_completed", {**about, "error": error} if error else about)
+
+    def _about(self, run: Run) -> dict[str, Any]:
+        return {"name": run.call.name, "tool_call_id": run.call.id, "arguments": run.arguments}
+
+    def close(self) -> list[dict[str, Any]]:
+        """The call is over: return all calls of tools. What is shielded goes on for a while, and nobody is told how it ends."""
+        self._closed = True
+        self._later.clear()
+        for run in self._runs:
+            if not run.over:
+                run.scope.deadline = trio.current_time() + BEYOND
+                _log.info("call %s: tool %s goes on beyond the call", self._context.call_id, run.call.name)
+                self._end(run, "the call was over before it was")
+        return [run.summary for run in self._runs]
+
+
+class _Rounds(Generic[P]):
+    """What a model with tools says: its text, the steps between its answers, and what its tools say meanwhile."""
+
+    def __init__(
+        self,
+        box: Toolbox,
+        llm: Answers[P],
+        tools: Sequence[Tool],
+        messages: Sequence[Message],
+        reply: Reply,
+    ) -> None:
+        self._box = box
+        self._llm = llm
+        self._tools = tools
+        self._messages = list(messages)
+        self._reply = reply
+        self.stack: AsyncExitStack = AsyncExitStack()
+        """The answer that is coming."""
+        self._asked = 0
+        self._answer: AsyncIterator[P | ToolCall] | None = None
+        self._said: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._runs: list[Run] = []
+        self._round = Round()
+        self._remarks: trio.MemoryReceiveChannel[str] | None = None
+        self._over = False
+
+    def __aiter__(self) -> "_Rounds[P]":
+        return self
+
+    async def __anext__(self) -> P | Step | Remark:
+        while True:
+            if self._remarks is not None:
+                try:
+                    return Remark(await self._remarks.receive())
+                except trio.EndOfChannel:
+                    self._results()
+                    return Step.MODEL
+            if self._answer is None and self._calls:
+                await self._start()
+                continue
+            if self._over:
+                raise StopAsyncIteration
+            item = await self._next()
+            if item is not None:
+                return item
+
+    async def _next(self) -> P | Step | None:
+        """Return the next piece of the model's, or that its answer is over; None: neither."""
+        answer = self._answer
+        if answer is None:
+            self._asked += 1
+            answer = self._answer = await self.stack.enter_async_context(self._ask())
+        try:
+            item = await anext(answer)
+        except StopAsyncIteration:
+            self._answer = None
+            self._over = not self._calls
+            return Step.TOOLS if self._calls else None
+        if isinstance(item, ToolCall):
+            self._calls.append(item)
+            return None
+        if isinstance(item, str):
+            self._said.append(item)
+        return item
+
+    def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
+        if self._asked < ROUNDS:
+            return self._llm.stream(self._messages, tools=[tool.definition for tool in self._tools])
+        _log.warning("a reply has asked for tools %d times; the model gets no more", ROUNDS - 1)
+        return self._llm.stream(self._messages)
+
+    async def _start(self) -> None:
+        await self.stack.aclose()  # the answer that is over
+        calls, self._calls = self._calls, []
+        if self._asked >= ROUNDS:
+            self._over = True
+            return
+        runs = [self._box.wanted(self._tools, call) for call in calls]
+        later = [run for run in runs if run.tool is not None and run.tool.after_speech and not run.wrong]
+        now = [run for run in runs if run not in later]
+        for run in later:
+            self._box.put_off(run, self._round, self._reply)
+        self._runs = runs
+        if not now:  # what waits for the reply's end must not end it while the caller is going on with the question
+            await self._box.has_floor(self._reply)
+            self._over = True
+        else:
+            self._remarks = await self._box.start(now, self._round, self._reply)
+
+    def _results(self) -> None:
+        """Add what the tools gave to what the model is asked next."""
+        self._remarks = None
+        self._messages += Round(self._runs).messages("".join(self._said))
+        self._said, self._runs, self._round = [], [], Round()
+        self._box._post(Busy(self._reply.number, trio.current_time()))  # noqa: SLF001 (same module)
+
+    def leave(self) -> None:
+        """The reply is over, or cut: end those tools that are to end with it."""
+        if self._remarks is not None:
+            self._remarks.close()
+        for run in self._runs:
+            if run.tool is not None and run.tool.on_barge_in == "cancel" and not run.over:
+                run.scope.cancel(reason="the reply was cut")
+
+
+def _remark(remarks: "trio.MemorySendChannel[str] | None", text: str) -> None:
+    """Have a piece of progress spoken, if anybody still speaks."""
+    if remarks is None or not text.strip() or not is_sayable(text):
+        return
+    try:
+        remarks.send_nowait(text)
+    except (trio.WouldBlock, trio.BrokenResourceError):
+        return

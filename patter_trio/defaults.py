@@ -1,0 +1,51 @@
+"""The embedded providers that an agent gets when it names none: no account, no key, no network."""
+
+# ruff: noqa: PLC0415 (an agent with providers of its own must not pay for importing these)
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from patter_trio.stt.whisper import WhisperSTT
+    from patter_trio.tts.piper import PiperTTS
+    from patter_trio.vad.silero import SileroVAD
+
+
+def default_stt() -> "WhisperSTT":
+    """Return the embedded recogniser.
+
+    Raises:
+        MissingExtraError: the extra ``local`` is not installed; the message holds the command.
+    """
+    from patter_trio.stt.whisper import WhisperSTT
+
+    return WhisperSTT()
+
+
+def default_tts() -> "PiperTTS":
+    """Return the embedded synthesiser.
+
+    Raises:
+        MissingExtraError: the extra ``local`` is not installed; the message holds the command.
+    """
+    from patter_trio.tts.piper import PiperTTS
+
+    return PiperTTS()
+
+
+def default_vad() -> "SileroVAD":
+    """Return the embedded voice detector; it needs no extra."""
+    from patter_trio.vad.silero import SileroVAD
+
+    return SileroVAD()
+
+
+async def prewarm() -> None:
+    """Load all embedded models now, so that the first call need not wait a second or two for them.
+
+    Raises:
+        MissingExtraError: the extra ``local`` is not installed.
+        ConfigurationError: a file of a model is missing, or not the one that is pinned.
+        ProviderError: a model cannot be loaded.
+    """
+    for recipe in (default_vad(), default_stt(), default_tts()):
+        await recipe.prewarm()

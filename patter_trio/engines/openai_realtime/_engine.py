@@ -1,0 +1,177 @@
+"""OpenAI's Realtime models: speech in, speech out, over one WebSocket for each call.
+
+Whose turn it is remains decided by the call: the vendor neither answers nor stops by itself. It may tell where turns end.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Literal
+
+import attrs
+import trio
+
+from patter_trio.abc import Engine, EngineSession, EngineSetup
+from patter_trio.audio.formats import MULAW_8K
+from patter_trio.engines.openai_realtime._session import RealtimeSession
+from patter_trio.errors import ConfigurationError
+from patter_trio.net.http import tls_context
+from patter_trio.net.tasks import running
+from patter_trio.providers.credentials import credential
+from patter_trio.providers.validators import one_of, socket_base, within
+from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
+
+MODEL: Final = "gpt-realtime-2.1"
+TRANSCRIPTION: Final = "gpt-transcribe"
+RENEWAL: Final = 55 * 60.0
+"""Seconds after which a connection is renewed in the next quiet moment: the vendor ends it after 60 minutes."""
+LATE: Final = 1.5
+"""Seconds after the silence that ends a turn within which the vendor says so."""
+PATIENCE: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
+"""The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
+(https://platform.openai.com/docs/guides/realtime-vad)."""
+_EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
+_DETECTIONS: Final = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
+
+
+def _api_key(given: str | None) -> str:
+    return credential(given, owner="OpenAIRealtime", argument="api_key", variable="OPENAI_API_KEY")
+
+
+def _detection(given: object) -> TurnDetection:
+    """Return who looks for ends of turns; it is never the vendor's to answer, or to stop."""
+    if isinstance(given, str):
+        found = _DETECTIONS.get(given)
+        if found is None:
+            raise ConfigurationError(
+                f"OpenAIRealtime: turn_detection= must be None, {' or '.join(map(repr, _DETECTIONS))}, not {given!r}"
+            )
+        given = found
+    if given is None:
+        return None
+    if not isinstance(given, ServerVAD | SemanticVAD):
+        raise ConfigurationError(
+            f"OpenAIRealtime: turn_detection= must be None, a name, a ServerVAD or a SemanticVAD, not {given!r}"
+        )
+    return attrs.evolve(given, create_response=False, interrupt_response=False)
+
+
+def _ends_turns(engine: "OpenAIRealtime") -> Literal["", "vad_silence", "semantic_turn_detector"]:
+    if engine.turn_detection is None:
+        return ""
+    return "vad_silence" if isinstance(engine.turn_detection, ServerVAD) else "semantic_turn_detector"
+
+
+def _longest_silence(engine: "OpenAIRealtime") -> float:
+    match engine.turn_detection:
+        case ServerVAD() as detection:
+            return detection.silence + LATE
+        case SemanticVAD() as detection:
+            return PATIENCE[detection.eagerness]
+        case _:
+            return 0.0
+
+
+@attrs.frozen
+class OpenAIRealtime(Engine):
+    """A Realtime model of OpenAI's (GA protocol), mu-law at 8 kHz both ways.
+
+    Args:
+        api_key: default: ``OPENAI_API_KEY``.
+        model: its name.
+        voice: in which it speaks.
+        turn_detection: who says that the caller has finished: None: the agent (``endpointing_ms``, ``turn_detector``);
+            ``"server_vad"`` or a ``ServerVAD``: the vendor, by silence; ``"semantic_vad"`` or a ``SemanticVAD``: the
+            vendor, by what is said. The vendor never answers or stops by itself.
+        transcription: the model that writes down what the caller says.
+        language: of the caller; default: the agent's.
+        noise_reduction: ``"near_field"`` or ``"far_field"``; empty: none.
+        max_output_tokens: most tokens of one answer, 1 to 4096.
+        parallel_tool_calls: whether several tools may be called at once; None: as the model does.
+        speed: of the speech, 0.25 to 1.5.
+        reasoning_effort: such as ``"low"``, for models that reason; every thought is silence on the line.
+        base_url: of the vendor, or of whoever speaks its protocol, up to and with ``/v1``.
+        first_audio: seconds until an answer begins.
+        between: seconds for each next piece of it; an answer that stops in the middle is silence for as long.
+        renew_after: seconds after which a connection is renewed in the next quiet moment.
+
+    Raises:
+        ConfigurationError: there is no API key, or an option is out of range.
+    """
+
+    api_key: str = attrs.field(default="", repr=False, converter=_api_key)
+    model: str = attrs.field(default=MODEL, validator=attrs.validators.instance_of(str), kw_only=True)
+    voice: str = attrs.field(default="marin", validator=attrs.validators.instance_of(str), kw_only=True)
+    turn_detection: TurnDetection = attrs.field(default=None, converter=_detection, kw_only=True)
+    transcription: str = attrs.field(default=TRANSCRIPTION, validator=attrs.validators.min_len(1), kw_only=True)
+    language: str = attrs.field(default="", kw_only=True)
+    noise_reduction: Literal["", "near_field", "far_field"] = attrs.field(
+        default="", validator=one_of("", "near_field", "far_field"), kw_only=True
+    )
+    max_output_tokens: int | None = attrs.field(default=None, validator=within(1, 4096), kw_only=True)
+    parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
+    speed: float | None = attrs.field(default=None, validator=within(0.25, 1.5), kw_only=True)
+    reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
+    base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
+    first_audio: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=4.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    renew_after: float = attrs.field(default=RENEWAL, validator=within(1.0, 3600, optional=False), kw_only=True)
+    ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
+        init=False, default=attrs.Factory(_ends_turns, takes_self=True)
+    )
+    longest_silence: float = attrs.field(init=False, default=attrs.Factory(_longest_silence, takes_self=True))
+
+    provider = "openai_realtime"
+    accepts = MULAW_8K
+    emits = MULAW_8K
+
+    def with_voice(self, voice: str) -> "OpenAIRealtime":
+        """Return the same with another voice."""
+        return attrs.evolve(self, voice=voice)
+
+    async def prewarm(self) -> None:
+        """Make what every connection needs, so that the first call's does not wait for it (about 20 ms)."""
+        tls_context()
+        await trio.lowlevel.checkpoint()
+
+    def setup_message(self, setup: EngineSetup) -> str:
+        """Return what sets a connection up for a call."""
+        return session_update(
+            instructions=setup.instructions,
+            voice=self.voice,
+            turn_detection=self.turn_detection,
+            transcription=self.transcription,
+            language=self.language or setup.language,
+            tools=setup.tools,
+            noise_reduction=self.noise_reduction,
+            max_output_tokens=self.max_output_tokens,
+            parallel_tool_calls=self.parallel_tool_calls,
+            speed=self.speed,
+            reasoning=self.reasoning_effort,
+        )
+
+    def open(self, setup: EngineSetup) -> AbstractAsyncContextManager[EngineSession]:
+        """Connect for one call.
+
+        Raises:
+            AuthenticationError: the key is refused.
+            RateLimitError: there are too many connections, or nothing is left to spend.
+            ProviderTimeout: the session was not ready in time.
+            ProviderError: it was refused in another way, or nobody could be reached.
+        """
+        return self._open(setup)
+
+    @asynccontextmanager
+    async def _open(self, setup: EngineSetup) -> AsyncIterator[EngineSession]:
+        session = RealtimeSession(
+            socket_url(self.base_url, self.model),
+            {"Authorization": f"Bearer {self.api_key}"},
+            self.setup_message(setup),
+            setup.conversation,
+            detects_turns=self.turn_detection is not None,
+            patience=(self.first_audio, self.between),
+            renew_after=self.renew_after,
+            transcription=self.transcription,
+        )
+        async with running(session.work):
+            await session.ready()
+            yield session

@@ -1,0 +1,165 @@
+"""One call on the event bus: what is published of it, and who has subscribed to this call alone."""
+
+from collections.abc import Mapping
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final, Protocol
+
+import trio
+
+from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.events.delivery import Deliveries, Published
+from patter_trio.events.grace import Bounds
+from patter_trio.events.kinds import FREQUENT, PUBLISHED, PatterEventType
+from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot, Tap
+from patter_trio.events.turns import Turns
+from patter_trio.user_code.context import current_call
+
+_STAMPED: Final = frozenset(
+    {
+        PatterEventType.LLM_CHUNK,
+        PatterEventType.TTS_CHUNK,
+        PatterEventType.INTERRUPTION,
+        PatterEventType.TOOL_CALL_STARTED,
+        PatterEventType.TOOL_CALL_COMPLETED,
+        PatterEventType.TURN_STARTED,
+        PatterEventType.TURN_ENDED,
+    }
+)
+"""Types that carry their instant, and are not told to a callback that carries it already."""
+
+
+class Subscriber(Protocol):
+    """Whoever gets events."""
+
+    def take(self, event: Published) -> None:
+        """Take an event; neither waits nor raises."""
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+
+
+Subscribers = dict[PatterEventType, list[Subscriber]]
+"""Who has subscribed to what; a type that nobody wants has no entry."""
+
+here: ContextVar["CallEvents | None"] = ContextVar("here", default=None)
+"""The call to which what is subscribed now belongs: that of the callback that is running."""
+
+
+class CallEvents:
+    """A call as the bus sees it, from its announcement to its end.
+
+    Args:
+        call_id: whose events they are.
+        everywhere: who has subscribed to those of all calls.
+        deliveries: the server's.
+        epoch: Unix time of the clock's zero.
+        tap: sees every event at once, under its bus name; for the test kit.
+    """
+
+    def __init__(
+        self, call_id: str, everywhere: Subscribers, deliveries: Deliveries, *, epoch: float, tap: Tap | None = None
+    ) -> None:
+        self.call_id = call_id
+        self.everywhere = everywhere
+        self.deliveries = deliveries
+        self.bounds: Bounds = Bounds()
+        self.context: Context | None = None
+        """What is current in the call's own tasks, once there are any."""
+        self.own: Subscribers = {}
+        """Who has subscribed to this call alone."""
+        self.over: bool = False
+        self._epoch = epoch
+        self._tap = tap
+        self._media: MediaClock | None = None
+        self._turns = Turns()
+
+    def __repr__(self) -> str:
+        return f"<CallEvents of {self.call_id}{', over' if self.over else ''}>"
+
+    def enter(self) -> None:
+        """From here on the current task is one of this call's callbacks or of its own tasks."""
+        current_call.set(self.call_id)
+        here.set(self)
+
+    def connected(self, media: MediaClock, about: Mapping[str, Any]) -> None:
+        """The call's media has begun: publish CALL_STARTED. Called by the task that is the call."""
+        self._media = media
+        self.context = copy_context()
+        self.saw("call_start", trio.current_time(), about, _initial())
+
+    def wants(self, fact: str) -> bool:
+        """Return whether a fact is of interest: what comes many times a second is only if somebody listens."""
+        return fact not in FREQUENT or self._listened(PUBLISHED[fact]) or self._tap is not None
+
+    def _listened(self, kind: PatterEventType) -> bool:
+        return kind in self.everywhere or kind in self.own
+
+    def saw(self, name: str, at: float, about: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
+        """Take an event or a fact of the call, at its instant, and publish what it means on the bus."""
+        turns = list(self._turns.step(name, about))
+        kind = PUBLISHED.get(name)
+        fixed = name == "llm_chunk" and not self._turns.thought(about["reply"])
+        itself = [] if kind is None or fixed else [(kind, about)]
+        # The end of a call is its last event.
+        for what, told in [*turns, *itself] if kind is PatterEventType.CALL_ENDED else [*itself, *turns]:
+            self._publish(what, at, told, state)
+
+    def _publish(
+        self, kind: PatterEventType, at: float, about: Mapping[str, Any], state: ConversationStateSnapshot
+    ) -> None:
+        if self._tap is None and not self._listened(kind):
+            return
+        payload: dict[str, Any] = {"call_id": self.call_id}
+        if kind in _STAMPED:
+            payload["timestamp_ms"] = round((self._epoch + at) * 1000)
+        payload |= about
+        if self._tap is not None:
+            start = None if self._media is None else self._media.start
+            self._tap(0.0 if start is None else at - start, kind.value, payload)
+        event = Published(kind, payload, state, self)
+        for subscribers in (self.everywhere, self.own):
+            for subscriber in tuple(subscribers.get(kind, ())):
+                subscriber.take(event)
+
+    def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> None:
+        """Publish CALL_ENDED of a call that never was one, and end its subscriptions."""
+        now = trio.current_time()
+        told = {
+            **info.payload("call_id", "caller", "callee", "direction"),
+            "ended_at": self._epoch + now,
+            "transcript": [],
+            "metrics": None,
+            "tool_calls": [],
+            "outcome": outcome,
+            "error": error,
+        }
+        self.saw("call_end", now, told, _initial())
+        self.bounds.begin(cancelled=cancelled)
+        self.close()
+
+    def close(self) -> None:
+        """The call is over: its own subscriptions end with what was published."""
+        self.over = True
+        own, self.own = self.own, {}
+        for subscribers in own.values():
+            for subscriber in subscribers:
+                subscriber.finish()
+
+
+def _initial() -> ConversationStateSnapshot:
+    return ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+
+
+def subscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Subscriber) -> None:
+    """Enter a subscriber."""
+    subscribers.setdefault(kind, []).append(subscriber)
+
+
+def unsubscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Subscriber) -> None:
+    """Strike a subscriber out, if it is there."""
+    entries = subscribers.get(kind, [])
+    if subscriber in entries:
+        entries.remove(subscriber)
+    if not entries:
+        subscribers.pop(kind, None)

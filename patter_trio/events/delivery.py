@@ -1,0 +1,233 @@
+"""What is told to the handlers of the event bus, by tasks that no call waits for.
+
+A handler has one task for each server, in the nursery of that server's observers, and a queue of at most :data:`QUEUED`
+events, of which the oldest goes when it is full. The task runs for as long as the handler is subscribed and the server
+is open; each event is told in the context of its call, and within the call's bounds (``events/grace.py``).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from patter_trio.events.callbacks import copied
+from patter_trio.events.grace import BACKLOG, LAST, Bounds, Patience
+from patter_trio.events.kinds import LOSSY, PatterEventType
+from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
+from patter_trio.user_code import invoke
+from patter_trio.user_code.signatures import name_of
+
+QUEUED: Final = 1024
+"""Events that may wait for one subscriber: at 50 pieces of text a second, those of twenty calls for a second."""
+LONGEST: Final = BACKLOG + LAST + 1.0
+"""Seconds after the last call in which no event's own bound can still be running."""
+
+_log = logging.getLogger("patter_trio.events")
+
+
+class PublishingCall(Protocol):
+    """A call whose events are delivered, as their delivery sees it."""
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's id of the call."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long handlers may run on after the call."""
+
+    @property
+    def context(self) -> Context | None:
+        """What is current in the call's own tasks, once there are any."""
+
+    @property
+    def deliveries(self) -> "Deliveries":
+        """Those of the call's server."""
+
+    def enter(self) -> None:
+        """From here on the current task is one of this call's."""
+
+
+@attrs.frozen
+class Published:
+    """An event of a call, and the state as it was then."""
+
+    kind: PatterEventType
+    payload: Mapping[str, Any]
+    state: ConversationStateSnapshot
+    call: PublishingCall
+
+    @property
+    def patience(self) -> Patience:
+        """Which bound holds for it after the call."""
+        if self.kind in LOSSY:
+            return "edges"
+        return "end" if self.kind is PatterEventType.CALL_ENDED else "kept"
+
+    def copied(self) -> dict[str, Any]:
+        """Return a payload of the handler's own."""
+        payload: dict[str, Any] = copied(self.payload)
+        return payload
+
+
+class Subscription:
+    """A handler on the event bus. Calling it ends it: nothing is told to the handler any more, not even what waits."""
+
+    def __init__(
+        self, kind: PatterEventType, handler: Callable[..., Any], forget: "Callable[[Subscription], None]"
+    ) -> None:
+        self.kind = kind
+        self.handler = handler
+        self.dropped: int = 0
+        """Events that were not told to the handler, because it could not keep up."""
+        self.deliveries: dict[Deliveries, Delivery] = {}
+        self._forget = forget
+        self._failed_in: PublishingCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<Subscription of {name_of(self.handler)} to {self.kind}, {self.dropped} dropped>"
+
+    def __call__(self) -> None:
+        """End the subscription; once is enough, and more often does no harm."""
+        self._forget(self)
+        for delivery in tuple(self.deliveries.values()):
+            delivery.drop_all()
+        self.finish()
+
+    def finish(self) -> None:
+        """Have what waits told, and then no more."""
+        for delivery in tuple(self.deliveries.values()):
+            delivery.close()
+
+    def take(self, event: Published) -> None:
+        """Queue an event; never waits."""
+        event.call.deliveries.to(self).put(event)
+
+    def lose(self, event: Published) -> None:
+        """Count an event that is not told; say so the first time."""
+        if not self.dropped:
+            _log.warning(
+                "call %s: %s cannot keep up with %s; events are being dropped",
+                event.call.call_id,
+                name_of(self.handler),
+                self.kind,
+            )
+        self.dropped += 1
+
+    def failed(self, event: Published, error: invoke.ApplicationError) -> None:
+        """Report that the handler raised: of what comes many times a second once for each call."""
+        if self.kind in LOSSY and self._failed_in is event.call:
+            return
+        self._failed_in = event.call
+        more = " (not reported again in this call)" if self.kind in LOSSY else ""
+        _log.warning("call %s: %s: %s%s", event.call.call_id, self.kind, error, more, exc_info=error.__cause__)
+
+
+class Delivery:
+    """The task of one subscription in one server."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._queue: deque[Published] = deque()
+        self._wake = trio.Event()
+        self._closed = False
+        self.shield: trio.CancelScope = trio.CancelScope(shield=True)
+        self._context: Context | None = None
+
+    def __repr__(self) -> str:
+        return f"<Delivery to {self._subscription!r}, {len(self._queue)} waiting>"
+
+    def put(self, event: Published) -> None:
+        """Queue an event; the oldest goes when there are too many."""
+        if len(self._queue) == QUEUED:
+            self._subscription.lose(self._queue.popleft())
+        self._queue.append(event)
+        self._wake.set()
+
+    def drop_all(self) -> None:
+        """Forget what waits."""
+        self._queue.clear()
+
+    def close(self) -> None:
+        """End when what waits was told."""
+        self._closed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tell what is queued, until closed."""
+        with self.shield:
+            while self._queue or not self._closed:
+                if self._queue:
+                    await self._tell(self._queue.popleft())
+                    continue
+                self._wake = trio.Event()
+                await self._wake.wait()
+
+    async def _tell(self, event: Published) -> None:
+        subscription, bounds = self._subscription, event.call.bounds
+        if bounds.over(event.patience):
+            subscription.lose(event)
+            return
+        self._enter(event.call)
+        token = seen_state.set(event.state)
+        try:
+            with bounds.within(event.patience) as scope:
+                await invoke.call(subscription.handler, event.copied())
+        except invoke.ApplicationError as error:
+            subscription.failed(event, error)
+        finally:
+            seen_state.reset(token)
+        if scope.cancelled_caught:
+            name = name_of(subscription.handler)
+            _log.warning("call %s: %s: %s was cancelled: its time was over", event.call.call_id, event.kind, name)
+
+    def _enter(self, call: PublishingCall) -> None:
+        """Have the handler see what the call's own tasks see: whose call it is, and what is current in it."""
+        if call.context is not None and call.context is not self._context:
+            for variable, value in call.context.items():
+                variable.set(value)
+        self._context = call.context
+        call.enter()
+
+
+class Deliveries:
+    """The deliveries of one server, in the nursery of its observers."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._running: set[Delivery] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Deliveries to {len(self._running)} handlers>"
+
+    def to(self, subscription: Subscription) -> Delivery:
+        """Return the delivery to a subscription's handler; it begins with its first event."""
+        delivery = subscription.deliveries.get(self)
+        if delivery is None:
+            delivery = subscription.deliveries[self] = Delivery(subscription)
+            self._running.add(delivery)
+            if self._closed:
+                delivery.close()
+            self._nursery.start_soon(self._run, delivery, subscription, name=f"events to {subscription!r}")
+        return delivery
+
+    async def _run(self, delivery: Delivery, subscription: Subscription) -> None:
+        try:
+            await delivery.run()
+        finally:
+            self._running.discard(delivery)
+            with suppress(KeyError):
+                del subscription.deliveries[self]
+
+    def close(self) -> None:
+        """All calls are over: tell what waits, and end."""
+        self._closed = True
+        for delivery in tuple(self._running):
+            delivery.shield.deadline = trio.current_time() + LONGEST
+            delivery.close()

@@ -1,0 +1,79 @@
+"""The measuring of a call, joined to the call: a watcher that tells ``on_metrics`` of each turn that is over.
+
+Measuring must never hurt a call. Whatever is wrong in it is logged once, with its traceback; from then on nothing is
+measured, and ``on_call_end`` says None instead of a half-truth.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from patter_trio.agent.agent import Agent
+from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.results import CallMetrics, TurnMetrics
+
+Tell = Callable[[str, float, Mapping[str, Any]], None]
+
+_log = logging.getLogger("patter_trio.telemetry")
+
+
+def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> dict[str, Any]:
+    """Return who takes part in a call, as the fact ``agent_ready`` tells it; what there is not has no name."""
+    stt, tts, engine = agent.stt, agent.tts, agent.engine
+    return {
+        "stt_provider": "" if stt is None else stt.provider,
+        "stt_model": "" if stt is None else stt.model,
+        "tts_provider": "" if tts is None else tts.provider,
+        "tts_model": "" if tts is None else tts.model,
+        "llm_provider": llm_provider,
+        "llm_model": llm_model,
+        "provider_mode": "pipeline" if engine is None else engine.provider,
+        "prompt_characters": len(agent.system_prompt),
+    }
+
+
+class Metering:
+    """Feeds a meter with what is told of its call.
+
+    It comes behind all watchers: what it tells, they are to see after that which it was told by.
+    """
+
+    def __init__(self, call_id: str, meter: Meter, tell: Tell) -> None:
+        self._call_id = call_id
+        self._meter: Meter | None = meter
+        self._told = tell
+
+    def __repr__(self) -> str:
+        return f"<Metering of {self._call_id}, {self._meter or 'broken'}>"
+
+    def wants(self, name: str) -> bool:
+        """Return whether a fact is of use; what nobody wants need not be put into words."""
+        return self._meter is not None and self._meter.wants(name)
+
+    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        """Take an event's or a fact's name, its instant, and what is said about it."""
+        if self._meter is None:
+            return
+        try:
+            self._tell(self._meter.take(name, at, payload), at)
+        except Exception as bug:  # noqa: BLE001 (measuring must never hurt a call)
+            self._give_up(bug)
+
+    def close(self, at: float) -> CallMetrics | None:
+        """The call is over: tell the turn that was still open, and return all that was measured."""
+        if self._meter is None:
+            return None
+        try:
+            self._tell(self._meter.finish(at), at)
+            return self._meter.call(at)
+        except Exception as bug:  # noqa: BLE001 (same)
+            self._give_up(bug)
+            return None
+
+    def _tell(self, turn: TurnMetrics | None, at: float) -> None:
+        if turn is not None and self._meter is not None:
+            self._told("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
+
+    def _give_up(self, bug: Exception) -> None:
+        self._meter = None
+        _log.error("call %s: it cannot be measured any more: %s", self._call_id, bug, exc_info=bug)

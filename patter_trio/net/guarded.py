@@ -1,0 +1,148 @@
+"""What carries out a :class:`~patter_trio.net.address_guard.Guard`: connections only to addresses that it has judged.
+
+Beside ``httpx_client.py`` the only module that imports httpx or httpcore when it is loaded.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import httpcore
+import httpx
+import trio
+
+from patter_trio.net.address_guard import AddressRefused, Guard
+from patter_trio.net.threads import clock_held
+
+STAGGER: Final = 0.25
+"""Seconds until the next address is tried beside one that does not answer (RFC 8305, section 5)."""
+
+Network = httpcore.AsyncNetworkBackend
+
+
+class GuardedNetwork(Network):
+    """Opens connections: looks names up, judges what comes, and connects to that."""
+
+    def __init__(self, guard: Guard, network: Network | None = None) -> None:
+        self._guard = guard
+        self._network = httpcore.TrioBackend() if network is None else network
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's)
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to one of the host's addresses, none of which may be refused.
+
+        Raises:
+            AddressRefused: one of them is.
+            httpcore.ConnectError: the name is not known, or nobody answers.
+            httpcore.ConnectTimeout: all of it took too long.
+        """
+        try:
+            with trio.fail_after(math.inf if timeout is None else timeout):
+                addresses = await _looked_up(host, port)
+                self._guard.judge(host, addresses)
+                return await self._first_of(addresses, port, local_address, socket_options)
+        except trio.TooSlowError as error:
+            raise httpcore.ConnectTimeout from error
+
+    async def _first_of(
+        self, addresses: Sequence[str], port: int, local_address: str | None, socket_options: Any
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first address that answers; each that does not is given a short while alone."""
+        opened: list[httpcore.AsyncNetworkStream] = []
+        errors: list[httpcore.ConnectError] = []
+
+        async def attempt(address: str, failed: trio.Event) -> None:
+            try:
+                stream = await self._network.connect_tcp(
+                    address, port, local_address=local_address, socket_options=socket_options
+                )
+            except httpcore.ConnectError as error:
+                errors.append(error)
+                failed.set()
+            else:
+                opened.append(stream)
+                nursery.cancel_scope.cancel(reason="one address has answered")
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for address in addresses:
+                    failed = trio.Event()
+                    nursery.start_soon(attempt, address, failed)
+                    with trio.move_on_after(STAGGER):
+                        await failed.wait()
+        except BaseException:
+            await _close(opened)
+            raise
+        if not opened:
+            raise errors[0]
+        await _close(opened[1:])
+        return opened[0]
+
+    async def connect_unix_socket(self, path: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        """Connect nowhere: no URL leads to one."""
+        raise AddressRefused(f"requests do not go to the socket {path}")
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await trio.sleep(seconds)
+
+
+async def _looked_up(host: str, port: int) -> list[str]:
+    try:
+        with clock_held():  # trio looks up in a thread
+            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def _close(streams: Sequence[httpcore.AsyncNetworkStream]) -> None:
+    for stream in streams:
+        with trio.CancelScope(shield=True) as scope:
+            scope.cancel(reason="closing a socket waits for nothing")
+            await stream.aclose()
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """What httpx sends requests by, over connections that a guard has let through; raises httpcore's errors."""
+
+    def __init__(self, guard: Guard, **options: Any) -> None:
+        self._pool = httpcore.AsyncConnectionPool(network_backend=GuardedNetwork(guard), **options)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request, and return the head of its answer."""
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method, url, headers=request.headers.raw, content=request.stream, extensions=request.extensions
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's body; what iterates is httpcore's own, so that it ends when it is cancelled."""
+
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> Any:
+        return aiter(self._answer.stream)  # type: ignore[arg-type]
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()

@@ -1,0 +1,70 @@
+"""httpx as ``net/http.py`` uses it; loaded when the shared client opens, for importing httpx takes 0.1 s."""
+
+from collections.abc import AsyncIterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ssl import SSLContext
+from typing import Any, Final
+
+import httpcore
+import httpx
+
+from patter_trio.net.address_guard import Guard
+from patter_trio.net.guarded import GuardedTransport
+
+KEEP_ALIVE: Final = 60.0
+"""Seconds that an idle connection is kept: longer than a turn of a conversation."""
+MOST_IDLE: Final = 100
+"""Idle connections that are kept; there is one for each call that is being answered at the same moment."""
+
+StreamError = httpx.StreamError
+BROKEN: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
+"""What is raised by a connection that broke: guarded ones raise httpcore's own."""
+FOREIGN: Final = (*BROKEN, httpcore.TimeoutException)
+"""Everything that a request raises."""
+TOO_LATE: Final = (httpx.TimeoutException, httpcore.TimeoutException)
+NO_CONNECTION: Final = (httpx.ConnectError, httpcore.ConnectError)
+
+
+def new_client(guard: Guard | None, *, tls: SSLContext, connect_timeout: float) -> httpx.AsyncClient:
+    """Return a client whose connections a guard has judged, if one is given."""
+    # No bound on connections: calls are bounded, and a request that is cancelled while it connects can leave a
+    # dead entry in httpcore's pool, which must not use up a place.
+    pool: dict[str, Any] = {"max_keepalive_connections": MOST_IDLE, "keepalive_expiry": KEEP_ALIVE}
+    transport = None
+    if guard is not None:
+        transport = GuardedTransport(guard, ssl_context=tls, max_connections=None, **pool)
+    return httpx.AsyncClient(
+        verify=tls,
+        http1=True,
+        http2=False,
+        transport=transport,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
+        timeout=httpx.Timeout(None, connect=connect_timeout),  # the shared client keeps the other deadlines itself
+        limits=httpx.Limits(max_connections=None, **pool),
+    )
+
+
+class Body(httpx.AsyncByteStream):
+    """A request's body, in one piece.
+
+    httpx's own is an async generator: one that is cancelled while it is sent is left suspended, and complains when it is
+    collected.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _OnePiece(self._content)
+
+
+class _OnePiece(AsyncIterator[bytes]):
+    def __init__(self, content: bytes) -> None:
+        self._left = [content] if content else []
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()

@@ -1,0 +1,329 @@
+"""The phone: where agents are made and served."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+
+from patter_trio import defaults
+from patter_trio.abc import Carrier, Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.agent.agent import Agent
+from patter_trio.agent.guardrails import Guardrail
+from patter_trio.agent.hooks import PipelineHooks
+from patter_trio.agent.tools import Tool
+from patter_trio.call.session import Call
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.errors import ConfigurationError
+from patter_trio.events.bus import EventBus
+from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
+from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
+from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
+from patter_trio.net.address_guard import Guard
+from patter_trio.pricing import Pricing, merge_pricing
+from patter_trio.server.admission import MAX_LAG
+from patter_trio.server.calls import Desk, ServeOptions, check_mind, open_desk
+from patter_trio.server.context import checked_url
+from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+
+_log = logging.getLogger("patter_trio.server")
+
+DRAIN = 30.0
+"""Seconds that running calls get to finish after SIGTERM."""
+
+
+class Patter(SpeechCallbacks):
+    """A phone: a number at a carrier, and the agents that answer it.
+
+    Args:
+        carrier: who brings the calls, such as ``Twilio()``. None: the local development carrier, which only the
+            simulator of this package can call.
+        phone_number: the number, E.164.
+        webhook_url: where the carrier reaches us: a host (then https), or a URL.
+        pricing: your own prices, over the list prices (:func:`~patter_trio.pricing.merge_pricing`).
+        allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although they are not on the
+            internet, such as ``localhost``.
+
+    Raises:
+        ConfigurationError: ``carrier`` is none, ``pricing`` is no table of prices, or ``allow_private_hosts`` no list of
+            names.
+    """
+
+    # A misspelled callback is an error instead of one that is never called.
+    __slots__ = (
+        "__weakref__",
+        "carrier",
+        "desks",
+        "events",
+        "guard",
+        "live",
+        "phone_number",
+        "pricing",
+        "speech_events",
+        "webhook_url",
+    )
+
+    def __init__(
+        self,
+        carrier: Carrier | None = None,
+        phone_number: str = "",
+        webhook_url: str = "",
+        *,
+        pricing: Pricing | None = None,
+        allow_private_hosts: Iterable[str] = (),
+    ) -> None:
+        if carrier is not None and not isinstance(carrier, Carrier):
+            raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
+        super().__init__(CallbackRegistry())
+        self.carrier: Carrier | None = carrier
+        self.phone_number: str = phone_number
+        self.webhook_url: str = webhook_url
+        self.guard: Guard = Guard(allow_private_hosts)
+        """Says where tools behind a URL may be."""
+        self.events: EventBus = EventBus()
+        """Everything that happens in its calls, for those who ask for it."""
+        self.live: dict[str, Call] = {}
+        """The live calls by id, oldest first; kept by the desks."""
+        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self.live.get)
+        """Fires the speech edges for adapters of the application's own."""
+        self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
+        """What things cost: by provider, then by model."""
+        self.desks: set[Desk] = set()
+
+    def __repr__(self) -> str:
+        carrier = self.carrier.name if self.carrier else "local"
+        return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self.live)} calls>"
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The live calls, oldest first."""
+        return tuple(self.live.values())
+
+    @property
+    def conversation_state(self) -> ConversationStateSnapshot:
+        """The state of the newest live call; within a callback, as it was when the callback's event fired."""
+        seen = seen_state.get()
+        if seen is not None:
+            return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
+        newest = next(reversed(self.live.values()), None)
+        return self.speech_events.conversation_state if newest is None else newest.conversation_state
+
+    def agent(
+        self,
+        system_prompt: str,
+        *,
+        engine: Engine | None = None,
+        stt: SpeechToText | None = None,
+        tts: TextToSpeech | None = None,
+        llm: LanguageModel | None = None,
+        vad: VoiceActivity | None = None,
+        turn_detector: TurnDetector | None = None,
+        language: str = "en",
+        voice: str = "",
+        first_message: str = "",
+        tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+        hooks: PipelineHooks | None = None,
+        text_transforms: Sequence[Callable[[str], str]] = (),
+        guardrails: Sequence[Guardrail | Mapping[str, Any]] = (),
+        barge_in_threshold_ms: int = 250,
+        barge_in_min_words: int = 0,
+        endpointing_ms: int = 500,
+        user_away_timeout: float | None = None,
+        silence_timeout: float | None = None,
+        max_call_duration: float | None = None,
+        error_message: str | None = None,
+    ) -> Agent:
+        """Make an agent; the options are :class:`~patter_trio.agent.agent.Agent`'s.
+
+        Omitted ``vad`` is Silero; omitted ``stt`` and ``tts`` are the embedded local ones, unless there is an ``engine``.
+
+        Raises:
+            MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
+            ConfigurationError: an option has a wrong type or value, or cannot be beside another.
+        """
+        if engine is None:
+            stt = stt if stt is not None else defaults.default_stt()
+            tts = tts if tts is not None else defaults.default_tts()
+        given: dict[str, Any] = {} if error_message is None else {"error_message": error_message}
+        return Agent(
+            system_prompt=system_prompt,
+            engine=engine,
+            stt=stt,
+            tts=tts,
+            llm=llm,
+            vad=vad if vad is not None else defaults.default_vad(),
+            turn_detector=turn_detector,
+            language=language,
+            voice=voice,
+            first_message=first_message,
+            tools=tools,
+            variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
+            hooks=hooks,
+            text_transforms=text_transforms,
+            guardrails=guardrails,
+            barge_in_threshold_ms=barge_in_threshold_ms,
+            barge_in_min_words=barge_in_min_words,
+            endpointing_ms=endpointing_ms,
+            user_away_timeout=user_away_timeout,
+            silence_timeout=silence_timeout,
+            max_call_duration=max_call_duration,
+            **given,
+        )
+
+    async def serve(
+        self,
+        agent: Agent,
+        *,
+        port: int = 8000,
+        host: str = "",
+        on_call_start: Callback | None = None,
+        on_call_end: Callback | None = None,
+        on_transcript: Callback | None = None,
+        on_message: Callback | str | None = None,
+        on_message_secret: str = "",
+        on_metrics: Callback | None = None,
+        on_dtmf: Callback | None = None,
+        max_calls: int | None = None,
+        max_lag: float | None = MAX_LAG,
+        task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
+
+        Cancelling it ends all calls at once: hang-up, callbacks, within 7 s. ``await nursery.start(phone.serve, agent)``
+        returns the bound ``(host, port)`` as soon as it listens.
+
+        Args:
+            agent: who answers.
+            port: TCP port; 0 = a free one.
+            host: address to listen on; default: ``PATTER_BIND_HOST``, else 127.0.0.1.
+            on_call_start: told when a call connects; a dict that it returns changes the agent for this call.
+            on_call_end: told once for each call that started.
+            on_transcript: told of each utterance of either side.
+            on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
+                that gives text, an async generator of text, or None; or an http(s) or ws(s) URL.
+            on_message_secret: signs what goes to such a URL, and to a tool's; default: ``PATTER_WEBHOOK_SECRET``, else
+                unsigned.
+            on_metrics: told of each turn that is over: its latencies, and what the call has cost so far.
+            on_dtmf: told of each key that the caller presses.
+            max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
+            max_lag: seconds by which the event loop may be late; while it is later, or another call is expected to keep
+                it at work for more than 85 % of the time, new calls hear that we are busy. None: never for that.
+            task_status: for ``nursery.start``.
+
+        Raises:
+            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function (``on_message``: nor
+                a URL), a tool is at an address that ``allow_private_hosts`` lacks, or the agent has not exactly one of ``llm=`` and ``on_message=``.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(
+                "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
+                "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
+            )
+        callbacks = {
+            "on_call_start": on_call_start,
+            "on_call_end": on_call_end,
+            "on_transcript": on_transcript,
+            "on_message": on_message,
+            "on_metrics": on_metrics,
+            "on_dtmf": on_dtmf,
+        }
+        check_mind(agent, callbacks)
+        if agent.tools and on_message is not None and agent.engine is None:
+            _log.warning("the agent has tools=, which only a model calls: with on_message= nothing does")
+        if self.webhook_url:
+            checked_url(self._given_url())
+        await agent.prewarm()
+        listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
+        address = listening_address(listeners)
+        public_url = self.public_url(address)
+        if self.carrier is not None and not self.webhook_url:
+            _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
+        try:
+            async with (
+                open_desk(
+                    self.serve_options(
+                        agent,
+                        public_url=public_url,
+                        callbacks=callbacks,
+                        max_calls=max_calls,
+                        max_lag=max_lag,
+                        on_message_secret=on_message_secret,
+                    )
+                ) as desk,
+                trio.open_nursery() as nursery,
+            ):
+                await nursery.start(serve_listeners, desk.site, listeners)
+                if threading.current_thread() is threading.main_thread():
+                    await nursery.start(self._drain_on_sigterm)
+                task_status.started(address)
+                await desk.closed.wait()
+                nursery.cancel_scope.cancel(reason="drained")
+        finally:
+            for listener in listeners:
+                listener.socket.close()
+
+    def serve_options(
+        self,
+        agent: Agent,
+        *,
+        public_url: str,
+        carrier: Carrier | None = None,
+        callbacks: Mapping[str, Any] | None = None,
+        max_calls: int | None = None,
+        max_lag: float | None = None,
+        on_message_secret: str = "",
+    ) -> ServeOptions:
+        """Return what a server of this phone's calls has to know. Not for the application, which has :meth:`serve`.
+
+        Args:
+            agent: who answers.
+            public_url: where the carrier reaches us.
+            carrier: instead of the phone's own.
+            callbacks: the application's functions by name (``on_call_start`` ...); the phone's lie beneath.
+            max_calls: as for :meth:`serve`.
+            max_lag: as for :meth:`serve`.
+            on_message_secret: as for :meth:`serve`.
+        """
+        return ServeOptions(
+            agent=agent,
+            carrier=carrier or self.carrier or LocalCarrier(),
+            public_url=public_url,
+            callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),
+            subscribers=self.events.everywhere,
+            live=self.live,
+            desks=self.desks,
+            pricing=self.pricing,
+            guard=self.guard,
+            max_calls=max_calls,
+            max_lag=max_lag,
+            on_message_secret=on_message_secret,
+        )
+
+    def public_url(self, address: tuple[str, int]) -> str:
+        """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""
+        if not self.webhook_url:
+            host, port = address
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return self._given_url()
+
+    def _given_url(self) -> str:
+        url = self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}"
+        return url.rstrip("/")
+
+    async def _drain_on_sigterm(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                _log.info("SIGTERM: no more calls are taken; live calls: %d, with %g s to end", len(self.live), DRAIN)
+                await self.drain(DRAIN)
+
+    async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
+        """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
+        async with trio.open_nursery() as nursery:
+            for desk in tuple(self.desks):
+                nursery.start_soon(partial(desk.drain, timeout))

@@ -1,0 +1,27 @@
+"""What calls cost: list prices, and your own over them."""
+
+from patter_trio.pricing.rates import (
+    AMOUNTS,
+    DEFAULT_PRICING,
+    MILLION,
+    Pricing,
+    calculate_cached_savings,
+    calculate_llm_cost,
+    calculate_stt_cost,
+    calculate_telephony_cost,
+    calculate_tts_cost,
+    merge_pricing,
+)
+
+__all__ = [
+    "AMOUNTS",
+    "DEFAULT_PRICING",
+    "MILLION",
+    "Pricing",
+    "calculate_cached_savings",
+    "calculate_llm_cost",
+    "calculate_stt_cost",
+    "calculate_telephony_cost",
+    "calculate_tts_cost",
+    "merge_pricing",
+]

@@ -1,0 +1,210 @@
+"""What a call costs: list prices, your own over them, and the arithmetic.
+
+A rate is found by the exact name of the model, else by the longest listed name that the model's begins with (up to a
+``-``, ``_``, ``:``, ``@`` or ``/``, so that ``gpt-5`` is not the price of ``gpt-5.5``), else it is the provider's own. Where
+there is none the cost is 0, and the log says so once. All amounts are USD.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from patter_trio.errors import ConfigurationError
+from patter_trio.pricing.list_prices import PRICES
+
+Pricing = Mapping[str, Mapping[str, Any]]
+"""Rates by provider; ``pricing/list_prices.py`` explains the keys."""
+
+DEFAULT_PRICING: Final[Pricing] = PRICES
+"""The list prices, each with ``source`` and ``as_of``."""
+AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "minute": ("price", "inbound", "outbound", "streams"),
+    "1k_chars": ("price",),
+    "token": ("input", "output", "cache_read", "cache_write", "audio_input", "audio_output", "audio_cache_read"),
+    "free": (),
+}
+"""Which amounts a unit has."""
+MILLION: Final = 1_000_000
+
+_ALL_AMOUNTS: Final = frozenset(key for keys in AMOUNTS.values() for key in keys)
+_DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
+_BORDERS: Final = "-_:@/"
+_log = logging.getLogger("patter_trio.telemetry")
+_told: Final[set[tuple[str, str, str]]] = set()
+"""What the log has said already: unit, provider and model."""
+
+
+# Your own prices ------------------------------------------------------------------------------------------------------
+def merge_pricing(overrides: Pricing | None) -> dict[str, dict[str, Any]]:
+    """Return the list prices with your own over them.
+
+    ::
+
+        Patter(pricing={
+            "deepgram": {"price": 0.0042},                               # whatever the model
+            "elevenlabs": {"models": {"eleven_v3": {"price": 0.08}}},    # this model alone
+            "acme": {"unit": "token", "input": 0.5, "output": 1.5},      # one that is not listed
+        })
+
+    A rate given for a provider holds for all its models that are billed in that unit, and ``price`` of a carrier for
+    both directions. A rate given for a model holds for that one. All else stays as it is.
+
+    Raises:
+        ConfigurationError: it is no table of prices; the message says where.
+    """
+    merged = {provider: _copied(rates) for provider, rates in DEFAULT_PRICING.items()}
+    for provider, own in _table({} if overrides is None else overrides, "pricing").items():
+        where = f"pricing[{provider!r}]"
+        rates = merged[provider] = _merged(merged.get(provider, {}), own, where)
+        _check(rates, rates.get("unit"), where)
+        for model, rate in rates.get("models", {}).items():
+            _check(rate, rate.get("unit", rates.get("unit")), f"{where}['models'][{model!r}]")
+    return merged
+
+
+def _table(value: object, where: str) -> dict[str, dict[str, Any]]:
+    """Return a dict of dicts, as given by somebody."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{where} must be a dict, not {type(value).__name__}: {value!r}")
+    for name, inner in value.items():
+        if not isinstance(name, str) or not isinstance(inner, Mapping):
+            raise ConfigurationError(f"{where}[{name!r}] must be a dict under a name, not {inner!r}")
+    return {name: dict(inner) for name, inner in value.items()}
+
+
+def _copied(rates: Mapping[str, Any]) -> dict[str, Any]:
+    models = {name: dict(rate) for name, rate in rates.get("models", {}).items()}
+    return {**rates, "models": models} if models else dict(rates)
+
+
+def _merged(listed: Mapping[str, Any], own: Mapping[str, Any], where: str) -> dict[str, Any]:
+    general = {key: value for key, value in own.items() if key != "models"}
+    models = {name: {"unit": listed.get("unit"), **rate} for name, rate in listed.get("models", {}).items()}
+    result = {key: value for key, value in listed.items() if key != "models"}
+    if general.keys() & (_ALL_AMOUNTS | {"unit"}):
+        unit = general.get("unit", listed.get("unit"))
+        models = {name: rate for name, rate in models.items() if rate["unit"] != unit}
+        outdated = _ALL_AMOUNTS if unit != listed.get("unit") else {"inbound", "outbound"} if "price" in own else set()
+        result = {key: value for key, value in result.items() if key not in outdated}
+    result |= general
+    for name, rate in _table(own.get("models", {}), f"{where}['models']").items():
+        models[name] = {**models.get(name, {}), **rate}
+    return {**result, "models": models} if models else result
+
+
+def _check(rates: Mapping[str, Any], unit: object, where: str) -> None:
+    amounts = {key: value for key, value in rates.items() if key not in _DESCRIPTIONS and key != "models"}
+    if unit not in AMOUNTS and (amounts or unit is not None):
+        raise ConfigurationError(f"{where} needs a 'unit': {', '.join(AMOUNTS)}; not {unit!r}")
+    for key, value in amounts.items():
+        if key not in AMOUNTS[str(unit)]:
+            known = ", ".join(AMOUNTS[str(unit)]) or "none, for it is free"
+            raise ConfigurationError(f"{where}: {key!r} is no amount for the unit {unit!r}; there are: {known}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ConfigurationError(f"{where}: {key!r} must be an amount in USD of at least 0, not {value!r}")
+
+
+# What things cost -----------------------------------------------------------------------------------------------------
+def calculate_stt_cost(
+    provider: str, audio_seconds: float, pricing: Pricing | None = None, model: str | None = None
+) -> float:
+    """Return what the recognition of so many seconds of audio costs."""
+    return audio_seconds / 60 * _amount(_rate(provider, model, "minute", pricing), "price")
+
+
+def calculate_tts_cost(
+    provider: str, character_count: int, pricing: Pricing | None = None, model: str | None = None
+) -> float:
+    """Return what the synthesis of so many characters costs."""
+    return character_count / 1000 * _amount(_rate(provider, model, "1k_chars", pricing), "price")
+
+
+def calculate_llm_cost(  # noqa: PLR0917 (the order that programs use)
+    provider: str,
+    model: str,
+    input_tokens: int,
+    output_tokens: int,
+    cache_read_tokens: int = 0,
+    cache_write_tokens: int = 0,
+    *,
+    audio_input_tokens: int = 0,
+    audio_output_tokens: int = 0,
+    audio_cache_read_tokens: int = 0,
+    pricing: Pricing | None = None,
+) -> float:
+    """Return what so many tokens cost; each is counted once: those read from a cache are no input tokens.
+
+    Cached tokens cost as much as others where the table has no rate for them.
+    """
+    rate = _rate(provider, model, "token", pricing)
+    text, audio = _amount(rate, "input"), _amount(rate, "audio_input")
+    return (
+        input_tokens * text
+        + output_tokens * _amount(rate, "output")
+        + cache_read_tokens * _amount(rate, "cache_read", text)
+        + cache_write_tokens * _amount(rate, "cache_write", text)
+        + audio_input_tokens * audio
+        + audio_output_tokens * _amount(rate, "audio_output")
+        + audio_cache_read_tokens * _amount(rate, "audio_cache_read", audio)
+    ) / MILLION
+
+
+def calculate_cached_savings(
+    provider: str,
+    model: str,
+    cache_read_tokens: int,
+    audio_cache_read_tokens: int = 0,
+    *,
+    pricing: Pricing | None = None,
+) -> float:
+    """Return how much more these tokens would have cost, had they not been cached."""
+    rate = _rate(provider, model, "token", pricing)
+    text, audio = _amount(rate, "input"), _amount(rate, "audio_input")
+    saved = cache_read_tokens * (text - _amount(rate, "cache_read", text))
+    saved += audio_cache_read_tokens * (audio - _amount(rate, "audio_cache_read", audio))
+    return max(0.0, saved) / MILLION
+
+
+def calculate_telephony_cost(
+    provider: str, duration_seconds: float, pricing: Pricing | None = None, *, direction: str = "inbound"
+) -> float:
+    """Return what a call of that length costs at a carrier, its media stream included.
+
+    Args:
+        provider: the carrier.
+        duration_seconds: of the call. Where the table says ``round_up``, as for Twilio, a begun minute counts whole.
+        pricing: as :func:`merge_pricing` returns it; default: list prices.
+        direction: ``inbound`` or ``outbound``.
+    """
+    rate = _rate(provider, None, "minute", pricing)
+    minutes = duration_seconds / 60
+    if rate.get("round_up"):
+        minutes = math.ceil(round(minutes, 9))  # 60.000000001 s, by the arithmetic of clocks, are one minute
+    return minutes * (_amount(rate, direction, _amount(rate, "price")) + _amount(rate, "streams"))
+
+
+def _amount(rate: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    return float(rate.get(key, default))
+
+
+def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) -> Mapping[str, Any]:
+    """Return the rate per ``unit``; an empty one where it is free, or not known."""
+    rates = (DEFAULT_PRICING if pricing is None else pricing).get(provider, {})
+    general = rates.get("unit")
+    models: dict[str, Mapping[str, Any]] = {
+        name: rate for name, rate in rates.get("models", {}).items() if rate.get("unit", general) in (unit, "free")
+    }
+    name = model or ""
+    if name in models:
+        return models[name]
+    listed = [key for key in models if name.startswith(key) and name[len(key)] in _BORDERS]
+    if listed:
+        return models[max(listed, key=len)]
+    if general == "free" or (general == unit and rates.keys() & _ALL_AMOUNTS):
+        return rates
+    if (unit, provider, name) not in _told:
+        _told.add((unit, provider, name))
+        which = f"{provider} {name}".strip() or "a provider without a name"
+        _log.warning("no price per %s is known for %s: it counts as 0; give it to Patter(pricing=...)", unit, which)
+    return {}

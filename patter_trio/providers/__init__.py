@@ -1,0 +1,1 @@
+"""What providers share: credentials, validators, model weights, and fallback."""

@@ -1,0 +1,182 @@
+"""Weights of embedded models: where they are, whether they are the right ones, and loading them once.
+
+Weights packages have one maintainer each, so a version number is not enough: every file that is found by its package
+is compared with its sha256 before it is first used. A path of one's own is taken as it is.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from types import ModuleType
+from typing import Any, Generic, TypeVar, TypeVarTuple
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from patter_trio.errors import ConfigurationError, MissingExtraError, ProviderError
+from patter_trio.net.threads import run_in_thread
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@attrs.frozen
+class Weights:
+    """A file of weights: the package that carries it, its place in there, and its sha256."""
+
+    package: str
+    file: str
+    sha256: str
+
+    def find(self, path: str | Path | None = None) -> Path:
+        """Return where the file is: at ``path`` if given, else in its package, its checksum verified.
+
+        Raises:
+            MissingExtraError: the package is not installed.
+            ConfigurationError: there is no such file, or it is another than this version was made for.
+        """
+        if path is not None:
+            own = Path(path)
+            if not own.is_file():
+                raise ConfigurationError(f"there is no file {own}")
+            return own
+        return _verified(package_folder(self.package) / self.file, self.sha256)
+
+
+def package_folder(package: str, *, extra: str = "local") -> Path:
+    """Return the folder of an installed package, without importing it.
+
+    Raises:
+        MissingExtraError: it is not installed; the message holds the command for ``extra``.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing(package, extra)
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def require(*modules: str, extra: str = "local") -> None:
+    """Check, without importing them, that top-level modules are installed.
+
+    Raises:
+        MissingExtraError: one is not; the message holds the command for ``extra``.
+    """
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise _missing(name, extra)
+
+
+def optional_module(name: str, *, extra: str = "local") -> ModuleType:
+    """Import a module that belongs to an extra.
+
+    Raises:
+        MissingExtraError: it is not installed; the message holds the command for ``extra``.
+    """
+    require(name.partition(".")[0], extra=extra)
+    return importlib.import_module(name)
+
+
+@attrs.define(eq=False)
+class LoadOnce(Generic[T, *Ts]):
+    """A loader that makes one object per process and arguments, also when several threads ask for it at once.
+
+    It takes no defaults: left out and given, the same argument would be two objects.
+    """
+
+    _load: Callable[[*Ts], T]
+    _loaded: dict[tuple[*Ts], T] = attrs.field(factory=dict, init=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
+
+    def __call__(self, *args: *Ts) -> T:
+        """Return the object, loading it if nobody has yet; raises what the loader raises, and then tries again."""
+        with self._lock:
+            if args not in self._loaded:
+                self._loaded[args] = self._load(*args)
+            return self._loaded[args]
+
+    async def in_thread(self, *args: *Ts) -> T:
+        """Do the same in a thread; at once when the object is there, so that no call waits behind others' inference."""
+        if args in self._loaded:
+            return self._loaded[args]
+        return await run_in_thread(self, *args)
+
+
+@attrs.frozen(eq=False)
+class OnnxModel:
+    """An ONNX model on the processor; it may be used by several threads at once."""
+
+    name: str
+    _session: Any
+
+    def run(self, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        """Return the model's outputs.
+
+        Raises:
+            ProviderError: the model failed.
+        """
+        with model_errors(self.name):
+            outputs: list[npt.NDArray[np.float32]] = self._session.run(None, inputs)
+        return outputs
+
+
+def onnx_model(path: Path) -> OnnxModel:
+    """Load an ONNX model; each inference stays in the thread that asked for it, as calls run beside each other.
+
+    Raises:
+        ProviderError: it cannot be loaded.
+    """
+    import onnxruntime  # noqa: PLC0415 (takes 0.2 s, and only agents with an embedded model need it)
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with model_errors(path.name):
+        return OnnxModel(path.stem, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+
+
+# onnxruntime's errors have no base class of their own; ctranslate2 and tokenizers raise RuntimeError and ValueError.
+_ONNX_ERRORS = (
+    "EPFail",
+    "Fail",
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
+    "NoSuchFile",
+    "RuntimeException",
+)
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what the runtimes of models raise, without importing onnxruntime: what is not loaded raises nothing."""
+    loaded = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
+    onnx = () if loaded is None else tuple(getattr(loaded, name) for name in _ONNX_ERRORS)
+    return (RuntimeError, ValueError, OSError, *onnx)
+
+
+@contextmanager
+def model_errors(name: str) -> Iterator[None]:
+    """Turn what a model's runtime raises, and a model that cannot be loaded, into a ProviderError, cause kept."""
+    try:
+        yield
+    except _runtime_errors() as exc:
+        raise ProviderError(f"{name}: {exc}") from exc
+
+
+@LoadOnce
+def _verified(file: Path, expected: str) -> Path:
+    if not file.is_file():
+        raise ConfigurationError(f"there is no file {file}; is its package damaged?")
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != expected:
+        raise ConfigurationError(f"{file} is not the file that is pinned: sha256 is {found}, expected {expected}")
+    return file
+
+
+def _missing(module: str, extra: str) -> MissingExtraError:
+    return MissingExtraError(f"{module} is not installed; run: pip install 'patter-trio[{extra}]'")

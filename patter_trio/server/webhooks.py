@@ -1,0 +1,173 @@
+"""The HTTP side of a site as an ASGI application: a table of routes, each a plain function of the request."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, parse_qsl
+
+import attrs
+import trio
+
+from patter_trio.abc import Form
+from patter_trio.errors import WireError
+from patter_trio.phone_numbers import mask_number, shown_id
+from patter_trio.server.context import Site
+from patter_trio.server.pending import TooManyPending
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+MAX_BODY: Final = 64 * 1024
+"""Largest body taken, in bytes; a webhook of a carrier has about 1 kB."""
+MAX_FIELDS: Final = 500
+_FORM: Final = "application/x-www-form-urlencoded"
+
+logger: Final = logging.getLogger("patter_trio.server")
+
+
+@attrs.frozen
+class Request:
+    """A whole request. ``target`` is path and query as they came; names of ``headers`` are in lower case."""
+
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark."""
+        return self.target.partition("?")[2]
+
+
+@attrs.frozen
+class Response:
+    """A whole answer."""
+
+    status: int
+    body: str = ""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[Site, Request], Response]
+
+
+def health(_: Site, __: Request) -> Response:
+    """Say that the server lives; open to everyone, so that it says no more."""
+    return Response(200, json.dumps({"status": "ok"}), "application/json")
+
+
+def voice(site: Site, request: Request) -> Response:
+    """Take the announcement of a call in, and answer with where to stream it or with busy."""
+    form = _signed_form(site, request)
+    if isinstance(form, Response):
+        return form
+    try:
+        info = site.carrier.offer(form)
+    except WireError as error:
+        return _refused(400, f"voice webhook {error}")
+    custom = dict(parse_qsl(request.query, keep_blank_values=True))
+    info = attrs.evolve(info, custom_params=custom, provider=site.carrier.name)
+    again = info.call_id in site.pending
+    busy = Response(200, site.carrier.reject(), site.carrier.content_type)
+    refusal = "" if again else site.refusal(info.call_id)
+    if refusal:
+        logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), refusal)
+        site.refused(info, refusal)
+        return busy
+    try:
+        call = site.pending.announce(info, trio.current_time())
+    except TooManyPending as error:
+        logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), error)
+        site.refused(info, str(error))
+        return busy
+    if not again:
+        logger.info("call %s: announced, from %s", shown_id(info.call_id), mask_number(info.caller))
+        site.incoming(call)
+    answer = site.carrier.connect(site.stream_url(info.call_id), {"token": call.token})
+    return Response(200, answer, site.carrier.content_type)
+
+
+def status(site: Site, request: Request) -> Response:
+    """Take note that a call's status changed."""
+    form = _signed_form(site, request)
+    return form if isinstance(form, Response) else Response(204)
+
+
+def _signed_form(site: Site, request: Request) -> Form | Response:
+    """Return the form of a request that the carrier signed, or what is to be answered instead."""
+    content_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
+    try:
+        form = parse_qs(
+            request.body.decode() if content_type == _FORM else "",
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
+    except ValueError:
+        return _refused(400, "webhook with a malformed form")
+    signature = request.headers.get(site.carrier.signature_header.lower(), "")
+    if not signature:
+        return _refused(403, "webhook without a signature")
+    params = form if content_type == _FORM else request.body
+    if not site.carrier.check(site.public_url + request.target, params, signature):
+        return _refused(403, f"webhook with a wrong signature (is the public URL {site.public_url} ?)")
+    return form
+
+
+def _refused(code: int, why: str) -> Response:
+    logger.warning("%d: %s", code, why)
+    return _plain(code)
+
+
+def _plain(code: int, *headers: tuple[bytes, bytes]) -> Response:
+    return Response(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
+
+
+class Application:
+    """The ASGI application of a site. Only HTTP reaches it: media streams are taken at the door."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/health": {"GET": health},
+            site.carrier.voice_path: {"POST": voice},
+            site.carrier.status_path: {"POST": status},
+        }
+
+    async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
+        """Answer one request; a client that leaves before its request is whole gets none."""
+        if scope["type"] != "http":
+            return
+        response = await self._respond(scope["raw_path"].decode("ascii"), dict(scope), receive)
+        if response is None:
+            return
+        body = response.body.encode()
+        headers = [(b"content-type", response.content_type.encode()), (b"content-length", b"%d" % len(body))]
+        headers += [(b"cache-control", b"no-store"), *response.headers]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": False})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _respond(self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable") -> Response | None:
+        methods = self._routes.get(path)
+        if methods is None:
+            return _plain(404)
+        handler = methods.get(scope["method"])
+        if handler is None:
+            return _plain(405, (b"allow", ", ".join(methods).encode()))
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            body += message["body"]
+            more = message["more_body"]
+            if len(body) > MAX_BODY:
+                return _refused(413, f"body of more than {MAX_BODY} bytes")
+        query = scope["query_string"].decode("ascii")
+        target = f"{path}?{query}" if query else path
+        return handler(self._site, Request(target, headers, bytes(body)))

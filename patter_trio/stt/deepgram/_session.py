@@ -1,0 +1,266 @@
+"""One call's listening by Deepgram: its connection, what becomes of the audio, and what is done when it is lost.
+
+A connection that is lost is opened again, once in :data:`STEADY` seconds, within :data:`REOPENING`. The audio since the
+last final words is sent again, for without it the sentence that was being said would be lost; its words come into the
+segment that is still open, so that none is there twice. If that fails, the recogniser has failed.
+"""
+
+import logging
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
+from patter_trio.audio.formats import RATE
+from patter_trio.errors import ProviderError, WireError
+from patter_trio.net.tasks import Results, hand_over
+from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient, open_websocket
+from patter_trio.wire.deepgram import ListenCodec
+
+REOPENING: Final = 2.0
+"""Seconds within which a lost connection has to be open again."""
+STEADY: Final = 30.0
+"""Seconds within which a second loss is a failure."""
+KEPT: Final = 10.0
+"""Seconds of audio, at most, that are sent again."""
+FLUSHING: Final = 0.5
+"""Seconds after which a flush that the vendor does not answer has no more words: it may have none to tell."""
+GOODBYE: Final = 0.05
+"""Seconds that saying goodbye may take."""
+BAD_MESSAGES: Final = 100
+"""Messages that its protocol does not allow after which the recogniser counts as failed."""
+REASON: Final = "dg-error"
+"""The header of a refusal that says why."""
+NO_USE: Final = frozenset({1002, 1003, 1007, 1008, 1009})
+"""Close codes (RFC 6455, section 7.4.1) that complain of what we sent: it would be sent again."""
+_RESULTS: Final = 64
+
+_log = logging.getLogger("patter_trio.stt")
+
+
+class _Tape:
+    """The audio that may have to be sent again; positions count bytes since the session's first."""
+
+    def __init__(self) -> None:
+        self._audio = bytearray()
+        self.start = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self._audio)
+
+    def add(self, audio: bytes) -> None:
+        self._audio += audio
+        self.forget(self.end - round(KEPT * RATE))
+
+    def forget(self, until: int) -> None:
+        gone = min(until, self.end) - self.start
+        if gone > 0:
+            del self._audio[:gone]
+            self.start += gone
+
+    def piece(self, begin: int, size: int) -> bytes:
+        at = begin - self.start
+        return bytes(self._audio[at : at + size])
+
+
+class _Connection:
+    """One connection of a session, and the audio that it was sent."""
+
+    def __init__(self, socket: WebSocketClient, start: int) -> None:
+        self.socket = socket
+        self.scope = trio.CancelScope()
+        self.lost: ProviderError | None = None
+        self.failure: ProviderError | None = None
+        self.start = start
+        self.sent = start
+        self.told_at = trio.current_time()
+
+    async def tell(self, message: str | bytes) -> None:
+        """Send a message; if that fails, the connection is over, and the task that reads from it goes on from there."""
+        try:
+            await self.socket.send(message)
+        except ProviderError as error:
+            self.give_up(error)
+        self.told_at = trio.current_time()
+
+    def give_up(self, error: ProviderError) -> None:
+        self.lost = self.lost or error
+        self.scope.cancel(reason="the connection is lost")
+
+
+class ListenSession(RecognitionSession):
+    """A session; ``work`` has to run beside its use."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], codec: ListenCodec, chunk: int) -> None:
+        self._url, self._headers, self._codec, self._chunk = url, headers, codec, chunk
+        self._tape = _Tape()
+        self._connection: _Connection | None = None
+        self._opened = trio.Event()
+        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_RESULTS)
+        self._failure: ProviderError | None = None
+        self._bad_messages = 0
+        self._finalizing = False  # asked for the final words, and they have not come
+        self._flush_due = math.inf
+        self._flushing = trio.Event()
+        self.seconds: float = 0.0
+        """What will be billed, by the vendor's word or by what it was sent."""
+
+    # The audio's task -------------------------------------------------------------------------------------------------
+    async def send(self, audio: bytes) -> None:
+        self._check()
+        self._tape.add(audio)
+        if self._connection is None:  # it is being opened again, and is sent what is kept
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._push(self._connection, self._chunk)
+
+    async def voice(self, edge: VoiceEdge) -> None:
+        if not edge.speaking and self._codec.finalizes_at_voice_end:
+            await self._finalize()
+
+    async def flush(self) -> None:
+        self._check()
+        await self._finalize()
+        self._flush_due = trio.current_time() + FLUSHING
+        self._flushing.set()
+
+    async def _finalize(self) -> None:
+        self._finalizing = True
+        if self._connection is not None:
+            await self._push(self._connection, 1)
+            await self._connection.tell(self._codec.finalize)
+
+    async def _push(self, connection: _Connection, least: int) -> None:
+        """Send what was not sent yet, in pieces of at least so many bytes; a piece of none would end the stream."""
+        connection.sent = max(connection.sent, self._tape.start)
+        while connection.lost is None and self._tape.end - connection.sent >= least:
+            piece = self._tape.piece(connection.sent, max(least, RATE // 10))
+            if not piece:
+                return
+            connection.sent += len(piece)
+            await connection.tell(piece)
+
+    # The other one's --------------------------------------------------------------------------------------------------
+    def transcripts(self) -> AsyncIterator[Transcript]:
+        return Results(self._waiting_results, lambda: self._failure)
+
+    async def ready(self) -> None:
+        """Wait for the first connection.
+
+        Raises:
+            ProviderError: there is none.
+        """
+        await self._opened.wait()
+        self._check()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    # The connection's -------------------------------------------------------------------------------------------------
+    async def work(self) -> None:
+        """Listen, until cancelled or until the vendor has failed."""
+        try:
+            with self._results:
+                reopened = -math.inf
+                lost = await self._connected(CONNECT)
+                while trio.current_time() - reopened >= STEADY and getattr(lost, "code", 0) not in NO_USE:
+                    _log.warning("the connection to Deepgram was lost, and is opened again: %s", lost)
+                    reopened = trio.current_time()
+                    lost = await self._connected(REOPENING)
+                raise lost
+        except ProviderError as failure:
+            self._failure = failure
+        finally:
+            self._opened.set()
+
+    async def _connected(self, within: float) -> ProviderError:
+        """Open a connection and listen until it is lost; return how.
+
+        Raises:
+            ProviderError: it cannot be opened, or the vendor reports that it has failed.
+        """
+        async with open_websocket(self._url, headers=self._headers, within=within, why=REASON) as socket:
+            start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
+            self._codec.connected(start / RATE)
+            connection = _Connection(socket, start)
+            try:
+                with connection.scope:
+                    await self._resume(connection)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._keep_alive, connection)
+                        nursery.start_soon(self._answer_flushes)
+                        nursery.start_soon(self._listen, connection)
+            finally:
+                self._connection = None
+                sent = (connection.sent - connection.start) / RATE
+                self.seconds += sent if self._codec.billed is None else self._codec.billed
+                await self._say_goodbye(socket)
+        if connection.failure is not None:
+            raise connection.failure
+        return connection.lost or ProviderError("the connection to Deepgram is over")
+
+    async def _resume(self, connection: _Connection) -> None:
+        """Send what is not final yet, and what has come meanwhile; from then on the audio's task sends."""
+        await self._push(connection, self._chunk)
+        self._connection = connection
+        self._opened.set()
+        if self._finalizing:
+            await connection.tell(self._codec.finalize)
+
+    async def _keep_alive(self, connection: _Connection) -> None:
+        while self._codec.silence < math.inf:
+            due = connection.told_at + self._codec.silence
+            if trio.current_time() < due:
+                await trio.sleep_until(due)
+            else:
+                await connection.tell(self._codec.keep_alive)
+
+    async def _answer_flushes(self) -> None:
+        """Say that there are no more words, where the vendor does not."""
+        while True:
+            await self._flushing.wait()
+            await trio.sleep_until(self._flush_due)
+            if trio.current_time() < self._flush_due:  # asked again meanwhile
+                continue
+            self._flushing = trio.Event()
+            if self._finalizing:
+                self._finalizing = False
+                # A segment that never was: words of the open one that may still change remain, and are better than none.
+                await self._results.send(Transcript("", final=True, segment=0))
+
+    async def _listen(self, connection: _Connection) -> None:
+        try:
+            while True:
+                await self._take(await connection.socket.receive())
+        except ConnectionOver as over:
+            connection.give_up(over)
+        except ProviderError as failure:
+            connection.failure = failure
+            connection.scope.cancel(reason="the vendor has failed")
+
+    async def _take(self, message: str | bytes) -> None:
+        try:
+            transcripts = self._codec.receive(message)
+        except WireError as error:
+            self._bad_messages += 1
+            if self._bad_messages == 1:
+                _log.warning("ignoring what Deepgram may not send (request %s): %s", self._codec.request_id, error)
+            if self._bad_messages == BAD_MESSAGES:
+                raise ProviderError(f"Deepgram sent {BAD_MESSAGES} messages that cannot be understood") from error
+            return
+        for transcript in transcripts:
+            self._finalizing = self._finalizing and not transcript.final
+            await hand_over(self._results, transcript)
+        self._tape.forget(round(self._codec.settled * RATE))
+
+    async def _say_goodbye(self, socket: WebSocketClient) -> None:
+        if not socket.usable:
+            return
+        with trio.move_on_after(GOODBYE, shield=True):
+            with suppress(ProviderError):  # it is closed all the same
+                await socket.send(self._codec.close)

@@ -1,0 +1,164 @@
+"""Deepgram: recognition in the cloud, by Nova, or by Flux, which detects the end of the caller's turn itself.
+
+* The caller's audio goes there as it came, mu-law at 8 kHz.
+* **Nova** is not asked where utterances end: at the end of each voice (our detector's) it is asked to finalize, which
+  brings the final words at once.
+* **Flux** says when the caller has finished (``Transcript.finished``); where it is sure before the silence is long enough,
+  the caller is answered sooner, and where it is not, the caller is let think.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from patter_trio.abc import RecognitionSession, SpeechToText, Usage, report_usage
+from patter_trio.audio.formats import MULAW_8K, RATE
+from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.net.http import tls_context
+from patter_trio.net.tasks import running
+from patter_trio.providers.credentials import credential
+from patter_trio.providers.validators import socket_base, within
+from patter_trio.stt.deepgram._session import ListenSession
+from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
+
+_FLUX_CHUNK: Final = RATE * 80 // 1000
+"""Bytes of audio in a message to Flux, which listens in steps of 80 ms."""
+
+
+def _api_key(given: str) -> str:
+    return credential(given, owner="DeepgramSTT", argument="api_key", variable="DEEPGRAM_API_KEY")
+
+
+def _terms(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+@attrs.frozen(kw_only=True)
+class DeepgramSTT(SpeechToText):
+    """Deepgram's streaming recognition; a model whose name begins with ``flux`` detects the end of turns itself.
+
+    Args:
+        api_key: default: the environment variable ``DEEPGRAM_API_KEY``.
+        model: such as ``nova-3``, ``nova-3-medical``, ``flux-general-en``, ``flux-general-multi``.
+        language: BCP 47 tag, or ``multi``; default: the agent's. Flux in several languages takes it as a hint.
+        keyterm: words and phrases to listen for, such as names.
+        smart_format: Nova writes dates, numbers and amounts as they are read best.
+        punctuate: Nova sets punctuation, which ``smart_format`` does too.
+        numerals: numbers are written as digits.
+        profanity_filter: profanity is starred out.
+        interim_results: Nova tells words before they are final. Words interrupt and hold off replies, so leave it on.
+        eot_threshold: Flux: how sure it has to be of the end of a turn, 0.5 to 1; default: the vendor's 0.7.
+        eager_eot_threshold: Flux: how sure, 0.3 to 0.9, to call an end probable: then the usual silence
+            (``endpointing_ms``) is enough. Default: it never does.
+        eot_timeout_ms: Flux: milliseconds of silence, 500 to 60000, after which a turn is over in any case.
+        parameters: what else the URL is to carry, by the vendor's names, such as ``{"mip_opt_out": True}``.
+        base_url: of the vendor, or of whoever speaks its protocol.
+
+    Raises:
+        ConfigurationError: there is no API key, or an option is out of range or not for this model.
+    """
+
+    api_key: str = attrs.field(default="", repr=False, converter=_api_key)
+    model: str = "nova-3"
+    language: str = ""
+    keyterm: tuple[str, ...] = attrs.field(default=(), converter=_terms)
+    smart_format: bool = True
+    punctuate: bool = True
+    numerals: bool = False
+    profanity_filter: bool = False
+    interim_results: bool = True
+    eot_threshold: float | None = attrs.field(default=None, validator=within(0.5, 1.0))
+    eager_eot_threshold: float | None = attrs.field(default=None, validator=within(0.3, 0.9))
+    eot_timeout_ms: int = attrs.field(default=1500, validator=within(500, 60_000, optional=False))
+    parameters: Mapping[str, Value] = attrs.field(factory=dict, hash=False)
+    base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base)
+
+    provider = "deepgram"
+    accepts = MULAW_8K
+
+    def __attrs_post_init__(self) -> None:
+        if not self.flux and (self.eot_threshold is not None or self.eager_eot_threshold is not None):
+            raise ConfigurationError(f"DeepgramSTT: {self.model} does not detect ends of turns, so takes no threshold")
+        eager, sure = self.eager_eot_threshold, self.eot_threshold
+        if eager is not None and eager > (0.7 if sure is None else sure):
+            raise ConfigurationError("DeepgramSTT: eager_eot_threshold must not be above eot_threshold (0.7)")
+
+    @property
+    def flux(self) -> bool:
+        """Whether the model detects ends of turns."""
+        return self.model.startswith("flux")
+
+    def url(self, *, language: str) -> str:
+        """Return the address for a call in this language.
+
+        Raises:
+            ProviderError: the model does not know the language.
+        """
+        spoken = self.language or language
+        audio: dict[str, Value] = {"encoding": "mulaw", "sample_rate": RATE}
+        if not self.flux:
+            mine: dict[str, Value | None] = {
+                **audio,
+                "channels": 1,
+                "language": spoken,
+                "interim_results": self.interim_results,
+                "endpointing": False,  # where an utterance ends is decided here
+                "smart_format": self.smart_format,
+                "punctuate": self.punctuate,
+            }
+            return self._url(NovaCodec.path, mine)
+        multilingual = not self.model.endswith("-en")
+        if not multilingual and spoken.split("-")[0].lower() != "en":
+            raise ProviderError(f"{self.model} hears English, not {spoken!r}: use flux-general-multi")
+        mine = {
+            **audio,
+            "language_hint": spoken if multilingual and spoken != "multi" else None,
+            "eot_threshold": self.eot_threshold,
+            "eager_eot_threshold": self.eager_eot_threshold,
+            "eot_timeout_ms": self.eot_timeout_ms,
+        }
+        return self._url(FluxCodec.path, mine)
+
+    def _url(self, path: str, mine: Mapping[str, Value | None]) -> str:
+        both: dict[str, Value | None] = {
+            "keyterm": self.keyterm,
+            "numerals": self.numerals or None,
+            "profanity_filter": self.profanity_filter or None,
+        }
+        return listen_url(self.base_url, path, {"model": self.model, **mine, **both, **self.parameters})
+
+    def billed_model(self, language: str) -> str:
+        """Return the name under which the price list has what is heard; empty where it is the model's own."""
+        return "nova-3-multilingual" if (self.model, self.language or language) == ("nova-3", "multi") else ""
+
+    async def prewarm(self) -> None:
+        """Make what every connection needs, so that the first call's does not wait for it (about 20 ms)."""
+        tls_context()
+        await trio.lowlevel.checkpoint()
+
+    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+        """Connect for one call.
+
+        Raises:
+            AuthenticationError: the key is refused.
+            RateLimitError: there are too many connections.
+            ProviderTimeout: the connection was not open in time.
+            ProviderError: it was refused in another way, nobody could be reached, or the model does not know the language.
+        """
+        return self._open(language)
+
+    @asynccontextmanager
+    async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
+        headers = {"Authorization": f"Token {self.api_key}"}
+        codec = FluxCodec() if self.flux else NovaCodec()
+        session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK if self.flux else 1)
+        try:
+            async with running(session.work):
+                await session.ready()
+                yield session
+        finally:
+            if session.seconds:
+                report_usage(Usage(stage="stt", seconds=session.seconds, model=self.billed_model(language)))

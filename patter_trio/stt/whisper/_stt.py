@@ -1,0 +1,171 @@
+"""Whisper, embedded: recognition of English without an account.
+
+The recogniser is gated: it hears what lies between two edges of the caller's voice, and 0.3 s before. While the voice
+lasts, the growing utterance is heard again every half second for interim results; these are shed first when no thread
+is free. When the voice ends it is heard once more, for good.
+
+* Each utterance is a segment of its own. A voice that ends without words yields a final result with empty text, so
+  that nobody waits for words that will not come.
+* A flush is always answered by a final result: that of the open utterance, which goes on as a new segment, or an empty
+  one when none is open.
+* Edges count samples since the first one sent. A feeder that has to leave out audio must send silence in its place.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.audio.formats import MULAW_8K
+from patter_trio.errors import ProviderError
+from patter_trio.net.tasks import Results, running
+from patter_trio.net.threads import available, run_in_thread
+from patter_trio.providers.weights import model_errors, require
+from patter_trio.stt.whisper._model import PACKAGE, whisper_model
+from patter_trio.stt.whisper._utterances import Utterance, UtteranceBuffer
+
+_JOBS = 16
+"""Utterances that may wait to be heard: at half a second of voice each, half a minute of machine-gun speech."""
+_RESULTS = 64
+"""Results that nobody has asked for yet; then hearing stops until somebody does."""
+
+Hear = Callable[[Utterance], str]
+
+
+@attrs.frozen(kw_only=True)
+class WhisperSTT(SpeechToText):
+    """Whisper on this machine's processor, gated by the voice detector.
+
+    Args:
+        path: folder of another CTranslate2 conversion of Whisper with its ``tokenizer.json``; the default is tiny.en
+            from the extra ``local``, which hears English only.
+        interim_every: seconds of voice between two interim results; None for none.
+        compute_type: CTranslate2's; ``int8`` is the fastest on processors.
+
+    Raises:
+        MissingExtraError: the extra ``local`` is not installed.
+        ValueError: ``interim_every`` is not positive.
+    """
+
+    path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    interim_every: float | None = 0.5
+    compute_type: str = "int8"
+
+    provider = "whisper"
+    model = "tiny.en"
+    accepts = MULAW_8K
+
+    def __attrs_post_init__(self) -> None:
+        if self.interim_every is not None and not self.interim_every > 0:
+            raise ValueError(f"interim_every must be more than 0 s or None, not {self.interim_every}")
+        require("ctranslate2", "tokenizers", *([] if self.path else [PACKAGE]))
+
+    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+        """Open a session for one call; the first one of a process loads the model, in about half a second.
+
+        Raises:
+            ProviderError: the model cannot be loaded, or does not know the language.
+        """
+        return self._open(language)
+
+    async def prewarm(self) -> None:
+        """Load the model now, so that the first call need not wait for it.
+
+        Raises:
+            ConfigurationError: a file of the model is missing, or not the one that is pinned.
+            ProviderError: the model cannot be loaded.
+        """
+        await whisper_model.in_thread(self.path, self.compute_type)
+
+    @asynccontextmanager
+    async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
+        with model_errors("whisper"):
+            model = await whisper_model.in_thread(self.path, self.compute_type)
+        prompt = model.prompt(language)
+        session = _WhisperSession(lambda utterance: model.words(utterance.samples, prompt), self.interim_every)
+        async with running(session.work):
+            yield session
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    utterance: Utterance
+    final: bool
+
+
+class _WhisperSession(RecognitionSession):
+    def __init__(self, hear: Hear, interim_every: float | None) -> None:
+        self._hear = hear
+        self._interim_every = interim_every
+        self._next_interim = interim_every or 0.0
+        self._buffer = UtteranceBuffer()
+        self._interim = trio.CancelScope()
+        self._jobs, self._waiting_jobs = trio.open_memory_channel[_Job](_JOBS)
+        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_RESULTS)
+        self._failure: ProviderError | None = None
+
+    async def send(self, audio: bytes) -> None:
+        self._check()
+        part = self._buffer.add(audio)
+        if part is not None:
+            await self._finish(part)
+        elif self._interim_every is not None and self._buffer.seconds >= self._next_interim:
+            self._next_interim += self._interim_every
+            self._ask_for_interim()
+
+    async def voice(self, edge: VoiceEdge) -> None:
+        if edge.speaking:
+            self._buffer.begin(edge.offset)
+        elif (utterance := self._buffer.end(edge.offset)) is not None:
+            await self._finish(utterance)
+
+    async def flush(self) -> None:
+        await self._finish(self._buffer.split())
+
+    def transcripts(self) -> AsyncIterator[Transcript]:
+        return Results(self._waiting_results, lambda: self._failure)
+
+    async def work(self) -> None:
+        """Hear one utterance after another, until cancelled or the model fails."""
+        last = Transcript("", final=True)
+        try:
+            with self._results:
+                async for job in self._waiting_jobs:
+                    text = await self._words(job)
+                    result = None if text is None else Transcript(text, job.final, job.utterance.segment)
+                    if result and (job.final or (text and result != last)):
+                        last = result
+                        await self._results.send(result)
+        except ProviderError as failure:
+            self._failure = failure
+            self._waiting_jobs.close()
+
+    async def _words(self, job: _Job) -> str | None:
+        """The words of an utterance; None when an interim result was given up for the final one."""
+        if job.final:
+            return await run_in_thread(self._hear, job.utterance)
+        with trio.CancelScope() as self._interim:
+            return await run_in_thread(self._hear, job.utterance)
+        return None
+
+    def _ask_for_interim(self) -> None:
+        """Hear the open utterance so far, unless something else is being heard here or no thread is free."""
+        idle = self._jobs.statistics().tasks_waiting_receive > 0
+        utterance = self._buffer.so_far()
+        if idle and available() > 0 and utterance is not None:
+            self._jobs.send_nowait(_Job(utterance, final=False))
+
+    async def _finish(self, utterance: Utterance) -> None:
+        self._next_interim = self._interim_every or 0.0
+        self._interim.cancel(reason="the final words are wanted")
+        try:
+            await self._jobs.send(_Job(utterance, final=True))
+        except trio.BrokenResourceError:
+            self._check()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure

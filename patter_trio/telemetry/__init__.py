@@ -1,1 +1,0 @@
-"""What is measured of calls, and told to those who watch them."""

@@ -1,0 +1,8 @@
+"""The catalogue of faults, how each is injected, and the proxy that misbehaves."""
+
+from patter_trio.testing.faults.catalogue import FAULTS, Fault
+
+__all__ = [
+    "FAULTS",
+    "Fault",
+]

@@ -1,0 +1,479 @@
+"""What can come down the wire, or not come: a catalogue of faults, and what a call does about each.
+
+A fault strikes a simulated call at any moment, by a plain function of its carrier::
+
+    async with call_simulator(agent) as caller:
+        await caller.at(2.0)
+        FAULTS["connection reset"].strike(caller.carrier)
+
+docs/robustness.md shows the catalogue as a table; the tests of this package strike with each fault in every phase of a
+call, beside a second call that has to stay exact.
+"""
+
+from typing import Final
+
+import attrs
+
+from patter_trio.audio import g711
+from patter_trio.net.websocket import MAX_MESSAGE
+from patter_trio.testing.faults.injections import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    DIGIT,
+    HUSH,
+    PING,
+    PONG,
+    RESERVED,
+    SECOND_START,
+    STOP,
+    TEXT,
+    Strike,
+    early_marks,
+    every,
+    flood_unread,
+    frame,
+    framed,
+    gone,
+    in_three,
+    mark_name,
+    media,
+    messages,
+    on_line,
+    raw_bytes,
+    raw_bytes_and_end,
+    swapped,
+    twice,
+)
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
+
+
+@attrs.frozen
+class Fault:
+    """A way in which a carrier, a network or an impostor misbehaves.
+
+    ``outcome`` is what becomes of a call that is under way; empty: it goes on. ``within``: seconds from the strike to the
+    call's end. ``why``: a regular expression for the one line at WARNING that the log has of it; empty: there is none,
+    for nobody has to do anything. ``harmless``: the conversation is the same as without the fault, to the letter and to
+    the millisecond.
+    """
+
+    name: str
+    kind: str
+    """Of the connection, its frames, the messages in them, the media or the marks."""
+    peer: str
+    """What the other side does."""
+    strike: Strike = attrs.field(repr=False)
+    outcome: str = ""
+    within: float = 0.0
+    why: str = ""
+    harmless: bool = False
+
+
+_LOST: Final = r"the carrier's stream was lost: websocket closed \(1006, connection lost\)"
+_IGNORED: Final = "ignoring what its stream may not send: "
+
+_ALL: Final = (
+    # The connection
+    Fault(
+        "connection reset",
+        "connection",
+        "resets the connection (RST)",
+        on_line(FaultyStream.reset),
+        "failed",
+        1.0,
+        _LOST,
+    ),
+    Fault(
+        "connection ended",
+        "connection",
+        "ends the connection without a close frame (FIN)",
+        on_line(FaultyStream.end),
+        "failed",
+        1.0,
+        _LOST,
+    ),
+    Fault(
+        "half-open peer",
+        "connection",
+        "has vanished without closing the connection; data sent to it is lost",
+        on_line(FaultyStream.vanish),
+        "failed",
+        21.0,
+        "the carrier said nothing for 20 s",
+    ),
+    Fault(
+        "frozen peer",
+        "connection",
+        "neither sends nor reads; the connection stands",
+        on_line(FaultyStream.freeze),
+        "failed",
+        26.0,
+        "the carrier (stopped reading|said nothing for 20 s)",
+    ),
+    Fault(
+        "stalled reader",
+        "connection",
+        "goes on sending, and reads nothing",
+        on_line(FaultyStream.stop_reading),
+        "",
+        0.0,
+        "the carrier stopped reading",
+    ),
+    Fault(
+        "slow trickle",
+        "connection",
+        "sends one byte every half second",
+        on_line(lambda line: line.trickle(1, 0.5)),
+        "failed",
+        21.0,
+        "the carrier said nothing for 20 s",
+    ),
+    Fault(
+        "torn segments",
+        "connection",
+        "sends in time, in segments of 40 bytes",
+        on_line(lambda line: line.trickle(40)),
+        harmless=True,
+    ),
+    Fault(
+        "pause of 0.3 s",
+        "connection",
+        "is delayed by the network for 0.3 s, both ways",
+        lambda carrier: carrier.stall(0.3),
+    ),
+    Fault(
+        "pause of 3 s", "connection", "is delayed by the network for 3 s, both ways", lambda carrier: carrier.stall(3.0)
+    ),
+    # Frames
+    Fault(
+        "garbage",
+        "frames",
+        "sends bytes that are not a frame",
+        raw_bytes(b"\xff" * 64),
+        "failed",
+        1.0,
+        r"was lost: websocket closed \(1002",
+    ),
+    Fault(
+        "HTTP in the stream",
+        "frames",
+        "sends an HTTP request",
+        raw_bytes(b"GET / HTTP/1.1\r\n\r\n"),
+        "failed",
+        1.0,
+        r"was lost: websocket closed \(1002",
+    ),
+    Fault(
+        "reserved opcode",
+        "frames",
+        "sends a frame of a kind that does not exist",
+        raw_bytes(frame(RESERVED, b"x")),
+        "failed",
+        1.0,
+        r"\(1002",
+    ),
+    Fault(
+        "reserved bits",
+        "frames",
+        "sends a frame that claims to be compressed",
+        raw_bytes(frame(TEXT, b"{}", reserved=4)),
+        "failed",
+        1.0,
+        r"\(1002",
+    ),
+    Fault(
+        "unmasked frame",
+        "frames",
+        "sends an unmasked frame, as only servers may",
+        raw_bytes(frame(TEXT, b"{}", masked=False)),
+        "failed",
+        1.0,
+        r"\(1002",
+    ),
+    Fault(
+        "long ping", "frames", "sends a ping of 126 bytes", raw_bytes(frame(PING, b"?" * 126)), "failed", 1.0, r"\(1002"
+    ),
+    Fault(
+        "orphaned continuation",
+        "frames",
+        "sends a continuation frame without a message before it",
+        raw_bytes(frame(CONTINUATION, b"{}")),
+        "failed",
+        1.0,
+        r"\(1002",
+    ),
+    Fault(
+        "interleaved messages",
+        "frames",
+        "begins a message within another",
+        raw_bytes(frame(TEXT, b"{", final=False) + frame(TEXT, b"{}")),
+        "failed",
+        1.0,
+        r"\(1002",
+    ),
+    Fault(
+        "truncated frame",
+        "frames",
+        "ends the connection within a frame",
+        raw_bytes_and_end(frame(TEXT, b"{}" * 40)[:-7]),
+        "failed",
+        1.0,
+        _LOST,
+    ),
+    Fault(
+        "invalid UTF-8",
+        "frames",
+        "sends a text frame whose bytes are not UTF-8",
+        raw_bytes(frame(TEXT, b"\xff\xfe")),
+        "failed",
+        1.0,
+        r"\(1007",
+    ),
+    Fault(
+        "oversized message",
+        "frames",
+        "sends a message of more than 256 KiB",
+        raw_bytes(frame(TEXT, b"x" * (MAX_MESSAGE + 1))),
+        "failed",
+        1.0,
+        r"\(1009",
+    ),
+    Fault(
+        "oversized in fragments",
+        "frames",
+        "sends a message of more than 256 KiB piece by piece",
+        raw_bytes(frame(TEXT, b"x" * 1024, final=False) + frame(CONTINUATION, b"x" * 1024, final=False) * 256),
+        "failed",
+        1.0,
+        r"\(1009",
+    ),
+    Fault(
+        "claimed size",
+        "frames",
+        "announces a frame of 2^62 bytes",
+        raw_bytes(b"\x81\xff" + (2**62).to_bytes(8) + bytes(4)),
+        "failed",
+        1.0,
+        r"\(1009",
+    ),
+    Fault(
+        "empty fragments",
+        "frames",
+        "sends 2,000 empty pieces of a message",
+        raw_bytes(
+            frame(TEXT, final=False) + frame(CONTINUATION, final=False) * 2000 + frame(CONTINUATION, b'{"event":"new"}')
+        ),
+        harmless=True,
+    ),
+    Fault(
+        "fragmented frames",
+        "frames",
+        "sends each message in pieces, with a ping between them",
+        framed(in_three),
+        harmless=True,
+    ),
+    Fault(
+        "binary frame",
+        "frames",
+        "sends a binary frame",
+        raw_bytes(frame(BINARY, b"\x00\x01")),
+        "",
+        0.0,
+        _IGNORED + "binary message",
+        True,
+    ),
+    Fault(
+        "flood of pings",
+        "frames",
+        "sends 2,000 pings of 125 bytes at once",
+        raw_bytes(frame(PING, b"?" * 125) * 2000),
+        harmless=True,
+    ),
+    Fault(
+        "flood of pings, unread",
+        "frames",
+        "sends 1,000 pings at once, and reads no answer",
+        flood_unread,
+        "failed",
+        1.0,
+        "1008, too many unanswered pings",
+    ),
+    Fault(
+        "flood of pongs",
+        "frames",
+        "sends 2,000 pongs without a ping",
+        raw_bytes(frame(PONG, b"!") * 2000),
+        harmless=True,
+    ),
+    Fault(
+        "closed orderly",
+        "frames",
+        "sends a close frame (1000) instead of a stop",
+        raw_bytes(frame(CLOSE, b"\x03\xe8")),
+        "caller_hung_up",
+        1.0,
+    ),
+    Fault(
+        "closed by an error",
+        "frames",
+        "sends a close frame (1011)",
+        raw_bytes(frame(CLOSE, b"\x03\xf3oops")),
+        "failed",
+        1.0,
+        r"\(1011, oops",
+    ),
+    Fault(
+        "closed by a lie",
+        "frames",
+        "sends a close frame whose code may not be sent (1005)",
+        raw_bytes(frame(CLOSE, b"\x03\xed")),
+        "failed",
+        1.0,
+        r"\(1002",
+    ),
+    # Messages
+    Fault(
+        "malformed JSON",
+        "messages",
+        "sends a message that is not JSON",
+        messages("{"),
+        "",
+        0.0,
+        _IGNORED + "malformed JSON",
+        True,
+    ),
+    Fault(
+        "wrong types",
+        "messages",
+        "sends numbers and lists in place of strings",
+        messages({"event": "media", "streamSid": 7, "media": []}),
+        "",
+        0.0,
+        _IGNORED + "field missing or of a wrong type",
+        True,
+    ),
+    Fault(
+        "deep JSON",
+        "messages",
+        "sends 100,000 nested lists",
+        messages('{"event":"mark","x":' + "[" * 100_000),
+        "",
+        0.0,
+        _IGNORED + "malformed JSON",
+        True,
+    ),
+    Fault(
+        "100 bad messages",
+        "messages",
+        "sends a hundred messages that violate its protocol",
+        messages("{", times=100),
+        "failed",
+        1.0,
+        "100 messages that its protocol does not allow",
+    ),
+    Fault(
+        "unknown events",
+        "messages",
+        "sends events and fields that are not in the documentation",
+        messages({"event": "new", "streamSid": "SID", "new": {}}, times=100),
+        harmless=True,
+    ),
+    Fault(
+        "another stream's messages",
+        "messages",
+        "sends media of another stream",
+        messages(media(b"\x00" * 160, sid="MZ9"), times=50),
+        "",
+        0.0,
+        _IGNORED + "streamSid of another stream",
+        True,
+    ),
+    Fault(
+        "outbound track",
+        "messages",
+        "sends the agent's own voice back, as such",
+        messages(media(b"\x00" * 160, track="outbound"), times=50),
+        harmless=True,
+    ),
+    Fault(
+        "second start",
+        "messages",
+        "sends a second start",
+        messages(SECOND_START),
+        "",
+        0.0,
+        _IGNORED + "second start",
+        True,
+    ),
+    Fault(
+        "no such digit",
+        "messages",
+        "reports a key that no telephone has",
+        messages({**DIGIT, "dtmf": {"digit": "w"}}),
+        "",
+        0.0,
+        _IGNORED + "no such digit",
+        True,
+    ),
+    Fault("flood of digits", "messages", "reports 300 keys at once", messages(DIGIT, times=300)),
+    Fault("stop", "messages", "ends the stream as documented", messages(STOP), "caller_hung_up", 1.0),
+    Fault(
+        "two stops",
+        "messages",
+        "ends the stream twice, and goes on sending",
+        messages(STOP, STOP, media(HUSH)),
+        "caller_hung_up",
+        1.0,
+    ),
+    Fault("duplicated messages", "messages", "sends every message twice", every(1, twice)),
+    Fault("reordered messages", "messages", "swaps neighbouring messages", swapped()),
+    Fault("lost messages", "messages", "leaves every third message out", every(3, gone)),
+    # Media
+    Fault(
+        "empty payload",
+        "media",
+        "sends media without audio",
+        messages(media(b"")),
+        "",
+        0.0,
+        _IGNORED + "empty payload",
+        True,
+    ),
+    Fault(
+        "payload not base64",
+        "media",
+        "sends media that cannot be decoded",
+        messages({**media(b""), "media": {"payload": "%%%%"}}),
+        "",
+        0.0,
+        _IGNORED + "field missing",
+        True,
+    ),
+    Fault("no more media", "media", "stops sending media, but keeps the connection alive", every(1, gone, "media")),
+    Fault("media in crumbs", "media", "sends 200 messages of one sample", messages(media(b"\xff"), times=200)),
+    Fault("media in lumps", "media", "sends ten seconds of audio in one message", messages(media(g711.silence(10.0)))),
+    Fault("flood of media", "media", "sends ten seconds of audio at once", messages(media(HUSH), times=500)),
+    Fault("fast clock", "media", "sends audio 2 % faster than real time", every(50, twice, "media")),
+    Fault("slow clock", "media", "sends audio 2 % slower than real time", every(50, gone, "media")),
+    # Marks
+    Fault("marks never come", "marks", "stops reporting marks", every(1, gone, "mark")),
+    Fault(
+        "foreign marks",
+        "marks",
+        "reports marks that were never requested",
+        messages({"event": "mark", "streamSid": "SID", "mark": {"name": "r9.999"}}, times=100),
+        harmless=True,
+    ),
+    Fault(
+        "marks of other names",
+        "marks",
+        "reports marks by wrong names",
+        every(1, mark_name(lambda name: name + "?"), "mark"),
+    ),
+    Fault("marks twice", "marks", "reports each mark twice", every(1, twice, "mark"), harmless=True),
+    Fault("marks out of order", "marks", "swaps neighbouring marks", swapped("mark")),
+    Fault("marks too early", "marks", "reports each mark at once, not when it was played", early_marks),
+)
+FAULTS: Final = {fault.name: fault for fault in _ALL}
+"""The catalogue, by name."""

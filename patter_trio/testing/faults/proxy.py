@@ -1,0 +1,147 @@
+"""Makes any server that is well a fake vendor that misbehaves: a proxy on loopback that stands in front of it.
+
+It knows just enough of HTTP to answer with a status and to tell the head of an answer from what follows::
+
+    vendor = partial(disturbed, serve_my_fake, lambda fake: fake.url, unknown=text_frame('{"type": "news"}'))
+    await check_stt(make, vendor=vendor)
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from patter_trio.testing.servers.fake_vendor import LEFT, Misbehaviour
+
+READ: Final = 65536
+LATE: Final = 0.2
+"""Seconds by which a slow vendor is late, each time."""
+_STATUS: Final = {
+    Misbehaviour.UNAUTHORIZED: "401 Unauthorized",
+    Misbehaviour.RATE_LIMITED: "429 Too Many Requests",
+    Misbehaviour.UNAVAILABLE: "503 Service Unavailable",
+}
+_CUT: Final = (Misbehaviour.STALLED, Misbehaviour.CLOSED, Misbehaviour.GARBAGE)
+
+F = TypeVar("F")
+
+
+def text_frame(text: str) -> bytes:
+    """Return the WebSocket frame in which a server sends a short text (RFC 6455 section 5.2).
+
+    Raises:
+        ValueError: it is longer than 125 bytes.
+    """
+    data = text.encode()
+    if len(data) > 125:  # noqa: PLR2004 (that of the RFC)
+        raise ValueError("a text of at most 125 bytes, please")
+    return bytes([0x81, len(data)]) + data
+
+
+@attrs.define
+class Disturbed:
+    """A running proxy; see :class:`~patter_trio.testing.servers.fake_vendor.FakeVendor`."""
+
+    address: str
+    seen: list[object]
+    """What clients sent, as bytes, and :data:`~patter_trio.testing.servers.fake_vendor.LEFT` for each that left."""
+    _upstream: tuple[str, int]
+    _unknown: bytes
+    _kind: str = ""
+
+    def misbehave(self, kind: str) -> None:
+        """Misbehave from now on like that; with an empty ``kind``, be well again.
+
+        Raises:
+            ValueError: there is no such kind, or no unknown message was given.
+        """
+        if kind == Misbehaviour.UNKNOWN and not self._unknown:
+            raise ValueError("disturbed() was given no unknown= message")
+        self._kind = Misbehaviour(kind) if kind else ""
+
+    async def _serve(self, client: trio.SocketStream) -> None:
+        try:
+            async with client:
+                await self._answer(client)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            pass
+        finally:
+            self.seen.append(LEFT)
+
+    async def _answer(self, client: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head or self._kind == Misbehaviour.HALF_OPEN:
+            data = await client.receive_some(READ)
+            if not data:
+                return
+            head += data
+        self.seen.append(head)
+        if self._kind in _STATUS:
+            status = _STATUS[Misbehaviour(self._kind)]
+            await client.send_all(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            await client.receive_some(READ)  # a request whose body is unread must not be answered by a reset
+            return
+        async with await trio.open_tcp_stream(*self._upstream) as server, trio.open_nursery() as nursery:
+            await server.send_all(head)
+            nursery.start_soon(self._back, server, client, nursery.cancel_scope)
+            while data := await client.receive_some(READ):
+                self.seen.append(data)
+                await server.send_all(data)
+            nursery.cancel_scope.cancel(reason="the client has left")
+
+    async def _back(self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope) -> None:
+        """Bring back what the server says, in the way that the vendor behaves."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = await server.receive_some(READ)
+            if not data:
+                break
+            head += data
+        end = head.find(b"\r\n\r\n") + 4
+        await client.send_all(head[:end])
+        data = head[end:] or await server.receive_some(READ)
+        while data:
+            if self._kind == Misbehaviour.SLOW:
+                await trio.sleep(LATE)
+            if self._kind == Misbehaviour.UNKNOWN:
+                await client.send_all(self._unknown)
+            if self._kind in _CUT:
+                await client.send_all(data[: len(data) // 2])  # by half: an answer may come in one piece
+                break
+            await client.send_all(data)
+            data = await server.receive_some(READ)
+        if self._kind == Misbehaviour.GARBAGE:
+            await client.send_all(b"\xff}{" * 30)
+        if self._kind == Misbehaviour.STALLED:
+            await trio.sleep_forever()
+        scope.cancel(reason="the server has left")
+
+
+@asynccontextmanager
+async def disturbed(
+    serve: Callable[[], AbstractAsyncContextManager[F]], url: Callable[[F], str], *, unknown: bytes = b""
+) -> AsyncIterator[Disturbed]:
+    """Start a server and the proxy in front of it.
+
+    Args:
+        serve: starts the server, on loopback, without TLS.
+        url: says where it listens.
+        unknown: bytes of a message that the protocol allows and no documentation has; it is put in front of each piece
+            of an answer.
+    """
+    async with serve() as server:
+        parts = urlsplit(url(server))
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        address = f"{parts.scheme}://127.0.0.1:{port}{parts.path}"
+        proxy = Disturbed(address, [], (parts.hostname or "", parts.port or 80), unknown)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(trio.serve_listeners, proxy._serve, [listener]))  # noqa: SLF001 (our own)
+            try:
+                yield proxy
+            finally:
+                nursery.cancel_scope.cancel(reason="the test is over")

@@ -1,0 +1,1 @@
+"""Providers that follow a script, and the sound that carries their words."""

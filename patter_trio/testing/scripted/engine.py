@@ -1,0 +1,261 @@
+"""An engine that follows a script: a scripted mind and voice behind the interface of an engine, with the same timing."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import attrs
+import trio
+
+from patter_trio.abc import (
+    Engine,
+    EngineEvent,
+    EngineResponse,
+    EngineSession,
+    EngineSetup,
+    EngineTurnOver,
+    EngineWords,
+    LanguageModel,
+    Message,
+    SpeechChunk,
+    TextToSpeech,
+    ToolCall,
+    ToolDefinition,
+    VoiceEdge,
+)
+from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.sentences import SentenceChunker
+from patter_trio.errors import ProviderError
+from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.scripted.audible_text import Decoder, Kind
+from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
+from patter_trio.testing.scripted.timed_results import Due
+
+PIECES = 4096
+"""Pieces of one response that may wait."""
+
+
+@attrs.frozen
+class ScriptedEngine(Engine):
+    """Hears the words that came with the audio, and answers as ``llm`` thinks and ``tts`` speaks.
+
+    Args:
+        llm: what it answers, and when.
+        tts: how that sounds, and when.
+        words_delay: seconds from the end of an utterance (``commit``) to its words; several are those of the first, second
+            ... utterance, and the last one of all that follow.
+        opening: seconds until a session is there.
+        interim: also tell the words, as such that may change, at half that time.
+        silent: never tells what the caller said.
+        turn_delay: seconds from the end of a voice until it tells by itself that the turn is over; None: never.
+        fail_at: seconds of audio after which the engine is gone.
+        fail_to_open: no session can be had.
+        ends_turns: what it is called that ends turns, with ``turn_delay``.
+        longest_silence: seconds of silence after which it says that it has ended one; 0: it does not say.
+    """
+
+    llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
+    tts: TextToSpeech = attrs.field(factory=ScriptedTTS)
+    words_delay: float | tuple[float, ...] = 0.0
+    opening: float = 0.0
+    interim: bool = False
+    silent: bool = False
+    turn_delay: float | None = None
+    fail_at: float | None = None
+    fail_to_open: bool = False
+    ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = ""
+    longest_silence: float = 0.0
+    provider: str = "scripted"
+    model: str = "scripted"
+    accepts: AudioFormat = MULAW_8K
+    setups: list[EngineSetup] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """What each session was opened with."""
+    remembered: list[dict[str, Any]] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """What sessions were to remember, oldest first."""
+    heard: list[float] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """Of responses that were cut: how many seconds were heard."""
+    discarded: list[float] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """When something was no utterance."""
+
+    @property
+    def emits(self) -> AudioFormat:  # type: ignore[override]
+        """The format of its voice."""
+        return self.tts.emits
+
+    @asynccontextmanager
+    async def open(self, setup: EngineSetup) -> AsyncIterator[EngineSession]:
+        self.setups.append(setup)
+        if self.fail_to_open:
+            raise ProviderError("ScriptedEngine gives no session, as told")
+        await trio.sleep(self.opening)
+        async with self.tts.open(language=setup.language) as voice:
+            yield _Session(self, setup, voice)
+
+
+class _Session(EngineSession):
+    def __init__(self, script: ScriptedEngine, setup: EngineSetup, voice: Any) -> None:
+        self._script, self._setup, self._voice_of = script, setup, voice
+        self._decoder = Decoder()
+        self._fed = 0
+        self._words = ""
+        self._utterance = 0
+        self._commits = 0
+        self._gone = False
+        self._due: Due[EngineEvent] = Due()
+        self.conversation: list[dict[str, Any]] = []
+
+    # The caller -------------------------------------------------------------------------------------------------------
+    def hear(self, audio: bytes) -> None:
+        self._fed += len(audio)
+        for sound in self._decoder.feed(audio):
+            if sound.kind in (Kind.COUGH, Kind.SOUND):
+                continue
+            if sound.utterance != self._utterance:
+                self._utterance = sound.utterance
+                self._words += " "
+            self._words += sound.words
+        if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
+            self._gone = True
+            self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
+
+    def voice(self, edge: VoiceEdge) -> None:
+        delay = self._script.turn_delay
+        if delay is not None and not edge.speaking:
+            ended = trio.current_time() - (self._fed - edge.offset) / RATE
+            self._due.put(max(trio.current_time(), ended + delay), EngineTurnOver())
+
+    def commit(self) -> int:
+        self._commits += 1
+        text, self._words = " ".join(self._words.split()), ""
+        self._add("user", text)
+        now, delays = trio.current_time(), self._script.words_delay
+        delay = delays[min(self._commits, len(delays)) - 1] if isinstance(delays, tuple) else delays
+        if not self._script.silent:
+            if self._script.interim and text:
+                self._due.put(now + delay / 2, EngineWords(self._commits, text, final=False))
+            self._due.put(now + delay, EngineWords(self._commits, text, final=True))
+        return self._commits
+
+    def discard(self) -> None:
+        self._words = ""
+        self._script.discarded.append(trio.current_time())
+
+    def remember(self, message: Message) -> None:
+        self._script.remembered.append(dict(message))
+        self.conversation.append(dict(message))
+
+    def forget(self, entry: dict[str, Any]) -> None:
+        """Take out what was not heard."""
+        self.conversation = [one for one in self.conversation if one is not entry]
+
+    def _add(self, role: str, text: str) -> None:
+        last: Mapping[str, Any] = self.conversation[-1] if self.conversation else {}
+        if last.get("role") == role == "user":
+            self.conversation[-1] = {"role": role, "content": f"{last['content']} {text}".strip()}
+        else:
+            self.conversation.append({"role": role, "content": text})
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        return self._due
+
+    # The engine -------------------------------------------------------------------------------------------------------
+    @asynccontextmanager
+    async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[EngineResponse]:
+        if self._gone:
+            raise ProviderError("ScriptedEngine is gone, as told")
+        offered = self._setup.tools if tools else ()
+        messages = [{"role": "system", "content": self._setup.instructions}, *self.conversation]
+        response = _Response(self, messages, offered, text)
+        async with open_flat_nursery() as nursery:
+            response.begin(nursery)
+            yield response
+            nursery.cancel_scope.cancel()
+
+    @property
+    def script(self) -> ScriptedEngine:
+        return self._script
+
+    @property
+    def voice_of(self) -> Any:
+        return self._voice_of
+
+
+class _Response(EngineResponse):
+    """What is thought and spoken, joined again."""
+
+    def __init__(
+        self, session: _Session, messages: list[dict[str, Any]], tools: tuple[ToolDefinition, ...], text: str
+    ) -> None:
+        self._session, self._messages, self._tools, self._text = session, messages, tools, text
+        self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](PIECES)
+        self._said = text
+        self._spoken = Lane(0)
+        """What the voice has made of it, to know what was heard."""
+        self._cut = False
+        self._entry: dict[str, Any] = {"role": "assistant", "content": text}
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        self._session.conversation.append(self._entry)
+        sentences, to_voice = trio.open_memory_channel[str](PIECES)
+        nursery.start_soon(self._think, sentences, self._put.clone())
+        nursery.start_soon(self._speak, to_voice, self._put)
+
+    async def _think(
+        self, sentences: trio.MemorySendChannel[str], put: trio.MemorySendChannel[str | SpeechChunk | ToolCall]
+    ) -> None:
+        with sentences, put:  # not ``async``: who has failed must not be cancelled while it says so
+            if self._text:
+                await put.send(self._text)
+                await sentences.send(self._text)
+                return
+            chunker = SentenceChunker(language="en")
+            offered = {"tools": self._tools} if self._tools else {}
+            async with self._session.script.llm.stream(self._messages, **offered) as items:
+                async for item in items:
+                    if isinstance(item, ToolCall):
+                        for sentence in chunker.flush():  # it is to be heard while the tool runs
+                            await sentences.send(sentence)
+                        await self._call(item, put)
+                        continue
+                    self._said += item
+                    if not self._cut:
+                        self._entry["content"] = self._said
+                    await put.send(item)
+                    for sentence in chunker.push(item):
+                        await sentences.send(sentence)
+            for sentence in chunker.flush():
+                await sentences.send(sentence)
+
+    async def _call(self, call: ToolCall, put: trio.MemorySendChannel[str | SpeechChunk | ToolCall]) -> None:
+        number = sum(len(message.get("tool_calls", ())) for message in self._session.conversation) + 1
+        named = attrs.evolve(call, id=call.id or f"scripted_{number}")
+        wish = {"id": named.id, "name": named.name, "arguments": named.arguments}
+        self._entry.setdefault("tool_calls", []).append(wish)
+        await put.send(named)
+
+    async def _speak(
+        self,
+        sentences: trio.MemoryReceiveChannel[str],
+        put: trio.MemorySendChannel[str | SpeechChunk | ToolCall],
+    ) -> None:
+        width = 1 if self._session.script.emits.encoding is Encoding.MULAW else 2
+        with put, sentences:
+            async with self._session.voice_of.speak(sentences) as chunks:
+                async for chunk in chunks:
+                    self._spoken.put(bytes(len(chunk.audio) // width), chunk.text, chunk.words)
+                    await put.send(attrs.evolve(chunk, text=""))
+            self._spoken.produced = True
+
+    async def __anext__(self) -> str | SpeechChunk | ToolCall:
+        try:
+            return await self._pieces.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    def heard(self, seconds: float) -> None:
+        self._session.script.heard.append(seconds)
+        self._cut = True
+        self._entry["content"] = self._spoken.heard(round(seconds * RATE)).text
+        if not self._entry["content"] and "tool_calls" not in self._entry:
+            self._session.forget(self._entry)

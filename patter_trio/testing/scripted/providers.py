@@ -1,0 +1,472 @@
+"""Providers that follow a script: what they hear and say travels in the audio, when they do it is exact.
+
+Each is a frozen recipe like a real one, with a session per call. They understand the voice of
+:class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted.audible_text`); other sound is voice
+without words to them. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
+"""
+
+import json
+import math
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from itertools import pairwise
+from typing import Any, Final
+
+import attrs
+import numpy as np
+import trio
+
+from patter_trio.abc import (
+    LanguageModel,
+    Message,
+    RecognitionSession,
+    SpeechChunk,
+    SpeechToText,
+    SynthesisSession,
+    TextToSpeech,
+    ToolCall,
+    ToolDefinition,
+    Transcript,
+    Usage,
+    VoiceActivity,
+    VoiceEdge,
+    VoiceSession,
+    Word,
+    report_usage,
+)
+from patter_trio.audio import g711
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.audio.g711 import Samples
+from patter_trio.errors import ProviderError
+from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
+from patter_trio.testing.scripted.timed_results import Due
+
+GAP: Final = round(0.1 * RATE)
+"""Samples without a frame of it after which an utterance whose last frame never came counts as over."""
+MOST_SENTENCES: Final = 256
+"""Sentences of one reply that wait for synthesis."""
+
+
+# Voice activity -------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class ScriptedVAD(VoiceActivity):
+    """Tells an edge of the voice ``start_delay`` after it really began, or ``end_delay`` after it really ended.
+
+    The edges carry the true offsets. Every sound is voice, a cough too; sound shorter than ``start_delay`` and silence
+    shorter than ``end_delay`` make no edge. Audio comes in frames of 20 ms, so an edge is told with the frame in which
+    its delay is over. ``fail_at``: seconds of audio after which the model fails.
+    """
+
+    start_delay: float = 0.05
+    end_delay: float = 0.5
+    fail_at: float | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[VoiceSession]:
+        yield _VoiceSession(self)
+
+
+class _VoiceSession(VoiceSession):
+    def __init__(self, script: ScriptedVAD) -> None:
+        self._fail_at = math.inf if script.fail_at is None else script.fail_at * RATE
+        self._start_delay = round(script.start_delay * RATE)
+        self._end_delay = max(1, round(script.end_delay * RATE))
+        self._fed = 0
+        self._onset: int | None = None
+        self._last = 0  # end of the newest sound
+        self._told = False  # whether the beginning of the current voice has been told
+
+    async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+        edges: list[VoiceEdge] = []
+        for start, end in _loud_runs(samples):
+            self._sound(self._fed + start, self._fed + end, edges)
+        self._fed += len(samples)
+        if self._fed >= self._fail_at:
+            raise ProviderError(f"ScriptedVAD fails after {self._fed / RATE:g} s, as told")
+        self._silence(self._fed, edges)
+        return edges
+
+    def _sound(self, start: int, end: int, edges: list[VoiceEdge]) -> None:
+        self._silence(start, edges)
+        if self._onset is None:
+            self._onset = start
+        self._last = end
+        if not self._told and end - self._onset >= self._start_delay:
+            self._told = True
+            edges.append(VoiceEdge(speaking=True, offset=self._onset, confidence=1.0))
+
+    def _silence(self, until: int, edges: list[VoiceEdge]) -> None:
+        if self._onset is None or until - self._last < self._end_delay:
+            return
+        if self._told:
+            edges.append(VoiceEdge(speaking=False, offset=self._last, confidence=1.0))
+        self._onset, self._told = None, False
+
+
+def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
+    """Return begin and end of each run of samples that are not silent."""
+    loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.QUIET, [False]))
+    turns = np.flatnonzero(loud[1:] != loud[:-1])
+    return list(zip(turns[0::2].tolist(), turns[1::2].tolist(), strict=True))
+
+
+# Recognition ----------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class ScriptedSTT(SpeechToText):
+    """Hears the words that came with the audio, and tells them ``final_delay`` after the voice really ended.
+
+    Args:
+        final_delay: seconds from the end of the voice (the arrival of its last sample) to the final words.
+        interim_every: also tell the words so far each time that so many seconds of an utterance have been heard.
+        noise: what is told of a cough or another sound without words, as final words; None: nothing.
+        duplicates: how often each final is told again, 50 ms apart.
+        silent: never tells anything.
+        fail_at: seconds of audio after which the recogniser is gone.
+        fail_to_open: no session can be had.
+        hang_on_open: opening a session takes for ever.
+        accepts: the format in which audio is wanted.
+    """
+
+    final_delay: float = 0.2
+    interim_every: float | None = None
+    noise: str | None = ""
+    duplicates: int = 0
+    silent: bool = False
+    fail_at: float | None = None
+    fail_to_open: bool = False
+    hang_on_open: bool = False
+    accepts: AudioFormat = MULAW_8K
+    provider: str = "scripted"
+    model: str = "scripted"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+        del language  # the words are in the audio
+        if self.fail_to_open:
+            raise ProviderError("ScriptedSTT gives no session, as told")
+        if self.hang_on_open:
+            await trio.sleep_forever()
+        yield _RecognitionSession(self)
+
+
+@attrs.define
+class _Utterance:
+    """What is being heard: frames of one utterance, or sound without words."""
+
+    segment: int
+    kind: Kind
+    number: int
+    end: int  # number of the sample after its last one
+    heard: int = 0  # samples of it
+    words: str = ""
+    interims: int = 0
+
+
+class _RecognitionSession(RecognitionSession):
+    def __init__(self, script: ScriptedSTT) -> None:
+        self._script = script
+        self._decoder = Decoder()
+        self._fed = 0
+        self._now: _Utterance | None = None
+        self._segments = 0
+        self._due: Due[Transcript] = Due()
+
+    async def send(self, audio: bytes) -> None:
+        mulaw = audio
+        if self._script.accepts.encoding is Encoding.PCM16:
+            mulaw = g711.encode(np.frombuffer(audio, dtype=np.int16))
+        self._fed += len(mulaw)
+        for sound in self._decoder.feed(mulaw):
+            self._hear(sound)
+        if self._now is not None and self._decoder.position - self._now.end >= GAP:
+            self._close(self._script.final_delay)
+        if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
+            gone = f"ScriptedSTT is gone after {self._fed / RATE:g} s, as told"
+            self._tell(trio.current_time(), ProviderError(gone))
+            raise ProviderError(gone)
+
+    async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+        for sound in self._decoder.finish():
+            self._hear(sound)
+        if self._now is not None:
+            self._close(self._script.final_delay)
+        if not any(result.final for result in self._due.waiting()):
+            self._segments += 1
+            nothing = Transcript("", final=True, segment=self._segments)
+            self._tell(trio.current_time() + self._script.final_delay, nothing)
+
+    def transcripts(self) -> AsyncIterator[Transcript]:
+        return self._due
+
+    def _hear(self, sound: Sound) -> None:
+        now = self._now
+        if now is not None and (now.kind, now.number) != (sound.kind, sound.utterance):
+            self._close(self._script.final_delay)
+            now = None
+        if now is None:
+            self._segments += 1
+            now = self._now = _Utterance(self._segments, sound.kind, sound.utterance, sound.end)
+        now.heard += sound.end - sound.start
+        now.end = sound.end
+        now.words += sound.words
+        every = self._script.interim_every
+        if every is not None and now.heard >= round((now.interims + 1) * every * RATE):
+            now.interims += 1
+            if now.words.strip():
+                self._tell(self._arrival(now.end), Transcript(now.words.strip(), final=False, segment=now.segment))
+        if sound.kind is not Kind.SOUND and sound.last:
+            self._close(self._script.final_delay)
+
+    def _close(self, delay: float) -> None:
+        utterance, self._now = self._now, None
+        if utterance is None:
+            return
+        text: str | None = utterance.words.strip()
+        if utterance.kind in (Kind.COUGH, Kind.SOUND):
+            text = self._script.noise
+        if text is None:
+            return
+        final = Transcript(text, final=True, segment=utterance.segment)
+        for number in range(1 + self._script.duplicates):
+            self._tell(self._arrival(utterance.end) + delay + 0.05 * number, final)
+
+    def _arrival(self, sample: int) -> float:
+        """Return when that sample came in, or would have, had it been sent alone instead of within a frame."""
+        return trio.current_time() - (self._fed - sample) / RATE
+
+    def _tell(self, at: float, result: Transcript | ProviderError) -> None:
+        if not (self._script.silent and isinstance(result, Transcript)):
+            self._due.put(at, result)
+
+
+# Minds ----------------------------------------------------------------------------------------------------------------
+Scripted = str | ToolCall | Sequence[str | ToolCall]
+"""One reply: text, the call of a tool, or several of these, the calls last."""
+Replies = Sequence[Scripted] | Callable[[Sequence[Message]], Scripted]
+
+
+def tool_call(name: str, /, **arguments: Any) -> ToolCall:
+    """Return the call of a tool, for a script."""
+    return ToolCall("", name, json.dumps(arguments))
+
+
+def _frozen(replies: Replies) -> Replies:
+    return replies if callable(replies) else tuple(replies)
+
+
+@attrs.frozen
+class ScriptedLLM(LanguageModel):
+    """Answers with ``replies``: the n-th one to the n-th message of the user (or result of a tool), then the last again.
+
+    The place in the script is counted in the conversation that is sent, so one recipe serves any number of calls at once,
+    and a question that is asked again, because the caller went on talking, gets the same answer.
+
+    Args:
+        replies: the texts, or a function of the messages that returns the text (or raises ``ProviderError``). In the
+            place of a text there may be the call of a tool (:func:`tool_call`), or a list of texts and calls.
+        first_token: seconds from the request to the first token.
+        duration: seconds from the first token to the end; the tokens (words) are spread evenly.
+        fail_after: number of tokens after which the model fails; 0 = instead of the first.
+        hang_after: number of tokens after which nothing more comes; 0 = nothing at all.
+        usage: what it reports as used, at the end of each answer, also of one that was cut; None: nothing.
+    """
+
+    replies: Replies = attrs.field(converter=_frozen)
+    first_token: float = 0.1
+    duration: float = 0.3
+    fail_after: int | None = None
+    hang_after: int | None = None
+    usage: Usage | None = None
+    provider: str = "scripted"
+    model: str = "scripted"
+    requests: list[list[dict[str, Any]]] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """The messages of every request so far, oldest first; copies, of all calls."""
+    offered: list[list[str]] = attrs.field(factory=list, init=False, eq=False, repr=False)
+    """The names of the tools that came with each."""
+
+    @asynccontextmanager
+    async def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
+        self.requests.append([dict(message) for message in messages])
+        self.offered.append([tool.name for tool in tools])
+        try:
+            async with aclosing(self._tokens(self._reply(messages), trio.current_time())) as tokens:
+                yield tokens
+        finally:
+            if self.usage is not None:
+                report_usage(self.usage)
+
+    def _reply(self, messages: Sequence[Message]) -> Scripted:
+        if callable(self.replies):
+            return self.replies(messages)
+        roles = [message["role"] for message in messages]
+        # What tools gave that were called at once is one.
+        asked = sum(role == "user" or (role == "tool" and before != "tool") for before, role in pairwise(["", *roles]))
+        return self.replies[min(max(0, asked - 1), len(self.replies) - 1)] if self.replies else ""
+
+    async def _tokens(self, reply: Scripted, asked: float) -> AsyncGenerator[str | ToolCall, None]:
+        parts = [reply] if isinstance(reply, str | ToolCall) else reply
+        tokens = [token for part in parts for token in (tokens_of(part) if isinstance(part, str) else [part])]
+        first = asked + self.first_token
+        gap = self.duration / max(1, len(tokens) - 1)
+        for number, token in enumerate(tokens):
+            await trio.sleep_until(first + number * gap)
+            await self._stop(number)
+            yield token
+        await trio.sleep_until(first + self.duration)
+        await self._stop(len(tokens))
+
+    async def _stop(self, number: int) -> None:
+        if number == self.fail_after:
+            raise ProviderError(f"ScriptedLLM fails after {number} tokens, as told")
+        if number == self.hang_after:
+            await trio.sleep_forever()
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the words of a text, each with the white space before it."""
+    tokens = text.split(" ")
+    return [token if number == 0 else f" {token}" for number, token in enumerate(tokens)] if text else []
+
+
+# Synthesis ------------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class ScriptedTTS(TextToSpeech):
+    """Speaks a voice that a simulated caller understands, of a length that is known beforehand.
+
+    Args:
+        first_audio: seconds from a sentence's arrival to its first audio.
+        duration: seconds of audio per reply. When the text's end is known before the first audio, the sentences share
+            it in proportion to their length; otherwise each takes its ``per_character``. Words are never said slower
+            than that: what is missing to the duration is a voice without words, so that a short text makes a long reply.
+        per_character: seconds of audio per character.
+        chunk: seconds of audio in each piece that is handed over.
+        speed: seconds of audio made per second.
+        timings: tell the words' times too, so that the agent knows exactly what was heard; False: it has to estimate.
+        fail_after: seconds of a reply's audio after which the synthesiser fails; 0 = instead of the first.
+        hang_after: seconds of a reply's audio after which nothing more comes; 0 = nothing at all.
+        mute: the replies have no sound.
+        fail_to_open: no session can be had.
+        emits: the format of the audio.
+    """
+
+    first_audio: float = 0.2
+    duration: float | None = None
+    per_character: float = 0.06
+    chunk: float = 0.1
+    speed: float = 20.0
+    timings: bool = True
+    fail_after: float | None = None
+    hang_after: float | None = None
+    mute: bool = False
+    fail_to_open: bool = False
+    emits: AudioFormat = MULAW_8K
+    provider: str = "scripted"
+    model: str = "scripted"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        del language  # all sound the same
+        if self.fail_to_open:
+            raise ProviderError("ScriptedTTS gives no session, as told")
+        yield _SynthesisSession(self)
+
+
+_replies: Final = trio.lowlevel.RunVar[int]("replies of ScriptedTTS", 0)
+"""How many replies were spoken in this run: a call may open several sessions, and no two replies share a number."""
+
+
+class _SynthesisSession(SynthesisSession):
+    def __init__(self, script: ScriptedTTS) -> None:
+        self._script = script
+
+    @asynccontextmanager
+    async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        _replies.set(_replies.get() + 1)
+        reply = _SpokenReply(self._script, _replies.get())
+        async with open_flat_nursery() as nursery, aclosing(reply.chunks()) as chunks:
+            nursery.start_soon(reply.read, sentences)
+            yield chunks
+            nursery.cancel_scope.cancel()
+
+
+class _SpokenReply:
+    """The synthesis of one reply: one task reads the text, the caller of :meth:`chunks` makes the audio."""
+
+    def __init__(self, script: ScriptedTTS, number: int) -> None:
+        self._script = script
+        self._number = number
+        self._arrived, self._waiting = trio.open_memory_channel[tuple[float, str]](MOST_SENTENCES)
+        self._known: list[str] = []
+        self._ended = False
+        self._frames = 0  # made so far
+        self._parts = 0
+        self._time = 0.0  # when the audio made so far was finished
+
+    async def read(self, sentences: AsyncIterable[str]) -> None:
+        async with self._arrived:
+            async for sentence in sentences:
+                self._known.append(sentence)
+                await self._arrived.send((trio.current_time(), sentence))
+        self._ended = True
+
+    async def chunks(self) -> AsyncGenerator[SpeechChunk, None]:
+        shared: float | None = None  # seconds per character, if the whole text was known in time
+        said = 0
+        async for arrived, sentence in self._waiting:
+            await trio.sleep_until(arrived + self._script.first_audio)
+            if not self._parts and self._ended and self._script.duration is not None:
+                shared = self._script.duration / max(1, sum(map(len, self._known)))
+            said += len(sentence)
+            if shared is None:
+                frames = audible_text.frames_of(len(sentence) * self._script.per_character)
+            else:
+                frames = round(said * shared / FRAME_SECONDS) - self._frames
+            async with aclosing(self._part(sentence, frames)) as part:
+                async for chunk in part:
+                    yield chunk
+        missing = round((self._script.duration or 0) / FRAME_SECONDS) - self._frames
+        if missing > 0 and self._parts:
+            async with aclosing(self._part("", missing)) as part:
+                async for chunk in part:
+                    yield chunk
+
+    async def _part(self, text: str, frames: int) -> AsyncGenerator[SpeechChunk, None]:
+        self._parts += 1
+        try:
+            frames = max(frames, audible_text.fewest_frames(text))
+        except UnicodeEncodeError as error:
+            raise ProviderError("ScriptedTTS cannot say half a character") from error
+        natural = max(audible_text.frames_of(len(text) * self._script.per_character), audible_text.fewest_frames(text))
+        spoken = min(frames, natural)
+        audio = audible_text.encode(text, frames, spoken=spoken, utterance=self._number, part=self._parts)
+        words = audible_text.word_times(text, spoken) if self._script.timings else []
+        step = audible_text.frames_of(self._script.chunk)
+        self._time = max(self._time, trio.current_time())
+        for first in range(0, frames, step):
+            await self._stop()
+            if self._script.mute:
+                continue
+            piece = audio[first * FRAME_SAMPLES : (first + step) * FRAME_SAMPLES]
+            begin, seconds = first * FRAME_SECONDS, len(piece) / RATE
+            # By whole frames: as seconds, a word that begins where a chunk does could belong to two of them.
+            mine = [word for word in words if first <= round(word[1] / FRAME_SECONDS) < first + step]
+            yield SpeechChunk(
+                audio=piece if self._script.emits.encoding is Encoding.MULAW else g711.decode(piece).tobytes(),
+                text="" if first else text,
+                words=tuple(Word(w, s - begin, e - begin) for w, s, e in mine),
+            )
+            self._frames += len(piece) // FRAME_SAMPLES
+            self._time += seconds / self._script.speed
+            await trio.sleep_until(self._time)
+
+    async def _stop(self) -> None:
+        made = self._frames * FRAME_SECONDS
+        if self._script.fail_after is not None and made >= self._script.fail_after - FRAME_SECONDS / 2:
+            raise ProviderError(f"ScriptedTTS fails after {made:g} s of audio, as told")
+        if self._script.hang_after is not None and made >= self._script.hang_after - FRAME_SECONDS / 2:
+            await trio.sleep_forever()

@@ -1,0 +1,216 @@
+"""How the fake of OpenAI's Realtime server answers; a part of :mod:`.openai_realtime`."""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from patter_trio.abc import ToolCall
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.servers.openai_realtime.script import Asked, Connection, Json, RealtimeReply
+
+PER_CHARACTER: Final = 0.06
+"""Seconds of speech."""
+
+
+class RespondingSession(Protocol):
+    """The session of a response, as the response uses it."""
+
+    active: "Response | None"
+    """The response that is being made."""
+
+    @property
+    def connection(self) -> Connection:
+        """What the session has told and heard."""
+
+    @property
+    def sent(self) -> dict[str, int]:
+        """Bytes of audio that were sent, by item."""
+
+    def new_id(self, kind: str) -> str:
+        """Return an id that no other thing of this session has."""
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Tell the client something."""
+
+    def add_item(self, item: Json, *, status: str) -> None:
+        """Enter an item into the conversation."""
+
+
+@attrs.define(eq=False)
+class Response:
+    """A response: one that is made, or that is only asked for. Whatever ends it does so at once, in whichever task."""
+
+    session: RespondingSession = attrs.field(repr=False)
+    id: str
+    asked: Asked
+    reply: RealtimeReply
+    metadata: dict[str, str] | None
+    tools: bool = True
+    created: bool = False
+    ended: bool = False
+    output: list[Json] = attrs.field(factory=list)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _item: Json | None = None
+    _said: str = ""  # of the item's transcript, or of its arguments
+
+    def begin(self) -> None:
+        """Say that it exists; from now on it can be stopped."""
+        self.created = True
+        self.session.tell("response.created", response=self._shown("in_progress", None, None))
+
+    def stop(self, reason: str) -> None:
+        """Make no more of it; before it is created there is nothing to stop."""
+        if self.created and not self.ended:
+            self._scope.cancel(reason=reason)
+            self._end("cancelled", {"type": "cancelled", "reason": reason})
+
+    async def run(self) -> None:
+        """Make it, to its end or until it is stopped."""
+        reply = self.reply
+        with self._scope:
+            if not self.created:
+                await trio.sleep(reply.created_delay)
+                self.begin()
+            await self._pause(reply.first_audio)
+            if reply.text:
+                await self._speak(reply.text)
+            for call in reply.tool_calls if self.tools else ():
+                await self._call(call)
+            if reply.error is None:
+                self._end(reply.status, {"type": reply.status, "reason": reply.reason} if reply.reason else None)
+            else:
+                error = dict(zip(("code", "type", "message"), reply.error, strict=True))
+                self._end("failed", {"type": "failed", "error": error})
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep; if it has ended meanwhile, do not come back, although the cancellation may be a step behind."""
+        await trio.sleep(seconds)
+        if self.ended:
+            await trio.sleep_forever()
+
+    def _end(self, status: str, details: Mapping[str, Any] | None) -> None:
+        self._finish(complete=status == "completed")
+        self.ended = True
+        self.session.active = None
+        usage = self._usage() if self.reply.usage is None else dict(self.reply.usage)
+        self.session.tell("response.done", response=self._shown(status, details, usage))
+        limits = [{"name": "tokens", "limit": 40000, "remaining": 39000, "reset_seconds": 1.5}]
+        self.session.tell("rate_limits.updated", rate_limits=limits)
+
+    def _where(self) -> dict[str, Any]:
+        index = len(self.output) - 1
+        item_id = self.output[-1]["id"]
+        return {"response_id": self.id, "item_id": item_id, "output_index": index}
+
+    def _begin(self, item: Json) -> None:
+        session = self.session
+        self._item, self._said = {"id": session.new_id("item"), **item}, ""
+        self.output.append(self._item)
+        index = len(self.output) - 1
+        shown = {**self._item, "object": "realtime.item", "status": "in_progress"}
+        session.tell("response.output_item.added", response_id=self.id, output_index=index, item=shown)
+        session.add_item(self._item, status="in_progress")
+
+    async def _speak(self, text: str) -> None:
+        """Say something: its words a little ahead of its audio, both ahead of real time."""
+        session, reply = self.session, self.reply
+        seconds = len(text) * PER_CHARACTER if reply.seconds is None else reply.seconds
+        frames = max(audible_text.frames_of(seconds), audible_text.fewest_frames(text))
+        audio = audible_text.encode(text, frames, utterance=self.asked.number, part=1)
+        step = audible_text.frames_of(reply.chunk) * FRAME_SAMPLES
+        words = list(_starts(text, len(audio) / RATE))
+        self._begin({"type": "message", "role": "assistant", "content": []})
+        where = {**self._where(), "content_index": 0}
+        part = {"type": "audio", "transcript": ""}
+        session.tell("response.content_part.added", **where, part=part)
+        session.sent[where["item_id"]] = 0
+        for number, begin in enumerate(range(0, len(audio), step)):
+            if number == reply.hang_after:
+                await trio.sleep_forever()
+            if number == reply.lose_after:
+                await session.connection.lose()
+            while words and words[0][1] <= (begin + 2 * step) / RATE:
+                word, _ = words.pop(0)
+                self._said += word
+                session.tell("response.output_audio_transcript.delta", **where, delta=word)
+            piece = audio[begin : begin + step]
+            session.sent[where["item_id"]] += len(piece)
+            session.tell("response.output_audio.delta", **where, delta=base64.b64encode(piece).decode())
+            await self._pause(len(piece) / RATE / reply.speed)
+        self._finish(complete=reply.status == "completed" and reply.error is None)
+
+    async def _call(self, call: ToolCall) -> None:
+        """Call a tool, its arguments in two pieces."""
+        self._begin({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": ""})
+        half = len(call.arguments) // 2
+        for piece in (call.arguments[:half], call.arguments[half:]):
+            self._said += piece
+            self.session.tell("response.function_call_arguments.delta", **self._where(), call_id=call.id, delta=piece)
+            await self._pause(0)
+        self._finish(complete=True)
+
+    def _finish(self, *, complete: bool) -> None:
+        """Tell that the item that is open, if there is one, is over."""
+        item, self._item = self._item, None
+        if item is None:
+            return
+        tell, where = self.session.tell, self._where()
+        item["status"] = "completed" if complete else "incomplete"
+        if item["type"] == "message":
+            tell("response.output_audio.done", **where, content_index=0)
+            tell("response.output_audio_transcript.done", **where, content_index=0, transcript=self._said)
+            part = {"type": "audio", "transcript": self._said}
+            tell("response.content_part.done", **where, content_index=0, part=part)
+            item["content"] = [{"type": "output_audio", "transcript": self._said}]
+        else:
+            item["arguments"] = self._said
+            told = {"call_id": item["call_id"], "name": item["name"], "arguments": self._said}
+            tell("response.function_call_arguments.done", **where, **told)
+        items = self.session.connection.items
+        place = items.index(item) if item in items else 0  # it can have been deleted
+        tell("conversation.item.done", previous_item_id=items[place - 1]["id"] if place else None, item=dict(item))
+        del where["item_id"]
+        tell("response.output_item.done", **where, item=dict(item))
+
+    def _shown(self, status: str, details: object, usage: object) -> Json:
+        output = self.session.connection.session["audio"]["output"]
+        return {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": status,
+            "status_details": details,
+            "output": [dict(item) for item in self.output],
+            "conversation_id": f"conv_{self.session.connection.number}",
+            "output_modalities": ["audio"],
+            "max_output_tokens": self.session.connection.session["max_output_tokens"],
+            "audio": {"output": {"format": output["format"], "voice": output["voice"]}},
+            "usage": usage,
+            "metadata": self.metadata,
+        }
+
+    def _usage(self) -> Json:
+        """Numbers that fit: four characters of text, or 50 ms of speech, are a token; half of the text was cached."""
+        text = sum(len(str(item)) for item in self.asked.items) // 4 + len(self.asked.instructions) // 4
+        spoken = sum(self.session.sent.get(item["id"], 0) for item in self.output) * 20 // RATE
+        heard = 10 * sum(item.get("role") == "user" for item in self.asked.items)
+        written = spoken // 4 + 1
+        cached = {"text_tokens": text // 2, "audio_tokens": 0, "image_tokens": 0}
+        given = {"text_tokens": text, "audio_tokens": heard, "image_tokens": 0, "cached_tokens": text // 2}
+        return {
+            "total_tokens": text + heard + spoken + written,
+            "input_tokens": text + heard,
+            "output_tokens": spoken + written,
+            "input_token_details": {**given, "cached_tokens_details": cached},
+            "output_token_details": {"text_tokens": written, "audio_tokens": spoken},
+        }
+
+
+def _starts(text: str, seconds: float) -> Iterator[tuple[str, float]]:
+    """Yield the words of a text, with the white space before them, and when each begins if all letters take as long."""
+    for word in re.finditer(r"\s*\S+", text):
+        yield word.group(), word.start() / len(text) * seconds

@@ -1,0 +1,113 @@
+"""A server that speaks OpenAI's Realtime protocol (GA): it hears a simulated caller, and answers as told.
+
+::
+
+    async with serve_openai_realtime(FakeRealtime(replies=[RealtimeReply(text="Good morning.")])) as vendor:
+        url = openai_realtime.socket_url(vendor.url, "gpt-realtime-2.1")
+
+It listens on loopback, which works on a clock that jumps as well; :meth:`RealtimeServer.serve` works over any stream. The
+caller's words come with the audio, and so do those of its answers (see :mod:`patter_trio.testing.scripted.audible_text`). It keeps to the
+vendor's rules: it greets first, makes audio faster than real time and one response at a time, transcribes in a time of its
+own, refuses to truncate what it has not sent, knows nothing of the beta's names, and takes no key but its own.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import trio
+
+from patter_trio.errors import WireError
+from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.testing.servers.loopback import READ, on_loopback, read_head
+from patter_trio.testing.servers.openai_realtime.script import Asked, Connection, FakeRealtime
+from patter_trio.testing.servers.openai_realtime.session import Session
+
+WAITING: Final = 4096
+"""Messages that wait to be sent."""
+
+
+class RealtimeServer:
+    """The server; ``connections`` has those that were accepted, ``refused`` counts those that were not."""
+
+    def __init__(self, script: FakeRealtime, url: str = "ws://openai.test/v1") -> None:
+        self.script: FakeRealtime = script
+        self.url: str = url
+        """What a client is given instead of the vendor's address."""
+        self.connections: list[Connection] = []
+        self.refused: int = 0
+        self.asked: list[Asked] = []
+        """What responses were made of, on all connections."""
+
+    def __repr__(self) -> str:
+        return f"<RealtimeServer {self.url}, {len(self.connections)} connections>"
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, over any stream, until its end."""
+        try:
+            head = await read_head(stream)
+            while self.script.half_open and head:
+                head = bytes(await stream.receive_some(READ))
+            if head:
+                await self._converse(await receive_upgrade(stream, head), stream)
+        except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone, or is none
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _converse(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
+        await trio.sleep(self.script.accepting)
+        parts = urlsplit(upgrade.path)
+        query = parse_qs(parts.query)
+        if status := self.script.status or self._refusal(upgrade, parts.path, query):
+            self.refused += 1
+            await upgrade.refuse(status, "refused")
+            return
+        socket = await upgrade.accept()
+        number = len(self.connections)
+        connection = Connection(number, parts.path, query, dict(upgrade.headers.items()), trio.current_time())
+        self.connections.append(connection)
+        say, waiting = trio.open_memory_channel[str | bytes | int | None](WAITING)
+        connection._say, connection._stream = say, stream  # noqa: SLF001 (ours)
+        socket.on_pending = partial(say.send_nowait, None)  # only the writer writes
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_write, socket, waiting)
+                await Session(connection, self.script, self.asked, nursery).run(socket)
+                nursery.cancel_scope.cancel(reason="the client has left")
+        except* SocketClosed as group:
+            connection.code = next((e.code for e in group.exceptions if isinstance(e, SocketClosed)), 1006)
+        except* (trio.ClosedResourceError, trio.BrokenResourceError):
+            pass
+        finally:
+            connection.ended_at = trio.current_time()
+            connection.ended.set()
+
+    def _refusal(self, upgrade: Upgrade, path: str, query: dict[str, list[str]]) -> int:
+        if upgrade.headers.get("Authorization") != f"Bearer {self.script.key}":
+            return 401
+        if not path.endswith("/realtime"):
+            return 404
+        return 400 if "OpenAI-Beta" in upgrade.headers or not query.get("model") else 0
+
+
+@asynccontextmanager
+async def serve_openai_realtime(script: FakeRealtime | None = None) -> AsyncIterator[RealtimeServer]:
+    """Serve on loopback while the block lasts; its end breaks the connections that there are."""
+    server = RealtimeServer(script or FakeRealtime())
+    async with on_loopback(server.serve) as port:
+        server.url = f"ws://127.0.0.1:{port}/v1"
+        yield server
+
+
+async def _write(socket: WebSocket, waiting: trio.MemoryReceiveChannel[str | bytes | int | None]) -> None:
+    async for message in waiting:
+        if isinstance(message, int):
+            await socket.say_close(message)
+            return
+        if message is None:
+            await socket.flush()
+        else:
+            await socket.send(message)

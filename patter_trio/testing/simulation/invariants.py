@@ -1,0 +1,260 @@
+"""What holds in every call, whatever was said in it; checked after each simulated one.
+
+Each check is a pure function over the record of a call that returns what is wrong with it, one line for each finding.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from patter_trio.testing.scripted.audible_text import Decoder, Kind
+from patter_trio.testing.simulation.record import TOLERANCE, Event
+from patter_trio.testing.twilio.carrier import Arrival, ProtocolFault
+
+END_SECONDS: Final = 1.0
+"""Within this, after the hang-up, every task of the call is gone."""
+
+
+@attrs.frozen
+class CallRecord:
+    """All that is known of a call that is over."""
+
+    events: Sequence[Event]
+    arrivals: Sequence[Arrival]
+    """What the carrier got from the agent's server, in order."""
+    faults: Sequence[ProtocolFault] = ()
+    seconds: float = math.inf
+    """How long the agent's server could know of the call; one of no length need not have been seen."""
+    end_callbacks: int | None = None
+    """How often ``on_call_end`` was called, where the kit's own was used."""
+    left_after_end: Sequence[str] = ()
+    """Names of the call's tasks that were still there :data:`END_SECONDS` after the hang-up reached the server."""
+    bus: Sequence[Event] = ()
+    """Everything that was told and published, in order, where the bus was watched."""
+    left_for_good: Sequence[str] = ()
+    """Names of the tasks that were still there when the server had closed."""
+
+
+Check = Callable[[CallRecord], Iterator[str]]
+
+
+def violations(record: CallRecord) -> list[str]:
+    """Return what is wrong with a call: the name of the rule, and what came instead."""
+    return [f"{name}: {finding}" for name, check in CHECKS.items() for finding in check(record)]
+
+
+# The end --------------------------------------------------------------------------------------------------------------
+def _nothing_left(record: CallRecord) -> Iterator[str]:
+    if record.left_after_end:
+        yield f"{END_SECONDS:g} s after the hang-up there was still {', '.join(record.left_after_end)}"
+    if record.left_for_good:
+        yield f"after the server's end there was still {', '.join(record.left_for_good)}"
+
+
+def _ended_once(record: CallRecord) -> Iterator[str]:
+    if not record.events and not record.end_callbacks and record.seconds <= TOLERANCE:
+        return
+    ends = [event.at for event in record.events if event.name == "call_end"]
+    if len(ends) != 1:
+        yield f"expected one call_end, came {len(ends)}{_at(ends)}"
+    elif record.events[-1].name != "call_end":
+        late = record.events[-1]
+        yield f"call_end at {ends[0]:.3f} was not the last event; {late.name} came at {late.at:.3f}"
+    if record.end_callbacks not in (None, 1):
+        yield f"expected one call of on_call_end, came {record.end_callbacks}"
+    starts = [event.at for event in record.events if event.name == "call_start"]
+    if len(starts) != 1 or record.events[0].name != "call_start":
+        yield f"expected one call_start before everything else, came {len(starts)}{_at(starts)}"
+
+
+def _at(times: Sequence[float]) -> str:
+    return f", at {', '.join(f'{at:.3f}' for at in times)}" if times else ""
+
+
+# The wire -------------------------------------------------------------------------------------------------------------
+def _protocol(record: CallRecord) -> Iterator[str]:
+    for fault in record.faults:
+        yield f"at {fault.at:.3f} the carrier got what it does not take: {fault.message}"
+
+
+def _silent_after_clear(record: CallRecord) -> Iterator[str]:
+    """A voice that was cleared away does not come back; told by the numbers of the replies that sound carries."""
+    decoder, cleared, current = Decoder(), dict[int, float](), set[int]()
+    for arrival in record.arrivals:
+        if arrival.clears:
+            cleared |= dict.fromkeys(current, arrival.at)
+            decoder, current = Decoder(), set()
+        for sound in decoder.feed(arrival.audio):
+            if sound.kind is Kind.SOUND:
+                continue
+            if sound.utterance in cleared:
+                words = f" ({sound.words.strip()!r})" if sound.words.strip() else ""
+                yield (
+                    f"at {arrival.at:.3f} the carrier got sound{words} of a reply that was cleared away "
+                    f"at {cleared.pop(sound.utterance):.3f}"
+                )
+            current.add(sound.utterance)
+
+
+# The events -----------------------------------------------------------------------------------------------------------
+def _alternate(record: CallRecord, begins: str, ends: str) -> Iterator[str]:
+    opened: Event | None = None
+    for event in record.events:
+        if event.name == begins:
+            if opened is not None:
+                yield f"{begins} at {event.at:.3f} again, after that of {opened.at:.3f} and without {ends} between them"
+            opened = event
+        elif event.name == ends:
+            if opened is None:
+                yield f"{ends} at {event.at:.3f} without {begins} before it"
+            elif opened.payload.get("turn_idx") != event.payload.get("turn_idx"):
+                begun, ended = opened.payload.get("turn_idx"), event.payload.get("turn_idx")
+                yield f"{begins} at {opened.at:.3f} was of turn {begun}, {ends} at {event.at:.3f} of turn {ended}"
+            opened = None
+
+
+def _user_edges(record: CallRecord) -> Iterator[str]:
+    yield from _alternate(record, "user_speech_started", "user_speech_ended")
+
+
+def _agent_edges(record: CallRecord) -> Iterator[str]:
+    yield from _alternate(record, "agent_speech_started", "agent_speech_ended")
+
+
+def _eos_after_speech(record: CallRecord) -> Iterator[str]:
+    speaking: float | None = None
+    for event in record.events:
+        if event.name == "user_speech_started":
+            speaking = event.at
+        elif event.name == "user_speech_ended":
+            speaking = None
+        elif event.name == "user_speech_eos" and speaking is not None:
+            yield f"user_speech_eos at {event.at:.3f} while the caller speaks since {speaking:.3f}"
+
+
+def _turns_count(record: CallRecord) -> Iterator[str]:
+    turn = 0
+    for event in record.events:
+        turn += event.name == "user_speech_eos"
+        told = event.payload.get("turn_idx")
+        if told is not None and told != turn:
+            yield f"{event.name} at {event.at:.3f} has turn_idx {told}; there were {turn} user_speech_eos before it"
+
+
+def _turns_pair(record: CallRecord) -> Iterator[str]:
+    """On the bus each turn starts once and ends once, one after another, the one that ``user_speech_eos`` counts."""
+    turn, started, ended = 0, -1, -1
+    for event in record.bus:
+        turn += event.name == "user_speech_eos"
+        told: Any = event.payload.get("turn_idx")
+        if event.name == "turn_started":
+            if told != turn or told <= started or ended < started:
+                yield f"turn_started at {event.at:.3f} of turn {told}, in turn {turn}, after that of {started}"
+            started = told
+        elif event.name == "turn_ended":
+            if told != started or ended == told:
+                yield f"turn_ended at {event.at:.3f} of turn {told}, which is not the one that goes on"
+            ended = told
+    if started != ended:
+        yield f"turn {started} started and never ended"
+
+
+_ORDER: Final = ("llm_token", "audio_out", "agent_speech_started", "agent_speech_ended")
+
+
+def _order_in_turn(record: CallRecord) -> Iterator[str]:
+    """After eos: llm_token, audio_out, agent_speech_started, agent_speech_ended; the first two at most once."""
+    come: dict[str, float] = {}
+    for event in record.events:
+        if event.name == "user_speech_eos":
+            come = {}
+        if event.name not in _ORDER:
+            continue
+        place = _ORDER.index(event.name)
+        if event.name in come and place < _ORDER.index("agent_speech_started"):
+            yield f"{event.name} at {event.at:.3f} again in one turn, after that of {come[event.name]:.3f}"
+        for later in _ORDER[place + 1 :]:
+            if later in come and event.name not in come and place < _ORDER.index("agent_speech_started"):
+                yield f"{event.name} at {event.at:.3f} came after {later} at {come[later]:.3f} in one turn"
+        if event.name == "agent_speech_started" and "audio_out" not in come:
+            yield f"agent_speech_started at {event.at:.3f} without audio_out before it in its turn"
+        come.setdefault(event.name, event.at)
+
+
+def _metrics(record: CallRecord) -> Iterator[str]:
+    """Each turn is measured once, when it is over, and all that were are in the metrics of the call."""
+    told = [event.payload["turn"] for event in record.events if event.name == "metrics"]
+    indices = [turn.turn_index for turn in told]
+    if indices != sorted(set(indices)):
+        yield f"the turns were measured in the order {indices}"
+    for end in (event for event in record.events if event.name == "call_end"):
+        metrics = end.payload.get("metrics")
+        if metrics is not None and list(metrics.turns) != told:
+            yield f"call_end has the metrics of turns {[turn.turn_index for turn in metrics.turns]}, told were {indices}"
+
+
+# The states -----------------------------------------------------------------------------------------------------------
+_STATES: Final[Mapping[str, frozenset[str]]] = {
+    "user": frozenset({"listening", "speaking", "thinking", "away"}),
+    "agent": frozenset({"initializing", "idle", "listening", "thinking", "speaking"}),
+}
+_STATE_AT: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
+    "user_speech_started": ("user", frozenset({"speaking"})),
+    "user_speech_ended": ("user", frozenset({"listening", "thinking"})),
+    "user_speech_eos": ("agent", frozenset({"thinking"})),
+    "agent_speech_started": ("agent", frozenset({"speaking"})),
+    "agent_speech_ended": ("agent", frozenset({"idle", "thinking"})),
+}
+"""The states that an event leaves, where it is told; an engine or a waiting utterance may have moved idle on to thinking."""
+
+
+def _states(record: CallRecord) -> Iterator[str]:
+    for event in record.events:
+        if event.state is None:
+            continue
+        for who, allowed in _STATES.items():
+            if event.state[who] not in allowed:
+                yield f"at {event.at:.3f} the {who}'s state is {event.state[who]!r}, which does not exist"
+        if event.name in _STATE_AT:
+            who, allowed = _STATE_AT[event.name]
+            if event.state[who] not in allowed:
+                wanted = " or ".join(sorted(allowed))
+                yield f"at {event.name}, {event.at:.3f}, the {who}'s state is {event.state[who]!r} instead of {wanted}"
+    yield from _never_initializing_again(record)
+
+
+def _never_initializing_again(record: CallRecord) -> Iterator[str]:
+    left: Any = None
+    for event in record.events:
+        if event.state is None:
+            continue
+        if event.state["agent"] != "initializing":
+            left = event
+        elif left is not None:
+            yield f"at {event.at:.3f} the agent's state is 'initializing' again, after {left.state['agent']!r}"
+
+
+def _in_time(record: CallRecord) -> Iterator[str]:
+    for before, after in zip(record.events, record.events[1:], strict=False):
+        if after.at < before.at - TOLERANCE:
+            yield f"{after.name} at {after.at:.3f} was told after {before.name} at {before.at:.3f}"
+
+
+CHECKS: Final[Mapping[str, Check]] = {
+    "nothing is left running": _nothing_left,
+    "call_end comes exactly once": _ended_once,
+    "only what the protocol allows": _protocol,
+    "no sound of a cancelled reply after its clear": _silent_after_clear,
+    "events come in order of time": _in_time,
+    "the caller's edges alternate": _user_edges,
+    "the agent's edges alternate": _agent_edges,
+    "no eos while the caller speaks": _eos_after_speech,
+    "turn_idx counts the eos": _turns_count,
+    "turns start and end in pairs": _turns_pair,
+    "order within a turn": _order_in_turn,
+    "each turn is measured once": _metrics,
+    "states along the table": _states,
+}
+"""Every rule by its name, in the order in which findings are told."""

@@ -1,0 +1,150 @@
+"""What was observed of a simulated call: the agent's events as they came, and what the caller said and heard.
+
+Times are call time: seconds since the media began.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import trio
+
+from patter_trio.audio.formats import RATE
+from patter_trio.events.kinds import PatterEventType
+from patter_trio.testing.scripted.audible_text import Decoder, Kind
+from patter_trio.testing.twilio.playback import Stretch
+
+State = Mapping[str, str]
+TOLERANCE: Final = 1e-6
+"""Seconds by which equal times may differ by their arithmetic."""
+_LATE: Final = 0.1
+"""Seconds by which an event may be told after the sound that it tells of is there, on a real clock."""
+
+
+@attrs.frozen
+class Event:
+    """An event that the agent told, and the public states (user and agent) as they were then, where they are known."""
+
+    at: float
+    name: str
+    payload: Mapping[str, Any]
+    state: State | None = None
+
+
+class EventLog:
+    """Collects events through a tap; others can wait for the next one."""
+
+    def __init__(self, now: Callable[[], float], state: Callable[[], State | None]) -> None:
+        self._now = now
+        self._state = state
+        self._news = trio.Event()
+        self.events: list[Event] = []
+        """What callbacks are told, and the interim results."""
+        self.everything: list[Event] = []
+        """These and the events of the bus, in the order in which they came."""
+
+    def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Take an event; the clock that counts is that of the caller, like for all else in the record."""
+        del at
+        event = Event(self._now(), name, payload, self._state())
+        self.events.append(event)
+        self.everything.append(event)
+        self._news.set()
+        self._news = trio.Event()
+
+    def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Take an event of the bus; that of a name which callbacks have, too, is there already."""
+        del at
+        if name != PatterEventType.TRANSCRIPT_PARTIAL:
+            self.everything.append(Event(self._now(), name, payload, self._state()))
+
+    async def news(self) -> None:
+        """Wait for the next event that is not of the bus alone."""
+        await self._news.wait()
+
+
+@attrs.frozen
+class Said:
+    """What the caller said; without words (a recording), ``text`` describes it."""
+
+    text: str
+    started: float
+    ended: float
+    kind: Kind = Kind.SPEECH
+
+
+@attrs.frozen
+class Heard:
+    """An utterance of the agent as the caller heard it.
+
+    ``text`` are the words whose sound was played to their end; ``interrupted``: it was cut short. For a voice without
+    words in its sound (any but ScriptedTTS) the text is what the agent believes was heard.
+    """
+
+    text: str
+    started: float
+    ended: float
+    interrupted: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long it was heard."""
+        return self.ended - self.started
+
+
+@attrs.frozen
+class _Sounding:
+    started: float
+    ended: float
+    words: str
+    sentence: tuple[int, int] | None
+    """Reply and part of it, where the sound can be read."""
+
+
+def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: float = 0.0) -> list[Heard]:
+    """Return what the caller heard, one entry for each utterance that the agent has finished or was cut in.
+
+    The agent's events say where one utterance ends and the next begins, and whether it was interrupted; what was heard,
+    and when, is taken from the sound, which is ``delay`` seconds behind them.
+    """
+    sounds = list(_sounds(played))
+    starts = [event.at for event in events if event.name == "agent_speech_started"]
+    ends = [event for event in events if event.name == "agent_speech_ended"]
+    borders = [max(start - _LATE, end.at) + delay for start, end in zip(starts[1:], ends, strict=False)]
+    heard: list[Heard] = []
+    for start, end, since, until in zip(starts, ends, [-math.inf, *borders], [*borders, math.inf], strict=False):
+        mine = [sound for sound in sounds if since - TOLERANCE <= sound.started < until - TOLERANCE]
+        interrupted = bool(end.payload.get("interrupted"))
+        readable = not mine or any(sound.sentence for sound in mine)
+        text = _words(mine) if readable else _believed(events, end)
+        began, ended = (mine[0].started, mine[-1].ended) if mine else (start, end.at)
+        heard.append(Heard(text, began, ended, interrupted))
+    return heard
+
+
+def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
+    for stretch in played:
+        decoder = Decoder()
+        for sound in decoder.feed(stretch.audio) + decoder.finish():
+            begun, ended = stretch.at + sound.start / RATE, stretch.at + sound.end / RATE
+            sentence = None if sound.kind is Kind.SOUND else (sound.utterance, sound.part)
+            yield _Sounding(begun, ended, sound.words, sentence)
+
+
+def _words(sounds: Sequence[_Sounding]) -> str:
+    """Return the words as a text: a sentence is said without the space before it."""
+    sentences: dict[tuple[int, int] | None, str] = {}
+    for sound in sounds:
+        sentences[sound.sentence] = sentences.get(sound.sentence, "") + sound.words
+    return " ".join(said.strip() for said in sentences.values() if said.strip())
+
+
+def _believed(events: Sequence[Event], end: Event) -> str:
+    """Return what the agent entered in its history for the utterance that ended with ``end``."""
+    for event in events[events.index(end) :]:
+        if event.name == "transcript" and event.payload.get("role") == "assistant":
+            return str(event.payload.get("text", ""))
+        if event.name == "agent_speech_started":
+            break
+    return ""

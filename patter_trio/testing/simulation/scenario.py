@@ -1,0 +1,140 @@
+"""What a simulated caller does, as data: to be written down in JSON, made up at random, or played at real pace."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import attrs
+
+_STEPS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
+    "at": {"seconds": (int, float)},
+    "waits": {"seconds": (int, float)},
+    "speaks": {"text": (str,), "seconds": (int, float), "wait": (bool,)},
+    "coughs": {"seconds": (int, float), "wait": (bool,)},
+    "hums": {"text": (str,), "seconds": (int, float), "wait": (bool,)},
+    "plays": {"recording": (str,), "wait": (bool,)},
+    "presses": {"digits": (str,)},
+    "hears": {"within": (int, float)},
+    "hangs_up": {},
+}
+"""The steps, which are the caller's methods, with the types of their options."""
+_NEEDED: Final[Mapping[str, str]] = {
+    "at": "seconds",
+    "waits": "seconds",
+    "speaks": "text",
+    "plays": "recording",
+    "presses": "digits",
+}
+
+
+class ScenarioCaller(Protocol):
+    """A simulated caller as a scenario uses it: one method for each step."""
+
+    async def at(self, seconds: float) -> object:
+        """Wait until that instant of the call."""
+
+    async def waits(self, seconds: float) -> object:
+        """Do nothing for that time."""
+
+    async def speaks(self, text: str, seconds: float | None = None, *, wait: bool = True) -> object:
+        """Say ``text``."""
+
+    async def coughs(self, seconds: float = 0.4, *, wait: bool = True) -> object:
+        """Make a noise without words."""
+
+    async def hums(self, text: str = "mhm", seconds: float = 0.4, *, wait: bool = True) -> object:
+        """Say something that only shows that the caller listens."""
+
+    async def plays(self, recording: str, *, wait: bool = True) -> object:
+        """Play a WAV file into the call."""
+
+    async def presses(self, digits: str) -> object:
+        """Press keys."""
+
+    async def hears(self, *, within: float = ...) -> object:
+        """Wait for the agent's next utterance."""
+
+    async def hangs_up(self) -> object:
+        """End the call."""
+
+
+class ScenarioError(ValueError):
+    """A scenario's data is wrong; the message says which step, and what it may be."""
+
+
+@attrs.frozen
+class Step:
+    """One thing that a caller does: the method's name and its options."""
+
+    does: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        known = _STEPS.get(self.does)
+        if known is None:
+            raise ScenarioError(f"a caller cannot {self.does!r}; it {', '.join(_STEPS)}")
+        for name, value in self.options.items():
+            kinds = known.get(name)
+            if kinds is None:
+                raise ScenarioError(f"{self.does} has no option {name!r}; it has {', '.join(known) or 'none'}")
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise ScenarioError(f"{self.does}: {name} must be a {kinds[-1].__name__}, not {value!r}")
+        needed = _NEEDED.get(self.does)
+        if needed is not None and needed not in self.options:
+            raise ScenarioError(f"{self.does} needs {needed}")
+
+
+def _as_tuple(steps: Iterable[Step]) -> tuple[Step, ...]:
+    return tuple(steps)
+
+
+@attrs.frozen
+class Scenario:
+    """Steps, one after another."""
+
+    steps: tuple[Step, ...] = attrs.field(converter=_as_tuple)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Scenario":
+        """Return the scenario that :meth:`to_dict` wrote, or somebody by hand.
+
+        ::
+
+            {
+                "steps": [
+                    {"does": "at", "seconds": 0.5},
+                    {"does": "speaks", "text": "What are your hours?", "seconds": 2.0},
+                    {"does": "hears"},
+                    {"does": "hangs_up"},
+                ]
+            }
+
+        Raises:
+            ScenarioError: a step is not what a caller can do.
+        """
+        steps = data.get("steps")
+        if not isinstance(steps, Sequence) or isinstance(steps, str):
+            raise ScenarioError('a scenario is {"steps": [...]}')
+        return cls([_step(number, step) for number, step in enumerate(steps, 1)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scenario as data that JSON can hold."""
+        return {"steps": [{"does": step.does, **step.options} for step in self.steps]}
+
+    async def play(self, caller: ScenarioCaller) -> None:
+        """Act the steps out.
+
+        Raises:
+            NotAsExpected: a step cannot be done, such as to speak when the call is over.
+        """
+        for step in self.steps:
+            act: Callable[..., Any] = getattr(caller, step.does)
+            await act(**step.options)
+
+
+def _step(number: int, data: Any) -> Step:
+    if not isinstance(data, Mapping) or not isinstance(data.get("does"), str):
+        raise ScenarioError(f'step {number} must be an object such as {{"does": "at", "seconds": 0.5}}, not {data!r}')
+    try:
+        return Step(data["does"], {name: value for name, value in data.items() if name != "does"})
+    except ScenarioError as error:
+        raise ScenarioError(f"step {number}: {error}") from None

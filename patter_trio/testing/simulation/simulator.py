@@ -1,0 +1,218 @@
+"""A whole call in one block: an agent's real server on memory streams, a carrier that calls it, and a caller.
+
+This is the one place where the kit and the server under test meet.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+import trio.testing
+
+from patter_trio.abc import CallInfo, Carrier
+from patter_trio.agent.agent import Agent
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.phone import Patter
+from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.connection import serve_connection
+from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.invariants import END_SECONDS, CallRecord, violations
+from patter_trio.testing.simulation.record import TOLERANCE, EventLog, State
+from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
+
+EPOCH: Final = 1_700_000_000.0
+"""Unix time at the clock's zero, so that the stamps of every run are the same."""
+PUBLIC_URL: Final = "http://agent.test"
+CARRIERS: Final = ("twilio",)
+CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
+DESK_SECONDS: Final = 60.0
+"""Longer than any callback is waited for after a call."""
+
+_calls: Final = trio.lowlevel.RunVar[int]("simulated calls")
+
+
+class CallInvariantError(AssertionError):
+    """A call broke what holds in every call; the message lists the findings and shows the call."""
+
+
+@asynccontextmanager
+async def simulate_call(
+    agent: Agent, phone: Patter | None = None, carrier: str = "twilio", **callbacks: Any
+) -> AsyncIterator[SimulatedCaller]:
+    """Serve ``agent``, call it, and give the caller to the block; its end hangs up and checks the call.
+
+    Args:
+        agent: who answers.
+        phone: whose agent it is, if its callbacks or its carrier's credentials matter; default: a new one.
+        carrier: whose protocol is spoken.
+        callbacks: as for ``Patter.serve``.
+
+    Raises:
+        CallInvariantError: the call broke what holds in every call.
+        CallRefused: the call did not come about.
+        TypeError: there is no such callback.
+        ValueError: there is no such carrier.
+    """
+    __tracebackhide__ = True  # pytest shows where the test failed, not what closed the call then
+    unknown = sorted(set(callbacks) - set(CALLBACKS))
+    if unknown:
+        raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
+    if carrier not in CARRIERS:
+        raise ValueError(f"the simulator speaks {', '.join(CARRIERS)}, not {carrier!r}")
+    simulation = _Simulation(agent, phone or Patter(), callbacks)
+    try:
+        async with simulation.call() as caller:
+            yield caller
+    except AssertionError as error:
+        _show(error, simulation)
+        raise
+    simulation.check()
+
+
+class _Simulation:
+    """The parts of one call."""
+
+    def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any]) -> None:
+        self._agent = agent
+        self._phone = phone
+        self._ends: list[dict[str, Any]] | None = None
+        if callbacks.get("on_call_end") is None and getattr(phone, "on_call_end", None) is None:
+            self._ends = []
+            callbacks = {**callbacks, "on_call_end": self._ends.append}
+        self._callbacks = callbacks
+        self._carrier_object = _twilio(phone.carrier)
+        self.carrier = SimulatedTwilio(
+            self._connect,
+            PUBLIC_URL,
+            account_sid=self._carrier_object.account_sid,
+            auth_token=self._carrier_object.auth_token,
+            call_sid=f"CA{_next_number():032d}",
+            callee=phone.phone_number or "+15550100002",
+        )
+        self.log = EventLog(self._now, self._state)
+        self.caller = SimulatedCaller(self.carrier, self.log, self._state)
+        self._desk: Desk | None = None
+        self._connections: trio.Nursery | None = None
+        self._left_after_end: list[str] = []
+        self._left_for_good: list[str] = []
+
+    def _now(self) -> float:
+        now = self.carrier.now
+        return 0.0 if now != now else now  # noqa: PLR0124 (not a number before the media's start)
+
+    def _state(self) -> State | None:
+        call = self._phone.live.get(self.carrier.call_sid)
+        if call is None:
+            return None
+        state = call.conversation_state
+        return {"user": state["user"], "agent": state["agent"]}
+
+    def _bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        if payload["call_id"] == self.carrier.call_sid:
+            self.log.bus_tap(at, name, payload)
+
+    async def _transfer(self, _: CallInfo, to: str) -> None:
+        await self.carrier.transfer(to)
+
+    async def _connect(self) -> trio.abc.Stream:
+        """Open a connection to the server: a pair of memory streams, one end of which it serves."""
+        await trio.lowlevel.checkpoint()
+        if self._desk is None or self._connections is None:
+            raise CallRefused("failed", "the server is not open")
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.carrier.line = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
+        self._connections.start_soon(serve_connection, self._desk.site, self.carrier.line)
+        return ours
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[SimulatedCaller]:
+        """Serve and call; after the block hang up, and note what is left running."""
+        __tracebackhide__ = True
+        before = set(_system_tasks())
+        async with open_flat_nursery() as line:
+            with trio.CancelScope() as serving:
+                async with (
+                    open_desk(
+                        self._phone.serve_options(
+                            self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
+                        ),
+                        Seams(epoch=EPOCH, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
+                    ) as self._desk,
+                    open_flat_nursery() as self._connections,
+                ):
+                    await line.start(self.carrier.run)
+                    yield self.caller
+                    self.carrier.hang_up()
+                    line.start_soon(self._watch, self._connections)
+                    serving.deadline = trio.current_time() + DESK_SECONDS
+            await self.carrier.over.wait()
+            line.cancel_scope.cancel(reason="the simulated call is over")
+        self._left_for_good = [task.name for task in _system_tasks() if task not in before]
+
+    async def _watch(self, connections: trio.Nursery) -> None:
+        """Note whose tasks are still there when none should be, and end them."""
+        await self.carrier.over.wait()
+        # A little later: what ends just in time counts as ended.
+        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + END_SECONDS + TOLERANCE)
+        self._left_after_end = [task.name for task in _tasks_in(connections)]
+        connections.cancel_scope.cancel(reason="the simulated call is over")
+
+    def check(self) -> None:
+        """Raise what the call did that no call may do."""
+        found = violations(
+            CallRecord(
+                events=self.log.events,
+                arrivals=self.carrier.arrivals,
+                faults=self.carrier.faults,
+                seconds=max(0.0, self.carrier.told_at - self.carrier.reached_at),
+                end_callbacks=None if self._ends is None else len(self._ends),
+                left_after_end=self._left_after_end,
+                bus=self.log.everything,
+                left_for_good=self._left_for_good,
+            )
+        )
+        if found:
+            findings = "\n".join(f"  * {finding}" for finding in found)
+            raise CallInvariantError(
+                f"the call broke what holds in every call:\n{findings}\n\n{self.caller.timeline()}"
+            )
+
+
+def _show(error: AssertionError, simulation: _Simulation) -> None:
+    """Add the picture of the call to a failed assertion that has none."""
+    picture = simulation.caller.timeline()
+    if picture not in str(error):
+        error.add_note(f"\nThe call:\n{picture}")
+
+
+def _twilio(carrier: Carrier | None) -> Twilio:
+    """Return the carrier whose credentials both sides use: the phone's, or one that is made up."""
+    if carrier is None:
+        return Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")  # noqa: S106 (it opens nothing)
+    if not isinstance(carrier, Twilio):
+        raise TypeError(f"the simulator cannot play {carrier!r}")
+    return carrier
+
+
+def _next_number() -> int:
+    """Return the number of this call in this run, so that a run's calls differ and two runs' do not."""
+    number = _calls.get(0) + 1
+    _calls.set(number)
+    return number
+
+
+def _system_tasks() -> Iterator[trio.lowlevel.Task]:
+    """Yield the tasks that belong to no nursery of the program; all others end with theirs."""
+    root = trio.lowlevel.current_root_task()
+    for nursery in root.child_nurseries if root is not None else ():
+        yield from nursery.child_tasks
+
+
+def _tasks_in(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
+    for task in nursery.child_tasks:
+        yield task
+        for inner in task.child_nurseries:
+            yield from _tasks_in(inner)

@@ -1,0 +1,102 @@
+"""A call as a picture in text: the caller's lane above the agent's, over a time axis, and the events below."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from patter_trio.testing.scripted.audible_text import Kind
+from patter_trio.testing.simulation.record import Event, Heard, Said
+
+COLUMN: Final = 0.1
+"""Seconds of a column."""
+ROW: Final = 10.0
+"""Seconds of a row."""
+_LABEL: Final = 8
+_QUIET: Final = frozenset({"transcript_partial", "llm_chunk", "tts_chunk"})
+"""Events of which there are too many for a list."""
+_TOLD: Final = (
+    "turn_idx",
+    "interrupted",
+    "speech_duration_ms",
+    "role",
+    "text",
+    "transcript_so_far",
+    "digit",
+    "outcome",
+)
+"""What a line of the list tells of a payload; the rest is the same in every line, or in the event's name."""
+_ENDED: Final = "error"
+
+
+@attrs.frozen
+class _Bar:
+    text: str
+    started: float
+    ended: float
+    cut: bool = False
+
+
+def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Event], until: float) -> str:
+    """Return the picture of a call up to ``until``.
+
+    A bar ``[words====]`` is as long as its sound; ``X`` in place of the closing bracket: it was interrupted. What does
+    not fit into a bar is found in the list of events.
+    """
+    caller = [_Bar(_label(one), one.started, min(one.ended, until)) for one in said if one.started < until]
+    agent = [_Bar(one.text or "...", one.started, one.ended, one.interrupted) for one in heard]
+    cuts = [bar.ended for bar in agent if bar.cut]
+    rows = []
+    for number in range(int(until / ROW) + 1):
+        first = number * ROW
+        if first >= until and number:
+            break
+        rows += [_axis(first), _lane("caller", caller, first), _lane("agent", agent, first)]
+        marks = [(cut, "^ interrupted") for cut in cuts if first <= cut < first + ROW]
+        if marks:
+            rows.append(_marks(marks, first))
+        rows.append("")
+    return "\n".join(rows + [_line(event) for event in events if event.name not in _QUIET])
+
+
+def _label(said: Said) -> str:
+    return {Kind.COUGH: "*cough*", Kind.HUM: f"({said.text})"}.get(said.kind, said.text)
+
+
+def _column(at: float, first: float) -> int:
+    return round((at - first) / COLUMN)
+
+
+def _axis(first: float) -> str:
+    width = round(1 / COLUMN)
+    ticks = "".join(f"{first + second:<{width}g}" for second in range(round(ROW)))
+    return f"{'s':<{_LABEL}}{ticks}".rstrip()
+
+
+def _lane(name: str, bars: Sequence[_Bar], first: float) -> str:
+    width = round(ROW / COLUMN)
+    cells = [" "] * width
+    for bar in bars:
+        start, end = _column(bar.started, first), max(_column(bar.ended, first), _column(bar.started, first) + 2)
+        room = end - start - 2
+        inside = bar.text if len(bar.text) <= room else bar.text[: max(0, room - 1)] + "~" * (room > 0)
+        drawn = "[" + inside.ljust(room, "=") + ("X" if bar.cut else "]")
+        for at, character in enumerate(drawn, start):
+            if 0 <= at < width:
+                cells[at] = character
+    return f"{name:<{_LABEL}}{''.join(cells)}".rstrip()
+
+
+def _marks(marks: Sequence[tuple[float, str]], first: float) -> str:
+    line = " " * _LABEL
+    for at, text in marks:
+        line = line.ljust(_LABEL + max(0, _column(at, first) - 1)) + text
+    return line
+
+
+def _line(event: Event) -> str:
+    told = [f"{key}={event.payload[key]!r}" for key in (*_TOLD, _ENDED) if key in event.payload]
+    if event.name == "metrics":
+        turn = event.payload["turn"]
+        told = [f"turn_idx={turn.turn_index}", f"total_ms={turn.latency.total_ms}"]
+    return f"{event.at:8.3f}  {event.name:<21} {'  '.join(told)}".rstrip()

@@ -1,0 +1,1 @@
+"""A simulated Twilio: its messages, its webhooks and its media streams."""

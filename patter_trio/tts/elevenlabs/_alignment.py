@@ -1,0 +1,114 @@
+"""From the times of characters to words and sentences: what a chunk of speech says, and when.
+
+A synthesiser that is given a text piece by piece returns audio in chunks that keep to no boundary of the text. The
+playback ledger wants to know with which chunk each sentence begins, and when each of its words is over.
+
+Words are counted: the n-th word that is said is the n-th that was given, whatever its spelling has become. One is over
+when it is complete, or at the next white space. A chunk in which a sentence begins behind the end of another is cut in
+two there.
+
+Times that make no sense cost neither audio nor order: a character that starts before the one in front of it, outside
+of its chunk or at no number starts with the one in front of it; a length that is not a positive number counts as zero.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from patter_trio.abc import SpeechChunk, Word
+from patter_trio.audio.formats import RATE
+from patter_trio.wire.elevenlabs import Character
+
+
+class SpokenText:
+    """The text of one reply on its way through a synthesiser that emits mu-law at 8 kHz."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._waiting: deque[tuple[int, str]] = deque()  # number of its first word, and the sentence
+        self._over = 0  # words that were said
+        self._begun = ""  # the word that is being said
+        self._since = 0.0
+        self._until = 0.0
+        self._aligned = False
+
+    def __repr__(self) -> str:
+        return f"<SpokenText {self._over} of {len(self._words)} words said>"
+
+    @property
+    def complete(self) -> bool:
+        """Whether all words that were given were said, as far as their times tell."""
+        return self._over >= len(self._words)
+
+    def add(self, sentence: str) -> None:
+        """Take the next sentence that is to be said; one without words says nothing."""
+        if words := sentence.split():
+            self._waiting.append((len(self._words), sentence))
+            self._words += words
+
+    def chunks(self, audio: bytes, characters: Sequence[Character] | None) -> list[SpeechChunk]:
+        """Return the next audio with what it says; ``characters`` is None where that is not known."""
+        if not characters:
+            return [SpeechChunk(audio, self._unaligned())]
+        self._aligned = True
+        seconds = len(audio) / RATE
+        parts: list[tuple[float, list[str], list[Word]]] = [(0.0, [], [])]
+        said = bool(self._begun)
+        start = 0.0
+        for character in characters:
+            if not character.text.strip():
+                self._finish(parts[-1][2])
+                continue
+            # Within the chunk, though the character's end may lie in the next one; and never backwards, for then two
+            # parts would have the same audio. With NaN, max() keeps its first argument.
+            start = max(start, min(character.start, seconds))
+            if not self._begun:
+                self._since = start
+                sentences = self._beginning()
+                if sentences and said:
+                    parts.append((start, sentences, []))
+                else:
+                    parts[-1][1].extend(sentences)
+            said = True
+            self._begun += character.text
+            length = character.end - character.start
+            self._until = start + (length if 0.0 < length < math.inf else 0.0)
+            if self._over < len(self._words) and self._begun == self._words[self._over]:
+                self._finish(parts[-1][2])
+        self._since -= seconds
+        self._until -= seconds
+        return _cut(audio, parts)
+
+    def rest(self) -> str:
+        """Return the sentences that were given and of which no beginning was told."""
+        waiting = [sentence for _, sentence in self._waiting]
+        self._waiting.clear()
+        return " ".join(waiting)
+
+    def _unaligned(self) -> str:
+        """Sentences that begin with a chunk of which nothing is known: all that there are, if nothing ever is."""
+        return "" if self._aligned else self.rest()
+
+    def _beginning(self) -> list[str]:
+        sentences: list[str] = []
+        while self._waiting and self._waiting[0][0] <= self._over:
+            sentences.append(self._waiting.popleft()[1])
+        return sentences
+
+    def _finish(self, words: list[Word]) -> None:
+        if not self._begun:
+            return
+        text = self._words[self._over] if self._over < len(self._words) else self._begun
+        words.append(Word(text, self._since, self._until))
+        self._over += 1
+        self._begun = ""
+
+
+def _cut(audio: bytes, parts: Sequence[tuple[float, list[str], list[Word]]]) -> list[SpeechChunk]:
+    chunks: list[SpeechChunk] = []
+    places = [round(begin * RATE) for begin, _, _ in parts] + [len(audio)]
+    for (_, sentences, words), begin, end in zip(parts, places, places[1:], strict=False):
+        at = begin / RATE
+        moved = tuple(Word(word.text, word.start - at, word.end - at) for word in words)
+        chunks.append(SpeechChunk(audio[begin:end], " ".join(sentences), moved))
+    return chunks

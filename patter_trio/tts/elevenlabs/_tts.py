@@ -1,0 +1,210 @@
+"""ElevenLabs: speech over one WebSocket per call (``elevenlabs_socket.py``), or over one HTTP request per sentence."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech, Usage, report_usage
+from patter_trio.audio.formats import MULAW_8K
+from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.net.http import Client, shared_client
+from patter_trio.net.tasks import running
+from patter_trio.providers.credentials import credential
+from patter_trio.providers.validators import one_of, within
+from patter_trio.tts.background_speech import MadeSpeech
+from patter_trio.tts.elevenlabs._websocket import SocketSession
+from patter_trio.wire import elevenlabs as wire
+
+VARIABLE: Final = "ELEVENLABS_API_KEY"
+LONGEST_IDLE: Final = 180
+"""Seconds of inactivity that the vendor allows at most."""
+REMEMBERED: Final = 200
+"""Characters of what was said before that an HTTP request tells, so that the voice goes on as it was."""
+LARGEST: Final = 10 * 60 * 8000
+"""Most bytes of the speech of one sentence: ten minutes."""
+_WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
+"""Ends of the names of models that take no language code: the vendor's reference says so of ``eleven_multilingual_v2``,
+and the others of that age know English alone."""
+
+
+def _key(given: str | None) -> str:
+    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=VARIABLE)
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
+    return value
+
+
+def _filled(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {value!r}")
+
+
+def _url(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, str) or urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+        raise ConfigurationError(f"{attribute.name} must begin with https:// or http://")
+
+
+_optional: Final = attrs.validators.optional
+
+
+@attrs.frozen(kw_only=True)
+class ElevenLabsTTS(TextToSpeech):
+    """A voice of ElevenLabs, in mu-law at 8 kHz, as the telephone has it.
+
+    Args:
+        api_key: else the environment variable ``ELEVENLABS_API_KEY``; never shown.
+        voice: the voice's id, as the vendor's library shows it.
+        model: ``eleven_flash_v2_5`` is the fastest; ``eleven_v3`` can be had over ``transport="http"`` alone.
+        transport: ``websocket``: one connection per call, ready before it is needed, with the time of each word;
+            ``http``: one request per sentence, and what was heard of a sentence is estimated.
+        stability: 0 to 1; lower is livelier. None: as the voice is set, here and below.
+        similarity_boost: 0 to 1.
+        style: 0 to 1; more than 0 takes the vendor longer.
+        speed: 0.7 to 1.2.
+        use_speaker_boost: closer to the original speaker, and later.
+        language: ISO 639-1 code that the vendor is told; None: the agent's language, for models that take one; empty:
+            none.
+        normalization: whether numbers and dates are written out: ``auto``, ``on``, ``off``.
+        logging: False: the vendor keeps no history (its enterprise plans alone allow that).
+        inactivity_timeout: seconds without text after which the vendor ends the connection, 5 to 180; it is told that
+            somebody is still there each time that half of them are over.
+        timeout: seconds for audio to come once there is text, and for what follows once all text was given.
+        base_url: where the vendor is.
+
+    Raises:
+        ConfigurationError: there is no key, or an option cannot be.
+    """
+
+    api_key: str = attrs.field(default=None, repr=False, converter=_key)
+    voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", validator=_filled)
+    model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled)
+    transport: Literal["websocket", "http"] = attrs.field(default="websocket", validator=one_of("websocket", "http"))
+    stability: float | None = attrs.field(default=None, validator=within(0, 1))
+    similarity_boost: float | None = attrs.field(default=None, validator=within(0, 1))
+    style: float | None = attrs.field(default=None, validator=within(0, 1))
+    speed: float | None = attrs.field(default=None, validator=within(0.7, 1.2))
+    use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False))
+    language: str | None = attrs.field(default=None, validator=_optional(attrs.validators.instance_of(str)))
+    normalization: Literal["auto", "on", "off"] | None = attrs.field(
+        default=None, validator=one_of(None, "auto", "on", "off")
+    )
+    logging: bool = True
+    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=within(5, LONGEST_IDLE, optional=False))
+    timeout: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False))
+    base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url)
+
+    provider = "elevenlabs"
+    emits = MULAW_8K
+
+    def __attrs_post_init__(self) -> None:
+        if self.transport == "websocket" and self.model.startswith("eleven_v3"):
+            raise ConfigurationError('ElevenLabsTTS: eleven_v3 cannot be had over a WebSocket; use transport="http"')
+
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+        """Open a session for one call; over a WebSocket it is connected before this returns.
+
+        Raises:
+            AuthenticationError: the key was refused.
+            RateLimitError: there are too many connections.
+            ProviderTimeout: the vendor could not be reached in time.
+            ProviderError: it could not be reached.
+        """
+        return self._open_http(language) if self.transport == "http" else self._open_socket(language)
+
+    def with_voice(self, voice: str) -> "ElevenLabsTTS":
+        """Return the same with another voice, by its id.
+
+        Raises:
+            ConfigurationError: it is empty.
+        """
+        return attrs.evolve(self, voice=voice)
+
+    @property
+    def settings(self) -> wire.Settings:
+        """What the voice is told to be, where it is not left as it is."""
+        names = ("stability", "similarity_boost", "style", "speed", "use_speaker_boost")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What says who asks."""
+        return {"xi-api-key": self.api_key}
+
+    def code_of(self, language: str) -> str:
+        """Return the language code that the vendor is told, for a call in ``language``."""
+        if self.language is not None:
+            return self.language
+        return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
+
+    @asynccontextmanager
+    async def _open_socket(self, language: str) -> AsyncIterator[SynthesisSession]:
+        target = wire.socket_target(
+            self.voice,
+            model=self.model,
+            inactivity_timeout=int(self.inactivity_timeout),
+            language=self.code_of(language),
+            normalization=self.normalization or "",
+            logging=self.logging,
+        )
+        session = SocketSession(
+            "ws" + self.base_url.rstrip("/").removeprefix("http") + target,
+            self.headers,
+            self.settings,
+            keep_alive=self.inactivity_timeout / 2,
+            timeout=self.timeout,
+        )
+        async with running(session.work):
+            await session.ready()
+            yield session
+
+    @asynccontextmanager
+    async def _open_http(self, language: str) -> AsyncIterator[SynthesisSession]:
+        async with shared_client() as client:
+            yield _HttpSession(self, client, self.code_of(language))
+
+
+@attrs.frozen(eq=False)
+class _HttpSession(MadeSpeech):
+    _recipe: ElevenLabsTTS
+    _client: Client
+    _language: str
+
+    async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
+        before = ""
+        with made:
+            async for sentence in sentences:
+                if text := " ".join(sentence.split()):
+                    await self._say(text, before, made)
+                    before = f"{before} {text}".strip()[-REMEMBERED:]
+
+    async def _say(self, text: str, before: str, made: trio.MemorySendChannel[SpeechChunk]) -> None:
+        recipe = self._recipe
+        body = wire.http_body(
+            text,
+            before,
+            recipe.settings,
+            model=recipe.model,
+            language=self._language,
+            normalization=recipe.normalization or "",
+        )
+        async with self._client.stream(
+            "POST",
+            recipe.base_url.rstrip("/") + wire.http_target(recipe.voice, logging=recipe.logging),
+            content=body,
+            headers={**recipe.headers, "Content-Type": "application/json"},
+            within=recipe.timeout,
+            between=recipe.timeout,
+            largest=LARGEST,
+        ) as answer:
+            report_usage(Usage(stage="tts", characters=len(text)))
+            if answer.content_type == "application/json":
+                raise ProviderError("ElevenLabs answered with JSON in the place of audio")
+            begun = False
+            async for piece in answer.pieces():
+                if piece:
+                    await made.send(SpeechChunk(piece, "" if begun else text))
+                    begun = True

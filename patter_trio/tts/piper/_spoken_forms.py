@@ -1,0 +1,297 @@
+"""How a written text is said in English: times, phone numbers, money, dates, percentages, units. Pure.
+
+A synthesiser that is left alone with "3:30" or "555-1234" reads a ratio or a sum. The rules are a table, applied from
+top to bottom: the more specific forms first, so that what is left for the later ones is plain. What a rule has put into
+words is touched by none after it, as it holds no digits any more.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Literal
+
+import attrs
+
+from patter_trio.providers.weights import optional_module
+
+Say = Callable[[re.Match[str]], str]
+
+
+@attrs.frozen
+class Rule:
+    """What is written so is said so."""
+
+    written: re.Pattern[str]
+    say: Say
+
+
+def spoken(text: str) -> str:
+    """Return an English text as it is said; what no rule knows stays as it is.
+
+    Raises:
+        MissingExtraError: num2words, of the extra ``local``, is not installed.
+    """
+    for rule in RULES:
+        text = rule.written.sub(rule.say, text)
+    return text
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+@functools.cache
+def _number(value: float, form: Literal["cardinal", "ordinal", "year"] = "cardinal") -> str:
+    words: str = optional_module("num2words").num2words(value, lang="en", to=form)
+    return words.replace(",", "").replace("-", " ")
+
+
+def _cardinal(digits: str) -> str:
+    """Say "1,200" or "2.5"; every digit after the point is said, "3.50" as three point five zero."""
+    whole, _, fraction = digits.replace(",", "").partition(".")
+    said = _number(int(whole or "0"))
+    return f"{said} point {_digits(fraction)}" if fraction else said
+
+
+def _ordinal(digits: str) -> str:
+    return _number(int(digits), "ordinal")
+
+
+def _year(digits: str) -> str:
+    return _number(int(digits), "year")
+
+
+def _decade(match: re.Match[str]) -> str:
+    """Say "1990s" as nineteen nineties."""
+    said = _year(match[1])
+    return f"{said.removesuffix('y')}ies" if said.endswith("y") else f"{said}s"
+
+
+_FRACTIONS = {"1/2": "one half", "1/3": "one third", "2/3": "two thirds", "1/4": "one quarter", "3/4": "three quarters"}
+
+
+def _digits(text: str) -> str:
+    return " ".join(_number(int(digit)) for digit in text if digit.isdigit())
+
+
+def _counted(digits: str, one: str, many: str) -> str:
+    return f"{_cardinal(digits)} {one if digits == '1' else many}"
+
+
+# Times ----------------------------------------------------------------------------------------------------------------
+def _clock(hour: str, minute: str | None, half: str | None) -> str:
+    """Say a time of day; ``half`` is "a" or "p" if it was given."""
+    minutes = int(minute or 0)
+    said = [_cardinal(hour)]
+    if minutes:
+        said.append(f"oh {_cardinal(minute or '')}" if minutes < _TWO_DIGITS else _cardinal(minute or ""))
+    elif not half:
+        said.append("o'clock" if int(hour) <= _NOON else "hundred")
+    if half:
+        said.append(f"{half.upper()} M")
+    return " ".join(said)
+
+
+_TWO_DIGITS = 10
+_NOON = 12
+
+
+def _half(text: str | None) -> str | None:
+    return text[0].lower() if text else None
+
+
+def _time(match: re.Match[str]) -> str:
+    return _clock(match["hour"], match["minute"], _half(match["half"]))
+
+
+def _time_span(match: re.Match[str]) -> str:
+    first = _clock(match["hour"], match["minute"], _half(match["half"]) or _half(match["half2"]))
+    if match["half2"] and not match["half"]:
+        first = first.rpartition(" ")[0].rpartition(" ")[0]
+    return f"{first} to {_clock(match['hour2'], match['minute2'], _half(match['half2']))}"
+
+
+# Phone numbers, codes -------------------------------------------------------------------------------------------------
+def _phone(match: re.Match[str]) -> str:
+    """Say a number digit by digit, in the groups in which it is written; a block is said as 3, 3 and 4."""
+    groups = re.findall(r"\d+", match[0])
+    if len(groups) == 1:
+        groups = _blocks(groups[0])
+    return ("plus " if match[0].startswith("+") else "") + ", ".join(_digits(group) for group in groups)
+
+
+def _blocks(digits: str) -> list[str]:
+    """Group digits by three, the last ones by up to four: 5551234567 is 555 123 4567."""
+    groups = []
+    while len(digits) > 4:  # noqa: PLR2004  (the last group)
+        groups.append(digits[:3])
+        digits = digits[3:]
+    return [*groups, digits] if digits else groups
+
+
+# Money ----------------------------------------------------------------------------------------------------------------
+_MONEY = {
+    "$": ("dollar", "dollars", "cent", "cents"),
+    "€": ("euro", "euros", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"),
+}
+
+
+_SCALES = {"k": "thousand", "m": "million", "bn": "billion"}
+_CENT_DIGITS = 2
+
+
+def _money_span(match: re.Match[str]) -> str:
+    return f"{_cardinal(match['amount'])} to {_counted(match['amount2'], *_MONEY[match['sign']][:2])}"
+
+
+def _money(match: re.Match[str]) -> str:
+    one, many, small, smalls = _MONEY[match["sign"]]
+    whole, _, cents = match["amount"].replace(",", "").partition(".")
+    if match["scale"]:
+        scale = match["scale"].lower()
+        return f"{_cardinal(match['amount'])} {_SCALES.get(scale, scale)} {many}"
+    if len(cents) > _CENT_DIGITS:
+        return f"{_cardinal(match['amount'])} {many}"
+    parts = [] if whole == "0" and int(cents or 0) else [_counted(whole, one, many)]
+    if int(cents or 0):
+        parts.append(_counted(str(int(cents.ljust(2, "0"))), small, smalls))
+    return " and ".join(parts)
+
+
+# Dates ----------------------------------------------------------------------------------------------------------------
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+_MONTH = r"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)(?:[a-z]+|\.)?"
+_DAYS = {
+    "Mon": "Monday",
+    "Tue": "Tuesday",
+    "Tues": "Tuesday",
+    "Wed": "Wednesday",
+    "Thu": "Thursday",
+    "Thur": "Thursday",
+    "Thurs": "Thursday",
+    "Fri": "Friday",
+    "Sat": "Saturday",
+    "Sun": "Sunday",
+}
+
+
+def _date(match: re.Match[str]) -> str:
+    """Say "Nov 24, 2026", "2026-11-24", "24.11.2026" or "11/24/2026" (the American order) as November twenty fourth."""
+    named = match["month"]
+    month = (
+        int(named) if named.isdigit() else next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(named[:3]))
+    )
+    day = int(match["day"])
+    if month > len(_MONTHS) >= day:  # written day first: there is no 13th month
+        month, day = day, month
+    if not 1 <= month <= len(_MONTHS) or not 1 <= day <= 31:  # noqa: PLR2004  (days of a month)
+        return match[0]
+    said = f"{_MONTHS[month - 1]} {_number(day, 'ordinal')}"
+    return f"{said}, {_year(match['year'])}" if match["year"] else said
+
+
+# Units ----------------------------------------------------------------------------------------------------------------
+_UNITS = {
+    "km": ("kilometer", "kilometers"), "m": ("meter", "meters"), "cm": ("centimeter", "centimeters"),
+    "mm": ("millimeter", "millimeters"), "kg": ("kilogram", "kilograms"), "g": ("gram", "grams"),
+    "mg": ("milligram", "milligrams"), "l": ("liter", "liters"), "ml": ("milliliter", "milliliters"),
+    "mi": ("mile", "miles"), "mph": ("mile per hour", "miles per hour"), "ft": ("foot", "feet"),
+    "lb": ("pound", "pounds"), "lbs": ("pound", "pounds"), "oz": ("ounce", "ounces"),
+    "min": ("minute", "minutes"), "mins": ("minute", "minutes"), "h": ("hour", "hours"), "hr": ("hour", "hours"), "hrs": ("hour", "hours"),
+    "sec": ("second", "seconds"), "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
+    "°": ("degree", "degrees"), "GB": ("gigabyte", "gigabytes"), "MB": ("megabyte", "megabytes"), "%": ("percent", "percent"),
+}  # fmt: skip
+_SHORT = {
+    "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "approx.": "approximately", "vs.": "versus",
+    "dept.": "department", "ext.": "extension", "ok": "okay", "&": "and",
+}  # fmt: skip
+
+
+def _unit(match: re.Match[str]) -> str:
+    return _counted(match["amount"], *_UNITS[match["unit"]])
+
+
+def _short(match: re.Match[str]) -> str:
+    return _SHORT[match[0].lower()]
+
+
+def _address(match: re.Match[str]) -> str:
+    """Say a mail or web address: its dots and signs as words."""
+    bare = re.sub(r"^(https?://)?(www\.)?", "", match[0])
+    for sign, word in ((".", "dot"), ("@", "at"), ("-", "dash"), ("_", "underscore"), ("/", "slash")):
+        bare = bare.replace(sign, f" {word} ")
+    return " ".join(bare.split())
+
+
+def _choices(words: object) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))  # type: ignore[call-overload]
+
+
+_DASH = r"[-\u2013\u2014]"
+_AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_HALF = r"[ap]\.?\s?m\b(?:\.(?=\s*(?-i:[a-z0-9,;:?!])))?"
+"""AM or PM; a point after it belongs to it unless it may end the sentence as well."""
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+
+
+def _rule(written: str, say: Say, flags: int = 0) -> Rule:
+    return Rule(re.compile(written, flags), say)
+
+
+RULES = (
+    _rule(r"(?:https?://|www\.)[\w./-]*\w|\b[\w.-]+@[\w-]+(?:\.[\w-]+)+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|co)\b(?:/[\w/-]+)?", _address),
+    # Dates: as numbers, then with the month's name before or after the day.
+    _rule(r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})\b", _date),
+    _rule(r"\b(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4})\b", _date),
+    _rule(r"\b(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})\b", _date),
+    _rule(rf"\b{_MONTH}\s+{_DAY}\b(?!:)(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
+    _rule(rf"\b{_DAY}\s+(?:of\s+)?{_MONTH}(?![a-z])(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
+    _rule(rf"\b({_choices(_DAYS)})\.?\s?{_DASH}\s?({_choices(_DAYS)})\b\.?", lambda match: f"{_DAYS[match[1]]} to {_DAYS[match[2]]}"),
+    _rule(rf"\b({_choices(_DAYS)})\.(?=\s|,)", lambda match: _DAYS[match[1]]),
+    # Times of day, from one to another first.
+    _rule(
+        rf"\b(?P<hour>\d{{1,2}})(?::(?P<minute>[0-5]\d))?(?:\s?(?P<half>{_HALF}))?\s?{_DASH}\s?"
+        rf"(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?\s?(?P<half2>{_HALF})",
+        _time_span,
+        re.IGNORECASE,
+    ),
+    _rule(
+        rf"\b(?P<hour>\d{{1,2}}):(?P<minute>[0-5]\d)(?P<half>)\s?{_DASH}\s?"
+        r"(?P<hour2>\d{1,2}):(?P<minute2>[0-5]\d)(?!\d)(?P<half2>)",
+        _time_span,
+    ),
+    _rule(rf"\b(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?!\d)(?:\s?(?P<half>{_HALF}))?", _time, re.IGNORECASE),
+    _rule(rf"\b(?P<hour>[01]?\d|2[0-3])\.(?P<minute>[0-5]\d)\s?(?P<half>{_HALF})", _time, re.IGNORECASE),
+    _rule(rf"\b(?P<hour>1[0-2]|0?[1-9])(?P<minute>)\s?(?P<half>{_HALF})", _time, re.IGNORECASE),
+    # Money before plain numbers, phone numbers before ranges.
+    _rule(rf"(?<!\w)[-\u2212](?=[{''.join(_MONEY)}]\s?\d)", lambda _: "minus "),
+    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})\s?{_DASH}\s?(?P<amount2>{_AMOUNT})", _money_span),
+    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})(?:\s?(?P<scale>thousand|million|billion|k|m|bn)\b)?", _money, re.IGNORECASE),
+    _rule(r"\+\d[\d\s().-]{6,}\d|\(\d{3}\)\s?\d{3}[-.\s]\d{4}\b|\b\d{3}[-.\s]\d{3}[-.\s]\d{4}\b|\b\d{3}[-.]\d{4}\b", _phone),
+    _rule(r"(?<![\d.,])(?:0\d+|\d{5,})(?![\d,]*\.?\d)", _phone),
+    # Amounts with a unit, ordinals, years, and what is left of numbers.
+    _rule(rf"(?P<amount>{_AMOUNT})\s?(?P<unit>{_choices(_UNITS)})(?![\w°])", _unit),
+    _rule(r"\b(\d+)(?:st|nd|rd|th)\b", lambda match: _ordinal(match[1])),
+    _rule(r"\b(1[1-9]\d0|20\d0)s\b", _decade),
+    _rule(rf"(?<![\d/.,])(?:{_choices(_FRACTIONS)})(?![\d/]|[.,]\d)", lambda match: _FRACTIONS[match[0]]),
+    _rule(r"(?<![\d.,])911(?![\d]|[.,]\d)", lambda match: _digits(match[0])),
+    _rule(r"(?<=[a-z]\s)\b(1[1-9]\d\d|20\d\d)\b(?!\s?[a-z]+s\b)", lambda match: _year(match[1])),
+    _rule(rf"({_AMOUNT})\s?{_DASH}\s?({_AMOUNT})", lambda match: f"{_cardinal(match[1])} to {_cardinal(match[2])}"),
+    _rule(r"#\s?(?=\d)", lambda _: "number "),
+    _rule(rf"(?<!\w)[-\u2212](?=(?:{_AMOUNT}))", lambda _: "minus "),
+    _rule(rf"(?<![A-Za-z\d])(?:{_AMOUNT})(?=(?P<letter>[A-Za-z])?)", lambda match: _cardinal(match[0]) + (" " if match["letter"] else "")),
+    _rule(r"(?<=[A-Za-z])\d+", lambda match: f" {_digits(match[0])}"),
+    _rule(rf"(?<!\w)(?:{_choices(_SHORT)})(?!\w)", _short, re.IGNORECASE),
+)  # fmt: skip
+"""The table; the first rule that fits a place wins it."""

@@ -1,0 +1,125 @@
+"""Piper, embedded: speech without an account.
+
+A reply is spoken piece by piece, its first clause alone so that the caller hears something within about 0.1 s, then
+whole sentences; the next piece is made while the one before is being taken, never more than one ahead.
+
+``python -m patter_trio.tts.piper "text" out.wav`` writes a WAV of what a caller would hear, before the telephone's
+coding.
+"""
+
+import wave
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import numpy as np
+import trio
+
+from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.audio import g711
+from patter_trio.audio.formats import MULAW_8K, RATE
+from patter_trio.errors import ProviderError
+from patter_trio.net.threads import run_in_thread
+from patter_trio.providers.weights import model_errors, require
+from patter_trio.tts.background_speech import MadeSpeech
+from patter_trio.tts.piper._pieces import ends_sentence, first_pieces, later_pieces, word_times
+from patter_trio.tts.piper._spoken_forms import spoken
+from patter_trio.tts.piper._voice import PACKAGE, PiperVoice, piper_voice
+
+_SENTENCE_PAUSE = 0.3
+"""Seconds between two sentences; what an unhurried speaker leaves."""
+_CLAUSE_PAUSE = 0.08
+
+
+@attrs.frozen(kw_only=True)
+class PiperTTS(TextToSpeech):
+    """Piper on this machine's processor, with an American voice.
+
+    Args:
+        path: ``.onnx`` of another Piper voice for English with its ``.onnx.json`` beside it; the default is
+            en_US-joe-medium from the extra ``local``.
+        length_scale: how much slower than the voice's own pace; 1.2 takes a fifth longer.
+
+    Raises:
+        MissingExtraError: the extra ``local`` is not installed.
+        ValueError: ``length_scale`` is not positive.
+    """
+
+    path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    length_scale: float = 1.0
+
+    provider = "piper"
+    model = "en_US-joe-medium"
+    emits = MULAW_8K
+
+    def __attrs_post_init__(self) -> None:
+        if not self.length_scale > 0:
+            raise ValueError(f"length_scale must be more than 0, not {self.length_scale}")
+        require("gruut", "num2words", *([] if self.path else [PACKAGE]))
+
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+        """Open a session for one call; the first one of a process loads the voice, in about a second.
+
+        Raises:
+            ProviderError: the voice cannot be loaded, or the language is not English.
+        """
+        return self._open(language)
+
+    async def prewarm(self) -> None:
+        """Load the voice and its lexicon now, so that the first reply need not wait for them.
+
+        Raises:
+            ConfigurationError: a file of the voice is missing, or not the one that is pinned.
+            ProviderError: the voice cannot be loaded.
+        """
+        voice = await piper_voice.in_thread(self.path)
+        await run_in_thread(voice.say, spoken("Hello, it is 1 o'clock."), self.length_scale)
+
+    @asynccontextmanager
+    async def _open(self, language: str) -> AsyncIterator[SynthesisSession]:
+        if language.partition("-")[0].lower() != "en":
+            raise ProviderError(f"piper: the pronunciation is English only, not {language!r}")
+        with model_errors("piper"):
+            voice = await piper_voice.in_thread(self.path)
+        yield _PiperSession(voice, self.length_scale)
+
+
+@attrs.frozen(eq=False)
+class _PiperSession(MadeSpeech):
+    _voice: PiperVoice
+    _length_scale: float
+
+    async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
+        said: list[str] = []
+        with made:  # closed without a checkpoint: one would let a cancellation replace the failure of a sentence
+            async for sentence in sentences:
+                text = " ".join(sentence.split())
+                for piece in later_pieces(text) if said else first_pieces(text):
+                    pause = (_SENTENCE_PAUSE if ends_sentence(said) else _CLAUSE_PAUSE) if said else 0.0
+                    chunk = await run_in_thread(self._chunk, piece, pause)
+                    if chunk.audio:
+                        said.append(piece)
+                        await made.send(chunk)
+
+    def _chunk(self, piece: str, pause: float) -> SpeechChunk:
+        """Speak a piece, after a pause; without audio if it holds nothing to pronounce."""
+        samples = self._voice.say(spoken(piece), self._length_scale)
+        if not len(samples):
+            return SpeechChunk(b"")
+        audio = g711.silence(pause) + g711.encode(samples)
+        return SpeechChunk(audio, piece, tuple(word_times(piece, pause, len(samples) / RATE)))
+
+
+def write_wav(text: str, path: Path, rate: int = 2 * RATE) -> None:
+    """Write a text's speech, a fifth of a second of silence around it, to a mono 16-bit WAV.
+
+    Raises:
+        PatterError: the voice cannot be had.
+    """
+    samples = piper_voice(None).say(spoken(text), 1.0, rate)
+    with wave.open(str(path), "wb") as recording:
+        recording.setnchannels(1)
+        recording.setsampwidth(2)
+        recording.setframerate(rate)
+        recording.writeframes(np.pad(samples, rate // 5).tobytes())

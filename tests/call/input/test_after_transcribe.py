@@ -1,0 +1,263 @@
+"""The hook that may rewrite or veto a turn, against everything that may happen while it makes up its mind."""
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from call_kit import agent_of, edges, hangs_up_in_time, told
+
+from patter_trio import HookContext, Patter, PipelineHooks
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT
+from patter_trio.testing.simulation.caller import SimulatedCaller
+
+
+class Transcribed:
+    """An ``after_transcribe`` that takes its time, and what it was asked."""
+
+    def __init__(self, answer: Any = str.upper, delay: float = 0.5) -> None:
+        self.asked: list[str] = []
+        self.answered: list[str] = []
+        self.histories: list[list[str]] = []
+        self.answer, self.delay = answer, delay
+
+    async def __call__(self, text: str, ctx: HookContext) -> Any:
+        self.asked.append(text)
+        self.histories.append([entry["text"] for entry in ctx.history])
+        await trio.sleep(self.delay)
+        self.answered.append(text)
+        return self.answer(text)
+
+
+def agent(hook: Any, llm: ScriptedLLM | None = None, **options: Any) -> Any:
+    return agent_of(llm=llm or ScriptedLLM(["Yes."]), hooks=PipelineHooks(after_transcribe=hook), **options)
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message.partition(": ")[2] for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_its_words_are_the_turns_once_per_committed_turn(call_simulator: CallSimulator) -> None:
+    """The eos is at once and has what was said; on_transcript, history and the model have what the hook made of it."""
+    hook, llm, said = Transcribed(), ScriptedLLM(["One.", "Two."]), []
+    async with call_simulator(agent(hook, llm), on_transcript=said.append) as caller:
+        await caller.speaks("Is it open?", seconds=1.0)
+        await caller.hears()
+        await caller.speaks("Thank you", seconds=1.0)
+        await caller.hears()
+    assert hook.asked == ["Is it open?", "Thank you"]
+    assert hook.histories == [[], ["IS IT OPEN?", "One."]]
+    assert [payload["transcript_so_far"] for payload in caller.payloads("user_speech_eos")] == hook.asked
+    assert [entry["text"] for entry in said] == ["IS IT OPEN?", "One.", "THANK YOU", "Two."]
+    assert [entry["content"] for entry in llm.requests[1][1:]] == ["IS IT OPEN?", "One.", "THANK YOU"]
+    at = {name: when for when, name in reversed(edges(caller))}
+    assert at["user_speech_eos"] == 1500
+    first = next(when for when, name in edges(caller) if name == "transcript")
+    assert (first, caller.times("llm_token")[0]) == (2000, pytest.approx(2.1))  # 0.5 s in the hook, 0.1 s in the model
+
+
+async def test_a_vetoed_turn_has_an_eos_and_nothing_else(call_simulator: CallSimulator) -> None:
+    hook, llm, said = Transcribed(lambda text: None if "robot" in text else text), ScriptedLLM(["Yes."]), []
+    async with call_simulator(agent(hook, llm), on_transcript=said.append) as caller:
+        await caller.speaks("Stupid robot", seconds=1.0)
+        await caller.at(1.9)
+        assert caller.state == {"user": "listening", "agent": "thinking"}
+        await caller.at(2.1)
+        assert caller.state == {"user": "listening", "agent": "idle"}
+        assert (llm.requests, said, caller.history) == ([], [], [])
+        await caller.speaks("Is it open?", seconds=1.0)
+        await caller.hears()
+    assert [name for _, name in edges(caller)][:5] == [
+        "call_start", "user_speech_started", "user_speech_ended", "user_speech_eos", "user_speech_started",
+    ]  # fmt: skip
+    # The decision that the utterance was over was made, and counts: the next turn is number 2.
+    assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [2]
+    assert [entry["text"] for entry in said] == ["Is it open?", "Yes."]
+    assert caller.payloads("call_end")[0]["transcript"] == [*caller.payloads("transcript")[1]["history"]]
+    assert [message["content"] for message in llm.requests[0]] == ["You are brief.", "Is it open?"]
+
+
+async def test_a_vetoed_turn_does_not_reach_on_message(call_simulator: CallSimulator) -> None:
+    messages: list[Any] = []
+    silent = agent_of(llm=None, hooks=PipelineHooks(after_transcribe=lambda text: None))
+    async with call_simulator(silent, on_message=messages.append) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.waits(3.0)
+    assert (messages, caller.transcript) == ([], [])
+
+
+async def test_no_words_left_are_a_veto(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["Yes."])
+    async with call_simulator(agent(lambda text: "  ", llm)) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.waits(3.0)
+        assert caller.state["agent"] == "idle"
+    assert (llm.requests, caller.transcript) == ([], [])
+
+
+async def test_a_caller_who_goes_on_during_the_hook_is_one_message_and_the_hook_hears_all_of_it(
+    call_simulator: CallSimulator,
+) -> None:
+    hook, llm, said = Transcribed(delay=1.0), ScriptedLLM(["Certainly."]), []
+    stt = ScriptedSTT(interim_every=0.3)
+    async with call_simulator(agent(hook, llm, stt=stt), on_transcript=said.append) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)  # eos was at 1.0
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    assert hook.asked == ["A room", "A room or rather two"]
+    assert hook.answered == ["A room or rather two"]
+    assert [payload["transcript_so_far"] for payload in caller.payloads("user_speech_eos")] == hook.asked
+    assert [entry["text"] for entry in said] == ["A ROOM OR RATHER TWO", "Certainly."]
+    assert [message["content"] for message in llm.requests[-1][1:]] == ["A ROOM OR RATHER TWO"]
+    assert len(llm.requests) == 1
+
+
+async def test_a_caller_who_goes_on_after_the_hook_and_before_the_agent_is_one_message_too(
+    call_simulator: CallSimulator,
+) -> None:
+    hook, llm = Transcribed(delay=0.1), ScriptedLLM(["Certainly."], first_token=1.0)
+    async with call_simulator(agent(hook, llm)) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    assert hook.answered == ["A room", "A room or rather two"]
+    assert told(caller, "user") == ["A ROOM", "A ROOM OR RATHER TWO"]
+    assert caller.transcript == [("user", "A ROOM OR RATHER TWO"), ("assistant", "Certainly.")]
+    assert [message["content"] for message in llm.requests[-1][1:]] == ["A ROOM OR RATHER TWO"]
+
+
+async def test_a_veto_of_the_whole_takes_back_what_was_entered_of_its_beginning(
+    call_simulator: CallSimulator,
+) -> None:
+    hook = Transcribed(lambda text: None if "never" in text else text, delay=0.1)
+    phone = Patter()
+    async with call_simulator(agent(hook, ScriptedLLM(["Certainly."], first_token=1.0)), phone=phone) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        assert [entry["text"] for entry in phone.calls[0].history] == ["A room"]
+        await caller.speaks("or never mind", seconds=0.6)
+        await caller.waits(5.0)
+        assert (phone.calls[0].history, caller.state["agent"]) == ([], "idle")
+    assert hook.answered == ["A room", "A room or never mind"]
+    assert caller.payloads("call_end")[0]["transcript"] == []
+
+
+async def test_words_that_were_only_a_guess_do_not_ask_the_hook_twice_about_an_answered_turn(
+    call_simulator: CallSimulator,
+) -> None:
+    """A noise that the recogniser takes for words, and takes back, retracts the reply and has it begin again."""
+    hook, llm = Transcribed(delay=0.1), ScriptedLLM(["Certainly."], first_token=2.0)
+    stt = ScriptedSTT(noise="", interim_every=0.2)
+    async with call_simulator(agent(hook, llm, stt=stt)) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.5)
+        await caller.coughs(0.4)
+        await caller.hears()
+    assert hook.answered == ["A room"]
+    assert caller.transcript == [("user", "A ROOM"), ("assistant", "Certainly.")]
+
+
+async def test_late_words_of_the_same_utterance_ask_the_hook_afresh_without_another_event(
+    call_simulator: CallSimulator,
+) -> None:
+    hook, llm = Transcribed(delay=0.05), ScriptedLLM(["Good."], first_token=0.8)
+    stt = ScriptedSTT(final_delay=0.4, interim_every=0.3)
+    async with call_simulator(agent(hook, llm, stt=stt, endpointing_ms=0)) as caller:
+        await caller.speaks("A room for two nights", seconds=1.0)
+        await caller.hears()
+    assert hook.answered[-1] == "A room for two nights"
+    assert len(caller.times("user_speech_eos")) == 1
+    assert len(told(caller, "user")) == 1
+    assert caller.transcript[0] == ("user", "A ROOM FOR TWO NIGHTS")
+    assert llm.requests[-1][-1]["content"] == "A ROOM FOR TWO NIGHTS"
+
+
+async def test_a_hang_up_during_the_hook_ends_the_call_in_time_and_the_words_pass_as_they_are(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook, ends, said = Transcribed(delay=2.0), [], []
+    async with call_simulator(agent(hook), on_call_end=ends.append, on_transcript=said.append) as caller:
+        await caller.speaks("Is it open?", seconds=1.0)
+        await caller.at(1.8)
+        assert await hangs_up_in_time(caller) < 1.0
+    assert (hook.asked, hook.answered) == (["Is it open?"], [])
+    assert [entry["text"] for entry in said] == ["Is it open?"]
+    assert [entry["text"] for entry in ends[0]["transcript"]] == ["Is it open?"]
+    assert warned(caplog) == ["after_transcribe had not answered (leg down); the original passes"]
+
+
+async def test_the_last_words_of_a_caller_who_has_hung_up_pass_the_hook_too(call_simulator: CallSimulator) -> None:
+    """They are no turn, but what a hook takes out of a transcript must not be in it."""
+    hook, ends = Transcribed(lambda text: text.replace("4711", "XXXX"), delay=0.0), []
+    async with call_simulator(agent(hook), on_call_end=ends.append) as caller:
+        await caller.speaks("My number is 4711", seconds=1.0, wait=False)
+        await caller.at(1.1)
+        assert await hangs_up_in_time(caller) < 1.0
+    assert hook.asked == ["My number is 4711"]
+    assert [entry["text"] for entry in ends[0]["transcript"]] == ["My number is XXXX"]
+    assert told(caller, "user") == ["My number is XXXX"]
+
+
+async def test_last_words_do_not_wait_for_a_hook_that_is_slow(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook, ends = Transcribed(delay=5.0), []
+    async with call_simulator(agent(hook), on_call_end=ends.append) as caller:
+        await caller.speaks("My number is 4711", seconds=1.0, wait=False)
+        await caller.at(1.1)
+        assert await hangs_up_in_time(caller) < 1.0
+    assert [entry["text"] for entry in ends[0]["transcript"]] == ["My number is 4711"]
+    assert warned(caplog) == ["after_transcribe had not answered (the call is over); the original passes"]
+
+
+async def test_a_hook_that_never_returns_is_given_up_and_the_turn_is_answered(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with call_simulator(agent(Transcribed(delay=1e9))) as caller:
+        await caller.speaks("Is it open?", seconds=1.0)
+        assert (await caller.hears()).text == "Yes."
+    assert caller.transcript == [("user", "Is it open?"), ("assistant", "Yes.")]
+    assert caller.times("transcript")[0] == pytest.approx(1.5 + 3.0)
+    [line] = warned(caplog)
+    assert line.startswith("hook after_transcribe: ")
+    assert line.endswith(" did not return within 3 s; the original passes")
+
+
+async def test_what_the_application_says_at_once_does_not_lose_the_words_that_the_hook_has(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, hook = Patter(), Transcribed(delay=1.0)
+    async with call_simulator(agent(hook), phone=phone) as caller:
+        await caller.speaks("Is it open?", seconds=1.0)
+        await caller.at(1.8)
+        phone.calls[0].say("We are closing.", interrupt=True)
+        await caller.hears()
+    assert caller.transcript == [("user", "Is it open?"), ("assistant", "We are closing.")]
+
+
+async def talk(caller: SimulatedCaller, rounds: int) -> None:
+    for number in range(rounds):
+        await caller.speaks(f"Question {number}", seconds=0.8)
+        await caller.hears()
+
+
+async def test_the_hook_moves_no_instant_but_its_own_turns(call_simulator: CallSimulator) -> None:
+    """A quick hook, sync or async, leaves the call as it is without; one of 0.2 s moves each reply by 0.2 s."""
+
+    async def once(hook: Any) -> list[tuple[float, str]]:
+        async with call_simulator(agent(hook, ScriptedLLM(["One.", "Two.", "Three."]))) as caller:
+            await talk(caller, 3)
+        return edges(caller)
+
+    without = await once(None)
+    assert await once(lambda text: text) == without
+    assert await once(Transcribed(lambda text: text, delay=0.0)) == without
+    slow = await once(Transcribed(lambda text: text, delay=0.2))
+    first = {name: at for at, name in reversed(without)}
+    assert {name: at - first[name] for at, name in reversed(slow) if name in ("user_speech_eos", "llm_token")} == {
+        "user_speech_eos": 0,
+        "llm_token": 200,
+    }

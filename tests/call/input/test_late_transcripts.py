@@ -1,0 +1,155 @@
+"""Words of the caller that come late, and in any order, stand where they belong."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.abc import EngineWords
+from patter_trio.call.input.late_transcripts import LATEST, PATIENCE, LateWords
+from patter_trio.conversation import actions as do
+from patter_trio.conversation.history import History
+
+
+class Told:
+    """What is told, in its order."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def unix(self, at: float) -> float:
+        return at
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: self.names.append(name)
+
+
+@pytest.fixture
+def history() -> History:
+    return History()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def words(history: History, told: Told) -> LateWords:
+    numbers: Iterator[int] = count(1)
+    return LateWords(history, told, lambda: next(numbers))  # type: ignore[arg-type]
+
+
+def over(at: float, *, replaces: bool = False) -> do.CommitUser:
+    return do.CommitUser(at, 1, "", "vad_silence", 0.5, replaces)
+
+
+@attrs.frozen
+class Called:
+    """A tool round that says its name."""
+
+    name: str
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [{"role": "tool", "content": self.name}]
+
+
+def said(history: History) -> list[str]:
+    return [entry["text"] for entry in history.whole()]
+
+
+def told_to_a_model(history: History) -> list[str]:
+    return [message["content"] for item in history.items() for message in item.messages()]
+
+
+async def test_of_two_utterances_the_first_stands_first_though_its_words_come_last(
+    words: LateWords, history: History
+) -> None:
+    words.commit(over(1.0))
+    words.commit(over(2.0))  # nothing of an answer was heard between them
+    words.heard(EngineWords(2, "second", final=True))
+    words.heard(EngineWords(1, "first", final=True))
+    assert said(history) == ["first", "second"]
+
+
+async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: LateWords, history: History) -> None:
+    async with trio.open_nursery() as talk:
+        words.talk = talk
+        words.commit(over(1.0))
+        words.behind(lambda: history.add("assistant", "the answer", 1.0))
+        words.flush(open_voice=True)
+        words.heard(EngineWords(1, "first", final=True))
+        words.heard(EngineWords(2, "bye", final=True))
+        talk.cancel_scope.cancel()
+    assert told_to_a_model(history) == ["first", "the answer", "bye"]
+
+
+async def test_what_a_tool_gave_stands_behind_the_question_that_it_was_called_for(
+    words: LateWords, history: History
+) -> None:
+    history.add_tool_round(Called("earlier"))
+    words.commit(over(1.0))
+    history.add_tool_round(Called("what it gave"))
+    words.heard(EngineWords(1, "the question", final=True))
+    assert told_to_a_model(history) == ["earlier", "the question", "what it gave"]
+
+
+async def test_words_that_never_come_hold_up_one_answer_only(words: LateWords, autojump_clock: Any) -> None:
+    done: list[float] = []
+    async with trio.open_nursery() as talk:
+        words.talk = talk
+        words.commit(over(0.0))
+        words.behind(lambda: done.append(trio.current_time()))
+        await trio.sleep(10.0)
+        words.commit(over(10.0))
+        words.heard(EngineWords(2, "second", final=True))
+        words.behind(lambda: done.append(trio.current_time()))
+        talk.cancel_scope.cancel()
+    assert done == [PATIENCE, 10.0]
+    assert not words.owed
+
+
+async def test_utterances_without_words_are_not_remembered_for_ever(words: LateWords, history: History) -> None:
+    for number in range(500):
+        words.commit(over(float(number)))
+    assert len(words._utterances) == LATEST + 1
+    words.heard(EngineWords(500, "the last", final=True))
+    words.heard(EngineWords(1, "too old", final=True))
+    assert said(history) == ["the last"]
+
+
+def test_what_waited_for_words_is_told_before_the_next_utterance_is_over(words: LateWords, told: Told) -> None:
+    words.commit(over(1.0))
+    words.behind(lambda: told.names.append("the answer"))
+    words.commit(over(2.0))
+    assert told.names == ["eos", "the answer", "eos"]
+
+
+@given(st.lists(st.sampled_from(["utterance", "tool", "answer"]), max_size=12), st.randoms(use_true_random=False))
+def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any) -> None:
+    """Words of the caller that arrive in any order, all behind the last answer, read as if each had come at once."""
+    punctual = [f"{what} {number}" for number, what in enumerate(happened)]
+
+    async def call() -> None:
+        history, numbers = History(), count(1)
+        words = LateWords(history, Told(), lambda: next(numbers))  # type: ignore[arg-type]
+        late: list[EngineWords] = []
+        for what, text in zip(happened, punctual, strict=True):
+            if what == "utterance":
+                words.commit(over(0.0))
+                late.append(EngineWords(len(late) + 1, text, final=True))
+            elif what == "tool":
+                history.add_tool_round(Called(text))
+            else:
+                history.add("assistant", text, 0.0)
+        luck.shuffle(late)
+        for arrived in late:
+            words.heard(arrived)
+        assert told_to_a_model(history) == punctual
+
+    trio.run(call)

@@ -1,0 +1,134 @@
+"""The way of the caller's audio through the voice detector: nothing is lost, and nobody is woken for nothing."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.audio.g711 import SILENCE, Samples
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.call.input.voice_activity import FRAMES, Listening
+
+
+@attrs.frozen
+class Recording(VoiceActivity):
+    """A detector that takes down when it was fed how much."""
+
+    window: int
+    fed: list[tuple[float, int]] = attrs.field(factory=list)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[VoiceSession]:
+        yield _Session(self)
+
+
+class _Session(VoiceSession):
+    def __init__(self, recording: Recording) -> None:
+        self.window = recording.window
+        self._fed = recording.fed
+
+    async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+        self._fed.append((round(trio.current_time(), 3), len(samples)))
+        return []
+
+
+async def heard(vad: Recording, positions: Sequence[int]) -> bytes:
+    """Put a frame at each position, 20 ms apart; return what the recogniser got."""
+    passed: list[bytes] = []
+
+    def to_hearing(item: bytes | VoiceEdge) -> None:
+        assert isinstance(item, bytes)
+        passed.append(item)
+
+    listening = Listening(vad, MediaClock(), lambda _: None, to_hearing, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for number, position in enumerate(positions):
+            await trio.sleep_until(0.02 * (number + 1))
+            listening.put(position, bytes([number]) * 160)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return b"".join(passed)
+
+
+async def test_a_detector_of_any_length_is_fed_every_frame(autojump_clock: MockClock) -> None:
+    vad = Recording(window=1)
+    passed = await heard(vad, [0, 160, 320])
+    assert vad.fed == [(0.02, 160), (0.04, 160), (0.06, 160)]
+    assert passed == b"\0" * 160 + b"\1" * 160 + b"\2" * 160
+
+
+async def test_a_detector_with_a_window_is_fed_when_one_is_whole(autojump_clock: MockClock) -> None:
+    vad = Recording(window=256)
+    passed = await heard(vad, [160 * number for number in range(8)])
+    # 256, 512, 768, 1024 and 1280 samples are there with frames 2, 4, 5, 7 and 8.
+    assert vad.fed == [(0.04, 320), (0.08, 320), (0.1, 160), (0.14, 320), (0.16, 160)]
+    assert passed == b"".join(bytes([number]) * 160 for number in range(8))
+
+
+async def test_silence_stands_for_what_was_dropped(autojump_clock: MockClock) -> None:
+    vad = Recording(window=256)
+    passed = await heard(vad, [0, 160, 640])
+    assert passed == b"\0" * 160 + b"\1" * 160 + bytes([SILENCE]) * 320 + b"\2" * 160
+    assert vad.fed == [(0.04, 320), (0.06, 480)]
+
+
+async def test_a_detector_that_is_too_slow_loses_the_oldest_audio_but_no_time(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    fed: list[int] = []
+    listening = Listening(
+        Recording(window=256), MediaClock(), lambda _: None, lambda item: fed.append(len(item)), remember=False
+    )
+    for number in range(FRAMES + 7):
+        listening.put(160 * number, b"\0" * 160)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sum(fed) == pytest.approx(160 * (FRAMES + 7))
+
+
+async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_not_seen_it(
+    autojump_clock: MockClock,
+) -> None:
+    passed: list[bytes | VoiceEdge] = []
+    listening = Listening(Recording(window=800), MediaClock(), lambda _: None, passed.append, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        listening.put(0, b"\1" * 160)
+        listening.put(320, b"\2" * 160)  # one between them was lost
+        listening.finish(lambda: passed.append(b""))
+        nursery.cancel_scope.cancel()
+    assert passed == [b"\1" * 160 + bytes([SILENCE]) * 160 + b"\2" * 160, b""]
+
+
+async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock: MockClock) -> None:
+    class Slow(_Session):
+        async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+            await trio.sleep(0.1)
+            return await super().feed(samples)
+
+    class SlowVAD(Recording):
+        @asynccontextmanager
+        async def open(self) -> AsyncIterator[VoiceSession]:
+            yield Slow(self)
+
+    passed: list[bytes | VoiceEdge] = []
+    listening = Listening(SlowVAD(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        listening.put(0, b"\1" * 160)
+        await trio.sleep(0.05)
+        listening.put(160, b"\2" * 160)
+        listening.finish(lambda: passed.append(b""))
+        await trio.sleep(0.2)
+        nursery.cancel_scope.cancel()
+    assert passed == [b"\1" * 160, b"\2" * 160, b""]

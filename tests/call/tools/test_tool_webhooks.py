@@ -1,0 +1,504 @@
+"""How a tool's server is asked: how often, when, with what, and what is made of its answer."""
+
+import gc
+import gzip
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from web_kit import Request, serving
+
+from patter_trio import Tool
+from patter_trio.call.tools.webhooks import DEEPEST, LARGEST, ToolWebhooks, WebhookFailed, seconds_of
+from patter_trio.net.address_guard import Guard
+from patter_trio.net.circuit import LIMIT, PAUSE
+from patter_trio.testing.conformance.bench import cancelled_at
+
+EVENT = {"tool": "look_up", "arguments": {"name": "Grüße 日本"}, "call_id": "CA1"}
+HERE = Guard(["127.0.0.1"])
+
+
+def webhooks(jitter: float = 1.0, **options: Any) -> ToolWebhooks:
+    """Waits of 0.4 s, 0.8 s and so on, or what the jitter makes of them."""
+    keys = iter(f"key {number}" for number in range(1, 100))
+    return ToolWebhooks(**{"guard": HERE, "jitter": lambda: jitter, "new_key": lambda: next(keys), **options})
+
+
+def tool_at(url: str, **options: Any) -> Tool:
+    return Tool("look_up", webhook_url=url, **options)
+
+
+async def call(url: str, hooks: ToolWebhooks | None = None, **options: Any) -> Any:
+    """Call as ``call/tools/runner.py`` does."""
+    tool = tool_at(url, **options)
+    with trio.fail_after(tool.timeout_s):
+        return await (hooks or webhooks()).call(tool, EVENT, deadline=trio.current_time() + tool.timeout_s)
+
+
+async def told(url: str, *arguments: Any, **options: Any) -> str:
+    """Return what the model is told of a call that fails."""
+    with pytest.raises(WebhookFailed) as failed:
+        await call(url, *arguments, **options)
+    return failed.value.told
+
+
+Answering = Callable[[Request], Awaitable[None]]
+
+
+def answers(*each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12") -> tuple[Answering, list[float]]:
+    """A server that gives one status after another, the last one for ever, and when it was asked."""
+    times: list[float] = []
+
+    async def answer(request: Request) -> None:
+        times.append(round(trio.current_time(), 3))
+        status = each[min(len(times), len(each)) - 1]
+        status, headers = status if isinstance(status, tuple) else (status, {})
+        await request.answer(body, status, **headers)
+
+    return answer, times
+
+
+def raw(data: bytes) -> Answering:
+    """A server that sends these bytes whatever it is asked, and then ends the connection."""
+
+    async def answer(request: Request) -> None:
+        await request.stream.send_all(data)
+        await request.stream.aclose()
+
+    return answer
+
+
+def with_body(body: bytes, kind: str = "application/json", **headers: str) -> Answering:
+    async def answer(request: Request) -> None:
+        await request.answer(body, 200, kind, **headers)
+
+    return answer
+
+
+# What is sent ---------------------------------------------------------------------------------------------------------
+async def test_the_event_is_posted_as_json_signed_and_with_a_key_that_the_body_has_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    answer, _ = answers(200)
+    async with serving(answer) as web:
+        assert await call(f"{web.url}/look/up?v=1", webhooks(secret="hush")) == "room 12"
+    [request] = web.requests
+    assert (request.method, request.target) == ("POST", "/look/up?v=1")
+    assert json.loads(request.body) == {**EVENT, "idempotency_key": "key 1"}
+    assert "日本".encode() in request.body
+    assert request.headers["idempotency-key"] == "key 1"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["x-patter-signature"] == hmac.new(b"hush", request.body, hashlib.sha256).hexdigest()
+
+
+async def test_without_a_secret_nothing_is_signed(autojump_clock: trio.testing.MockClock) -> None:
+    answer, _ = answers(200)
+    async with serving(answer) as web:
+        await call(web.url)
+    assert "x-patter-signature" not in web.requests[0].headers
+
+
+async def test_each_call_has_a_key_of_its_own_and_by_default_one_that_nobody_guesses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    answer, _ = answers(200)
+    async with serving(answer) as web:
+        for _ in range(3):
+            await call(web.url, ToolWebhooks(guard=HERE))
+    keys = {request.headers["idempotency-key"] for request in web.requests}
+    assert len(keys) == 3
+    assert all(len(key) == 36 for key in keys)
+
+
+# What it may answer -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("server", "result"),
+    [
+        (with_body(b'{"room": 12}'), {"room": 12}),
+        (with_body(b"[1, 2]", "application/json; charset=utf-8"), [1, 2]),
+        (with_body(b'"room 12"'), "room 12"),
+        (with_body(b"null"), None),
+        (with_body(b'{"title": "x"}', "application/problem+json"), {"title": "x"}),
+        (with_body(b"room 12", "text/plain; charset=utf-8"), "room 12"),
+        (with_body(b"room 12", ""), "room 12"),
+        (with_body("Grüße".encode(), "text/html"), "Grüße"),
+        (with_body(b" \n"), None),
+        (answers(204, body=b"")[0], None),
+        (with_body(b"[" * DEEPEST + b"]" * DEEPEST), json.loads("[" * DEEPEST + "]" * DEEPEST)),
+        (with_body(b"x" * LARGEST, "text/plain"), "x" * LARGEST),
+    ],
+)
+async def test_json_or_text_becomes_the_result(
+    autojump_clock: trio.testing.MockClock, server: Answering, result: Any
+) -> None:
+    async with serving(server) as web:
+        assert await call(web.url) == result
+
+
+UNUSABLE = "its server gave an answer that cannot be used"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+BOMB = gzip.compress(b"0" * 10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("server", "model", "log"),
+    [
+        (with_body(b"{nonsense"), UNUSABLE, "answered with what is no JSON"),
+        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with half a character"),
+        (with_body(b"[" * 100_000), UNUSABLE, "longer than 65536 bytes"),
+        (with_body(b"[" * 20_000), UNUSABLE, "answered with what is no JSON"),
+        (with_body(b"[" * 65 + b"]" * 65), UNUSABLE, "answered with JSON of more than 64 levels"),
+        (with_body(b"[" * 500 + b"]" * 500), UNUSABLE, "answered with JSON of more than 64 levels"),
+        (with_body(b"1" * 10_000), UNUSABLE, "answered with what is no JSON"),  # more digits than Python reads
+        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with what is no UTF-8"),
+        (with_body(b"\x89PNG", "image/png"), UNUSABLE, "answered with image/png: give application/json or text"),
+        (with_body(b"x" * (LARGEST + 1), "text/plain"), UNUSABLE, "longer than 65536 bytes"),
+        (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "sent a compressed answer, which was not asked for"),
+        (answers(404)[0], "its server answered 404 Not Found", "answered 404 Not Found"),
+        (answers(401)[0], "its server answered 401 Unauthorized", "answered 401 Unauthorized"),
+        (answers(599, 200)[0], "", ""),  # asked again
+        (answers(699)[0], "its server answered 699", "answered 699"),
+    ],
+)
+async def test_any_other_answer_is_a_failure_in_words_and_not_asked_again(
+    autojump_clock: trio.testing.MockClock, server: Answering, model: str, log: str
+) -> None:
+    async with serving(server) as web:
+        if not model:
+            assert await call(web.url) == "room 12"
+            return
+        with pytest.raises(WebhookFailed) as failed:
+            await call(f"http://user:password@{web.url.removeprefix('http://')}/secret?token=1")
+        assert failed.value.told == model
+        assert str(failed.value).startswith((web.url, f"the answer of {web.url}"))
+        assert log in str(failed.value)
+        assert "secret" not in str(failed.value)
+        assert len(web.requests) == 1
+    assert trio.current_time() == 0.0
+
+
+async def test_a_redirect_leads_nowhere(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving(answers(200)[0]) as other:
+        for status in (301, 302, 303, 307, 308):
+            for there in ("http://169.254.169.254/latest/meta-data", other.url):
+                answer, _ = answers((status, {"Location": there}))
+                async with serving(answer) as web:
+                    said = await told(web.url)
+                    assert said == "its server redirects to another address, which is not followed"
+                    assert len(web.requests) == 1
+        assert other.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("server", "model"),
+    [
+        (raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "its server broke off"),
+        (raw(b"\x00\xff" * 5000), "its server broke off"),
+        (raw(OK), "its server broke off"),
+        (raw(OK + b"Content-Length: 7\r\n\r\nroom"), "its server broke off"),
+        (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nroom\r\n"), "its server broke off"),
+        (raw(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nroom"), "its server broke off"),
+        (raw(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"), "its server broke off"),
+        (raw(OK + b"X: " + b"y" * 200_000), "its server broke off"),
+        (raw(b""), "its server broke off"),
+    ],
+)
+async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_often_as_is_allowed(
+    autojump_clock: trio.testing.MockClock, server: Answering, model: str
+) -> None:
+    async with serving(server) as web:
+        with pytest.raises(WebhookFailed) as failed:
+            await call(web.url)
+        assert failed.value.told == model
+        assert len(str(failed.value)) <= 300
+        assert len(web.requests) == 3
+    assert trio.current_time() == pytest.approx(0.4 + 0.8)
+
+
+async def test_an_endless_answer_is_read_up_to_the_cap_and_its_connection_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sent = 0
+
+    async def answer(request: Request) -> None:
+        nonlocal sent
+        await request.head()
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await request.chunk(b"x" * 4096)
+                sent += 4096
+        await trio.sleep_forever()  # the other task of this connection notes that the client has left
+
+    async with serving(answer) as web:
+        assert await told(web.url) == UNUSABLE
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert web.interrupted == ["/"]
+    assert len(web.requests) == 1
+    assert sent < 10_000_000  # what fits into the sockets' buffers, and no more
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b""),
+    ],
+)
+async def test_a_trickle_ends_at_the_tools_deadline_and_so_does_its_connection(
+    autojump_clock: trio.testing.MockClock, begin: bytes, piece: bytes
+) -> None:
+    async def trickle(request: Request) -> None:
+        await request.stream.send_all(begin)
+        with suppress(trio.BrokenResourceError):
+            for _ in range(1000):
+                await request.stream.send_all(piece)
+                await trio.sleep(0.3)
+        await trio.sleep_forever()
+
+    async with serving(trickle) as web:
+        with pytest.raises(trio.TooSlowError):
+            await call(web.url, timeout_s=2.5)
+        assert trio.current_time() == 2.5
+        await trio.testing.wait_all_tasks_blocked()
+        assert web.interrupted == ["/"]
+
+
+# Again ----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("each", "jitter", "times"),
+    [
+        ((503, 500, 200), 1.0, [0.0, 0.4, 1.2]),
+        ((503, 500, 200), 0.0, [0.0, 0.2, 0.6]),
+        ((429, 200), 0.5, [0.0, 0.3]),
+        (((429, {"Retry_After": "3"}), 200), 1.0, [0.0, 3.0]),
+        (((503, {"Retry_After": "0"}), 200), 1.0, [0.0, 0.0]),
+        (((503, {"Retry_After": "soon"}), 200), 1.0, [0.0, 0.4]),
+        (
+            (
+                (
+                    503,
+                    {"Retry_After": "Wed, 25 Nov 2026 10:00:05 GMT", "Date": "Wed, 25 Nov 2026 10:00:01 GMT"},
+                ),
+                200,
+            ),
+            1.0,
+            [0.0, 4.0],
+        ),
+    ],
+)
+async def test_it_is_asked_again_after_waits_that_grow_or_that_it_names(
+    autojump_clock: trio.testing.MockClock, each: Any, jitter: float, times: list[float]
+) -> None:
+    answer, asked = answers(*each)
+    async with serving(answer) as web:
+        assert await call(web.url, webhooks(jitter, secret="hush")) == "room 12"
+    assert asked == times
+    first, *others = web.requests
+    for other in others:
+        assert (other.body, other.headers) == (first.body, first.headers)
+
+
+@pytest.mark.parametrize(
+    ("each", "options", "times", "said"),
+    [
+        (503, {}, [0.0, 0.4, 1.2], "its server answered 503 Service Unavailable"),
+        (503, {"webhook_retries": 0}, [0.0], "its server answered 503 Service Unavailable"),
+        (503, {"webhook_retries": 3}, [0.0, 0.4, 1.2, 2.8], "its server answered 503 Service Unavailable"),
+        (429, {"timeout_s": 1.0}, [0.0, 0.4], "its server answered 429 Too Many Requests"),
+        ((429, {"Retry_After": "20"}), {}, [0.0], "its server answered 429 Too Many Requests"),
+        (
+            (429, {"Retry_After": "31"}),
+            {"timeout_s": 600.0},
+            [0.0],
+            "its server answered 429 Too Many Requests, and is not to be asked again soon",
+        ),
+        (
+            (503, {"Retry_After": "9" * 400}),
+            {},
+            [0.0],
+            "its server answered 503 Service Unavailable, and is not to be asked again soon",
+        ),
+    ],
+)
+async def test_no_wait_is_begun_that_would_be_in_vain(
+    autojump_clock: trio.testing.MockClock, each: Any, options: dict[str, Any], times: list[float], said: str
+) -> None:
+    answer, asked = answers(each)
+    async with serving(answer) as web:
+        assert await told(web.url, **options) == said
+        assert trio.current_time() == pytest.approx(times[-1])
+    assert asked == times
+
+
+async def test_a_server_that_nobody_finds_is_looked_for_again(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(answers(200)[0]) as web:
+        gone = web.url
+    with caplog.at_level(logging.INFO, "patter_trio.call"):
+        assert await told(f"{gone}/secret") == "its server could not be reached"
+    assert trio.current_time() == pytest.approx(1.2)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.rpartition("; ")[2] for line in lines] == ["again in 0.40 s", "again in 0.80 s"]
+    assert all(line.startswith(f"call CA1: tool look_up: {gone} could not be reached") for line in lines)
+
+
+async def test_a_connection_that_the_server_ended_while_idle_costs_one_retry(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def answer(request: Request) -> None:
+        if request.connection == 1 and len(web.requests) > 1:
+            await request.stream.aclose()
+        else:
+            await request.answer(b"room 12")
+
+    hooks = webhooks()
+    async with serving(answer) as web:
+        from patter_trio.net.http import shared_client  # noqa: PLC0415
+
+        async with shared_client(hooks.guard):
+            assert [await call(web.url, hooks), await call(web.url, hooks)] == ["room 12", "room 12"]
+    assert [request.connection for request in web.requests] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "seconds"),
+    [
+        ("", "", None),
+        (" 7 ", "", 7.0),
+        ("-7", "", None),
+        ("1.5", "", None),
+        ("٣", "", None),
+        ("Wed, 25 Nov 2026 10:00:05 GMT", "", None),
+        ("Wed, 25 Nov 2026 10:00:05 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", 5.0),
+        ("Wed, 25 Nov 2026 10:00:00 GMT", "Wed, 25 Nov 2026 10:00:05 GMT", 0.0),
+        ("Wed, 25 Nov 2026 10:00:05", "Wed, 25 Nov 2026 10:00:00 GMT", None),
+        ("Wed, 99 Nov 2026 10:00:05 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_point_in_time_by_the_servers_own_clock(
+    retry_after: str, date: str, seconds: float | None
+) -> None:
+    assert seconds_of(retry_after, date) == seconds
+
+
+# The circuit ----------------------------------------------------------------------------------------------------------
+AGAIN = "its server has failed several times lately, and is not asked for now; try again later"
+
+
+async def test_a_server_that_keeps_failing_is_left_alone_and_then_tried_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    answer, asked = answers(*[503] * 6, 200)
+    async with serving(answer) as web:
+        assert "503" in await told(web.url)
+        assert await told(web.url) == AGAIN  # the fifth failure was the last straw
+        assert len(asked) == LIMIT
+        opened = trio.current_time()
+        assert await told(web.url, webhooks()) == AGAIN
+        assert trio.current_time() == opened
+        await trio.sleep(PAUSE)
+        assert await told(web.url) == AGAIN  # the trial failed
+        assert len(asked) == LIMIT + 1
+        await trio.sleep(PAUSE)
+        assert [await call(web.url) for _ in range(3)] == ["room 12"] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, b""), (302, b""), (200, b"\xff"), (200, b"x" * (LARGEST + 1))], ids=range(4)
+)
+async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, status: int, body: bytes) -> None:
+    answer, asked = answers(*[503, 503, 503, status] * 4, body=body)
+    async with serving(answer) as web:
+        said = [await told(web.url) for _ in range(8)]
+    assert len(asked) == 16
+    assert AGAIN not in said
+
+
+async def test_deadlines_that_are_over_are_failures_and_calls_that_were_cancelled_are_none(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def silent(request: Request) -> None:
+        await trio.sleep_forever()
+
+    async with serving(silent) as web:
+        for _ in range(2 * LIMIT):
+            with trio.move_on_after(0.5):
+                await call(web.url)
+        for _ in range(LIMIT):
+            with pytest.raises(trio.TooSlowError):
+                await call(web.url, timeout_s=2.0)
+        assert await told(web.url) == AGAIN
+        assert len(web.requests) == 3 * LIMIT
+
+
+async def test_a_trial_that_is_cancelled_leaves_the_way_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+    async def answer(request: Request) -> None:
+        if len(web.requests) == LIMIT + 1:
+            await trio.sleep_forever()
+        await request.answer(b"room 12", 503 if len(web.requests) <= LIMIT else 200)
+
+    async with serving(answer) as web:
+        for _ in range(2):
+            await told(web.url)
+        await trio.sleep(PAUSE)
+        with trio.move_on_after(0.5):
+            await call(web.url)
+        assert await call(web.url) == "room 12"
+
+
+async def test_servers_on_two_ports_are_two(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving(answers(503)[0]) as ill, serving(answers(200)[0]) as well:
+        for _ in range(2):
+            await told(ill.url)
+        assert await told(ill.url) == AGAIN
+        assert await call(well.url) == "room 12"
+
+
+async def test_an_address_that_is_refused_says_nothing_about_a_server(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving(answers(200)[0]) as web:
+        for _ in range(2 * LIMIT):
+            assert await told(web.url, webhooks(guard=Guard())) == "its server is at an address that is not allowed"
+        assert web.connections == 0
+        assert await call(web.url) == "room 12"
+    assert trio.current_time() == 0.0
+
+
+# Cancelled ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("each", [(200,), (503, 200)])
+async def test_a_call_that_is_cancelled_anywhere_leaves_nothing_behind(
+    each: tuple[int, ...],
+    autojump_clock: trio.testing.MockClock,
+    recwarn: pytest.WarningsRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", left.append)
+
+    async def answer(request: Request) -> None:
+        await request.answer(b"room 12", each[min(len(web.requests) - begun, len(each)) - 1])
+
+    async with serving(answer) as web:
+        begun = 0
+        whole = await cancelled_at(partial(call, web.url), 0)
+        assert whole.result == "room 12"
+        for step in range(1, whole.steps + 1):
+            begun = len(web.requests)
+            end = await cancelled_at(partial(call, web.url), step)
+            assert not end.errors
+            gc.collect()
+            assert not left, f"cancelled at step {step} of {whole.steps}"
+            begun = len(web.requests)
+            assert await call(web.url) == "room 12"
+    assert not [str(warning.message) for warning in recwarn.list]

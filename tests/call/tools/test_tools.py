@@ -1,0 +1,500 @@
+"""Tools in whole calls: when they start, what becomes of them, and what the model and observers learn of it."""
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from call_kit import agent_of, edges, told
+
+from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
+from patter_trio.abc import ToolCall
+from patter_trio.events.kinds import PAYLOADS
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
+from patter_trio.testing.simulation.caller import SimulatedCaller
+
+CALL = tool_call("look_up", name="Miller")
+
+
+def agent_with(*tools: Any, replies: Any, **options: Any) -> tuple[Agent, ScriptedLLM]:
+    llm = ScriptedLLM(replies)
+    return agent_of(llm=llm, tools=tools, **options), llm
+
+
+def looking_up(seconds: float = 0.0, result: Any = "room 12", ended: list[str] | None = None, **options: Any) -> Tool:
+    """A tool that takes so long, and notes how it ended."""
+
+    @tool(**options)
+    async def look_up(name: str) -> Any:
+        """Look up a guest."""
+        try:
+            await trio.sleep(seconds)
+        except trio.Cancelled:
+            if ended is not None:
+                ended.append("cancelled")
+            raise
+        if ended is not None:
+            ended.append("finished")
+        return result
+
+    return look_up
+
+
+async def asks(caller: SimulatedCaller, text: str = "Where is Miller?", at: float = 1.0) -> None:
+    await caller.at(at)
+    await caller.speaks(text, seconds=1.0)
+
+
+def ids(way: str, *numbers: int) -> list[str]:
+    """The names of calls: an engine names its own, those of a model that gives none get one."""
+    return [f"{'call' if way == 'pipeline' else 'scripted'}_{number}" for number in numbers]
+
+
+def tool_events(caller: SimulatedCaller) -> list[tuple[float, str]]:
+    return [(round(at, 3), name) for at, name, _ in caller.events if name.startswith("tool_call")]
+
+
+# The loop -------------------------------------------------------------------------------------------------------------
+async def test_the_model_speaks_calls_and_speaks_on(call_simulator: CallSimulator, way: str) -> None:
+    agent, llm = agent_with(looking_up(2.0), replies=[["Let me see.", CALL], "In room 12."])
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent, on_call_end=ends.append) as caller:
+        await asks(caller)
+        heard = await caller.heard(0)
+    assert heard.text == "Let me see. In room 12."
+    [name] = ids(way, 1)
+    call = {"id": name, "name": "look_up", "arguments": '{"name": "Miller"}'}
+    assert llm.requests[1][2:] == [
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": name, "name": "look_up", "content": "room 12"},
+    ]
+    assert llm.offered == [["look_up"], ["look_up"]]
+    arguments = {"name": "Miller"}
+    [started] = caller.payloads("tool_call_started")
+    [completed] = caller.payloads("tool_call_completed")
+    about = {"call_id": started["call_id"], "name": "look_up", "tool_call_id": name, "arguments": arguments}
+    assert {key: started[key] for key in about} == about
+    assert {key: completed[key] for key in about} == about
+    assert (completed["result"], completed["duration"]) == ("room 12", 2.0)
+    assert completed["timestamp_ms"] - started["timestamp_ms"] == 2000
+    assert ends[0]["tool_calls"] == [{"name": "look_up", "arguments": arguments, "result": "room 12", "duration": 2.0}]
+
+
+async def test_what_is_said_before_a_tool_is_heard_while_it_runs(call_simulator: CallSimulator, way: str) -> None:
+    agent, _ = agent_with(looking_up(5.0), replies=[["Let me see.", CALL], "In room 12."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.heard(0)
+    [started], [ended] = caller.times("agent_speech_started"), caller.times("agent_speech_ended")
+    [(begun, _), (done, _)] = tool_events(caller)
+    assert abs(started - begun) < 0.5
+    assert begun <= started or way == "engine"  # which wants tools called behind the speech before them
+    assert done == pytest.approx(begun + 5.0)
+    assert ended > done
+    names = [name for _, name in edges(caller) if name.startswith(("agent", "llm", "audio"))]
+    assert names == ["llm_token", "audio_out", "agent_speech_started", "agent_speech_ended"]
+
+
+async def test_later_questions_come_with_what_the_tools_gave(call_simulator: CallSimulator, way: str) -> None:
+    agent, llm = agent_with(looking_up(), replies=[["Let me see.", CALL], "In room 12.", "Yes."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.heard(0)
+        await caller.speaks("Is that sure?", seconds=1.0)
+        await caller.heard(1)
+    assert [message["role"] for message in llm.requests[2]] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    said = "Let me see. In room 12." if way == "pipeline" else "In room 12."  # what it said before has its own place
+    assert llm.requests[2][4] == {"role": "assistant", "content": said}
+    assert [entry["role"] for entry in caller.history] == ["user", "assistant", "user", "assistant"]
+
+
+async def test_tools_that_are_called_at_once_run_at_once(call_simulator: CallSimulator, way: str) -> None:
+    calls = [tool_call("look_up", name="Miller"), tool_call("look_up", name="Smith")]
+    agent, llm = agent_with(looking_up(2.0), replies=[calls, "Both are here."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "Both are here."
+    times = [at for at, _ in tool_events(caller)]
+    assert times == [times[0], times[0], times[0] + 2.0, times[0] + 2.0]
+    assert [message["tool_call_id"] for message in llm.requests[1] if message["role"] == "tool"] == ids(way, 1, 2)
+
+
+async def test_a_model_that_calls_for_ever_is_asked_ten_times(call_simulator: CallSimulator) -> None:
+    agent, llm = agent_with(looking_up(), replies=[CALL])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.at(20.0)
+    assert len(llm.requests) == 10
+    assert llm.offered == [["look_up"]] * 9 + [[]]
+    assert len(caller.payloads("tool_call_completed")) == 9
+
+
+async def test_a_model_without_tools_that_calls_one_is_overheard(call_simulator: CallSimulator) -> None:
+    agent, _ = agent_with(replies=[["Let me see.", CALL]])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "Let me see."
+    assert tool_events(caller) == []
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+def raising(name: str) -> str:
+    raise LookupError(f"no {name} here")
+
+
+RAISING = Tool(
+    "look_up", "", {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}, raising
+)
+
+
+@pytest.mark.parametrize(
+    ("tools", "call", "said"),
+    [
+        ([RAISING], CALL, "LookupError: no Miller here"),
+        ([looking_up(9.0, timeout_s=2.5)], CALL, "it did not answer within 2.5 s"),
+        ([looking_up()], tool_call("book"), "there is no tool called book; there are: look_up"),
+        ([looking_up()], tool_call("look_up"), "missing: name"),
+        ([looking_up()], tool_call("look_up", name="x", room=1), "unknown: room"),
+        ([looking_up()], tool_call("look_up", name=7), "name must be of type string"),
+        ([looking_up(result={1, 2})], CALL, ""),  # not fit for JSON: shown as text
+    ],
+)
+async def test_a_tool_that_fails_tells_the_model_and_the_call_goes_on(
+    call_simulator: CallSimulator, tools: list[Tool], call: Any, said: str
+) -> None:
+    agent, llm = agent_with(*tools, replies=[call, "I see."])
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent, on_call_end=ends.append) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "I see."
+    content = llm.requests[1][-1]["content"]
+    assert content == (f"The tool failed: {said}" if said else '"{1, 2}"')
+    [completed] = caller.payloads("tool_call_completed")
+    assert completed.get("error", "") == said
+    shape: Any = PAYLOADS[PatterEventType.TOOL_CALL_COMPLETED]
+    assert completed.keys() == shape.__required_keys__ | ({"error"} if said else set())
+    assert ends[0]["tool_calls"][0].get("error", "") == said
+    assert ends[0]["outcome"] == "caller_hung_up"
+
+
+@pytest.mark.parametrize("text", ["{nonsense", "[1]", "7"])
+async def test_arguments_that_are_none_are_told_to_the_model(call_simulator: CallSimulator, text: str) -> None:
+    agent, llm = agent_with(looking_up(), replies=[ToolCall("x", "look_up", text), "I see."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.heard(0)
+    assert "the arguments are no JSON" in llm.requests[1][-1]["content"]
+    assert caller.payloads("tool_call_completed")[0]["arguments"] == text
+
+
+@pytest.mark.parametrize("depth", [65, 300, 900])
+@pytest.mark.parametrize("whose", ["the model's", "the tool's"])
+async def test_what_is_nested_too_deep_to_be_copied_is_a_failure_of_the_tool_and_of_nothing_else(
+    call_simulator: CallSimulator, whose: str, depth: int
+) -> None:
+    nested = json.loads("[" * depth + "]" * depth)
+    of_model, of_tool = (nested, []) if whose == "the model's" else ([], nested)
+    phone, ends = Patter(), list[dict[str, Any]]()
+    phone.events.on(PatterEventType.TOOL_CALL_COMPLETED, ends.append)
+    schema = {"type": "object", "properties": {"names": {"type": "array"}}}
+    agent, llm = agent_with(
+        Tool("look_up", "", schema, lambda names: of_tool), replies=[tool_call("look_up", names=of_model), "I see."]
+    )
+    async with call_simulator(agent, phone=phone, on_call_end=ends.append) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "I see."
+    said = "the arguments have" if of_model else "its result has"
+    assert llm.requests[1][-1]["content"] == f"The tool failed: {said} more than 64 levels"
+    assert ends[0]["error"] == ends[1]["tool_calls"][0]["error"] == f"{said} more than 64 levels"
+
+
+async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator) -> None:
+    agent, _ = agent_with(looking_up(40.0, timeout_s=60.0), replies=[CALL, "In room 12."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "In room 12."
+
+
+# Forms of handlers ----------------------------------------------------------------------------------------------------
+async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSimulator) -> None:
+    @tool
+    async def look_up(name: str) -> AsyncIterator[dict[str, Any]]:
+        """Look up a guest."""
+        yield {"progress": f"I am looking for {name}"}
+        await trio.sleep(4.0)
+        yield {"progress": "Nearly there"}
+        await trio.sleep(4.0)
+        yield {"result": {"room": 12}}
+
+    agent, llm = agent_with(look_up, replies=[["Let me see.", CALL], "In room 12."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        heard = await caller.heard(0)
+    assert heard.text == "Let me see. I am looking for Miller Nearly there In room 12."
+    assert llm.requests[1][-1]["content"] == '{"room": 12}'
+    assert "looking" not in "".join(payload["text"] for payload in caller.payloads("llm_chunk"))
+
+
+async def test_handlers_get_what_their_form_asks_for(call_simulator: CallSimulator) -> None:
+    got: list[Any] = []
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+
+    async def of_context(arguments: dict[str, Any], call_context: CallControl) -> None:
+        got.append((arguments, call_context.caller, call_context["caller"], call_context.get("no")))  # type: ignore[index, attr-defined]
+
+    def of_keywords(name: str, call_context: Any) -> None:
+        got.append((name, call_context.call_id))
+
+    tools = [
+        Tool("one", "", schema, got.append),
+        Tool("two", "", schema, of_context),
+        {"name": "three", "parameters": schema, "handler": of_keywords},
+    ]
+    calls = [tool_call(name, name="Miller") for name in ("one", "two", "three")]
+    agent, _ = agent_with(*tools, replies=[[call] for call in calls] + ["Done."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "Done."
+    arguments, [started] = {"name": "Miller"}, caller.payloads("call_started")
+    number, call_id = started["caller"], started["call_id"]
+    assert got == [arguments, (arguments, number, number, None), ("Miller", call_id)]
+
+
+# Barge-in -------------------------------------------------------------------------------------------------------------
+async def interrupted(call_simulator: CallSimulator, agent: Agent, until: float = 14.0) -> SimulatedCaller:
+    """A call in which the caller talks over the agent while its tool runs."""
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.at(4.0)
+        await caller.speaks("No, Smith!", seconds=1.0)
+        await caller.at(until)
+    return caller
+
+
+SPEECH = ScriptedTTS(duration=8.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "how", "shown"),
+    [
+        ("cancel", "cancelled", "The tool failed: it was cancelled: the caller interrupted"),
+        ("detach", "finished", "It is still running. What it gives will be here when it is finished."),
+        ("shield", "finished", "It is still running. What it gives will be here when it is finished."),
+    ],
+)
+async def test_a_barge_in_does_to_a_tool_what_its_policy_says(
+    call_simulator: CallSimulator, policy: Any, how: str, shown: str
+) -> None:
+    ended: list[str] = []
+    slow = looking_up(5.0, on_barge_in=policy, ended=ended)
+    agent, llm = agent_with(slow, replies=[["Let me see about that now.", CALL], "Smith is out.", "Yes."], tts=SPEECH)
+    caller = await interrupted(call_simulator, agent)
+    assert ended == [how]
+    assert caller.payloads("interruption")[0]["reason"] == "barge-in"
+    results = [message["content"] for message in llm.requests[1] if message["role"] == "tool"]
+    assert results == [shown]
+    [completed] = caller.payloads("tool_call_completed")
+    cut = caller.times("interruption")[0]
+    begun, over = (at for at, _ in tool_events(caller))
+    assert over == pytest.approx(cut if policy == "cancel" else begun + 5.0, abs=0.001)
+    assert completed["result"] == (None if policy == "cancel" else "room 12")
+
+
+async def test_what_a_tool_gave_after_the_barge_in_is_known_with_the_next_question(
+    call_simulator: CallSimulator, way: str
+) -> None:
+    agent, llm = agent_with(
+        looking_up(5.0), replies=[["Let me see about that now.", CALL], "Smith is out.", "In room 12."], tts=SPEECH
+    )
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.at(4.0)
+        await caller.speaks("No, Smith!", seconds=1.0)
+        await caller.at(16.0)
+        await caller.speaks("And Miller?", seconds=1.0)
+        await caller.heard(2)
+    if way == "pipeline":
+        assert [m["content"] for m in llm.requests[2] if m["role"] == "tool"] == ["room 12"]
+    else:  # it keeps its own conversation, in which the call has its answer already
+        news = [m["content"] for m in llm.requests[2][1:] if m["role"] == "system"]
+        assert news == ["The tool look_up has finished meanwhile: room 12"]
+
+
+async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(call_simulator: CallSimulator) -> None:
+    ended: list[tuple[str, float]] = []
+
+    def slow(name: str, seconds: float, **options: Any) -> Tool:
+        async def handler() -> None:
+            try:
+                await trio.sleep(seconds)
+            finally:
+                ended.append((name, trio.current_time()))
+
+        return tool(name=name, **options)(handler)
+
+    calls = [tool_call(name) for name in ("detached", "shielded", "endless")]
+    tools = [
+        slow("detached", 60.0, timeout_s=90.0),
+        slow("shielded", 6.0, on_barge_in="shield"),
+        slow("endless", 60.0, timeout_s=90.0, on_barge_in="shield"),
+    ]
+    agent, _ = agent_with(*tools, replies=[calls, "Done."])
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent, on_call_end=ends.append) as caller:
+        await asks(caller)
+        await caller.at(5.0)
+        await caller.hangs_up()
+    begun = tool_events(caller)[0][0]
+    over = caller.times("call_end")[0]
+    zero = caller.carrier.media_start
+    assert ended[0][0] == "detached"
+    assert ended[1:] == [("shielded", pytest.approx(zero + begun + 6.0)), ("endless", pytest.approx(zero + over + 5.0))]
+    assert {call["name"]: call["error"] for call in ends[0]["tool_calls"]} == {
+        "detached": "it was cancelled: the call is over",
+        "shielded": "the call was over before it was",
+        "endless": "the call was over before it was",
+    }
+    assert len(caller.payloads("tool_call_started")) == len(caller.payloads("tool_call_completed")) == 3
+
+
+# When a tool starts ---------------------------------------------------------------------------------------------------
+async def test_no_tool_starts_while_the_caller_goes_on_with_the_question(call_simulator: CallSimulator) -> None:
+    """The reply is retracted before it did anything; the answer to the whole question does it once."""
+    agent, llm = agent_with(looking_up(), replies=lambda m: "In room 12." if m[-1]["role"] == "tool" else CALL)
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Where is", seconds=0.6)
+        await caller.at(2.15)  # just after the endpoint, before the model has answered
+        await caller.speaks("Miller?", seconds=1.0)
+        await caller.heard(0)
+    assert told(caller, "user")[-1] == "Where is Miller?"
+    assert len(llm.requests) == 3
+    assert [name for _, name in tool_events(caller)] == ["tool_call_started", "tool_call_completed"]
+    assert tool_events(caller)[0][0] > 3.15
+
+
+@pytest.mark.pipeline("a cough is told from words by their recogniser")
+async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator) -> None:
+    agent, _ = agent_with(looking_up(), replies=[CALL, "In room 12."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.at(2.52)
+        await caller.coughs(0.3)
+        assert (await caller.heard(0)).text == "In room 12."
+    assert tool_events(caller)[0][0] > 2.8
+
+
+# Ending the call ------------------------------------------------------------------------------------------------------
+async def test_end_call_hangs_up_when_the_goodbye_was_played(call_simulator: CallSimulator) -> None:
+    agent, _ = agent_with(end_call, replies=[["Goodbye and have a nice day.", tool_call("end_call")]])
+    async with call_simulator(agent) as caller:
+        await asks(caller, "Bye then.")
+        assert (await caller.heard(0)).text == "Goodbye and have a nice day."
+        await caller.at(20.0)
+    assert caller.outcome == "agent_hung_up"
+    [ended], [over] = caller.times("agent_speech_ended"), caller.times("call_end")
+    assert ended <= over < ended + 0.5
+    assert [name for _, name in tool_events(caller)] == ["tool_call_started", "tool_call_completed"]
+    assert tool_events(caller)[0][0] == pytest.approx(ended, abs=0.001)
+
+
+async def test_a_caller_who_interrupts_the_goodbye_is_not_hung_up_on(call_simulator: CallSimulator, way: str) -> None:
+    replies = [["Goodbye and have a nice day.", tool_call("end_call")], "Of course."]
+    agent, llm = agent_with(end_call, replies=replies)
+    async with call_simulator(agent) as caller:
+        await asks(caller, "Bye then.")
+        await caller.at(3.5)
+        await caller.speaks("Wait, one more thing!", seconds=1.5)
+        assert (await caller.heard(1)).text == "Of course."
+        await caller.waits(5.0)
+        assert caller.outcome is None or not caller.outcome
+    assert tool_events(caller) == []
+    results = [message["content"] for message in llm.requests[1] if message["role"] == "tool"]
+    assert results == ([] if way == "pipeline" else ["It was not done: the caller went on before."])
+
+
+async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator) -> None:
+    agent, _ = agent_with(end_call, replies=[tool_call("end_call")])
+    async with call_simulator(agent) as caller:
+        await asks(caller, "Bye then.")
+        await caller.at(10.0)
+    assert caller.outcome == "agent_hung_up"
+
+
+async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(call_simulator: CallSimulator) -> None:
+    """The answer to the first half was to hang up without a word."""
+    llm = ScriptedLLM(lambda m: "Of course." if "Wait" in m[-1]["content"] else tool_call("end_call"), first_token=0.5)
+    async with call_simulator(agent_of(llm=llm, tools=[end_call])) as caller:
+        await caller.speaks("Bye", seconds=0.5)
+        await caller.at(1.1)
+        await caller.speaks("Wait, one more thing", seconds=2.0)
+        assert (await caller.heard(0)).text == "Of course."
+        assert not caller.outcome
+    assert told(caller, "user")[-1] == "Bye Wait, one more thing"
+    assert tool_events(caller) == []
+
+
+async def test_end_call_beside_another_tool_waits_for_the_last_word(call_simulator: CallSimulator) -> None:
+    replies = [[CALL, tool_call("end_call")], "Room 12, goodbye."]
+    agent, llm = agent_with(looking_up(1.0), end_call, replies=replies)
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "Room 12, goodbye."
+        await caller.at(20.0)
+    assert caller.outcome == "agent_hung_up"
+    assert "as soon as what you say has been played" in llm.requests[1][-1]["content"]
+
+
+# Where tools come from ------------------------------------------------------------------------------------------------
+async def test_tools_can_be_given_for_one_call(call_simulator: CallSimulator) -> None:
+    agent, llm = agent_with(replies=[CALL, "In room 12."])
+    async with call_simulator(agent, on_call_start=lambda event: {"tools": [looking_up()]}) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "In room 12."
+    assert llm.offered[0] == ["look_up"]
+
+
+async def test_tools_that_nothing_would_call_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    agent = agent_of(llm=None, tools=[end_call])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(Patter().serve, agent, port=0, on_message=lambda event: "Yes."))
+        nursery.cancel_scope.cancel()
+    assert "with on_message= nothing does" in caplog.text
+
+
+@pytest.mark.pipeline("hooks are beside a pipeline alone")
+async def test_before_llm_sees_what_tools_gave_earlier_and_keeps_the_tools(call_simulator: CallSimulator) -> None:
+    seen: list[list[str]] = []
+
+    def before_llm(messages: list[dict[str, Any]]) -> None:
+        seen.append([message["role"] for message in messages])
+
+    hooks = PipelineHooks(before_llm=before_llm)
+    agent, _ = agent_with(looking_up(), replies=[CALL, "In room 12.", "Yes."], hooks=hooks)
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.heard(0)
+        await caller.speaks("Sure?", seconds=1.0)
+        await caller.heard(1)
+    assert seen == [["system", "user"], ["system", "user", "assistant", "tool", "assistant", "user"]]
+
+
+async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulator) -> None:
+    agent, llm = agent_with(looking_up(), replies=[CALL, "In room 12."])
+    async with call_simulator(agent, Patter()) as one, call_simulator(agent, Patter()) as other:
+        for caller in (one, other):
+            await caller.speaks("Where is Miller?", seconds=1.0, wait=False)
+        for caller in (one, other):
+            assert (await caller.heard(0)).text == "In room 12."
+    assert len(llm.requests) == 4
+    assert len(one.payloads("tool_call_started")) == len(other.payloads("tool_call_started")) == 1

@@ -1,0 +1,309 @@
+"""Tools behind a URL in whole calls: what their server sees, what model and application learn, and who ends it when."""
+
+import hashlib
+import hmac
+import json
+import logging
+from typing import Any
+
+import pytest
+import trio
+from web_kit import Request, serving
+
+from patter_trio import Agent, ConfigurationError, Patter, Tool, tool
+from patter_trio.agent.tools import tools_of
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.calls import open_desk
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller, tool_call
+
+CALL = tool_call("look_up", name="Miller")
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+def phone() -> Patter:
+    return Patter(allow_private_hosts=["127.0.0.1"])
+
+
+def agent_with(url: str, replies: Any, tts: ScriptedTTS | None = None, **options: Any) -> tuple[Agent, ScriptedLLM]:
+    llm = ScriptedLLM(replies)
+    look_up = Tool("look_up", "Look up a guest.", SCHEMA, webhook_url=url, **options)
+    agent = Patter().agent(
+        "You are brief.", vad=ScriptedVAD(), stt=ScriptedSTT(), tts=tts or ScriptedTTS(), llm=llm, tools=[look_up]
+    )
+    return agent, llm
+
+
+async def asks(caller: SimulatedCaller) -> None:
+    await caller.at(1.0)
+    await caller.speaks("Where is Miller?", seconds=1.0)
+
+
+async def room(request: Request) -> None:
+    await request.answer(b'{"room": 12}', content_type="application/json")
+
+
+def after(seconds: float, left: list[float] | None = None) -> Any:
+    """A server that answers after so long, and notes when its client left before."""
+
+    async def answer(request: Request) -> None:
+        try:
+            await trio.sleep(seconds)
+        except trio.Cancelled:
+            if left is not None:
+                left.append(trio.current_time())
+            raise
+        await room(request)
+
+    return answer
+
+
+# What is sent and told --------------------------------------------------------------------------------------------------
+async def test_the_wish_is_posted_and_the_answer_is_told_to_model_and_application(
+    call_simulator: CallSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "hush")
+    ends: list[dict[str, Any]] = []
+    async with serving(room) as web:
+        agent, llm = agent_with(f"{web.url}/guests?v=1", [["Let me see.", CALL], "In room 12."])
+        async with call_simulator(agent, phone=phone(), on_call_end=ends.append) as caller:
+            await asks(caller)
+            assert (await caller.heard(0)).text == "Let me see. In room 12."
+            call_id = caller.carrier.call_sid
+    [request] = web.requests
+    body = json.loads(request.body)
+    key = body.pop("idempotency_key")
+    assert body == {
+        "tool": "look_up",
+        "arguments": {"name": "Miller"},
+        "call_id": call_id,
+        "tool_call_id": "call_1",
+        "caller": "+15550100001",
+        "callee": "+15550100002",
+        "direction": "inbound",
+        "custom_params": {},
+    }
+    assert (request.method, request.target, request.headers["idempotency-key"]) == ("POST", "/guests?v=1", key)
+    assert request.headers["x-patter-signature"] == hmac.new(b"hush", request.body, hashlib.sha256).hexdigest()
+    assert llm.requests[1][-1]["content"] == '{"room": 12}'
+    assert llm.offered[0] == ["look_up"]
+    [started], [completed] = caller.payloads("tool_call_started"), caller.payloads("tool_call_completed")
+    about = {"call_id": call_id, "name": "look_up", "tool_call_id": "call_1", "arguments": {"name": "Miller"}}
+    assert started == {**started, **about}
+    assert completed == {**completed, **about, "result": {"room": 12}, "duration": 0.0}
+    assert ends[0]["tool_calls"] == [
+        {"name": "look_up", "arguments": {"name": "Miller"}, "result": {"room": 12}, "duration": 0.0}
+    ]
+
+
+async def test_what_went_wrong_is_told_to_the_model_and_only_the_origin_to_the_log(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(request: Request) -> None:
+        await request.answer(b"Traceback: /srv/secret.py", 404)
+
+    ends: list[dict[str, Any]] = []
+    async with serving(answer) as web:
+        agent, llm = agent_with(f"{web.url}/secret?token=1", [CALL, "I could not."])
+        async with call_simulator(agent, phone=phone(), on_call_end=ends.append) as caller:
+            await asks(caller)
+            assert (await caller.heard(0)).text == "I could not."
+    said = "its server answered 404 Not Found"
+    assert llm.requests[1][-1]["content"] == f"The tool failed: {said}"
+    assert caller.payloads("tool_call_completed")[0]["error"] == ends[0]["tool_calls"][0]["error"] == said
+    assert (ends[0]["tool_calls"][0]["result"], ends[0]["outcome"]) == (None, "caller_hung_up")
+    [line] = [record.message for record in caplog.records if "tool look_up" in record.message]
+    assert line.endswith(f"tool look_up: {web.url} answered 404 Not Found")
+    assert "secret" not in caplog.text
+
+
+async def test_the_deadline_is_the_tools_with_its_retries(call_simulator: CallSimulator) -> None:
+    async with serving(after(60.0)) as web:
+        agent, llm = agent_with(web.url, [CALL, "I could not."], timeout_s=2.5)
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.heard(0)
+        assert web.interrupted == ["/"]
+    assert llm.requests[1][-1]["content"] == "The tool failed: it did not answer within 2.5 s"
+    assert caller.payloads("tool_call_completed")[0]["duration"] == 2.5
+
+
+async def test_no_retry_is_waited_for_that_would_come_behind_the_tools_deadline(call_simulator: CallSimulator) -> None:
+    async def answer(request: Request) -> None:
+        await request.answer(b"", 503, Retry_After="2")
+
+    async with serving(answer) as web:
+        agent, llm = agent_with(web.url, [CALL, "I could not."], timeout_s=3.0)
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.heard(0)
+    assert len(web.requests) == 2
+    assert llm.requests[1][-1]["content"] == "The tool failed: its server answered 503 Service Unavailable"
+    assert caller.payloads("tool_call_completed")[0]["duration"] == 2.0
+
+
+async def test_arguments_that_do_not_fit_are_posted_nowhere(call_simulator: CallSimulator) -> None:
+    async with serving(room) as web:
+        agent, llm = agent_with(web.url, [tool_call("look_up", room=12), "I could not."])
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.heard(0)
+    assert web.requests == []
+    assert llm.requests[1][-1]["content"] == "The tool failed: missing: name"
+
+
+async def test_one_connection_serves_the_tools_of_a_server(call_simulator: CallSimulator) -> None:
+    async with serving(room) as web:
+        agent, _ = agent_with(web.url, [CALL, CALL, CALL, "Done."])
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.heard(0)
+    assert [request.connection for request in web.requests] == [1, 1, 1]
+
+
+# Whoever is not wanted any more -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("policy", ["cancel", "detach", "shield"])
+async def test_a_barge_in_ends_the_connection_at_once_or_not_at_all_by_the_tools_policy(
+    call_simulator: CallSimulator, policy: Any
+) -> None:
+    left: list[float] = []
+    async with serving(after(5.0, left)) as web:
+        replies = [["Let me see about that now.", CALL], "Smith is out."]
+        agent, _ = agent_with(web.url, replies, ScriptedTTS(duration=8.0), on_barge_in=policy)
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.at(4.0)
+            await caller.speaks("No, Smith!", seconds=1.0)
+            await caller.at(14.0)
+            zero = caller.carrier.media_start
+    [completed] = caller.payloads("tool_call_completed")
+    if policy == "cancel":
+        assert left == [pytest.approx(zero + caller.times("interruption")[0], abs=0.001)]
+        assert completed["error"] == "it was cancelled: the caller interrupted"
+    else:
+        assert left == []
+        assert completed["result"] == {"room": 12}
+    assert len(web.requests) == 1
+
+
+@pytest.mark.parametrize(("policy", "later"), [("detach", 0.0), ("shield", 5.0)])
+async def test_a_hang_up_ends_the_connection_at_once_and_a_shielded_one_after_five_seconds(
+    call_simulator: CallSimulator, policy: Any, later: float
+) -> None:
+    left: list[float] = []
+    async with serving(after(60.0, left)) as web:
+        agent, _ = agent_with(web.url, [CALL, "Done."], on_barge_in=policy, timeout_s=90.0)
+        async with call_simulator(agent, phone=phone()) as caller:
+            await asks(caller)
+            await caller.at(5.0)
+            await caller.hangs_up()
+    over = caller.carrier.media_start + caller.times("call_end")[0]
+    assert left == [pytest.approx(over + later, abs=1.0 if not later else 0.001)]
+
+
+# Where it may be --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8080/x?token=1", "http://169.254.169.254/x?token=1", "http://[::1]/x?token=1"]
+)
+async def test_a_tool_on_this_machine_is_refused_when_it_is_served_and_the_error_says_what_to_write(url: str) -> None:
+    agent, _ = agent_with(url, ["Yes."])
+    with pytest.raises(
+        ConfigurationError, match=r'^tool look_up: .*allow it: Patter\(allow_private_hosts=\["'
+    ) as refused:
+        async with open_desk(Patter().serve_options(agent, public_url="http://agent.test")):
+            pass
+    assert "token" not in str(refused.value)
+    host = str(refused.value).rpartition('["')[2].partition('"]')[0]
+    async with open_desk(Patter(allow_private_hosts=[host]).serve_options(agent, public_url="http://agent.test")):
+        pass
+
+
+async def test_a_tool_that_a_call_brings_along_is_guarded_too(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What on_call_start gives may come out of a customer's settings."""
+    async with serving(room) as web:
+        agent, _ = agent_with("https://tools.example/", ["Yes."])
+        llm = ScriptedLLM([CALL, "I could not."])
+
+        def settings(event: dict[str, Any]) -> dict[str, Any]:
+            given = {"name": "look_up", "parameters": SCHEMA, "webhook_url": f"{web.url}/secret"}
+            return {"tools": [given], "llm": llm}
+
+        async with call_simulator(agent, on_call_start=settings) as caller:
+            await asks(caller)
+            assert (await caller.heard(0)).text == "I could not."
+        assert web.connections == 0
+    assert llm.requests[1][-1]["content"] == "The tool failed: its server is at an address that is not allowed"
+    assert (
+        'tool look_up: 127.0.0.1 is loopback; if it is meant, allow it: Patter(allow_private_hosts=["127.0.0.1"])'
+        in caplog.text
+    )
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [("http://tools.example/x", True), ("https://tools.example/x", False), ("http://127.0.0.1/x", False)],
+)
+async def test_a_url_without_encryption_is_taken_with_a_warning(
+    caplog: pytest.LogCaptureFixture, url: str, warned: bool
+) -> None:
+    agent, _ = agent_with(url, ["Yes."])
+    with caplog.at_level(logging.WARNING):
+        async with open_desk(phone().serve_options(agent, public_url="http://agent.test")):
+            pass
+    line = "tool look_up: what callers say goes to http://tools.example unencrypted; use https"
+    assert [record.message for record in caplog.records] == [line] * warned
+
+
+async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
+    agent, _ = agent_with("https://tools.example/x", ["Yes."])
+    for given in ("", "given"):
+        async with open_desk(
+            Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=given)
+        ) as desk:
+            assert desk._webhooks.secret == (given or "of the environment")
+            assert "environment" not in repr(desk._webhooks)
+    with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
+        async with open_desk(Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")):  # type: ignore[arg-type]
+            pass
+
+
+# What is given ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "look_up has neither"),
+        (
+            {"handler": print, "webhook_url": "https://tools.example"},
+            "exactly one of handler= and webhook_url=; look_up has both",
+        ),
+        ({"webhook_url": b"https://tools.example"}, "webhook_url must be text, not bytes"),
+        ({"webhook_url": "tools.example/x"}, "webhook_url must be a URL .https or http., not a text that is none"),
+        ({"webhook_url": "ftp://tools.example"}, "not one that begins with ftp:"),
+        ({"webhook_url": "file:///etc/passwd"}, "not one that begins with file:"),
+        ({"webhook_url": "https:///x"}, "must be a URL with a host"),
+        ({"webhook_url": "https://tools.example/a b"}, "without spaces"),
+        ({"webhook_url": "https://tools.example/\r\nX: y"}, "without spaces"),
+        ({"webhook_url": "https://tools.example/#x"}, "without a #fragment"),
+        ({"webhook_url": "https://tools.example:99999/"}, "webhook_url is no URL"),
+        ({"webhook_url": "https://tools.example", "webhook_retries": -1}, "webhook_retries must be from 0 to 10"),
+        ({"webhook_url": "https://tools.example", "webhook_retries": True}, "webhook_retries must be from 0 to 10"),
+    ],
+)
+def test_a_tool_has_a_function_or_a_url_that_can_be_asked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Tool("look_up", **options)
+    with pytest.raises(ValueError, match=message):
+        tools_of([{"name": "look_up", **options}])
+
+
+def test_the_shapes_in_which_a_tool_with_a_url_can_be_given_are_the_same() -> None:
+    url = "https://user:password@tools.example/x?token=1"
+    made = Tool("look_up", "Look up a guest.", SCHEMA, None, url)
+    assert made == tool(name="look_up", description="Look up a guest.", parameters=SCHEMA, webhook_url=url)
+    assert [made] == list(
+        tools_of([{"name": "look_up", "description": "Look up a guest.", "parameters": SCHEMA, "webhook_url": url}])
+    )
+    assert "tools.example" not in repr(made)

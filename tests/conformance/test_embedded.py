@@ -1,0 +1,31 @@
+"""The embedded recogniser and synthesiser are what ``patter_trio/abc/`` demands."""
+
+from collections.abc import Callable
+
+import pytest
+from trio.testing import MockClock
+
+from patter_trio import PiperTTS, WhisperSTT
+from patter_trio.audio import g711
+from patter_trio.audio.formats import RATE
+from patter_trio.audio.g711 import Samples
+from patter_trio.testing import Speech, check_stt, check_tts
+from patter_trio.testing.conformance.stt import CHECKS as OF_STT
+from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
+
+LOCAL_STT, LOCAL_TTS = (
+    [check.name for check in checks if not check.needs_vendor and not check.needs_credentials]
+    for checks in (OF_STT, OF_TTS)
+)
+
+
+@pytest.mark.parametrize("check", LOCAL_STT)
+async def test_whisper_conforms(autojump_clock: MockClock, recording: Callable[[str], Samples], check: str) -> None:
+    said = [recording(name) for name in ("cards_1", "cards_2")]
+    speech = [Speech(g711.encode(samples), RATE, len(samples) - RATE) for samples in said]
+    await check_stt(WhisperSTT, check, speech=speech, points=8)
+
+
+@pytest.mark.parametrize("check", LOCAL_TTS)
+async def test_piper_conforms(autojump_clock: MockClock, check: str) -> None:
+    await check_tts(PiperTTS, check, texts=(["Good morning.", "We are open."], ["There is no room left."]), points=15)

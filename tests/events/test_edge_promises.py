@@ -1,0 +1,250 @@
+"""What is promised of the speech edges beyond a plain turn: one test for each promise."""
+
+from typing import Any
+
+import pytest
+import trio
+from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps, told_events
+
+from patter_trio import Patter
+from patter_trio.events.edges import EDGES
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_a_reply_has_one_started_and_one_ended_whatever_gaps_it_has(call_simulator: CallSimulator) -> None:
+    async def on_message(event: dict[str, Any]) -> Any:
+        for sentence in ("Let me see. ", "Still looking for it. ", "Here it is."):
+            yield sentence
+            await trio.sleep(4.0)
+
+    async with call_simulator(agent_of(llm=None), on_message=on_message) as caller:
+        await caller.speaks("Where is it?", seconds=0.5)
+        heard = await caller.hears()
+    assert heard.text == "Let me see. Still looking for it. Here it is."
+    assert len(caller.times("agent_speech_started")) == len(caller.times("agent_speech_ended")) == 1
+    assert len(caller.times("llm_token")) == len(caller.times("audio_out")) == 1
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_first_token_and_first_audio_are_told_once_in_a_turn_that_fails_and_is_apologised_for(
+    call_simulator: CallSimulator,
+) -> None:
+    async def on_message(event: dict[str, Any]) -> Any:
+        yield "One moment, I am looking. Here"
+        await trio.sleep(1.5)
+        raise ValueError("no such customer")
+
+    async with call_simulator(agent_of(llm=None), on_message=on_message) as caller:
+        await caller.speaks("Go on", seconds=0.5)
+        await caller.hears()
+        assert (await caller.hears()).text == SORRY
+    assert [event["turn_idx"] for event in caller.payloads("llm_token")] == [1]
+    assert [event["turn_idx"] for event in caller.payloads("audio_out")] == [1]
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_llm_token_of_an_on_message_reply_names_the_function(call_simulator: CallSimulator) -> None:
+    async def look_it_up(event: dict[str, Any]) -> str:
+        return "Here it is."
+
+    async with call_simulator(agent_of(llm=None), on_message=look_it_up) as caller:
+        await caller.speaks("Where is it?", seconds=0.5)
+        await caller.hears()
+    [token] = caller.payloads("llm_token")
+    assert (token["llm_provider"], token["model"]) == ("on_message", "look_it_up")
+
+
+async def test_a_fixed_greeting_has_audio_out_only(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(first_message="Hello.")) as caller:
+        await caller.hears()
+    names = [name for _, name, _ in told_events(caller) if name in EDGES]
+    assert names == ["audio_out", "agent_speech_started", "agent_speech_ended"]
+
+
+async def test_say_keeps_the_turn_and_has_a_pair_of_its_own(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        phone.calls[0].say("One more thing.")
+        await caller.hears()
+    assert [event["turn_idx"] for event in caller.payloads("agent_speech_started")] == [1, 1]
+    assert [event["turn_idx"] for event in caller.payloads("agent_speech_ended")] == [1, 1]
+    assert len(caller.payloads("audio_out")) == 1  # of the turn's first reply
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_a_reply_without_sound_is_idle_again_and_no_agent_event(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(llm=None), on_message=lambda event: None) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.waits(2.0)
+        assert caller.state["agent"] == "idle"
+    assert [name for _, name in edges(caller) if name in EDGES] == [
+        "user_speech_started",
+        "user_speech_ended",
+        "user_speech_eos",
+    ]
+
+
+@pytest.mark.pipeline("a cough is told from words by their recogniser")
+async def test_noise_without_words_has_voice_edges_and_no_eos(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of()) as caller:
+        await caller.coughs(0.4)
+        await caller.waits(5.0)
+    assert [name for _, name in edges(caller) if name in EDGES] == ["user_speech_started", "user_speech_ended"]
+    assert caller.transcript == []
+
+
+@pytest.mark.parametrize(("final_delay", "eos_after"), [(0.2, 0.5), (0.5, 0.5), (1.0, 1.0), (1.9, 1.9)])
+async def test_eos_is_half_a_second_after_the_last_voice_or_when_late_words_come(
+    call_simulator: CallSimulator, final_delay: float, eos_after: float, way: str
+) -> None:
+    if way == "engine":
+        eos_after = 0.5  # which waits for no words
+    async with call_simulator(agent_of("Yes.", stt=ScriptedSTT(final_delay=final_delay))) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.hears()
+        [eos] = caller.times("user_speech_eos")
+        [ended] = caller.times("user_speech_ended")
+        assert eos == pytest.approx(1.0 + eos_after, abs=0.021)
+        assert ended <= eos
+        assert caller.payloads("user_speech_eos")[0]["trailing_silence_ms"] == pytest.approx(eos_after * 1000, abs=21)
+
+
+async def test_eos_never_comes_before_user_speech_ended(call_simulator: CallSimulator) -> None:
+    """Not even when the words are there long before the detector is sure that the voice has ended."""
+    agent = agent_of("Yes.", vad=ScriptedVAD(end_delay=1.5), stt=ScriptedSTT(final_delay=0.0), endpointing_ms=100)
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.hears()
+    names = [name for _, name in edges(caller)]
+    assert names.index("user_speech_ended") < names.index("user_speech_eos")
+
+
+async def test_yes_and_no_are_utterances_and_a_second_one_within_half_a_second_is_not_lost(
+    call_simulator: CallSimulator, way: str
+) -> None:
+    llm = ScriptedLLM(["Noted."], first_token=1.0)
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        for word in ("Yes.", "No."):
+            await caller.speaks(word, seconds=0.3)
+            await caller.hears()
+        await caller.speaks("Yes.", seconds=0.3)
+        await caller.waits(0.6)
+        await caller.speaks("No.", seconds=0.3)  # within 0.5 s of the end of the utterance before
+        await caller.hears()
+    assert [text for role, text in caller.transcript if role == "user"] == ["Yes.", "No.", "Yes. No."]
+    known = ["Yes.", "No.", "Yes.", "Yes. No."] if way == "pipeline" else [None] * 4
+    assert [event.get("transcript_so_far") for event in caller.payloads("user_speech_eos")] == known
+
+
+async def test_the_message_is_in_the_request_once(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["Yes."])
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("Hello there", seconds=0.5)
+        await caller.hears()
+    assert [message["content"] for message in llm.requests[0]].count("Hello there") == 1
+
+
+def spoils(event: dict[str, Any]) -> str:
+    for entry in event.get("history", ()):
+        entry["text"] = "spoiled"
+    event.clear()
+    return "not what was asked for"
+
+
+def takes_nothing() -> None:
+    """A callback of the wrong shape."""
+
+
+@pytest.mark.parametrize("callback", [raises, sleeps, never_returns, spoils, takes_nothing, "no function"])
+async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_does(
+    call_simulator: CallSimulator, callback: Any
+) -> None:
+    async def once(callback: Any) -> list[Any]:
+        phone, kept = Patter(), {}
+        for name in EDGES:
+            setattr(phone, f"on_{name}", callback)
+        if callable(callback):  # serve() refuses what is none
+            kept = {"on_transcript": callback, "on_dtmf": callback}
+        agent = agent_of("From nine to five, every day of the week.", "Fine.", first_message="Hello.")
+        async with call_simulator(agent, phone=phone, **kept) as caller:
+            await caller.hears()
+            await caller.speaks("Your hours?", seconds=1.0)
+            await caller.presses("1")
+            await caller.waits(2.0)
+            await caller.speaks("Stop it", seconds=1.0)
+            await caller.hears()
+        sent = [(round(arrival.at, 6), len(arrival.audio), arrival.mark) for arrival in caller.carrier.arrivals]
+        return [edges(caller), sent, caller.transcript]
+
+    assert await once(callback) == await once(None)
+
+
+async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallSimulator) -> None:
+    """And no state is skipped: speaking over speaking, idle when it was cut, thinking when the new turn begins."""
+    phone, seen = Patter(), []
+    for name in EDGES:
+        setattr(
+            phone,
+            f"on_{name}",
+            lambda event, name=name: seen.append((name, event.get("interrupted"), *phone.conversation_state.values())),
+        )
+    agent = agent_of("A long answer that goes on and on.", "Yes.", tts=ScriptedTTS(duration=6.0))
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.speaks("Tell me", seconds=0.5)
+        await caller.at(3.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.waits(0.55)
+    begun = [name for name, *_ in seen].index("agent_speech_started")
+    assert seen[begun : begun + 5] == [
+        ("agent_speech_started", None, "listening", "speaking"),
+        ("user_speech_started", None, "speaking", "speaking"),
+        ("agent_speech_ended", True, "speaking", "idle"),
+        ("user_speech_ended", None, "listening", "idle"),
+        ("user_speech_eos", None, "listening", "thinking"),
+    ]
+
+
+async def test_the_state_is_kept_without_any_callback(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        states = [tuple(phone.conversation_state.values())]
+        await caller.speaks("Hello", seconds=0.5, wait=False)
+        for at in (0.1, 1.05, 1.7, 2.5):
+            await caller.at(at)
+            states.append(tuple(phone.conversation_state.values()))
+    assert states == [
+        ("listening", "initializing"),
+        ("speaking", "idle"),
+        ("listening", "thinking"),
+        ("listening", "speaking"),
+        ("listening", "idle"),
+    ]
+
+
+async def test_the_pipeline_never_says_that_the_agent_listens(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", first_message="Hello.", user_away_timeout=2.0)) as caller:
+        await caller.hears()
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        await caller.waits(4.0)
+        assert caller.state == {"user": "away", "agent": "idle"}
+    assert "listening" not in {event.state["agent"] for event in caller._log.events if event.state}
+
+
+async def test_audio_out_is_when_audio_was_made_and_agent_speech_started_when_it_is_on_the_wire(
+    call_simulator: CallSimulator,
+) -> None:
+    """They differ while a caller who may still go on keeps the reply in its lane."""
+    agent = agent_of("Two rooms.", tts=ScriptedTTS(first_audio=0.0), llm=ScriptedLLM(["Two rooms."], first_token=0.1))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.05)
+        await caller.coughs(0.4)
+        await caller.hears()
+        made, wire = caller.times("audio_out")[0], caller.times("agent_speech_started")[0]
+        assert wire - made > 0.3
+        assert caller.utterances[0].started == pytest.approx(wire)

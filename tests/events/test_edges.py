@@ -1,0 +1,285 @@
+"""The seven edges: what each carries and when it comes, in a turn, in one that is cut, and around them."""
+
+import logging
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from call_kit import agent_of, edges, told_events
+
+from patter_trio import Patter
+from patter_trio.events.payloads import EDGES
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.user_code.invoke import in_thread
+
+STATES = {
+    "user_speech_started": ("speaking", "idle"),
+    "user_speech_ended": ("listening", "idle"),
+    "user_speech_eos": ("listening", "thinking"),
+    "llm_token": ("listening", "thinking"),
+    "audio_out": ("listening", "thinking"),
+    "agent_speech_started": ("listening", "speaking"),
+    "agent_speech_ended": ("listening", "idle"),
+}
+
+
+def stamps(caller: SimulatedCaller) -> dict[str, int]:
+    """The instants, in ms of call time, that the first payload of each edge names."""
+    zero = round((EPOCH + caller.carrier.media_start) * 1000)
+    return {name: caller.payloads(name)[0]["timestamp_ms"] - zero for name in EDGES if caller.payloads(name)}
+
+
+def listen(phone: Patter, hear: Any) -> None:
+    for name in EDGES:
+        setattr(phone, f"on_{name}", partial(hear, name))
+
+
+async def test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant(
+    call_simulator: CallSimulator, way: str
+) -> None:
+    async with call_simulator(agent_of("One moment please.")) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+        call_id = caller.carrier.call_sid
+        payloads = {name: caller.payloads(name) for name in EDGES}
+    assert stamps(caller) == {
+        "user_speech_started": 1060,
+        "user_speech_ended": 2500,
+        "user_speech_eos": 2500,
+        "llm_token": 2600,
+        "audio_out": 3100,
+        "agent_speech_started": 3100,
+        "agent_speech_ended": 4180,
+    }
+    for told in payloads.values():
+        assert len(told) == 1
+        assert (told[0].pop("call_id"), type(told[0].pop("timestamp_ms"))) == (call_id, int)
+    words = {"transcript_so_far": "Is a table free?"} if way == "pipeline" else {}  # an engine tells them later
+    speaker = {"tts_provider" if way == "pipeline" else "engine": "scripted"}
+    assert payloads == {
+        "user_speech_started": [{"audio_offset_ms": 1000, "vad_confidence": 1.0}],
+        "user_speech_ended": [{"audio_offset_ms": 2000, "speech_duration_ms": 1000, "vad_confidence": 1.0}],
+        "user_speech_eos": [{"trigger": "vad_silence", "trailing_silence_ms": 500, **words}],
+        "llm_token": [{"turn_idx": 1, "llm_provider": "scripted", "model": "scripted"}],
+        "audio_out": [{"turn_idx": 1, "tts_provider": "scripted"}],
+        "agent_speech_started": [{"turn_idx": 1, **speaker}],
+        "agent_speech_ended": [{"turn_idx": 1, "speech_duration_ms": 1080, "interrupted": False}],
+    }
+
+
+async def test_each_edge_of_a_turn_that_is_talked_over(call_simulator: CallSimulator) -> None:
+    agent = agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.at(4.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.heard(1)
+    after = [event for event in edges(caller) if 2000 < event[0] < 8000]
+    assert after == [
+        (2100, "audio_out"), (2100, "agent_speech_started"),
+        (4060, "user_speech_started"),
+        (4250, "agent_speech_ended"), (4250, "transcript"),  # 250 ms after the voice began
+        (5500, "user_speech_ended"), (5500, "user_speech_eos"), (5500, "transcript"),
+        (5600, "llm_token"), (6100, "audio_out"), (6100, "agent_speech_started"),
+    ]  # fmt: skip
+    cut = caller.payloads("agent_speech_ended")[0]
+    assert (cut["interrupted"], cut["turn_idx"], cut["speech_duration_ms"]) == (True, 1, 2150)
+    assert [payload["turn_idx"] for payload in caller.payloads("audio_out")] == [1, 2]
+
+
+async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), {}
+
+    async def hear(name: str, event: dict[str, Any]) -> None:
+        await trio.sleep(1.5)  # long after the call has gone on
+        seen.setdefault(name, tuple(phone.conversation_state.values()))
+
+    listen(phone, hear)
+    assert phone.conversation_state == {"user": "listening", "agent": "initializing"}
+    async with call_simulator(agent_of("One moment please."), phone=phone) as caller:
+        await caller.waits(0.1)
+        assert phone.conversation_state == {"user": "listening", "agent": "idle"}
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+        await caller.waits(20.0)
+    assert seen == STATES
+    assert phone.conversation_state == {"user": "listening", "agent": "initializing"}
+
+
+async def test_the_state_has_changed_before_its_event_is_told(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), {}
+    listen(phone, lambda name, event: seen.setdefault(name, tuple(phone.calls[0].conversation_state.values())))
+    async with call_simulator(agent_of("One moment please."), phone=phone) as caller:
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+    # Callbacks of one instant run after all of it has happened: the live state may be further, never behind.
+    assert seen == STATES | {"user_speech_ended": ("listening", "thinking")}
+
+
+async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(call_simulator: CallSimulator) -> None:
+    async with call_simulator(
+        agent_of("One.", "Two.", first_message="Hello, {who}!", variables={"who": "you"})
+    ) as caller:
+        greeting = await caller.hears()
+        for _ in range(2):
+            await caller.speaks("Go on", seconds=0.5)
+            await caller.hears()
+    assert greeting.text == "Hello, you!"
+    assert greeting.started == pytest.approx(0.2)
+    names = [(event["turn_idx"], name) for _, name, event in told_events(caller) if "turn_idx" in event]
+    assert names == [
+        (0, "audio_out"), (0, "agent_speech_started"), (0, "agent_speech_ended"),
+        (1, "llm_token"), (1, "audio_out"), (1, "agent_speech_started"), (1, "agent_speech_ended"),
+        (2, "llm_token"), (2, "audio_out"), (2, "agent_speech_started"), (2, "agent_speech_ended"),
+    ]  # fmt: skip
+
+
+async def test_callbacks_may_be_set_changed_and_taken_away_in_the_middle_of_a_call(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, heard = Patter(), []
+    async with call_simulator(agent_of("One."), phone=phone) as caller:
+        for hear in (lambda event: heard.append(1), None, lambda event: heard.append(3)):
+            phone.on_user_speech_eos = hear
+            await caller.speaks("Go on", seconds=0.5)
+            await caller.hears()
+    assert heard == [1, 3]
+
+
+async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(call_simulator: CallSimulator) -> None:
+    async def once(slow: bool) -> tuple[list[Any], list[float]]:
+        phone, called = Patter(), []
+
+        async def hear(name: str, event: dict[str, Any]) -> None:
+            called.append(trio.current_time())
+            if slow:
+                await trio.sleep(10)
+
+        listen(phone, hear)
+        async with call_simulator(agent_of("One.", "Two."), phone=phone) as caller:
+            for _ in range(2):
+                await caller.speaks("Go on", seconds=0.5)
+                await caller.hears()
+        sent = [(round(arrival.at, 6), len(arrival.audio), arrival.mark) for arrival in caller.carrier.arrivals]
+        return [edges(caller), sent], [round(at - caller.carrier.media_start, 6) for at in called]
+
+    quick, _ = await once(slow=False)
+    slow, called = await once(slow=True)
+    assert slow == quick
+    # One at a time; the second began in time and was cancelled 2 s after the call, the others' time was over by then.
+    assert called == [0.06]
+
+
+async def test_one_that_raises_is_named_and_the_call_goes_on(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone = Patter()
+
+    def broken(event: dict[str, Any]) -> None:
+        raise KeyError("customer")
+
+    phone.on_llm_token = broken
+    async with call_simulator(agent_of("One."), phone=phone) as caller:
+        await caller.speaks("Go on", seconds=0.5)
+        assert (await caller.hears()).text == "One."
+    [record] = [record for record in caplog.records if record.name == "patter_trio.events"]
+    assert (record.levelno, record.exc_info is not None) == (logging.WARNING, True)
+    assert record.message.endswith("broken raised KeyError: 'customer'")
+    assert "patter.event.llm_first_token" in record.message
+
+
+async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On the real clock: no other can show that the loop stood still."""
+    from patter_trio.user_code import invoke  # noqa: PLC0415
+
+    def writes_to_a_slow_disk(event: object) -> str:
+        time.sleep(0.06)
+        return "written"
+
+    assert await invoke.call(writes_to_a_slow_disk, {}) == "written"
+    [record] = caplog.records
+    assert "writes_to_a_slow_disk blocked every call for " in record.message
+    assert 60 <= int(record.message.partition(" for ")[2].partition(" ms")[0]) < 5000
+    assert "wrap it: in_thread(writes_to_a_slow_disk)" in record.message
+
+
+async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(call_simulator: CallSimulator, way: str) -> None:
+    phone, seen = Patter(), []
+    phone.on_user_speech_eos = in_thread(lambda event: seen.append(event.get("transcript_so_far")))
+    async with call_simulator(agent_of("One."), phone=phone) as caller:
+        await caller.speaks("Go on", seconds=0.5)
+        await caller.hears()
+    assert seen == ["Go on" if way == "pipeline" else None]
+
+
+async def test_words_before_the_agent_is_heard_make_a_new_eos_but_one_message(
+    call_simulator: CallSimulator, way: str
+) -> None:
+    llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    known = ["A room", "A room or rather two"] if way == "pipeline" else [None, None]
+    assert [p.get("transcript_so_far") for p in caller.payloads("user_speech_eos")] == known
+    assert [p["turn_idx"] for p in caller.payloads("agent_speech_started")] == [2]
+    assert llm.requests[-1][1:] == [{"role": "user", "content": "A room or rather two"}]
+    assert caller.transcript == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
+
+
+@pytest.mark.pipeline("of the recogniser")
+async def test_late_final_words_amend_the_message_without_another_eos(call_simulator: CallSimulator) -> None:
+    """Two finals for one utterance, the second after the commit and before the answer is heard."""
+    llm = ScriptedLLM(["Good."], first_token=0.8)
+    stt = ScriptedSTT(final_delay=0.4, interim_every=0.3)
+    async with call_simulator(agent_of(llm=llm, stt=stt, endpointing_ms=0)) as caller:
+        await caller.speaks("A room for two nights", seconds=1.0)
+        await caller.hears()
+    assert caller.transcript[0] == ("user", "A room for two nights")
+    assert llm.requests[-1][-1]["content"] == "A room for two nights"
+    assert len(caller.times("user_speech_eos")) == 1
+
+
+async def test_the_caller_is_away_after_the_time_without_speech(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", user_away_timeout=3.0)) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        ended = caller.times("agent_speech_ended")[0]
+        await caller.at(ended + 2.9)
+        assert caller.state == {"user": "listening", "agent": "idle"}
+        await caller.at(ended + 3.1)
+        assert caller.state == {"user": "away", "agent": "idle"}
+        await caller.speaks("Back again", seconds=0.5)
+        assert caller.state["user"] == "speaking"
+        await caller.hears()
+
+
+async def test_keys_are_told_as_they_are_pressed(call_simulator: CallSimulator) -> None:
+    pressed: list[Any] = []
+    async with call_simulator(agent_of(), on_dtmf=pressed.append) as caller:
+        await caller.presses("1#")
+        await caller.waits(0.1)
+        assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "1#"]
+
+
+async def test_the_recognisers_guesses_are_told_to_nobody_who_asked_for_words(call_simulator: CallSimulator) -> None:
+    """An interim result is an event of its own, not an on_transcript."""
+    said: list[Any] = []
+    agent = agent_of("Yes.", stt=ScriptedSTT(interim_every=0.4))
+    async with call_simulator(agent, on_transcript=said.append) as caller:
+        await caller.speaks("One two three four", seconds=1.2)
+        await caller.hears()
+    assert [payload["text"] for payload in caller.payloads("transcript_partial")]
+    assert [entry["text"] for entry in said] == ["One two three four", "Yes."]
+    assert [len(entry["history"]) for entry in said] == [1, 2]
+    assert set(said[0]) == {"call_id", "role", "text", "history"}
+    assert set(said[0]["history"][0]) == {"role", "text", "timestamp"}

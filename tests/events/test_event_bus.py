@@ -1,0 +1,1013 @@
+"""The event bus: what is published and when, to whom, and that no subscriber can hurt a call."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
+
+from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.events.call_events import CallEvents
+from patter_trio.events.delivery import QUEUED, Deliveries
+from patter_trio.events.kinds import LOSSY, PAYLOADS, PUBLISHED
+from patter_trio.events.payloads import ConversationStateSnapshot
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.connection import serve_connection
+from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.user_code.context import current_call
+
+T = PatterEventType
+STATE = ConversationStateSnapshot(user="listening", agent="idle")
+LONG = "Our opening hours are from nine to five, every day of the week."
+
+
+def ask(caller: SimulatedCaller, text: str = "Your hours?") -> Any:
+    return caller.speaks(text, seconds=1.0)
+
+
+def collect(phone: Patter, *kinds: PatterEventType) -> list[tuple[PatterEventType, dict[str, Any]]]:
+    """What is published of these types (of all, if none is given) from here on."""
+    seen: list[tuple[PatterEventType, dict[str, Any]]] = []
+    for kind in kinds or T:
+        phone.events.on(kind, lambda event, kind=kind: seen.append((kind, event)), scope="all")
+    return seen
+
+
+def sent(caller: SimulatedCaller) -> list[tuple[float, int, Any]]:
+    """All that the carrier got, with its instant."""
+    return [(round(arrival.at, 6), len(arrival.audio), arrival.mark) for arrival in caller.carrier.arrivals]
+
+
+@attrs.frozen
+class OneCall:
+    """A call as the bus sees it, without one."""
+
+    events: CallEvents
+    bus: EventBus
+
+    def publish(self, what: str, /, **about: Any) -> None:
+        self.events.saw(what, trio.current_time(), {"call_id": self.events.call_id, **about}, STATE)
+
+    def end(self, *, cancelled: bool = False) -> None:
+        self.publish("call_end")
+        self.events.bounds.begin(cancelled=cancelled)
+        self.events.close()
+
+
+async def one_call(
+    run: Callable[[OneCall], Any], subscribe: Callable[[EventBus], None], call_id: str = "CA1"
+) -> OneCall:
+    """Run a call that publishes what ``run`` says; return when its handlers are through."""
+    bus = EventBus()
+    subscribe(bus)
+    async with trio.open_nursery() as nursery:
+        deliveries = Deliveries(nursery)
+        call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH), bus)
+        await run(call)
+        deliveries.close()
+    return call
+
+
+# What is published ----------------------------------------------------------------------------------------------------
+async def test_every_payload_has_exactly_the_keys_that_its_type_says(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    seen = collect(phone)
+    agent = agent_of(LONG, first_message="Hello.", stt=ScriptedSTT(interim_every=0.4), tts=ScriptedTTS(duration=3.0))
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.hears()
+        await ask(caller)
+        await caller.presses("1")
+        await caller.waits(2.0)
+        await caller.speaks("Stop", seconds=0.5)
+        await caller.hears()
+    told = {kind for kind, _ in seen}
+    later = {T.TOOL_CALL_STARTED, T.TOOL_CALL_COMPLETED, T.METRICS_COLLECTED}
+    assert told | later == set(T)
+    for kind, payload in seen:
+        shape: Any = PAYLOADS[kind]
+        assert shape.__required_keys__ <= payload.keys() <= shape.__required_keys__ | shape.__optional_keys__, kind
+        assert payload["call_id"] == caller.carrier.call_sid
+        assert None not in [value for key, value in payload.items() if key != "metrics"]
+
+
+async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.testing.MockClock) -> None:
+    """Tools and metrics need only be told or noted under these names."""
+    seen: dict[str, Any] = {}
+
+    async def run(call: OneCall) -> None:
+        await trio.sleep(1.5)
+        called = {"name": "book", "tool_call_id": "t1", "arguments": {"room": 7}}
+        call.publish("tool_call_started", **called)
+        call.publish("tool_call_completed", **called, result="done", duration=0.5)
+        call.publish("metrics", turn="T", cost_so_far="C")
+
+    def subscribe(bus: EventBus) -> None:
+        for kind in (T.TOOL_CALL_STARTED, T.TOOL_CALL_COMPLETED, T.METRICS_COLLECTED):
+            bus.on(kind, partial(seen.__setitem__, kind))
+
+    await one_call(run, subscribe)
+    book = {
+        "call_id": "CA1",
+        "timestamp_ms": round((EPOCH + 1.5) * 1000),
+        "name": "book",
+        "tool_call_id": "t1",
+        "arguments": {"room": 7},
+    }
+    assert seen == {
+        T.TOOL_CALL_STARTED: book,
+        T.TOOL_CALL_COMPLETED: {**book, "result": "done", "duration": 0.5},
+        T.METRICS_COLLECTED: {"call_id": "CA1", "turn": "T", "cost_so_far": "C"},
+    }
+    for kind, payload in seen.items():
+        shape: Any = PAYLOADS[PatterEventType(kind)]
+        assert payload.keys() == shape.__required_keys__
+
+
+async def test_transcript_final_is_on_transcript_for_both_sides_and_once_per_turn(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, told = Patter(), []
+    seen = collect(phone, T.TRANSCRIPT_FINAL)
+    agent = agent_of("Nine.", first_message="Hello.")
+    async with call_simulator(agent, phone=phone, on_transcript=told.append) as caller:
+        await caller.hears()
+        await ask(caller)
+        await caller.hears()
+    assert [payload for _, payload in seen] == told
+    assert [(event["role"], event["text"]) for event in told] == [
+        ("assistant", "Hello."),
+        ("user", "Your hours?"),
+        ("assistant", "Nine."),
+    ]
+
+
+@pytest.mark.pipeline("of the recogniser")
+async def test_transcript_partial_is_every_interim_result_before_the_end_of_the_utterance(
+    call_simulator: CallSimulator,
+) -> None:
+    phone = Patter()
+    seen = collect(phone, T.TRANSCRIPT_PARTIAL)
+    async with call_simulator(agent_of(stt=ScriptedSTT(interim_every=0.4)), phone=phone) as caller:
+        await caller.speaks("One two three four", seconds=1.2)
+        await caller.hears()
+    assert [payload["text"] for _, payload in seen] == ["One", "One two", "One two three four"]
+    eos = caller.payloads("user_speech_eos")[0]["timestamp_ms"]
+    assert all(payload["timestamp_ms"] < eos for _, payload in seen)
+
+
+async def test_llm_chunk_is_every_piece_of_the_models_text_and_none_of_a_fixed_one(
+    call_simulator: CallSimulator,
+) -> None:
+    phone = Patter()
+    seen = collect(phone, T.LLM_CHUNK)
+    llm = ScriptedLLM(["One two. Three."], first_token=0.1, duration=0.2)
+    async with call_simulator(agent_of(llm=llm, first_message="Hello."), phone=phone) as caller:
+        await caller.hears()
+        phone.calls[0].say("One moment.")
+        await caller.hears()
+        await ask(caller)
+        await caller.hears()
+        asked = caller.payloads("user_speech_eos")[0]["timestamp_ms"]
+    assert "".join(payload["text"] for _, payload in seen) == "One two. Three."
+    assert [payload["timestamp_ms"] - asked for _, payload in seen] == [100, 200, 300]
+    assert {payload["turn_idx"] for _, payload in seen} == {1}
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_llm_chunk_is_every_piece_of_an_on_message_reply_too(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    seen = collect(phone, T.LLM_CHUNK)
+
+    async def on_message(event: dict[str, Any]) -> Any:
+        for piece in ("At ", "nine."):
+            yield piece
+
+    async with call_simulator(agent_of(llm=None), phone=phone, on_message=on_message) as caller:
+        await ask(caller)
+        await caller.hears()
+    assert [payload["text"] for _, payload in seen] == ["At ", "nine."]
+
+
+async def test_tts_chunk_is_every_piece_of_audio_that_was_written_to_the_carrier(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    seen = collect(phone, T.TTS_CHUNK)
+    async with call_simulator(agent_of("Nine."), phone=phone) as caller:
+        await ask(caller)
+        await caller.hears()
+    assert b"".join(payload["audio"] for _, payload in seen) == b"".join(
+        arrival.audio for arrival in caller.carrier.arrivals
+    )
+    assert {payload["turn_idx"] for _, payload in seen} == {1}
+
+
+async def test_call_started_and_call_ended_have_the_payloads_of_their_callbacks(call_simulator: CallSimulator) -> None:
+    phone, told = Patter(), []
+    seen = collect(phone, T.CALL_STARTED, T.CALL_ENDED)
+    async with call_simulator(agent_of(), phone=phone, on_call_start=told.append, on_call_end=told.append) as caller:
+        await caller.waits(1.0)
+    assert [payload for _, payload in seen] == told
+    assert caller.times("call_started") == [0.0]
+
+
+async def test_dtmf_received_is_what_on_dtmf_is_told(call_simulator: CallSimulator) -> None:
+    phone, told = Patter(), []
+    seen = collect(phone, T.DTMF_RECEIVED)
+    async with call_simulator(agent_of(), phone=phone, on_dtmf=told.append) as caller:
+        await caller.presses("4#")
+        await caller.waits(0.1)
+    assert [payload for _, payload in seen] == told
+    assert [payload["digit"] for payload in told] == ["4", "#"]
+
+
+async def test_an_interruption_says_what_was_heard_and_for_how_long(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    seen = collect(phone, T.INTERRUPTION)
+    async with call_simulator(agent_of(LONG, "Yes.", tts=ScriptedTTS(duration=6.0)), phone=phone) as caller:
+        await ask(caller)
+        await caller.at(4.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.heard(1)
+        cut, zero = caller.payloads("agent_speech_ended")[0], round((EPOCH + caller.carrier.media_start) * 1000)
+    [(_, event)] = seen
+    assert event == {
+        "call_id": caller.carrier.call_sid,
+        "timestamp_ms": zero + 4250,
+        "turn_idx": 1,
+        "text": caller.history[1]["text"],
+        "speech_duration_ms": cut["speech_duration_ms"],
+        "reason": "barge-in",
+    }
+    assert cut["timestamp_ms"] == event["timestamp_ms"]
+    assert LONG.startswith(event["text"])
+
+
+# Turns ----------------------------------------------------------------------------------------------------------------
+def turns(caller: SimulatedCaller) -> list[tuple[int, str, int, str]]:
+    """What was told of turns: ms of call time, event, turn_idx and reason."""
+    return [
+        (round(at * 1000), name, payload["turn_idx"], payload.get("reason", ""))
+        for at, name, payload in caller.events
+        if name in ("turn_started", "turn_ended")
+    ]
+
+
+async def test_a_turn_starts_with_the_eos_and_ends_with_its_reply_and_the_greeting_is_turn_0(
+    call_simulator: CallSimulator,
+) -> None:
+    async with call_simulator(agent_of("One moment please.", first_message="Hello.")) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+        phone_says = caller.times("agent_speech_ended")
+    assert turns(caller) == [
+        (0, "turn_started", 0, ""),
+        (round(phone_says[0] * 1000), "turn_ended", 0, "completed"),
+        (2500, "turn_started", 1, ""),
+        (4180, "turn_ended", 1, "completed"),
+    ]
+
+
+async def test_a_turn_that_is_talked_over_ends_interrupted(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(LONG, "Yes.", tts=ScriptedTTS(duration=6.0))) as caller:
+        await ask(caller)
+        await caller.at(4.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.heard(1)
+    assert turns(caller)[:3] == [
+        (1500, "turn_started", 1, ""),
+        (4250, "turn_ended", 1, "interrupted"),
+        (5500, "turn_started", 2, ""),
+    ]
+
+
+async def test_a_turn_whose_caller_goes_on_before_the_answer_is_heard_is_continued(
+    call_simulator: CallSimulator,
+) -> None:
+    async with call_simulator(agent_of(llm=ScriptedLLM(["Two rooms."], first_token=0.8))) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    assert turns(caller) == [
+        (1000, "turn_started", 1, ""),
+        (2300, "turn_ended", 1, "continued"),
+        (2300, "turn_started", 2, ""),
+        (round(caller.times("agent_speech_ended")[0] * 1000), "turn_ended", 2, "completed"),
+    ]
+
+
+async def test_a_turn_that_failed_ends_with_its_apology(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(llm=ScriptedLLM(["x"], fail_after=0))) as caller:
+        await ask(caller)
+        assert (await caller.hears()).text == SORRY
+    ended = round(caller.times("agent_speech_ended")[0] * 1000)
+    assert turns(caller) == [(1500, "turn_started", 1, ""), (ended, "turn_ended", 1, "completed")]
+
+
+async def test_a_turn_whose_apology_fails_too_ends_failed(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(tts=ScriptedTTS(fail_after=0.0))) as caller:
+        await ask(caller)
+        await caller.waits(5.0)
+    assert [event[1:] for event in turns(caller)] == [("turn_started", 1, ""), ("turn_ended", 1, "failed")]
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_a_turn_without_an_answer_ends_when_there_is_none(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(llm=None), on_message=lambda event: None) as caller:
+        await ask(caller)
+        await caller.waits(2.0)
+    assert turns(caller) == [(1500, "turn_started", 1, ""), (1500, "turn_ended", 1, "completed")]
+
+
+async def test_a_turn_ends_with_the_call_and_say_opens_none_again(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    agent = agent_of("Nine.", LONG, tts=ScriptedTTS(duration=4.0))
+    async with call_simulator(agent, phone=phone) as caller:
+        await ask(caller)
+        await caller.hears()
+        phone.calls[0].say("Anything else?")
+        await caller.hears()
+        await caller.speaks("Yes", seconds=0.5)
+        await caller.waits(2.0)
+    assert [event[1:] for event in turns(caller)] == [
+        ("turn_started", 1, ""),
+        ("turn_ended", 1, "completed"),
+        ("turn_started", 2, ""),
+        ("turn_ended", 2, "call_ended"),
+    ]
+
+
+# Whose it is ----------------------------------------------------------------------------------------------------------
+async def test_one_made_in_a_calls_callback_is_that_calls_alone_and_ends_with_it(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+
+    async def first_only(event: dict[str, Any]) -> None:
+        if not seen:
+            seen.append(event["call_id"])
+            phone.events.on(T.TRANSCRIPT_FINAL, lambda event: seen.append((event["call_id"], event["text"])))
+
+    agent = agent_of("Nine.")
+    async with call_simulator(agent, phone=phone, on_call_start=first_only) as one:
+        await one.waits(0.1)
+        async with call_simulator(agent, phone=phone) as two:  # at the same time, at another server of the same phone
+            await two.speaks("I am two", seconds=0.5)
+            await one.speaks("I am one", seconds=0.5)
+            await one.hears()
+    async with call_simulator(agent, phone=phone, on_call_start=first_only) as three:
+        await three.speaks("I am three", seconds=0.5)
+        await three.hears()
+    assert seen == [one.carrier.call_sid, (one.carrier.call_sid, "I am one"), (one.carrier.call_sid, "Nine.")]
+    assert phone.events.everywhere == {}
+
+
+async def test_scope_all_makes_one_from_a_callback_one_to_all_calls(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+    subscriptions: list[Any] = []
+
+    async def once(event: dict[str, Any]) -> None:
+        if not subscriptions:
+            subscriptions.append(
+                phone.events.on(T.CALL_ENDED, lambda event: seen.append(event["call_id"]), scope="all")
+            )
+
+    calls = []
+    for _ in range(2):
+        async with call_simulator(agent_of(), phone=phone, on_call_start=once) as caller:
+            await caller.waits(0.1)
+        calls.append(caller.carrier.call_sid)
+    assert seen == calls
+
+
+async def test_ones_made_before_serving_and_while_nothing_is_served_work(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    before = collect(phone, T.CALL_STARTED)
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.waits(0.1)
+    between = collect(phone, T.CALL_STARTED)
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.waits(0.1)
+    assert (len(before), len(between)) == (2, 1)
+
+
+async def test_several_servers_of_a_phone_share_its_bus(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    seen = collect(phone, T.CALL_STARTED)
+    async with call_simulator(agent_of(), phone=phone) as one, call_simulator(agent_of(), phone=phone) as two:
+        await one.waits(0.5)
+    assert [payload["call_id"] for _, payload in seen] == [one.carrier.call_sid, two.carrier.call_sid]
+
+
+async def test_a_handler_sees_whose_event_it_is_and_the_state_as_it_was(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+
+    async def look(event: dict[str, Any]) -> None:
+        await trio.sleep(1.0)  # long after the call has gone on
+        seen.append((current_call.get() == event["call_id"], phone.conversation_state))
+
+    phone.events.on(T.TURN_STARTED, look)
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await ask(caller)
+        await caller.hears()
+    assert seen == [(True, {"user": "listening", "agent": "thinking"})]
+
+
+async def test_one_made_in_a_handler_of_a_call_is_that_calls(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+    phone.events.on(
+        T.CALL_STARTED, lambda event: phone.events.on(T.CALL_ENDED, lambda end: seen.append((event, end["call_id"])))
+    )
+    for _ in range(2):
+        async with call_simulator(agent_of(), phone=phone) as caller:
+            await caller.waits(0.1)
+    assert [start["call_id"] == end for start, end in seen] == [True, True]
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_one_made_in_a_provider_or_on_message_of_a_call_is_that_calls(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+
+    def on_message(event: dict[str, Any]) -> str:
+        phone.events.on(T.TURN_ENDED, lambda event: seen.append((event["call_id"], event["turn_idx"])))
+        return "Yes."
+
+    for handler in (on_message, lambda event: "Yes."):
+        async with call_simulator(agent_of(llm=None), phone=phone, on_message=handler) as caller:
+            await ask(caller)
+            await caller.hears()
+        if handler is on_message:
+            first = caller.carrier.call_sid
+    assert seen == [(first, 1)]
+
+
+async def test_one_made_after_the_end_of_its_call_gets_nothing_and_says_so(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone, seen = Patter(), []
+    for _ in range(2):
+        async with call_simulator(
+            agent_of(), phone=phone, on_call_end=lambda event: phone.events.on(T.CALL_ENDED, seen.append)
+        ) as caller:
+            await caller.waits(0.1)
+    assert seen == []
+    assert caplog.text.count("a subscription to call_ended comes after its end, and gets nothing") == 2
+
+
+async def test_another_phones_call_is_no_scope_here(call_simulator: CallSimulator) -> None:
+    phone, other, seen = Patter(), Patter(), []
+    async with call_simulator(
+        agent_of(), phone=phone, on_call_start=lambda event: other.events.on(T.CALL_STARTED, seen.append) and None
+    ) as caller:
+        await caller.waits(0.1)
+    async with call_simulator(agent_of(), phone=other) as caller:
+        await caller.waits(0.1)
+    assert [event["call_id"] for event in seen] == [caller.carrier.call_sid]
+
+
+# Handlers -------------------------------------------------------------------------------------------------------------
+async def test_handlers_may_be_sync_or_async_and_are_called_in_order_one_at_a_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[Any] = []
+
+    async def slow(event: dict[str, Any]) -> None:
+        await trio.sleep(1.0)
+        seen.append(("slow", event["text"], trio.current_time()))
+
+    async def run(call: OneCall) -> None:
+        for text in "abc":
+            call.publish("transcript_partial", text=text)
+        await trio.sleep(10.0)
+
+    def subscribe(bus: EventBus) -> None:
+        bus.on(T.TRANSCRIPT_PARTIAL, slow)
+        bus.on("transcript_partial", lambda event: seen.append(("quick", event["text"], trio.current_time())))
+
+    await one_call(run, subscribe)
+    assert [entry for entry in seen if entry[0] == "quick"] == [("quick", text, 0.0) for text in "abc"]
+    assert [entry for entry in seen if entry[0] == "slow"] == [
+        ("slow", "a", 1.0),
+        ("slow", "b", 2.0),
+        ("slow", "c", 3.0),
+    ]
+
+
+async def test_a_payload_is_a_copy_for_each_handler_and_channel(autojump_clock: trio.testing.MockClock) -> None:
+    seen: list[Any] = []
+
+    def spoil(event: dict[str, Any]) -> None:
+        event["history"][0]["text"] = "spoiled"
+        seen.append(event)
+
+    history = [{"role": "user", "text": "hi"}]
+
+    async def run(call: OneCall) -> None:
+        async with call.bus.subscribe(T.TRANSCRIPT_FINAL) as channel:
+            call.publish("transcript", history=history)
+            seen.append(await channel.receive())
+        await trio.sleep(1.0)
+
+    await one_call(run, lambda bus: [bus.on(T.TRANSCRIPT_FINAL, spoil) for _ in range(2)] and None)
+    assert history == [{"role": "user", "text": "hi"}]
+    assert len({id(event["history"][0]) for event in seen}) == 3
+    assert [event["history"][0]["text"] for event in seen].count("hi") == 1
+
+
+async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_clock: trio.testing.MockClock) -> None:
+    seen: list[Any] = []
+    subscriptions: list[Any] = []
+
+    async def once(event: dict[str, Any]) -> None:
+        seen.append(event["text"])
+        await trio.sleep(1.0)
+        for _ in range(2):
+            subscriptions[0]()
+
+    async def run(call: OneCall) -> None:
+        for text in "abc":
+            call.publish("transcript_partial", text=text)
+        await trio.sleep(3.0)
+        call.publish("transcript_partial", text="d")
+
+    def subscribe(bus: EventBus) -> None:
+        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, once))
+
+    call = await one_call(run, subscribe)
+    assert seen == ["a"]
+    assert call.bus.everywhere == {}
+    assert subscriptions[0].deliveries == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda bus: bus.on("llm_chunks", print),
+            r"there is no event type 'llm_chunks'; there are TRANSCRIPT_PARTIAL,",
+        ),
+        (lambda bus: bus.on(T.LLM_CHUNK, "print"), r"a handler must be a function, not str: 'print'"),
+        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="CA1"), r'scope must be "call" or "all", not \'CA1\''),
+        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"), r'scope="call" is for callbacks of a call'),
+        (lambda bus: bus.subscribe(T.LLM_CHUNK, size=0), r"size must be a whole number of at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_subscribed_is_said_at_once(wrong: Callable[[EventBus], Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        wrong(EventBus())
+
+
+# What a handler cannot do to a call -----------------------------------------------------------------------------------
+def spoils(event: dict[str, Any]) -> str:
+    for key in list(event):
+        event[key] = None
+    return "not what was asked for"
+
+
+def takes_nothing() -> None:
+    """A handler of the wrong shape."""
+
+
+async def whole_call(call_simulator: CallSimulator, handler: Any) -> list[Any]:
+    """All that can be seen of a call one handler of which is subscribed to everything, with every instant."""
+    phone = Patter()
+    if handler is not None:
+        for kind in T:
+            phone.events.on(kind, handler)
+    agent = agent_of(LONG, "Yes.", first_message="Hello.", stt=ScriptedSTT(interim_every=0.4))
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.hears()
+        await ask(caller)
+        await caller.waits(2.5)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.hears()
+    return [edges(caller), sent(caller), caller.transcript]
+
+
+@pytest.mark.parametrize("handler", [raises, sleeps, never_returns, spoils, takes_nothing, (7).__add__])
+async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_handler_does(
+    call_simulator: CallSimulator, handler: Any
+) -> None:
+    assert await whole_call(call_simulator, handler) == await whole_call(call_simulator, None)
+
+
+async def test_what_a_handler_raises_is_logged_and_the_next_event_is_told(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    def broken(event: dict[str, Any]) -> None:
+        seen.append(event)
+        raise ValueError("no such customer")
+
+    async def run(call: OneCall) -> None:
+        for _ in range(2):
+            call.publish("dtmf", digit="1")
+        await trio.sleep(1.0)
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, broken) and None)
+    records = [record for record in caplog.records if record.name == "patter_trio.events"]
+    assert (len(seen), len(records)) == (2, 2)
+    assert records[0].levelno == logging.WARNING
+    assert records[0].exc_info is not None
+    assert records[0].message.startswith("call CA1: dtmf_received: ")
+    assert records[0].message.endswith("broken raised ValueError: no such customer")
+
+
+async def test_what_raises_many_times_a_second_is_logged_once_for_each_call(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run(call: OneCall) -> None:
+        for _ in range(100):
+            call.publish("transcript_partial", text="x")
+        await trio.sleep(1.0)
+
+    await one_call(run, lambda bus: bus.on(T.TRANSCRIPT_PARTIAL, raises) and None)
+    assert caplog.text.count("raises raised ValueError: no such customer (not reported again in this call)") == 1
+
+
+async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[int] = []
+    subscriptions: list[Any] = []
+
+    async def run(call: OneCall) -> None:
+        for number in range(QUEUED + 10):
+            call.publish("transcript_partial", text=number)
+        await trio.sleep(1.0)
+
+    def subscribe(bus: EventBus) -> None:
+        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["text"])))
+
+    await one_call(run, subscribe)
+    assert seen == list(range(10, QUEUED + 10))
+    assert subscriptions[0].dropped == 10
+    assert caplog.text.count("cannot keep up with transcript_partial; events are being dropped") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cancelled", "until"),
+    [
+        ("transcript_partial", False, 2.0),
+        ("transcript", False, 2.0 + 15.0),
+        ("call_end", False, 2.0 + 30.0),
+        ("transcript", True, 2.0 + 2.5),
+        ("call_end", True, 2.0 + 5.0),
+    ],
+)
+async def test_after_the_call_a_handler_has_the_time_that_callbacks_have(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, name: str, cancelled: bool, until: float
+) -> None:
+    async def run(call: OneCall) -> None:
+        if name != "call_end":
+            call.publish(name, text="x")
+        await trio.sleep(100.0)
+        call.end(cancelled=cancelled)
+
+    await one_call(run, lambda bus: bus.on(PUBLISHED[name], never_returns) and None)
+    assert trio.current_time() == pytest.approx(100.0 + until)
+    assert caplog.text.count(f"call CA1: {PUBLISHED[name]}: never_returns was cancelled: its time was over") == 1
+
+
+async def test_what_still_waits_when_its_time_is_over_is_dropped_and_counted(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    subscriptions: list[Any] = []
+
+    async def run(call: OneCall) -> None:
+        for _ in range(3):
+            call.publish("transcript_partial", text="x")
+        await trio.sleep(1.0)
+        call.end()
+
+    def subscribe(bus: EventBus) -> None:
+        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, never_returns))
+
+    await one_call(run, subscribe)
+    assert trio.current_time() == 3.0
+    assert subscriptions[0].dropped == 2
+
+
+async def test_a_handler_that_hangs_in_one_call_hears_of_the_next(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+
+    async def hangs_once(event: dict[str, Any]) -> None:
+        seen.append(event["call_id"])
+        if len(seen) == 1:
+            await trio.sleep_forever()
+
+    phone.events.on(T.TURN_STARTED, hangs_once)
+    calls = []
+    for _ in range(2):
+        async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+            await ask(caller)
+            await caller.hears()
+        calls.append(caller.carrier.call_sid)
+    assert seen == calls
+
+
+async def test_without_a_subscriber_nothing_is_made_of_what_comes_many_times_a_second(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    saw = CallEvents.saw
+
+    def noting(self: CallEvents, name: str, *rest: Any) -> None:
+        made.append(name)
+        saw(self, name, *rest)
+
+    monkeypatch.setattr(CallEvents, "saw", noting)
+    phone = Patter()
+    async with served(phone, agent_of(first_message="Hello there.")) as connect:
+        caller = simulated(connect)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(caller.run)
+            await trio.sleep(3.0)
+            assert {"call_start", "reply_started", "reply_ended"} <= set(made)
+            assert "tts_chunk" not in made
+            assert "llm_chunk" not in made
+            phone.events.on(T.TTS_CHUNK, print)
+            phone.calls[0].say("And now?")
+            await trio.sleep(2.0)
+            assert "tts_chunk" in made
+            caller.hang_up()
+
+
+async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On the real clock: no other can show that the loop stood still."""
+
+    def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
+        time.sleep(0.06)
+
+    async def run(call: OneCall) -> None:
+        call.publish("dtmf", digit="1")
+        await trio.lowlevel.checkpoint()
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, writes_to_a_slow_disk) and None)
+    [record] = caplog.records
+    assert record.message.startswith("call CA1: ")
+    assert "writes_to_a_slow_disk blocked every call for " in record.message
+    assert "wrap it: in_thread(writes_to_a_slow_disk)" in record.message
+
+
+async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(call_simulator: CallSimulator) -> None:
+    phone, seen = Patter(), []
+    phone.events.on(T.TURN_STARTED, in_thread(lambda event: seen.append(event["turn_idx"])))
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await ask(caller)
+        await caller.hears()
+    assert seen == [1]
+
+
+async def test_what_is_published_while_the_server_closes_is_told_and_holds_nothing_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[Any] = []
+
+    async def run(call: OneCall) -> None:
+        call.events.deliveries.close()
+        call.publish("dtmf", digit="1")
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, seen.append) and None)
+    assert [event["digit"] for event in seen] == ["1"]
+
+
+async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.MockClock) -> None:
+    shown: list[str] = []
+
+    async def run(call: OneCall) -> None:
+        [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
+        call.publish("dtmf", digit="1")
+        [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
+        parts = (call.bus, subscription, delivery, call.events.deliveries, call.events, call.events.bounds)
+        shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
+
+    await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, raises) and None)
+    assert shown == [
+        "<EventBus, 1 subscriptions to all calls>",
+        "<Subscription of raises to dtmf_received, 0 dropped>",
+        "<Delivery to <Subscription of raises to dtmf_received, 0 dropped>, 1 waiting>",
+        "<Deliveries to 1 handlers>",
+        "<CallEvents of CA1>",
+        "<Bounds edges inf, kept inf, end inf>",
+        "<EventChannel of llm_chunk, 0 dropped>",
+    ]
+
+
+# Channels -------------------------------------------------------------------------------------------------------------
+async def test_a_channel_of_all_calls_is_read_by_a_task_of_ones_own(call_simulator: CallSimulator) -> None:
+    phone, said = Patter(), []
+
+    async def read(*, task_status: trio.TaskStatus[None]) -> None:
+        async with phone.events.subscribe(T.LLM_CHUNK) as channel:
+            task_status.started()
+            async for event in channel:
+                said.append(event["text"])  # noqa: PERF401 (as users write it)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(read)
+        for _ in range(2):
+            async with call_simulator(agent_of("One two."), phone=phone) as caller:
+                await ask(caller)
+                await caller.hears()
+        nursery.cancel_scope.cancel()
+    assert "".join(said) == "One two." * 2
+    assert phone.events.everywhere == {}
+
+
+async def test_a_channel_that_is_opened_in_a_callback_ends_with_its_call(call_simulator: CallSimulator) -> None:
+    phone, said = Patter(), []
+
+    async def on_call_start(event: dict[str, Any]) -> None:
+        async with phone.events.subscribe(T.TRANSCRIPT_FINAL) as channel:
+            async for told in channel:
+                said.append(told["text"])  # noqa: PERF401 (as users write it)
+        said.append("over")
+
+    async with call_simulator(agent_of("Nine."), phone=phone, on_call_start=on_call_start) as caller:
+        await caller.waits(2.0)
+        await ask(caller)
+        await caller.hears()
+    assert said == ["Your hours?", "Nine.", "over"]
+
+
+async def test_a_channel_drops_the_oldest_counts_and_never_blocks(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Any] = []
+
+    async def run(call: OneCall) -> None:
+        subscription = call.bus.subscribe(T.TRANSCRIPT_PARTIAL, size=3)
+        async with subscription as channel:
+            for number in range(10):
+                call.publish("transcript_partial", text=number)
+            got.extend([(await channel.receive())["text"] for _ in range(3)])
+            got.append(subscription.dropped)
+            with pytest.raises(trio.WouldBlock):
+                channel.receive_nowait()
+
+    await one_call(run, lambda bus: None)
+    assert got == [7, 8, 9, 7]
+    assert caplog.text.count("a channel of transcript_partial is not read in time; events are being dropped") == 1
+
+
+async def test_a_channel_of_a_call_gives_its_last_event_and_then_ends(autojump_clock: trio.testing.MockClock) -> None:
+    got: list[Any] = []
+
+    async def run(call: OneCall) -> None:
+        call.events.enter()
+        late = call.bus.subscribe(T.CALL_ENDED)
+        async with call.bus.subscribe(T.CALL_ENDED) as channel:
+            call.end()
+            got.extend([event["call_id"] async for event in channel])
+        async with late as channel:
+            got.extend([event async for event in channel])
+
+    await one_call(run, lambda bus: None)
+    assert got == ["CA1"]
+
+
+# Calls that are none --------------------------------------------------------------------------------------------------
+CARRIER = Twilio("AC1", "hush")
+
+
+@asynccontextmanager
+async def served(phone: Patter, agent: Agent | None = None, **options: Any) -> AsyncIterator[Any]:
+    """Serve without a call; gives how to connect."""
+    async with (
+        open_desk(
+            phone.serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
+            Seams(epoch=EPOCH),
+        ) as desk,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def connect() -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            ours, theirs = trio.testing.memory_stream_pair()
+            nursery.start_soon(serve_connection, desk.site, theirs)
+            return ours
+
+        yield connect
+
+
+def simulated(connect: Any, number: int = 1) -> SimulatedTwilio:
+    return SimulatedTwilio(
+        connect, "http://agent.test", account_sid="AC1", auth_token="hush", call_sid=f"CA{number:032d}"
+    )
+
+
+async def test_of_a_call_that_never_connected_the_bus_is_told_the_end_and_its_outcome(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    phone, own, ends = Patter(), [], []
+    seen = collect(phone, T.CALL_STARTED, T.CALL_ENDED)
+    callbacks = {
+        "on_call_start": lambda event: phone.events.on(T.CALL_ENDED, own.append) and None,
+        "on_call_end": ends.append,
+    }
+    async with served(phone, callbacks=callbacks) as connect:
+        await simulated(connect)._ask()
+        await trio.sleep(61.0)
+    expected = {
+        "call_id": f"CA{1:032d}",
+        "caller": "+15550100001",
+        "callee": "+15550100002",
+        "direction": "inbound",
+        "ended_at": EPOCH + 60.0,
+        "transcript": [],
+        "metrics": None,
+        "tool_calls": [],
+        "outcome": "failed",
+        "error": "its media stream never came",
+    }
+    assert seen == [(T.CALL_ENDED, expected)]
+    assert own == [expected]
+    assert ends == []  # on_call_end is for calls that started
+
+
+async def test_of_a_call_that_hears_busy_the_bus_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    phone = Patter()
+    seen = collect(phone, T.CALL_ENDED)
+    async with served(phone, max_calls=1) as connect, trio.open_nursery() as nursery:
+        first = simulated(connect, 1)
+        await nursery.start(first.run)
+        for number in (2, 1):  # the live one, announced again, hears busy and goes on
+            with pytest.raises(CallRefused):
+                await simulated(connect, number)._ask()
+        await trio.sleep(0.1)
+        assert [(event["call_id"], event["outcome"]) for _, event in seen] == [(f"CA{2:032d}", "busy")]
+        assert seen[0][1]["error"]
+        first.hang_up()
+    assert [event["outcome"] for _, event in seen] == ["busy", "caller_hung_up"]
+
+
+async def test_of_a_call_that_was_announced_when_the_server_closed_the_bus_is_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    phone = Patter()
+    seen = collect(phone, T.CALL_ENDED)
+    phone.events.on(T.CALL_ENDED, never_returns)
+    with trio.CancelScope() as server:
+        async with served(phone) as connect:
+            await simulated(connect)._ask()
+            await trio.sleep(1.0)
+            server.cancel()
+    assert [event["outcome"] for _, event in seen] == ["cancelled"]
+    assert trio.current_time() == pytest.approx(1.0 + 7.0)
+
+
+async def test_a_cancelled_server_still_tells_the_ends_and_is_gone_within_seven_seconds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    phone = Patter()
+    seen = collect(phone, T.CALL_ENDED)
+    phone.events.on(T.CALL_ENDED, never_returns)
+    async with trio.open_nursery() as line:
+        with trio.CancelScope() as server:
+            async with served(phone) as connect:
+                ended, live = simulated(connect, 1), simulated(connect, 2)
+                await line.start(ended.run)
+                await line.start(live.run)
+                await trio.sleep(3.0)
+                ended.hang_up()  # its handlers have 30 s, and then only 5
+                await trio.sleep(1.0)
+                server.cancel()
+    assert [event["outcome"] for _, event in seen] == ["caller_hung_up", "cancelled"]
+    assert trio.current_time() <= 4.0 + 7.2
+
+
+async def test_nothing_of_a_call_is_left_on_the_bus(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    subscription = phone.events.on(T.CALL_ENDED, lambda event: None)
+
+    def on_call_start(event: dict[str, Any]) -> None:
+        for kind in T:
+            phone.events.on(kind, lambda event: None)
+
+    async with call_simulator(agent_of("Yes."), phone=phone, on_call_start=on_call_start) as caller:
+        await ask(caller)
+        await caller.hears()
+    assert phone.events.everywhere == {T.CALL_ENDED: [subscription]}
+    assert subscription.deliveries == {}
+
+
+def test_every_type_has_a_payload_and_a_source() -> None:
+    assert set(PAYLOADS) == set(T)
+    assert set(PUBLISHED.values()) | {T.TURN_STARTED, T.TURN_ENDED} == set(T)
+    assert set(T) > LOSSY
+    assert isinstance(T.LLM_CHUNK, str)
+    assert T.LLM_CHUNK == "llm_chunk"

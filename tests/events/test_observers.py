@@ -1,0 +1,172 @@
+"""Callbacks: in order, one at a time, bounded after the call, and never able to hurt it."""
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from patter_trio.events.callbacks import EDGES_KEPT, KEPT, Observers, observing
+from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
+from patter_trio.user_code.invoke import in_thread
+
+STATE = ConversationStateSnapshot(user="speaking", agent="idle")
+
+
+async def never_returns(_: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
+async def call_with(callbacks: dict[str, Any], told: list[tuple[str, dict[str, Any]]]) -> None:
+    """A call that tells these events at once and ends; returns when its observers are through."""
+    async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+        for name, payload in told:
+            observers.tell(name, payload, STATE)
+        await trio.sleep(1)
+        observers.end({"call_id": "CA1"}, STATE, cancelled=False)
+
+
+async def test_events_arrive_in_order_with_the_state_of_their_moment(autojump_clock: trio.testing.MockClock) -> None:
+    seen: list[Any] = []
+
+    async def started(event: dict[str, Any]) -> None:
+        await trio.sleep(0.3)
+        seen.append(("started", event["n"], seen_state.get()))
+
+    callbacks = {
+        "on_user_speech_started": started,
+        "on_transcript": lambda event: seen.append(("transcript", event["n"])),
+        "on_call_end": lambda _: seen.append("end"),
+    }
+    await call_with(callbacks, [("user_speech_started", {"n": 1}), ("transcript", {"n": 2})])
+    assert seen == [("started", 1, STATE), ("transcript", 2), "end"]
+
+
+async def test_a_payload_is_the_callbacks_own(autojump_clock: trio.testing.MockClock) -> None:
+    history = [{"role": "user", "text": "hi"}]
+
+    def spoil(event: dict[str, Any]) -> None:
+        event["history"][0]["text"] = "spoiled"
+
+    await call_with({"on_transcript": spoil}, [("transcript", {"history": history})])
+    assert history == [{"role": "user", "text": "hi"}]
+
+
+async def test_a_callback_that_raises_is_reported_and_the_next_is_called(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[Any] = []
+
+    async def broken(_: dict[str, Any]) -> None:
+        raise ValueError("no such customer")
+
+    await call_with({"on_audio_out": broken, "on_call_end": ended.append}, [("audio_out", {})])
+    assert ended == [{"call_id": "CA1"}]
+    (record,) = [r for r in caplog.records if r.name == "patter_trio.events"]
+    assert record.levelno == logging.WARNING
+    assert "patter.event.tts_first_audio" in record.message
+    assert "no such customer" in record.message
+    assert record.exc_info is not None
+
+
+async def test_edges_have_two_seconds_after_the_call_and_the_end_is_still_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ended: list[float] = []
+    callbacks = {
+        "on_llm_token": never_returns,
+        "on_call_end": lambda _: ended.append(trio.current_time()),
+    }
+    await call_with(callbacks, [("llm_token", {}), ("llm_token", {})])
+    assert ended == [3.0]
+
+
+async def test_a_slow_end_has_thirty_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    through: list[float] = []
+
+    async def slow(_: dict[str, Any]) -> None:
+        await trio.sleep(25)
+        through.append(trio.current_time())
+
+    await call_with({"on_call_end": slow}, [])
+    assert through == [26.0]
+
+
+async def test_a_transcript_that_never_returns_does_not_take_the_ends_turn(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[float] = []
+    callbacks = {
+        "on_transcript": never_returns,
+        "on_call_end": lambda _: ended.append(trio.current_time()),
+    }
+    await call_with(callbacks, [("transcript", {})])
+    assert ended == [1 + 2 + 15]
+    assert "on_transcript was cancelled" in caplog.text
+
+
+async def test_of_too_many_edges_the_oldest_go_with_one_warning(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+    callbacks = {
+        "on_llm_token": lambda event: seen.append(event["n"]),
+        "on_transcript": lambda event: seen.append(event["text"]),
+    }
+    edges = [("llm_token", {"n": n}) for n in range(EDGES_KEPT + 10)]
+    await call_with(callbacks, [("transcript", {"text": "kept"}), *edges])
+    assert seen == ["kept", *range(10, EDGES_KEPT + 10)]
+    assert caplog.text.count("speech edges are being dropped") == 1
+
+
+async def test_the_end_is_told_however_much_waits_before_it(autojump_clock: trio.testing.MockClock) -> None:
+    ended: list[Any] = []
+    callbacks = {"on_dtmf": never_returns, "on_call_end": ended.append}
+    async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+        observers.tell("dtmf", {"digit": "1"}, STATE)
+        await trio.sleep(1)
+        for _ in range(KEPT + 10):
+            observers.tell("dtmf", {"digit": "2"}, STATE)
+        observers.end({"call_id": "CA1"}, STATE, cancelled=False)
+    assert observers.lost == 10
+    assert ended == [{"call_id": "CA1"}]
+
+
+async def test_a_cancelled_server_still_tells_the_end_within_five_seconds_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    times: list[tuple[str, float]] = []
+
+    async def slow(_: dict[str, Any]) -> None:
+        times.append(("called", trio.current_time()))
+        try:
+            await trio.sleep_forever()
+        finally:
+            times.append(("cancelled", trio.current_time()))
+
+    callbacks = {"on_call_end": slow}
+    with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+            try:
+                await trio.sleep_forever()
+            finally:
+                observers.end({}, STATE, cancelled=True)
+    assert times == [("called", 1.0), ("cancelled", 8.0)]
+
+
+async def test_no_callback_costs_nothing_and_is_no_error(autojump_clock: trio.testing.MockClock) -> None:
+    await call_with({}, [("user_speech_started", {}), ("transcript", {})])
+    assert trio.current_time() == 1.0
+
+
+async def test_in_thread_makes_a_slow_plain_function_a_callback(autojump_clock: trio.testing.MockClock) -> None:
+    threads: list[bool] = []
+
+    def slow(event: dict[str, Any]) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        assert event == {"call_id": "CA1"}
+
+    await call_with({"on_call_end": in_thread(slow)}, [])
+    assert threads == [False]

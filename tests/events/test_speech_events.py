@@ -1,0 +1,467 @@
+"""The dispatcher of speech edges: a small machine of one's own, and the phone's, which speaks for the call it is used in."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, get_args
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from call_kit import agent_of, edges, told_events
+
+import patter_trio
+from patter_trio import ConfigurationError, ConversationStateSnapshot, EouTrigger, Patter, SpeechEvents
+from patter_trio.abc import LanguageModel, Message, SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.events.edges import EDGES
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedTTS
+
+FIRE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "user_speech_started": ("fire_user_speech_started", {}, {"vad_confidence": 0.9, "audio_offset_ms": 40}),
+    "user_speech_ended": (
+        "fire_user_speech_ended",
+        {"speech_duration_ms": 800},
+        {"vad_confidence": 0.9, "audio_offset_ms": 840},
+    ),
+    "user_speech_eos": (
+        "fire_user_speech_eos",
+        {"trigger": "manual_commit"},
+        {"trailing_silence_ms": 500, "transcript_so_far": "Hello"},
+    ),
+    "agent_speech_started": ("fire_agent_speech_started", {}, {"tts_provider": "mine", "engine": "mine too"}),
+    "agent_speech_ended": ("fire_agent_speech_ended", {"speech_duration_ms": 700}, {"interrupted": True}),
+    "llm_token": ("fire_llm_first_token", {"llm_provider": "mine", "model": "m1"}, {}),
+    "audio_out": ("fire_audio_out", {"tts_provider": "mine"}, {}),
+}
+"""What fires each edge: method, what it must be given, and what it may be."""
+OF_A_TURN = ("agent_speech_started", "agent_speech_ended", "llm_token", "audio_out")
+T0 = 1_700_000_000_000
+
+
+def witness(events: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Have every callback of a dispatcher, or of a phone, note what it is told."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    for name in EDGES:
+        setattr(events, f"on_{name}", lambda event, name=name: seen.append((name, event)))
+    return seen
+
+
+# One's own ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", EDGES)
+async def test_each_fire_has_exactly_its_payload(autojump_clock: trio.testing.MockClock, name: str) -> None:
+    events = SpeechEvents()
+    seen = witness(events)
+    method, required, optional = FIRE[name]
+    turn = {"turn_idx": 0} if name in OF_A_TURN else {}
+    defaults = {"interrupted": False} if name == "agent_speech_ended" else {}
+    await getattr(events, method)(timestamp_ms=T0, **required)
+    assert seen == [(name, {"timestamp_ms": T0, **turn, **required, **defaults})]
+    other = SpeechEvents()
+    seen = witness(other)
+    await getattr(other, method)(timestamp_ms=T0, call_id="CA1", **required, **optional)
+    assert seen == [(name, {"timestamp_ms": T0, "call_id": "CA1", **turn, **required, **optional})]
+
+
+@pytest.mark.parametrize("name", EDGES)
+async def test_fire_is_async_and_keyword_only(autojump_clock: trio.testing.MockClock, name: str) -> None:
+    method = getattr(SpeechEvents(), FIRE[name][0])
+    assert inspect.iscoroutinefunction(method)
+    kinds = {parameter.kind for parameter in inspect.signature(method).parameters.values()}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+
+
+async def test_the_states_follow_the_table_and_have_changed_before_the_callback_runs(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    events, seen = SpeechEvents(), []
+    assert events.conversation_state == {"user": "listening", "agent": "initializing"}
+    events.mark_call_started()
+    assert events.conversation_state == {"user": "listening", "agent": "idle"}
+    for name in EDGES:
+        setattr(events, f"on_{name}", lambda event, name=name: seen.append((name, *events.conversation_state.values())))
+    turn = ["user_speech_started", "user_speech_ended", "user_speech_eos", "llm_token", "audio_out"]
+    for name in [*turn, "agent_speech_started", "user_speech_started", "agent_speech_ended"]:
+        method, required, _ = FIRE[name]
+        await getattr(events, method)(**required)
+    assert seen == [
+        ("user_speech_started", "speaking", "idle"),
+        ("user_speech_ended", "listening", "idle"),
+        ("user_speech_eos", "listening", "thinking"),
+        ("llm_token", "listening", "thinking"),
+        ("audio_out", "listening", "thinking"),
+        ("agent_speech_started", "listening", "speaking"),
+        ("user_speech_started", "speaking", "speaking"),
+        ("agent_speech_ended", "speaking", "idle"),
+    ]
+    snapshot = events.conversation_state
+    snapshot["user"] = "spoiled"
+    assert events.conversation_state["user"] == "speaking"
+
+
+async def test_the_state_is_kept_without_any_callback(autojump_clock: trio.testing.MockClock) -> None:
+    events = SpeechEvents()
+    await events.fire_user_speech_started()
+    await events.fire_user_speech_eos(trigger="vad_silence")
+    assert (events.conversation_state, events.turn_idx) == ({"user": "listening", "agent": "thinking"}, 1)
+
+
+async def test_first_token_and_first_audio_are_told_once_in_a_turn_and_armed_again_by_the_eos(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    events = SpeechEvents()
+    seen = witness(events)
+    for _ in range(3):
+        for _ in range(2):
+            await events.fire_llm_first_token(llm_provider="mine", model="m1")
+            await events.fire_audio_out(tts_provider="mine")
+        await events.fire_user_speech_eos(trigger="vad_silence")
+    firsts = [(name, event["turn_idx"]) for name, event in seen if name != "user_speech_eos"]
+    assert firsts == [(name, turn) for turn in range(3) for name in ("llm_token", "audio_out")]
+    assert events.turn_idx == 3
+
+
+async def test_an_unknown_trigger_is_a_warning_and_still_fires(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = SpeechEvents()
+    seen = witness(events)
+    for trigger in get_args(EouTrigger):
+        await events.fire_user_speech_eos(trigger=trigger)
+    assert caplog.records == []
+    await events.fire_user_speech_eos(trigger="a feeling")
+    assert (events.turn_idx, seen[-1][1]["trigger"]) == (4, "a feeling")
+    [record] = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "patter_trio.events")
+    assert "patter.event.user_speech_eos: unknown trigger 'a feeling'" in record.message
+
+
+async def test_it_calls_back_before_fire_returns_whether_the_callback_is_sync_or_async(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    events, seen = SpeechEvents(), []
+
+    async def slowly(event: dict[str, Any]) -> None:
+        await trio.sleep(2.0)
+        seen.append("slowly")
+
+    events.on_audio_out = slowly
+    events.on_llm_token = lambda event: seen.append("at once")
+    await events.fire_audio_out(tts_provider="mine")
+    assert (seen, trio.current_time()) == (["slowly"], 2.0)
+    await events.fire_llm_first_token(llm_provider="mine", model="m1")
+    assert seen == ["slowly", "at once"]
+
+
+async def test_what_a_callback_raises_is_logged_with_the_span_event_and_goes_no_further(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = SpeechEvents()
+
+    async def broken(event: dict[str, Any]) -> None:
+        raise KeyError("customer")
+
+    events.on_audio_out = broken
+    await events.fire_audio_out(tts_provider="mine")
+    [record] = caplog.records
+    assert (record.levelno, record.name, record.exc_info is not None) == (logging.WARNING, "patter_trio.events", True)
+    assert "patter.event.tts_first_audio" in record.message
+    assert record.message.endswith("broken raised KeyError: 'customer'")
+
+
+async def test_stamps_and_offsets_are_of_trios_clock(autojump_clock: trio.testing.MockClock) -> None:
+    events = SpeechEvents()
+    seen = witness(events)
+    await events.fire_user_speech_started()
+    assert "audio_offset_ms" not in seen[0][1]  # from where? nothing has begun
+    events.mark_call_started()
+    await trio.sleep(1.25)
+    await events.fire_user_speech_ended(speech_duration_ms=1250)
+    assert seen[1][1]["audio_offset_ms"] == 1250
+    assert seen[1][1]["timestamp_ms"] - seen[0][1]["timestamp_ms"] == 1250
+    await events.fire_user_speech_started(audio_offset_ms=77)
+    assert seen[2][1]["audio_offset_ms"] == 77
+
+
+def test_a_misspelled_callback_is_an_error() -> None:
+    with pytest.raises(AttributeError):
+        SpeechEvents().on_llm_tokens = print  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError):
+        Patter().speech_events.on_llm_tokens = print  # type: ignore[attr-defined]
+
+
+def test_under_asyncio_it_says_so_in_one_line() -> None:
+    with pytest.raises(ConfigurationError, match=r"^patter_trio runs on trio, not asyncio: .*trio\.run"):
+        asyncio.run(SpeechEvents().fire_audio_out(tts_provider="mine"))
+
+
+def test_every_name_of_the_page_is_exported() -> None:
+    names = [
+        "EventBus",
+        "PatterEventType",
+        "SpeechEvents",
+        "SpeechEventCallback",
+        "ConversationStateSnapshot",
+        "UserState",
+        "AgentState",
+        "EouTrigger",
+    ]
+    assert set(names) <= set(patter_trio.__all__)
+    assert get_args(patter_trio.UserState) == ("listening", "speaking", "thinking", "away")
+    assert get_args(patter_trio.AgentState) == ("initializing", "idle", "listening", "thinking", "speaking")
+    assert get_args(EouTrigger) == ("vad_silence", "semantic_turn_detector", "manual_commit")
+    assert ConversationStateSnapshot(user="away", agent="idle") == {"user": "away", "agent": "idle"}
+
+
+# The phone's ----------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class FiringLLM(LanguageModel):
+    """A model of one's own that knows of its first token before the pipeline does."""
+
+    phone: Patter
+    inner: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Certainly."], first_token=0.4))
+    provider: str = "pipeline"
+    model: str = "pipeline"
+
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
+        async with self.inner.stream(messages) as pieces:
+            await trio.sleep(0.1)
+            for _ in range(2):
+                await self.phone.speech_events.fire_llm_first_token(llm_provider="adapter", model="a1")
+            yield pieces
+
+
+@attrs.frozen
+class FiringTTS(TextToSpeech):
+    """A voice of one's own that knows of its first audio before the pipeline does."""
+
+    phone: Patter
+    inner: TextToSpeech = attrs.field(factory=ScriptedTTS)
+    provider: str = "pipeline"
+    model: str = "pipeline"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        async with self.inner.open(language=language) as session:
+            yield _FiringVoice(self.phone, session)
+
+
+class _FiringVoice(SynthesisSession):
+    def __init__(self, phone: Patter, inner: SynthesisSession) -> None:
+        self.phone, self.inner = phone, inner
+
+    @asynccontextmanager
+    async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        async with self.inner.speak(sentences) as chunks:
+            await self.phone.speech_events.fire_audio_out(tts_provider="adapter")
+            await self.phone.speech_events.fire_llm_first_token(llm_provider="too late", model="")
+            yield chunks
+
+
+async def test_a_first_token_that_an_adapter_fires_is_the_turns_and_the_pipeline_tells_no_second(
+    call_simulator: CallSimulator,
+) -> None:
+    phone = Patter()
+    seen = witness(phone)
+    async with call_simulator(agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
+        for _ in range(2):
+            await caller.speaks("Hello", seconds=0.5)
+            await caller.hears()
+        eos = caller.payloads("user_speech_eos")
+    tokens = [event for name, event in seen if name == "llm_token"]
+    assert tokens == caller.payloads("llm_token")
+    assert tokens == [
+        {
+            "call_id": caller.carrier.call_sid,
+            "timestamp_ms": said["timestamp_ms"] + 100,
+            "turn_idx": turn,
+            "llm_provider": "adapter",
+            "model": "a1",
+        }
+        for turn, said in enumerate(eos, 1)
+    ]
+
+
+async def test_what_is_fired_takes_its_place_in_the_order_of_the_calls_events(call_simulator: CallSimulator) -> None:
+    """One after another, with the state of their moment; a token after the audio would come too late, and is not told."""
+    phone = Patter()
+    async with call_simulator(agent_of("Yes.", first_message="Hello.", tts=FiringTTS(phone)), phone=phone) as caller:
+        await caller.hears()
+        assert [event["tts_provider"] for event in caller.payloads("audio_out")] == ["adapter"]
+        assert caller.times("llm_token") == []
+    assert [name for _, name in edges(caller)][:4] == [
+        "call_start",
+        "audio_out",
+        "agent_speech_started",
+        "agent_speech_ended",
+    ]
+
+
+async def test_fired_edges_of_the_caller_move_the_state_and_the_count_of_turns(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.at(1.0)
+        fire, call_id = phone.speech_events, caller.carrier.call_sid
+        await fire.fire_user_speech_started(vad_confidence=0.7, call_id=call_id)
+        await caller.waits(0.5)
+        assert phone.conversation_state == {"user": "speaking", "agent": "idle"}
+        await fire.fire_user_speech_ended(speech_duration_ms=500, call_id=call_id)
+        await fire.fire_user_speech_eos(trigger="manual_commit", transcript_so_far="1", call_id=call_id)
+        await caller.waits(0.1)
+        assert phone.conversation_state == {"user": "listening", "agent": "thinking"}
+        assert phone.calls[0].turn_idx == 1
+        await caller.speaks("And then?", seconds=0.5)
+        await caller.hears()
+        told = [(name, payload) for _, name, payload in told_events(caller)][1:4]
+    zero = caller.payloads("user_speech_started")[0]["timestamp_ms"] - 1000
+    assert told == [
+        (
+            "user_speech_started",
+            {"call_id": call_id, "timestamp_ms": zero + 1000, "audio_offset_ms": 1000, "vad_confidence": 0.7},
+        ),
+        (
+            "user_speech_ended",
+            {"call_id": call_id, "timestamp_ms": zero + 1500, "audio_offset_ms": 1500, "speech_duration_ms": 500},
+        ),
+        (
+            "user_speech_eos",
+            {
+                "call_id": call_id,
+                "timestamp_ms": zero + 1500,
+                "trigger": "manual_commit",
+                "transcript_so_far": "1",
+            },
+        ),
+    ]
+    assert [event["turn_idx"] for event in caller.payloads("agent_speech_started")] == [2]
+    assert [event["turn_idx"] for event in caller.payloads("turn_started")] == [1, 2]
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_fire_and_turn_idx_mean_the_call_whose_task_it_is_or_the_one_that_is_named(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, turns = Patter(), {}
+
+    async def on_message(event: dict[str, Any]) -> str:
+        turns[event["text"]] = phone.speech_events.turn_idx
+        await phone.speech_events.fire_llm_first_token(llm_provider=event["text"], model="m")
+        return "Yes."
+
+    agent = agent_of(llm=None)
+    async with (
+        call_simulator(agent, phone=phone, on_message=on_message) as one,
+        call_simulator(agent, phone=phone, on_message=on_message) as two,
+    ):
+        await one.speaks("a", seconds=0.5)
+        await one.hears()
+        await two.speaks("b", seconds=0.5, wait=False)
+        await one.speaks("c", seconds=0.5)
+        await one.hears()
+        assert phone.speech_events.turn_idx == 0  # outside of any call
+        await phone.speech_events.fire_audio_out(tts_provider="named", call_id=two.carrier.call_sid)
+        await one.waits(0.1)
+    assert turns == {"a": 1, "b": 1, "c": 2}
+    assert [event["llm_provider"] for event in one.payloads("llm_token")] == ["a", "c"]
+    assert [event["llm_provider"] for event in two.payloads("llm_token")] == ["b"]
+    assert len(two.payloads("audio_out")) == 1  # the pipeline had told it
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_the_state_is_that_of_the_call_whose_task_it_is_and_in_a_callback_as_it_was(
+    call_simulator: CallSimulator,
+) -> None:
+    phone, seen = Patter(), {}
+
+    async def see(event: dict[str, Any]) -> None:
+        await trio.sleep(0.05)
+        seen["user_speech_started"] = phone.speech_events.conversation_state
+        seen["in between"] = phone.conversation_state
+
+    async def on_message(event: dict[str, Any]) -> str:
+        seen["message"] = phone.speech_events.conversation_state
+        return "Yes."
+
+    phone.on_user_speech_started = see
+    async with call_simulator(agent_of(llm=None), phone=phone, on_message=on_message) as caller:
+        await caller.speaks("a", seconds=0.5)
+        await caller.hears()
+        assert phone.speech_events.conversation_state == {"user": "listening", "agent": "initializing"}  # of no call
+    assert seen["user_speech_started"] == seen["in between"] == {"user": "speaking", "agent": "idle"}
+    assert seen["message"] == {"user": "listening", "agent": "thinking"}
+
+
+async def test_fire_in_a_call_waits_for_no_callback(call_simulator: CallSimulator) -> None:
+    async def once(callback: Any) -> list[Any]:
+        phone = Patter()
+        phone.on_llm_token = callback
+        async with call_simulator(agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
+            await caller.speaks("Hello", seconds=0.5)
+            await caller.hears()
+        return [edges(caller), [(round(arrival.at, 6), len(arrival.audio)) for arrival in caller.carrier.arrivals]]
+
+    async def slow(event: dict[str, Any]) -> None:
+        await trio.sleep(10.0)
+
+    async def broken(event: dict[str, Any]) -> None:
+        raise ValueError("x")
+
+    quick = await once(None)
+    assert await once(slow) == quick
+    assert await once(broken) == quick
+
+
+async def test_outside_of_any_call_it_is_one_like_any_other_with_the_phones_callbacks(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    phone = Patter()
+    seen = witness(phone)
+    await phone.speech_events.fire_user_speech_eos(trigger="manual_commit")
+    assert [name for name, _ in seen] == ["user_speech_eos"]
+    assert phone.conversation_state == {"user": "listening", "agent": "thinking"}
+    assert phone.speech_events.turn_idx == 1
+
+
+def test_its_callbacks_are_the_phones() -> None:
+    phone = Patter()
+    for name in EDGES:
+        assert getattr(phone.speech_events, f"on_{name}") is None
+        setattr(phone.speech_events, f"on_{name}", print)
+        assert getattr(phone, f"on_{name}") is print
+        setattr(phone, f"on_{name}", None)
+        assert getattr(phone.speech_events, f"on_{name}") is None
+
+
+async def test_firing_for_a_call_that_is_not_live_is_a_warning_and_nothing_else(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone = Patter()
+    seen = witness(phone)
+    await phone.speech_events.fire_audio_out(tts_provider="mine", call_id="CA9")
+    assert seen == []
+    assert "call CA9: patter.event.tts_first_audio was fired, but the call is not live" in caplog.text
+
+
+async def test_firing_from_a_callback_after_its_call_hurts_nobody(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone, done = Patter(), []
+
+    async def on_call_end(event: dict[str, Any]) -> None:
+        await phone.speech_events.fire_audio_out(tts_provider="mine")
+        done.append(event["outcome"])
+
+    async with call_simulator(agent_of(), phone=phone, on_call_end=on_call_end) as caller:
+        await caller.waits(0.5)
+    assert done == ["caller_hung_up"]
+    assert caplog.records == []
+
+
+def test_conversation_state_is_read_only() -> None:
+    for holder in (Patter(), SpeechEvents()):
+        with pytest.raises(AttributeError):
+            holder.conversation_state = {}  # type: ignore[misc,assignment]

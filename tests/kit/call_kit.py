@@ -1,0 +1,271 @@
+"""What the tests of whole calls share: agents of scripted providers, and providers that stall or break where told."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from patter_trio import Agent, Patter, PatterEventType
+from patter_trio.abc import (
+    LanguageModel,
+    Message,
+    RecognitionSession,
+    SpeechChunk,
+    SpeechToText,
+    SynthesisSession,
+    TextToSpeech,
+    Transcript,
+    TurnDetector,
+    VoiceActivity,
+    VoiceEdge,
+    VoiceSession,
+)
+from patter_trio.audio.g711 import Samples
+from patter_trio.errors import ProviderError
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.scripted.audible_text import Decoder
+from patter_trio.testing.simulation.caller import SimulatedCaller
+
+SORRY = "Sorry, again please."
+
+
+def agent_of(*replies: str, **options: Any) -> Agent:
+    """An agent of scripted providers, each of which may be replaced by an option."""
+    chosen: dict[str, Any] = {
+        "system_prompt": "You are brief.",
+        "vad": ScriptedVAD(),
+        "stt": ScriptedSTT(),
+        "llm": ScriptedLLM(replies or ["Yes."]),
+        "tts": ScriptedTTS(),
+        "error_message": SORRY,
+    }
+    return Patter().agent(**chosen | options)
+
+
+BUS_ONLY = {str(kind) for kind in PatterEventType} - {"transcript_partial"}
+"""What only the event bus calls so."""
+
+
+def told_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any]]]:
+    """Every event that callbacks are told, and the interim results."""
+    return [event for event in caller.events if event[1] not in BUS_ONLY]
+
+
+def edges(caller: SimulatedCaller) -> list[tuple[float, str]]:
+    """Every event that callbacks are told, with its instant in ms; the metrics of a turn have tests of their own."""
+    return [(round(at * 1000), name) for at, name, _ in told_events(caller) if name != "metrics"]
+
+
+def told(caller: SimulatedCaller, role: str) -> list[str]:
+    """The texts that on_transcript told of one side."""
+    return [payload["text"] for payload in caller.payloads("transcript") if payload["role"] == role]
+
+
+async def hangs_up_in_time(caller: SimulatedCaller) -> float:
+    """Hang up, wait for the end of the call, and return how long it took."""
+    began = caller.now
+    await caller.hangs_up()
+    while not caller.times("call_end"):
+        await caller._log.news()
+    return caller.times("call_end")[0] - began
+
+
+def sound_of_agent(caller: SimulatedCaller) -> str:
+    """The words of all that the caller heard, whether or not an event told of it."""
+    sounds = (sound for stretch in caller.carrier.played() for sound in Decoder().feed(stretch.audio))
+    return "".join(sound.words for sound in sounds)
+
+
+# Providers that do as told at one place -------------------------------------------------------------------------------
+async def stall() -> None:
+    await trio.sleep_forever()
+
+
+async def break_down() -> None:
+    """A bug: what no provider may raise."""
+    raise RuntimeError("a bug of the provider")
+
+
+async def give_up() -> None:
+    await trio.lowlevel.checkpoint()
+    raise ProviderError("given up")
+
+
+@attrs.frozen
+class At:
+    """Does something at one place, every time or only the ``nth``, and counts."""
+
+    place: str
+    act: Any = stall
+    nth: int = 0
+    reached: list[str] = attrs.field(factory=list)
+
+    async def __call__(self, place: str) -> None:
+        if place == self.place:
+            self.reached.append(place)
+            if self.nth in (0, len(self.reached)):
+                await self.act()
+
+
+@attrs.frozen
+class ToldVAD(VoiceActivity):
+    at: At
+    inner: VoiceActivity = attrs.field(factory=ScriptedVAD)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[VoiceSession]:
+        await self.at("vad.open")
+        async with self.inner.open() as session:
+            yield _ToldVoice(self.at, session)
+
+
+class _ToldVoice(VoiceSession):
+    def __init__(self, at: At, inner: VoiceSession) -> None:
+        self.at, self.inner = at, inner
+
+    async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
+        edges = await self.inner.feed(samples)
+        if edges:
+            await self.at("vad.feed")
+        return edges
+
+
+@attrs.frozen
+class ToldSTT(SpeechToText):
+    at: At
+    inner: SpeechToText = attrs.field(factory=ScriptedSTT)
+    provider: str = "told"
+    model: str = "told"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+        await self.at("stt.open")
+        async with self.inner.open(language=language) as session:
+            yield _ToldRecognition(self.at, session)
+
+
+class _ToldRecognition(RecognitionSession):
+    def __init__(self, at: At, inner: RecognitionSession) -> None:
+        self.at, self.inner = at, inner
+
+    async def send(self, audio: bytes) -> None:
+        await self.at("stt.send")
+        await self.inner.send(audio)
+
+    async def voice(self, edge: VoiceEdge) -> None:
+        await self.at("stt.voice")
+        await self.inner.voice(edge)
+
+    async def flush(self) -> None:
+        await self.at("stt.flush")
+        await self.inner.flush()
+
+    async def transcripts(self) -> AsyncIterator[Transcript]:
+        await self.at("stt.transcripts")
+        async for transcript in self.inner.transcripts():
+            yield transcript
+            await self.at("stt.next")
+
+
+@attrs.frozen
+class ToldLLM(LanguageModel):
+    at: At
+    text: str = "One two. Three four."
+    provider: str = "told"
+    model: str = "told"
+
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
+        await self.at("llm.stream")
+        async with aclosing(self._tokens()) as tokens:
+            yield tokens
+        await self.at("llm.close")
+
+    async def _tokens(self) -> AsyncGenerator[str, None]:
+        for number, word in enumerate(self.text.split()):
+            await self.at("llm.first" if number == 0 else "llm.next")
+            yield f" {word}" if number else word
+
+
+@attrs.frozen
+class ToldTTS(TextToSpeech):
+    at: At
+    inner: TextToSpeech = attrs.field(factory=lambda: ScriptedTTS(duration=5.0))
+    provider: str = "told"
+    model: str = "told"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        await self.at("tts.open")
+        async with self.inner.open(language=language) as session:
+            yield _ToldSynthesis(self.at, session)
+
+
+class _ToldSynthesis(SynthesisSession):
+    def __init__(self, at: At, inner: SynthesisSession) -> None:
+        self.at, self.inner = at, inner
+
+    @asynccontextmanager
+    async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
+        await self.at("tts.speak")
+        async with self.inner.speak(sentences) as chunks, aclosing(self._chunks(chunks)) as told:
+            yield told
+
+    async def _chunks(self, chunks: AsyncIterator[SpeechChunk]) -> AsyncGenerator[SpeechChunk, None]:
+        await self.at("tts.first")
+        async for chunk in chunks:
+            yield chunk
+            await self.at("tts.next")
+
+
+@attrs.frozen
+class ToldDetector(TurnDetector):
+    """Says ``verdict``, after ``delay`` seconds."""
+
+    verdict: float = 0.9
+    delay: float = 0.0
+    at: At = At("never")
+    asked: list[int] = attrs.field(factory=list)
+
+    async def complete(self, samples: Samples) -> float:
+        self.asked.append(len(samples))
+        await self.at("detector")
+        await trio.sleep(self.delay)
+        return self.verdict
+
+
+def told_agent(at: At, **options: Any) -> Agent:
+    """An agent all of whose providers do what ``at`` says, where it says."""
+    chosen: dict[str, Any] = {"vad": ToldVAD(at), "stt": ToldSTT(at), "llm": ToldLLM(at), "tts": ToldTTS(at)}
+    return agent_of(**chosen | options)
+
+
+# Callbacks that misbehave -------------------------------------------------------------------------------------------
+async def raises(event: dict[str, Any]) -> None:
+    raise ValueError("no such customer")
+
+
+async def sleeps(event: dict[str, Any]) -> None:
+    await trio.sleep(10.0)
+
+
+async def never_returns(event: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
+# What is seen of a call -----------------------------------------------------------------------------------------------
+@attrs.frozen
+class Witness:
+    """A watcher that remembers."""
+
+    seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+
+    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        assert at >= 0
+        self.seen.append((name, dict(payload)))
+
+    def of_reply(self, number: int) -> list[str]:
+        names = [name for name, payload in self.seen if payload.get("reply") == number]
+        return [name for place, name in enumerate(names) if names[:place][-1:] != [name]]

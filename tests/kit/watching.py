@@ -1,0 +1,21 @@
+"""What several files of tests about calls need."""
+
+from typing import Any
+
+import pytest
+from call_kit import Witness
+
+from patter_trio.events.reporter import Teller
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
+    """A watcher of every call."""
+    witness = Witness()
+    made = Teller.__init__
+
+    def watched(self: Teller, *arguments: Any, **options: Any) -> None:
+        made(self, *arguments, **{**options, "watchers": (*options.get("watchers", ()), witness)})
+
+    monkeypatch.setattr(Teller, "__init__", watched)
+    return witness

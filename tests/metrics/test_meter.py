@@ -1,0 +1,226 @@
+"""The meter alone: a list of events and instants in, turns out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from patter_trio.abc import Usage
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.metrics.bill import Bill
+from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.results import CostBreakdown, LatencyBreakdown, TurnMetrics
+
+Told = tuple[float, str, dict[str, Any]]
+PRICES = {
+    "acme": {
+        "unit": "token",
+        "models": {
+            "mind": {"input": 1.0, "output": 1.0},
+            "mouth": {"unit": "1k_chars", "price": 1.0},
+            "ear": {"unit": "minute", "price": 60.0},
+        },
+    },
+    "line": {"unit": "minute", "price": 60.0},
+}
+NAMES = {
+    f"{stage}_{what}": name
+    for stage, model in (("stt", "ear"), ("tts", "mouth"), ("llm", "mind"))
+    for what, name in (("provider", "acme"), ("model", model))
+}
+
+
+def meter_of() -> Meter:
+    media = MediaClock()
+    media.arrived(160, 10.02)  # the call began at 10.0
+    return Meter("CA1", media, PRICES, epoch=1000.0, carrier="line")
+
+
+def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
+    return [turn for at, name, payload in told if (turn := meter.take(name, at, payload)) is not None]
+
+
+def spoken(onset: float, end: float, eos: float) -> list[Told]:
+    return [
+        (onset + 0.06, "voice_started", {"offset": onset - 10.0}),
+        (onset + 0.06, "user_speech_started", {"audio_offset_ms": 1}),  # rounded; the fact before it counts
+        (end + 0.1, "user_speech_ended", {}),
+        (end + 0.2, "words_final", {"text": "Hello"}),
+        (end + 0.25, "words_final", {"text": ""}),  # the recogniser's answer to a flush: no words
+        (eos, "utterance_over", {"silence": eos - end}),
+        (eos, "user_speech_eos", {}),
+    ]
+
+
+def said(at: float, role: str, text: str) -> Told:
+    return (at, "transcript", {"role": role, "text": text, "history": [{"text": text}]})
+
+
+def answered(number: int, turn: int, at: float, reason: str = "played") -> list[Told]:
+    reply = {"reply": number, "turn_idx": turn}
+    return [
+        (at, "reply_started", {**reply, "mind": "llm"}),
+        (at + 0.1, "llm_chunk", {**reply, "text": ""}),
+        (at + 0.2, "llm_chunk", {**reply, "text": "Yes."}),
+        (at + 0.3, "llm_finished", reply),
+        (at + 0.3, "sentence", {**reply, "text": "Yes."}),
+        (at + 0.5, "tts_first_audio", reply),
+        (at + 0.6, "agent_speech_started", {"turn_idx": turn}),
+        (at + 0.7, "tts_finished", reply),
+        (at + 1.0, "agent_speech_ended", {"turn_idx": turn, "interrupted": False}),
+        said(at + 1.0, "assistant", "Yes."),
+        (at + 1.0, "reply_ended", {**reply, "reason": reason}),
+    ]
+
+
+def test_a_turn_is_differences_of_instants() -> None:
+    meter = meter_of()
+    (turn,) = feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *answered(1, 1, 12.5)])
+    assert turn == TurnMetrics(
+        turn_index=1,
+        user_text="Hello",
+        agent_text="Yes.",
+        latency=LatencyBreakdown(
+            stt_ms=200.0,
+            endpoint_ms=500.0,
+            llm_ms=200.0,
+            llm_ttft_ms=200.0,
+            llm_total_ms=300.0,
+            tts_ms=300.0,
+            tts_total_ms=500.0,
+            total_ms=1100.0,
+            agent_response_ms=1000.0,
+            user_speech_duration_ms=1000.0,
+        ),
+        stt_audio_seconds=3.5,  # since the call began
+        tts_characters=4,
+        timestamp=1012.5,
+    )
+    assert meter.turns == [turn]
+
+
+def test_latencies_have_one_decimal_of_a_millisecond() -> None:
+    meter = meter_of()
+    (turn,) = feed(meter, [*spoken(11.0, 12.000125, 12.51234), said(12.6, "user", "Hello"), *answered(1, 1, 12.51234)])
+    assert turn.latency.endpoint_ms == 512.2
+    assert turn.latency.user_speech_duration_ms == 1000.1
+
+
+def test_a_vetoed_turn_has_no_metrics_and_its_audio_counts_for_the_next() -> None:
+    """No on_transcript(user) was told of it."""
+    meter = meter_of()
+    vetoed = spoken(11.0, 12.0, 12.5)
+    silent = [*spoken(13.0, 14.0, 14.5), *answered(1, 2, 14.5)[:1], answered(1, 2, 14.5)[-1]]
+    assert feed(meter, [*vetoed, *silent]) == []
+    (turn,) = feed(meter, [*spoken(16.0, 17.0, 17.5), said(17.5, "user", "Hello"), *answered(2, 3, 17.5)])
+    assert (turn.turn_index, turn.stt_audio_seconds, turn.latency.user_speech_duration_ms) == (3, 8.5, 1000.0)
+
+
+def test_an_answer_that_was_taken_back_and_given_after_all_is_one_turn() -> None:
+    """The caller only cleared their throat: the same turn is answered anew, without another eos."""
+    meter = meter_of()
+    retracted = [*answered(1, 1, 12.5)[:6], (13.2, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "retracted"})]
+    (turn,) = feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *answered(2, 1, 14.0)])
+    assert (turn.turn_index, turn.interrupted, turn.tts_characters) == (1, False, 8)
+    assert (turn.latency.total_ms, turn.latency.llm_ttft_ms) == (2600.0, 1700.0)
+
+
+def test_a_turn_that_failed_and_was_not_apologised_for_is_over_with_the_next() -> None:
+    meter = meter_of()
+    failed = [answered(1, 1, 12.5)[0], (13.0, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "failed"})]
+    first = [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *failed]
+    assert feed(meter, first) == []
+    (turn,) = feed(meter, spoken(14.0, 15.0, 15.5))
+    assert (turn.turn_index, turn.failed, turn.interrupted) == (1, True, False)
+
+
+def test_events_that_an_adapter_fires_alone_are_measured_as_they_are() -> None:
+    """Rounded to milliseconds, or not told at all; their turns are not those of the replies' facts."""
+    fired: list[Told] = [
+        (11.0, "user_speech_started", {"audio_offset_ms": 900}),
+        (12.4, "user_speech_ended", {}),
+        (12.5, "user_speech_eos", {"trailing_silence_ms": 500}),
+    ]
+    bare: list[Told] = [(14.0, "user_speech_started", {}), (15.5, "user_speech_eos", {})]
+    meter = meter_of()
+    told = [*fired, said(12.5, "user", "Hello"), *answered(1, 0, 12.5)]
+    (first,) = feed(meter, told)
+    assert (first.turn_index, first.latency.user_speech_duration_ms, first.latency.total_ms) == (1, 1100.0, 1100.0)
+    (second,) = feed(meter, [*bare, said(15.5, "user", "Hello"), *answered(2, 0, 15.5)])
+    assert (second.turn_index, second.latency.llm_ttft_ms, second.latency.total_ms) == (2, 200.0, None)
+
+
+def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
+    """The answer was taken back, the application says something meanwhile, and then the caller is answered."""
+    meter = meter_of()
+    retracted = [answered(1, 1, 12.5)[0], (12.9, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "retracted"})]
+    remark = [(at, name, {**about, "mind": "text"}) for at, name, about in answered(2, 1, 13.0)]
+    (turn,) = feed(
+        meter,
+        [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *remark, *answered(3, 1, 15.0)],
+    )
+    assert (turn.agent_text, turn.tts_characters, turn.latency.total_ms) == ("Yes.", 4, 3600.0)
+
+
+def test_what_is_open_at_the_end_is_over_then_as_cut() -> None:
+    meter = meter_of()
+    feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *answered(1, 1, 12.5)[:4]])
+    turn = meter.finish(13.0)
+    assert turn is not None
+    assert (turn.interrupted, turn.latency.llm_total_ms, turn.latency.tts_ms) == (True, 300.0, None)
+    assert meter.finish(13.0) is None
+    assert meter.call(20.0).turns == (turn,)
+
+
+def test_a_call_whose_audio_never_came_lasted_from_its_streams_opening() -> None:
+    metrics = Meter("CA1", MediaClock(), PRICES, began=14.0, carrier="line").call(20.0)
+    assert (metrics.duration_seconds, metrics.cost.telephony, metrics.cost.stt, metrics.turns) == (6.0, 6.0, 0.0, ())
+
+
+def test_what_nobody_measures_is_ignored() -> None:
+    meter = meter_of()
+    assert feed(meter, [(11.0, "dtmf", {"digit": "1"}), (11.0, "tts_chunk", {"audio": b""}), (12.0, "news", {})]) == []
+    assert feed(meter, [(12.0, "llm_chunk", {"reply": 9, "text": "of a reply that never began"})]) == []
+
+
+# The bill -------------------------------------------------------------------------------------------------------------
+def bill() -> Bill:
+    made = Bill(PRICES, "line", "inbound")
+    made.names = NAMES
+    return made
+
+
+def test_an_estimate_is_by_the_second_the_character_and_four_characters_a_token() -> None:
+    made = bill()
+    made.count(1, "asked", 4_000_003)
+    made.count(1, "said", 8_000_000)
+    made.count(1, "spoken", 500)
+    assert made.total(60.0, 2.0) == CostBreakdown(stt=2.0, tts=0.5, llm=3.0, telephony=60.0, total=65.5)
+
+
+def test_a_report_for_a_reply_takes_the_place_of_the_estimate_for_it_whenever_it_comes() -> None:
+    made = bill()
+    made.count(1, "said", 4_000_000)
+    made.count(2, "said", 4_000_000)
+    made.used(1, Usage(stage="llm", output_tokens=500_000))
+    made.count(1, "said", 4_000_000)  # goes on talking
+    made.used(1, Usage(stage="llm", output_tokens=500_000))  # and reports the rest
+    assert made.total(0.0, 0.0).llm == pytest.approx(1.0 + 1.0)
+    made.used(2, Usage(stage="llm", output_tokens=3_000_000))  # late, when its reply is long over
+    assert made.total(0.0, 0.0).llm == pytest.approx(1.0 + 3.0)
+
+
+def test_a_report_outside_any_reply_takes_the_place_of_all_estimates_of_its_stage() -> None:
+    made = bill()
+    made.count(1, "spoken", 1000)
+    made.count(1, "said", 4_000_000)
+    made.used(None, Usage(stage="tts", characters=200))
+    made.used(None, Usage(stage="stt", seconds=0.5))
+    assert made.total(0.0, 99.0) == CostBreakdown(stt=0.5, tts=0.2, llm=1.0, total=1.7)
+
+
+def test_an_amount_that_the_provider_tells_beats_any_table_and_another_model_is_priced_as_such() -> None:
+    made = bill()
+    made.used(1, Usage(stage="llm", output_tokens=9_000_000, cost=0.25))
+    made.used(2, Usage(stage="llm", characters=2000, model="mouth"))
+    assert made.total(0.0, 0.0).llm == pytest.approx(0.25 + 2.0)

@@ -1,0 +1,672 @@
+"""What is measured of a call: every latency to the tenth of a millisecond, in virtual time; which turns count; on_metrics."""
+
+import logging
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from call_kit import SORRY, At, agent_of, break_down, edges, give_up, told_agent
+
+from patter_trio import (
+    CallMetrics,
+    ConfigurationError,
+    ConversationStateSnapshot,
+    CostBreakdown,
+    LatencyBreakdown,
+    Patter,
+    PipelineHooks,
+    TurnMetrics,
+    Twilio,
+)
+from patter_trio.abc import RecognitionSession, SynthesisSession, Usage, report_usage
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.events.callbacks import Observers
+from patter_trio.metrics.bill import Bill
+from patter_trio.metrics.meter import Meter
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.simulator import EPOCH
+
+
+def turns(caller: SimulatedCaller) -> list[TurnMetrics]:
+    return [payload["turn"] for payload in caller.payloads("metrics")]
+
+
+def metrics_of(caller: SimulatedCaller) -> CallMetrics:
+    assert caller.metrics is not None
+    return caller.metrics
+
+
+def order(caller: SimulatedCaller, since: float = 0.0) -> list[str]:
+    """The events of both sides' turns, in the order in which they were told."""
+    wanted = ("user_speech_eos", "transcript", "agent_speech_ended", "metrics")
+    return [
+        f"{name} {payload['role']}" if name == "transcript" else name
+        for at, name, payload in caller.events
+        if name in wanted and at >= since
+    ]
+
+
+# The latencies --------------------------------------------------------------------------------------------------------
+async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, way: str) -> None:
+    """S0 1.0, S1 2.0, W 2.2, E 2.5, T 2.6, L 2.9, A = P 3.1 (one sentence, whole when the text is), Z when all is made."""
+    agent = agent_of("One moment please.", tts=ScriptedTTS(speed=10.0))
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+    (turn,) = turns(caller)
+    assert turn == TurnMetrics(
+        turn_index=1,
+        user_text="Is a table free?",
+        agent_text="One moment please.",
+        latency=LatencyBreakdown(
+            stt_ms=200.0 if way == "pipeline" else None,  # when an engine understands it does not say
+            endpoint_ms=500.0,
+            llm_ms=100.0,
+            llm_ttft_ms=100.0,
+            llm_total_ms=400.0 if way == "pipeline" else 708.0,  # it is through with its voice
+            tts_ms=500.0,
+            tts_total_ms=608.0,
+            total_ms=1100.0,
+            agent_response_ms=1100.0,
+            user_speech_duration_ms=1000.0,
+        ),
+        stt_audio_seconds=pytest.approx(4.18),
+        tts_characters=18 if way == "pipeline" else 0,  # no text is handed over
+        timestamp=pytest.approx(EPOCH + caller.carrier.media_start + 2.5),
+    )
+
+
+async def test_the_stages_add_up_to_the_response(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["We open at nine. We close at five."], first_token=0.25, duration=0.7)
+    agent = agent_of(llm=llm, tts=ScriptedTTS(first_audio=0.15), vad=ScriptedVAD(end_delay=0.2), endpointing_ms=300)
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Your hours?", seconds=0.8)
+        await caller.hears()
+    latency = turns(caller)[0].latency
+    assert (latency.endpoint_ms, latency.llm_ttft_ms) == (300.0, 250.0)
+    assert latency.agent_response_ms == pytest.approx(
+        sum(value or 0 for value in (latency.endpoint_ms, latency.llm_ttft_ms, latency.tts_ms))
+    )
+    assert latency.total_ms is not None
+    assert latency.agent_response_ms is not None
+    assert latency.total_ms >= latency.agent_response_ms
+
+
+async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("One moment please.")) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+    at = {name: caller.times(name)[0] * 1000 for name in ("user_speech_eos", "llm_token", "audio_out")}
+    latency = turns(caller)[0].latency
+    assert latency.llm_ttft_ms == pytest.approx(at["llm_token"] - at["user_speech_eos"])
+    assert latency.tts_ms == pytest.approx(at["audio_out"] - at["llm_token"])
+    assert latency.total_ms == pytest.approx(caller.times("agent_speech_started")[0] * 1000 - 2000)
+
+
+@pytest.mark.pipeline("of the recogniser")
+async def test_words_that_are_there_before_the_voice_ends_take_no_time(call_simulator: CallSimulator) -> None:
+    """The recogniser hears the end of the words at once, the detector that of the voice later."""
+    agent = agent_of("Yes.", stt=ScriptedSTT(final_delay=0.0))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.hears()
+    assert turns(caller)[0].latency.stt_ms == 0.0
+
+
+async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", first_message="Good evening.")) as caller:
+        await caller.hears()
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    greeting, answer = turns(caller)
+    assert (greeting.turn_index, greeting.user_text, greeting.agent_text) == (0, "", "Good evening.")
+    assert greeting.latency == LatencyBreakdown(tts_ms=200.0, tts_total_ms=greeting.latency.tts_total_ms)
+    assert greeting.timestamp == pytest.approx(EPOCH + caller.carrier.media_start, abs=0.021)
+    assert answer.turn_index == 1
+
+
+async def test_a_barge_in_is_measured_from_the_onset_of_the_voice(call_simulator: CallSimulator) -> None:
+    agent = agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.at(4.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.heard(1)
+    cut, answered = turns(caller)
+    assert (cut.interrupted, cut.latency.bargein_ms, cut.latency.total_ms) == (True, 250.0, 1100.0)
+    assert (answered.interrupted, answered.latency.bargein_ms) == (False, None)
+    metrics = metrics_of(caller)
+    assert metrics.latency_avg.total_ms == answered.latency.total_ms  # the interrupted turn is left out
+    assert metrics.latency_p95.bargein_ms == 250.0
+
+
+@pytest.mark.pipeline("words are counted by their recogniser")
+async def test_a_barge_in_by_words_is_measured_from_the_voice_too(call_simulator: CallSimulator) -> None:
+    """The words come 200 ms after the voice has ended, and cut the reply only then."""
+    agent = agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=8.0), barge_in_min_words=2)
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.at(4.0)
+        await caller.speaks("Stop it", seconds=1.0)
+        await caller.at(7.0)
+    assert turns(caller)[0].latency.bargein_ms == 1200.0
+
+
+async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=6.0))) as caller:
+        await caller.speaks("Your hours?", seconds=1.0)
+        await caller.at(4.0)
+        await caller.speaks("Bye", seconds=0.4, wait=False)
+        await caller.at(4.1)
+        await caller.hangs_up()
+    (turn,) = turns(caller)
+    assert (turn.interrupted, turn.latency.bargein_ms) == (True, None)
+    assert turn.agent_text
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_an_application_that_answers_is_measured_like_a_model(call_simulator: CallSimulator) -> None:
+    async def desk(event: dict[str, Any]) -> AsyncIterator[str]:
+        await trio.sleep(0.3)
+        yield "One moment"
+        await trio.sleep(0.4)
+        yield " please."
+
+    async with call_simulator(agent_of(llm=None), on_message=desk) as caller:
+        await caller.speaks("Is a table free?", seconds=1.0)
+        await caller.hears()
+    latency = turns(caller)[0].latency
+    assert (latency.llm_ttft_ms, latency.llm_ms, latency.llm_total_ms) == (300.0, 300.0, 700.0)
+    metrics = metrics_of(caller)
+    assert metrics.llm_provider == "on_message"
+    assert metrics.llm_model == "desk"
+    assert metrics.cost.llm == 0
+
+
+# Which turns there are ------------------------------------------------------------------------------------------------
+async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator) -> None:
+    called: list[str] = []
+    phone = Patter()
+    phone.on_user_speech_eos = lambda event: called.append("eos")
+    phone.on_agent_speech_ended = lambda event: called.append("agent_speech_ended")
+    async with call_simulator(
+        agent_of("Yes."),
+        phone=phone,
+        on_transcript=lambda event: called.append(event["role"]),
+        on_metrics=lambda event: called.append("metrics"),
+        on_call_end=lambda event: called.append("end"),
+    ) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        await caller.waits(0.1)
+    assert called == ["eos", "user", "agent_speech_ended", "assistant", "metrics", "end"]
+
+
+async def test_on_metrics_has_exactly_its_keys_and_counts_up(call_simulator: CallSimulator) -> None:
+    told: list[Any] = []
+    async with call_simulator(agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+        await caller.hears()
+        for _ in range(2):
+            await caller.speaks("Go on", seconds=0.5)
+            await caller.hears()
+    assert [set(payload) for payload in told] == [{"call_id", "turn", "cost_so_far"}] * 3
+    assert [payload["turn"].turn_index for payload in told] == [0, 1, 2]
+    assert all(isinstance(payload["cost_so_far"], CostBreakdown) for payload in told)
+    assert metrics_of(caller).turns == tuple(payload["turn"] for payload in told)
+
+
+async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: CallSimulator) -> None:
+    told: list[Any] = []
+    async with call_simulator(agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+        await caller.hears()
+        await caller.speaks("Go on", seconds=0.5)
+        await caller.hears()
+    assert caller.payloads("metrics_collected") == told
+    assert caller.times("metrics_collected") == caller.times("metrics")
+    assert len(told) == 2
+
+
+async def test_words_after_the_commit_join_two_utterances_in_one_turn(call_simulator: CallSimulator) -> None:
+    llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    (turn,) = turns(caller)
+    assert (turn.turn_index, turn.user_text) == (2, "A room or rather two")
+    assert turn.agent_text == "Two rooms, certainly."
+    assert turn.latency.user_speech_duration_ms == 1800.0  # from "A" to "two", pause included
+    assert turn.latency.endpoint_ms == 500.0
+    assert turn.latency.total_ms == pytest.approx(caller.times("agent_speech_started")[0] * 1000 - 1800)
+    assert order(caller).count("metrics") == 1
+
+
+@pytest.mark.pipeline("of the recogniser")
+async def test_late_words_that_amend_the_utterance_are_in_the_turn(call_simulator: CallSimulator) -> None:
+    """A recogniser that tells a word twice, 50 ms apart, and a first answer that is thrown away when it has begun."""
+    llm = ScriptedLLM(["Good."], first_token=0.02, duration=0.0)
+    agent = agent_of(llm=llm, stt=ScriptedSTT(duplicates=1), vad=ScriptedVAD(end_delay=0.1), endpointing_ms=0)
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Really", seconds=0.6)
+        await caller.hears()
+    (turn,) = turns(caller)
+    assert [request[-1]["content"] for request in llm.requests] == ["Really", "Really Really"]
+    assert (turn.turn_index, turn.user_text) == (1, "Really Really")
+    assert caller.times("llm_token") == [pytest.approx(0.82)]  # of the first answer
+    assert turn.latency.endpoint_ms == 200.0
+    assert turn.latency.llm_ttft_ms == 70.0  # of the answer that was heard
+    assert turn.tts_characters == 10
+
+
+async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(3.0)
+    (turn,) = turns(caller)
+    assert (turn.agent_text, turn.interrupted, turn.failed) == ("", False, False)
+    latency = turn.latency
+    assert (latency.endpoint_ms, latency.llm_ttft_ms, latency.tts_ms, latency.total_ms) == (500.0, 100.0, None, None)
+    assert order(caller) == ["user_speech_eos", "transcript user", "metrics"]
+
+
+@pytest.mark.pipeline("on_message answers")
+async def test_a_turn_in_which_the_application_keeps_silent(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(llm=None), on_message=lambda event: None) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(3.0)
+    (turn,) = turns(caller)
+    assert turn.latency == LatencyBreakdown(stt_ms=200.0, endpoint_ms=500.0, user_speech_duration_ms=500.0)
+
+
+async def test_a_turn_that_failed_is_over_after_the_apology(call_simulator: CallSimulator) -> None:
+    agent = told_agent(At("llm.first", give_up, nth=1), tts=ScriptedTTS())
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    (turn,) = turns(caller)
+    assert (turn.failed, turn.interrupted, turn.agent_text) == (True, False, SORRY)
+    assert (turn.latency.llm_ttft_ms, turn.latency.endpoint_ms) == (None, 500.0)
+    assert turn.latency.total_ms == pytest.approx(caller.times("agent_speech_started")[0] * 1000 - 500)
+
+
+async def test_a_turn_whose_apology_fails_too_is_over(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.", tts=ScriptedTTS(fail_after=0))) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(3.0)
+        await caller.speaks("Hello?", seconds=0.5)
+        await caller.at(6.0)
+    assert [(turn.turn_index, turn.failed, turn.agent_text) for turn in turns(caller)] == [(1, True, ""), (2, True, "")]
+
+
+@pytest.mark.pipeline("what three providers cost")
+async def test_what_is_said_after_the_answer_belongs_to_no_turn_and_costs_money(call_simulator: CallSimulator) -> None:
+    phone = Patter(pricing={"scripted": {"unit": "1k_chars", "price": 1.0}})
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+        phone.calls[0].say("By the way.")
+        await caller.hears()
+    assert [turn.agent_text for turn in turns(caller)] == ["Yes."]
+    assert metrics_of(caller).cost.tts == pytest.approx((4 + 11) / 1000)
+
+
+async def test_an_answer_that_say_cuts_is_interrupted(call_simulator: CallSimulator) -> None:
+    phone = Patter()
+    async with call_simulator(agent_of("A long answer.", tts=ScriptedTTS(duration=5.0)), phone=phone) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(3.0)
+        phone.calls[0].say("Wait.", interrupt=True)
+        await caller.heard(1)
+    (turn,) = turns(caller)
+    assert (turn.interrupted, turn.latency.bargein_ms) == (True, None)
+
+
+@pytest.mark.pipeline("a cough is told from words by their recogniser")
+async def test_a_call_without_a_word_has_no_turns_and_no_latencies(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of("Yes.")) as caller:
+        await caller.coughs(0.3)
+        await caller.at(3.0)
+    metrics = metrics_of(caller)
+    assert metrics.turns == ()
+    assert metrics.latency_avg == metrics.latency_p99 == LatencyBreakdown()
+    assert metrics.duration_seconds == pytest.approx(3.0)
+
+
+async def test_a_turn_that_is_open_when_the_call_breaks_is_told_before_its_end(call_simulator: CallSimulator) -> None:
+    called: list[Any] = []
+    async with call_simulator(
+        told_agent(At("tts.next", break_down)),
+        on_metrics=lambda event: called.append(event["turn"]),
+        on_call_end=lambda event: called.append(event["metrics"]),
+    ) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.at(5.0)
+    turn, metrics = called
+    assert (turn.turn_index, turn.interrupted) == (1, True)
+    assert metrics.turns == (turn,)
+    assert caller.outcome == "failed"
+
+
+# Money ----------------------------------------------------------------------------------------------------------------
+PRICES = {
+    "twilio": {"price": 0.01, "streams": 0.002},
+    "scripted": {
+        "unit": "token",
+        "models": {
+            "ear": {"unit": "minute", "price": 0.6},
+            "mind": {"unit": "token", "input": 100.0, "output": 1000.0, "cache_read": 10.0},
+            "mouth": {"unit": "1k_chars", "price": 1.0},
+        },
+    },
+}
+PARTS: dict[str, Any] = {
+    "stt": ScriptedSTT(model="ear"),
+    "llm": ScriptedLLM(["Four words, sixteen."], model="mind"),  # 20 characters
+    "tts": ScriptedTTS(model="mouth"),
+    "system_prompt": "x" * 85,
+}
+
+
+def twilio_phone() -> Patter:
+    return Patter(Twilio(account_sid="AC" + "5" * 32, auth_token="made up"), pricing=PRICES)
+
+
+@pytest.mark.pipeline("what three providers cost")
+async def test_costs_are_estimated_where_nobody_reports_them(call_simulator: CallSimulator) -> None:
+    told: list[Any] = []
+    async with call_simulator(agent_of(**PARTS), phone=twilio_phone(), on_metrics=told.append) as caller:
+        await caller.speaks("What is it now?", seconds=1.0)  # 15 characters: 100 with the prompt, 25 tokens
+        await caller.hears()
+        await caller.at(60.5)
+    cost = metrics_of(caller).cost
+    assert cost.stt == pytest.approx(60.5 / 60 * 0.6)
+    assert cost.tts == pytest.approx(20 / 1000)
+    assert cost.llm == pytest.approx((25 * 100 + 5 * 1000) / 1_000_000)
+    assert cost.telephony == pytest.approx(2 * 0.012)  # a begun minute counts whole
+    assert cost.total == pytest.approx(cost.stt + cost.tts + cost.llm + cost.telephony)
+    so_far = told[0]["cost_so_far"]
+    assert so_far.telephony == pytest.approx(0.012)
+    assert so_far.llm == cost.llm
+    assert so_far.stt < cost.stt
+
+
+@pytest.mark.pipeline("what three providers cost")
+async def test_a_mind_is_asked_with_all_that_was_said_before(call_simulator: CallSimulator) -> None:
+    async with call_simulator(agent_of(**PARTS), phone=twilio_phone()) as caller:
+        for _ in range(2):
+            await caller.speaks("What is it now?", seconds=1.0)
+            await caller.hears()
+    asked = 100 + (100 + 20 + 15)
+    assert metrics_of(caller).cost.llm == pytest.approx((asked // 4 * 100 + 10 * 1000) / 1_000_000)
+
+
+@pytest.mark.pipeline("hooks are beside a pipeline alone")
+async def test_a_mind_that_a_veto_kept_from_being_asked_costs_nothing(call_simulator: CallSimulator) -> None:
+    prices = Patter(pricing={"scripted": {"unit": "token", "input": 1.0, "output": 1.0}})
+    hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
+    async with call_simulator(agent_of("Yes.", hooks=hooks), phone=prices) as caller:
+        await caller.speaks("Stupid robot", seconds=0.5)
+        await caller.waits(2.0)
+    assert metrics_of(caller).cost.llm == 0.0
+    async with call_simulator(agent_of("Yes.", hooks=hooks), phone=prices) as caller:
+        await caller.speaks("Is it open?", seconds=0.5)
+        await caller.hears()
+    asked = len("You are brief.") + len("Is it open?")
+    assert metrics_of(caller).cost.llm == pytest.approx((asked // 4 + len("Yes.") // 4) * 1e-6)
+
+
+async def test_a_providers_own_reported_usage_beats_the_estimate(call_simulator: CallSimulator, way: str) -> None:
+    usage = Usage(stage="llm", input_tokens=10, output_tokens=3, cache_read_tokens=1000)
+    llm = ScriptedLLM(["Four words, sixteen."], model="mind", usage=usage)
+    async with call_simulator(agent_of(**PARTS | {"llm": llm}), phone=twilio_phone()) as caller:
+        for _ in range(2):
+            await caller.speaks("What is it now?", seconds=1.0)
+            await caller.hears()
+    cost = metrics_of(caller).cost
+    assert cost.llm == pytest.approx(2 * (10 * 100 + 3 * 1000 + 1000 * 10) / 1_000_000)
+    assert cost.llm_cached_savings == pytest.approx(2 * 1000 * 90 / 1_000_000)
+    assert cost.tts == (pytest.approx(40 / 1000) if way == "pipeline" else 0.0)  # nothing was reported of it
+    assert (cost.stt > 0) is (way == "pipeline")  # an engine has no recogniser
+
+
+async def test_usage_of_an_answer_that_was_cut_or_thrown_away_counts(call_simulator: CallSimulator) -> None:
+    """The model bills what it generated, whether or not anybody heard it."""
+    usage = Usage(stage="llm", cost=0.5)
+    llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8, usage=usage)
+    async with call_simulator(agent_of(llm=llm)) as caller:
+        await caller.speaks("A room", seconds=0.5)
+        await caller.at(1.2)
+        await caller.speaks("or rather two", seconds=0.6)
+        await caller.hears()
+    assert len(llm.requests) == 2
+    assert metrics_of(caller).cost.llm == 1.0
+
+
+@attrs.frozen
+class ReportingTTS(ScriptedTTS):
+    """Reports each reply, as a vendor's socket does when it has spoken it."""
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+        async with ScriptedTTS.open(self, language=language) as session:
+            yield _ReportingSynthesis(session)
+
+
+class _ReportingSynthesis(SynthesisSession):
+    def __init__(self, inner: SynthesisSession) -> None:
+        self._inner = inner
+
+    @asynccontextmanager
+    async def speak(self, sentences: Any) -> AsyncIterator[Any]:
+        async with self._inner.speak(sentences) as chunks:
+            yield chunks
+        report_usage(Usage(stage="tts", characters=1000, model="other"))
+
+
+@attrs.frozen
+class ReportingSTT(ScriptedSTT):
+    """Reports once, when its session is closed."""
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+        async with ScriptedSTT.open(self, language=language) as session:
+            try:
+                yield session
+            finally:
+                report_usage(Usage(stage="stt", seconds=30.0))
+
+
+@pytest.mark.pipeline("what three providers cost")
+async def test_recogniser_and_synthesiser_report_their_usage_too(call_simulator: CallSimulator) -> None:
+    parts = PARTS | {"stt": ReportingSTT(model="ear"), "tts": ReportingTTS(model="mouth")}
+    phone = twilio_phone()
+    phone.pricing["scripted"]["models"]["other"] = {"unit": "1k_chars", "price": 3.0}
+    async with call_simulator(agent_of(**parts), phone=phone) as caller:
+        await caller.speaks("What is it now?", seconds=1.0)
+        await caller.hears()
+    cost = metrics_of(caller).cost
+    assert cost.stt == pytest.approx(0.3)
+    assert cost.tts == pytest.approx(3.0)
+
+
+async def test_outside_a_call_a_report_goes_nowhere(call_simulator: CallSimulator) -> None:
+    report_usage(Usage(stage="llm", cost=1.0))
+    async with call_simulator(agent_of("Yes.")) as caller:
+        report_usage(Usage(stage="llm", cost=1.0))
+        await caller.speaks("Go on", seconds=0.5)
+        await caller.hears()
+    assert metrics_of(caller).cost.llm == 0.0
+
+
+async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimulator) -> None:
+    usage = Usage(stage="llm", cost=1.0)
+    agent = agent_of(llm=ScriptedLLM(["Yes."], usage=usage))
+    phone = Patter()
+    found: list[CallMetrics] = []
+
+    async def hold(count: int) -> None:
+        async with call_simulator(agent, phone=phone) as caller:
+            for _ in range(count):
+                await caller.speaks("Go on", seconds=0.5)
+                await caller.hears()
+        found.append(metrics_of(caller))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold, 1)
+        nursery.start_soon(hold, 3)
+    assert sorted((len(metrics.turns), metrics.cost.llm) for metrics in found) == [(1, 1.0), (3, 3.0)]
+    assert len({metrics.call_id for metrics in found}) == 2
+
+
+async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, way: str) -> None:
+    async with call_simulator(agent_of(**PARTS), phone=twilio_phone()) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    metrics = metrics_of(caller)
+    assert metrics.call_id == caller.carrier.call_sid
+    pipeline = way == "pipeline"
+    assert (metrics.stt_provider, metrics.stt_model) == (("scripted", "ear") if pipeline else ("", ""))
+    assert (metrics.llm_provider, metrics.llm_model) == ("scripted", "mind")
+    assert (metrics.tts_provider, metrics.tts_model) == (("scripted", "mouth") if pipeline else ("", ""))
+    assert (metrics.telephony_provider, metrics.provider_mode) == ("twilio", "pipeline" if pipeline else "scripted")
+
+
+async def test_scripted_providers_on_the_local_line_cost_nothing_and_no_warning(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone = Patter(LocalCarrier())
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        await caller.hears()
+    metrics = metrics_of(caller)
+    assert metrics.telephony_provider == "local"
+    assert metrics.cost == CostBreakdown()
+    assert not [record for record in caplog.records if record.name == "patter_trio.telemetry"]
+
+
+# What must not hurt ---------------------------------------------------------------------------------------------------
+def heard_bytes(caller: SimulatedCaller) -> list[tuple[float, int, str, bool]]:
+    return [(round(a.at, 6), len(a.audio), a.mark or "", a.clears) for a in caller.carrier.arrivals]
+
+
+async def one_call(call_simulator: CallSimulator, **callbacks: Any) -> SimulatedCaller:
+    async with call_simulator(agent_of("One.", "Two.", first_message="Hello."), **callbacks) as caller:
+        await caller.hears()
+        for _ in range(2):
+            await caller.speaks("Go on", seconds=0.5)
+            await caller.hears()
+    return caller
+
+
+async def raises(event: Any) -> None:
+    raise KeyError("customer")
+
+
+async def never_returns(event: Any) -> None:
+    await trio.sleep_forever()
+
+
+async def is_slow(event: Any) -> None:
+    await trio.sleep(3)
+
+
+def spoils(event: dict[str, Any]) -> str:
+    event.clear()
+    event["turn"] = "spoilt"
+    return "nobody waits for this"
+
+
+@pytest.mark.parametrize("on_metrics", [raises, never_returns, is_slow, spoils])
+async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
+    on_metrics: Any, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends: list[Any] = []
+    calm = await one_call(call_simulator)
+    upset = await one_call(call_simulator, on_metrics=on_metrics, on_call_end=ends.append)
+    assert heard_bytes(upset) == heard_bytes(calm)
+    assert edges(upset) == edges(calm)
+    assert turns(upset)[-1].agent_text == "Two."
+    assert [turn.turn_index for turn in ends[0]["metrics"].turns] == [0, 1, 2]
+    lines = [record.message for record in caplog.records if record.name == "patter_trio.events"]
+    expected = {
+        raises: ["patter.event.metrics: raises raised KeyError: 'customer'"] * 3,
+        never_returns: ["on_metrics was cancelled: its time was over"] * 3,  # once for each turn
+        is_slow: [],
+        spoils: [],
+    }[on_metrics]
+    assert [line.partition(": ")[2] for line in lines] == expected
+
+
+async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator) -> None:
+    """It is of the kept class: one that is slow is told of every turn, after the call."""
+    called: list[int] = []
+
+    async def slow(event: dict[str, Any]) -> None:
+        await trio.sleep(4)
+        called.append(event["turn"].turn_index)
+
+    await one_call(call_simulator, on_metrics=slow)
+    assert called == [0, 1, 2]
+
+
+async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """On the real clock: no other can show that the loop stood still."""
+    turn = TurnMetrics(turn_index=1, user_text="Hello", agent_text="Yes.")
+
+    def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
+        time.sleep(0.06)
+
+    observers = Observers("CA1", {"on_metrics": writes_to_a_slow_disk}.get)
+    state = ConversationStateSnapshot(user="listening", agent="idle")
+    observers.tell("metrics", {"call_id": "CA1", "turn": turn, "cost_so_far": CostBreakdown()}, state)
+    observers.end({}, state, cancelled=False)
+    await observers.deliver()
+    (record,) = caplog.records
+    assert "writes_to_a_slow_disk blocked every call for " in record.message
+
+
+async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator) -> None:
+    with pytest.raises(ConfigurationError, match="on_metrics must be a function, not int: 3"):
+        async with call_simulator(agent_of(), on_metrics=3):
+            pass
+
+
+@pytest.mark.parametrize("method", ["take", "finish", "call", "cost"])
+async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_call(
+    method: str, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = await one_call(call_simulator)
+
+    def broken(self: Meter, *arguments: Any) -> Any:
+        raise ZeroDivisionError("a bug of the meter")
+
+    monkeypatch.setattr(Meter, method, broken)
+    ends: list[Any] = []
+    upset = await one_call(call_simulator, on_call_end=ends.append)
+    assert heard_bytes(upset) == heard_bytes(calm)
+    assert edges(upset) == edges(calm)
+    assert ends[0]["metrics"] is None
+    assert (upset.metrics, upset.outcome) == (None, "caller_hung_up")
+    (record,) = [record for record in caplog.records if record.name == "patter_trio.telemetry"]
+    assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
+    assert record.message == f"call {upset.carrier.call_sid}: it cannot be measured any more: a bug of the meter"
+
+
+def test_a_long_call_is_measured_in_bounded_time_for_each_turn() -> None:
+    """The bill keeps sums: what it takes to say what a call has cost does not grow with the call."""
+    bill = Bill(None, "local", "inbound")
+    for number in range(10_000):
+        bill.count(number, "asked", 100)
+        bill.used(number, Usage(stage="llm", input_tokens=1))
+    assert len(bill._reported) == 1
+    assert math.isclose(bill.total(0.0, 0.0).total, 0.0)

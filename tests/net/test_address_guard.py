@@ -1,0 +1,386 @@
+"""Where requests to others' URLs go: to what was looked up and found good, and nowhere else."""
+
+import gc
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import httpcore
+import pytest
+import trio
+import trio.testing
+from web_kit import Request, serving
+
+from patter_trio import ConfigurationError, Patter
+from patter_trio.errors import ProviderTimeout
+from patter_trio.net.address_guard import AddressRefused, Guard, hosts_of
+from patter_trio.net.guarded import STAGGER, GuardedNetwork, Network
+from patter_trio.net.http import Client, Unreachable, shared_client
+from patter_trio.testing.conformance.bench import cancelled_at
+
+METADATA = "169.254.169.254"
+PUBLIC, ANOTHER = "192.0.78.9", "2606:4700::1111"
+
+
+async def hello(request: Request) -> None:
+    await request.answer(b"Hello.")
+
+
+def fetch(client: Client, url: str) -> Any:
+    return client.fetch("GET", url, within=60.0, largest=100)
+
+
+@attrs.define
+class Names(trio.abc.HostnameResolver):
+    """A name service that gives one answer after another, the last one for ever, and counts the questions."""
+
+    answers: list[list[str]]
+    asked: list[str] = attrs.field(factory=list)
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(host.decode())
+        addresses = self.answers[min(len(self.asked), len(self.answers)) - 1]
+        if not addresses:
+            raise OSError("name or service not known")
+        return [
+            (
+                trio.socket.AF_INET6 if ":" in address else trio.socket.AF_INET,
+                trio.socket.SOCK_STREAM,
+                6,
+                "",
+                (address, port),
+            )
+            for address in addresses
+        ]
+
+    async def getnameinfo(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+def names(*answers: list[str]) -> Names:
+    service = Names(list(answers))
+    trio.socket.set_custom_hostname_resolver(service)
+    return service
+
+
+# Real connections -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("host", "addresses", "why"),
+    [
+        ("crm.test", ["127.0.0.1"], "crm.test has the address 127.0.0.1, which is loopback"),
+        ("crm.test", ["10.1.2.3"], "crm.test has the address 10.1.2.3, which is private"),
+        ("crm.test", ["::ffff:127.0.0.1"], "which is loopback, within IPv6"),
+        ("crm.test", [PUBLIC, METADATA], f"crm.test has the address {METADATA}, which is link-local"),
+        ("127.0.0.1", None, "127.0.0.1 is loopback"),
+        ("2130706433", None, "2130706433 has the address 127.0.0.1, which is loopback"),
+        ("0x7f.1", None, "has the address 127.0.0.1, which is loopback"),
+        ("0177.1", None, "has the address 127.0.0.1, which is loopback"),
+        ("0", None, "0 has the address 0.0.0.0, which is unspecified"),
+        ("127。0。0。1", None, "127.0.0.1 is loopback"),
+        ("[::ffff:7f00:1]", None, "is loopback, within IPv6"),
+        ("[::]", None, "is unspecified"),
+    ],
+)
+async def test_a_way_into_our_own_network_is_refused_before_a_connection_and_the_error_names_the_option(
+    autojump_clock: trio.testing.MockClock, host: str, addresses: list[str] | None, why: str
+) -> None:
+    if addresses is not None:
+        names(addresses)
+    async with serving(hello) as web, shared_client(Guard()) as client:
+        port = web.url.rpartition(":")[2]
+        with pytest.raises(AddressRefused) as refused:
+            await fetch(client, f"http://{host}:{port}/")
+        assert why in str(refused.value)
+        assert "allow it: Patter(allow_private_hosts=[" in str(refused.value)
+        assert web.connections == 0
+
+
+async def test_a_host_that_is_allowed_by_name_is_reached_and_no_other_name_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    names(["127.0.0.1"])
+    async with serving(hello) as web, shared_client(Guard(["crm.test"])) as client:
+        port = web.url.rpartition(":")[2]
+        for host in ("crm.test", "CRM.test", "crm.test."):
+            assert await fetch(client, f"http://{host}:{port}/") == b"Hello."
+        for host in ("127.0.0.1", "crm2.test", "x.crm.test", "test"):
+            with pytest.raises(AddressRefused):
+                await fetch(client, f"http://{host}:{port}/")
+    assert {request.headers["host"].lower().rstrip(".") for request in web.requests} <= {
+        f"crm.test:{port}",
+        f"crm.test.:{port}",
+    }
+
+
+async def test_each_connection_looks_the_name_up_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A second lookup is what DNS rebinding lives on."""
+    service = names(["127.0.0.1"], [METADATA])
+    async with serving(hello) as web, shared_client(Guard(["crm.test"])) as client:
+        url = f"http://crm.test:{web.url.rpartition(':')[2]}/"
+        assert [await fetch(client, url), await fetch(client, url)] == [b"Hello."] * 2
+    assert (service.asked, web.connections) == (["crm.test"], 1)
+
+
+async def test_a_connection_that_one_guard_let_through_is_not_anothers(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving(hello) as web, shared_client(Guard(["127.0.0.1"])) as open_one, shared_client(Guard()) as client:
+        assert await fetch(open_one, web.url) == b"Hello."
+        with pytest.raises(AddressRefused):
+            await fetch(client, web.url)
+        async with shared_client(Guard({"127.0.0.1"})) as same:
+            assert await fetch(same, web.url) == b"Hello."
+    assert web.connections == 1
+
+
+async def test_a_proxy_of_the_environment_is_not_used(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look the name up itself."""
+    async with serving(hello) as proxy, serving(hello) as web:
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        async with shared_client(Guard(["127.0.0.1"])) as client:
+            await fetch(client, web.url)
+    assert (proxy.connections, web.connections) == (0, 1)
+
+
+async def test_a_name_that_nobody_knows_and_a_port_where_nobody_listens_are_unreachable(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    names([])
+    async with serving(hello) as web:
+        closed = web.url
+    async with shared_client(Guard(["127.0.0.1"])) as client:
+        with pytest.raises(Unreachable, match=r"http://crm\.test could not be reached: name or service not known"):
+            await fetch(client, "http://crm.test/secret")
+        with pytest.raises(Unreachable, match="could not be reached"):
+            await fetch(client, closed)
+
+
+async def test_a_guarded_request_that_is_cancelled_anywhere_leaves_nothing_behind(
+    recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", left.append)
+    names(["127.0.0.1"])
+    async with serving(hello) as web:
+
+        async def ask() -> bytes:
+            async with shared_client(Guard(["crm.test"])) as client:
+                return await fetch(client, f"http://crm.test:{web.url.rpartition(':')[2]}/")  # type: ignore[no-any-return]
+
+        whole = await cancelled_at(ask, 0)
+        assert whole.result == b"Hello."
+        for step in range(1, whole.steps + 1):
+            end = await cancelled_at(ask, step)
+            assert not end.errors
+            gc.collect()
+            assert not left, f"cancelled at step {step} of {whole.steps}"
+    assert not [str(warning.message) for warning in recwarn.list]
+
+
+# Which address is taken, on a network of the test's own ---------------------------------------------------------------
+class Line(httpcore.AsyncMockStream):
+    """A connection that notes that it was closed."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__([])
+        self.address = address
+        self.closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.define(slots=False)
+class Internet(Network):
+    """Addresses, each of which answers after so many seconds; a negative number: refuses after them."""
+
+    answers: dict[str, float]
+    tried: list[tuple[float, str]] = attrs.field(factory=list)
+    lines: list[Line] = attrs.field(factory=list)
+
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Line:
+        self.tried.append((trio.current_time(), host))
+        seconds = self.answers[host]
+        await trio.sleep(abs(seconds))
+        if seconds < 0:
+            raise httpcore.ConnectError(f"{host} refused")
+        self.lines.append(Line(host))
+        return self.lines[-1]
+
+
+async def connected(internet: Internet, *, timeout: float | None = 5.0, guard: Guard | None = None) -> Any:  # noqa: ASYNC109
+    return await GuardedNetwork(guard or Guard(), internet).connect_tcp("crm.test", 443, timeout)
+
+
+async def test_the_address_that_is_connected_to_is_the_one_that_was_judged(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    service, internet = names([PUBLIC], [METADATA]), Internet({PUBLIC: 0.1})
+    assert (await connected(internet)).address == PUBLIC
+    assert (service.asked, internet.tried) == (["crm.test"], [(0.0, PUBLIC)])
+    with pytest.raises(AddressRefused):
+        await connected(internet)
+    assert len(internet.tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "taken", "at", "begun"),
+    [
+        ((0.1, 0.1), PUBLIC, 0.1, [0.0]),
+        ((9.0, 0.1), ANOTHER, STAGGER + 0.1, [0.0, STAGGER]),
+        ((-0.1, 0.1), ANOTHER, 0.2, [0.0, 0.1]),
+        ((0.3, 9.0), PUBLIC, 0.3, [0.0, STAGGER]),
+    ],
+)
+async def test_the_first_address_that_answers_is_taken_and_the_others_are_let_go(
+    autojump_clock: trio.testing.MockClock, answers: tuple[float, float], taken: str, at: float, begun: list[float]
+) -> None:
+    names([PUBLIC, ANOTHER])
+    internet = Internet(dict(zip([PUBLIC, ANOTHER], answers, strict=True)))
+    line = await connected(internet)
+    assert trio.current_time() == pytest.approx(at)
+    assert [when for when, _ in internet.tried] == pytest.approx(begun)
+    assert not line.closed
+    assert all(other.closed for other in internet.lines if other is not line)
+    assert line.address == taken
+
+
+async def test_when_no_address_answers_the_first_refusal_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    names([PUBLIC, ANOTHER])
+    with pytest.raises(httpcore.ConnectError, match=f"{PUBLIC} refused"):
+        await connected(Internet({PUBLIC: -0.1, ANOTHER: -0.1}))
+    assert trio.current_time() == pytest.approx(0.2)
+
+
+async def test_lookup_and_connection_have_one_deadline_together(autojump_clock: trio.testing.MockClock) -> None:
+    names([PUBLIC])
+    with pytest.raises(httpcore.ConnectTimeout):
+        await connected(Internet({PUBLIC: 60.0}), timeout=5.0)
+    assert trio.current_time() == 5.0
+
+
+async def test_a_name_service_that_says_nothing_is_given_five_seconds(mock_clock: trio.testing.MockClock) -> None:
+    asked = trio.Event()
+
+    class Silent(Names):
+        async def getaddrinfo(self, *_: Any, **__: Any) -> Any:
+            asked.set()
+            await trio.sleep_forever()
+
+    async def ask() -> None:
+        async with shared_client(Guard()) as client:
+            with pytest.raises(ProviderTimeout, match="could not be reached within 5 s"):
+                await fetch(client, "http://crm.test/")
+        ended.append(trio.current_time())
+
+    ended: list[float] = []
+    trio.socket.set_custom_hostname_resolver(Silent([]))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await asked.wait()
+        mock_clock.jump(4.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == []
+        mock_clock.jump(0.1)
+    assert ended == [5.0]
+
+
+async def test_a_clock_that_jumps_does_not_while_a_name_is_looked_up(autojump_clock: trio.testing.MockClock) -> None:
+    """The system's name service works in a thread, and takes real time."""
+    async with serving(hello) as web, shared_client(Guard(["localhost"])) as client, trio.open_nursery() as nursery:
+
+        async def tick() -> None:
+            for _ in range(1000):
+                await trio.sleep(0.02)
+
+        nursery.start_soon(tick)
+        assert await fetch(client, web.url.replace("127.0.0.1", "localhost")) == b"Hello."
+        assert trio.current_time() < STAGGER
+        nursery.cancel_scope.cancel()
+
+
+@attrs.define(slots=False)
+class Gate(Internet):
+    """Addresses that answer when the gate is opened; those in ``answers`` never do."""
+
+    gate: trio.Event = attrs.field(factory=trio.Event)
+
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Line:
+        self.tried.append((trio.current_time(), host))
+        await self.gate.wait()
+        if host in self.answers:
+            await trio.sleep_forever()
+        self.lines.append(Line(host))
+        return self.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("silent", "cancelled", "opened", "kept"), [([], False, 2, 1), ([ANOTHER], False, 1, 1), ([ANOTHER], True, 1, 0)]
+)
+async def test_what_is_opened_and_not_wanted_is_closed(
+    autojump_clock: trio.testing.MockClock, silent: list[str], cancelled: bool, opened: int, kept: int
+) -> None:
+    """Two that answer at the same instant; one that answers at the instant at which nobody wants it any more."""
+    names([PUBLIC, ANOTHER])
+    internet, scope, got = Gate(dict.fromkeys(silent, 0.0)), trio.CancelScope(), list[Any]()
+
+    async def connect() -> None:
+        with scope:
+            got.append(await connected(internet))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connect)
+        await trio.sleep(1.0)
+        internet.gate.set()
+        if cancelled:
+            scope.cancel()
+    assert (len(internet.lines), len(got)) == (opened, kept)
+    assert [line for line in internet.lines if not line.closed] == got
+
+
+async def test_there_is_no_other_way_than_by_tcp() -> None:
+    network = GuardedNetwork(Guard(), Internet({}))
+    with pytest.raises(AddressRefused, match="/run/secret"):
+        await network.connect_unix_socket("/run/secret")
+
+
+# What is given --------------------------------------------------------------------------------------------------------
+def test_hosts_are_known_in_the_form_that_connections_know() -> None:
+    given = ["LocalHost", "crm.internal.", "Grüße.de", "10.0.0.7", "::1", "[fd00::1]"]
+    assert hosts_of(given) == {"localhost", "crm.internal", "xn--gre-6ka8l.de", "10.0.0.7", "::1", "fd00::1"}
+    assert Patter(allow_private_hosts=given).guard == Guard(reversed(given))
+
+
+@pytest.mark.parametrize(
+    "given", ["localhost", None, 7, [""], ["a b"], ["http://crm"], ["crm:80"], ["*.crm"], [b"crm"], ["a/b"]]
+)
+def test_what_is_no_list_of_hosts_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="allow_private_hosts must"):
+        Patter(allow_private_hosts=given)
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("http://localhost:8000/", True),
+        ("http://LOCALHOST./", True),
+        ("https://api.localhost/", True),
+        ("http://127.0.0.1/", True),
+        ("http://[::1]/", True),
+        (f"http://{METADATA}/latest", True),
+        ("https://8.8.8.8/", False),
+        ("https://[2606:4700::1111]/", False),
+        ("https://crm.internal/", False),  # it has yet to be looked up
+    ],
+)
+def test_an_address_is_looked_at_early(url: str, refused: bool) -> None:
+    check: Callable[[], None] = partial(Guard().check, url)
+    if refused:
+        with pytest.raises(AddressRefused, match="allow_private_hosts"):
+            check()
+    else:
+        check()

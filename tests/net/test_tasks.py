@@ -1,0 +1,87 @@
+"""A task beside a block: it ends with the block, and failures keep their type and cause; and how it hands things over."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from patter_trio.net.tasks import hand_over, running
+
+
+async def test_the_task_ends_with_the_block(autojump_clock: MockClock) -> None:
+    ended: list[float] = []
+
+    async def task() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with running(task):
+        await trio.sleep(1)
+    assert ended == [1.0]
+
+
+async def test_a_failure_of_the_task_cancels_the_block_and_leaves_bare_with_its_cause(
+    autojump_clock: MockClock,
+) -> None:
+    async def task() -> None:
+        await trio.sleep(1)
+        raise ValueError("task") from KeyError("cause")
+
+    with pytest.raises(ValueError, match="task") as failure:
+        async with running(task):
+            await trio.sleep_forever()
+    assert trio.current_time() == 1.0
+    assert isinstance(failure.value.__cause__, KeyError)
+
+
+async def test_a_failure_of_the_block_leaves_bare(autojump_clock: MockClock) -> None:
+    with pytest.raises(ValueError, match="block"):
+        async with running(trio.sleep_forever):
+            raise ValueError("block")
+
+
+async def test_two_failures_are_both_told() -> None:
+    async def task() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("task")
+
+    with pytest.RaisesGroup(ValueError, KeyError):
+        async with running(task):
+            await trio.lowlevel.checkpoint()
+            raise ValueError("block")
+
+
+async def test_a_cancellation_from_outside_passes(autojump_clock: MockClock) -> None:
+    with trio.move_on_after(1) as scope:
+        async with running(trio.sleep_forever):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+async def test_what_finds_room_is_handed_over_at_once_and_what_does_not_waits(autojump_clock: MockClock) -> None:
+    put, taken = trio.open_memory_channel[str](1)
+
+    async def take() -> None:
+        await trio.sleep(2)
+        assert taken.receive_nowait() == "first"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        with trio.testing.assert_no_checkpoints():
+            await hand_over(put, "first")
+        await hand_over(put, "second")
+        assert trio.current_time() == 2.0
+    assert taken.receive_nowait() == "second"
+
+
+async def test_nothing_is_handed_to_nobody() -> None:
+    put, taken = trio.open_memory_channel[str](1)
+    taken.close()
+    with pytest.raises(trio.BrokenResourceError):
+        await hand_over(put, "lost")
+    put.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await hand_over(put, "lost")

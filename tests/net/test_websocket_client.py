@@ -1,0 +1,287 @@
+"""A WebSocket as a client: always read, never written to after a send that was cut off, closed in time."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from web_kit import serving
+
+from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError
+from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.net.websocket_client import (
+    CLOSING,
+    MOST_WAITING,
+    SENDING,
+    ConnectionOver,
+    WebSocketClient,
+    open_websocket,
+)
+from patter_trio.testing.twilio.faulty_stream import FaultyStream
+
+URL = "ws://agent.test/chat?key=hush"
+
+
+@attrs.define
+class Line:
+    """Both ends of a connection: ours may be struck, the server is as told."""
+
+    converse: Callable[[WebSocket], Awaitable[None]]
+    ours: FaultyStream | None = None
+    upgrade: Upgrade | None = None
+    closed: list[SocketClosed] = attrs.field(factory=list)
+
+    async def open(self, nursery: trio.Nursery, url: str) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(self.serve, theirs)
+        self.ours = FaultyStream(ours)
+        return self.ours
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        self.upgrade = await receive_upgrade(stream, bytes(await stream.receive_some(65536)))
+        socket = await self.upgrade.accept()
+        try:
+            await self.converse(socket)
+        except SocketClosed as closed:
+            self.closed.append(closed)
+
+
+@asynccontextmanager
+async def connected(line: Line) -> AsyncIterator[WebSocketClient]:
+    async with trio.open_nursery() as nursery:
+        async with open_websocket(URL, headers={"X-Who": "me"}, open_stream=partial(line.open, nursery)) as client:
+            yield client
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def echoes(socket: WebSocket) -> None:
+    while True:
+        await socket.send(await socket.receive())
+
+
+async def listens(socket: WebSocket) -> None:
+    while True:
+        await socket.receive()
+
+
+async def test_messages_go_both_ways_and_the_end_is_orderly(autojump_clock: trio.testing.MockClock) -> None:
+    line = Line(echoes)
+    async with connected(line) as client:
+        for message in ("text", b"binary"):
+            await client.send(message)
+            assert await client.receive() == message
+        assert client.usable
+        assert repr(client) == "<WebSocketClient ws://agent.test>"
+    assert [closed.code for closed in line.closed] == [1000]
+    assert line.upgrade is not None
+    assert (line.upgrade.path, line.upgrade.headers["X-Who"]) == ("/chat?key=hush", "me")
+
+
+async def test_pings_are_answered_while_nobody_waits_for_a_message(autojump_clock: trio.testing.MockClock) -> None:
+    heard: list[bool] = []
+
+    async def pings(socket: WebSocket) -> None:
+        for _ in range(3):
+            await trio.sleep(10)
+            socket.ping()
+            await socket.flush()
+            with trio.move_on_after(1):
+                await socket.receive()
+            heard.append(socket.heard_at == trio.current_time() - 1)
+
+    async with connected(Line(pings)):
+        await trio.sleep(60)
+    assert heard == [True, True, True]
+
+
+async def test_the_peers_end_is_noticed_while_nobody_waits_and_messages_before_it_are_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def says_goodbye(socket: WebSocket) -> None:
+        await socket.send("Goodbye.")
+        await socket.aclose(4000, "no more")
+
+    async with connected(Line(says_goodbye)) as client:
+        await client.ended.wait()
+        assert not client.usable
+        assert await client.receive() == "Goodbye."
+        with pytest.raises(
+            ConnectionOver, match=r"to ws://agent\.test ended: websocket closed \(4000, no more\)"
+        ) as raised:
+            await client.receive()
+        assert raised.value.code == 4000
+        with pytest.raises(ConnectionOver):
+            await client.send("x")
+
+
+async def test_a_reset_is_a_failure_of_the_peers(autojump_clock: trio.testing.MockClock) -> None:
+    line = Line(listens)
+    async with connected(line) as client:
+        assert line.ours is not None
+        line.ours.reset()
+        with pytest.raises(ConnectionOver) as raised:
+            await client.receive()
+        assert raised.value.code == 1006
+        assert isinstance(raised.value, ProviderError)
+
+
+async def test_a_send_that_is_cancelled_breaks_it_and_it_is_only_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    line = Line(listens)
+    async with connected(line) as client:
+        assert line.ours is not None
+        line.ours.stop_reading()
+        with trio.move_on_after(1.0):
+            await client.send("x" * 100_000)
+        assert not client.usable
+        with pytest.raises(ConnectionOver):
+            await client.send("y")
+        operations = line.ours.operations
+    assert line.ours.operations <= operations + 1  # nothing is written behind half a frame
+    assert trio.current_time() == pytest.approx(1.0)
+
+
+async def test_a_peer_that_does_not_read_has_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    line = Line(listens)
+    async with connected(line) as client:
+        assert line.ours is not None
+        line.ours.stop_reading()
+        with pytest.raises(ProviderTimeout, match="has not read for 5 s"):
+            await client.send("x" * 100_000)
+    assert trio.current_time() == pytest.approx(SENDING)
+
+
+async def test_a_send_that_waits_its_turn_has_no_more_than_five_seconds_either(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    line = Line(listens)
+    late: list[float] = []
+
+    async def send(client: WebSocketClient) -> None:
+        with pytest.raises(ProviderTimeout, match="has not read for 5 s"):
+            await client.send("x" * 100_000)
+        late.append(trio.current_time())
+
+    async with connected(line) as client:
+        assert line.ours is not None
+        line.ours.stop_reading()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, client)
+            nursery.start_soon(send, client)
+    assert late == [pytest.approx(SENDING)] * 2
+
+
+async def test_a_send_that_is_cancelled_before_it_began_leaves_the_connection_whole(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with connected(Line(echoes)) as client:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await client.send("never said")
+        assert scope.cancelled_caught
+        assert client.usable
+        await client.send("said")
+        assert await client.receive() == "said"
+
+
+async def test_closing_does_not_wait_for_a_frozen_peer(autojump_clock: trio.testing.MockClock) -> None:
+    line = Line(echoes)
+    async with connected(line):
+        assert line.ours is not None
+        line.ours.freeze()
+    assert trio.current_time() == pytest.approx(CLOSING)
+
+
+async def test_messages_that_nobody_takes_hold_the_peer_up_not_our_memory(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def floods(socket: WebSocket) -> None:
+        while True:
+            await trio.sleep(0.01)
+            await socket.send("x" * 16_000)
+
+    line = Line(floods)
+    async with connected(line) as client:
+        await trio.sleep(2)
+        assert line.ours is not None
+        read = line.ours.operations
+        await trio.sleep(60)
+        assert line.ours.operations == read  # nothing more is taken from the network
+        assert client.discard() == MOST_WAITING + 1  # and the one that the reader holds
+        await client.receive()  # and it goes on
+
+
+async def test_what_fails_in_the_block_comes_out_bare(autojump_clock: trio.testing.MockClock) -> None:
+    with pytest.raises(ProviderError, match="the block's own"):
+        async with open_websocket(
+            URL, open_stream=partial(Line(echoes).open, trio.lowlevel.current_task().parent_nursery)
+        ):
+            raise ProviderError("the block's own")
+
+
+async def test_several_tasks_may_send(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(Line(echoes)) as client:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(client.send, f"{number}" * 10_000)
+        assert sorted({(await client.receive())[:2] for _ in range(20)}) == sorted(
+            {f"{number}" * 2 for number in range(10)} | {f"{number}" for number in range(10, 20)}
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (500, ProviderError)]
+)  # fmt: skip
+async def test_a_refusal_says_its_status(
+    autojump_clock: trio.testing.MockClock, status: int, error: type[ProviderError]
+) -> None:
+    async def refuse(stream: trio.abc.Stream) -> None:
+        upgrade = await receive_upgrade(stream, bytes(await stream.receive_some(65536)))
+        await upgrade.refuse(status, "hush")
+        await stream.aclose()
+
+    async def open_stream(url: str) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(refuse, theirs)
+        return ours
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ProviderError) as raised:
+            async with open_websocket(URL, open_stream=open_stream):
+                pass
+    assert type(raised.value) is error
+    assert str(raised.value) == f"ws://agent.test refused the connection: status {status}"
+
+
+async def test_opening_has_a_deadline_and_names_who_could_not_be_reached(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def open_stream(url: str) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return trio.testing.memory_stream_pair()[0]  # nobody is at the other end
+
+    with pytest.raises(ProviderTimeout, match=r"ws://agent\.test could not be reached within 5 s"):
+        async with open_websocket(URL, open_stream=open_stream):
+            pass
+    assert trio.current_time() == pytest.approx(5.0)
+    async with serving(converse=lambda socket, upgrade: echoes(socket)) as web:
+        pass
+    with pytest.raises(ProviderError, match="could not be reached"):
+        async with open_websocket(web.url):
+            pass
+
+
+async def test_over_sockets_too(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving(converse=lambda socket, upgrade: echoes(socket)) as web:
+        async with open_websocket(f"{web.url}/chat") as client:
+            await client.send("Hello")
+            assert await client.receive() == "Hello"
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(web.left) == 1

@@ -1,0 +1,223 @@
+"""Prices: where each is from, which one holds, your own over them, and the arithmetic."""
+
+import logging
+import re
+from typing import Any
+
+import pytest
+
+from patter_trio import Patter
+from patter_trio.errors import ConfigurationError
+from patter_trio.pricing import (
+    AMOUNTS,
+    DEFAULT_PRICING,
+    calculate_cached_savings,
+    calculate_llm_cost,
+    calculate_stt_cost,
+    calculate_telephony_cost,
+    calculate_tts_cost,
+    merge_pricing,
+)
+
+MILLION = 1_000_000
+RATES = [
+    pytest.param({**{key: value for key, value in rates.items() if key != "models"}, **rate}, id=f"{provider} {model}")
+    for provider, rates in DEFAULT_PRICING.items()
+    for model, rate in {"": {}, **rates.get("models", {})}.items()
+]
+TABLE: dict[str, dict[str, Any]] = {
+    "acme": {
+        "unit": "token",
+        "input": 9.0,
+        "output": 9.0,
+        "models": {
+            "m-1": {"input": 1.0, "output": 2.0},
+            "m-1-mini": {"input": 0.5, "output": 1.0},
+            "ear": {"unit": "minute", "price": 0.6},
+            "gift": {"unit": "free"},
+        },
+    },
+    "bare": {"unit": "token", "models": {"m-1": {"input": 1.0, "output": 2.0}}},
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patter_trio.pricing.rates._told", set())
+
+
+def llm(model: str, provider: str = "acme") -> float:
+    return calculate_llm_cost(provider, model, MILLION, MILLION, pricing=TABLE)
+
+
+# The list -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("rate", RATES)
+def test_every_price_has_its_source_and_its_date(rate: dict[str, Any]) -> None:
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", rate["as_of"])
+    assert rate["source"].startswith("https://") or rate["unit"] == "free"
+    assert rate["unit"] in AMOUNTS
+
+
+def test_the_list_is_a_table_that_could_be_given_as_ones_own() -> None:
+    assert merge_pricing(None) == merge_pricing({}) == DEFAULT_PRICING
+
+
+@pytest.mark.parametrize("provider", ["local", "on_message", "piper", "scripted", "whisper"])
+def test_what_runs_here_costs_nothing_and_no_warning(provider: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert calculate_stt_cost(provider, 3600) == calculate_tts_cost(provider, 9999) == 0
+    assert calculate_llm_cost(provider, "any", 9999, 9999) == calculate_telephony_cost(provider, 3600) == 0
+    assert not caplog.records
+
+
+# Which price holds ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("model", "cost"),
+    [
+        ("m-1", 3.0),  # exact
+        ("m-1-mini", 1.5),
+        ("m-1-2026-01-01", 3.0),  # the longest listed name that it begins with
+        ("m-1-mini-2026-01-01", 1.5),
+        ("m-1-mi", 3.0),
+        ("m-1.5", 18.0),  # another model, whatever its name begins with: the provider's own
+        ("m", 18.0),
+        ("", 18.0),
+        ("ear", 18.0),  # is not billed in tokens
+        ("gift", 0.0),
+    ],
+)
+def test_the_exact_model_then_the_longest_prefix_then_the_providers_default(
+    model: str, cost: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert llm(model) == pytest.approx(cost)
+    assert not caplog.records
+
+
+def test_what_has_no_price_costs_nothing_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        assert llm("m-2", "bare") == llm("x", "nobody") == 0
+        assert calculate_stt_cost("bare", 60, TABLE, "ear") == 0
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.WARNING, f"no price per {unit} is known for {which}: it counts as 0; give it to Patter(pricing=...)")
+        for unit, which in (("token", "bare m-2"), ("token", "nobody x"), ("minute", "bare ear"))
+    ]
+
+
+# Your own -------------------------------------------------------------------------------------------------------------
+def test_a_price_for_a_provider_holds_for_all_its_models_in_that_unit() -> None:
+    own = merge_pricing({"deepgram": {"price": 0.003}, "openai": {"input": 1.0, "output": 1.0}})
+    assert calculate_stt_cost("deepgram", 60, own, "nova-3") == pytest.approx(0.003)
+    assert calculate_stt_cost("deepgram", 60, own, "flux-general-en") == pytest.approx(0.003)
+    assert calculate_llm_cost("openai", "gpt-4o", MILLION, MILLION, pricing=own) == pytest.approx(2.0)
+    assert calculate_tts_cost("openai", 1000, own, "tts-1") == pytest.approx(0.015)
+
+
+def test_a_price_for_a_model_holds_for_that_one() -> None:
+    own = merge_pricing({"elevenlabs": {"models": {"eleven_v3": {"price": 0.08}, "mine": {"price": 0.2}}}})
+    assert calculate_tts_cost("elevenlabs", 1000, own, "eleven_v3") == pytest.approx(0.08)
+    assert calculate_tts_cost("elevenlabs", 1000, own, "mine") == pytest.approx(0.2)
+    assert calculate_tts_cost("elevenlabs", 1000, own, "eleven_multilingual_v2") == pytest.approx(0.10)
+    assert calculate_tts_cost("elevenlabs", 1000, own, "eleven_flash_v2_5") == pytest.approx(0.05)
+
+
+def test_what_is_not_listed_can_be_added_and_what_is_free_can_cost() -> None:
+    own = merge_pricing(
+        {
+            "acme": {"unit": "token", "input": 0.5, "output": 1.5},
+            "whisper": {"unit": "minute", "price": 0.001},
+            "openai": {"models": {"gpt-4.1": {"input": 1.0}}},
+            "vendor": {"models": {"m": {"unit": "1k_chars", "price": 0.02}}},
+        }
+    )
+    assert calculate_llm_cost("acme", "any", MILLION, MILLION, pricing=own) == pytest.approx(2.0)
+    assert calculate_stt_cost("whisper", 60, own, "base") == pytest.approx(0.001)
+    assert calculate_llm_cost("openai", "gpt-4.1", MILLION, MILLION, pricing=own) == pytest.approx(9.0)
+    assert calculate_tts_cost("vendor", 1000, own, "m") == pytest.approx(0.02)
+
+
+def test_overrides_change_nothing_but_what_they_name() -> None:
+    own = merge_pricing({"twilio": {"price": 0.01}})
+    assert {key: value for key, value in own.items() if key != "twilio"} == {
+        key: value for key, value in DEFAULT_PRICING.items() if key != "twilio"
+    }
+    own["deepgram"]["models"]["nova-3"]["price"] = 99.0
+    assert merge_pricing(None)["deepgram"]["models"]["nova-3"]["price"] == 0.0048
+
+
+@pytest.mark.parametrize(
+    ("pricing", "message"),
+    [
+        ([], "pricing must be a dict, not list"),
+        ({"deepgram": 0.005}, "pricing['deepgram'] must be a dict under a name, not 0.005"),
+        ({1: {}}, "pricing[1] must be a dict under a name"),
+        ({"deepgram": {"price": "0.005"}}, "pricing['deepgram']: 'price' must be an amount in USD of at least 0"),
+        ({"deepgram": {"price": -1}}, "must be an amount in USD of at least 0, not -1"),
+        ({"deepgram": {"price": float("nan")}}, "must be an amount in USD of at least 0, not nan"),
+        ({"deepgram": {"price": True}}, "must be an amount in USD of at least 0, not True"),
+        ({"deepgram": {"prise": 1}}, "'prise' is no amount for the unit 'minute'; there are: price, inbound"),
+        ({"openai": {"price": 1}}, "'price' is no amount for the unit 'token'; there are: input"),
+        ({"acme": {"price": 1}}, "pricing['acme'] needs a 'unit': minute, 1k_chars, token, free; not None"),
+        ({"acme": {"unit": "hour", "price": 1}}, "pricing['acme'] needs a 'unit'"),
+        ({"whisper": {"price": 1}}, "'price' is no amount for the unit 'free'; there are: none, for it is free"),
+        ({"deepgram": {"models": 3}}, "pricing['deepgram']['models'] must be a dict, not int"),
+        (
+            {"deepgram": {"models": {"nova-3": 3}}},
+            "pricing['deepgram']['models']['nova-3'] must be a dict under a name",
+        ),
+        ({"deepgram": {"models": {"nova-3": {"input": 3}}}}, "['models']['nova-3']: 'input' is no amount"),
+    ],
+)
+def test_what_is_no_table_of_prices_is_refused_at_once_and_says_where(pricing: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        Patter(pricing=pricing)
+
+
+# The arithmetic -------------------------------------------------------------------------------------------------------
+def test_recognition_is_billed_by_the_second_and_synthesis_by_the_character() -> None:
+    assert calculate_stt_cost("deepgram", 90, None, "nova-3") == pytest.approx(0.0072)
+    assert calculate_stt_cost("openai", 60, model="whisper-1") == pytest.approx(0.006)
+    assert calculate_tts_cost("elevenlabs", 250) == pytest.approx(0.0125)
+
+
+def test_tokens_are_billed_each_at_its_rate() -> None:
+    assert calculate_llm_cost("openai", "gpt-4o-mini", 1000, 100) == pytest.approx(0.00021)
+    assert calculate_llm_cost("anthropic", "claude-haiku-4-5-20251001", 0, 0, 1000, 2000) == pytest.approx(0.0026)
+    assert calculate_llm_cost(
+        "openai",
+        "gpt-realtime",
+        100,
+        10,
+        1000,
+        audio_input_tokens=600,
+        audio_output_tokens=1200,
+        audio_cache_read_tokens=5000,
+    ) == pytest.approx((100 * 4 + 10 * 16 + 1000 * 0.4 + 600 * 32 + 1200 * 64 + 5000 * 0.4) / MILLION)
+
+
+def test_cached_tokens_without_a_rate_cost_as_much_as_others() -> None:
+    assert calculate_llm_cost("groq", "llama-3.1-8b-instant", 0, 0, MILLION, MILLION) == pytest.approx(0.10)
+    assert calculate_cached_savings("groq", "llama-3.1-8b-instant", MILLION) == 0
+
+
+def test_savings_are_what_caching_took_off() -> None:
+    assert calculate_cached_savings("openai", "gpt-4.1", MILLION) == pytest.approx(1.5)
+    assert calculate_cached_savings("openai", "gpt-realtime", 0, MILLION) == pytest.approx(31.6)
+    dearer = {"acme": {"unit": "token", "input": 1.0, "cache_read": 2.0}}
+    assert calculate_cached_savings("acme", "", MILLION, pricing=dearer) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes"), [(0.0, 0), (0.1, 1), (60.0, 1), (60.0 + 1e-10, 1), (60.1, 2), (78.0, 2), (3600.0, 60)]
+)
+def test_twilio_minutes_round_up(seconds: float, minutes: int) -> None:
+    assert calculate_telephony_cost("twilio", seconds) == pytest.approx(minutes * (0.0085 + 0.0044))
+    assert calculate_telephony_cost("twilio", seconds, direction="outbound") == pytest.approx(
+        minutes * (0.0140 + 0.0044)
+    )
+
+
+def test_a_carriers_own_price_holds_in_both_directions_and_the_stream_is_on_top() -> None:
+    own = merge_pricing({"twilio": {"price": 0.0220}})
+    for direction in ("inbound", "outbound"):
+        assert calculate_telephony_cost("twilio", 90, own, direction=direction) == pytest.approx(2 * 0.0264)
+    whole = merge_pricing({"twilio": {"price": 0.01, "streams": 0, "round_up": False}})
+    assert calculate_telephony_cost("twilio", 90, whole) == pytest.approx(0.015)

@@ -1,0 +1,322 @@
+"""The door over memory streams, in virtual time: who comes in, who is turned away, when, and that nobody else notices."""
+
+import logging
+
+import pytest
+import trio
+import trio.testing
+from site_kit import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, Desk, closing, dial, read_all, start
+
+from patter_trio.call.leg import MediaLeg
+from patter_trio.errors import ConfigurationError, WireError
+from patter_trio.net.websocket import MAX_MESSAGE, connect
+from patter_trio.server.connection import serve_connection
+from patter_trio.server.context import MAX_STRANGERS, Site
+
+CLOCK = trio.testing.MockClock
+
+
+async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_it(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    call = desk.announce()
+    async with trio.open_nursery() as nursery:
+        socket = await dial(desk.open(nursery), CONNECTED, start("CA1", call.token), MEDIA, STOP)
+        assert await closing(socket) == (1000, "")
+    (leg,) = desk.answered
+    assert (leg.info, leg.started.stream_id) == (call.info, "MZ1")
+    assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([start("CA1")], "start without a token"),
+        ([start("CA1", "")], "start without a token"),
+        ([start("CA1", "guess")], "unknown call, or its token is wrong, used or too old"),
+        ([start("CA2", "TOKEN")], "start names another call than the path"),
+        (["{"], "malformed JSON"),
+        (["[]"], "field missing or of a wrong type"),
+        (['{"event": "media", "streamSid": 1}'], "field missing or of a wrong type"),
+        ([MEDIA], "event before start"),
+        ([CONNECTED, STOP], "event before start"),
+        ([b"\x00\x01"], "binary message"),
+    ],
+)
+async def test_a_stream_that_does_not_prove_its_call_is_closed_with_1008(
+    messages: list[str | bytes], reason: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    token = desk.announce().token
+    async with trio.open_nursery() as nursery:
+        sent = [m.replace("TOKEN", token) if isinstance(m, str) else m for m in messages]
+        socket = await dial(desk.open(nursery), *sent)
+        assert await closing(socket) == (1008, reason)
+    assert desk.answered == []
+    assert "CA1" in desk.pending
+    assert trio.current_time() == 0
+    assert [r.getMessage() for r in caplog.records if r.name == "patter_trio.server"] == [
+        f"call CA1: connection closed: {reason}"
+    ]
+
+
+async def test_a_token_of_another_call_a_used_one_and_an_old_one_are_refused(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    one, other = desk.announce("CA1"), desk.announce("CA2")
+
+    async def end_of(call_id: str, token: str) -> int:
+        socket = await dial(desk.open(nursery), start(call_id, token), STOP, call_id=call_id)
+        return (await closing(socket))[0]
+
+    async with trio.open_nursery() as nursery:
+        assert await end_of("CA1", other.token) == 1008
+        assert await end_of("CA1", one.token) == 1000
+        assert await end_of("CA1", one.token) == 1008
+        await trio.sleep(60)
+        assert await end_of("CA2", other.token) == 1008
+    assert [leg.info for leg in desk.answered] == [one.info]
+
+
+async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        await trio.sleep(3)
+        socket = await dial(desk.open(nursery), CONNECTED)
+        assert await closing(socket) == (1008, "no start within 10 s")
+        assert trio.current_time() == 13
+
+
+async def test_chatter_without_a_start_does_not_prolong_the_ten_seconds(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        socket = await dial(desk.open(nursery))
+
+        async def chatter() -> None:
+            while True:
+                await socket.send(CONNECTED)
+                await trio.sleep(0.3)
+
+        nursery.start_soon(chatter)
+        assert await closing(socket) == (1008, "no start within 10 s")
+        assert trio.current_time() == 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        socket = await dial(desk.open(nursery), "x" * (MAX_MESSAGE + 1))
+        assert (await closing(socket))[0] == 1009
+    assert desk.answered == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nUpgrade: websocket\r\n"])
+async def test_who_never_finishes_a_head_is_closed_at_ten_seconds(sent: bytes, autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.send_all(sent)
+        assert await read_all(stream) == b""
+        assert trio.current_time() == 10
+
+
+async def test_a_head_that_trickles_in_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+
+        async def trickle() -> None:
+            for byte in b"GET /health HTTP/1.1\r\n" + b"X" * 1000:
+                await stream.send_all(bytes([byte]))
+                await trio.sleep(0.7)
+
+        nursery.start_soon(trickle)
+        assert await read_all(stream) == b""
+        assert trio.current_time() == 10
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /health HT", b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nUpgrade: websocket\r\n"]
+)
+async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.send_all(sent)
+        await stream.aclose()
+    assert trio.current_time() == 0
+
+
+async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.send_all(b"GET /health HTTP/1.1\r\nX: " + b"x" * 20_000)
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"])
+async def test_what_is_no_http_is_told_400_and_is_one_line_in_the_log(
+    sent: bytes, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.send_all(sent)
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
+    assert [record.getMessage() for record in caplog.records] == ["connection closed: what it sent is no HTTP request"]
+
+
+async def test_who_only_connects_and_leaves_as_health_checks_do_is_no_warning(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.aclose()
+    assert caplog.records == []
+
+
+async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert await read_all(stream) == b""
+        stream = Desk().open(nursery)
+        await stream.send_all(
+            b"GET /health HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+        )
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("path", ["/", "/ws/twilio/stream", "/ws/telnyx/stream/CA1"])
+async def test_an_upgrade_anywhere_else_is_not_found(path: str, autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(WireError, match="404"):
+            await connect(Desk().open(nursery), f"wss://agent.example{path}")
+
+
+async def test_a_signed_upgrade_is_let_in_and_a_wrongly_signed_one_refused(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
+    call = desk.announce()
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(WireError, match="403"):
+            await dial(desk.open(nursery), headers={"X-Twilio-Signature": signature[::-1]})
+        with pytest.raises(WireError, match="403"):
+            await dial(desk.open(nursery), headers={"X-Twilio-Signature": ""})
+        headers = {"X-Twilio-Signature": signature}
+        socket = await dial(desk.open(nursery), start("CA1", call.token), STOP, headers=headers)
+        assert (await closing(socket))[0] == 1000
+    assert len(desk.answered) == 1
+
+
+async def test_strangers_are_bounded_and_do_not_keep_the_carrier_out(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
+    async with trio.open_nursery() as nursery:
+        sockets = [await dial(desk.open(nursery)) for _ in range(MAX_STRANGERS)]
+        with pytest.raises(WireError, match="503"):
+            await dial(desk.open(nursery))
+        headers = {"X-Twilio-Signature": signature}
+        call = desk.announce()
+        socket = await dial(desk.open(nursery), start("CA1", call.token), STOP, headers=headers)
+        assert (await closing(socket))[0] == 1000
+        for socket in sockets:
+            assert (await closing(socket))[0] == 1008
+        again = await dial(desk.open(nursery))
+        await again.aclose()
+
+
+async def test_a_bug_in_answering_is_logged_and_harms_no_other_call(
+    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    one, other = desk.announce("CA1"), desk.announce("CA2")
+
+    async def talk(leg: MediaLeg) -> None:
+        if leg.info is one.info:
+            async with trio.open_nursery() as crash:
+                crash.start_soon(trio.sleep_forever)
+                raise ZeroDivisionError("a bug")
+        await leg.socket.receive()
+        await leg.socket.send("still here")
+
+    desk.talk = talk
+    async with trio.open_nursery() as nursery:
+        healthy = await dial(desk.open(nursery), start("CA2", other.token), call_id="CA2")
+        crashing = await dial(desk.open(nursery), start("CA1", one.token))
+        assert (await closing(crashing))[0] == 1011
+        await healthy.send(MEDIA)
+        assert await healthy.receive() == "still here"
+        assert (await closing(healthy))[0] == 1000
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert record.exc_info is not None
+    assert "ZeroDivisionError: a bug" in caplog.text
+
+
+async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    call = desk.announce()
+
+    async def talk(_: MediaLeg) -> None:
+        async with trio.open_nursery() as both:
+            both.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ZeroDivisionError("while being cancelled")
+
+    desk.talk = talk
+    ours, theirs = trio.testing.memory_stream_pair()
+    with trio.move_on_after(2) as limit:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, desk.site, ours)
+            await dial(theirs, start("CA1", call.token))
+            await trio.sleep_forever()
+    assert limit.cancelled_caught
+    assert trio.current_time() == 2.5  # the close frame was sent, its answer waited for
+    assert (await read_all(theirs))[-4:] == b"\x88\x02\x03\xf3"
+
+
+async def test_a_peer_that_stops_reading_cannot_hold_the_door(autojump_clock: CLOCK) -> None:
+    desk = Desk()
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, desk.site, ours)
+        await theirs.send_all(
+            b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+    assert trio.current_time() == 10
+
+
+async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock: CLOCK) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_connection, Desk().site, ours)
+        await theirs.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert trio.current_time() == 5
+
+
+async def test_a_request_whose_body_never_comes_is_given_up_at_fifteen_seconds(autojump_clock: CLOCK) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = Desk().open(nursery)
+        await stream.send_all(b"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        await read_all(stream)
+        assert trio.current_time() == 15
+
+
+@pytest.mark.parametrize("url", ["agent.example", "ftp://agent.example", "https://", "https://a.example/?x=1", ""])
+def test_a_public_url_that_is_none_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="public URL"):
+        Desk(public_url=url)
+
+
+@pytest.mark.parametrize(
+    ("public", "stream"),
+    [
+        (PUBLIC, "wss://agent.example/ws/twilio/stream/CA1"),
+        (PUBLIC + "/", "wss://agent.example/ws/twilio/stream/CA1"),
+        ("http://127.0.0.1:8000", "ws://127.0.0.1:8000/ws/twilio/stream/CA1"),
+    ],
+)
+def test_the_stream_url_follows_the_public_url(public: str, stream: str) -> None:
+    site: Site = Desk(public_url=public).site
+    assert site.stream_url("CA1") == stream
+    assert site.stream_url("../x?y").endswith("/ws/twilio/stream/..%2Fx%3Fy")

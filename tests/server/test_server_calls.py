@@ -1,0 +1,260 @@
+"""The front desk: calls from their announcement to their end, in virtual time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from patter_trio import Agent, CallControl, CallEnded, ConfigurationError, Patter
+from patter_trio.abc import CallInfo
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.connection import serve_connection
+from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+
+CARRIER = Twilio("AC1", "hush")
+START_KEYS = {"call_id", "caller", "callee", "direction", "custom_params", "telephony_provider"}
+PUBLIC = "http://agent.test"
+
+
+def agent_of(**options: Any) -> Agent:
+    chosen: dict[str, Any] = {
+        "vad": ScriptedVAD(),
+        "stt": ScriptedSTT(),
+        "llm": ScriptedLLM(["Yes."]),
+        "tts": ScriptedTTS(),
+    }
+    return Patter().agent("x", **chosen | options)
+
+
+@attrs.define
+class Office:
+    """A desk, and connections to it."""
+
+    desk: Desk
+    nursery: trio.Nursery
+
+    def caller(self, number: int = 1) -> SimulatedTwilio:
+        return SimulatedTwilio(self._connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=f"CA{number:032d}")
+
+    async def _connect(self) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.nursery.start_soon(serve_connection, self.desk.site, theirs)
+        return ours
+
+
+@asynccontextmanager
+async def office(
+    phone: Patter | None = None, agent: Agent | None = None, max_calls: int | None = None, **callbacks: Any
+) -> AsyncIterator[Office]:
+    async with (
+        open_desk(
+            (phone or Patter()).serve_options(
+                agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
+            )
+        ) as desk,
+        trio.open_nursery() as nursery,
+    ):
+        yield Office(desk, nursery)
+
+
+async def hangs(event: dict[str, Any]) -> None:
+    await trio.sleep_forever()
+
+
+async def test_a_call_that_is_announced_and_never_connects_is_forgotten_after_a_minute(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled: list[float] = []
+
+    async def on_call_start(event: dict[str, Any]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.append(trio.current_time())
+
+    async with office(max_calls=1, on_call_start=on_call_start) as here:
+        await here.caller(1)._ask()
+        with pytest.raises(CallRefused, match="busy"):
+            await here.caller(2)._ask()
+        await trio.sleep(59.9)
+        assert cancelled == []
+        await trio.sleep(0.2)
+        assert cancelled == [60.0]
+        assert caplog.text.count(f"call CA{1:032d}: announced, but its media stream never came") == 1
+        await here.caller(2)._ask()  # and its place is free again
+
+
+async def test_the_control_of_a_call_that_never_connects_says_that_it_is_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    kept: list[CallControl] = []
+
+    def on_call_start(event: dict[str, Any], call: CallControl) -> None:
+        kept.append(call)
+
+    async with office(on_call_start=on_call_start) as here:
+        await here.caller(1)._ask()
+        await trio.sleep(59.9)
+        assert (kept[0].ended, kept[0].outcome) == (False, "")
+        await trio.sleep(0.2)
+        assert (kept[0].ended, kept[0].outcome) == (True, "failed")
+        with pytest.raises(CallEnded):
+            kept[0].say("x")
+
+
+async def test_direction_is_true_per_call_and_custom_params_are_always_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    starts: list[dict[str, Any]] = []
+
+    def on_call_start(event: dict[str, Any]) -> None:
+        starts.append(dict(event))
+        event["custom_params"]["spoiled"] = "x"
+
+    async with office(on_call_start=on_call_start) as here:
+        announce = here.desk.site.pending.announce
+        outbound = CallInfo("CA1", "+15550100002", "+15550100001", "outbound", {"order": "17"}, "twilio")
+        calls = [
+            announce(outbound, trio.current_time()),
+            announce(CallInfo("CA2", "+1", "+2", "inbound", provider="local"), 0.0),
+        ]
+        for call in calls:
+            here.desk.incoming(call)
+        await trio.sleep(1.0)
+        assert [call.info.custom_params for call in calls] == [{"order": "17"}, {}]
+    assert {(start["call_id"], start["direction"], start["telephony_provider"]) for start in starts} == {
+        ("CA1", "outbound", "twilio"),
+        ("CA2", "inbound", "local"),
+    }
+    assert all(set(start) == START_KEYS for start in starts)
+
+
+async def test_closing_the_desk_waits_for_no_call_that_was_only_announced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with office(on_call_start=hangs) as here:
+        await here.caller()._ask()
+    assert trio.current_time() < 1.0
+
+
+async def test_a_live_call_that_is_announced_again_hears_busy_and_is_not_started_twice(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone, ends, starts = Patter(), [], []
+    async with office(phone, on_call_end=ends.append, on_call_start=starts.append) as here:
+        first = here.caller(1)
+        await here.nursery.start(first.run)
+        await trio.sleep(1.0)
+        with pytest.raises(CallRefused, match="busy"):
+            await here.caller(1)._ask()
+        await trio.sleep(1.0)
+        assert (len(phone.calls), len(here.desk.site.pending)) == (1, 0)
+        first.hang_up()
+        await first.over.wait()
+    assert f"call CA{1:032d}: hears busy, from +1555***0001: it is live already" in caplog.text
+    assert [end["outcome"] for end in ends] == ["caller_hung_up"]
+    assert len(starts) == 1
+
+
+async def test_draining_waits_for_a_call_that_is_announced_and_not_connected_yet(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with office() as here:
+        caller = here.caller(1)
+        stream = await caller._ask()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.desk.drain, 100.0)
+            await trio.sleep(5.0)
+            assert not here.desk.closed.is_set()
+            await trio.sleep(50.0)  # the stream never comes: a minute after its announcement the call is forgotten
+            assert stream.url.endswith(caller.call_sid)
+            await here.desk.closed.wait()
+            assert trio.current_time() == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize(("hang_up_after", "closed_at"), [(5.0, 5.0), (1000.0, 20.0)])
+async def test_draining_waits_for_the_last_call_or_for_its_grace(
+    autojump_clock: trio.testing.MockClock, hang_up_after: float, closed_at: float
+) -> None:
+    async with office() as here:
+        callers = [here.caller(number) for number in (1, 2)]
+        for caller in callers:
+            await here.nursery.start(caller.run)
+        await trio.sleep(0.01)
+        assert repr(here.desk) == "<Desk 2 calls>"
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.desk.drain, 20.0)
+            await trio.sleep(1.0)
+            assert repr(here.desk) == "<Desk 2 calls, draining>"
+            with pytest.raises(CallRefused, match="busy"):
+                await here.caller(3)._ask()
+            callers[0].hang_up()
+            nursery.start_soon(_later, hang_up_after - 1.0, callers[1].hang_up)
+            await here.desk.closed.wait()
+            assert trio.current_time() - began == pytest.approx(closed_at, abs=0.01)
+            nursery.cancel_scope.cancel()
+        callers[1].hang_up()
+
+
+async def _later(seconds: float, act: Any) -> None:
+    await trio.sleep(seconds)
+    act()
+
+
+async def test_a_cancelled_server_tells_every_end_and_is_gone_within_seven_seconds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told: list[tuple[str, float]] = []
+
+    async def on_call_end(event: dict[str, Any]) -> None:
+        told.append((event["outcome"], trio.current_time()))
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as line:
+        with trio.CancelScope() as server:
+            async with office(on_call_end=on_call_end, on_call_start=hangs) as here:
+                ended, live = here.caller(1), here.caller(2)
+                await line.start(ended.run)
+                await line.start(live.run)
+                await trio.sleep(3.0)
+                ended.hang_up()  # its on_call_end has 30 s, and then only 5
+                await trio.sleep(1.0)
+                server.cancel()
+    assert [outcome for outcome, _ in told] == ["caller_hung_up", "cancelled"]
+    assert told[1][1] == pytest.approx(4.0, abs=0.2)
+    assert trio.current_time() <= 4.0 + 7.2
+
+
+async def test_callbacks_of_the_phone_are_found_when_they_are_needed(autojump_clock: trio.testing.MockClock) -> None:
+    phone = Patter()
+    async with office(phone, on_transcript=print) as here:
+        assert here.desk.find("on_transcript") is print
+        assert here.desk.find("on_llm_token") is None
+        phone.on_llm_token = hangs
+        assert here.desk.find("on_llm_token") is hangs
+        assert here.desk.find("on_nothing") is None
+
+
+async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_desk(Patter().serve_options(agent_of(), public_url=PUBLIC)) as desk:
+        assert isinstance(desk.site.carrier, LocalCarrier)
+        stranger = SimulatedTwilio(
+            lambda: Office(desk, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
+        )
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(CallRefused, match="403"):
+                await stranger.run()
+
+
+async def test_what_cannot_be_served_opens_no_desk() -> None:
+    with pytest.raises(ConfigurationError, match="this one has neither"):
+        async with open_desk(Patter().serve_options(agent_of(llm=None), public_url=PUBLIC)):
+            pass

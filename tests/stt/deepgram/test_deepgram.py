@@ -1,0 +1,392 @@
+"""DeepgramSTT without a call: its options, its connection, and what becomes of them when something goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from patter_trio import (
+    AuthenticationError,
+    ConfigurationError,
+    DeepgramSTT,
+    ProviderError,
+    ProviderTimeout,
+    RateLimitError,
+)
+from patter_trio.abc import RecognitionSession, Transcript, Usage, VoiceEdge, usage_sink
+from patter_trio.audio import g711
+from patter_trio.net.websocket_client import CONNECT
+from patter_trio.stt import deepgram
+from patter_trio.stt.deepgram import _session
+from patter_trio.stt.deepgram._session import FLUSHING, KEPT, REOPENING, STEADY
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.servers.deepgram import Connection, DeepgramServer, FakeDeepgram, serve_deepgram
+
+FLUX = "flux-general-en"
+
+
+def recipe(vendor: DeepgramServer, **options: Any) -> DeepgramSTT:
+    return DeepgramSTT(**{"api_key": "key", "base_url": vendor.url} | options)
+
+
+def speech(text: str, seconds: float) -> bytes:
+    return audible_text.encode(text, audible_text.frames_of(seconds))
+
+
+async def hear(session: RecognitionSession, audio: bytes) -> None:
+    """Send audio as it comes: in frames, one every 20 ms."""
+    for begin in range(0, len(audio), 160):
+        await session.send(audio[begin : begin + 160])
+        await trio.sleep(0.02)
+
+
+@asynccontextmanager
+async def collecting(session: RecognitionSession) -> AsyncIterator[list[Transcript]]:
+    told: list[Transcript] = []
+
+    async def collect() -> None:
+        add = told.append
+        async for transcript in session.transcripts():
+            add(transcript)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collect)
+        yield told
+        nursery.cancel_scope.cancel()
+
+
+async def over(connection: Connection) -> None:
+    with trio.fail_after(5):
+        await connection.ended.wait()
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+def test_the_key_comes_from_the_argument_or_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPGRAM_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match=r"DeepgramSTT.*api_key=.*DEEPGRAM_API_KEY"):
+        DeepgramSTT()
+    monkeypatch.setenv("DEEPGRAM_API_KEY", "hush")
+    assert deepgram.DeepgramSTT().api_key == "hush"
+    assert "hush" not in repr(DeepgramSTT())
+    assert DeepgramSTT(api_key="mine").api_key == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"eot_threshold": 0.7}, "nova-3 does not detect ends of turns"),
+        ({"model": FLUX, "eot_threshold": 0.4}, "eot_threshold= must be from 0.5 to 1"),
+        ({"model": FLUX, "eager_eot_threshold": 0.95}, "eager_eot_threshold= must be from 0.3 to 0.9"),
+        ({"model": FLUX, "eager_eot_threshold": 0.8}, "must not be above"),
+        ({"model": FLUX, "eot_timeout_ms": 100}, "eot_timeout_ms= must be from 500"),
+        ({"base_url": "https://api.deepgram.com"}, "base_url must begin with ws"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_where_they_are_given(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        DeepgramSTT(api_key="k", **options)
+
+
+async def test_nova_is_asked_for_mulaw_at_8_khz_and_not_for_ends_of_utterances() -> None:
+    async with serve_deepgram() as vendor:
+        stt = recipe(
+            vendor, keyterm=["Patter", "trio"], numerals=True, parameters={"mip_opt_out": True, "tag": ["a", "b"]}
+        )
+        async with stt.open(language="pt-BR"):
+            [connection] = vendor.connections
+    assert connection.path == "/v1/listen"
+    assert connection.headers["authorization"] == "Token key"
+    assert connection.query == {
+        "model": ["nova-3"], "encoding": ["mulaw"], "sample_rate": ["8000"], "channels": ["1"], "language": ["pt-BR"],
+        "interim_results": ["true"], "endpointing": ["false"], "smart_format": ["true"], "punctuate": ["true"],
+        "keyterm": ["Patter", "trio"], "numerals": ["true"], "mip_opt_out": ["true"], "tag": ["a", "b"],
+    }  # fmt: skip
+
+
+async def test_flux_is_asked_for_what_it_knows_alone() -> None:
+    async with serve_deepgram() as vendor:
+        stt = recipe(vendor, model="flux-general-multi", eot_threshold=0.8, eager_eot_threshold=0.4, keyterm="Patter")
+        async with stt.open(language="de"):
+            [connection] = vendor.connections
+    assert connection.path == "/v2/listen"
+    assert connection.query == {
+        "model": ["flux-general-multi"], "encoding": ["mulaw"], "sample_rate": ["8000"], "language_hint": ["de"],
+        "eot_threshold": ["0.8"], "eager_eot_threshold": ["0.4"], "eot_timeout_ms": ["1500"], "keyterm": ["Patter"],
+    }  # fmt: skip
+
+
+async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
+    async with serve_deepgram() as vendor:
+        with pytest.raises(ProviderError, match="flux-general-en hears English, not 'de'"):
+            async with recipe(vendor, model=FLUX).open(language="de"):
+                pass
+        async with recipe(vendor, model=FLUX).open(language="en-GB"):
+            assert len(vendor.connections) == 1
+
+
+# Opening --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (400, ProviderError), (503, ProviderError)],
+)  # fmt: skip
+async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderError]) -> None:
+    async with serve_deepgram(FakeDeepgram(status=status)) as vendor:
+        with pytest.raises(ProviderError, match=f"status {status}, refused, as told") as raised:
+            async with recipe(vendor).open(language="en"):
+                pass
+    assert type(raised.value) is kind
+
+
+async def test_opening_has_a_deadline(autojump_clock: MockClock) -> None:
+    async with serve_deepgram(FakeDeepgram(accepting=60)) as vendor:
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout):
+            async with recipe(vendor).open(language="en"):
+                pass
+        assert trio.current_time() - began == CONNECT
+
+
+async def test_nobody_listening_is_a_provider_error() -> None:
+    async with serve_deepgram() as vendor:
+        stt = recipe(vendor)
+    with pytest.raises(ProviderError, match="could not be reached"):
+        async with stt.open(language="en"):
+            pass
+
+
+async def test_prewarming_needs_nobody() -> None:
+    await DeepgramSTT(api_key="k").prewarm()
+
+
+# Listening ------------------------------------------------------------------------------------------------------------
+async def test_audio_arrives_as_it_was_sent_and_flux_gets_it_in_pieces_of_80_ms(autojump_clock: MockClock) -> None:
+    audio = bytes(range(256)) * 20
+    async with serve_deepgram() as vendor:
+        for model, sizes in (("nova-3", {160}), (FLUX, {640})):
+            async with recipe(vendor, model=model).open(language="en") as session:
+                await hear(session, audio)
+            await over(vendor.connections[-1])
+            assert vendor.connections[-1].audio == audio
+            assert set(vendor.connections[-1].sizes) == sizes
+
+
+async def test_the_end_of_a_voice_has_nova_finalize_behind_all_audio_and_flux_is_left_alone(
+    autojump_clock: MockClock,
+) -> None:
+    async with serve_deepgram() as vendor:
+        for model in ("nova-3", FLUX):
+            async with recipe(vendor, model=model).open(language="en") as session, collecting(session) as told:
+                await session.voice(VoiceEdge(speaking=True, offset=0))
+                await hear(session, speech("hello there", 1.0))
+                await session.voice(VoiceEdge(speaking=False, offset=8000))
+                await trio.sleep(1)
+                said, told_so_far = list(vendor.connections[-1].types()), list(told)
+            finals = [one.text for one in told_so_far if one.final]
+            assert (said, finals) == ((["Finalize"], ["hello there"]) if model == "nova-3" else ([], []))
+
+
+@pytest.mark.parametrize(("model", "asked"), [("nova-3", "Finalize"), (FLUX, "ForceEndTurn")])
+async def test_a_flush_brings_the_words_of_all_that_was_sent(model: str, asked: str, autojump_clock: MockClock) -> None:
+    async with (
+        serve_deepgram() as vendor,
+        recipe(vendor, model=model).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await hear(session, speech("hello there", 1.0))
+        await session.flush()
+        await trio.sleep(0.2)
+        assert vendor.connections[0].types() == [asked]
+        assert [one.text for one in told if one.final] == ["hello there"]
+        await trio.sleep(2)
+        assert [one.text for one in told if one.final] == ["hello there"]
+
+
+@pytest.mark.parametrize("model", ["nova-3", FLUX])
+async def test_a_flush_that_the_vendor_does_not_answer_has_no_more_words(model: str, autojump_clock: MockClock) -> None:
+    async with (
+        serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
+        recipe(vendor, model=model).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await hear(session, g711.silence(1.0))
+        began = trio.current_time()
+        await session.flush()
+        assert trio.current_time() == began
+        await trio.sleep(FLUSHING + 0.01)
+        assert told == [Transcript("", final=True, segment=0)]
+
+
+async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) -> None:
+    async with (
+        serve_deepgram() as vendor,
+        recipe(vendor).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await trio.sleep(60)
+        await hear(session, speech("hello", 0.6))
+        await trio.sleep(5)
+        [connection] = vendor.connections
+        assert {"KeepAlive"} == set(connection.types())
+        assert 15 <= len(connection.types()) <= 17
+        assert told[-1].text == "hello"
+
+
+async def test_leaving_lets_the_vendor_go_at_once_also_when_cancelled(autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor:
+        with trio.move_on_after(1.0):
+            async with recipe(vendor).open(language="en") as session:
+                await hear(session, g711.silence(60))
+        left = trio.current_time()
+        [connection] = vendor.connections
+        await over(connection)
+        assert connection.said[-1] == (left, {"type": "CloseStream"})
+        assert connection.ended_at - left <= 0.05
+
+
+async def test_what_will_be_billed_is_reported_once_at_the_end_with_what_was_sent_again(
+    autojump_clock: MockClock,
+) -> None:
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    async with serve_deepgram(FakeDeepgram(lose_after=(2.0,))) as vendor:
+        async with recipe(vendor, language="multi").open(language="en") as session, collecting(session):
+            await hear(session, g711.silence(1.0) + speech("a b c", 2.0))
+            await trio.sleep(0.1)
+        for connection in vendor.connections:
+            await over(connection)
+    [usage] = used
+    assert (usage.stage, usage.model) == ("stt", "nova-3-multilingual")
+    assert usage.seconds == pytest.approx(sum(len(one.audio) for one in vendor.connections) / 8000, abs=0.05)
+    assert usage.seconds > 3.0
+
+
+# Losing the connection ------------------------------------------------------------------------------------------------
+async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor:
+        async with recipe(vendor).open(language="en") as session, collecting(session) as told:
+            await hear(session, speech("one two", 1.0))
+            await session.voice(VoiceEdge(speaking=False, offset=8000))
+            await trio.sleep(0.2)
+            await hear(session, speech("three", 0.6))
+            await vendor.connections[0].lose()
+            await hear(session, speech("four", 0.6))
+            await session.flush()
+            await trio.sleep(0.3)
+        assert vendor.connections[1].audio == speech("three", 0.6) + speech("four", 0.6)
+        assert [one.text for one in told if one.final] == ["one two", "three four"]
+
+
+async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session, collecting(session):
+        await hear(session, g711.silence(30.0))
+        await vendor.connections[0].lose()
+        await trio.sleep(0.1)
+        assert len(vendor.connections[1].audio) == KEPT * 8000
+
+
+async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojump_clock: MockClock) -> None:
+    async with (
+        serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
+        recipe(vendor).open(language="en") as session,
+        collecting(session) as told,
+    ):
+        await hear(session, speech("hello", 0.6))
+        await session.voice(VoiceEdge(speaking=False, offset=4800))
+        vendor.script = FakeDeepgram()
+        await vendor.connections[0].lose()
+        await trio.sleep(0.3)
+        assert vendor.connections[1].types() == ["Finalize"]
+        assert [one.text for one in told if one.final] == ["hello"]
+
+
+async def test_a_second_loss_is_a_failure_unless_the_first_is_long_past(autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+        for expected in (2, 3):
+            await vendor.connections[-1].lose()
+            await trio.sleep(STEADY)
+            assert len(vendor.connections) == expected
+        await vendor.connections[-1].lose()
+        await trio.sleep(1)
+        await vendor.connections[-1].lose()
+        await trio.sleep(1)
+        with pytest.raises(ProviderError):
+            await session.send(b"\xff" * 160)
+        with pytest.raises(ProviderError):
+            async for _ in session.transcripts():
+                pass
+        with pytest.raises(ProviderError):
+            await session.flush()
+        assert len(vendor.connections) == 4
+
+
+async def test_reopening_has_a_bound(autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+        vendor.script = attrs.evolve(vendor.script, accepting=60)
+        await vendor.connections[0].lose()
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout):
+            async for _ in session.transcripts():
+                pass
+        assert trio.current_time() - began == pytest.approx(REOPENING, abs=0.001)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011])
+async def test_a_close_that_blames_nobody_is_a_loss(code: int, autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor, recipe(vendor).open(language="en"):
+        vendor.connections[0].close(code)
+        await trio.sleep(1)
+        assert len(vendor.connections) == 2
+
+
+async def test_a_close_that_blames_the_audio_is_a_failure_at_once(autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+        vendor.connections[0].close(1008)
+        with pytest.raises(ProviderError, match="1008"):
+            async for _ in session.transcripts():
+                pass
+        assert len(vendor.connections) == 1
+
+
+@pytest.mark.parametrize("model", ["nova-3", FLUX])
+async def test_an_error_that_the_vendor_reports_is_a_failure_at_once(model: str, autojump_clock: MockClock) -> None:
+    async with serve_deepgram() as vendor, recipe(vendor, model=model).open(language="en") as session:
+        vendor.connections[0].say({"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "oops"})
+        with pytest.raises(ProviderError, match="INTERNAL_SERVER_ERROR oops"):
+            async for _ in session.transcripts():
+                pass
+        assert len(vendor.connections) == 1
+
+
+async def test_metadata_before_a_loss_is_what_counts(autojump_clock: MockClock) -> None:
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+        await hear(session, g711.silence(1.0))
+        vendor.connections[0].say({"type": "Metadata", "duration": 7.0, "request_id": "r"})
+        vendor.connections[0].close(1000)
+        await trio.sleep(1)
+    assert used[0].seconds == pytest.approx(7.0 + 1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.001, 0.02, 0.35, 1.0, 1.5])
+@pytest.mark.parametrize("model", ["nova-3", FLUX])
+async def test_cancelled_anywhere_it_leaves_at_once_and_leaves_nobody_behind(
+    model: str, after: float, autojump_clock: MockClock
+) -> None:
+    async with serve_deepgram(FakeDeepgram(accepting=0.01, lose_after=(0.5,))) as vendor:
+        with trio.CancelScope() as scope:
+            scope.deadline = trio.current_time() + after
+            async with recipe(vendor, model=model).open(language="en") as session, collecting(session):
+                await hear(session, speech("one two three", 1.0))
+                await session.flush()
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert trio.current_time() - scope.deadline <= _session.GOODBYE + 0.05
+        for connection in vendor.connections:
+            await over(connection)

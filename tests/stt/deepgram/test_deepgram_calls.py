@@ -1,0 +1,278 @@
+"""Whole calls whose caller is heard by Deepgram, which a server of ours plays on loopback; in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from patter_trio import Agent, DeepgramSTT, Patter
+from patter_trio.testing import ScriptedLLM, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.servers.deepgram import DeepgramServer, FakeDeepgram, serve_deepgram
+from patter_trio.testing.simulation.caller import SimulatedCaller
+
+Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
+NOVA = "nova-3"
+FLUX = "flux-general-en"
+SORRY = "Sorry, I cannot hear you."
+
+
+def agent_hearing_by(vendor: DeepgramServer, *, model: str = NOVA, vad_end: float = 0.3, **options: Any) -> Agent:
+    stt = DeepgramSTT(api_key="key", base_url=vendor.url, model=model, **options)
+    return Patter().agent(
+        system_prompt="You are brief.",
+        vad=ScriptedVAD(end_delay=vad_end),
+        stt=stt,
+        llm=ScriptedLLM(["One.", "Two.", "Three."]),
+        tts=ScriptedTTS(),
+        error_message=SORRY,
+    )
+
+
+def eos(caller: SimulatedCaller) -> list[tuple[float, str]]:
+    """When each turn was over, and why."""
+    ends = zip(caller.times("user_speech_eos"), caller.payloads("user_speech_eos"), strict=True)
+    return [(at, payload["trigger"]) for at, payload in ends]
+
+
+@pytest.mark.parametrize("model", [NOVA, FLUX])
+async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: Simulator, model: str) -> None:
+    async with serve_deepgram() as vendor:
+        async with call_simulator(agent_hearing_by(vendor, model=model)) as caller:
+            await caller.waits(1)
+            await caller.speaks("hello there my friend")
+            await caller.hears()
+            await caller.speaks("and a second thing")
+            await caller.hears()
+        assert caller.transcript == [
+            ("user", "hello there my friend"),
+            ("assistant", "One."),
+            ("user", "and a second thing"),
+            ("assistant", "Two."),
+        ]
+        [connection] = vendor.connections
+        with trio.fail_after(1):
+            await connection.ended.wait()
+        assert connection.types()[-1] == "CloseStream"
+
+
+async def test_nova_ends_turns_by_the_silence_and_has_its_final_words_asked_for(call_simulator: Simulator) -> None:
+    async with serve_deepgram(FakeDeepgram(final_delay=0.1)) as vendor:
+        async with call_simulator(agent_hearing_by(vendor)) as caller:
+            await caller.waits(1)
+            said = await caller.speaks("hello there", 1.0)
+            await caller.hears()
+        [(at, trigger)] = eos(caller)
+        assert trigger == "vad_silence"
+        assert at == pytest.approx(said.ended + 0.5, abs=0.021)
+        assert vendor.connections[0].types()[0] == "Finalize"
+
+
+async def test_flux_ends_the_turn_before_the_usual_silence_is_over_and_before_the_voice_detector(
+    call_simulator: Simulator,
+) -> None:
+    async with serve_deepgram(FakeDeepgram(end_of_turn=0.2)) as vendor:
+        async with call_simulator(agent_hearing_by(vendor, model=FLUX, vad_end=0.4)) as caller:
+            await caller.waits(1)
+            said = await caller.speaks("hello there", 1.0)
+            await caller.hears()
+        [(at, trigger)] = eos(caller)
+        assert trigger == "semantic_turn_detector"
+        assert at == pytest.approx(said.ended + 0.2, abs=0.101)  # the pieces in which Flux is sent audio are of 80 ms
+        assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
+        assert caller.times("user_speech_ended") == [at]
+
+
+async def test_flux_lets_the_caller_think_for_longer_than_the_usual_silence(call_simulator: Simulator) -> None:
+    async with serve_deepgram(FakeDeepgram(end_of_turn=1.2)) as vendor:
+        async with call_simulator(agent_hearing_by(vendor, model=FLUX)) as caller:
+            await caller.waits(1)
+            await caller.speaks("my number is", 0.8)
+            await caller.waits(0.9)
+            await caller.speaks("nine nine nine", 0.8)
+            await caller.hears()
+        assert caller.transcript == [("user", "my number is nine nine nine"), ("assistant", "One.")]
+        assert [trigger for _, trigger in eos(caller)] == ["semantic_turn_detector"]
+
+
+async def test_a_probable_end_is_answered_after_the_usual_silence_and_its_words_are_there_once(
+    call_simulator: Simulator,
+) -> None:
+    async with serve_deepgram(FakeDeepgram(end_of_turn=1.5, eager_end_of_turn=0.2)) as vendor:
+        agent = agent_hearing_by(vendor, model=FLUX, eager_eot_threshold=0.5)
+        async with call_simulator(agent) as caller:
+            await caller.waits(1)
+            said = await caller.speaks("hello there", 1.0)
+            await caller.hears()
+            await caller.waits(3)
+        [(at, trigger)] = eos(caller)
+        assert trigger == "semantic_turn_detector"
+        assert at == pytest.approx(said.ended + 0.5, abs=0.021)
+        assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
+
+
+async def test_a_probable_end_that_was_none_goes_on_as_one_turn(call_simulator: Simulator) -> None:
+    async with serve_deepgram(FakeDeepgram(end_of_turn=1.5, eager_end_of_turn=0.1)) as vendor:
+        agent = agent_hearing_by(vendor, model=FLUX, eager_eot_threshold=0.5)
+        async with call_simulator(agent) as caller:
+            await caller.waits(1)
+            await caller.speaks("my number is", 0.8)
+            await caller.waits(0.3)
+            await caller.speaks("nine nine nine", 0.8)
+            await caller.hears()
+            await caller.waits(3)
+        assert caller.transcript == [("user", "my number is nine nine nine"), ("assistant", "One.")]
+
+
+@pytest.mark.parametrize("model", [NOVA, FLUX])
+@pytest.mark.parametrize("lost_at", [1.3, 1.7, 2.1, 2.3])
+async def test_a_connection_lost_in_mid_sentence_costs_no_word_and_doubles_none(
+    call_simulator: Simulator, model: str, lost_at: float
+) -> None:
+    async with serve_deepgram(FakeDeepgram(lose_after=(lost_at,))) as vendor:
+        async with call_simulator(agent_hearing_by(vendor, model=model)) as caller:
+            await caller.waits(1)
+            await caller.speaks("one two three four five six", 1.0)
+            await caller.hears()
+            await caller.speaks("and seven", 0.6)
+            await caller.hears()
+        assert [text for role, text in caller.transcript if role == "user"] == [
+            "one two three four five six",
+            "and seven",
+        ]
+        assert len(vendor.connections) == 2
+
+
+@pytest.mark.parametrize("model", [NOVA, FLUX])
+async def test_the_second_loss_within_the_minute_is_told_to_the_caller(call_simulator: Simulator, model: str) -> None:
+    ends: list[dict[str, Any]] = []
+    async with serve_deepgram(FakeDeepgram(lose_after=(1.5, 1.0))) as vendor:
+        agent = agent_hearing_by(vendor, model=model)
+        async with call_simulator(agent, on_call_end=ends.append) as caller:
+            await caller.waits(1)
+            await caller.speaks("one two three four five six", 4.0, wait=False)
+            assert (await caller.hears()).text == SORRY
+        assert len(vendor.connections) == 2
+    assert ends[0]["outcome"] == "failed"
+    assert "ended" in ends[0]["error"]
+
+
+async def test_a_vendor_that_cannot_be_reached_again_is_told_to_the_caller(call_simulator: Simulator) -> None:
+    async with serve_deepgram(FakeDeepgram(lose_after=(1.5,))) as vendor:
+        async with call_simulator(agent_hearing_by(vendor)) as caller:
+            await caller.waits(1)
+            vendor.script = attrs.evolve(vendor.script, status=503)
+            await caller.speaks("one two three four five six", 2.0, wait=False)
+            assert (await caller.hears()).text == SORRY
+        assert (len(vendor.connections), vendor.refused) == (1, 1)
+
+
+async def test_a_key_that_is_refused_is_told_to_the_caller_and_never_shown(
+    call_simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends: list[dict[str, Any]] = []
+    async with serve_deepgram(FakeDeepgram(key="another")) as vendor:
+        stt = DeepgramSTT(api_key="hush-hush", base_url=vendor.url)
+        agent = attrs.evolve(agent_hearing_by(vendor), stt=stt)
+        async with call_simulator(agent, on_call_end=ends.append) as caller:
+            assert (await caller.hears()).text == SORRY
+        assert vendor.refused == 1
+    assert "401" in ends[0]["error"]
+    assert "hush-hush" not in caplog.text + repr(stt) + repr(agent) + ends[0]["error"]
+
+
+async def test_words_that_ran_ahead_of_final_ones_and_were_acted_upon_are_there_once(call_simulator: Simulator) -> None:
+    """Nova tells "a b c d", makes "a b" final, and never answers for the rest until long after the turn."""
+    script = FakeDeepgram(answers_finalize=False, settles_every=1.5, interim_every=0.1)
+    async with serve_deepgram(script) as vendor:
+        async with call_simulator(agent_hearing_by(vendor)) as caller:
+            await caller.waits(1)
+            await caller.speaks("one two three four five six", 2.4)
+            await caller.hears()
+            await caller.waits(4)
+        assert caller.transcript == [("user", "one two three four five six"), ("assistant", "One.")]
+
+
+@pytest.mark.parametrize("model", [NOVA, FLUX])
+async def test_a_caller_who_hangs_up_in_mid_sentence_is_heard_to_the_end_and_the_vendor_let_go_at_once(
+    call_simulator: Simulator, model: str
+) -> None:
+    async with serve_deepgram() as vendor:
+        async with call_simulator(agent_hearing_by(vendor, model=model)) as caller:
+            await caller.waits(1)
+            await caller.speaks("one two three four five six", 1.0, wait=False)
+            await caller.waits(0.9)
+            await caller.hangs_up()
+            await caller.waits(1)
+        [(role, text)] = caller.transcript
+        assert role == "user"
+        assert "one two three four five six".startswith(text)
+        assert text.startswith("one two three four")
+        [connection] = vendor.connections
+        told = connection.said[-1]
+        assert told[1] == {"type": "CloseStream"}
+        assert connection.ended_at - told[0] <= 0.05
+
+
+async def test_a_reply_is_cut_by_the_voice_and_what_interrupted_is_answered(call_simulator: Simulator) -> None:
+    async with serve_deepgram() as vendor:
+        agent = attrs.evolve(agent_hearing_by(vendor), llm=ScriptedLLM(["A very long answer. " * 20, "Two."]))
+        async with call_simulator(agent) as caller:
+            await caller.waits(1)
+            await caller.speaks("tell me", 0.6)
+            await caller.waits(2)
+            await caller.speaks("stop that now", 0.8)
+            await caller.waits(3)
+        assert [text for role, text in caller.transcript if role == "user"] == ["tell me", "stop that now"]
+        assert caller.transcript[-1] == ("assistant", "Two.")
+
+
+async def test_what_the_vendor_may_not_send_changes_nothing(call_simulator: Simulator) -> None:
+    garbage = ("", "null", "[]", "{", '{"type":"Results"}', '{"type":"New","start":{}}', b"\xff\x00", "[" * 5000)
+    async with serve_deepgram(FakeDeepgram(garbage=garbage)) as vendor:
+        async with call_simulator(agent_hearing_by(vendor)) as caller:
+            await caller.waits(1)
+            await caller.speaks("hello there")
+            await caller.hears()
+        assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
+
+
+async def test_a_vendor_that_sends_nothing_but_nonsense_is_given_up(call_simulator: Simulator) -> None:
+    async with serve_deepgram(FakeDeepgram(garbage=("nonsense",) * 100)) as vendor:
+        async with call_simulator(agent_hearing_by(vendor)) as caller:
+            assert (await caller.hears()).text == SORRY
+        assert len(vendor.connections) == 1
+
+
+async def test_what_was_listened_to_is_what_the_call_is_billed(call_simulator: Simulator) -> None:
+    ends: list[dict[str, Any]] = []
+    async with serve_deepgram() as vendor:
+        async with call_simulator(agent_hearing_by(vendor), on_call_end=ends.append) as caller:
+            await caller.waits(1)
+            await caller.speaks("hello there")
+            await caller.hears()
+        seconds = len(vendor.connections[0].audio) / 8000
+    assert ends[0]["metrics"].cost.stt == pytest.approx(seconds / 60 * 0.0048, rel=1e-3)
+
+
+async def test_a_caller_who_goes_on_before_the_voice_detector_saw_a_pause_still_interrupts_the_answer(
+    call_simulator: Simulator,
+) -> None:
+    """Flux ends the turn after 0.2 s; the detector needs 0.8 s, and takes what comes after 0.5 s for the same voice."""
+    async with serve_deepgram(FakeDeepgram(end_of_turn=0.2)) as vendor:
+        agent = agent_hearing_by(vendor, model=FLUX, vad_end=0.8)
+        quick = attrs.evolve(
+            agent, llm=ScriptedLLM(["A very long answer. " * 20, "Two."], first_token=0.01), tts=ScriptedTTS()
+        )
+        async with call_simulator(quick) as caller:
+            await caller.waits(1)
+            await caller.speaks("tell me", 0.6)
+            await caller.waits(0.5)
+            await caller.speaks("stop that now please", 1.2)
+            await caller.waits(3)
+        assert [text for role, text in caller.transcript if role == "user"][-1].endswith("stop that now please")
+        assert caller.transcript[-1] == ("assistant", "Two.")

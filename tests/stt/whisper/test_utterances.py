@@ -1,0 +1,114 @@
+"""Cutting a caller's audio into utterances: nothing twice, nothing out of order, nothing of the voice lost."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.audio import g711
+from patter_trio.stt.whisper._utterances import LONGEST, UtteranceBuffer
+
+FRAME = 160
+
+
+def numbered(count: int) -> bytes:
+    """Audio in which (nearly) every sample tells where it is."""
+    return bytes(np.random.default_rng(7).integers(0, 256, count, np.uint8))
+
+
+def test_an_utterance_holds_the_voice_and_a_little_before_and_after() -> None:
+    audio, buffer = numbered(32000), UtteranceBuffer()
+    for at in range(0, 16000, FRAME):
+        buffer.add(audio[at : at + FRAME])
+    buffer.begin(15000)
+    for at in range(16000, 32000, FRAME):
+        buffer.add(audio[at : at + FRAME])
+    utterance = buffer.end(30000)
+    assert utterance is not None
+    np.testing.assert_array_equal(utterance.samples, g711.decode(audio[15000 - 2400 : 30000 + 1600]))
+    assert (utterance.segment, buffer.segment, buffer.is_open, buffer.seconds) == (0, 1, False, 0.0)
+
+
+def test_a_voice_that_resumes_at_once_hears_nothing_twice() -> None:
+    audio, buffer = numbered(32000), UtteranceBuffer()
+    buffer.begin(0)
+    buffer.add(audio[:16000])
+    first = buffer.end(12000)
+    buffer.begin(13000)
+    buffer.add(audio[16000:])
+    second = buffer.split()
+    assert first is not None
+    np.testing.assert_array_equal(np.concatenate([first.samples, second.samples]), g711.decode(audio))
+
+
+def test_an_utterance_that_lasts_is_cut_in_its_quietest_place() -> None:
+    loud, quiet = g711.encode(np.full(FRAME, 8000, np.int16)), g711.silence(0.02)
+    buffer = UtteranceBuffer()
+    buffer.begin(0)
+    parts = [part for frame in range(1500) if (part := buffer.add(quiet if 1300 <= frame < 1310 else loud))]
+    assert [part.segment for part in parts] == [0]
+    assert 1300 * 0.02 <= parts[0].seconds <= 1310 * 0.02
+    rest = buffer.split()
+    assert (rest.segment, rest.seconds + parts[0].seconds) == (1, 30.0)
+
+
+def test_outside_an_utterance_only_the_last_second_is_kept() -> None:
+    buffer = UtteranceBuffer()
+    for _ in range(1000):
+        buffer.add(g711.silence(0.02))
+    buffer.begin(0)
+    assert buffer.seconds == 1.0
+
+
+def test_ends_without_a_beginning_are_no_utterance() -> None:
+    buffer = UtteranceBuffer()
+    buffer.add(g711.silence(1))
+    assert (buffer.end(100), buffer.so_far()) == (None, None)
+    assert (buffer.split().seconds, buffer.segment, buffer.is_open) == (0.0, 1, False)
+
+
+def test_an_utterance_that_is_split_goes_on_as_the_next_segment() -> None:
+    audio, buffer = numbered(8000), UtteranceBuffer()
+    buffer.begin(0)
+    buffer.add(audio[:5000])
+    first = buffer.split()
+    buffer.begin(0)
+    buffer.add(audio[5000:])
+    second = buffer.end(8000)
+    assert second is not None
+    assert (first.segment, second.segment) == (0, 1)
+    np.testing.assert_array_equal(np.concatenate([first.samples, second.samples]), g711.decode(audio))
+
+
+steps_ = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(1, 9000)),
+        st.tuples(st.just("begin"), st.integers(-9000, 9000)),
+        st.tuples(st.just("end"), st.integers(-9000, 9000)),
+        st.tuples(st.just("split"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(steps_)
+def test_whatever_the_edges_say_segments_follow_each_other_without_overlap(steps: list[tuple[str, int]]) -> None:
+    audio, buffer, sent, heard = numbered(600_000), UtteranceBuffer(), 0, []
+    for step, number in steps:
+        if step == "add":
+            part = buffer.add(audio[sent : sent + number])
+            sent += number
+        elif step == "begin":
+            part = buffer.begin(max(0, sent + number))
+        elif step == "split":
+            part = buffer.split()
+        else:
+            part = buffer.end(max(0, sent + number))
+        if part:
+            heard.append(part)
+    assert [utterance.segment for utterance in heard] == list(range(len(heard)))
+    assert all(utterance.seconds <= LONGEST + 9000 / 8000 for utterance in heard)
+    rest = g711.decode(audio[:sent]).tobytes()
+    for utterance in heard:
+        found = rest.find(utterance.samples.tobytes())
+        assert found >= 0
+        rest = rest[found + 2 * len(utterance.samples) :]

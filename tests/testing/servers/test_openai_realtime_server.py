@@ -1,0 +1,614 @@
+"""The fake of OpenAI's Realtime server keeps to the vendor's rules, at exact instants; over memory and over sockets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from patter_trio.abc import ToolCall
+from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
+from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.servers.openai_realtime import (
+    Asked,
+    Connection,
+    FakeRealtime,
+    RealtimeReply,
+    RealtimeServer,
+    serve_openai_realtime,
+)
+from patter_trio.wire import openai_realtime as wire
+
+E = TypeVar("E")
+SILENCE = b"\xff" * 160
+KEY = {"Authorization": "Bearer key"}
+BRIEF = RealtimeReply(text="One two three.", seconds=1.0, first_audio=0.5, chunk=0.2, speed=10.0)
+
+
+def voice(text: str, seconds: float, utterance: int = 1) -> bytes:
+    return audible_text.encode(text, audible_text.frames_of(seconds), utterance=utterance)
+
+
+class Client:
+    """A client that takes note of what it is told, and when, since its connection."""
+
+    def __init__(self, socket: WebSocketClient) -> None:
+        self.socket = socket
+        self.began = trio.current_time()
+        self.told: list[tuple[float, wire.Event]] = []
+
+    def now(self) -> float:
+        return round(trio.current_time() - self.began, 6)
+
+    async def send(self, *messages: str) -> None:
+        for message in messages:
+            await self.socket.send(message)
+
+    async def say(self, audio: bytes) -> None:
+        """Send audio at the pace of a telephone."""
+        for begin in range(0, len(audio), 160):
+            await self.socket.send(wire.append(audio[begin : begin + 160]))
+            await trio.sleep(0.02)
+
+    async def until(self, kind: type[E]) -> E:
+        """Read until there is such an event; return it."""
+        with trio.fail_after(100):
+            while True:
+                event = wire.receive(await self.socket.receive())
+                if event is not None:
+                    self.told.append((self.now(), event))
+                if isinstance(event, kind):
+                    return event
+
+    async def setup(self, detection: wire.TurnDetection = None, transcription: str = "gpt-live-transcribe") -> None:
+        await self.until(wire.SessionReady)
+        await self.send(
+            wire.session_update(
+                instructions="Be brief.", voice="marin", turn_detection=detection, transcription=transcription
+            )
+        )
+        assert (await self.until(wire.SessionReady)).updated
+
+    def all(self, kind: type[E]) -> list[tuple[float, E]]:
+        return [(at, event) for at, event in self.told if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def connected(script: FakeRealtime, **more: Any) -> AsyncIterator[tuple[Client, RealtimeServer]]:
+    """A client of a server of its own, over memory."""
+    server = RealtimeServer(script)
+    async with trio.open_nursery() as nursery:
+
+        async def open_stream(url: str) -> trio.abc.Stream:
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(server.serve, theirs)
+            return ours
+
+        more = {"headers": KEY, "open_stream": open_stream, **more}
+        async with open_websocket(wire.socket_url(server.url, "m"), **more) as socket:
+            yield Client(socket), server
+        nursery.cancel_scope.cancel()
+
+
+def last(server: RealtimeServer) -> Connection:
+    return server.connections[-1]
+
+
+# Beginning ------------------------------------------------------------------------------------------------------------
+async def test_it_speaks_first_and_takes_the_session_as_it_is_set_up(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, server):
+        assert not (await client.until(wire.SessionReady)).updated
+        await client.send(wire.session_update(instructions="Be brief.", voice="marin", turn_detection=None))
+        assert (await client.until(wire.SessionReady)).updated
+        await client.send(wire.session_change(instructions="Be kind."))
+        await client.until(wire.SessionReady)
+        session = last(server).session
+    assert session["audio"]["input"] == {
+        "format": {"type": "audio/pcmu"}, "turn_detection": None, "noise_reduction": None, "transcription": None,
+    }  # fmt: skip
+    assert session["audio"]["output"] == {"format": {"type": "audio/pcmu"}, "voice": "marin", "speed": 1.0}
+    assert session["instructions"] == "Be kind."
+    assert last(server).types() == ["session.update", "session.update"]
+    assert last(server).ended.is_set()
+    assert last(server).code == 1000
+
+
+@pytest.mark.parametrize(
+    ("script", "headers", "error", "status"),
+    [
+        (FakeRealtime(), {"Authorization": "Bearer wrong"}, AuthenticationError, 401),
+        (FakeRealtime(), {}, AuthenticationError, 401),
+        (FakeRealtime(), {**KEY, "OpenAI-Beta": "realtime=v1"}, ProviderError, 400),
+        (FakeRealtime(status=429), KEY, RateLimitError, 429),
+        (FakeRealtime(status=503), KEY, ProviderError, 503),
+    ],
+)
+async def test_whom_it_does_not_want_it_refuses(
+    autojump_clock: MockClock, script: FakeRealtime, headers: dict[str, str], error: type[ProviderError], status: int
+) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with connected(script, headers=headers):
+            pytest.fail("it was accepted")
+    assert raised.group_contains(error, match=f"status {status}")
+
+
+async def test_half_open_it_takes_the_connection_and_never_answers(autojump_clock: MockClock) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with connected(FakeRealtime(half_open=True)):
+            pytest.fail("it was accepted")
+    assert raised.group_contains(ProviderTimeout)
+    async with connected(FakeRealtime(mute=True)) as (client, _):
+        await client.send(wire.create_response())
+        with trio.move_on_after(60) as waited:
+            await client.until(wire.SessionReady)
+        assert waited.cancelled_caught
+
+
+async def test_an_error_in_the_place_of_the_hello_ends_the_connection(autojump_clock: MockClock) -> None:
+    script = FakeRealtime(opens_with=("insufficient_quota", "insufficient_quota", "No money."))
+    async with connected(script) as (client, _):
+        refused = await client.until(wire.Refused)
+        assert refused.fatal
+        with pytest.raises(ConnectionOver):
+            await client.until(wire.SessionReady)
+
+
+# Turns ----------------------------------------------------------------------------------------------------------------
+async def test_a_turn_that_we_end_is_written_down_in_its_own_time_later_than_the_reply(
+    autojump_clock: MockClock,
+) -> None:
+    async with connected(FakeRealtime(replies=[BRIEF], transcript_delay=2.0)) as (client, server):
+        await client.setup()
+        await client.say(voice("What time is it?", 0.6) + SILENCE * 10)
+        await client.send(wire.commit(), wire.create_response("q1"))
+        ended = await client.until(wire.ResponseEnded)
+        transcripts = [await client.until(wire.InputTranscript) for _ in range(5)]
+    [(_, committed)] = client.all(wire.Committed)
+    assert {transcript.item_id for transcript in transcripts} == {committed.item_id}
+    assert "".join(transcript.text for transcript in transcripts[:4]) == "What time is it?"
+    assert (transcripts[4].text, transcripts[4].final) == ("What time is it?", True)
+    assert transcripts[4].usage is not None
+    assert (ended.status, ended.request) == (wire.Status.COMPLETED, "q1")
+    # 0.8 s of audio; half a second of thought; a second of speech in a tenth of the time.
+    assert [at for at, _ in client.all(wire.ResponseStarted)] == [0.8]
+    assert [at for at, _ in client.all(wire.AudioDelta)] == [1.3, 1.32, 1.34, 1.36, 1.38]
+    assert client.all(wire.ResponseEnded)[0][0] == 1.4
+    assert [at for at, _ in client.all(wire.InputTranscript)] == [2.8] * 5
+    assert b"".join(event.audio for _, event in client.all(wire.AudioDelta)) == audible_text.encode(
+        "One two three.", 50, utterance=1, part=1
+    )
+    assert "".join(event.text for _, event in client.all(wire.TextDelta)) == "One two three."
+    [asked] = server.asked
+    assert (asked.heard, asked.by_vad, asked.instructions) == ("What time is it?", False, "Be brief.")
+    assert last(server).texts() == [("user", "What time is it?"), ("assistant", "One two three.")]
+
+
+async def test_words_come_ahead_of_the_sound_of_them(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime(replies=[BRIEF])) as (client, _):
+        await client.setup()
+        await client.send(wire.create_response())
+        await client.until(wire.ResponseEnded)
+    shown = [type(event).__name__ for _, event in client.told if isinstance(event, wire.TextDelta | wire.AudioDelta)]
+    assert shown[0] == "TextDelta"
+    assert shown[-1] == "AudioDelta"
+
+
+async def test_by_voice_and_silence_it_finds_turns_in_the_audios_own_time(autojump_clock: MockClock) -> None:
+    vad = wire.ServerVAD(prefix_padding=0.1, silence=0.4)
+    async with connected(FakeRealtime(replies=[BRIEF])) as (client, server):
+        await client.setup(vad)
+        await client.say(SILENCE * 50 + voice("Hello?", 0.5) + SILENCE * 25)
+        await client.until(wire.ResponseEnded)
+    [(_, started)], [(_, stopped)] = client.all(wire.SpeechStarted), client.all(wire.SpeechStopped)
+    assert started.audio_start == 0.9  # with the padding
+    assert stopped.audio_end == 1.9  # with the silence
+    # Told with the first frame of voice, and with the last one of 0.4 s of silence.
+    for kind, instant in (("started", 1.0), ("stopped", 1.88)):
+        [(at, _)] = last(server).events(f"input_audio_buffer.speech_{kind}")
+        assert at - client.began == pytest.approx(instant)
+    [(_, committed)] = client.all(wire.Committed)
+    assert started.item_id == stopped.item_id == committed.item_id
+    assert client.all(wire.ResponseStarted)[0][1].request == ""
+    assert server.asked[0].by_vad
+    assert server.asked[0].heard == "Hello?"
+
+
+@pytest.mark.parametrize(
+    ("words", "eagerness", "patience"),
+    [("Yes.", "auto", 0.3), ("Yes, and", "high", 2.0), ("Yes, and", "auto", 4.0), ("Yes, and", "low", 8.0)],
+)
+async def test_by_meaning_a_turn_ends_with_its_sentence_or_when_patience_does(
+    autojump_clock: MockClock, words: str, eagerness: Any, patience: float
+) -> None:
+    async with connected(FakeRealtime(semantic_silence=0.3)) as (client, _):
+        await client.setup(wire.SemanticVAD(eagerness=eagerness))
+        await client.say(voice(words, 0.5) + SILENCE * 450)
+        stopped = await client.until(wire.SpeechStopped)
+    assert stopped.audio_end == pytest.approx(0.5 + patience)
+
+
+async def test_it_answers_by_itself_only_if_it_is_to(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, server):
+        await client.setup(wire.ServerVAD(create_response=False))
+        await client.say(voice("Hello?", 0.5) + SILENCE * 50)
+        assert (await client.until(wire.InputTranscript)).text == "Hello?"
+        await trio.sleep(5)
+    assert not server.asked
+
+
+async def test_a_voice_interrupts_the_response_if_it_is_to_and_only_then(autojump_clock: MockClock) -> None:
+    slow = RealtimeReply(text="One two three four five six.", seconds=5.0, first_audio=0.1, speed=1.0)
+    for interrupt, status in ((True, wire.Status.CANCELLED), (False, wire.Status.COMPLETED)):
+        async with connected(FakeRealtime(replies=[slow])) as (client, server):
+            await client.setup(wire.ServerVAD(silence=0.2, create_response=False, interrupt_response=interrupt))
+            await client.send(wire.create_response())
+            await trio.sleep(1.0)
+            await client.say(voice("Stop.", 0.4))
+            ended = await client.until(wire.ResponseEnded)
+        assert ended.status is status
+        if interrupt:
+            assert ended.reason == "turn_detected"
+            assert client.now() == 1.4
+            [(at, _)] = last(server).events("response.done")
+            assert at - client.began == 1.0
+            assert client.all(wire.ItemDone)[0][1].completed is False
+
+
+async def test_a_turn_that_ends_while_a_response_is_made_cannot_be_answered_too(autojump_clock: MockClock) -> None:
+    slow = RealtimeReply(text="One two three four five six.", seconds=5.0, speed=1.0)
+    async with connected(FakeRealtime(replies=[slow])) as (client, _):
+        await client.setup(wire.ServerVAD(silence=0.2, interrupt_response=False))
+        await client.send(wire.create_response("q"))
+        await client.say(voice("Hm.", 0.4) + SILENCE * 20)
+        refused = await client.until(wire.Refused)
+    assert (refused.code, refused.event_id, refused.fatal) == ("conversation_already_has_active_response", "", False)
+
+
+async def test_recorded_sound_and_faint_noise_are_told_apart(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, _):
+        await client.setup(wire.ServerVAD(silence=0.2))
+        await client.say(b"\x7e\xfe" * 8000 + b"\x10\x90" * 800 + SILENCE * 30)
+        started = await client.until(wire.SpeechStarted)
+        final = await client.until(wire.InputTranscript)
+    assert started.audio_start == 1.7
+    assert (final.text, final.final) == ("", True)
+
+
+async def test_less_than_a_tenth_of_a_second_is_no_turn_and_what_is_cleared_is_gone(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, server):
+        await client.setup()
+        await client.send(wire.append(voice("x", 0.08)), wire.commit("c"))
+        refused = await client.until(wire.Refused)
+        assert (refused.code, refused.event_id, refused.fatal) == ("input_audio_buffer_commit_empty", "c", False)
+        await client.send(wire.append(voice("secret", 0.5)), wire.clear(), wire.commit())
+        assert (await client.until(wire.Refused)).code == "input_audio_buffer_commit_empty"
+        await client.send(wire.append(voice("Hello?", 0.5, 2)), wire.commit())
+        assert [await client.until(wire.InputTranscript) for _ in range(2)][1].text == "Hello?"
+    assert len(last(server).audio) == 640 + 4000 + 4000
+    assert [size for _, size in last(server).appended] == [640, 4000, 4000]
+
+
+async def test_what_cannot_be_written_down_is_told(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime(transcript_fails=True)) as (client, _):
+        await client.setup()
+        await client.send(wire.append(voice("Hello?", 0.5)), wire.commit())
+        failed = await client.until(wire.TranscriptFailed)
+    assert failed.item_id == client.all(wire.Committed)[0][1].item_id
+    assert not failed.refusal.fatal
+
+
+async def test_without_a_model_for_it_nothing_is_written_down(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, server):
+        await client.setup(transcription="")
+        await client.send(wire.append(voice("Hello?", 0.5)), wire.commit(), wire.create_response())
+        await client.until(wire.ResponseEnded)
+        await trio.sleep(5)
+    assert server.asked[0].heard == "Hello?"
+    assert not [event for _, event in last(server).told if "transcription" in event["type"]]
+
+
+# Responses ------------------------------------------------------------------------------------------------------------
+async def test_one_response_at_a_time(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime(replies=[BRIEF])) as (client, _):
+        await client.setup()
+        await client.send(wire.create_response("a"), wire.create_response("b"))
+        refused = await client.until(wire.Refused)
+        assert (refused.code, refused.event_id) == ("conversation_already_has_active_response", "b")
+        assert (await client.until(wire.ResponseEnded)).request == "a"
+        await client.send(wire.create_response("c"))
+        assert (await client.until(wire.ResponseEnded)).request == "c"
+
+
+async def test_a_response_that_is_cancelled_stops_at_once_and_what_was_not_heard_can_be_cut_off(
+    autojump_clock: MockClock,
+) -> None:
+    reply = RealtimeReply(text="One two three four.", seconds=2.0, first_audio=0.1, chunk=0.2, speed=2.0)
+    async with connected(FakeRealtime(replies=[reply])) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response("q"))
+        await trio.sleep(0.45)
+        started = await client.until(wire.ResponseStarted)
+        audio = await client.until(wire.AudioDelta)
+        # In one go: whatever was made of it is over before the next message is looked at.
+        await client.send(
+            wire.cancel(started.response_id), wire.truncate(audio.item_id, 350), wire.cancel(event_id="x")
+        )
+        ended = await client.until(wire.ResponseEnded)
+        truncated = await client.until(wire.Truncated)
+        refused = await client.until(wire.Refused)
+        await trio.sleep(5)
+    assert (ended.status, ended.reason, ended.request) == (wire.Status.CANCELLED, "client_cancelled", "q")
+    assert (truncated.item_id, truncated.audio_end) == (audio.item_id, 0.35)
+    assert (refused.code, refused.event_id, refused.fatal) == ("response_cancel_not_active", "x", False)
+    # Of 0.2 s each, from 0.1 s on: at 0.1, 0.2, 0.3 and 0.4 s.
+    assert len(client.all(wire.AudioDelta)) == 4
+    assert last(server).texts() == [("assistant", "")]
+    assert [event["type"] for _, event in last(server).told[-3:]] == [
+        "rate_limits.updated", "conversation.item.truncated", "error",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "code"), [(400, None), (401, "invalid_value"), (10_000, "invalid_value"), (0, None)]
+)
+async def test_no_more_can_be_kept_of_an_item_than_was_sent(
+    autojump_clock: MockClock, milliseconds: int, code: str | None
+) -> None:
+    reply = RealtimeReply(text="One two.", seconds=0.4, first_audio=0.0)
+    async with connected(FakeRealtime(replies=[reply])) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response())
+        await client.until(wire.ResponseEnded)
+        item_id = client.all(wire.AudioDelta)[0][1].item_id
+        await client.send(wire.truncate(item_id, milliseconds), wire.truncate("nothing", 0))
+        if code is None:
+            assert (await client.until(wire.Truncated)).audio_end == milliseconds / 1000
+        else:
+            assert (await client.until(wire.Refused)).code == code
+        assert (await client.until(wire.Refused)).code == "item_truncate_invalid_item_id"
+    assert last(server).texts() == [("assistant", "" if code is None else "One two.")]
+
+
+async def test_a_response_that_takes_its_time_to_exist_cannot_be_cancelled_before(autojump_clock: MockClock) -> None:
+    reply = RealtimeReply(text="One.", created_delay=1.0, first_audio=0.0)
+    async with connected(FakeRealtime(replies=[reply])) as (client, _):
+        await client.setup()
+        await client.send(wire.create_response("q"), wire.cancel())
+        assert (await client.until(wire.Refused)).code == "response_cancel_not_active"
+        await client.until(wire.ResponseStarted)
+        assert client.now() == 1.0
+        await client.send(wire.cancel())
+        assert (await client.until(wire.ResponseEnded)).status is wire.Status.CANCELLED
+
+
+async def test_tools_are_called_once_and_whole_and_answered_only_where_they_were(autojump_clock: MockClock) -> None:
+    calls = [ToolCall("c1", "hours", '{"day": "Monday"}'), ToolCall("c2", "end_call", "{}")]
+    script = FakeRealtime(replies=[RealtimeReply(text="Let me see.", tool_calls=calls), BRIEF])
+    async with connected(script) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response())
+        await client.until(wire.ResponseEnded)
+        await client.send(wire.add_function_output("c9", "?"), wire.add_function_output("c1", "9 to 5"))
+        assert (await client.until(wire.Refused)).code == "invalid_tool_call_id"
+        await client.send(wire.create_response(tools=False))
+        await client.until(wire.ResponseEnded)
+    assert [(event.call_id, event.name, event.arguments) for _, event in client.all(wire.FunctionCall)] == [
+        ("c1", "hours", '{"day": "Monday"}'),
+        ("c2", "end_call", "{}"),
+    ]
+    kinds = [item["type"] for item in last(server).items]
+    assert kinds == ["message", "function_call", "function_call", "function_call_output", "message"]
+    assert [item["type"] for item in server.asked[1].items] == kinds[:4]
+
+
+async def test_a_response_without_tools_calls_none(autojump_clock: MockClock) -> None:
+    script = FakeRealtime(replies=[RealtimeReply(text="", tool_calls=[ToolCall("c", "hours", "{}")])])
+    async with connected(script) as (client, _):
+        await client.setup()
+        await client.send(wire.create_response(tools=False))
+        await client.until(wire.ResponseEnded)
+    assert not client.all(wire.FunctionCall)
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "reason", "fatal"),
+    [
+        (RealtimeReply(error=("insufficient_quota", "insufficient_quota", "")), "failed", "insufficient_quota", True),
+        (RealtimeReply(error=("odd", "invalid_request_error", "")), "failed", "odd", False),
+        (RealtimeReply(status="incomplete", reason="max_output_tokens"), "incomplete", "max_output_tokens", None),
+    ],
+)
+async def test_responses_that_do_not_end_well_say_why(
+    autojump_clock: MockClock, reply: RealtimeReply, status: str, reason: str, fatal: bool | None
+) -> None:
+    async with connected(FakeRealtime(replies=[reply])) as (client, _):
+        await client.setup()
+        await client.send(wire.create_response())
+        ended = await client.until(wire.ResponseEnded)
+    assert (ended.status, ended.reason) == (status, reason)
+    assert (ended.refusal.fatal if ended.refusal else None) is fatal
+    assert [event.completed for _, event in client.all(wire.ItemDone)] == [False]
+
+
+async def test_what_is_told_of_the_usage_counts_each_token_once(autojump_clock: MockClock) -> None:
+    usage = {"input_tokens": 30, "output_tokens": 7, "input_token_details": {"text_tokens": 20, "audio_tokens": 10}}
+    async with connected(FakeRealtime(replies=[RealtimeReply(usage=usage), RealtimeReply()])) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response())
+        told = (await client.until(wire.ResponseEnded)).usage
+        assert told is not None
+        assert (told.input_tokens, told.audio_input_tokens, told.output_tokens) == (20, 10, 7)
+        await client.send(wire.create_response())
+        told = (await client.until(wire.ResponseEnded)).usage
+    assert told is not None
+    raw = last(server).events("response.done")[1][1]["response"]["usage"]
+    counted = told.input_tokens + told.cache_read_tokens + told.audio_input_tokens + told.audio_cache_read_tokens
+    assert counted == raw["input_tokens"]
+    assert told.output_tokens + told.audio_output_tokens == raw["output_tokens"]
+
+
+async def test_replies_can_be_a_function_of_what_was_heard(autojump_clock: MockClock) -> None:
+    def reply(asked: Asked) -> RealtimeReply:
+        return RealtimeReply(text=f"You said: {asked.heard}")
+
+    async with connected(FakeRealtime(replies=reply)) as (client, server):
+        await client.setup()
+        await client.send(wire.add_message("user", "Hello?"), wire.create_response("q", instructions="Echo."))
+        await client.until(wire.ResponseEnded)
+        await client.send(wire.append(voice("What?", 0.4)), wire.commit(), wire.create_response())
+        await client.until(wire.ResponseEnded)
+    assert [text for role, text in last(server).texts() if role == "assistant"] == [
+        "You said: Hello?",
+        "You said: What?",
+    ]
+    assert (server.asked[0].request, server.asked[0].instructions) == ({"request": "q"}, "Echo.")
+
+
+# The conversation -----------------------------------------------------------------------------------------------------
+async def test_a_conversation_can_be_told_again_in_any_order(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, server):
+        await client.setup()
+        await client.send(
+            wire.add_message("assistant", "Yes?", item_id="b"),
+            wire.add_message("user", "Hello?", item_id="a", previous_item_id="root"),
+            wire.add_function_call("c", "hours", "{}", item_id="c", previous_item_id="b"),
+            wire.add_function_output("c", "9 to 5", item_id="d"),
+            wire.add_message("system", "Be brief.", previous_item_id="nowhere", event_id="x"),
+            wire.add_message("user", "Twice.", item_id="a", event_id="y"),
+            wire.delete_item("b"),
+            wire.delete_item("b", event_id="z"),
+        )
+        refused = [await client.until(wire.Refused) for _ in range(3)]
+    assert [one.event_id for one in refused] == ["x", "y", "z"]
+    assert [item["id"] for item in last(server).items] == ["a", "c", "d"]
+    assert not any(one.fatal for one in refused)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "param"),
+    [
+        ('{"type":"session.update","session":{"modalities":["audio"]}}', "missing_required_parameter", "session.type"),
+        ('{"type":"session.update","session":{"type":"realtime","voice":"x"}}', "unknown_parameter", "session.voice"),
+        ('{"type":"response.create","response":{"modalities":[]}}', "unknown_parameter", "response.modalities"),
+        ('{"type":"response.crate"}', "invalid_value", "type"),
+        ('{"type":"input_audio_buffer.append","audio":"*"}', "invalid_value", "audio"),
+        ('{"type":"input_audio_buffer.append"}', "invalid_value", "audio"),
+        ('{"type":"conversation.item.create"}', "missing_required_parameter", "item"),
+        ('{"type":"conversation.item.create","item":{"type":"x"}}', "invalid_value", "item.type"),
+        (
+            '{"type":"conversation.item.create","item":{"type":"message","role":"assistant","content":[{"type":"text"}]}}',
+            "invalid_value",
+            "item.content[0].type",
+        ),
+        ("{", "invalid_json", ""),
+        ("[]", "invalid_json", ""),
+    ],
+)
+async def test_what_the_vendor_does_not_take_is_refused_and_harmless(
+    autojump_clock: MockClock, message: str, code: str, param: str
+) -> None:
+    async with connected(FakeRealtime()) as (client, _):
+        await client.setup()
+        await client.send(message)
+        refused = await client.until(wire.Refused)
+        assert (refused.code, refused.param, refused.fatal) == (code, param, False)
+        await client.send(wire.create_response("q"))
+        assert (await client.until(wire.ResponseEnded)).request == "q"
+
+
+async def test_the_voice_stays_once_it_was_heard(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime()) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response())
+        await client.until(wire.ResponseEnded)
+        await client.send(wire.session_update(instructions="", voice="cedar", turn_detection=None, event_id="e"))
+        assert (await client.until(wire.Refused)).event_id == "e"
+    assert last(server).session["audio"]["output"]["voice"] == "marin"
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+async def test_a_session_expires_and_the_next_connection_is_another(autojump_clock: MockClock) -> None:
+    async with connected(FakeRealtime(expires_after=60.0)) as (client, server):
+        await client.setup()
+        refused = await client.until(wire.Refused)
+        assert (client.now(), refused.code, refused.fatal) == (60.0, "session_expired", True)
+        with pytest.raises(ConnectionOver) as over:
+            await client.until(wire.Refused)
+        assert over.value.code == 1001
+    assert last(server).ended_at - client.began == pytest.approx(60.0)
+
+
+async def test_a_connection_is_lost_where_it_is_told_to_be(autojump_clock: MockClock) -> None:
+    script = FakeRealtime(
+        replies=[RealtimeReply(text="One two three.", seconds=1.0, lose_after=2)], lose_after=(math.inf,)
+    )
+    async with connected(script) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response())
+        with pytest.raises(ConnectionOver) as over:
+            await client.until(wire.ResponseEnded)
+        assert over.value.code == 1006
+    assert len(client.all(wire.AudioDelta)) == 2
+    assert last(server).code == 1006
+    async with connected(FakeRealtime(lose_after=(0.5,))) as (client, server):
+        await client.setup()
+        with pytest.raises(ConnectionOver):
+            await client.say(SILENCE * 100)
+    assert len(last(server).audio) == 4000
+
+
+async def test_a_response_hangs_and_a_connection_freezes(autojump_clock: MockClock) -> None:
+    reply = RealtimeReply(text="One two three.", seconds=1.0, hang_after=2)
+    async with connected(FakeRealtime(replies=[reply])) as (client, server):
+        await client.setup()
+        await client.send(wire.create_response())
+        with trio.move_on_after(60) as waited:
+            await client.until(wire.ResponseEnded)
+        assert waited.cancelled_caught
+        assert len(client.all(wire.AudioDelta)) == 2
+        last(server).frozen = True
+        await client.send(wire.cancel())
+        with trio.move_on_after(60) as waited:
+            await client.until(wire.ResponseEnded)
+        assert waited.cancelled_caught
+
+
+async def test_it_says_what_it_is_told_to(autojump_clock: MockClock) -> None:
+    script = FakeRealtime(garbage=("{", b"\x00"), refuses={"response.cancel": "server_error"})
+    async with connected(script) as (client, server):
+        await client.until(wire.SessionReady)
+        for _ in range(2):
+            with pytest.raises(WireError):
+                await client.until(wire.SessionReady)
+        await client.send(wire.cancel(event_id="x"))
+        refused = await client.until(wire.Refused)
+        assert (refused.fatal, refused.event_id) == (True, "x")
+        last(server).error("rate_limit_exceeded", "tokens", "Slow down.")
+        assert (await client.until(wire.Refused)).message == "Slow down."
+        last(server).close(1013)
+        with pytest.raises(ConnectionOver) as over:
+            await client.until(wire.Refused)
+        assert over.value.code == 1013
+
+
+async def test_over_loopback_it_serves_several(autojump_clock: MockClock) -> None:
+    async with serve_openai_realtime(FakeRealtime(replies=[BRIEF])) as server, trio.open_nursery() as nursery:
+
+        async def converse(name: str) -> None:
+            async with open_websocket(wire.socket_url(server.url, "m"), headers=KEY) as socket:
+                client = Client(socket)
+                await client.setup()
+                await client.send(wire.create_response(name))
+                assert (await client.until(wire.ResponseEnded)).request == name
+
+        for name in ("a", "b"):
+            nursery.start_soon(converse, name)
+    assert len(server.connections) == 2
+    assert all(connection.query["model"] == ["m"] for connection in server.connections)
+    assert "key" not in repr(server.connections)

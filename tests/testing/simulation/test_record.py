@@ -1,0 +1,86 @@
+"""Heard utterances from sound and events, and the picture of a call."""
+
+import numpy as np
+
+from patter_trio.audio import g711
+from patter_trio.testing.scripted.audible_text import Kind, encode
+from patter_trio.testing.simulation.record import Event, Heard, Said, heard_utterances
+from patter_trio.testing.simulation.timeline import timeline
+from patter_trio.testing.twilio.playback import Stretch
+
+TONE = g711.encode((9000 * np.sin(np.arange(8000) / 5 + 1)).astype(np.int16))
+
+
+def started(at: float) -> Event:
+    return Event(at, "agent_speech_started", {"turn_idx": 1})
+
+
+def ended(at: float, *, interrupted: bool = False) -> Event:
+    return Event(at, "agent_speech_ended", {"turn_idx": 1, "interrupted": interrupted})
+
+
+def said_by_agent(at: float, text: str) -> Event:
+    return Event(at, "transcript", {"role": "assistant", "text": text})
+
+
+def test_words_are_those_played_to_their_end() -> None:
+    audio = encode("one two three", 50)
+    [heard] = heard_utterances([Stretch(1.0, audio[:5000])], [started(1.0), ended(1.625, interrupted=True)])
+    assert heard == Heard("one two", 1.0, 1.625, interrupted=True)
+
+
+def test_sentences_are_joined_by_a_space() -> None:
+    audio = encode("One.", 20, part=1) + encode("Two.", 20, part=2)
+    assert heard_utterances([Stretch(1.0, audio)], [started(1.0), ended(1.8)])[0].text == "One. Two."
+
+
+def test_utterances_are_told_apart_by_the_events_even_without_a_gap_between_them() -> None:
+    first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
+    events = [started(1.0), ended(2.0), started(2.0), ended(3.0)]
+    heard = heard_utterances([Stretch(1.0, first + second)], events)
+    assert [(one.text, one.started, one.ended) for one in heard] == [("first", 1.0, 2.0), ("second", 2.0, 3.0)]
+
+
+def test_sound_is_behind_the_events_by_the_delay_of_the_network() -> None:
+    first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
+    events = [started(1.0), ended(2.0), started(2.0), ended(3.0)]
+    heard = heard_utterances([Stretch(1.3, first + second)], events, 0.3)
+    assert [one.text for one in heard] == ["first", "second"]
+
+
+def test_on_a_real_clock_an_event_may_come_after_its_sound() -> None:
+    first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
+    events = [started(1.03), ended(2.05), started(2.54), ended(3.5)]
+    heard = heard_utterances([Stretch(1.0, first), Stretch(2.5, second)], events)
+    assert [one.text for one in heard] == ["first", "second"]
+
+
+def test_a_voice_without_words_in_it_said_what_the_agent_believes() -> None:
+    events = [started(1.0), ended(2.0), said_by_agent(2.0, "Hello"), started(3.0), ended(4.0)]
+    heard = heard_utterances([Stretch(1.0, TONE), Stretch(3.0, TONE)], events)
+    assert [one.text for one in heard] == ["Hello", ""]
+
+
+def test_an_utterance_that_was_not_heard_at_all_is_empty_and_one_that_is_not_over_is_not_there() -> None:
+    assert heard_utterances([], [started(1.0), ended(1.0)]) == [Heard("", 1.0, 1.0, interrupted=False)]
+    assert heard_utterances([Stretch(1.0, TONE)], [started(1.0)]) == []
+
+
+def test_the_picture_shows_both_lanes_in_rows_of_ten_seconds() -> None:
+    said = [Said("Hello", 0.5, 1.5), Said("", 9.5, 10.5, Kind.COUGH), Said("mhm", 11.0, 11.7, Kind.HUM)]
+    heard = [Heard("Good evening", 2.0, 10.2, interrupted=True)]
+    events = [Event(0.0, "call_start", {"call_id": "x"}), Event(1.0, "transcript_partial", {}), ended(10.2)]
+    lines = timeline(said, heard, events, 12.0).splitlines()
+    assert lines == [
+        "s       0         1         2         3         4         5         6         7         8         9",
+        "caller       [Hello===]" + 80 * " " + "[*cou",
+        "agent                       [Good evening" + 67 * "=",
+        "",
+        "s       10        11        12        13        14        15        16        17        18        19",
+        "caller  gh*=]     [(mhm)]",
+        "agent   =X",
+        "         ^ interrupted",
+        "",
+        "   0.000  call_start",
+        "  10.200  agent_speech_ended    turn_idx=1  interrupted=False",
+    ]

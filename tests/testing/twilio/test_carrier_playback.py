@@ -1,0 +1,82 @@
+"""The carrier's buffer and the caller's mouth, against a model that knows every sample."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.testing.twilio.playback import Mouth, Playback, Stretch, whole
+
+SILENCE = 0xFF
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("media"), st.integers(1, 3000)),
+        st.tuples(st.just("mark"), st.just(0)),
+        st.tuples(st.just("clear"), st.just(0)),
+        st.tuples(st.just("wait"), st.integers(0, 4000)),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_what_is_played_and_when_marks_return_is_as_if_played_sample_by_sample(steps: list[tuple[str, int]]) -> None:
+    playback = Playback()
+    now, queue, played, expected = 0, list[int | str](), dict[int, int](), list[tuple[int, str]]()
+    returned: list[tuple[int, str]] = []
+    for number, (kind, amount) in enumerate([*steps, ("wait", 100_000)], 1):
+        if kind == "media":
+            playback.media(bytes([number]) * amount, now / 8000)
+            queue += [number] * amount
+        elif kind == "mark":
+            playback.mark(str(number), now / 8000)
+            queue.append(str(number))
+        elif kind == "clear":
+            returned += [(now, name) for name in playback.clear(now / 8000)]
+            expected += [(now, item) for item in queue if isinstance(item, str)]
+            queue.clear()
+        returned += [(now, name) for name in playback.reached(now / 8000)]
+        for sample in range(now, now + (amount if kind == "wait" else 0) + 1):
+            while queue and isinstance(queue[0], str):
+                expected.append((sample, str(queue.pop(0))))
+            if sample < now + (amount if kind == "wait" else 0) and queue:
+                played[sample] = int(queue.pop(0))
+        if kind == "wait":
+            while playback.next_mark <= (now + amount) / 8000:
+                at = playback.next_mark
+                returned += [(round(at * 8000), name) for name in playback.reached(at)]
+            now += amount
+    got = {
+        round(stretch.at * 8000) + index: value
+        for stretch in playback.played(now / 8000)
+        for index, value in enumerate(stretch.audio)
+    }
+    assert got == played
+    assert returned == expected
+
+
+def test_stretches_are_joined_where_there_is_no_gap_and_end_where_the_time_does() -> None:
+    playback = Playback()
+    playback.media(b"a" * 800, 1.0)
+    playback.media(b"b" * 800, 1.05)
+    playback.media(b"c" * 800, 2.0)
+    assert playback.played(1.15) == [Stretch(1.0, b"a" * 800 + b"b" * 400)]
+    assert [(stretch.at, stretch.until) for stretch in playback.played(9.0)] == [(1.0, 1.2), (2.0, 2.1)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 800), st.integers(1, 500)), max_size=8), st.integers(1, 400))
+def test_what_is_said_is_handed_out_once_in_order_and_never_before_its_time(
+    said: list[tuple[int, int]], frame: int
+) -> None:
+    mouth, expected = Mouth(), dict[int, int]()
+    for number, (gap, amount) in enumerate(said, 1):
+        for _ in range(gap // frame):
+            mouth.take(frame)
+        start, end = mouth.say(bytes([number]) * amount, len(mouth.said) / 8000)
+        expected |= dict.fromkeys(range(round(start * 8000), round(end * 8000)), number)
+    while len(mouth.said) < 10_000:
+        mouth.take(frame)
+    assert {at: value for at, value in enumerate(mouth.said) if value != SILENCE} == expected
+
+
+def test_a_whole_recording_has_silence_in_the_gaps_and_no_more_than_its_length() -> None:
+    audio = whole([Stretch(0.01, b"a" * 80), Stretch(0.03, b"b" * 400)], 0.04)
+    assert audio == b"\xff" * 80 + b"a" * 80 + b"\xff" * 80 + b"b" * 80

@@ -1,0 +1,167 @@
+"""In programs of their own: what is imported, and what becomes of the spans, with and without the parts that it takes."""
+
+import pytest
+from child_kit import CALL, python
+
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == MISSING or name.startswith(MISSING + "."):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+MEMORY = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+memory = InMemorySpanExporter()
+"""
+
+
+def test_without_the_flag_nothing_of_opentelemetry_is_imported() -> None:
+    done = python(
+        CALL
+        + """
+from patter_trio import init_tracing, shutdown_tracing
+
+assert init_tracing("x", endpoint="http://127.0.0.1:9") is False
+run(one_call)
+assert shutdown_tracing() is True
+parts = ("call_trace", "provider")
+mine = [f"patter_trio.tracing.{part}" for part in parts if f"patter_trio.tracing.{part}" in sys.modules]
+print(mine + sorted(name for name in sys.modules if name.startswith("opentelemetry")))
+"""
+    )
+    assert done.stdout.strip() == "[]"
+    assert not done.stderr
+
+
+def test_with_the_flag_and_without_opentelemetry_calls_go_on_and_one_line_says_what_is_missing() -> None:
+    done = python(
+        "MISSING = 'opentelemetry'\n" + WITHOUT + CALL + "run(one_call)\nprint('done')", PATTER_OTEL_ENABLED="1"
+    )
+    assert done.stdout == "done\n"
+    [line] = done.stderr.splitlines()
+    assert line == (
+        "WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but calls are not traced: "
+        "No module named 'opentelemetry'; pip install 'patter-trio[otel]'"
+    )
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk"])
+def test_init_tracing_without_the_sdk_says_what_is_missing_and_returns_false(missing: str) -> None:
+    done = python(
+        f"MISSING = {missing!r}\n"
+        + WITHOUT
+        + "from patter_trio import init_tracing, shutdown_tracing\nprint(init_tracing(), shutdown_tracing())",
+        PATTER_OTEL_ENABLED="1",
+    )
+    assert done.stdout == "False True\n"
+    [line] = done.stderr.splitlines()
+    assert line.startswith("WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but there is nothing to trace with: ")
+    assert line.endswith("pip install 'patter-trio[otel]'")
+
+
+def test_with_the_api_alone_calls_go_on_and_one_line_says_that_nobody_takes_the_spans() -> None:
+    done = python("MISSING = 'opentelemetry.sdk'\n" + WITHOUT + CALL + "run(one_call)", PATTER_OTEL_ENABLED="1")
+    [line] = done.stderr.splitlines()
+    assert line == (
+        "WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but there is no tracer provider yet: "
+        "call init_tracing(), or set your own"
+    )
+
+
+def test_an_exporter_that_is_not_installed_is_named() -> None:
+    done = python(
+        "from patter_trio import init_tracing\nprint(init_tracing())",
+        PATTER_OTEL_ENABLED="1",
+        OTEL_TRACES_EXPORTER="pigeon",
+    )
+    assert done.stdout == "False\n"
+    assert "the exporter pigeon is not installed" in done.stderr
+
+
+def test_the_application_s_own_provider_is_used_as_it_is_and_never_replaced() -> None:
+    done = python(
+        MEMORY
+        + """
+own = TracerProvider()
+own.add_span_processor(SimpleSpanProcessor(memory))
+trace.set_tracer_provider(own)
+"""
+        + CALL
+        + """
+from patter_trio import init_tracing, shutdown_tracing
+
+assert init_tracing("other", endpoint="http://127.0.0.1:9") is True
+assert trace.get_tracer_provider() is own
+run(one_call)
+assert shutdown_tracing() is True
+with trace.get_tracer("app").start_as_current_span("still open"):
+    pass
+print([span.name for span in memory.get_finished_spans()])
+""",
+        PATTER_OTEL_ENABLED="1",
+    )
+    names = "['patter.stt', 'patter.endpoint', 'chat scripted', 'patter.tts', 'patter.call', 'still open']"
+    assert done.stdout.strip() == names
+    [line] = done.stderr.splitlines()
+    assert line == (
+        "WARNING:patter_trio.telemetry:the application has its own tracer provider: "
+        "init_tracing's endpoint or exporter is not used"
+    )
+
+
+def test_a_provider_that_is_set_after_serving_began_gets_the_next_call() -> None:
+    done = python(
+        MEMORY
+        + CALL
+        + """
+async def main():
+    async with simulate_call(agent) as caller:
+        await caller.speaks("Hello?", seconds=0.6)
+        await caller.hears()
+    own = TracerProvider()
+    own.add_span_processor(SimpleSpanProcessor(memory))
+    trace.set_tracer_provider(own)
+    await one_call()
+
+run(main)
+print([span.name for span in memory.get_finished_spans()].count("patter.call"))
+""",
+        PATTER_OTEL_ENABLED="1",
+    )
+    assert done.stdout == "1\n"
+
+
+def test_init_tracing_sets_one_provider_up_and_can_send_its_spans_elsewhere() -> None:
+    done = python(
+        MEMORY
+        + CALL
+        + """
+from patter_trio import init_tracing, shutdown_tracing
+
+other = InMemorySpanExporter()
+assert init_tracing("hotel desk", exporter=memory)
+first = trace.get_tracer_provider()
+run(one_call)
+assert init_tracing(exporter=other)
+assert trace.get_tracer_provider() is first
+run(one_call)
+assert shutdown_tracing()
+run(one_call)  # goes nowhere
+assert shutdown_tracing()
+for exporter in (memory, other):
+    [call] = [span for span in exporter.get_finished_spans() if span.name == "patter.call"]
+    print(call.resource.attributes["service.name"], len(exporter.get_finished_spans()))
+""",
+        PATTER_OTEL_ENABLED="1",
+    )
+    assert done.stdout == "hotel desk 5\nhotel desk 5\n"
+    assert not done.stderr

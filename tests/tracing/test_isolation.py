@@ -1,0 +1,339 @@
+"""Whatever a tracer does, and whether there is one: the call is the same, to the millisecond."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import pytest
+import trio
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import StatusCode
+from trace_kit import Trace, agent_of, seconds, sent
+
+from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.events.reporter import Teller
+from patter_trio.pytest_plugin import run
+from patter_trio.testing.simulation.simulator import EPOCH, simulate_call
+from patter_trio.tracing.call_trace import CallTrace
+
+
+class Raising(SpanProcessor):
+    """Of an application's own provider: breaks at the beginning of spans, or at their end."""
+
+    def __init__(self, name: str, at: str) -> None:
+        self.name, self.at = name, at
+
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        if self.at == "start" and span.name.startswith(self.name):
+            raise RuntimeError("the tracer broke")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self.at == "end" and span.name.startswith(self.name):
+            raise RuntimeError("the tracer broke")
+
+
+class BrokenExporter(SpanExporter):
+    """Cannot be reached, or takes its time."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+        self.asked = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.asked += len(spans)
+        self.act()
+        return SpanExportResult.FAILURE
+
+
+def no_way() -> None:
+    raise ConnectionError("no collector there")
+
+
+@pytest.fixture
+def provided(monkeypatch: pytest.MonkeyPatch) -> Callable[[SpanProcessor], None]:
+    """Have calls traced by a provider with this processor."""
+
+    def provide(processor: SpanProcessor) -> None:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(processor)
+        monkeypatch.setenv("PATTER_OTEL_ENABLED", "1")
+        monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+
+    return provide
+
+
+def a_call() -> tuple[list[Any], list[Any]]:
+    """A call with all that there is, in a run of its own: what reached the carrier, and what the callbacks were told."""
+    return run(_greeted_asked_and_interrupted)
+
+
+@cache
+def untraced_call() -> tuple[list[Any], list[Any]]:
+    """The same call without tracing: all runs of it are alike."""
+    with pytest.MonkeyPatch.context() as off:
+        off.delenv("PATTER_OTEL_ENABLED", raising=False)
+        return a_call()
+
+
+async def _greeted_asked_and_interrupted() -> tuple[list[Any], list[Any]]:
+    agent = agent_of("We open at nine. We close at five.", "Good bye.", first_message="Hello.")
+    async with simulate_call(agent) as caller:
+        await caller.hears()
+        await caller.at(4.0)
+        await caller.speaks("What are your hours?", seconds=1.0)
+        await caller.at(7.0)
+        await caller.speaks("Thank you!", seconds=0.5)
+        await caller.hears()
+    return sent(caller), [(at, name, event) for at, name, event in caller.events]
+
+
+@contextmanager
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+    """Collect our own log lines."""
+    caplog.clear()
+    ours: list[logging.LogRecord] = []
+    yield ours
+    ours += [record for record in caplog.records if record.name.startswith("patter_trio")]
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("name", ["patter.call", "patter.stt", "chat", "patter.tts", "patter.bargein", ""])
+def test_a_tracer_that_raises_is_one_warning_and_the_call_is_the_same(
+    provided: Callable[[SpanProcessor], None],
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    at: str,
+) -> None:
+    provided(Raising(name, at))
+    with quiet(caplog) as ours:
+        assert a_call() == untraced_call()
+    [warning] = [record for record in ours if record.levelno >= logging.WARNING]
+    assert warning.name == "patter_trio.telemetry"
+    assert "tracing is incomplete: the tracer provider raised RuntimeError: the tracer broke" in warning.message
+    assert warning.message.startswith("call CA")
+    assert warning.exc_info is not None
+
+
+class Nonsense(trace.TracerProvider):
+    """Returns what is no tracer, or a tracer that returns what is no span; or raises."""
+
+    def __init__(self, tracer: Callable[[], Any]) -> None:
+        self._tracer = tracer
+
+    def get_tracer(self, *_: Any, **__: Any) -> Any:
+        return self._tracer()
+
+
+class Lame:
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def start_span(self, *_: Any, **__: Any) -> Any:
+        return self._span
+
+
+@pytest.mark.parametrize(
+    "tracer",
+    [no_way, lambda: None, lambda: 7, lambda: Lame(None), lambda: Lame("span")],
+    ids=["raises", "no tracer", "a number", "no span", "a text"],
+)
+def test_a_provider_that_gives_nonsense_is_one_warning_and_the_call_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tracer: Callable[[], Any]
+) -> None:
+    untraced_call()
+    monkeypatch.setenv("PATTER_OTEL_ENABLED", "1")
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: Nonsense(tracer))
+    with quiet(caplog) as ours:
+        assert a_call() == untraced_call()
+    [warning] = [record for record in ours if record.levelno >= logging.WARNING]
+    assert warning.name == "patter_trio.telemetry"
+
+
+@pytest.mark.parametrize("kind", [SimpleSpanProcessor, BatchSpanProcessor])
+def test_an_exporter_that_fails_is_no_business_of_the_call(
+    provided: Callable[[SpanProcessor], None],
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Any],
+) -> None:
+    exporter = BrokenExporter(no_way)
+    processor = kind(exporter)
+    provided(processor)
+    with quiet(caplog) as ours:
+        assert a_call() == untraced_call()
+    processor.shutdown()
+    assert exporter.asked > 5
+    assert not [record for record in ours if record.levelno >= logging.WARNING]
+
+
+def test_an_exporter_that_never_returns_holds_up_nobody(provided: Callable[[SpanProcessor], None]) -> None:
+    taken, released = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        taken.set()
+        released.wait()
+
+    processor = BatchSpanProcessor(BrokenExporter(waits), max_export_batch_size=1, max_queue_size=4)
+    provided(processor)
+    assert (
+        a_call() == untraced_call()
+    )  # more spans than the queue takes; had one waited for its export, we were not here
+    assert taken.wait(30)
+    released.set()
+    processor.shutdown()
+
+
+def test_a_call_that_is_traced_is_the_same_as_one_that_is_not(traced: Trace) -> None:
+    assert a_call() == untraced_call()
+    assert traced.one("patter.bargein")
+
+
+def test_an_exporter_in_a_thread_does_not_make_the_clock_jump(provided: Callable[[SpanProcessor], None]) -> None:
+    """In virtual time a thread of trio's would: the jumping clock would take the wait for it as idleness."""
+    exporter = BrokenExporter(lambda: time.sleep(0.05))
+    processor = BatchSpanProcessor(exporter, max_export_batch_size=1)
+    provided(processor)
+    assert a_call() == untraced_call()
+    processor.shutdown()
+    assert exporter.asked > 5
+
+
+async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
+    provided: Callable[[SpanProcessor], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """On the real clock: no other can show that the loop stood still."""
+    provided(SimpleSpanProcessor(BrokenExporter(lambda: time.sleep(0.06))))
+    call = a_trace()
+    call.saw("call_end", trio.current_time(), {"outcome": "caller_hung_up"})
+    [warning] = [record for record in caplog.records if record.name.startswith("patter_trio")]
+    assert warning.levelno == logging.WARNING
+    assert warning.message.startswith("call CA1: the tracer provider blocked every call for ")
+    assert "let it export from a thread of its own (BatchSpanProcessor)" in warning.message
+
+
+def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
+    watchers: list[Any] = []
+    made = Teller.__init__
+
+    def seen(self: Teller, *arguments: Any, **options: Any) -> None:
+        watchers.append(options.get("watchers", ()))
+        made(self, *arguments, **options)
+
+    monkeypatch.setattr(Teller, "__init__", seen)
+    a_call()
+    monkeypatch.delenv("PATTER_OTEL_ENABLED")
+    a_call()
+    assert [[type(watcher).__name__ for watcher in some] for some in watchers] == [["CallTrace"], []]
+
+
+@pytest.mark.parametrize(("value", "complains"), [("", False), ("0", False), ("true", True), ("2", True)])
+def test_nothing_but_1_switches_tracing_on(
+    monkeypatch: pytest.MonkeyPatch,
+    traced: Trace,
+    caplog: pytest.LogCaptureFixture,
+    value: str,
+    complains: bool,
+) -> None:
+    monkeypatch.setenv("PATTER_OTEL_ENABLED", value)
+    a_call()
+    assert not traced.spans
+    assert [f"{record.name}: {record.message}" for record in caplog.records if record.levelno >= logging.WARNING] == (
+        [f"patter_trio.telemetry: PATTER_OTEL_ENABLED={value}: only 1 switches tracing on"] if complains else []
+    )
+
+
+# The watcher by itself: what no call of today brings ----------------------------------------------------------------------
+def a_trace() -> CallTrace:
+    info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
+    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH)
+
+
+class Numbers:
+    """Anything with numbers as attributes."""
+
+    def __init__(self, **numbers: Any) -> None:
+        self.__dict__.update(numbers)
+
+
+async def test_tools_are_spans_by_the_generative_ai_conventions_without_what_they_were_told(traced: Trace) -> None:
+    call = a_trace()
+    call.saw("tool_call_started", 1.0, {"name": "weather", "tool_call_id": "t1", "arguments": {"city": "Bern"}})
+    call.saw("tool_call_started", 1.25, {"name": "weather", "tool_call_id": "t2", "arguments": {"city": "Rome"}})
+    call.saw("tool_call_completed", 1.5, {"name": "weather", "tool_call_id": "t2", "result": "rain in Rome"})
+    call.saw("tool_call_completed", 2.0, {"name": "weather", "tool_call_id": "t1", "error": "no such Bern"})
+    call.saw("tool_call_started", 3.0, {"name": "transfer"})
+    call.saw("call_end", 4.0, {"outcome": "transferred"})
+    good, bad, cut = [span for span in traced.spans if span.name.startswith("execute_tool ")]
+    assert dict(good.attributes or {}) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "weather",
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": "t2",
+    }
+    assert (seconds(good.start_time), seconds(good.end_time)) == (1.25, 1.5)
+    assert (seconds(bad.start_time), seconds(bad.end_time)) == (1.0, 2.0)
+    assert (bad.status.status_code, (bad.attributes or {})["error.type"]) == (StatusCode.ERROR, "tool_error")
+    assert (cut.name, (cut.attributes or {})["patter.cut.reason"]) == ("execute_tool transfer", "call ended")
+    assert "Bern" not in "".join(span.to_json() for span in traced.spans)
+
+
+async def test_cost_and_latency_of_a_call_that_was_measured_are_attributes_of_its_span(traced: Trace) -> None:
+    metrics = Numbers(
+        cost=Numbers(stt=0.01, tts=0.02, llm=0.03, telephony=0.04, total=0.1, llm_cached_savings=0.0),
+        latency_avg=Numbers(total_ms=812.5, bargein_ms=None),
+        latency_p50=Numbers(total_ms=800.0),
+        latency_p95=Numbers(total_ms=901.5, stt_ms=120),
+    )
+    a_trace().saw("call_end", 9.0, {"outcome": "completed", "metrics": metrics})
+    measured = {
+        name: value
+        for name, value in (traced.one("patter.call").attributes or {}).items()
+        if name.startswith(("patter.cost.", "patter.latency."))
+    }
+    assert measured == {
+        "patter.cost.stt": 0.01,
+        "patter.cost.tts": 0.02,
+        "patter.cost.llm": 0.03,
+        "patter.cost.telephony": 0.04,
+        "patter.cost.total": 0.1,
+        "patter.cost.llm_cached_savings": 0.0,
+        "patter.latency.avg.total_ms": 812.5,
+        "patter.latency.p50.total_ms": 800.0,
+        "patter.latency.p95.total_ms": 901.5,
+        "patter.latency.p95.stt_ms": 120.0,
+    }
+
+
+async def test_a_call_whose_metrics_failed_has_the_cost_that_was_told_last(traced: Trace) -> None:
+    call = a_trace()
+    call.saw("metrics", 3.0, {"cost_so_far": Numbers(total=0.1)})
+    call.saw("metrics", 6.0, {"cost_so_far": Numbers(total=0.25)})
+    call.saw("call_end", 9.0, {"outcome": "completed", "metrics": None})
+    assert (traced.one("patter.call").attributes or {})["patter.cost.total"] == 0.25
+
+
+async def test_what_comes_after_the_end_is_for_nobody(traced: Trace) -> None:
+    call = a_trace()
+    call.saw("call_end", 1.0, {"outcome": "completed"})
+    call.saw("llm_token", 2.0, {"turn_idx": 1, "model": "m", "llm_provider": "p"})
+    call.saw("call_end", 3.0, {"outcome": "failed"})
+    call.close(4.0, "failed", "never connected")
+    assert seconds(traced.one("patter.call").end_time) == 1.0
+    assert not traced.events()
+
+
+async def test_an_engine_is_named_where_there_is_one(traced: Trace) -> None:
+    call = a_trace()
+    call.media = MediaClock()
+    call.saw("agent_speech_started", 1.0, {"turn_idx": 1, "engine": "openai_realtime"})
+    call.saw("call_end", 2.0, {"outcome": "completed"})
+    assert traced.events() == [
+        (1.0, "patter.event.agent_speech_started", {"patter.turn.idx": 1, "patter.engine": "openai_realtime"})
+    ]

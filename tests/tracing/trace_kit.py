@@ -1,0 +1,77 @@
+"""What the tests of tracing share: an agent of scripted providers, and spans in a form that is easy to compare."""
+
+from typing import Any
+
+import attrs
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from patter_trio import Agent, Patter
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.simulator import EPOCH
+
+REPLY = "We open at nine. We close at five."
+
+
+def agent_of(*replies: str, **options: Any) -> Agent:
+    chosen: dict[str, Any] = {
+        "system_prompt": "You are brief.",
+        "vad": ScriptedVAD(),
+        "stt": ScriptedSTT(),
+        "llm": ScriptedLLM(replies or [REPLY]),
+        "tts": ScriptedTTS(duration=3.0),
+        "error_message": "Sorry.",
+    }
+    return Patter().agent(**chosen | options)
+
+
+def sent(caller: SimulatedCaller) -> list[Any]:
+    """All that reached the carrier, with its instant."""
+    return [(arrival.at, arrival.audio, arrival.mark) for arrival in caller.carrier.arrivals]
+
+
+def seconds(stamp: int | None) -> float:
+    """A span's stamp as seconds on the clock of the simulated call."""
+    assert stamp is not None
+    return (stamp - round(EPOCH * 1e9)) / 1e9
+
+
+@attrs.frozen
+class Trace:
+    """The spans that have ended so far."""
+
+    exporter: InMemorySpanExporter
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
+
+    def all(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name == name]
+
+    def one(self, name: str) -> ReadableSpan:
+        [span] = self.all(name)
+        return span
+
+    def parent(self, span: ReadableSpan) -> str:
+        """The name of a span's parent, empty for one that has none."""
+        if span.parent is None:
+            return ""
+        [name] = [other.name for other in self.spans if other.context.span_id == span.parent.span_id]
+        return name
+
+    def tree(self) -> list[tuple[str, str, float, float]]:
+        """Parent, name, beginning and end of each, in s, in the order in which they begin."""
+        rows = [
+            (self.parent(span), span.name, round(seconds(span.start_time), 6), round(seconds(span.end_time), 6))
+            for span in self.spans
+        ]
+        return sorted(rows, key=lambda row: row[2:])
+
+    def events(self) -> list[tuple[float, str, dict[str, Any]]]:
+        """The span events of the call: instant, name and attributes."""
+        return [
+            (round(seconds(event.timestamp), 6), event.name, dict(event.attributes or {}))
+            for event in self.one("patter.call").events
+        ]

@@ -1,0 +1,572 @@
+"""ElevenLabsTTS against a server that speaks the vendor's protocol on loopback, in virtual time."""
+
+import logging
+import math
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+import patter_trio
+from patter_trio import Patter
+from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, usage_sink
+from patter_trio.agent.agent import Agent
+from patter_trio.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ProviderError,
+    ProviderTimeout,
+    RateLimitError,
+)
+from patter_trio.net.tasks import running
+from patter_trio.net.websocket import connect
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
+from patter_trio.testing.scripted.audible_text import Decoder, frames_of, word_times
+from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_elevenlabs, serve_stream
+from patter_trio.tts.elevenlabs import ElevenLabsTTS
+from patter_trio.tts.elevenlabs._websocket import SocketSession
+from patter_trio.wire import elevenlabs as wire
+
+Simulate = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
+LONG = "Our opening hours are from nine in the morning to five in the afternoon on every day of the week."
+WIRE = 0.05
+"""Seconds within which a barge-in has to be on the wire."""
+
+
+@pytest.fixture
+def jumping(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    return autojump_clock
+
+
+def recipe(vendor: Vendor, **options: object) -> ElevenLabsTTS:
+    return ElevenLabsTTS(**{"api_key": "key", "base_url": vendor.url, **options})  # type: ignore[arg-type]
+
+
+class told(AsyncIterator[str]):  # noqa: N801
+    """Sentences, the next one so many seconds after the one before; a plain iterator, that can be left anywhere."""
+
+    def __init__(self, *sentences: str, every: float = 0.0) -> None:
+        self._sentences = list(sentences)
+        self._every = every
+        self._pause = 0.0
+
+    async def __anext__(self) -> str:
+        await trio.sleep(self._pause)
+        self._pause = self._every
+        if not self._sentences:
+            raise StopAsyncIteration
+        return self._sentences.pop(0)
+
+
+async def said(session: SynthesisSession, *sentences: str, every: float = 0.0) -> list[SpeechChunk]:
+    async with session.speak(told(*sentences, every=every)) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+def words_in(chunks: list[SpeechChunk]) -> str:
+    decoder = Decoder()
+    sounds = [sound for chunk in chunks for sound in decoder.feed(chunk.audio)] + decoder.finish()
+    return "".join(sound.words for sound in sounds)
+
+
+def spoken_as(sentence: str) -> list[tuple[str, float, float]]:
+    """The words of a sentence and when the server's voice says them."""
+    return word_times(sentence, frames_of(len(sentence) * FakeElevenLabs().per_character))
+
+
+def agent_of(tts: ElevenLabsTTS, *replies: str, **options: object) -> Agent:
+    return Patter().agent(
+        "...", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(list(replies) or [LONG]), tts=tts, **options
+    )
+
+
+# The recipe -----------------------------------------------------------------------------------------------------------
+def test_without_a_key_it_says_which_class_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match=r"ElevenLabsTTS.*api_key=.*ELEVENLABS_API_KEY"):
+        ElevenLabsTTS()
+
+
+def test_the_key_comes_from_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELEVENLABS_API_KEY", "secret-of-the-environment")
+    tts = ElevenLabsTTS()
+    assert tts.headers == {"xi-api-key": "secret-of-the-environment"}
+    assert "secret" not in repr(tts)
+    assert "secret" not in repr(attrs.evolve(tts, voice="another"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"stability": 1.1}, "stability"),
+        ({"speed": 2}, "speed"),
+        ({"use_speaker_boost": "yes"}, "use_speaker_boost"),
+        ({"transport": "carrier pigeon"}, "transport"),
+        ({"inactivity_timeout": 181}, "inactivity_timeout"),
+        ({"voice": " "}, "voice"),
+        ({"base_url": "ftp://somewhere"}, "base_url"),
+        ({"api_key": "line\nbreak"}, "api_key"),
+        ({"model": "eleven_v3"}, "eleven_v3"),
+        ({"timeout": math.nan}, "timeout"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        ElevenLabsTTS(**{"api_key": "key", **options})  # type: ignore[arg-type]
+
+
+def test_it_is_exported_and_reached_by_its_module() -> None:
+    from patter_trio.tts import elevenlabs  # noqa: PLC0415
+
+    assert patter_trio.ElevenLabsTTS is elevenlabs.ElevenLabsTTS
+
+
+# The WebSocket --------------------------------------------------------------------------------------------------------
+async def test_a_reply_is_said_in_one_context_that_is_opened_fed_flushed_and_closed(jumping: object) -> None:
+    async with serve_elevenlabs() as vendor, recipe(vendor, stability=0.4).open(language="en-GB") as session:
+        chunks = await said(session, "Good morning.", "How are you?")
+        assert words_in(chunks) == "Good morning.How are you?"
+        assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning.", "How are you?"]
+        await trio.sleep(0.1)
+    assert [seen.message for seen in vendor.messages] == [
+        {"text": " ", "context_id": "reply-1", "voice_settings": {"stability": 0.4}},
+        {"text": "Good morning. ", "context_id": "reply-1"},
+        {"text": "How are you? ", "context_id": "reply-1"},
+        {"context_id": "reply-1", "flush": True},
+        {"context_id": "reply-1", "close_context": True},
+    ]
+    [target] = vendor.targets
+    assert target == (
+        "/v1/text-to-speech/JBFqnCBsd6RMkjVDRZzb/multi-stream-input?model_id=eleven_flash_v2_5&output_format=ulaw_8000"
+        "&auto_mode=true&sync_alignment=true&inactivity_timeout=180&language_code=en"
+    )
+
+
+async def test_it_is_connected_before_the_first_reply_and_all_replies_share_the_connection(jumping: object) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(accepting=0.3)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        assert trio.current_time() == pytest.approx(vendor.opened[0])
+        for _ in range(7):
+            assert words_in(await said(session, "Yes."))
+        assert len(vendor.opened) == 1
+
+
+async def test_the_end_of_every_word_is_told_where_it_is(jumping: object) -> None:
+    async with serve_elevenlabs(FakeElevenLabs(chunk=0.1)) as vendor, recipe(vendor).open(language="en") as session:
+        chunks = await said(session, "One two three.", "Four five.")
+    position, ends, starts = 0.0, [], []
+    for chunk in chunks:
+        ends += [(word.text, round(position + word.end, 2)) for word in chunk.words]
+        starts += [round(position, 2)] if chunk.text else []
+        position += len(chunk.audio) / 8000
+    first = [(word, round(end, 2)) for word, _, end in spoken_as("One two three.")]
+    second = [(word, round(0.84 + end, 2)) for word, _, end in spoken_as("Four five.")]
+    assert ends == first + second
+    assert starts == [0.0, 0.84]  # 14 characters of 60 ms
+
+
+async def test_a_barge_in_closes_its_context_at_once_and_nothing_of_it_is_in_the_next_reply(jumping: object) -> None:
+    script = FakeElevenLabs(speed=1.0, late=3)
+    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+        with trio.move_on_after(1.0) as scope:
+            async with session.speak(told(LONG, every=math.inf)) as chunks:
+                async for _ in chunks:
+                    pass
+        decided = scope.deadline
+        assert words_in(await said(session, "You are welcome.")) == "You are welcome."
+        [closed] = vendor.sent(context_id="reply-1", close_context=True)
+        assert closed.at - decided < WIRE
+        assert not vendor.sent(context_id="reply-1", flush=True)
+        assert len(vendor.opened) == 1
+
+
+async def test_a_barge_in_after_all_text_was_flushed_ends_the_connection_and_another_is_ready(jumping: object) -> None:
+    script = FakeElevenLabs(speed=1.0)
+    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+        with trio.move_on_after(1.0) as scope:
+            await said(session, LONG)
+        await trio.sleep(1.0)
+        assert vendor.ended[0][0] - scope.deadline < WIRE
+        assert len(vendor.opened) == 2
+        assert vendor.opened[1] - scope.deadline < 2 * WIRE
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_a_reply_that_is_cut_before_its_first_text_leaves_no_context_behind(jumping: object) -> None:
+    async with serve_elevenlabs() as vendor, recipe(vendor).open(language="en") as session:
+        for _ in range(8):
+            with trio.move_on_after(0.1):
+                async with session.speak(told("", every=math.inf)) as chunks:
+                    await anext(chunks)
+        await trio.sleep(0.1)
+        assert vendor.messages == []
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_contexts_that_the_vendor_does_not_finish_never_become_more_than_it_allows(jumping: object) -> None:
+    script = FakeElevenLabs(speed=1.0, final_delay=60.0)
+    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+        for _ in range(12):
+            with trio.move_on_after(0.5):
+                async with session.speak(told(LONG, every=math.inf)) as chunks:
+                    async for _ in chunks:
+                        pass
+            await trio.sleep(0.5)
+        assert len(vendor.opened) == 4
+        async with session.speak(told("Yes.", every=math.inf)) as chunks:
+            assert (await anext(chunks)).text == "Yes."
+
+
+async def test_an_idle_connection_is_kept_alive_within_the_vendors_limit(jumping: object) -> None:
+    async with (
+        serve_elevenlabs() as vendor,
+        recipe(vendor, inactivity_timeout=20).open(language="en") as session,
+    ):
+        await trio.sleep(300)
+        assert len(vendor.opened) == 1
+        assert vendor.sent(text="")
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_a_context_that_waits_for_text_is_kept_alive_under_its_id(jumping: object) -> None:
+    async with (
+        serve_elevenlabs() as vendor,
+        recipe(vendor, inactivity_timeout=20).open(language="en") as session,
+    ):
+        assert words_in(await said(session, "One moment.", "Here it is.", every=50)) == "One moment.Here it is."
+        assert {seen.message.get("context_id") for seen in vendor.sent(text="")} == {"reply-1"}
+
+
+async def test_a_connection_that_the_vendor_closed_between_replies_is_opened_again_at_once(jumping: object) -> None:
+    async with serve_elevenlabs() as vendor, recipe(vendor).open(language="en") as session:
+        assert words_in(await said(session, "One.")) == "One."
+        vendor.close_all()
+        await trio.sleep(1)
+        assert len(vendor.opened) == 2
+        assert words_in(await said(session, "Two.")) == "Two."
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_it_ends_with_an_error(
+    jumping: object,
+) -> None:
+    async with serve_elevenlabs() as vendor:
+        url = f"{vendor.url.replace('http', 'ws')}/v1/text-to-speech/v/multi-stream-input?inactivity_timeout=20"
+        session = SocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
+        async with running(session.work):
+            await session.ready()
+            await trio.sleep(50)
+            assert [round(at) for at in vendor.opened] == [0, 20, 40]
+            assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    vendor = Vendor("http://vendor.test", FakeElevenLabs(first_audio=0.3))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, vendor, theirs)
+        socket = await connect(ours, "ws://vendor.test/v1/text-to-speech/v/multi-stream-input", {"xi-api-key": "key"})
+        await socket.send(wire.say("c", "Yes."))
+        [event] = wire.receive(await socket.receive())
+        assert isinstance(event, wire.Audio)
+        assert trio.current_time() == pytest.approx(0.3)
+        await socket.aclose()
+
+
+async def test_a_reply_of_which_nothing_was_heard_begins_again_on_a_new_connection(jumping: object) -> None:
+    script = FakeElevenLabs(first_audio=1.0)
+    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_close_at, vendor, 0.5)
+            chunks = await said(session, "One.", "Two.")
+        assert words_in(chunks) == "One.Two."
+        assert vendor.texts("reply-1") == ["One.", "Two.", "One.", "Two."]
+
+
+async def _close_at(vendor: Vendor, at: float) -> None:
+    await trio.sleep(at)
+    vendor.close_all()
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_reply_is_its_failure_and_not_the_next_ones(
+    jumping: object,
+) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(close_after=2)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        with pytest.raises(ProviderError, match="ended"):
+            await said(session, LONG)
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (503, ProviderError)],
+)
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+async def test_a_refusal_by_status_is_raised_as_what_it_is(
+    jumping: object, transport: str, status: int, error: type[ProviderError]
+) -> None:
+    async with serve_elevenlabs(FakeElevenLabs(status=status)) as vendor:
+        with pytest.raises(error) as caught:
+            async with recipe(vendor, transport=transport).open(language="en") as session:
+                await said(session, "Yes.")
+        assert type(caught.value) is error
+        assert "key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (("invalid_api_key", "Invalid API key"), AuthenticationError),
+        (("quota_exceeded", "This request exceeds your quota"), RateLimitError),
+        (("max_active_conversations", "Maximum simultaneous contexts exceeded (5)"), RateLimitError),
+        (("", "Unauthorized: invalid API key"), AuthenticationError),
+        (("voice_not_found", "A voice with that id was not found"), ProviderError),
+    ],
+)
+async def test_a_refusal_on_the_open_connection_fails_the_reply_as_what_it_is(
+    jumping: object, refusal: tuple[str, str], error: type[ProviderError]
+) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(refusal=refusal)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        with pytest.raises(error, match=refusal[1][:10]) as caught:
+            await said(session, "Yes.")
+        assert type(caught.value) is error
+        await trio.sleep(600)
+        assert len(vendor.opened) <= 2  # it does not try for ever on its own
+
+
+async def test_a_vendor_that_cannot_be_reached_is_a_provider_error() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    with pytest.raises(ProviderError, match="could not be reached"):
+        async with ElevenLabsTTS(api_key="key", base_url=f"http://127.0.0.1:{port}").open(language="en"):
+            pass
+
+
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+@pytest.mark.parametrize("after", [0, 2])
+async def test_a_vendor_that_falls_silent_is_a_timeout(jumping: object, transport: str, after: int) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(hang_after=after)) as vendor,
+        recipe(vendor, transport=transport, timeout=4).open(language="en") as session,
+    ):
+        began = trio.current_time()
+        with pytest.raises(ProviderTimeout):
+            await said(session, LONG)
+        assert 4 <= trio.current_time() - began < 5
+
+
+GARBAGE = (
+    "not json",
+    "[1, 2]",
+    "{}",
+    b"\xff\xfe",
+    '{"audio": "!!!"}',
+    '{"audio": 5, "contextId": "reply-1"}',
+    '{"something": "new", "contextId": "reply-1"}',
+    '{"audio": "", "isFinal": false, "contextId": "reply-1"}',
+    '{"audio": "AAAA", "contextId": "of another"}',
+    '{"isFinal": true, "contextId": "of another"}',
+    "[" * 100_000,
+)
+
+
+async def test_garbage_is_skipped_and_the_reply_goes_on(jumping: object) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(garbage=GARBAGE)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        assert words_in(await said(session, "Yes, we are open.")) == "Yes, we are open."
+
+
+async def test_a_failure_of_one_context_is_its_replys_alone(jumping: object) -> None:
+    failure = '{"contextId": "reply-1", "error": "text_not_allowed", "message": "not this text", "code": 1008}'
+    async with (
+        serve_elevenlabs(FakeElevenLabs(garbage=(failure,))) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        with pytest.raises(ProviderError, match="not this text"):
+            await said(session, "Yes.")
+        assert words_in(await said(session, "No.")) == "No."
+        assert len(vendor.opened) == 1
+
+
+async def test_a_reply_whose_audio_nobody_takes_holds_up_the_vendor_and_not_the_next_reply(jumping: object) -> None:
+    script = FakeElevenLabs(chunk=0.02, speed=1000)
+    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+        with trio.move_on_after(5.0):
+            async with session.speak(told(LONG, every=math.inf)) as chunks:
+                await anext(chunks)
+                await trio.sleep(60)
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+async def test_a_reply_that_is_cut_while_its_connection_is_being_opened_is_never_sent(jumping: object) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(accepting=0.5)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        vendor.close_all()
+        await trio.sleep(0.1)
+        with trio.move_on_after(0.1):
+            await said(session, "Never said.")
+        assert words_in(await said(session, "Yes.")) == "Yes."
+        assert vendor.texts() == ["Yes."]
+
+
+async def test_without_times_each_sentence_still_has_its_text(jumping: object) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(timings=False)) as vendor,
+        recipe(vendor).open(language="en") as session,
+    ):
+        chunks = await said(session, "Good morning.", "How are you?", every=3)
+        assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning.", "How are you?"]
+
+
+async def test_a_reply_without_text_has_no_audio_and_asks_nothing(jumping: object) -> None:
+    async with serve_elevenlabs() as vendor, recipe(vendor).open(language="en") as session:
+        assert await said(session, "  ", "") == []
+        assert vendor.messages == []
+
+
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+async def test_the_characters_that_were_sent_are_reported_also_of_a_reply_that_was_cut(
+    jumping: object, transport: str
+) -> None:
+    used: list[Usage] = []
+    usage_sink.set(used.append)
+    async with (
+        serve_elevenlabs(FakeElevenLabs(speed=1.0)) as vendor,
+        recipe(vendor, transport=transport).open(language="en") as session,
+    ):
+        await said(session, "Good morning.")
+        with trio.move_on_after(1.0):
+            await said(session, LONG)
+    assert used == [Usage(stage="tts", characters=13), Usage(stage="tts", characters=len(LONG))]
+
+
+@pytest.mark.parametrize("model", ["eleven_multilingual_v2", "eleven_flash_v2"])
+async def test_the_models_that_know_no_language_code_are_told_none(jumping: object, model: str) -> None:
+    async with serve_elevenlabs() as vendor:
+        async with recipe(vendor, model=model).open(language="de"):
+            pass
+        async with recipe(vendor, language="fr").open(language="de"):
+            pass
+    assert "language_code" not in vendor.targets[0]
+    assert "language_code=fr" in vendor.targets[1]
+
+
+# HTTP -----------------------------------------------------------------------------------------------------------------
+async def test_over_http_each_sentence_is_a_request_that_knows_what_was_said_before(jumping: object) -> None:
+    async with (
+        serve_elevenlabs() as vendor,
+        recipe(vendor, transport="http", speed=1.1).open(language="en") as session,
+    ):
+        chunks = await said(session, "Good morning.", "How are you?")
+    assert words_in(chunks) == "Good morning.How are you?"
+    assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning.", "How are you?"]
+    common = {"model_id": "eleven_flash_v2_5", "voice_settings": {"speed": 1.1}, "language_code": "en"}
+    assert vendor.requests == [
+        {"text": "Good morning.", **common},
+        {"text": "How are you?", **common, "previous_text": "Good morning."},
+    ]
+    assert set(vendor.targets) == {"/v1/text-to-speech/JBFqnCBsd6RMkjVDRZzb/stream?output_format=ulaw_8000"}
+
+
+async def test_over_http_a_barge_in_ends_the_request_at_once(jumping: object) -> None:
+    async with (
+        serve_elevenlabs(FakeElevenLabs(speed=1.0)) as vendor,
+        recipe(vendor, transport="http").open(language="en") as session,
+    ):
+        with trio.move_on_after(1.0) as scope:
+            await said(session, LONG)
+        await trio.sleep(0.1)
+        assert vendor.interrupted[0] - scope.deadline < WIRE
+        assert words_in(await said(session, "Yes.")) == "Yes."
+
+
+# Whole calls ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+async def test_a_whole_call_in_which_the_agent_greets_and_answers(call_simulator: Simulate, transport: str) -> None:
+    async with serve_elevenlabs(FakeElevenLabs(first_audio=0.15)) as vendor:
+        tts = recipe(vendor, transport=transport)
+        async with call_simulator(agent_of(tts, "We close at five.", first_message="Good morning.")) as caller:
+            assert (await caller.hears()).text == "Good morning."
+            await caller.speaks("When do you close?", seconds=1.0)
+            answer = await caller.hears()
+        assert answer.text == "We close at five."
+        assert not answer.interrupted
+        assert caller.metrics is not None
+        assert caller.metrics.tts_provider == "elevenlabs"
+        assert caller.metrics.cost.tts == pytest.approx(30 * 0.05 / 1000)
+
+
+async def test_a_barge_in_in_a_call_is_on_the_wire_in_time_and_the_history_has_what_was_heard_to_the_word(
+    call_simulator: Simulate,
+) -> None:
+    script = FakeElevenLabs(first_audio=0.1, speed=1.2)
+    async with serve_elevenlabs(script) as vendor:
+        # A second sentence is still being thought, so that the context is open.
+        llm = ScriptedLLM([f"{LONG} {'And so on, ' * 27}end.", "Bye."], duration=20.0)
+        agent = attrs.evolve(agent_of(recipe(vendor)), llm=llm)
+        async with call_simulator(agent) as caller:
+            origin = trio.current_time() - caller.now
+            await caller.at(0.5)
+            await caller.speaks("Hours?", seconds=0.5)
+            await caller.at(8.5)
+            await caller.speaks("Stop it!", seconds=0.8)
+            heard = await caller.heard(0)
+            assert heard.interrupted
+            [end] = [p for t, n, p in caller.events if n == "agent_speech_ended"][:1]
+            text = next(p["text"] for p in caller.payloads("transcript") if p["role"] == "assistant")
+            seconds = end["speech_duration_ms"] / 1000
+            assert text == " ".join(word for word, _, over in spoken_as(LONG) if over <= seconds)
+            assert 5 < len(text) < len(LONG)
+            [closed] = vendor.sent(context_id="reply-1", close_context=True)
+            assert not vendor.sent(context_id="reply-1", flush=True)
+            assert closed.at - origin - caller.times("agent_speech_ended")[0] < WIRE
+        assert len(vendor.opened) == 1
+
+
+async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulate) -> None:
+    async with serve_elevenlabs() as vendor:
+        agent = agent_of(recipe(vendor), first_message="Hello.")
+        async with call_simulator(agent) as one, call_simulator(agent) as two:
+            assert (await one.heard(0)).text == (await two.heard(0)).text == "Hello."
+            assert len(vendor.opened) == 2
+        await trio.sleep(0.2)
+        assert len(vendor.ended) == 2
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+@pytest.mark.parametrize("status", [0, 401])
+async def test_the_key_is_in_no_log_and_no_error(
+    jumping: object, caplog: pytest.LogCaptureFixture, transport: str, status: int
+) -> None:
+    secret = "sk_5ecret5ecret"
+    caplog.set_level(logging.DEBUG)
+    async with serve_elevenlabs(FakeElevenLabs(key=secret, status=status, garbage=("x",))) as vendor:
+        tts = recipe(vendor, transport=transport, api_key=secret)
+        raised = ""
+        try:
+            async with tts.open(language="en") as session:
+                await said(session, "Yes.")
+        except ProviderError as error:
+            raised = "".join(traceback.format_exception(error))
+    assert bool(raised) == bool(status)
+    assert secret not in raised
+    assert caplog.records
+    assert secret not in caplog.text
+    assert secret not in "".join(repr(vars(record)) for record in caplog.records)

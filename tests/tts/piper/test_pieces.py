@@ -1,0 +1,62 @@
+"""Cutting a reply for quick first audio, and guessing when its words are heard."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio.tts.piper._pieces import ends_sentence, first_pieces, later_pieces, word_times
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("Yes, of course.",),
+        ("We are open from noon,", "and the kitchen closes at ten."),
+        ("We are open every day", "from five to eleven in the evening."),
+        ("Internationalisation notwithstanding everything.",),
+    ],
+)
+def test_a_long_first_sentence_is_cut_at_its_first_clause(pieces: tuple[str, ...]) -> None:
+    assert first_pieces(" ".join(pieces)) == pieces
+
+
+sentences_ = st.lists(
+    st.sampled_from(["we", "open,", "and", "from", "Saturday", "12:30;", "x", "evening."]), max_size=30
+)
+
+
+@given(sentences_)
+def test_the_pieces_are_the_sentence(words: list[str]) -> None:
+    sentence = " ".join(words)
+    assert " ".join(first_pieces(sentence)) == sentence
+    assert " ".join(later_pieces(sentence)) == sentence
+
+
+def test_a_long_later_sentence_is_cut_at_the_last_clause_that_fits() -> None:
+    clause = "we are open from noon to midnight,"
+    assert later_pieces(" ".join([clause] * 4)) == (f"{clause} {clause}", f"{clause} {clause}")
+    assert later_pieces("x" * 200) == ("x" * 200,)
+    assert later_pieces("We are open, or not.") == ("We are open, or not.",)
+
+
+@given(sentences_, st.floats(0, 1), st.floats(0.1, 10))
+def test_word_times_follow_each_other_and_fill_the_voice(words: list[str], start: float, seconds: float) -> None:
+    times = list(word_times(" ".join(words), start, seconds))
+    assert [word.text for word in times] == words
+    assert all(word.start < word.end for word in times)
+    assert all(earlier.end == pytest.approx(later.start) for earlier, later in itertools.pairwise(times))
+    if times:
+        assert (times[0].start, times[-1].end) == (pytest.approx(start), pytest.approx(start + seconds))
+
+
+def test_a_digit_takes_longer_than_a_letter() -> None:
+    letters, digits = word_times("abcd 1234", 0, 1)
+    assert digits.end - digits.start > 2 * (letters.end - letters.start)
+
+
+def test_a_sentence_ends_with_its_mark_whatever_quotes_follow() -> None:
+    assert ends_sentence(["Hello,", 'he said "hi."'])
+    assert not ends_sentence(["Hello,"])
+    assert not ends_sentence([])

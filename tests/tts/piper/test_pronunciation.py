@@ -1,0 +1,32 @@
+"""Phonemes as eSpeak writes them."""
+
+from pathlib import Path
+
+import pytest
+
+from patter_trio.errors import ConfigurationError
+from patter_trio.tts.piper._pronunciation import _indexed, pronunciation
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("Hello, world!", "həlˈoʊ, wˈɜːld!"),  # noqa: RUF001
+        ("A table at eight A M", "ɐ tˈeɪbəl æɾ ˈeɪt ˈeɪ ˈɛm"),  # noqa: RUF001
+        ("Is it open? Yes.", "ɪz ɪɾ ˈoʊpən? jˈɛs."),  # noqa: RUF001
+        ("café", "kˈæfeɪ"),  # noqa: RUF001
+        ("", ""),
+        ("\u2603", ""),
+    ],
+)
+def test_phonemes(text: str, phonemes: str) -> None:
+    assert pronunciation().phonemes(text) == phonemes
+
+
+def test_a_word_that_the_lexicon_lacks_is_guessed() -> None:
+    assert len(pronunciation().phonemes("Zorblaxian")) > 5
+
+
+def test_a_missing_lexicon_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"lexicon\.db"):
+        _indexed(tmp_path / "lexicon.db")
