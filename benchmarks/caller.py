@@ -16,13 +16,13 @@ import attrs
 import msgspec
 from websockets.frames import Frame, Opcode
 
-HEARD_BEFORE_INTERRUPTING: Final = 1.5
+HEARD_BEFORE_INTERRUPTING_S: Final = 1.5
 """Seconds of an answer that the caller hears before talking over it."""
-PATIENCE: Final = 4.0
+ANSWER_TIMEOUT_S: Final = 4.0
 """Seconds without an answer, or without ``clear``, after which a turn counts as missed."""
-BETWEEN: Final = 0.7
+QUIET_AFTER_ANSWER_S: Final = 0.7
 """Seconds that nothing is left to play before the caller takes an answer for over."""
-MU_LAW_RATE: Final = 8000
+MULAW_RATE_HZ: Final = 8000
 
 
 class _Payload(msgspec.Struct):
@@ -145,17 +145,17 @@ class Caller:
     def _waiting(self, now: float) -> bytes:
         if self._answered is not None:
             self._state = "hearing"
-        elif now - self._voice_ended > PATIENCE:
+        elif now - self._voice_ended > ANSWER_TIMEOUT_S:
             self.tally.missed += 1
             self._rest()
         return self._silence
 
     def _hearing(self, now: float) -> bytes:
-        if self._interrupts and self._answered is not None and now - self._answered >= HEARD_BEFORE_INTERRUPTING:
+        if self._interrupts and self._answered is not None and now - self._answered >= HEARD_BEFORE_INTERRUPTING_S:
             self._state, self._at, self._onset, self._cleared = "interrupting", 0, now, None
             self.tally.turns += 1
             return self._interrupting(now)
-        if now - self._play_end > BETWEEN:
+        if now - self._play_end > QUIET_AFTER_ANSWER_S:
             if self._interrupts:  # an answer too short to be interrupted
                 self.tally.missed += 1
             self._rest()
@@ -174,7 +174,7 @@ class Caller:
 
     def _uncleared(self, now: float) -> bytes:
         """Whose ``clear`` is late: what comes cannot be told from the old answer, so that no answer is measured."""
-        if now - self._onset > PATIENCE and now - self._play_end > BETWEEN:
+        if now - self._onset > ANSWER_TIMEOUT_S and now - self._play_end > QUIET_AFTER_ANSWER_S:
             if self._cleared is None:
                 self.tally.missed += 1
             self._rest()
@@ -232,9 +232,9 @@ class Caller:
             self.tally.answers.append(now - self._voice_ended)
         elif self._state == "asking" or (self._state == "interrupting" and self._cleared is not None):
             self.tally.stray += 1
-        elif self._state == "hearing" and 0.02 < now - self._play_end < BETWEEN:
+        elif self._state == "hearing" and 0.02 < now - self._play_end < QUIET_AFTER_ANSWER_S:
             self.tally.gaps += 1
-        self._play_end = max(now, self._play_end) + len(audio) / MU_LAW_RATE
+        self._play_end = max(now, self._play_end) + len(audio) / MULAW_RATE_HZ
 
     def _clear(self, now: float) -> None:
         self._play_end = now

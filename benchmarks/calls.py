@@ -22,7 +22,7 @@ from benchmarks.sounds import write_answer
 
 ROOT: Final = Path(__file__).parents[1]
 SERVERS: Final = ("ours", "bare", *PEERS)
-STARTING: Final = 60.0
+SERVER_START_TIMEOUT_S: Final = 60.0
 
 
 def command(name: str, peers: Path) -> list[str]:

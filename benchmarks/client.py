@@ -18,25 +18,25 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from benchmarks.caller import Caller, Tally, media_frames, stream_sid, text_frame
-from benchmarks.sounds import FRAME, INTERRUPTION, QUESTION, frames_of, voiced
+from benchmarks.sounds import FRAME_BYTES, INTERRUPTION, QUESTION, frames_of, voiced
 from patter_trio.audio.g711 import SILENCE
 from patter_trio.carriers.twilio import Twilio
 
-PERIOD: Final = 0.02
-SETTLING: Final = 12.0
+SAMPLE_INTERVAL_S: Final = 0.02
+SETTLING_TIME_S: Final = 12.0
 """Seconds before the window: a whole round of the script, so that the callers are everywhere in it."""
-TICKS: Final = os.sysconf("SC_CLK_TCK")
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time of a process and all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def rss_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
 
 class Line:
@@ -66,7 +66,7 @@ class Line:
         self.socket.sendall(text_frame({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": sid}))
         self.socket.setblocking(False)
         question, interruption = (media_frames(sid, frames) for frames in sounds)
-        (silence,) = media_frames(sid, [bytes([SILENCE]) * FRAME])
+        (silence,) = media_frames(sid, [bytes([SILENCE]) * FRAME_BYTES])
         self.stop = text_frame({"event": "stop", "streamSid": sid, "stop": {"callSid": call}})
         self.caller = Caller(sid, question, interruption, silence, first)
         if rest:
@@ -177,7 +177,7 @@ class Pace:
 
     def run(self, until: float) -> None:
         """Go on until the instant ``until``."""
-        gap = PERIOD / len(self._lines)
+        gap = SAMPLE_INTERVAL_S / len(self._lines)
         poll, fd = self._poll, [self._poll.fileno()]
         while True:
             due = self._began + self._sent * gap
@@ -200,7 +200,7 @@ class Pace:
                 self._sent += 1
 
 
-def measure(server: dict[str, Any], calls: int, seconds: float, settling: float = SETTLING) -> dict[str, Any]:
+def measure(server: dict[str, Any], calls: int, seconds: float, settling: float = SETTLING_TIME_S) -> dict[str, Any]:
     """Hold ``calls`` calls with a server for a window of ``seconds``, and return what was measured."""
     sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
     pid = server["pid"]
@@ -209,7 +209,7 @@ def measure(server: dict[str, Any], calls: int, seconds: float, settling: float 
     warm.hang_up()
     time.sleep(0.5)
     empty = rss_bytes(pid)
-    spread = int(0.7 * settling / PERIOD)
+    spread = int(0.7 * settling / SAMPLE_INTERVAL_S)
     lines = [Line(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
     gc.freeze()
     gc.disable()

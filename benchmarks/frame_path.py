@@ -19,18 +19,18 @@ import trio
 
 from benchmarks.caller import media_frames, text_frame
 from benchmarks.calls import machine, measure, serving
-from benchmarks.sounds import FRAME, QUESTION, frames_of, voiced, write_answer
+from benchmarks.sounds import FRAME_BYTES, QUESTION, frames_of, voiced, write_answer
 from patter_trio.abc import AudioReceived
 from patter_trio.audio import g711
-from patter_trio.call.input.audio_queue import Feed
-from patter_trio.conversation.playback import Lane, Mark, Media, Playback
+from patter_trio.call.input.audio_queue import DropOldestChannel
+from patter_trio.conversation.playback import Mark, Media, Playback, PlayoutQueue
 from patter_trio.net.websocket import WebSocket, receive_upgrade
 from patter_trio.vad.silero import SileroVAD
 from patter_trio.wire.twilio import TwilioCodec
 
 LOOPS: Final = 2000
 REPEATS: Final = 3
-AT_ONCE: Final = 16
+CONCURRENT_CALLS: Final = 16
 START: Final = (
     b'{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"CA1","customParameters":{},'
     b'"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1}}}'
@@ -145,7 +145,7 @@ async def mulaw() -> float:
 
 
 async def hop() -> float:
-    feed: Feed[bytes] = Feed(50)
+    feed: DropOldestChannel[bytes] = DropOldestChannel(50)
 
     async def take() -> None:
         while True:
@@ -188,13 +188,13 @@ async def vad(sessions: int) -> float:
 
 async def ledger() -> float:
     """Per 20 ms of the agent's voice: what to send next and when, the marks asked for, and those that come back."""
-    playback, lane = Playback(), Lane(1)
-    playback.open(lane)
+    playback, playout = Playback(), PlayoutQueue(1)
+    playback.open(playout)
     now, media = 0.0, 0
-    lane.put(bytes(LOOPS * FRAME // 5), "Text.")
-    lane.produced = True
+    playout.put(bytes(LOOPS * FRAME_BYTES // 5), "Text.")
+    playout.produced = True
     began = time.process_time()
-    while lane.waiting:
+    while playout.waiting:
         match playback.next_message(now):
             case Media():
                 media += 5
@@ -231,7 +231,7 @@ STAGES: Final[dict[str, Stage]] = {
     "in: mu-law to samples": mulaw,
     "in: hand-over to another task (twice: to listening, to hearing)": hop,
     "in: voice detector, a call alone": lambda: vad(1),
-    f"in: voice detector, {AT_ONCE} calls at once": lambda: vad(AT_ONCE),
+    f"in: voice detector, {CONCURRENT_CALLS} calls at once": lambda: vad(CONCURRENT_CALLS),
     "out: ledger (what to send, when; marks)": ledger,
     "out: JSON, base64 and framing": egress,
     "out: a mark that comes back, each 200 ms": mark,

@@ -17,13 +17,13 @@ from trio.testing import MockClock
 from patter_trio import Patter
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.simulator import simulate_call
 
-SECONDS = 60.0
+CALL_S = 60.0
 ANSWER = "We are open from nine in the morning to six in the evening. On Sundays we are closed, all day."
 
 Seen = list[tuple[str, float, Mapping[str, Any]]]
@@ -32,13 +32,13 @@ Seen = list[tuple[str, float, Mapping[str, Any]]]
 async def talk() -> Seen:
     """Hold a call of a minute, in turns; return all that its metering sees."""
     seen: Seen = []
-    saw = Metering.saw
+    on_event = Metering.on_event
 
     def noted(self: Metering, name: str, at: float, payload: Mapping[str, Any]) -> None:
         seen.append((name, at, payload))
-        saw(self, name, at, payload)
+        on_event(self, name, at, payload)
 
-    Metering.saw = noted  # type: ignore[method-assign]
+    Metering.on_event = noted  # type: ignore[method-assign]
     agent = Patter().agent(
         "You are brief.",
         vad=ScriptedVAD(),
@@ -48,12 +48,12 @@ async def talk() -> Seen:
     )
     try:
         async with simulate_call(agent) as caller:
-            while caller.now < SECONDS - 10:
+            while caller.now < CALL_S - 10:
                 await caller.speaks("When are you open, please?", seconds=1.5)
                 await caller.hears()
-            await caller.at(SECONDS)
+            await caller.at(CALL_S)
     finally:
-        Metering.saw = saw  # type: ignore[method-assign]
+        Metering.on_event = on_event  # type: ignore[method-assign]
     return seen
 
 
@@ -66,20 +66,20 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     """Return the processor seconds of telling all of it once."""
     media = MediaClock()
     media.arrived(160, 0.02)
-    media.samples = round(SECONDS * 8000)
+    media.samples = round(CALL_S * 8000)
     edges = {"user_speech_started", "user_speech_ended", "user_speech_eos", "transcript", "llm_token", "audio_out"}
     edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
     spent = 0.0
     for _ in range(repeats):
-        teller = Teller(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
+        reporter = CallReporter(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
         if metering:
-            teller.metering = Metering("CA1", Meter("CA1", media), teller.tell)
+            reporter.metering = Metering("CA1", Meter("CA1", media), reporter.emit_event)
         began = time.process_time()
         for name, at, payload in seen:
             if name in edges:
-                teller.tell(name, at, payload)
+                reporter.emit_event(name, at, payload)
             elif name not in ("metrics", "call_end"):
-                teller.note(name, at, {**payload})
+                reporter.emit_fact(name, at, {**payload})
         spent += time.process_time() - began
     return spent / repeats
 
@@ -93,10 +93,10 @@ def main() -> None:
     with_it = measured(seen, repeats, metering=True)
     without = measured(seen, repeats, metering=False)
     turns = sum(name == "metrics" for name, _, _ in seen)
-    print(f"a call of {SECONDS:g} s, {turns} turns, {len(seen)} events and facts")
-    print(f"measured:     {with_it / SECONDS * 1e6:6.1f} us of processor time per second of call")
-    print(f"not measured: {without / SECONDS * 1e6:6.1f} us")
-    print(f"difference:   {(with_it - without) / SECONDS * 1e6:6.1f} us, {(with_it - without) / SECONDS:.6%} of a core")
+    print(f"a call of {CALL_S:g} s, {turns} turns, {len(seen)} events and facts")
+    print(f"measured:     {with_it / CALL_S * 1e6:6.1f} us of processor time per second of call")
+    print(f"not measured: {without / CALL_S * 1e6:6.1f} us")
+    print(f"difference:   {(with_it - without) / CALL_S * 1e6:6.1f} us, {(with_it - without) / CALL_S:.6%} of a core")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ``python -m benchmarks.overload [--times 2] [--seconds 30] [--json FILE] [--plot FILE]``
 
 First, what the machine can carry: a server that takes whoever comes is offered more calls each time, until turns are
-missed or the worst of answers come :data:`WORSE` later than they did to a few calls. Then so many times as many are
+missed or the worst of answers come :data:`MAX_ADDED_LATENCY_S` later than they did to a few calls. Then so many times as many are
 offered, one after the other, to a server with admission by load, and once more to one that takes everybody. Server and
 callers run in processes of their own, pinned to a core each, with the real detector of voices; the callers are those of
 ``benchmarks.calls``.
@@ -35,20 +35,20 @@ import trio
 
 from benchmarks.caller import Tally
 from benchmarks.calls import _pinned
-from benchmarks.client import PERIOD, Line, cpu_seconds
+from benchmarks.client import SAMPLE_INTERVAL_S, Line, cpu_seconds
 from benchmarks.servers.ours import TOKEN, phone_and_agent
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
-from patter_trio.server.admission import MAX_LAG
+from patter_trio.server.admission import MAX_LAG_S
 
 ROOT: Final = Path(__file__).parents[1]
-WEBHOOK_SECONDS: Final = 15.0
+WEBHOOK_TIMEOUT_S: Final = 15.0
 """Longer, and Twilio gives the call up."""
-ROUND: Final = 12.0
+ROUND_S: Final = 12.0
 """Seconds of a round of the callers' script; the measurement begins so long after the last call was offered."""
-FEW: Final = 20
+BASELINE_CALLS: Final = 20
 """Calls that any machine carries: how well they are served is what the others are compared with."""
-STEP: Final = 20
-WORSE: Final = 0.1
+STEP_CALLS: Final = 20
+MAX_ADDED_LATENCY_S: Final = 0.1
 """Seconds by which answers, at the 99th percentile, may be later than those of a few calls, for all to count as carried."""
 
 
@@ -112,7 +112,7 @@ class Arrivals:
             return
         took = time.perf_counter() - began
         self.webhooks.append(took)
-        if took > WEBHOOK_SECONDS:
+        if took > WEBHOOK_TIMEOUT_S:
             self.outcomes["failed"] += 1
             line.hang_up()
             return
@@ -135,20 +135,20 @@ class Floor:
         while (now := time.perf_counter()) < until:
             while self._arrivals.came:
                 self._welcome(self._arrivals.came.popleft(), now)
-            due = self._due[0][0] if self._due else now + PERIOD
+            due = self._due[0][0] if self._due else now + SAMPLE_INTERVAL_S
             if now < due and select.select(fd, [], [], min(due, until) - now)[0]:
                 self._read()
             now = time.perf_counter()
             while self._due and self._due[0][0] <= now:
                 due, number = self._due[0]
                 self.lines[number].tick(now)
-                heapq.heapreplace(self._due, (due + PERIOD, number))
+                heapq.heapreplace(self._due, (due + SAMPLE_INTERVAL_S, number))
             self._read()
 
     def _welcome(self, line: Line, now: float) -> None:
         self._by_fd[line.socket.fileno()] = line
         self._poll.register(line.socket.fileno(), select.EPOLLIN)
-        heapq.heappush(self._due, (now + random.random() * PERIOD, len(self.lines)))
+        heapq.heappush(self._due, (now + random.random() * SAMPLE_INTERVAL_S, len(self.lines)))
         self.lines.append(line)
 
     def _read(self) -> None:
@@ -167,7 +167,7 @@ def offer(server: dict[str, Any], offered: int, gap: float, seconds: float) -> d
     gc.disable()
     floor.run(time.perf_counter() + offered * gap)
     coming = Tally()
-    floor.run(time.perf_counter() + ROUND)
+    floor.run(time.perf_counter() + ROUND_S)
     for line in floor.lines:
         coming.add(line.caller.tally)
         line.caller.tally = Tally(lost=line.caller.tally.lost)
@@ -219,17 +219,21 @@ def run(times: float, gap: float, seconds: float, nice: int) -> list[dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         sounds = Path(folder)
         write_answer(sounds)
-        rows = [offering(FEW, None)]
-        few, carried = rows[0], FEW
+        rows = [offering(BASELINE_CALLS, None)]
+        few, carried = rows[0], BASELINE_CALLS
         while True:
-            row = offering(carried + STEP, None)
+            row = offering(carried + STEP_CALLS, None)
             rows.append(row)
-            if row["missed"] or row["coming_missed"] or row["answers_ms"][1] > few["answers_ms"][1] + 1000 * WORSE:
+            if (
+                row["missed"]
+                or row["coming_missed"]
+                or row["answers_ms"][1] > few["answers_ms"][1] + 1000 * MAX_ADDED_LATENCY_S
+            ):
                 break
-            carried += STEP
+            carried += STEP_CALLS
         offered = round(times * carried)
         print(f"{carried} calls are carried; {offered} are offered", file=sys.stderr)
-        return [*rows, offering(offered, MAX_LAG), offering(offered, None)]
+        return [*rows, offering(offered, MAX_LAG_S), offering(offered, None)]
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:

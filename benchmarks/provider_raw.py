@@ -21,7 +21,7 @@ from websockets.uri import parse_uri
 from benchmarks.provider_loops import KEY, MESSAGES, SENTENCES, Count, heard, speak, spoken
 from patter_trio import DeepgramSTT
 
-READ: Final = 65536
+READ_BYTES: Final = 65536
 
 
 # The least: sockets ---------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ class Socket:
 
     async def receive(self) -> bytes:
         while not self._ready:
-            data = await self._stream.receive_some(READ)
+            data = await self._stream.receive_some(READ_BYTES)
             if not data:
                 raise EOFError("the vendor is gone")
             self._protocol.receive_data(bytes(data))
@@ -62,7 +62,7 @@ async def opened(port: int, target: str, headers: dict[str, str]) -> AsyncIterat
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(b"".join(protocol.data_to_send()))
         while protocol.state is State.CONNECTING:
-            protocol.receive_data(bytes(await stream.receive_some(READ)))
+            protocol.receive_data(bytes(await stream.receive_some(READ_BYTES)))
         if protocol.handshake_exc is not None:
             raise protocol.handshake_exc
         yield Socket(stream, protocol)
@@ -86,7 +86,7 @@ class Web:
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                http.receive_data(bytes(await self._stream.receive_some(READ)))
+                http.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
             elif isinstance(event, h11.Data):
                 yield bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):

@@ -25,9 +25,9 @@ from benchmarks.calls import ROOT, _pinned, _processors, serving
 from benchmarks.report import PERCENTILES
 from benchmarks.sampling import sampled
 
-WARMING: Final = 2.5
+WARM_UP_S: Final = 2.5
 """Seconds of use before what is counted; sessions begin spread over the first half, so that they do not keep step."""
-STARTING: Final = 60.0
+SERVER_START_TIMEOUT_S: Final = 60.0
 
 
 @attrs.frozen
@@ -63,7 +63,9 @@ PAIRS: Final = {
 
 
 # One loop, in a process of its own ------------------------------------------------------------------------------------
-async def use(loop: ours.Loop, port: int, sessions: int, seconds: float, *, warming: float = WARMING) -> dict[str, Any]:
+async def use(
+    loop: ours.Loop, port: int, sessions: int, seconds: float, *, warming: float = WARM_UP_S
+) -> dict[str, Any]:
     """Run so many sessions at once; return what they did in so many seconds, and what that cost this process."""
     counts = [ours.Count() for _ in range(sessions)]
     async with trio.open_nursery() as nursery:
@@ -111,7 +113,7 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=options.seconds + STARTING,
+            timeout=options.seconds + SERVER_START_TIMEOUT_S,
             check=False,
             preexec_fn=_pinned(cores[1], options.nice),
         )
@@ -218,7 +220,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--providers", nargs="+", choices=list(PAIRS), default=list(PAIRS), help="which to measure")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each window of measurement (10)")
-    parser.add_argument("--warming", type=float, default=WARMING, help="seconds of use before it (2.5)")
+    parser.add_argument("--warming", type=float, default=WARM_UP_S, help="seconds of use before it (2.5)")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
     parser.add_argument("--sessions", type=int, default=20, help="calls at once, in one process (20)")
     parser.add_argument("--nice", type=int, default=0, help="priority of both processes, where others use the machine")

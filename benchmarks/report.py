@@ -9,7 +9,7 @@ import numpy as np
 PERCENTILES: Final = (50, 95, 99)
 NAMES: Final = {"ours": "patter_trio", "bare": "bare loop", "pipecat": "pipecat-ai", "getpatter": "getpatter"}
 COLOURS: Final = {"ours": "#1f77b4", "bare": "#7f7f7f", "pipecat": "#d62728", "getpatter": "#ff7f0e"}
-SATURATED: Final = 0.93
+SATURATED_CPU_SHARE: Final = 0.93
 """Share of its core from which a server counts as saturated."""
 
 Row = Mapping[str, Any]
@@ -59,7 +59,9 @@ def markdown(rows: Sequence[Row]) -> str:
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        load = f"{100 * row['server_load']:.0f} %" + (" (saturated)" if row["server_load"] >= SATURATED else "")
+        load = f"{100 * row['server_load']:.0f} %" + (
+            " (saturated)" if row["server_load"] >= SATURATED_CPU_SHARE else ""
+        )
         times = f"{row['times_bare']:.2f}" if "times_bare" in row else ""
         cells = [
             str(row["calls"]),
@@ -101,7 +103,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             (line,) = axis.plot(calls, middle, "o-", color=COLOURS[server], label=name, markersize=4)
             if key:
                 axis.plot(calls, [row[key]["p99"] for row in shown], "--", color=line.get_color(), linewidth=1)
-            saturated = [place for place in range(len(shown)) if shown[place]["server_load"] >= SATURATED]
+            saturated = [place for place in range(len(shown)) if shown[place]["server_load"] >= SATURATED_CPU_SHARE]
             axis.plot([calls[n] for n in saturated], [middle[n] for n in saturated], "x", color="black", markersize=9)
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize=10)
@@ -127,6 +129,6 @@ def _carried(rows: Sequence[Row]) -> list[Row]:
     kept: list[Row] = []
     for row in rows:
         kept.append(row)
-        if row["server_load"] >= SATURATED:
+        if row["server_load"] >= SATURATED_CPU_SHARE:
             break
     return kept

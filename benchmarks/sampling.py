@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 ROOT: Final = Path(__file__).parents[1]
-INTERVAL: Final = 0.001
+SAMPLE_INTERVAL_S: Final = 0.001
 """Seconds of processor time between samples."""
 
 
@@ -58,12 +58,12 @@ def sampled(path: Path | None) -> Iterator[None]:
 
     signal.signal(signal.SIGPROF, sample)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
+    signal.setitimer(signal.ITIMER_PROF, SAMPLE_INTERVAL_S, SAMPLE_INTERVAL_S)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        path.write_text(json.dumps({"interval": INTERVAL, "own": own, "inside": inside}))
+        path.write_text(json.dumps({"interval": SAMPLE_INTERVAL_S, "own": own, "inside": inside}))
 
 
 def run_server(serve: Callable[[bytes], Awaitable[None]]) -> None:

@@ -32,25 +32,25 @@ from patter_trio.audio.formats import RATE
 from patter_trio.call import session
 from patter_trio.call.input import transcription, voice_activity
 from patter_trio.call.output import reply
-from patter_trio.call.pipeline import Pipeline
+from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.events import callbacks
 from patter_trio.testing.twilio import carrier
 
-REST_SECONDS: Final = 100.0
+REST_S: Final = 100.0
 """Longer than an announcement lives (60 s), and than callbacks are waited for (32 s), one after the other."""
-STRETCH: Final = 60.0
+STRETCH_S: Final = 60.0
 """Seconds for which the deepest queues make one point of the picture."""
-TRACED: Final = 9
+TRACED_EVERY_STRETCHES: Final = 9
 """One stretch in so many is traced by tracemalloc, beginning with the second; tracing takes four times the time."""
-SHOWN: Final = 10
+MAX_SHOWN_FINDINGS: Final = 10
 """Most findings that are shown."""
 BOUNDS: Final = {
-    "inbox": session.INBOX,
-    "frames to the detector": voice_activity.FRAMES,
-    "audio to the recogniser": transcription.WAITING,
-    "lane, samples": reply.LANE_BOUND + RATE,  # a chunk of the voice comes on top
-    "callbacks": callbacks.KEPT,
-    "messages of the simulated line": carrier.IN_FLIGHT,
+    "inbox": session.MAX_INBOX_INPUTS,
+    "frames to the detector": voice_activity.MAX_WAITING_FRAMES,
+    "audio to the recogniser": transcription.MAX_UNSENT_FRAMES,
+    "lane, samples": reply.MAX_PLAYOUT_SAMPLES + RATE,  # a chunk of the voice comes on top
+    "callbacks": callbacks.MAX_QUEUED_EVENTS,
+    "messages of the simulated line": carrier.MAX_MESSAGES_IN_FLIGHT,
 }
 MAY_FILL: Final = frozenset({"frames to the detector", "audio to the recogniser", "lane, samples"})
 """A detector or a recogniser that stalls is part of the script, and so is a voice that is quicker than it is played."""
@@ -108,7 +108,7 @@ class Soak:
             await serving.start(lasting.run)
             ebb = self.tide
             while trio.current_time() < self.seconds:
-                if len(self.record.rests) % TRACED == 1:
+                if len(self.record.rests) % TRACED_EVERY_STRETCHES == 1:
                     _clean()
                     tracemalloc.start()
                 await self._flow(phones, servers, passing, ebb)
@@ -123,15 +123,15 @@ class Soak:
             async with trio.open_nursery() as calling:
                 await calling.start(passing.run)
                 for phone in phones:
-                    calling.start_soon(phone.call_until, ebb - REST_SECONDS)
-                await trio.sleep_until(ebb - REST_SECONDS)
+                    calling.start_soon(phone.call_until, ebb - REST_S)
+                await trio.sleep_until(ebb - REST_S)
                 passing.scope.cancel()
             sampling.cancel_scope.cancel()
-        await trio.sleep_until(max(ebb, trio.current_time() + REST_SECONDS))
+        await trio.sleep_until(max(ebb, trio.current_time() + REST_S))
 
     async def _watch(self, phones: Sequence[Line], servers: Sequence[Server]) -> None:
         while True:
-            until = trio.current_time() + STRETCH
+            until = trio.current_time() + STRETCH_S
             live = tasks = descriptors = 0
             depths = dict.fromkeys(BOUNDS, 0)
             try:
@@ -185,7 +185,7 @@ class Soak:
         if not tracemalloc.is_tracing():
             return None
         left = tracemalloc.get_traced_memory()[0]
-        self.left_at = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:SHOWN]]
+        self.left_at = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:MAX_SHOWN_FINDINGS]]
         tracemalloc.stop()
         return left / max(1, self.tally.calls - self.record.rests[-1].calls)
 
@@ -203,11 +203,11 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
         for call in server.phone.calls:
             now["inbox"].append(call._send.statistics().current_buffer_used)
             now["frames to the detector"].append(len(call._listening._frames._items))
-            if isinstance(call._faculties, Pipeline):
-                now["audio to the recogniser"].append(len(call._faculties._hearing._feed._items))
+            if isinstance(call._backend, PipelineBackend):
+                now["audio to the recogniser"].append(len(call._backend._hearing._feed._items))
             if call._reply is not None:
-                now["lane, samples"].append(call._reply.lane.waiting)
-            now["callbacks"].append(len(call._tell._observers._queue))
+                now["lane, samples"].append(call._reply.playout.waiting)
+            now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:
             now["messages of the simulated line"].append(phone.carrier._outbox.statistics().current_buffer_used)
@@ -216,9 +216,9 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 
 
 def _kept(server: Server) -> int:
-    desk = server.desk
-    known = 0 if desk is None else len(desk._bounds) + len(desk._deliveries._running)
-    known += 0 if desk is None else len(desk.site.pending) + len(desk._live)
+    call_server = server.call_server
+    known = 0 if call_server is None else len(call_server._grace) + len(call_server._deliveries._running)
+    known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
     return known + len(server.phone.live) + len(server._logs)
 
 
@@ -242,7 +242,7 @@ def main() -> int:
     print("\n".join([*lines(soak.record), "left behind by the last traced stretch:", *soak.left_at]))
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in soak.tally.outcomes.most_common())
     print(f"{soak.tally.calls} calls, {soak.tally.seconds / 3600:.1f} hours of talk: {outcomes}")
-    for finding in wrong[:SHOWN]:
+    for finding in wrong[:MAX_SHOWN_FINDINGS]:
         print(f"NOT FLAT OR NOT RIGHT: {finding}")
     said = f"{len(wrong)} findings" if wrong else "all flat"
     print(said)

@@ -12,12 +12,12 @@ import trio.testing
 
 from benchmarks.soak_script import Application, Dice, act, phone_and_agent
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.simulation.invariants import END_SECONDS, CallRecord, violations
-from patter_trio.testing.simulation.record import TOLERANCE, EventLog, State
+from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
+from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 
 PUBLIC_URL: Final = "http://agent.test"
 CARRIER: Final = Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")
@@ -45,7 +45,7 @@ class Server:
         if not model:
             self._callbacks["on_message"] = self.application.on_message
         self.scope = trio.CancelScope()
-        self.desk: Desk | None = None
+        self.call_server: CallServer | None = None
         self._connections: trio.Nursery | None = None
         self._logs: dict[str, EventLog] = {}
 
@@ -53,17 +53,17 @@ class Server:
         """Serve until ``scope`` is cancelled; once more after that, if wanted."""
         with trio.CancelScope() as self.scope:
             async with (
-                open_desk(
+                open_call_server(
                     self.phone.serve_options(
                         self._agent, carrier=CARRIER, public_url=PUBLIC_URL, callbacks=self._callbacks
                     ),
                     Seams(epoch=EPOCH, tap=self._tap),
-                ) as self.desk,
+                ) as self.call_server,
                 open_flat_nursery() as self._connections,
             ):
                 task_status.started()
                 await trio.sleep_forever()
-        self.desk = self._connections = None
+        self.call_server = self._connections = None
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         log = self._logs.get(payload["call_id"])
@@ -89,7 +89,7 @@ class Server:
     async def connect(self, tasks: set[trio.lowlevel.Task], *, real: bool) -> trio.abc.Stream:
         """Open a connection; the task that serves it is in ``tasks`` for as long as it lives."""
         await trio.lowlevel.checkpoint()
-        if self.desk is None or self._connections is None or self.scope.cancel_called:
+        if self.call_server is None or self._connections is None or self.scope.cancel_called:
             raise CallRefused("failed", "the server is closed")
         ours: trio.abc.Stream
         theirs: trio.abc.Stream
@@ -98,15 +98,15 @@ class Server:
             ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
         else:
             ours, theirs = trio.testing.memory_stream_pair()
-        self._connections.start_soon(self._serve, self.desk, theirs, tasks)
+        self._connections.start_soon(self._serve, self.call_server, theirs, tasks)
         return ours
 
     @staticmethod
-    async def _serve(desk: Desk, stream: trio.abc.Stream, tasks: set[trio.lowlevel.Task]) -> None:
+    async def _serve(call_server: CallServer, stream: trio.abc.Stream, tasks: set[trio.lowlevel.Task]) -> None:
         task = trio.lowlevel.current_task()
         tasks.add(task)
         try:
-            await serve_connection(desk.site, stream)
+            await serve_connection(call_server.context, stream)
         finally:
             tasks.discard(task)
 
@@ -192,7 +192,7 @@ class _OneCall:
     async def _check(self) -> str:
         """Wait as long as the call's tasks may take to end, and look whether they have."""
         carrier = self.carrier
-        await trio.sleep_until(carrier.media_start + carrier.told_at + END_SECONDS + TOLERANCE)
+        await trio.sleep_until(carrier.media_start + carrier.told_at + MAX_END_S + TOLERANCE_S)
         record = CallRecord(
             events=self._log.events,
             arrivals=carrier.arrivals,

@@ -8,18 +8,18 @@ from typing import Any, Final
 import attrs
 
 MB: Final = 1024 * 1024
-PYTHON_PER_CALL: Final = 700.0
+MAX_PYTHON_BYTES_PER_CALL: Final = 700.0
 """Bytes of Python objects made in a traced stretch and still there behind it, per call. Some took the place of older ones, in
 the interpreter's free lists and in bounded caches, so that this is no growth; an event that one forgot would be 700, a call
 20 000."""
-BLOCKS_PER_CALL: Final = 0.5
+MAX_BLOCKS_PER_CALL: Final = 0.5
 """The record of the soak itself takes 0.2."""
-RSS_PER_CALL: Final = 2048.0
+MAX_RSS_BYTES_PER_CALL: Final = 2048.0
 """Bytes of the process that may stay behind per call: the allocator's arenas do not come back whole."""
-OBJECTS_PER_CALL: Final = 0.5
-FEW_CALLS: Final = 300
+MAX_OBJECTS_PER_CALL: Final = 0.5
+MIN_MEASURED_CALLS: Final = 300
 """Fewer say nothing about memory: what caches take is more than what they could leave behind."""
-WARM_UP: Final = 3
+WARM_UP_DIVISOR: Final = 3
 """The first 1/3 of the run fills caches (of the interpreter, of codecs), and does not count."""
 
 
@@ -80,21 +80,21 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 def growth(rests: Sequence[Rest], name: str) -> float:
     """Return by how much a measure grew per call, after the warm-up."""
-    settled = rests[len(rests) // WARM_UP :]
+    settled = rests[len(rests) // WARM_UP_DIVISOR :]
     return slope([(rest.calls, getattr(rest, name)) for rest in settled])
 
 
 def verdict(record: Record) -> list[str]:
     """Return what grew or was left behind; nothing: all is flat."""
     found: list[str] = []
-    limits = {"blocks": BLOCKS_PER_CALL, "rss": RSS_PER_CALL, "objects": OBJECTS_PER_CALL}
-    many = record.rests[-1].calls >= FEW_CALLS
+    limits = {"blocks": MAX_BLOCKS_PER_CALL, "rss": MAX_RSS_BYTES_PER_CALL, "objects": MAX_OBJECTS_PER_CALL}
+    many = record.rests[-1].calls >= MIN_MEASURED_CALLS
     for name, limit in limits.items():
         grown = growth(record.rests, name)
         if many and grown > limit:
             found.append(f"{name} grows by {grown:.1f} per call (limit {limit:g})")
     left = [rest.left for rest in record.rests[1:] if rest.left is not None]
-    if many and left and statistics.median(left) > PYTHON_PER_CALL:
+    if many and left and statistics.median(left) > MAX_PYTHON_BYTES_PER_CALL:
         found.append(f"bytes left behind per call: {' '.join(f'{each:.0f}' for each in left)}")
     for name in ("tasks", "descriptors", "kept"):
         seen = {getattr(rest, name) for rest in record.rests}

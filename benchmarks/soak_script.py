@@ -17,12 +17,12 @@ from patter_trio import Agent, Patter, PatterEventType
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     VoiceActivity,
-    VoiceSession,
+    VoiceActivitySession,
 )
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
@@ -55,7 +55,7 @@ class Dice:
 class SoakVAD(VoiceActivity):
     dice: Dice
 
-    def open(self) -> AbstractAsyncContextManager[VoiceSession]:
+    def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
         chance = self.dice.here("vad")
         script = ScriptedVAD(
             chance.choice([0, 0.05, 0.1]),
@@ -72,7 +72,7 @@ class SoakSTT(SpeechToText):
     provider: str = "scripted"
     model: str = "scripted"
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         chance = self.dice.here("stt")
         script = ScriptedSTT(
             chance.choice([0, 0.2, 0.7, 1.5]),
@@ -112,7 +112,7 @@ class SoakTTS(TextToSpeech):
     provider: str = "scripted"
     model: str = "scripted"
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         chance = self.dice.here("tts")
         script = ScriptedTTS(
             chance.choice([0, 0.2, 0.5]),

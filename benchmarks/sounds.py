@@ -9,7 +9,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.wav import read_wav
 
 AUDIO: Final = Path(__file__).parents[1] / "tests" / "audio"
-FRAME: Final = 160
+FRAME_BYTES: Final = 160
 """Bytes of mu-law, and samples, in 20 ms."""
 QUESTION: Final = "ill_disposed"
 """2.6 s without a pause that could be taken for the end."""
@@ -17,22 +17,22 @@ INTERRUPTION: Final = "cards_1"
 """0.8 s: what is said over the agent."""
 ANSWER: Final = "dashwood_leisure"
 ANSWER_SECONDS: Final = 4.0
-LOUD: Final = 0.15
+MIN_VOICED_SHARE: Final = 0.15
 """Share of a recording's loudest frame from which a frame counts as voiced (by its RMS)."""
 
 
 def voiced(name: str) -> bytes:
     """Return a recording as mu-law, from its first voiced frame to its last, whole frames of 20 ms."""
     samples = read_wav((AUDIO / f"{name}.wav").read_bytes())
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    frames = samples[: len(samples) // FRAME_BYTES * FRAME_BYTES].reshape(-1, FRAME_BYTES)
     loudness = np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1))
-    loud = np.flatnonzero(loudness > LOUD * loudness.max())
+    loud = np.flatnonzero(loudness > MIN_VOICED_SHARE * loudness.max())
     return g711.encode(np.ascontiguousarray(frames[loud[0] : loud[-1] + 1]).reshape(-1))
 
 
 def frames_of(mulaw: bytes) -> list[bytes]:
     """Return mu-law audio in frames of 20 ms."""
-    return [mulaw[at : at + FRAME] for at in range(0, len(mulaw), FRAME)]
+    return [mulaw[at : at + FRAME_BYTES] for at in range(0, len(mulaw), FRAME_BYTES)]
 
 
 def answer() -> bytes:

@@ -61,7 +61,7 @@ def latencies() -> LatencyBreakdown:
         (at["E"], "utterance_over", {"silence": at["E"] - at["S1"]}),
         (at["E"], "user_speech_eos", {}),
         (at["E"], "transcript", said),
-        (at["E"], "reply_started", {**reply, "mind": "llm"}),
+        (at["E"], "reply_started", {**reply, "source": "llm"}),
         (at["T"], "llm_chunk", {**reply, "text": "Yes."}),
         (at["A"], "tts_first_audio", reply),
         (at["P"], "agent_speech_started", reply),
@@ -69,7 +69,7 @@ def latencies() -> LatencyBreakdown:
         (at["Z"], "tts_finished", reply),
         (4.0, "reply_ended", {**reply, "reason": "played"}),
     )
-    (turn,) = (turn for when, name, payload in told if (turn := meter.take(name, when, payload)))
+    (turn,) = (turn for when, name, payload in told if (turn := meter.on_event(name, when, payload)))
     return turn.latency
 
 

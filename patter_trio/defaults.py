@@ -47,5 +47,5 @@ async def prewarm() -> None:
         ConfigurationError: a file of a model is missing, or not the one that is pinned.
         ProviderError: a model cannot be loaded.
     """
-    for recipe in (default_vad(), default_stt(), default_tts()):
-        await recipe.prewarm()
+    for provider in (default_vad(), default_stt(), default_tts()):
+        await provider.prewarm()

@@ -25,14 +25,14 @@ from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
-from patter_trio.server.admission import MAX_LAG
-from patter_trio.server.calls import Desk, ServeOptions, check_mind, open_desk
-from patter_trio.server.context import checked_url
+from patter_trio.server.admission import MAX_LAG_S
+from patter_trio.server.calls import CallServer, ServeOptions, check_answerer, open_call_server
+from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
 _log = logging.getLogger("patter_trio.server")
 
-DRAIN = 30.0
+DRAIN_TIMEOUT_S = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
 
 
@@ -56,8 +56,8 @@ class Patter(SpeechCallbacks):
     # A misspelled callback is an error instead of one that is never called.
     __slots__ = (
         "__weakref__",
+        "call_servers",
         "carrier",
-        "desks",
         "events",
         "guard",
         "live",
@@ -92,7 +92,7 @@ class Patter(SpeechCallbacks):
         """Fires the speech edges for adapters of the application's own."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
-        self.desks: set[Desk] = set()
+        self.call_servers: set[CallServer] = set()
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"
@@ -189,7 +189,7 @@ class Patter(SpeechCallbacks):
         on_metrics: Callback | None = None,
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
-        max_lag: float | None = MAX_LAG,
+        max_lag: float | None = MAX_LAG_S,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
@@ -232,11 +232,11 @@ class Patter(SpeechCallbacks):
             "on_metrics": on_metrics,
             "on_dtmf": on_dtmf,
         }
-        check_mind(agent, callbacks)
+        check_answerer(agent, callbacks)
         if agent.tools and on_message is not None and agent.engine is None:
             _log.warning("the agent has tools=, which only a model calls: with on_message= nothing does")
         if self.webhook_url:
-            checked_url(self._given_url())
+            checked_public_url(self._given_url())
         await agent.prewarm()
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
@@ -245,7 +245,7 @@ class Patter(SpeechCallbacks):
             _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
         try:
             async with (
-                open_desk(
+                open_call_server(
                     self.serve_options(
                         agent,
                         public_url=public_url,
@@ -254,14 +254,14 @@ class Patter(SpeechCallbacks):
                         max_lag=max_lag,
                         on_message_secret=on_message_secret,
                     )
-                ) as desk,
+                ) as call_server,
                 trio.open_nursery() as nursery,
             ):
-                await nursery.start(serve_listeners, desk.site, listeners)
+                await nursery.start(serve_listeners, call_server.context, listeners)
                 if threading.current_thread() is threading.main_thread():
                     await nursery.start(self._drain_on_sigterm)
                 task_status.started(address)
-                await desk.closed.wait()
+                await call_server.closed.wait()
                 nursery.cancel_scope.cancel(reason="drained")
         finally:
             for listener in listeners:
@@ -296,7 +296,7 @@ class Patter(SpeechCallbacks):
             callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),
             subscribers=self.events.everywhere,
             live=self.live,
-            desks=self.desks,
+            call_servers=self.call_servers,
             pricing=self.pricing,
             guard=self.guard,
             max_calls=max_calls,
@@ -319,11 +319,15 @@ class Patter(SpeechCallbacks):
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
-                _log.info("SIGTERM: no more calls are taken; live calls: %d, with %g s to end", len(self.live), DRAIN)
-                await self.drain(DRAIN)
+                _log.info(
+                    "SIGTERM: no more calls are taken; live calls: %d, with %g s to end",
+                    len(self.live),
+                    DRAIN_TIMEOUT_S,
+                )
+                await self.drain(DRAIN_TIMEOUT_S)
 
-    async def drain(self, timeout: float = DRAIN) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
+    async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
         async with trio.open_nursery() as nursery:
-            for desk in tuple(self.desks):
-                nursery.start_soon(partial(desk.drain, timeout))
+            for call_server in tuple(self.call_servers):
+                nursery.start_soon(partial(call_server.drain, timeout))

@@ -11,14 +11,14 @@ from patter_trio.errors import ConfigurationError
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 """E.164, section 6.2.1: at most 15 digits, the country code first. Fewer than seven reach nobody."""
 _SIP: Final = re.compile(r"sip:[^\s@<>\"\\]+@[^\s@<>\"\\]+")
-_LONGEST: Final = 255
+_MAX_SIP_CHARACTERS: Final = 255
 """Characters of a SIP address that Twilio takes: twilio.com/docs/voice/twiml/sip."""
 _DIGITS: Final = re.compile(r"(\+?)(\d{7,})")
-_WITHIN: Final = re.compile(r"(?<![\w+])\+\d{7,15}(?!\d)")
+_NUMBER_IN_TEXT: Final = re.compile(r"(?<![\w+])\+\d{7,15}(?!\d)")
 """An E.164 number in a text: without the plus any number could be one."""
-_SHOWN_FIRST: Final = 4
-_SHOWN_LAST: Final = 4
-_HIDDEN: Final = 3
+_FIRST_DIGITS_SHOWN: Final = 4
+_LAST_DIGITS_SHOWN: Final = 4
+_MIN_DIGITS_HIDDEN: Final = 3
 """Digits that are hidden of the shortest number that shows its beginning."""
 _ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
@@ -43,7 +43,7 @@ def checked_destination(to: Any) -> str:
 
 
 def _is_sip(to: str) -> bool:
-    return len(to) <= _LONGEST and to.isascii() and to.isprintable() and _SIP.fullmatch(to) is not None
+    return len(to) <= _MAX_SIP_CHARACTERS and to.isascii() and to.isprintable() and _SIP.fullmatch(to) is not None
 
 
 def shown_id(call_id: str) -> str:
@@ -57,10 +57,10 @@ def mask_number(number: str) -> str:
     if match is None:
         return "***" if number else ""
     plus, digits = match.groups()
-    first = max(0, min(_SHOWN_FIRST, len(digits) - _SHOWN_LAST - _HIDDEN))
-    return f"{plus}{digits[:first]}***{digits[-_SHOWN_LAST:]}"
+    first = max(0, min(_FIRST_DIGITS_SHOWN, len(digits) - _LAST_DIGITS_SHOWN - _MIN_DIGITS_HIDDEN))
+    return f"{plus}{digits[:first]}***{digits[-_LAST_DIGITS_SHOWN:]}"
 
 
 def mask_numbers(text: str) -> str:
     """Return a text with the middle of every E.164 number in it hidden."""
-    return _WITHIN.sub(lambda match: mask_number(match.group()), text)
+    return _NUMBER_IN_TEXT.sub(lambda match: mask_number(match.group()), text)

@@ -19,7 +19,7 @@ from benchmarks.fuzz import corpus
 from benchmarks.fuzz.seeds import SEEDS
 from benchmarks.fuzz.targets import TARGETS
 
-LONGEST: Final = {"mulaw": 512, "wav": 512, "codec": 1024, "websocket": 1024, "call": 1024}
+MAX_INPUT_BYTES: Final = {"mulaw": 512, "wav": 512, "codec": 1024, "websocket": 1024, "call": 1024}
 WORDS: Final = (
     *("event", "media", "mark", "start", "stop", "dtmf", "connected", "streamSid", "callSid", "payload", "track"),
     *("MZ1", "CA1", "inbound", "outbound", "digit", "name", "customParameters", "mediaFormat", "encoding", "AAAA"),
@@ -38,7 +38,7 @@ def fuzz(target: str, seconds: int, *, keep: bool) -> int:
         corpus.unpack(corpus.load(target) + SEEDS[target], old)
         words = Path(folder, "words")
         words.write_text("".join(f'"{_quoted(word)}"\n' for word in WORDS))
-        options = [f"-max_len={LONGEST.get(target, 2048)}", f"-dict={words}", f"-artifact_prefix={folder}/bad-"]
+        options = [f"-max_len={MAX_INPUT_BYTES.get(target, 2048)}", f"-dict={words}", f"-artifact_prefix={folder}/bad-"]
         done = _run(target, [f"-max_total_time={seconds}", "-print_final_stats=1", *options, str(found), str(old)])
         tried = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
         bad = sorted(Path(folder).glob("bad-*"))

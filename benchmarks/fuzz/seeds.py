@@ -5,7 +5,15 @@ from typing import Final
 import numpy as np
 
 from patter_trio.audio.wav import write_wav
-from patter_trio.testing.faults.injections import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from patter_trio.testing.faults.injections import (
+    BINARY_OPCODE,
+    CLOSE_OPCODE,
+    CONTINUATION_OPCODE,
+    PING_OPCODE,
+    PONG_OPCODE,
+    TEXT_OPCODE,
+    frame,
+)
 
 _START: Final = (
     b'{"event":"start","sequenceNumber":"1","streamSid":"MZ1","start":{"accountSid":"AC1","streamSid":"MZ1",'
@@ -98,16 +106,19 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         bytes([size]) + data
         for size in (0, 6, 64, 127)
         for data in (
-            frame(TEXT, b"hello") + frame(PING, b"?") + frame(CLOSE, b"\x03\xe8bye"),
-            frame(TEXT, b"hel", final=False) + frame(PONG) + frame(CONTINUATION, b"lo") + frame(BINARY, b"\xff"),
-            frame(TEXT, b"\xff\xfe"),
-            frame(TEXT, b"x" * 200),
+            frame(TEXT_OPCODE, b"hello") + frame(PING_OPCODE, b"?") + frame(CLOSE_OPCODE, b"\x03\xe8bye"),
+            frame(TEXT_OPCODE, b"hel", final=False)
+            + frame(PONG_OPCODE)
+            + frame(CONTINUATION_OPCODE, b"lo")
+            + frame(BINARY_OPCODE, b"\xff"),
+            frame(TEXT_OPCODE, b"\xff\xfe"),
+            frame(TEXT_OPCODE, b"x" * 200),
         )
     ],
     "upgrade": [b"CA1" + _UPGRADE, b"CA%201?x=1" + _UPGRADE + b"\r\nX-Twilio-Signature: AAAA"],
     "door": [
         b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET /ws/twilio/stream/CA1" + _UPGRADE + b"\r\n\r\n" + frame(TEXT, _START),
+        b"GET /ws/twilio/stream/CA1" + _UPGRADE + b"\r\n\r\n" + frame(TEXT_OPCODE, _START),
         _post(_FORM, b"Content-Length: %d" % len(_FORM)),
         _post(b"5\r\nCallS\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
         _post(_FORM, b"Content-Length: %d" % len(_FORM), b"Expect: 100-continue"),
@@ -118,9 +129,20 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         b"\n".join(lines)
         for lines in (
             [_VOICE] * 3 + [b"\xf0\x20", _HUSH, _HUSH, b"\xf0\x60", _MARK, _DIGIT, _STOP],
-            [b"\xf0\x40", b"\xf1" + frame(PING, b"?") + frame(CLOSE, b"\x03\xe8")],
-            [b"\xf0\x20", _MEDIA % (2, b"inbound", b"AAAA"), b"{", _START, _MARK, b"\xf1" + frame(BINARY, b"\0")],
-            [b"\xf1" + frame(TEXT, _VOICE[:50], final=False), b"\xf1" + frame(CONTINUATION, _VOICE[50:]), b"\xf0\xff"],
+            [b"\xf0\x40", b"\xf1" + frame(PING_OPCODE, b"?") + frame(CLOSE_OPCODE, b"\x03\xe8")],
+            [
+                b"\xf0\x20",
+                _MEDIA % (2, b"inbound", b"AAAA"),
+                b"{",
+                _START,
+                _MARK,
+                b"\xf1" + frame(BINARY_OPCODE, b"\0"),
+            ],
+            [
+                b"\xf1" + frame(TEXT_OPCODE, _VOICE[:50], final=False),
+                b"\xf1" + frame(CONTINUATION_OPCODE, _VOICE[50:]),
+                b"\xf0\xff",
+            ],
             [b""],
         )
     ],

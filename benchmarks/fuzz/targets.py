@@ -29,17 +29,17 @@ from patter_trio.abc import (
     StreamStopped,
 )
 from patter_trio.audio import g711
-from patter_trio.audio.wav import RATES, WavError, read_wav, write_wav
+from patter_trio.audio.wav import RATES_HZ, WavError, read_wav, write_wav
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
-from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, receive_upgrade
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, receive_upgrade
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCalls
-from patter_trio.server.webhooks import Request, status, voice
+from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.faults.injections import TEXT, frame
+from patter_trio.testing.faults.injections import TEXT_OPCODE, frame
 from patter_trio.testing.twilio import messages as kit
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
@@ -157,7 +157,7 @@ def wav(data: bytes) -> None:
         return
     assert samples.dtype == np.int16
     assert samples.ndim == 1
-    assert len(samples) <= len(data) * 8000 / RATES[0] + 1
+    assert len(samples) <= len(data) * 8000 / RATES_HZ[0] + 1
     assert np.array_equal(read_wav(write_wav([samples])), samples)
 
 
@@ -199,7 +199,7 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
         except SocketClosed as closed:
             code = closed.code
         else:
-            assert len(message) <= MAX_MESSAGE
+            assert len(message) <= MAX_MESSAGE_BYTES
             received.append(message)
     before = trio.current_time()
     await socket.aclose()
@@ -248,19 +248,19 @@ async def _served(data: bytes) -> bytes:
     return bytes(answer)
 
 
-def _site(pending: PendingCalls | None = None) -> Site:
+def _site(pending: PendingCalls | None = None) -> ServerContext:
     async def answer(leg: Any) -> None:
         with suppress(SocketClosed, WireError):
             while not isinstance(leg.codec.receive(await leg.socket.receive()), StreamStopped):
                 pass
 
-    return Site(
+    return ServerContext(
         carrier=CARRIER,
         public_url=PUBLIC,
         pending=PendingCalls() if pending is None else pending,
         refusal=lambda _: "",
-        incoming=lambda _: None,
-        answer=answer,
+        on_announced=lambda _: None,
+        run_call=answer,
     )
 
 
@@ -272,13 +272,13 @@ def webhook(data: bytes) -> None:
         form: Any = parse_qs(body.decode(), keep_blank_values=True, errors="strict")
     except ValueError:
         form = {}
-    site = _site()
+    context = _site()
     signature = CARRIER.sign(PUBLIC + target, form)
     for given, allowed in ((signature, {200, 204, 400}), ("wrong", {400, 403}), ("", {400, 403})):
-        for handler in (voice, status):
+        for handler in (voice_webhook, status_webhook):
 
             async def ask(handler: Any = handler, given: str = given) -> Any:
-                return handler(site, Request(target, {"x-twilio-signature": given} if given else {}, body))
+                return handler(context, WebhookRequest(target, {"x-twilio-signature": given} if given else {}, body))
 
             response = _run(ask)
             assert response.status in allowed, response
@@ -287,8 +287,8 @@ def webhook(data: bytes) -> None:
 
 
 # Whole calls ----------------------------------------------------------------------------------------------------------
-PAUSE: Final = 0xF0
-MOST_STEPS: Final = 64
+PAUSE_OPCODE: Final = 0xF0
+MAX_STEPS: Final = 64
 
 
 def _steps(data: bytes) -> Iterator[bytes | float]:
@@ -297,13 +297,13 @@ def _steps(data: bytes) -> Iterator[bytes | float]:
     A line that begins with 0xF0 is a pause, of so many hundredths of a second as its second byte says; one that begins
     with 0xF1 is raw bytes; every other one is a text message.
     """
-    for line in data.split(b"\n")[:MOST_STEPS]:
-        if line[:1] == bytes([PAUSE]):
+    for line in data.split(b"\n")[:MAX_STEPS]:
+        if line[:1] == bytes([PAUSE_OPCODE]):
             yield (line[1] if len(line) > 1 else 10) / 100
-        elif line[:1] == bytes([PAUSE + 1]):
+        elif line[:1] == bytes([PAUSE_OPCODE + 1]):
             yield line[1:]
         else:
-            yield frame(TEXT, line)
+            yield frame(TEXT_OPCODE, line)
 
 
 async def _call(data: bytes) -> None:
@@ -326,15 +326,15 @@ async def _call(data: bytes) -> None:
 
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
-    async with open_desk(
+    async with open_call_server(
         phone.serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks), Seams(epoch=0.0)
-    ) as desk:
+    ) as call_server:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
-        call = desk.site.pending.announce(info, trio.current_time())
-        desk.incoming(call)
+        call = call_server.context.pending.announce(info, trio.current_time())
+        call_server.on_announced(call)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, desk.site, theirs)
-            await ours.send_all(HEAD + frame(TEXT, START.replace('"t"', f'"{call.token}"').encode()))
+            nursery.start_soon(serve_connection, call_server.context, theirs)
+            await ours.send_all(HEAD + frame(TEXT_OPCODE, START.replace('"t"', f'"{call.token}"').encode()))
             nursery.start_soon(_drain, ours)
             for step in _steps(data):
                 if isinstance(step, float):
@@ -345,7 +345,7 @@ async def _call(data: bytes) -> None:
             with trio.fail_after(60):
                 await over.wait()
                 await trio.sleep(1.0)
-            assert not desk.site.pending
+            assert not call_server.context.pending
             nursery.cancel_scope.cancel()
     assert len(ends) == 1, ends
     assert math.isfinite(ends[0]["ended_at"])

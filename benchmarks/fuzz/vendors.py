@@ -11,7 +11,7 @@ from patter_trio.wire.deepgram import FluxCodec, ListenCodec, NovaCodec
 from patter_trio.wire.openai_chat import ChatDecoder
 from patter_trio.wire.sse import EventDecoder, ServerEvent
 
-LONGEST = 200
+MAX_REFUSAL_CHARACTERS = 200
 """Characters of the longest refusal."""
 
 
@@ -74,4 +74,4 @@ def realtime(data: bytes) -> None:
             said = str(error)
         else:
             assert event is None or isinstance(event, openai_realtime.Event)
-        assert len(said) < LONGEST, "quoted: a refusal is as long as what it refuses"
+        assert len(said) < MAX_REFUSAL_CHARACTERS, "quoted: a refusal is as long as what it refuses"

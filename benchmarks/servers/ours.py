@@ -13,18 +13,18 @@ from patter_trio import Patter, Twilio
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     VoiceEdge,
 )
 from patter_trio.vad.silero import SileroVAD
 
 ACCOUNT, TOKEN = "AC" + "0" * 32, "benchmark"
-CHUNK = 1600
+CHUNK_BYTES = 1600
 """Bytes in a chunk of the voice: 200 ms, a usual size of streaming synthesisers."""
 
 
@@ -35,12 +35,12 @@ class CannedSTT(SpeechToText):
     provider: str = "canned"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         del language
         yield CannedWords()
 
 
-class CannedWords(RecognitionSession):
+class CannedWords(SpeechToTextSession):
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Transcript](16)
         self._segment = 0
@@ -85,13 +85,13 @@ class CannedTTS(TextToSpeech):
     provider: str = "canned"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         del language
         yield CannedVoice(self.answer)
 
 
 @attrs.frozen
-class CannedVoice(SynthesisSession):
+class CannedVoice(TextToSpeechSession):
     answer: bytes
 
     @asynccontextmanager
@@ -100,8 +100,8 @@ class CannedVoice(SynthesisSession):
 
     async def _chunks(self, sentences: AsyncIterable[str]) -> AsyncIterator[SpeechChunk]:
         async for sentence in sentences:
-            for at in range(0, len(self.answer), CHUNK):
-                yield SpeechChunk(self.answer[at : at + CHUNK], "" if at else sentence)
+            for at in range(0, len(self.answer), CHUNK_BYTES):
+                yield SpeechChunk(self.answer[at : at + CHUNK_BYTES], "" if at else sentence)
 
 
 def phone_and_agent(answer: bytes) -> tuple[Patter, object]:

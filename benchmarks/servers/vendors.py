@@ -14,20 +14,20 @@ from typing import Final
 import trio
 
 from patter_trio.testing.servers.deepgram import DeepgramServer, FakeDeepgram
-from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_stream
+from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_stream
 from patter_trio.testing.servers.openai import ChatReply, OpenAIServer
 
 DIGITS: Final = 12
 PLACE: Final = b"9" * DIGITS
-TOKENS: Final = 50
+ANSWER_WORDS: Final = 50
 """Words of an answer."""
-GAP: Final = 0.02
+TOKEN_INTERVAL_S: Final = 0.02
 """Seconds between them."""
-RESULTS: Final = 0.2
+RESULT_INTERVAL_S: Final = 0.2
 """Seconds of audio between two results that may change."""
-CHUNK: Final = 0.25
+CHUNK_S: Final = 0.25
 """Seconds of speech in a message."""
-SPEED: Final = 5.0
+SPEECH_SPEED_FACTOR: Final = 5.0
 """Seconds of speech made per second."""
 
 Stamp = Callable[[bytes, bytes], bytes]
@@ -88,9 +88,13 @@ async def _listen(nursery: trio.Nursery, serve: Callable[[trio.abc.Stream], Awai
 
 async def listen(nursery: trio.Nursery) -> list[int]:
     """Have the fakes served in a nursery; return the ports of Deepgram, OpenAI and ElevenLabs."""
-    deepgram = DeepgramServer(FakeDeepgram(interim_every=RESULTS, final_delay=0.0, hallucinates=PLACE.decode()))
-    openai = OpenAIServer([ChatReply(" ".join([PLACE.decode()] * TOKENS), duration=TOKENS * GAP)])
-    elevenlabs = Vendor("", FakeElevenLabs(first_audio=0.0, chunk=CHUNK, speed=SPEED))
+    deepgram = DeepgramServer(
+        FakeDeepgram(interim_every=RESULT_INTERVAL_S, final_delay=0.0, hallucinates=PLACE.decode())
+    )
+    openai = OpenAIServer(
+        [ChatReply(" ".join([PLACE.decode()] * ANSWER_WORDS), duration=ANSWER_WORDS * TOKEN_INTERVAL_S)]
+    )
+    elevenlabs = ElevenLabsServer("", FakeElevenLabs(first_audio=0.0, chunk=CHUNK_S, speed=SPEECH_SPEED_FACTOR))
     return [
         await _listen(nursery, deepgram.serve, in_text),
         await _listen(nursery, openai.handle, in_text),

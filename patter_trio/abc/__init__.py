@@ -1,7 +1,7 @@
 """Every extension point: what a voice detector, recogniser, mind, synthesiser, engine and carrier stream must do.
 
-What an :class:`~patter_trio.agent.agent.Agent` holds are *recipes*: frozen, shared by all calls, without per-call state.
-Each call opens its own session from a recipe, inside the call's nursery, and closes it by leaving the ``async with``.
+What an :class:`~patter_trio.agent.agent.Agent` holds are *providers*: frozen, shared by all calls, without per-call state.
+Each call opens its own session from a provider, inside the call's nursery, and closes it by leaving the ``async with``.
 
 Rules for every implementation:
 
@@ -25,7 +25,7 @@ from patter_trio.abc._carrier import (
     StreamStarted,
     StreamStopped,
 )
-from patter_trio.abc._common import Message, Prewarmed
+from patter_trio.abc._common import Message, Prewarmable
 from patter_trio.abc._engine import (
     Engine,
     EngineEvent,
@@ -36,10 +36,10 @@ from patter_trio.abc._engine import (
     EngineWords,
 )
 from patter_trio.abc._language_model import LanguageModel, ToolCall, ToolDefinition
-from patter_trio.abc._recognition import RecognitionSession, SpeechToText, Transcript
-from patter_trio.abc._synthesis import SpeechChunk, SynthesisSession, TextToSpeech, Word
+from patter_trio.abc._recognition import SpeechToText, SpeechToTextSession, Transcript
+from patter_trio.abc._synthesis import SpeechChunk, TextToSpeech, TextToSpeechSession, Word
 from patter_trio.abc._usage import Usage, report_usage, usage_sink
-from patter_trio.abc._voice import TurnDetector, VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc._voice import TurnDetector, VoiceActivity, VoiceActivitySession, VoiceEdge
 
 __all__ = [
     "AudioReceived",
@@ -58,24 +58,24 @@ __all__ = [
     "LanguageModel",
     "MarkReached",
     "Message",
-    "Prewarmed",
-    "RecognitionSession",
+    "Prewarmable",
     "SpeechChunk",
     "SpeechToText",
+    "SpeechToTextSession",
     "StreamCodec",
     "StreamEvent",
     "StreamStarted",
     "StreamStopped",
-    "SynthesisSession",
     "TextToSpeech",
+    "TextToSpeechSession",
     "ToolCall",
     "ToolDefinition",
     "Transcript",
     "TurnDetector",
     "Usage",
     "VoiceActivity",
+    "VoiceActivitySession",
     "VoiceEdge",
-    "VoiceSession",
     "Word",
     "report_usage",
     "usage_sink",

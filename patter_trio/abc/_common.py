@@ -12,8 +12,8 @@ list of ``{"id", "name", "arguments"}`` with the arguments as JSON text; and wha
 """
 
 
-class Prewarmed:
-    """A recipe that has something to load before its first call, such as a model."""
+class Prewarmable:
+    """A provider that has something to load before its first call, such as a model."""
 
     async def prewarm(self) -> None:
         """Load what the first call would otherwise wait for.

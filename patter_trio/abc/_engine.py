@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from patter_trio.abc._common import Message, Prewarmed
+from patter_trio.abc._common import Message, Prewarmable
 from patter_trio.abc._language_model import ToolCall, ToolDefinition
 from patter_trio.abc._synthesis import SpeechChunk
 from patter_trio.abc._voice import VoiceEdge
@@ -80,8 +80,8 @@ class EngineSession(ABC):
     """One call's session with an engine. All methods are put in one order by their calls; none of them waits."""
 
     @abstractmethod
-    def hear(self, audio: bytes) -> None:
-        """Take the caller's next audio, in the format that the recipe announces in ``accepts``."""
+    def send(self, audio: bytes) -> None:
+        """Take the caller's next audio, in the format that the provider announces in ``accepts``."""
 
     def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with a turn detection of its own needs none)
         """Learn of an edge of the caller's voice, in the order of the audio."""
@@ -121,7 +121,7 @@ class EngineSession(ABC):
         """
 
 
-class Engine(Prewarmed, ABC):
+class Engine(Prewarmable, ABC):
     """A model that hears and speaks by itself: speech in, speech out.
 
     Whose turn it is remains decided here: an engine must not answer, and not stop, unless it is asked to.

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from patter_trio.abc._common import Message, Prewarmed
+from patter_trio.abc._common import Message, Prewarmable
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ class ToolCall:
     arguments: str
 
 
-class LanguageModel(Prewarmed, ABC):
+class LanguageModel(Prewarmable, ABC):
     """A model that answers.
 
     One that knows no tools may leave ``tools`` out of its ``stream``: it is passed only where there are any.

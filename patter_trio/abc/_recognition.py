@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import attrs
 
-from patter_trio.abc._common import Prewarmed
+from patter_trio.abc._common import Prewarmable
 from patter_trio.abc._voice import VoiceEdge
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
 
@@ -30,12 +30,12 @@ class Transcript:
     finished: bool | None = None
 
 
-class RecognitionSession(ABC):
+class SpeechToTextSession(ABC):
     """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another."""
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
-        """Take the next audio, in the format that the recipe announces in ``accepts``.
+        """Take the next audio, in the format that the provider announces in ``accepts``.
 
         Raises:
             ProviderError: the recogniser is gone.
@@ -63,7 +63,7 @@ class RecognitionSession(ABC):
         """
 
 
-class SpeechToText(Prewarmed, ABC):
+class SpeechToText(Prewarmable, ABC):
     """A recogniser of speech."""
 
     provider: str
@@ -71,7 +71,7 @@ class SpeechToText(Prewarmed, ABC):
     accepts: AudioFormat = MULAW_8K
 
     @abstractmethod
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; ``language`` is a BCP 47 tag such as ``en`` or ``pt-BR``.
 
         Raises:

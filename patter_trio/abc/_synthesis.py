@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import attrs
 
-from patter_trio.abc._common import Prewarmed
+from patter_trio.abc._common import Prewarmable
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
 from patter_trio.errors import ConfigurationError
 
@@ -33,12 +33,12 @@ class SpeechChunk:
     words: tuple[Word, ...] = ()
 
 
-class SynthesisSession(ABC):
+class TextToSpeechSession(ABC):
     """Synthesis for one call; the replies of a call come one after another, but an abandoned one may still be closing."""
 
     @abstractmethod
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """Open the speech of one reply; iterating yields its audio, in the recipe's ``emits``, as it is made.
+        """Open the speech of one reply; iterating yields its audio, in the provider's ``emits``, as it is made.
 
         ``sentences`` arrive while the reply is being thought; the iteration ends when they have ended and all is said.
         Leaving the context, by its end or by cancellation, stops the synthesis.
@@ -48,7 +48,7 @@ class SynthesisSession(ABC):
         """
 
 
-class TextToSpeech(Prewarmed, ABC):
+class TextToSpeech(Prewarmable, ABC):
     """A synthesiser of speech."""
 
     provider: str
@@ -64,7 +64,7 @@ class TextToSpeech(Prewarmed, ABC):
         raise ConfigurationError(f"voice: {type(self).__name__} has no other voice than its own, so not {voice!r}")
 
     @abstractmethod
-    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; ``language`` is a BCP 47 tag.
 
         Raises:

@@ -13,7 +13,7 @@ class Usage:
 
     Each token and second is counted once: tokens that were read from a cache are not input tokens as well. ``cost``, where
     the provider tells the amount itself (USD), beats any table. ``model`` is the one that is billed, if it is another than
-    the recipe's.
+    the provider's.
     """
 
     stage: Literal["stt", "llm", "tts"]

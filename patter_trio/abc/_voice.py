@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import attrs
 
-from patter_trio.abc._common import Prewarmed
+from patter_trio.abc._common import Prewarmable
 from patter_trio.audio.g711 import Samples
 
 
@@ -23,7 +23,7 @@ class VoiceEdge:
     confidence: float | None = None
 
 
-class VoiceSession(ABC):
+class VoiceActivitySession(ABC):
     """Voice activity of one call.
 
     ``window`` is the number of samples, counted from the first one fed, with each whole multiple of which it can say
@@ -43,11 +43,11 @@ class VoiceSession(ABC):
         """
 
 
-class VoiceActivity(Prewarmed, ABC):
+class VoiceActivity(Prewarmable, ABC):
     """A voice activity detector."""
 
     @abstractmethod
-    def open(self) -> AbstractAsyncContextManager[VoiceSession]:
+    def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
         """Open a session for one call.
 
         Raises:
@@ -55,7 +55,7 @@ class VoiceActivity(Prewarmed, ABC):
         """
 
 
-class TurnDetector(Prewarmed, ABC):
+class TurnDetector(Prewarmable, ABC):
     """Says how likely it is that the caller has finished, from the sound of the utterance alone."""
 
     @abstractmethod

@@ -37,12 +37,12 @@ OVERRIDABLE = frozenset(
 ``endpointing_ms``, ``user_away_timeout``) is at work from the first frame on, before it has answered."""
 
 
-MONOLOGUE = 60.0
+MAX_MONOLOGUE_S = 60.0
 """Seconds of voice without a pause after which it is an utterance for an engine: nothing tells speech from music."""
-ENGINE_ENDPOINT = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
+ENGINE_ENDPOINT_WAIT_S = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
 """Seconds of silence after which an utterance is over though an engine that detects turns has not said so, if it does not say
 itself how long that may take."""
-BESIDE_NO_ENGINE = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
+PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
 """What works on the texts between recogniser, model and voice, which an engine does not have."""
 
 
@@ -165,7 +165,7 @@ class Agent:
         for does, made in (("accept", self.engine.accepts), ("emit", self.engine.emits)):
             if made.rate != RATE:
                 raise ConfigurationError(f"engine: an engine must {does} audio at {RATE} Hz, not {made.rate}")
-        beside = [name for name in BESIDE_NO_ENGINE if getattr(self, name)]
+        beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
             raise ConfigurationError(
                 f"engine= hears, thinks and speaks by itself: {', '.join(f'{name}=' for name in beside)} cannot be beside it"
@@ -175,10 +175,10 @@ class Agent:
         """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
         engine: dict[str, Any] = {}
         if self.engine is not None:
-            engine = {"words": False, "stuck": MONOLOGUE}
+            engine = {"words": False, "stuck": MAX_MONOLOGUE_S}
             if self.engine.ends_turns:
-                patience = self.engine.longest_silence or ENGINE_ENDPOINT[self.engine.ends_turns]
-                engine |= {"endpoint": patience, "sure_by": self.engine.ends_turns}
+                patience = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
+                engine |= {"endpoint": patience, "early_trigger": self.engine.ends_turns}
         return TurnPolicy(
             **{"endpoint": self.endpointing_ms / 1000} | engine,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
@@ -200,9 +200,9 @@ class Agent:
             ProviderError: a provider cannot be used.
             ConfigurationError: a model is missing, or not the one that is pinned.
         """
-        for recipe in (self.vad, self.engine, self.stt, self.tts, self.llm, self.turn_detector):
-            if recipe is not None:
-                await recipe.prewarm()
+        for provider in (self.vad, self.engine, self.stt, self.tts, self.llm, self.turn_detector):
+            if provider is not None:
+                await provider.prewarm()
 
     def overridden(self, overrides: Mapping[str, Any]) -> tuple["Agent", list[str]]:
         """Return this agent with what ``on_call_start`` asked for, and what is wrong with what it could not get."""

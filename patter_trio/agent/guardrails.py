@@ -17,7 +17,7 @@ import attrs
 from patter_trio.agent.hooks import Hook, hook_of
 from patter_trio.errors import ConfigurationError
 
-REPLACEMENT: Final = "I am sorry, I cannot talk about that."
+DEFAULT_REPLACEMENT: Final = "I am sorry, I cannot talk about that."
 
 Check = Callable[..., Any]
 """``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async: true means that the text is not to be said."""
@@ -61,7 +61,7 @@ class Guardrail:
     name: str = attrs.field(validator=_text)
     blocked_terms: tuple[str, ...] = attrs.field(default=(), converter=_terms, validator=_checked_terms)
     check: Check | None = None
-    replacement: str = attrs.field(default=REPLACEMENT, validator=_text)
+    replacement: str = attrs.field(default=DEFAULT_REPLACEMENT, validator=_text)
     hook: Hook | None = attrs.field(init=False, eq=False, repr=False, default=None)
     """The check, inspected."""
 
@@ -88,19 +88,19 @@ def _folded(text: str) -> str:
 def guardrail(name: Check, /) -> Guardrail: ...
 @overload
 def guardrail(
-    name: str, blocked_terms: Iterable[str], check: Check | None = None, replacement: str = REPLACEMENT
+    name: str, blocked_terms: Iterable[str], check: Check | None = None, replacement: str = DEFAULT_REPLACEMENT
 ) -> Guardrail: ...
 @overload
 def guardrail(
-    name: str, blocked_terms: Iterable[str] | None = None, *, check: Check, replacement: str = REPLACEMENT
+    name: str, blocked_terms: Iterable[str] | None = None, *, check: Check, replacement: str = DEFAULT_REPLACEMENT
 ) -> Guardrail: ...
 @overload
-def guardrail(name: str = "", *, replacement: str = REPLACEMENT) -> Callable[[Check], Guardrail]: ...
+def guardrail(name: str = "", *, replacement: str = DEFAULT_REPLACEMENT) -> Callable[[Check], Guardrail]: ...
 def guardrail(
     name: str | Check = "",
     blocked_terms: Iterable[str] | None = None,
     check: Check | None = None,
-    replacement: str = REPLACEMENT,
+    replacement: str = DEFAULT_REPLACEMENT,
 ) -> Guardrail | Callable[[Check], Guardrail]:
     """Make a :class:`Guardrail`, from its parts or as a decorator of its check.
 

@@ -77,7 +77,7 @@ TIERS: Final[Mapping[str, Tier]] = {
 """Every hook, in the order in which data meets them."""
 
 AFTER_LLM: Final = ("on_chunk", "on_sentence", "on_response")
-_CONTEXT: Final = ("ctx", "context")
+_CONTEXT_PARAMETERS: Final = ("ctx", "context")
 
 
 @attrs.frozen
@@ -133,7 +133,7 @@ def _wanted(parameters: list[inspect.Parameter], values: tuple[str, ...]) -> tup
     keywords: list[str] = []
     for parameter in parameters:
         required = parameter.default is parameter.empty
-        context = parameter.name in _CONTEXT or parameter.annotation in (HookContext, "HookContext")
+        context = parameter.name in _CONTEXT_PARAMETERS or parameter.annotation in (HookContext, "HookContext")
         place = len(positional)
         match parameter.kind:
             case parameter.VAR_POSITIONAL:

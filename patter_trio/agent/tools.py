@@ -30,22 +30,22 @@ import attrs
 from patter_trio.abc import ToolDefinition
 from patter_trio.agent.tool_schema import described, schema_of_parameters
 from patter_trio.errors import ConfigurationError
-from patter_trio.user_code.signatures import name_of, parameters_of, positional, wants_second
+from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_extra_argument
 from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
 """What becomes of a running tool when its reply is cut: it is ``cancel``-led; it goes on, ``detach``-ed, until the call is
 over; or it goes on beyond the call, ``shield``-ed, for 5 s at most. What it gives reaches the conversation in any case."""
 
-CONTEXT: Final = "call_context"
-ARGUMENTS: Final = "arguments"
-TIMEOUT: Final = 10.0
-LONGEST: Final = 600.0
-RETRIES: Final = 2
-MOST_RETRIES: Final = 10
+CONTEXT_PARAMETER: Final = "call_context"
+ARGUMENTS_PARAMETER: Final = "arguments"
+DEFAULT_TIMEOUT_S: Final = 10.0
+MAX_TIMEOUT_S: Final = 600.0
+DEFAULT_RETRIES: Final = 2
+MAX_RETRIES: Final = 10
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOTHING: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+_NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 Form = Literal["keywords", "arguments", "arguments and context"]
 
@@ -61,8 +61,8 @@ def _checked_policy(_: object, __: object, policy: Any) -> None:
 
 
 def _checked_timeout(_: object, __: object, seconds: Any) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
-        raise ConfigurationError(f"timeout_s must be from above 0 to {LONGEST:g} seconds, not {seconds!r}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
+        raise ConfigurationError(f"timeout_s must be from above 0 to {MAX_TIMEOUT_S:g} seconds, not {seconds!r}")
 
 
 def _checked_handler(_: object, __: object, handler: Any) -> None:
@@ -78,8 +78,8 @@ def _checked_webhook(_: object, __: object, url: Any) -> None:
 
 
 def _checked_retries(_: object, __: object, retries: Any) -> None:
-    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MOST_RETRIES:
-        raise ConfigurationError(f"webhook_retries must be from 0 to {MOST_RETRIES}, not {retries!r}")
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
+        raise ConfigurationError(f"webhook_retries must be from 0 to {MAX_RETRIES}, not {retries!r}")
 
 
 def _checked_schema(_: object, __: object, schema: Any) -> None:
@@ -116,13 +116,13 @@ class Tool:
 
     name: str = attrs.field(validator=_checked_name)
     description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
-    parameters: Mapping[str, Any] = attrs.field(default=_NOTHING, validator=_checked_schema, repr=False)
+    parameters: Mapping[str, Any] = attrs.field(default=_NO_PARAMETERS, validator=_checked_schema, repr=False)
     handler: Callable[..., Any] | None = attrs.field(default=None, validator=_checked_handler)
     webhook_url: str = attrs.field(default="", validator=_checked_webhook, repr=False)
-    timeout_s: float = attrs.field(default=TIMEOUT, validator=_checked_timeout, kw_only=True)
+    timeout_s: float = attrs.field(default=DEFAULT_TIMEOUT_S, validator=_checked_timeout, kw_only=True)
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
-    webhook_retries: int = attrs.field(default=RETRIES, validator=_checked_retries, kw_only=True)
+    webhook_retries: int = attrs.field(default=DEFAULT_RETRIES, validator=_checked_retries, kw_only=True)
     check: Callable[[Mapping[str, Any]], str] | None = attrs.field(default=None, kw_only=True, repr=False)
     """Says what is wrong with arguments that agree with ``parameters``, before the tool starts: the model is told so, and
     may put it right. Empty: nothing."""
@@ -131,7 +131,7 @@ class Tool:
     )
     """How the handler takes its arguments."""
     takes_context: bool = attrs.field(
-        init=False, default=attrs.Factory(lambda self: CONTEXT in _names(self.handler), takes_self=True)
+        init=False, default=attrs.Factory(lambda self: CONTEXT_PARAMETER in _names(self.handler), takes_self=True)
     )
     """Whether the handler has a parameter called ``call_context``."""
 
@@ -160,10 +160,10 @@ def tool(
     webhook_url: str,
     description: str = "",
     parameters: Mapping[str, Any] | None = None,
-    timeout_s: float = TIMEOUT,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
-    webhook_retries: int = RETRIES,
+    webhook_retries: int = DEFAULT_RETRIES,
 ) -> Tool: ...
 
 
@@ -174,7 +174,7 @@ def tool(
     name: str = "",
     description: str = "",
     parameters: Mapping[str, Any] | None = None,
-    timeout_s: float = TIMEOUT,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
 ) -> Tool: ...
@@ -186,7 +186,7 @@ def tool(
     name: str = "",
     description: str = "",
     parameters: Mapping[str, Any] | None = None,
-    timeout_s: float = TIMEOUT,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
@@ -201,10 +201,10 @@ def tool(
     webhook_url: str = "",
     description: str = "",
     parameters: Mapping[str, Any] | None = None,
-    timeout_s: float = TIMEOUT,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
-    webhook_retries: int = RETRIES,
+    webhook_retries: int = DEFAULT_RETRIES,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: name, description and schema come from its name, docstring and type hints.
 
@@ -218,10 +218,10 @@ def tool(
     def made(handler: Callable[..., Any]) -> Tool:
         _checked_handler(None, None, handler)
         text, about = described(inspect.getdoc(handler) or "")
-        takes_all = _names(handler)[:1] == [ARGUMENTS]
+        takes_all = _names(handler)[:1] == [ARGUMENTS_PARAMETER]
         schema: Mapping[str, Any] = parameters or {"type": "object"}
         if not takes_all and parameters is None:
-            schema = schema_of_parameters(handler, about, leave_out=CONTEXT)
+            schema = schema_of_parameters(handler, about, leave_out=CONTEXT_PARAMETER)
         return Tool(
             name or getattr(handler, "__name__", name_of(handler)),
             description or text,
@@ -237,7 +237,7 @@ def tool(
         return Tool(
             name,
             description,
-            _NOTHING if parameters is None else parameters,
+            _NO_PARAMETERS if parameters is None else parameters,
             function,
             webhook_url,
             timeout_s=timeout_s,
@@ -259,9 +259,13 @@ def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form
         return "arguments"
     taken = positional(parameters)
     known = schema.get("properties", {})
-    if not taken or taken[0].name == CONTEXT or (taken[0].name in known and taken[0].name != ARGUMENTS):
+    if (
+        not taken
+        or taken[0].name == CONTEXT_PARAMETER
+        or (taken[0].name in known and taken[0].name != ARGUMENTS_PARAMETER)
+    ):
         return "keywords"
-    return "arguments and context" if wants_second(taken, CONTEXT) else "arguments"
+    return "arguments and context" if takes_extra_argument(taken, CONTEXT_PARAMETER) else "arguments"
 
 
 def tools_of(given: object) -> tuple[Tool, ...]:
@@ -305,7 +309,7 @@ def _end_call(call_context: Any) -> str:
 end_call: Final = Tool(
     "end_call",
     "End the phone call. Say goodbye in the same answer, before calling this: nothing can be said after it.",
-    _NOTHING,
+    _NO_PARAMETERS,
     _end_call,
     after_speech=True,
 )

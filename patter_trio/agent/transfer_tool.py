@@ -13,10 +13,10 @@ from patter_trio.agent.tools import Tool
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_destination, is_number
 
-TIMEOUT: Final = 20.0
+TOOL_TIMEOUT_S: Final = 20.0
 """Seconds: what is still being said may take ten, the carrier's answer five."""
-CONNECTING: Final = "The caller is being connected."
-DESCRIPTION: Final = (
+CONNECTING_RESULT: Final = "The caller is being connected."
+DEFAULT_DESCRIPTION: Final = (
     "Connect the caller with somebody else, which ends your part of the call. Tell the caller so in the same answer, "
     "before calling this: nothing can be said after it."
 )
@@ -30,7 +30,7 @@ def transfer_call(
     prefixes: Sequence[str] = (),
     error_message: str | None = None,
     name: str = "transfer_call",
-    description: str = DESCRIPTION,
+    description: str = DEFAULT_DESCRIPTION,
 ) -> Tool:
     """Make the tool with which a model transfers the call, when what it said before was played.
 
@@ -64,10 +64,10 @@ def transfer_call(
     async def transfer(arguments: dict[str, Any], call_context: Any) -> str:
         to = known[arguments["destination"]] if "destination" in arguments else arguments["number"]
         await call_context.transfer(to, error_message=error_message, wait=True)
-        return CONNECTING
+        return CONNECTING_RESULT
 
     schema = _schema(known, allowed)
-    return Tool(name, description, schema, transfer, timeout_s=TIMEOUT, after_speech=True, check=wrong)
+    return Tool(name, description, schema, transfer, timeout_s=TOOL_TIMEOUT_S, after_speech=True, check=wrong)
 
 
 def _checked(destinations: Any) -> dict[str, str]:

@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-RATE = 16000
-HOP = 160
+RATE_HZ = 16000
+HOP_SAMPLES = 160
 """Samples per frame of features."""
 BANDS = 80
 
-_FFT = 400
-_RANGE = 8.0
+_FFT_SAMPLES = 400
+_DYNAMIC_RANGE_DECADES = 8.0
 """Orders of magnitude kept below the loudest."""
 
 
@@ -24,27 +24,29 @@ def log_mel(samples: Floats) -> Floats:
 
     Needs at least 201 samples.
     """
-    padded = np.pad(samples, _FFT // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::HOP][: len(samples) // HOP]
+    padded = np.pad(samples, _FFT_SAMPLES // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT_SAMPLES)[::HOP_SAMPLES][
+        : len(samples) // HOP_SAMPLES
+    ]
     spectrum = np.fft.rfft(frames * _WINDOW, axis=1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     levels = np.log10(np.maximum(_FILTERS @ power.T, 1e-10))
-    return np.asarray((np.maximum(levels, levels.max() - _RANGE) + 4.0) / 4.0, np.float32)
+    return np.asarray((np.maximum(levels, levels.max() - _DYNAMIC_RANGE_DECADES) + 4.0) / 4.0, np.float32)
 
 
-_BEND = 15.0
+_MEL_OF_1_KHZ = 15.0
 """The mel of 1 kHz."""
 
 
 def _hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Slaney's scale: linear up to 1 kHz, then 27 steps for each factor of 6.4."""
-    return np.where(mel < _BEND, mel * 1000.0 / _BEND, 1000.0 * 6.4 ** ((mel - _BEND) / 27.0))
+    return np.where(mel < _MEL_OF_1_KHZ, mel * 1000.0 / _MEL_OF_1_KHZ, 1000.0 * 6.4 ** ((mel - _MEL_OF_1_KHZ) / 27.0))
 
 
 def _filters() -> Floats:
-    top = _BEND + 27.0 * np.log(RATE / 2 / 1000.0) / np.log(6.4)
+    top = _MEL_OF_1_KHZ + 27.0 * np.log(RATE_HZ / 2 / 1000.0) / np.log(6.4)
     corners = _hertz(np.linspace(0.0, top, BANDS + 2))
-    bins = np.linspace(0.0, RATE / 2, _FFT // 2 + 1)
+    bins = np.linspace(0.0, RATE_HZ / 2, _FFT_SAMPLES // 2 + 1)
     bands = [
         np.interp(bins, corners[band : band + 3], [0.0, 1.0, 0.0]) * 2.0 / (corners[band + 2] - corners[band])
         for band in range(BANDS)
@@ -53,4 +55,4 @@ def _filters() -> Floats:
 
 
 _FILTERS = _filters()
-_WINDOW = np.hanning(_FFT + 1)[:-1].astype(np.float32)
+_WINDOW = np.hanning(_FFT_SAMPLES + 1)[:-1].astype(np.float32)

@@ -4,7 +4,7 @@ from typing import Final
 
 from patter_trio.audio.formats import RATE
 
-GAP: Final = 1.0
+MAX_ARRIVAL_DELAY_S: Final = 1.0
 """Seconds by which audio may arrive later than it should before it counts as interrupted rather than delayed."""
 
 
@@ -28,7 +28,7 @@ class MediaClock:
         zero = now - self.samples / RATE
         if self.start is None:
             self.start = self._zero = zero
-        elif zero < self._zero or zero - self._zero > GAP:
+        elif zero < self._zero or zero - self._zero > MAX_ARRIVAL_DELAY_S:
             self._zero = zero
 
     def time_of(self, position: int) -> float:

@@ -13,11 +13,11 @@ import numpy as np
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 
-PCM: Final = 1
-EXTENSIBLE: Final = 0xFFFE
-RATES: Final = range(8000, 48001)
-_FORMAT_SIZE: Final = 16
-_SUBFORMAT: Final = 24
+PCM_FORMAT: Final = 1
+EXTENSIBLE_FORMAT: Final = 0xFFFE
+RATES_HZ: Final = range(8000, 48001)
+_FORMAT_BYTES: Final = 16
+_SUBFORMAT_OFFSET_BYTES: Final = 24
 
 
 class WavError(ValueError):
@@ -42,16 +42,16 @@ def read_wav(data: bytes) -> Samples:
         elif name == b"data":
             sound = body  # a recorder that was killed leaves a size of too much, or of 0xFFFFFFFF
         at += 8 + size + size % 2
-    if len(layout) < _FORMAT_SIZE or sound is None:
+    if len(layout) < _FORMAT_BYTES or sound is None:
         raise WavError("not a whole WAV file: it has no format or no data")
     return _decoded(layout, sound)
 
 
 def _decoded(layout: bytes, sound: bytes) -> Samples:
     kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", layout)
-    if kind == EXTENSIBLE and len(layout) >= _SUBFORMAT + 2:
-        (kind,) = struct.unpack_from("<H", layout, _SUBFORMAT)
-    if kind != PCM or bits not in (8, 16, 24, 32) or channels not in (1, 2) or rate not in RATES:
+    if kind == EXTENSIBLE_FORMAT and len(layout) >= _SUBFORMAT_OFFSET_BYTES + 2:
+        (kind,) = struct.unpack_from("<H", layout, _SUBFORMAT_OFFSET_BYTES)
+    if kind != PCM_FORMAT or bits not in (8, 16, 24, 32) or channels not in (1, 2) or rate not in RATES_HZ:
         raise WavError(
             f"format {kind}, {bits} bits, {channels} channels, {rate} Hz; "
             "what can be taken is PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz"
@@ -88,7 +88,7 @@ def write_wav(channels: Sequence[Samples], rate: int = RATE) -> bytes:
         frames[: len(channel), number] = channel
     sound = frames.tobytes()
     width = 2 * len(channels)
-    layout = struct.pack("<HHIIHH", PCM, len(channels), rate, rate * width, width, 16)
+    layout = struct.pack("<HHIIHH", PCM_FORMAT, len(channels), rate, rate * width, width, 16)
     body = (
         b"WAVE" + struct.pack("<4sI", b"fmt ", len(layout)) + layout + struct.pack("<4sI", b"data", len(sound)) + sound
     )

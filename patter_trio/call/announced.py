@@ -8,22 +8,22 @@ from typing import Any, Final, Protocol
 
 from patter_trio.abc import CallInfo
 from patter_trio.call.control import CallControl, ControlledCall
-from patter_trio.call.transfers import Order, Transferring
+from patter_trio.call.transfers import TransferRequest, Transfers
 from patter_trio.errors import CallEnded, PatterError, ProviderError
-from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot
+from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot
 from patter_trio.phone_numbers import checked_destination
 
-WISHES: Final = 64
+MAX_DEFERRED_COMMANDS: Final = 64
 """What may be wanted of a call before it connects; it does so within a second or two."""
 
 
 class BegunCall(ControlledCall, Protocol):
     """A call that has begun, as the announced one hands over to it what it was asked to do."""
 
-    transferring: Transferring
+    transfers: Transfers
 
 
-class Announced:
+class PendingControl:
     """A call before it is one, as its :attr:`control` sees it.
 
     Args:
@@ -37,8 +37,8 @@ class Announced:
         self.outcome: str = ""
         self.control: CallControl = CallControl(self)
         """What steers the call, from now on to its end."""
-        self._wishes: list[Callable[[BegunCall], object]] = []
-        self._order: Order | None = None
+        self._deferred: list[Callable[[BegunCall], object]] = []
+        self._order: TransferRequest | None = None
 
     def __repr__(self) -> str:
         return f"<Announced {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
@@ -46,7 +46,7 @@ class Announced:
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """That of a call that has not begun."""
-        return ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+        return ConversationStateSnapshot(user=INITIAL_STATE["user"], agent=INITIAL_STATE["agent"])
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
         """Have the agent say ``text`` when the call has begun, before its first message.
@@ -54,7 +54,7 @@ class Announced:
         Raises:
             CallEnded: the call never connected.
         """
-        self._wish(lambda call: call.say(text, interruptible=interruptible, interrupt=interrupt))
+        self._defer(lambda call: call.say(text, interruptible=interruptible, interrupt=interrupt))
 
     def hang_up(self) -> None:
         """End the call as soon as it connects.
@@ -62,29 +62,31 @@ class Announced:
         Raises:
             CallEnded: the call never connected.
         """
-        self._wish(lambda call: call.hang_up())
+        self._defer(lambda call: call.hang_up())
 
-    def order_transfer(self, to: Any, error_message: str | None) -> Order:
-        """Order a transfer, as ``Transferring.order`` does.
+    def request_transfer(self, to: Any, error_message: str | None) -> TransferRequest:
+        """Order a transfer, as ``Transfers.order`` does.
 
         Raises:
             ConfigurationError: (a ``ValueError``) that is no destination.
             ProviderError: one is ordered already.
             CallEnded: the call never connected.
         """
-        order = Order(checked_destination(to), error_message)
+        order = TransferRequest(checked_destination(to), error_message)
         if self._order is not None:
             raise ProviderError(f"call {self.info.call_id} is being transferred already")
-        self._wish(lambda call: call.transferring.place(order))
+        self._defer(lambda call: call.transfers.place(order))
         self._order = order
         return order
 
-    def _wish(self, wish: Callable[[BegunCall], object]) -> None:
+    def _defer(self, command: Callable[[BegunCall], object]) -> None:
         if self.outcome:
             raise self._over()
-        if len(self._wishes) == WISHES:
-            raise PatterError(f"call {self.info.call_id} has not begun, and {WISHES} things are wanted of it already")
-        self._wishes.append(wish)
+        if len(self._deferred) == MAX_DEFERRED_COMMANDS:
+            raise PatterError(
+                f"call {self.info.call_id} has not begun, and {MAX_DEFERRED_COMMANDS} things are wanted of it already"
+            )
+        self._deferred.append(command)
 
     def _over(self) -> CallEnded:
         return CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
@@ -93,7 +95,7 @@ class Announced:
         """The call has begun: from here on it is the one that is steered."""
         call.data = self.data
         self.control.connect(call)
-        for wish in self._wishes:
+        for wish in self._deferred:
             wish(call)
 
     def close(self, outcome: str) -> None:

@@ -14,17 +14,17 @@ import trio
 from patter_trio.abc import TextToSpeech, VoiceEdge
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
-from patter_trio.call.hooks import OfCall
-from patter_trio.call.opening import opened
-from patter_trio.call.output.reply import Note, Reply, fixed
-from patter_trio.call.output.writer import Egress
-from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.hooks import HookedCall
+from patter_trio.call.opening import open_with_timeout
+from patter_trio.call.output.reply import EmitFact, Reply, from_text
+from patter_trio.call.output.writer import CarrierWriter
+from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Input
-from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import CallEnded
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 
 Guarded = Callable[..., Awaitable[None]]
 """Runs a part of the call (its name, the function, its arguments) that a provider's failure ends."""
@@ -33,23 +33,23 @@ Hold = Callable[[], Awaitable[None]]
 
 
 @attrs.frozen(eq=False)
-class Surroundings:
+class CallServices:
     """What a call's faculties work with."""
 
-    call: OfCall
+    call: HookedCall
     control: CallControl
     about: Mapping[str, str]
     """What the application is told of the call with each message."""
     history: History
-    tell: Teller
-    note: Note
+    reporter: CallReporter
+    emit_fact: EmitFact
     """Lets watchers know a fact, at this instant."""
-    tools: Toolbox
-    egress: Egress
+    tools: ToolRunner
+    writer: CarrierWriter
     post: Callable[[Input], None]
 
 
-class Words(Protocol):
+class UserTurnLog(Protocol):
     """The caller's committed words, on their way into the history."""
 
     def commit(self, action: do.CommitUser) -> None:
@@ -64,7 +64,7 @@ class Words(Protocol):
     def cut(self, reason: str) -> None:
         """The reply that was to answer is over."""
 
-    def behind(self, enter: Callable[[], None]) -> None:
+    def after_user_turn(self, callback: Callable[[], None]) -> None:
         """Do what comes behind the caller's words: at once, or when they are there."""
 
     def settle(self, reason: str) -> None:
@@ -74,10 +74,10 @@ class Words(Protocol):
         """The conversation is over: see to the last words, quickly."""
 
 
-class Faculties(ABC):
+class Backend(ABC):
     """What hears, thinks and speaks in one call."""
 
-    words: Words
+    user_turns: UserTurnLog
     agent: Agent | None = None
     """Once it is settled who the call's agent is."""
 
@@ -86,7 +86,7 @@ class Faculties(ABC):
         """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it."""
 
     @abstractmethod
-    async def run(self, agent: Agent, talk: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
+    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
         """Open all that the agent needs, start what runs beside it in ``talk``, and ``hold``.
 
         Raises:
@@ -103,7 +103,7 @@ class Faculties(ABC):
         """Return provider and model of what thinks, as ``llm_token`` has them."""
 
     @abstractmethod
-    def voice(self) -> str:
+    def audio_provider(self) -> str:
         """Return who makes the audio, as ``audio_out`` has it."""
 
     @abstractmethod
@@ -115,17 +115,17 @@ class Faculties(ABC):
         """Return who takes part in the call, as the fact ``agent_ready`` has it."""
 
     @abstractmethod
-    def start(self, action: do.StartReply, talk: trio.Nursery) -> Reply:
+    def start(self, action: do.StartReply, nursery: trio.Nursery) -> Reply:
         """Begin a reply."""
 
     @abstractmethod
-    def over(self, reply: Reply, heard: Heard, reason: str) -> None:
+    def end_reply(self, reply: Reply, heard: HeardSpeech, reason: str) -> None:
         """A reply is over: played, or cut for that reason."""
 
-    def voice_began(self) -> None:  # noqa: B027 (words tell a recogniser as much)
+    def on_voice_started(self) -> None:  # noqa: B027 (words tell a recogniser as much)
         """The caller has begun to speak."""
 
-    def drop(self) -> None:  # noqa: B027 (with words, nothing is dropped)
+    def drop_utterance(self) -> None:  # noqa: B027 (with words, nothing is dropped)
         """What the caller said was no utterance."""
 
     @abstractmethod
@@ -151,12 +151,12 @@ class Faculties(ABC):
         return self.agent
 
 
-async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, around: Surroundings) -> None:
+async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, services: CallServices) -> None:
     """Have a voice say the error message, in a session of its own.
 
     Raises:
         ProviderError: it cannot be had.
     """
-    async with opened(tts.open(language=agent.language), tts.provider) as voice:
-        around.egress.open(reply.lane)
-        await reply.run(fixed(agent.error_message), voice, tts.emits, around.egress, around.post)
+    async with open_with_timeout(tts.open(language=agent.language), tts.provider) as voice:
+        services.writer.open(reply.playout)
+        await reply.run(from_text(agent.error_message), voice, tts.emits, services.writer, services.post)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from patter_trio.abc import CallInfo, Direction
-from patter_trio.call.transfers import Order, Transferring
+from patter_trio.call.transfers import TransferRequest, Transfers
 from patter_trio.events.payloads import ConversationStateSnapshot
 
 
@@ -38,7 +38,7 @@ class ControlledCall(Protocol):
     def hang_up(self) -> None:
         """End the call after the current speech was played."""
 
-    def order_transfer(self, to: str, error_message: str | None) -> Order:
+    def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
         """Order a transfer to ``to``, and return the order."""
 
 
@@ -153,9 +153,9 @@ class CallControl:
             CallEnded: the call is over, or (with ``wait``) was before it was transferred.
             ProviderError: a transfer is under way already, or (with ``wait``) the carrier did not do it.
         """
-        order = self._call.order_transfer(to, error_message)
+        order = self._call.request_transfer(to, error_message)
         if wait:
-            await order.taken()
+            await order.accepted()
 
     async def hangup(self) -> None:
         """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.
@@ -173,7 +173,7 @@ class Handle(ABC):
     """The facts of the call."""
     control: CallControl
     """What callbacks, tools and ``on_message`` get as ``call_control``."""
-    transferring: Transferring
+    transfers: Transfers
     """Its transfers."""
 
     @property
@@ -226,6 +226,6 @@ class Handle(ABC):
         """Hand the call over after what is being said was played: :meth:`CallControl.transfer`, which says all."""
         await self.control.transfer(to, error_message=error_message, wait=wait)
 
-    def order_transfer(self, to: str, error_message: str | None) -> Order:
-        """Do as :meth:`Transferring.order`, which is behind :meth:`transfer`."""
-        return self.transferring.order(to, error_message)
+    def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
+        """Do as :meth:`Transfers.request`, which is behind :meth:`transfer`."""
+        return self.transfers.request(to, error_message)

@@ -23,8 +23,8 @@ from patter_trio.abc import (
     EngineWords,
     Message,
     SpeechChunk,
-    SynthesisSession,
     TextToSpeech,
+    TextToSpeechSession,
     ToolCall,
     ToolDefinition,
     VoiceEdge,
@@ -32,29 +32,29 @@ from patter_trio.abc import (
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
-from patter_trio.call.backend import Faculties, Guarded, Hold, Surroundings, say_error_message
-from patter_trio.call.engine_reply import EngineReply, Piece, Pieces
-from patter_trio.call.input.late_transcripts import LateWords
+from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
+from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
+from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.input.transcription import encoder
-from patter_trio.call.opening import opened
+from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
-from patter_trio.call.responder.responder import said_in
-from patter_trio.call.tools.runner import Round, Run
+from patter_trio.call.responder.responder import messages_from
+from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
-from patter_trio.conversation.playback import Heard
+from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import ProviderError
 from patter_trio.metrics.metering import parts_of
 from patter_trio.user_code.context import current_call
 
-OPENING: Final = 5 * RATE
+MAX_OPENING_SAMPLES: Final = 5 * RATE
 """Samples of the caller's that wait for an engine which is being opened; of more, silence takes the place of the oldest."""
-NOT_DONE: Final = "It was not done: the caller went on before."
+NOT_DONE_RESULT: Final = "It was not done: the caller went on before."
 
 _log = logging.getLogger("patter_trio.call")
 
 
-class EngineFaculties(Faculties):
+class EngineBackend(Backend):
     """The engine of one call, and a voice for texts that are not its own, if the agent has one.
 
     Args:
@@ -62,11 +62,11 @@ class EngineFaculties(Faculties):
         engine: the served agent's; ``on_call_start`` may have given it another voice by the time it is opened.
     """
 
-    def __init__(self, around: Surroundings, engine: Engine) -> None:
-        self._around = around
+    def __init__(self, services: CallServices, engine: Engine) -> None:
+        self._services = services
         self._engine = engine
         self._session: EngineSession | None = None
-        self._voice: SynthesisSession | None = None
+        self._voice: TextToSpeechSession | None = None
         self._waiting: deque[bytes | int | VoiceEdge] = deque()
         """What the engine is to hear once it is there; a number: so many samples that were dropped."""
         self._kept = 0
@@ -80,12 +80,12 @@ class EngineFaculties(Faculties):
         """The caller has said something about which nothing was decided yet."""
         self._wanted: dict[str, ToolCall] = {}
         """Tools that the engine wanted called, and that did not start so far."""
-        self._given: dict[Run, bool] = {}
+        self._given: dict[ToolInvocation, bool] = {}
         """What the engine was told of: whether that is the tool's result."""
-        self.words: LateWords = LateWords(around.history, around.tell, self._commit)
+        self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:
-        return f"<EngineFaculties of {self._engine.provider}, {self.words!r}>"
+        return f"<EngineFaculties of {self._engine.provider}, {self.user_turns!r}>"
 
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
@@ -97,13 +97,13 @@ class EngineFaculties(Faculties):
         """Return the engine's provider and model."""
         return self._engine.provider, self._engine.model
 
-    def voice(self) -> str:
+    def audio_provider(self) -> str:
         """Return the provider of who speaks."""
         return self._engine.provider if self._by is None else self._by.provider
 
     def speaker(self) -> Mapping[str, str]:
         """Return the same."""
-        return {"engine" if self._by is None else "tts_provider": self.voice()}
+        return {"engine" if self._by is None else "tts_provider": self.audio_provider()}
 
     def parts(self, agent: Agent) -> dict[str, Any]:
         """Return the engine's names."""
@@ -117,14 +117,14 @@ class EngineFaculties(Faculties):
         elif isinstance(item, VoiceEdge):
             self._session.voice(item)
         else:
-            self._session.hear(self._encode(item))
+            self._session.send(self._encode(item))
 
     def _keep(self, item: bytes | VoiceEdge) -> None:
         """Keep what comes before the engine is there; the offsets of edges hold, whatever is dropped."""
         self._waiting.append(item)
         if isinstance(item, bytes):
             self._kept += len(item)
-        while self._kept > OPENING:
+        while self._kept > MAX_OPENING_SAMPLES:
             place, audio = next((place, kept) for place, kept in enumerate(self._waiting) if isinstance(kept, bytes))
             self._waiting[place] = len(audio)
             self._kept -= len(audio)
@@ -135,15 +135,15 @@ class EngineFaculties(Faculties):
             if isinstance(item, VoiceEdge):
                 session.voice(item)
             else:
-                session.hear(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
+                session.send(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
         self._waiting.clear()
         self._session = session
 
-    def voice_began(self) -> None:
+    def on_voice_started(self) -> None:
         """What is heard from here on may be an utterance."""
         self._speaking = True
 
-    def drop(self) -> None:
+    def drop_utterance(self) -> None:
         """Have the engine forget what was no utterance."""
         self._speaking = False
         if self._session is not None:
@@ -156,42 +156,42 @@ class EngineFaculties(Faculties):
     def flush(self) -> None:
         """Have the last words come; the inbox is told ``Flushed`` when none will."""
         if self._session is not None:
-            self.words.flush(open_voice=self._speaking)
-        if not self.words.owed or self.words.talk is None:
-            self._around.post(inputs.Flushed())
+            self.user_turns.flush(open_voice=self._speaking)
+        if not self.user_turns.pending_count or self.user_turns.nursery is None:
+            self._services.post(inputs.Flushed())
         else:
-            self.words.talk.start_soon(self._await_last)
+            self.user_turns.nursery.start_soon(self._await_last)
 
     async def _await_last(self) -> None:
-        await self.words.all_known()
-        self._around.post(inputs.Flushed())
+        await self.user_turns.wait_until_complete()
+        self._services.post(inputs.Flushed())
 
     # Opening ----------------------------------------------------------------------------------------------------------
-    async def run(self, agent: Agent, talk: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
+    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
         """Open the engine, and the voice for other texts."""
         self._engine = agent.engine or self._engine
-        self.words.talk = talk
+        self.user_turns.nursery = nursery
         async with AsyncExitStack() as stack:
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
-                self._voice = await stack.enter_async_context(opened(voice, agent.tts.provider))
+                self._voice = await stack.enter_async_context(open_with_timeout(voice, agent.tts.provider))
             try:
                 session = await stack.enter_async_context(self._opened(agent))
             except (ProviderError, ExceptionGroup) as error:
                 if self._voice is None:
                     raise
-                await self._say_that_it_is_not_there(error, guarded)
+                await self._apologise_for_engine(error, guarded)
             self._hand_over(session)
-            talk.start_soon(guarded, "engine", self._listen, session)
+            nursery.start_soon(guarded, "engine", self._listen, session)
             await hold()
 
-    async def _say_that_it_is_not_there(self, error: Exception, guarded: Guarded) -> NoReturn:
+    async def _apologise_for_engine(self, error: Exception, guarded: Guarded) -> NoReturn:
         """Have the other voice apologise; it is open until the call is over."""
 
         async def fail() -> None:
             raise error
 
-        self._around.post(inputs.Ready())
+        self._services.post(inputs.Ready())
         await guarded("engine", fail)
         while True:
             await trio.sleep_forever()
@@ -201,9 +201,9 @@ class EngineFaculties(Faculties):
             instructions=agent.filled(agent.system_prompt),
             language=agent.language,
             tools=tuple(tool.definition for tool in agent.tools),
-            conversation=partial(said_in, self._around.history),
+            conversation=partial(messages_from, self._services.history),
         )
-        return opened(self._engine.open(setup), self._engine.provider)
+        return open_with_timeout(self._engine.open(setup), self._engine.provider)
 
     async def _listen(self, session: EngineSession) -> None:
         """Take what the engine tells of the caller, until cancelled.
@@ -214,43 +214,45 @@ class EngineFaculties(Faculties):
         try:
             async for event in session.events():
                 if isinstance(event, EngineWords):
-                    self.words.heard(event)
+                    self.user_turns.on_transcript(event)
                 else:
-                    self._around.post(inputs.Final("", finished=True))
+                    self._services.post(inputs.FinalWords("", finished=True))
         except ProviderError:
             self._gone = True
             raise
 
     # Replies ----------------------------------------------------------------------------------------------------------
-    def start(self, action: do.StartReply, talk: trio.Nursery) -> replies.Reply:
+    def start(self, action: do.StartReply, nursery: trio.Nursery) -> replies.Reply:
         """Begin a reply: of the engine's, or a fixed text."""
-        agent, around, session = self.ready_agent(), self._around, self._session
+        agent, services, session = self.ready_agent(), self._services, self._session
         text = agent.error_message if action.apology else action.text
         kind = "error" if action.apology else "llm" if text is None else "text"
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
-            reply = replies.Reply(action.reply, action.turn, around.note, language=agent.language)
-            reply.note("reply_started", mind=kind)
-            fixed, emits = replies.fixed(text), self._by.emits
-            talk.start_soon(reply.run, fixed, self._voice, emits, around.egress, around.post)
+            reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
+            reply.emit_fact("reply_started", source=kind)
+            fixed, emits = replies.from_text(text), self._by.emits
+            nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
-        made = EngineReply(action.reply, action.turn, around.note, session, language=agent.language)
+        made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
-        made.note("reply_started", mind=kind, **named)
-        talk.start_soon(made.make, self._pieces(agent, made, text), self._decode, around)
+        made.emit_fact("reply_started", source=kind, **named)
+        nursery.start_soon(made.make, self._pieces(agent, made, text), self._decode, services)
         return made
 
-    def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], Pieces]:
+    def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], AnswerPieces]:
         if text is not None:
             return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
-            return self._around.tools.mind(asked, agent.tools, (), reply)
+            return self._services.tools.answer_source(asked, agent.tools, (), reply)
         return asked.alone
 
     @asynccontextmanager
-    async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+    async def _said_afresh(
+        self, agent: Agent, reply: EngineReply, text: str
+    ) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
         """Say a text in a session of its own, for the call's is gone."""
         async with (
             self._opened(agent) as session,
@@ -259,7 +261,7 @@ class EngineFaculties(Faculties):
         ):
             yield pieces
 
-    def over(self, reply: replies.Reply, heard: Heard, reason: str) -> None:
+    def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:
         """Tell the engine what was heard of a reply that was cut, or said by another voice."""
         if isinstance(reply, EngineReply):
             if reason != "played":
@@ -280,13 +282,13 @@ class EngineFaculties(Faculties):
             self._give(run)
         self._nothing_of_the_rest()
 
-    def _runs(self) -> list[Run]:
+    def _runs(self) -> list[ToolInvocation]:
         """Return the tools that were started, or wait for their reply to be played."""
-        rounds = [item for item in self._around.history.items() if isinstance(item, Round)]
-        started = [run for round_ in rounds for run in round_.runs]
-        return [*started, *self._around.tools.waiting()]
+        rounds = [item for item in self._services.history.items() if isinstance(item, ToolRound)]
+        started = [run for round_ in rounds for run in round_.invocations]
+        return [*started, *self._services.tools.waiting()]
 
-    def _give(self, run: Run) -> None:
+    def _give(self, run: ToolInvocation) -> None:
         self._wanted.pop(run.call.id, None)
         if run not in self._given:
             self._remember(_result(run.call, run.text))
@@ -304,11 +306,13 @@ class EngineFaculties(Faculties):
         self._nothing_of_the_rest()
         for run in [run for run, over in self._given.items() if not over and run not in alive]:
             self._given[run] = True
-            self._remember({"role": "system", "content": f"The tool {run.call.name} will not be called: {NOT_DONE}"})
+            self._remember(
+                {"role": "system", "content": f"The tool {run.call.name} will not be called: {NOT_DONE_RESULT}"}
+            )
 
     def _nothing_of_the_rest(self) -> None:
         for call in self._wanted.values():
-            self._remember(_result(call, NOT_DONE))
+            self._remember(_result(call, NOT_DONE_RESULT))
         self._wanted.clear()
 
     def _remember(self, message: Message) -> None:
@@ -317,26 +321,26 @@ class EngineFaculties(Faculties):
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""
-        around = self._around
+        services = self._services
         if agent.tts is not None:
-            await say_error_message(agent, agent.tts, reply, around)
+            await say_error_message(agent, agent.tts, reply, services)
             return
-        around.egress.open(reply.lane)
+        services.writer.open(reply.playout)
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
-                    await around.egress.room(reply.lane, replies.LANE_BOUND)
-                    reply.lane.put(self._decode(piece.audio))
-                    around.egress.wake()
-        reply.lane.produced = True
-        around.egress.wake()
+                    await services.writer.wait_for_room(reply.playout, replies.MAX_PLAYOUT_SAMPLES)
+                    reply.playout.put(self._decode(piece.audio))
+                    services.writer.wake()
+        reply.playout.produced = True
+        services.writer.wake()
 
 
 class _Asked:
     """An engine as what a reply asks for its answers."""
 
-    def __init__(self, faculties: EngineFaculties, reply: EngineReply) -> None:
-        self._faculties = faculties
+    def __init__(self, backend: EngineBackend, reply: EngineReply) -> None:
+        self._backend = backend
         self._reply = reply
 
     @asynccontextmanager
@@ -347,7 +351,7 @@ class _Asked:
         tools: Sequence[ToolDefinition] = (),
     ) -> AsyncIterator[AsyncIterator[str | SpeechChunk | ToolCall]]:
         """Open an answer, once the engine knows what tools gave."""
-        self._faculties.give_results()
+        self._backend.give_results()
         async with (
             self._reply.respond(tools=bool(tools)) as response,
             aclosing(self._noting(response)) as items,
@@ -357,18 +361,18 @@ class _Asked:
     async def _noting(self, response: EngineResponse) -> AsyncGenerator[str | SpeechChunk | ToolCall, None]:
         async for item in response:
             if isinstance(item, ToolCall):
-                self._faculties.want(item)
+                self._backend.want(item)
             yield item
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[AsyncIterator[Piece]]:
+    async def alone(self) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
         """Open the one answer of an engine without tools."""
         async with self.stream() as items, aclosing(_spoken(items)) as pieces:
             yield pieces
 
 
 @asynccontextmanager
-async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[Piece]]:
+async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
     async with reply.respond(text) as response, aclosing(_spoken(response)) as pieces:
         yield pieces
 

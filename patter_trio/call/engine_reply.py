@@ -9,17 +9,17 @@ import attrs
 
 from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk, usage_sink
 from patter_trio.audio.formats import RATE
-from patter_trio.call.backend import Surroundings
+from patter_trio.call.backend import CallServices
 from patter_trio.call.output import reply as replies
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.user_code.context import current_call
 
-Piece = str | SpeechChunk | replies.Step | replies.Remark
-Pieces = AbstractAsyncContextManager[AsyncIterator[Piece]]
+AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
+AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
-LANE_BOUND: Final = 120 * RATE
+MAX_PLAYOUT_SAMPLES: Final = 120 * RATE
 """2 min of audio in a lane: an engine is quicker than speech, and waits only with an answer that nobody would listen to."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -36,8 +36,10 @@ class _Part:
 class EngineReply(replies.Reply):
     """A reply that an engine makes: words and voice come together, and go into the lane as they come."""
 
-    def __init__(self, number: int, turn: int, note: replies.Note, session: EngineSession, *, language: str) -> None:
-        super().__init__(number, turn, note, language=language)
+    def __init__(
+        self, number: int, turn: int, emit_fact: replies.EmitFact, session: EngineSession, *, language: str
+    ) -> None:
+        super().__init__(number, turn, emit_fact, language=language)
         self._session = session
         self._parts: list[_Part] = []
         self._begun = False
@@ -50,8 +52,8 @@ class EngineReply(replies.Reply):
     ) -> AsyncIterator[EngineResponse]:
         """Open a response as the next part of this reply; ``by`` another session than the call's."""
         async with (by or self._session).respond(text, tools=tools) as response:
-            self._parts.append(_Part(response, self.lane.put_samples))
-            self.lane.begin()
+            self._parts.append(_Part(response, self.playout.put_samples))
+            self.playout.begin()
             yield response
 
     def heard(self, seconds: float) -> None:
@@ -59,7 +61,9 @@ class EngineReply(replies.Reply):
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE))
 
-    async def make(self, pieces: Callable[[], Pieces], decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+    async def make(
+        self, pieces: Callable[[], AnswerPieces], decode: Callable[[bytes], bytes], at: CallServices
+    ) -> None:
         """Have it made; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
         with self.scope:
@@ -70,51 +74,51 @@ class EngineReply(replies.Reply):
                         await self._take(piece, decode, at)
             except* ProviderError as group:
                 error = next(leaves(group))
-                self._note_failure("llm_failed", error)
+                self._emit_failure("llm_failed", error)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)
                 at.post(inputs.ReplyFailed(self.number, str(error)))
             else:
                 self._end_thinking()
-                self.note("tts_finished")
-                self._all_made(at.egress, at.post)
+                self.emit_fact("tts_finished")
+                self._all_made(at.writer, at.post)
 
-    async def _take(self, piece: Piece, decode: Callable[[bytes], bytes], at: Surroundings) -> None:
+    async def _take(self, piece: AnswerPiece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
         match piece:
             case str():
                 self._begin(at)
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at)
-                await at.egress.room(self.lane, LANE_BOUND)
-                self.lane.put(decode(piece.audio), "", piece.words)
-                at.egress.wake()
+                await at.writer.wait_for_room(self.playout, MAX_PLAYOUT_SAMPLES)
+                self.playout.put(decode(piece.audio), "", piece.words)
+                at.writer.wake()
                 if piece.audio and not self._sounds:
                     self._sounds = True
-                    self.note("tts_first_audio")
+                    self.emit_fact("tts_first_audio")
                     at.post(inputs.AudioArrived(self.number))
-            case replies.Remark():
+            case replies.ProgressText():
                 async with self.respond(piece.text) as response:
                     async for part in response:
                         if isinstance(part, str):
-                            self.lane.add_text(part)  # it is a text of ours, not one of the engine's
+                            self.playout.add_text(part)  # it is a text of ours, not one of the engine's
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, decode, at)
-            case replies.Step.TOOLS:
+            case replies.AnswerPhase.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
                 self._end_thinking()
-            case replies.Step.MODEL:
+            case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
 
     def _begin_thinking(self) -> None:
         self._thinks = True
-        self.note("llm_started")
+        self.emit_fact("llm_started")
 
     def _end_thinking(self) -> None:
         if self._thinks:
             self._thinks = False
-            self.note("llm_finished")
+            self.emit_fact("llm_finished")
 
-    def _begin(self, at: Surroundings) -> None:
+    def _begin(self, at: CallServices) -> None:
         """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
         if not self._begun:
             self._begun = True
@@ -124,5 +128,5 @@ class EngineReply(replies.Reply):
         if not is_sayable(text):
             raise ProviderError("half a character is no text that can be said")
         if text:
-            self.note("llm_chunk", text=text)
-            self.lane.add_text(text)
+            self.emit_fact("llm_chunk", text=text)
+            self.playout.add_text(text)

@@ -25,14 +25,14 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-Note = Callable[[str, dict[str, Any]], None]
-Wanted = Callable[[object], str]
+EmitFact = Callable[[str, dict[str, Any]], None]
+Expected = Callable[[object], str]
 """Says what an answer should have been; empty when it is that."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
-class OfCall(Protocol):
+class HookedCall(Protocol):
     """What a hook is told of a call."""
 
     @property
@@ -44,23 +44,23 @@ class OfCall(Protocol):
         """The conversation so far; copies."""
 
 
-def hooking_of(agent: Agent, call: OfCall, note: Note) -> "Hooking | None":
+def hook_runner_of(agent: Agent, call: HookedCall, emit_fact: EmitFact) -> "HookRunner | None":
     """Return the hooks of a call's agent; None if it has none."""
     if agent.hooks is None and not agent.text_transforms and not agent.guardrails:
         return None
-    return Hooking(agent, call, note)
+    return HookRunner(agent, call, emit_fact)
 
 
-class Hooking:
+class HookRunner:
     """The hooks, text transforms and guardrails of one call's agent."""
 
-    def __init__(self, agent: Agent, call: OfCall, note: Note) -> None:
+    def __init__(self, agent: Agent, call: HookedCall, emit_fact: EmitFact) -> None:
         self._hooks: Mapping[str, Hook] = agent.hooks.compiled if agent.hooks is not None else {}
         self._transforms = agent.transforms
         self._guardrails = agent.guardrails
         self._call = call
-        self._note = note
-        self._told: set[str] = set()
+        self._emit_fact = emit_fact
+        self._reported: set[str] = set()
         self._slow_ones: set[str] = set()
         self._off: set[str] = set()
 
@@ -78,7 +78,7 @@ class Hooking:
         return HookContext(call.info.call_id, call.info.caller, call.info.callee, tuple(call.history))
 
     # Asking one -------------------------------------------------------------------------------------------------------
-    async def ask(self, hook: Hook, wanted: Wanted, *values: Any, failed: Any = None) -> Any:
+    async def call(self, hook: Hook, convert: Expected, *values: Any, failed: Any = None) -> Any:
         """Return the hook's answer, or ``failed`` (default: the first of ``values``) where there is none to be had."""
         otherwise = values[0] if failed is None else failed
         if hook.name in self._off:
@@ -89,23 +89,23 @@ class Hooking:
         cause: BaseException | None = None
         with trio.move_on_after(hook.tier.deadline) as scope:
             try:
-                answer = invoke.plain(hook.function, *positional, **keywords)
+                answer = invoke.call_sync(hook.function, *positional, **keywords)
                 held = trio.current_time() - began
                 if inspect.isawaitable(answer):
-                    answer = await invoke.awaited(hook.function, answer)
+                    answer = await invoke.await_result(hook.function, answer)
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
-        self._note("hook", {"name": hook.name, "seconds": took})
+        self._emit_fact("hook", {"name": hook.name, "seconds": took})
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
-        elif not problem and (expected := wanted(answer)):
+        elif not problem and (expected := convert(answer)):
             problem = f"{name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
         if problem:
             then = "the original passes" if failed is not True else "blocked"
             self._complain(hook, problem, then, cause, for_good=hook.tier.often and scope.cancelled_caught)
             return otherwise
-        if took > hook.tier.budget and held <= invoke.BLOCKING_SECONDS:  # else it was reported already
+        if took > hook.tier.budget and held <= invoke.MAX_BLOCKING_S:  # else it was reported already
             self._slow(hook, took)
         return answer
 
@@ -114,9 +114,9 @@ class Hooking:
         if for_good:
             self._off.add(hook.name)
             then += ", and it is not asked again in this call"
-        elif hook.tier.often and hook.name in self._told:
+        elif hook.tier.often and hook.name in self._reported:
             return
-        self._told.add(hook.name)
+        self._reported.add(hook.name)
         _log.warning("call %s: hook %s: %s; %s", self._call.info.call_id, hook.name, problem, then, exc_info=cause)
 
     def _slow(self, hook: Hook, seconds: float) -> None:
@@ -135,7 +135,7 @@ class Hooking:
     async def text(self, hooks: Iterable[Hook], text: str) -> str | None:
         """Pass a text through hooks; None as soon as one answers so."""
         for hook in hooks:
-            answer: str | None = await self.ask(hook, _text_or_none, text)
+            answer: str | None = await self.call(hook, _text_or_none, text)
             if answer is None:
                 return None
             text = answer
@@ -152,7 +152,7 @@ class Hooking:
         async def through(mulaw: bytes) -> bytes:
             given = pcm = g711.to_pcm(mulaw)
             for hook in hooks:
-                answer = await self.ask(hook, _pcm_of(len(given)), pcm)
+                answer = await self.call(hook, _pcm_of(len(given)), pcm)
                 if answer is None:  # silence in its place keeps the recogniser's clock right
                     return bytes(len(given)) if as_pcm else g711.silence(len(mulaw) / accepts.rate, accepts.rate)
                 pcm = bytes(answer)
@@ -163,7 +163,7 @@ class Hooking:
     async def result(self, transcript: Transcript) -> Transcript | None:
         """Pass a recogniser's result through ``after_stt``; None: it is not to be noticed."""
         for hook in self.given("after_stt"):
-            answer = await self.ask(hook, _words, transcript)
+            answer = await self.call(hook, _words, transcript)
             if answer is None:  # a final result closes its segment, with or without words
                 return attrs.evolve(transcript, text="") if transcript.final else None
             text = answer if isinstance(answer, str) else answer.text
@@ -178,7 +178,7 @@ class Hooking:
         """Pass what the model is to be asked through ``before_llm``."""
         kept = list(messages)
         for hook in self.given("before_llm"):
-            answer = await self.ask(hook, _messages_or_none, copy.deepcopy(kept), failed=kept)
+            answer = await self.call(hook, _messages_or_none, copy.deepcopy(kept), failed=kept)
             kept = kept if answer is None else list(answer)
         return kept
 
@@ -190,7 +190,7 @@ class Hooking:
     async def rewritten(self, sentence: str) -> str:
         """Pass a sentence through the text transforms; empty: it is not to be said."""
         for hook in self._transforms:
-            sentence = await self.ask(hook, _text, sentence)
+            sentence = await self.call(hook, _text, sentence)
         return sentence
 
     async def blocking(self, sentence: str) -> Guardrail | None:
@@ -198,7 +198,7 @@ class Hooking:
         for guard in self._guardrails:
             if guard.names(sentence):
                 return guard
-            if guard.hook is not None and await self.ask(guard.hook, _anything, sentence, failed=True):
+            if guard.hook is not None and await self.call(guard.hook, _anything, sentence, failed=True):
                 return guard
         return None
 
@@ -209,16 +209,18 @@ class ReplyHooks:
     Such a text meets the text transforms and all that concerns synthesis, not what judges a model.
     """
 
-    def __init__(self, hooking: Hooking, emits: AudioFormat, note: Callable[..., None], *, generated: bool) -> None:
-        self._ask = hooking.ask
-        self._hooking = hooking
+    def __init__(
+        self, hook_runner: HookRunner, emits: AudioFormat, note: Callable[..., None], *, generated: bool
+    ) -> None:
+        self._call_hook = hook_runner.call
+        self._hook_runner = hook_runner
         self._note = note
         self._generated = generated
-        self._whole = hooking.given("after_llm.on_response") if generated else ()
-        self._chunk = hooking.given("after_llm.on_chunk") if generated else ()
-        self._sentence = hooking.given("after_llm.on_sentence") if generated else ()
-        self._spoken = hooking.given("before_synthesize", "before_tts")
-        self._sound = hooking.given("after_tts", "after_synthesize")
+        self._whole = hook_runner.given("after_llm.on_response") if generated else ()
+        self._chunk = hook_runner.given("after_llm.on_chunk") if generated else ()
+        self._sentence = hook_runner.given("after_llm.on_sentence") if generated else ()
+        self._spoken = hook_runner.given("before_synthesize", "before_tts")
+        self._sound = hook_runner.given("after_tts", "after_synthesize")
         self._as_pcm = emits.encoding is Encoding.PCM16
         self._buffer: list[str] = []
         self._replaced: set[str] = set()
@@ -233,7 +235,7 @@ class ReplyHooks:
     async def piece(self, text: str) -> str:
         """Pass a piece of the answer through ``on_chunk``; nothing comes back while ``on_response`` is waited for."""
         for hook in self._chunk:
-            text = await self._ask(hook, _text, text)
+            text = await self._call_hook(hook, _text, text)
         if not self._whole:
             return text
         self._buffer.append(text)
@@ -243,25 +245,25 @@ class ReplyHooks:
         """Return the answer if it was held back, passed through ``on_response``."""
         text, self._buffer = "".join(self._buffer), []
         for hook in self._whole:
-            answer = await self._ask(hook, _text_or_none, text)
+            answer = await self._call_hook(hook, _text_or_none, text)
             text = text if answer is None else answer
         return text
 
     async def sentence(self, sentence: str) -> str:
         """Pass a sentence through all that rewrites or drops one; empty: it is not to be said."""
         for hook in self._sentence:
-            answer = await self._ask(hook, _text_or_none, sentence)
+            answer = await self._call_hook(hook, _text_or_none, sentence)
             sentence = sentence if answer is None else answer
         if sentence.strip():
-            sentence = await self._hooking.rewritten(sentence)
+            sentence = await self._hook_runner.rewritten(sentence)
         if sentence.strip() and self._generated:
             sentence = await self._guarded(sentence)
         if sentence.strip():
-            sentence = await self._hooking.text(self._spoken, sentence) or ""
+            sentence = await self._hook_runner.text(self._spoken, sentence) or ""
         return sentence.strip()
 
     async def _guarded(self, sentence: str) -> str:
-        guard = await self._hooking.blocking(sentence)
+        guard = await self._hook_runner.blocking(sentence)
         if guard is None:
             return sentence
         _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
@@ -278,7 +280,7 @@ class ReplyHooks:
         if chunk.audio:
             given = pcm = chunk.audio if self._as_pcm else g711.to_pcm(chunk.audio)
             for hook in self._sound:
-                answer = await self._ask(hook, _pcm_of(), pcm, self._text)
+                answer = await self._call_hook(hook, _pcm_of(), pcm, self._text)
                 if not answer:  # no sound, whether as None or as no bytes
                     return None
                 pcm = bytes(answer)
@@ -325,7 +327,7 @@ def _messages_or_none(answer: object) -> str:
     return "a list of messages (dicts with a role) or None"
 
 
-def _pcm_of(length: int | None = None) -> Wanted:
+def _pcm_of(length: int | None = None) -> Expected:
     """Wants 16-bit audio, of so many bytes if it matters."""
 
     def wanted(answer: object) -> str:

@@ -7,12 +7,12 @@ import trio
 
 from patter_trio.net.websocket import WebSocket
 
-QUIET: Final = 10.0
+PING_AFTER_S: Final = 10.0
 """Seconds without a frame of the carrier, which sends fifty a second, after which it is pinged; after as many again
 without an answer it is gone."""
 
 
-async def until_silent(socket: WebSocket, wake: Callable[[], None]) -> None:
+async def wait_until_dead(socket: WebSocket, wake: Callable[[], None]) -> None:
     """Ask a carrier that says nothing whether it is there, and return when it does not answer.
 
     Args:
@@ -21,11 +21,11 @@ async def until_silent(socket: WebSocket, wake: Callable[[], None]) -> None:
     """
     while True:
         heard = socket.heard_at
-        await trio.sleep_until(heard + QUIET)
+        await trio.sleep_until(heard + PING_AFTER_S)
         if socket.heard_at > heard:
             continue
         socket.ping()
         wake()
-        await trio.sleep_until(heard + 2 * QUIET)
+        await trio.sleep_until(heard + 2 * PING_AFTER_S)
         if socket.heard_at <= heard:
             return

@@ -9,22 +9,22 @@ import trio
 
 from patter_trio.errors import ProviderTimeout
 
-OPENING: Final = 10.0
+SESSION_OPEN_TIMEOUT_S: Final = 10.0
 
 S = TypeVar("S")
 
 
 @asynccontextmanager
-async def opened(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
+async def open_with_timeout(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
     """Open a provider's session within :data:`OPENING` seconds; the deadline does not hold for its use.
 
     Raises:
         ProviderTimeout: it took longer.
     """
     # The scope lies around the whole use: a session that opens a nursery must be left before the scope is.
-    with trio.CancelScope(deadline=trio.current_time() + OPENING) as scope:
+    with trio.CancelScope(deadline=trio.current_time() + SESSION_OPEN_TIMEOUT_S) as scope:
         async with session as ready:
             scope.deadline = math.inf
             yield ready
     if scope.cancelled_caught:
-        raise ProviderTimeout(f"{provider} was not ready within {OPENING:g} s")
+        raise ProviderTimeout(f"{provider} was not ready within {SESSION_OPEN_TIMEOUT_S:g} s")

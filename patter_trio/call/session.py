@@ -23,43 +23,43 @@ import trio
 from patter_trio.abc import AudioReceived, CallInfo, DigitPressed, MarkReached, StreamStopped
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.backend import Faculties, Surroundings
+from patter_trio.call.backend import Backend, CallServices
 from patter_trio.call.control import CallControl, Handle
-from patter_trio.call.engine import EngineFaculties
-from patter_trio.call.input.voice_activity import Listening
-from patter_trio.call.keepalive import QUIET, until_silent
+from patter_trio.call.engine import EngineBackend
+from patter_trio.call.input.voice_activity import VoiceActivityStage
+from patter_trio.call.keepalive import PING_AFTER_S, wait_until_dead
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.output import reply as replies
-from patter_trio.call.output.writer import Egress, Stalled
-from patter_trio.call.pipeline import Pipeline
-from patter_trio.call.responder.on_message import Messages
-from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.output.writer import CarrierWriter, Stalled
+from patter_trio.call.pipeline import PipelineBackend
+from patter_trio.call.responder.on_message import MessageHandler
+from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.call.transfers import HandOver, Transferring
+from patter_trio.call.transfers import TransferCall, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
-from patter_trio.conversation.playback import Heard, Media
+from patter_trio.conversation.playback import HeardSpeech, Media
 from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
-from patter_trio.events.callbacks import Observers, observing
+from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
-from patter_trio.events.reporter import Fired, Teller
+from patter_trio.events.reporter import CallReporter, Fired
 from patter_trio.net.websocket import SocketClosed
 
-INBOX: Final = 1024
+MAX_INBOX_INPUTS: Final = 1024
 """Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
-APOLOGY: Final = 8.0
+APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds that a crashed conversation's apology may take."""
-FAREWELL: Final = 0.15
+CLOSE_TIMEOUT_S: Final = 0.15
 """Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
-BAD_MESSAGES: Final = 100
+MAX_BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which a carrier's stream is given up."""
-ORDERLY: Final = (1000, 1001)
+NORMAL_CLOSE_CODES: Final = (1000, 1001)
 """Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
-MODEL_PATIENCE: Final = 15.0
-APPLICATION_PATIENCE: Final = replies.MESSAGE_DEADLINE + 10.0
+LLM_REPLY_TIMEOUT_S: Final = 15.0
+ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
 """Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -73,15 +73,15 @@ class CallOptions:
     """As the server has it; voice activity, turn detection and the turn's numbers are this one's."""
     settled: Callable[[], Awaitable[Agent]]
     """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
-    on_message: Messages | None
-    hand_over: HandOver
+    on_message: MessageHandler | None
+    transfer_call: TransferCall
     webhooks: ToolWebhooks
 
 
 class Call(Handle):
     """A live call. ``data`` is the application's own; everything else is only to be read."""
 
-    def __init__(self, leg: MediaLeg, options: CallOptions, teller: Teller, media: MediaClock) -> None:
+    def __init__(self, leg: MediaLeg, options: CallOptions, reporter: CallReporter, media: MediaClock) -> None:
         self.info: CallInfo = leg.info
         self.data: dict[str, Any] = {}
         self.outcome: str = ""
@@ -89,20 +89,20 @@ class Call(Handle):
         self.control: CallControl = CallControl(self)
         self._leg = leg
         self._options = options
-        self._tell = teller
+        self._reporter = reporter
         self._media = media
-        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](INBOX)
-        self._egress = Egress(leg.socket, leg.codec, self._post)
-        self._egress.sent = self._sent
+        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](MAX_INBOX_INPUTS)
+        self._writer = CarrierWriter(leg.socket, leg.codec, self._post)
+        self._writer.sent = self._sent
         self._machine: TurnMachine | None = None
         self._history = History()
-        self._tools = Toolbox(self, self._history, self._note, self._post, options.webhooks)
-        self._faculties = self._faculties_of(options)
-        self._listening = Listening(
+        self._tools = ToolRunner(self, self._history, self._emit_fact, self._post, options.webhooks)
+        self._backend = self._backend_of(options)
+        self._voice_activity = VoiceActivityStage(
             options.agent.vad,
             self._media,
             self._post,
-            self._faculties.hear,
+            self._backend.hear,
             remember=options.agent.turn_detector is not None,
         )
         self._reply: replies.Reply | None = None
@@ -110,29 +110,37 @@ class Call(Handle):
         self._error = ""
         self._bad_messages = 0
         self._limits = Limits()
-        self.transferring: Transferring = Transferring(self.call_id, options.hand_over, self._demand, self._post)
+        self.transfers: Transfers = Transfers(self.call_id, options.transfer_call, self._demand, self._post)
 
-    def _faculties_of(self, options: CallOptions) -> Faculties:
+    def _backend_of(self, options: CallOptions) -> Backend:
         about = self.info.payload("call_id", "caller", "callee")
-        around = Surroundings(
-            self, self.control, about, self._history, self._tell, self._note, self._tools, self._egress, self._post
+        services = CallServices(
+            self,
+            self.control,
+            about,
+            self._history,
+            self._reporter,
+            self._emit_fact,
+            self._tools,
+            self._writer,
+            self._post,
         )
         if options.agent.engine is not None:
-            return EngineFaculties(around, options.agent.engine)
-        return Pipeline(around, options.on_message)
+            return EngineBackend(services, options.agent.engine)
+        return PipelineBackend(services, options.on_message)
 
     def __repr__(self) -> str:
-        return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._egress!r}>"
+        return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._writer!r}>"
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """``{"user": ..., "agent": ...}`` at this moment."""
-        return self._tell.state.copy()
+        return self._reporter.state.copy()
 
     @property
     def turn_idx(self) -> int:
         """How many utterances of the caller were over so far."""
-        return self._tell.turn_idx
+        return self._reporter.turn_idx
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -155,9 +163,9 @@ class Call(Handle):
         """
         self._demand(inputs.HangUp("agent_hung_up"))
 
-    def fire(self, name: str, about: Mapping[str, Any]) -> None:
+    def emit_edge(self, name: str, payload: Mapping[str, Any]) -> None:
         """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
-        self._post(Fired(name, about))
+        self._post(Fired(name, payload))
 
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
@@ -169,13 +177,13 @@ class Call(Handle):
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
 
-    def _note(self, fact: str, about: dict[str, Any]) -> None:
-        self._tell.note(fact, trio.current_time(), about)
+    def _emit_fact(self, fact: str, about: dict[str, Any]) -> None:
+        self._reporter.emit_fact(fact, trio.current_time(), about)
 
     def _sent(self, media: Media) -> None:
         reply = self._reply
-        if reply is not None and reply.number == media.reply and self._tell.wants("tts_chunk"):
-            reply.note("tts_chunk", audio=media.audio)
+        if reply is not None and reply.number == media.reply and self._reporter.wants("tts_chunk"):
+            reply.emit_fact("tts_chunk", audio=media.audio)
 
     # The leg ----------------------------------------------------------------------------------------------------------
     async def read(self) -> None:
@@ -190,12 +198,12 @@ class Call(Handle):
                     continue
                 match event:
                     case AudioReceived():
-                        self._listening.put(self._media.samples, event.audio)
+                        self._voice_activity.put(self._media.samples, event.audio)
                         self._media.arrived(len(event.audio), trio.current_time())
                     case MarkReached():
-                        self._egress.reached(event.name, trio.current_time())
+                        self._writer.reached(event.name, trio.current_time())
                     case DigitPressed():
-                        self._tell.tell("dtmf", trio.current_time(), {"digit": event.digit})
+                        self._reporter.emit_event("dtmf", trio.current_time(), {"digit": event.digit})
                     case StreamStopped():
                         self._leg_down("caller_hung_up")
                         return
@@ -203,7 +211,7 @@ class Call(Handle):
             self._closed(closed)
 
     def _closed(self, closed: SocketClosed) -> None:
-        lost = closed.code not in ORDERLY
+        lost = closed.code not in NORMAL_CLOSE_CODES
         if lost:
             self._fail(f"the carrier's stream was lost: {closed}", "SocketClosed")
         self._leg_down("failed" if lost else "caller_hung_up")
@@ -212,16 +220,16 @@ class Call(Handle):
         self._bad_messages += 1
         if self._bad_messages == 1:
             _log.warning("call %s: ignoring what its stream may not send: %s", self.call_id, error)
-        if self._bad_messages == BAD_MESSAGES:
+        if self._bad_messages == MAX_BAD_MESSAGES:
             self._fail(
-                f"the carrier's stream sent {BAD_MESSAGES} messages that its protocol does not allow", "WireError"
+                f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow", "WireError"
             )
             raise SocketClosed(1008, "protocol")
 
     async def write(self) -> None:
         """Send to the carrier, until its end."""
         try:
-            await self._egress.write()
+            await self._writer.write()
         except SocketClosed as closed:  # whoever of the two sees it first
             self._closed(closed)
         except Stalled as error:
@@ -230,35 +238,35 @@ class Call(Handle):
 
     async def watch(self) -> None:
         """Give a carrier up that says nothing, not even when it is asked whether it is there."""
-        await until_silent(self._leg.socket, self._egress.wake)
-        self._fail(f"the carrier said nothing for {2 * QUIET:g} s", "Silent")
+        await wait_until_dead(self._leg.socket, self._writer.wake)
+        self._fail(f"the carrier said nothing for {2 * PING_AFTER_S:g} s", "Silent")
         self._leg_down("failed")
 
     def _leg_down(self, reason: str) -> None:
         self._caller_here.cancel(reason="caller left")
         self._post(inputs.LegDown(reason))
 
-    async def close(self, patience: float) -> None:
+    async def close(self, close_timeout: float) -> None:
         """Close the carrier's stream, within ``patience`` seconds."""
-        await self._leg.socket.aclose(patience=patience)
+        await self._leg.socket.aclose(close_timeout=close_timeout)
 
     def _fail(self, why: str, kind: str) -> None:
         """Remember what went wrong first, and say it once; ``kind`` is what it is called where ``why`` says too much."""
         if not self._error and not self.outcome:
             self._error = why
-            self._note("call_failed", {"error": kind})
+            self._emit_fact("call_failed", {"error": kind})
             _log.warning("call %s: %s", self.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
     async def converse(self) -> None:
         """Hold the conversation, from the first frame to the last word."""
-        async with trio.open_nursery() as talk:
-            talk.start_soon(self._guarded, "voice detector", self._listening.run)
-            talk.start_soon(self._guarded, "voice", self._prepare, talk)
-            self._tools.nursery = talk
-            await self._loop(talk)
-            await self._faculties.words.last()
-            talk.cancel_scope.cancel(reason="conversation over")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._guarded, "voice detector", self._voice_activity.run)
+            nursery.start_soon(self._guarded, "voice", self._prepare, nursery)
+            self._tools.nursery = nursery
+            await self._loop(nursery)
+            await self._backend.user_turns.last()
+            nursery.cancel_scope.cancel(reason="conversation over")
 
     async def _guarded(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Run a part that a provider's failure ends: the caller is told, and the call with it."""
@@ -267,14 +275,14 @@ class Call(Handle):
         except* ProviderError as failures:
             failure = next(leaves(failures))
             self._fail(f"{name}: {failure}", type(failure).__name__)
-            agent = self._faculties.agent
-            if self._faculties.can_speak and agent is not None:
+            agent = self._backend.agent
+            if self._backend.can_speak and agent is not None:
                 self._post(inputs.Say(agent.error_message, interruptible=False, interrupt=True))
             self._post(inputs.HangUp("failed"))
 
-    async def _prepare(self, talk: trio.Nursery) -> None:
-        agent = self._faculties.agent = await self._options.settled()
-        self._note("agent_ready", self._faculties.parts(agent))
+    async def _prepare(self, nursery: trio.Nursery) -> None:
+        agent = self._backend.agent = await self._options.settled()
+        self._emit_fact("agent_ready", self._backend.parts(agent))
 
         async def hold() -> None:
             self._post(inputs.Ready())
@@ -282,20 +290,20 @@ class Call(Handle):
                 self._post(inputs.Say(agent.filled(agent.first_message)))
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
 
-        await self._faculties.run(agent, talk, self._guarded, hold)
+        await self._backend.run(agent, nursery, self._guarded, hold)
 
-    async def _loop(self, talk: trio.Nursery) -> None:
+    async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
-        patience = MODEL_PATIENCE if self._options.on_message is None else APPLICATION_PATIENCE
+        patience = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
         machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
         while not machine.ended:
             event, at = await self._next(machine.deadline)
             fired = event if isinstance(event, Fired) else None
             for action in machine.step(None if isinstance(event, Fired) else event, at):
-                self._perform(action, talk)
-            self._tools.floor(free=machine.has_floor)
+                self._perform(action, nursery)
+            self._tools.set_floor(free=machine.has_floor)
             if fired is not None and not machine.ended:
-                self._tell.fired(fired, at)
+                self._reporter.fired(fired, at)
 
     async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
         """Return the next input and its instant, or nothing when the machine's deadline is there first."""
@@ -306,60 +314,62 @@ class Call(Handle):
                 return await self._inbox.receive()
             return None, trio.current_time()
 
-    def _perform(self, action: do.Action, talk: trio.Nursery) -> None:
+    def _perform(self, action: do.Action, nursery: trio.Nursery) -> None:
         """Carry out one decision: a plain function, so that nothing happens between its parts."""
         match action:
             case do.StateChanged():
-                self._tell.state_is(action.user, action.agent)
+                self._reporter.state_is(action.user, action.agent)
                 self._limits.state_is(action.user, action.agent)
             case do.UserSpeechStarted():
-                self._faculties.voice_began()
+                self._backend.on_voice_started()
                 offset = action.onset - (self._media.start or 0.0)
-                self._tell.user_started(action.at, offset, action.confidence)
+                self._reporter.user_started(action.at, offset, action.confidence)
             case do.UserSpeechEnded():
                 offset = action.end - (self._media.start or 0.0)
-                self._tell.user_ended(action.at, offset, action.seconds, action.confidence)
+                self._reporter.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():
-                self._faculties.words.commit(action)
+                self._backend.user_turns.commit(action)
             case do.DropUser():
-                self._faculties.drop()
+                self._backend.drop_utterance()
             case do.AmendUser():
-                self._faculties.words.amend(action)
+                self._backend.user_turns.amend(action)
             case do.AppendUser():
-                self._faculties.words.append(action)
+                self._backend.user_turns.append(action)
             case do.StartReply():
-                self._reply = self._faculties.start(action, talk)
-            case do.OpenLane() if self._reply is not None:
-                self._egress.open(self._reply.lane)
-            case do.TellToken():
-                self._tell.token(action.at, action.turn, *self._faculties.names())
-            case do.TellAudio():
-                self._tell.audio(action.at, action.turn, self._faculties.voice())
-            case do.TellAgentStarted():
-                self._tell.agent_started(action.at, action.turn, self._faculties.speaker())
+                self._reply = self._backend.start(action, nursery)
+            case do.OpenPlayout() if self._reply is not None:
+                self._writer.open(self._reply.playout)
+            case do.ReportToken():
+                self._reporter.token(action.at, action.turn, *self._backend.names())
+            case do.ReportAudio():
+                self._reporter.audio(action.at, action.turn, self._backend.audio_provider())
+            case do.ReportAgentStarted():
+                self._reporter.agent_started(action.at, action.turn, self._backend.speaker())
             case do.CutReply():
                 self._cut(action)
             case do.FinishReply():
                 self._finish(action)
             case do.AskDetector():
-                talk.start_soon(self._listening.ask, self._options.agent.turn_detector, action.generation)
+                nursery.start_soon(
+                    self._voice_activity.ask_detector, self._options.agent.turn_detector, action.generation
+                )
             case do.FlushRecognizer():
-                self._listening.finish(self._faculties.flush)
+                self._voice_activity.finish(self._backend.flush)
             case do.HangUpLeg():
-                self._egress.hang_up()
+                self._writer.hang_up()
             case do.TransferLeg():
-                talk.start_soon(self.transferring.run, (self._faculties.agent or self._options.agent).error_message)
+                nursery.start_soon(self.transfers.run, (self._backend.agent or self._options.agent).error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
     def _finish(self, action: do.FinishReply) -> None:
         """A reply was played to its end."""
-        heard, reply, self._reply = self._egress.close(), self._reply, None
+        heard, reply, self._reply = self._writer.close(), self._reply, None
         if reply is None:
             return
         if action.started:
-            self._tell_heard(reply, action.at, heard, interrupted=False)
-        self._faculties.over(reply, heard, "played")
+            self._report_heard(reply, action.at, heard, interrupted=False)
+        self._backend.end_reply(reply, heard, "played")
         self._over(reply, "played")
         self._tools.played(reply)
 
@@ -368,28 +378,28 @@ class Call(Handle):
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._egress.cut(trio.current_time()) if action.opened else Heard(0.0, "")
-        reply.lane.cut()
+        heard = self._writer.cut(trio.current_time()) if action.opened else HeardSpeech(0.0, "")
+        reply.playout.cut()
         reply.scope.cancel(reason=action.reason)
         self._tools.cut(reply)
-        self._faculties.over(reply, heard, action.reason)
+        self._backend.end_reply(reply, heard, action.reason)
         if action.started:
-            self._tell_heard(reply, action.at, heard, interrupted=True)
-            self._tell.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
+            self._report_heard(reply, action.at, heard, interrupted=True)
+            self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
         self._over(reply, action.reason)
 
     def _over(self, reply: replies.Reply, reason: str) -> None:
-        self._faculties.words.behind(partial(reply.note, "reply_ended", reason=reason))
+        self._backend.user_turns.after_user_turn(partial(reply.emit_fact, "reply_ended", reason=reason))
 
-    def _tell_heard(self, reply: replies.Reply, at: float, heard: Heard, *, interrupted: bool) -> None:
-        self._tell.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
+    def _report_heard(self, reply: replies.Reply, at: float, heard: HeardSpeech, *, interrupted: bool) -> None:
+        self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
-            self._faculties.words.behind(partial(self._enter_heard, at, heard.text, reply))
+            self._backend.user_turns.after_user_turn(partial(self._enter_heard, at, heard.text, reply))
 
     def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
-        reply.note("reply_heard")
-        self._history.add("assistant", text, self._tell.unix(at))
-        self._tell.transcript(at, "assistant", text, self._history.shown())
+        reply.emit_fact("reply_heard")
+        self._history.add("assistant", text, self._reporter.unix(at))
+        self._reporter.transcript(at, "assistant", text, self._history.shown())
 
     # The end ----------------------------------------------------------------------------------------------------------
     def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
@@ -401,46 +411,46 @@ class Call(Handle):
     async def apologise(self) -> None:
         """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
         self.freeze()
-        agent = self._faculties.agent or self._options.agent
+        agent = self._backend.agent or self._options.agent
         reply = replies.Reply(0, 0)
-        self._caller_here.deadline = trio.current_time() + APOLOGY
+        self._caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
         with self._caller_here:
             try:
-                await self._faculties.apologise(agent, reply)
+                await self._backend.apologise(agent, reply)
             except ProviderError as error:
                 _log.warning("call %s: no apology: %s", self.call_id, error)
-            await self._egress.room(reply.lane, 1)
-            await trio.sleep_until(self._egress.playback.end)
+            await self._writer.wait_for_room(reply.playout, 1)
+            await trio.sleep_until(self._writer.playback.end)
 
     def shielded_in(self, nursery: trio.Nursery) -> None:
         """Run tools that outlive the call there."""
-        self._tools.beyond = nursery
+        self._tools.shield_nursery = nursery
 
     def freeze(self) -> None:
         """Cut what is being said without telling anybody: what was heard of it belongs into the transcript."""
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._egress.cut(trio.current_time())
+        heard = self._writer.cut(trio.current_time())
         if heard.text:
-            self._history.add("assistant", heard.text, self._tell.unix(trio.current_time()))
+            self._history.add("assistant", heard.text, self._reporter.unix(trio.current_time()))
 
     def end(self, *, cancelled: bool) -> None:
         """Tell the end of the call, once, whatever ended it."""
-        self._faculties.words.settle("the call is over")
+        self._backend.user_turns.settle("the call is over")
         self.freeze()
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self.transferring.close(self.outcome)
+        self.transfers.close(self.outcome)
         transcript = self._history.whole()
-        self._tell.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
+        self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
 
 
-async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> None:
+async def run_call(call: Call, callback_queue: CallbackQueue, nursery: trio.Nursery) -> None:
     """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
     call.shielded_in(nursery)
-    async with observing(nursery, observers):
+    async with open_callbacks(nursery, callback_queue):
         # The one boundary, once for each ring: a bug ends its call, not the server.
         try:
             async with trio.open_nursery() as leg:
@@ -458,6 +468,6 @@ async def run_call(call: Call, observers: Observers, nursery: trio.Nursery) -> N
         finally:
             cancelled = trio.current_effective_deadline() == -math.inf
             try:
-                await call.close(FAREWELL)
+                await call.close(CLOSE_TIMEOUT_S)
             finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
                 call.end(cancelled=cancelled)

@@ -11,21 +11,21 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.conversation.inputs import TRANSFERRED, Transfer, TransferFailed, TransferTaken
+from patter_trio.conversation.inputs import TRANSFERRED_REASON, Transfer, TransferAccepted, TransferFailed
 from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
 from patter_trio.phone_numbers import checked_destination, mask_number
 
-ASKING: Final = 5.0
+TRANSFER_TIMEOUT_S: Final = 5.0
 """Seconds that the carrier has for its answer."""
 
-HandOver = Callable[[str], Awaitable[None]]
+TransferCall = Callable[[str], Awaitable[None]]
 """Has the carrier connect the caller with somebody else; see ``Carrier.transfer``."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 @attrs.define(eq=False)
-class Order:
+class TransferRequest:
     """A transfer that was ordered, and what becomes of it."""
 
     to: str
@@ -39,7 +39,7 @@ class Order:
         self.error = error
         self.over.set()
 
-    async def taken(self) -> None:
+    async def accepted(self) -> None:
         """Wait until the carrier has taken it.
 
         Raises:
@@ -51,7 +51,7 @@ class Order:
             raise self.error
 
 
-class Transferring:
+class Transfers:
     """The transfers of one call, of which there is one at a time.
 
     Args:
@@ -64,20 +64,20 @@ class Transferring:
     def __init__(
         self,
         call_id: str,
-        hand_over: HandOver,
+        transfer_call: TransferCall,
         demand: Callable[[Transfer], None],
-        post: Callable[[TransferTaken | TransferFailed], None],
+        post: Callable[[TransferAccepted | TransferFailed], None],
     ) -> None:
         self._call_id = call_id
-        self._hand_over = hand_over
+        self._transfer_call = transfer_call
         self._demand = demand
         self._post = post
-        self._order: Order | None = None
+        self._request: TransferRequest | None = None
 
     def __repr__(self) -> str:
-        return f"<Transferring {self._call_id}{', ordered' if self._order is not None else ''}>"
+        return f"<Transferring {self._call_id}{', ordered' if self._request is not None else ''}>"
 
-    def order(self, to: Any, error_message: str | None) -> Order:
+    def request(self, to: Any, error_message: str | None) -> TransferRequest:
         """Order a transfer.
 
         Raises:
@@ -85,50 +85,50 @@ class Transferring:
             ProviderError: one is under way already.
             CallEnded: the call is over.
         """
-        order = Order(checked_destination(to), error_message)
+        order = TransferRequest(checked_destination(to), error_message)
         self.place(order)
         return order
 
-    def place(self, order: Order) -> None:
+    def place(self, order: TransferRequest) -> None:
         """Do as ordered.
 
         Raises:
             ProviderError: another transfer is under way already.
             CallEnded: the call is over.
         """
-        if self._order is not None:
+        if self._request is not None:
             raise ProviderError(f"call {self._call_id} is being transferred already")
         self._demand(Transfer())
-        self._order = order
+        self._request = order
 
     async def run(self, apology: str) -> None:
         """It is time: ask the carrier. ``apology`` is what the caller hears where the order does not say."""
-        order = self._order
+        order = self._request
         if order is None:  # nothing else makes it time
             raise AssertionError("a transfer that nobody ordered")
         try:
-            with trio.fail_after(ASKING):
-                await self._hand_over(order.to)
+            with trio.fail_after(TRANSFER_TIMEOUT_S):
+                await self._transfer_call(order.to)
         except trio.TooSlowError:
-            self._failed(order, ProviderTimeout(f"the carrier did not answer within {ASKING:g} s"), apology)
+            self._failed(order, ProviderTimeout(f"the carrier did not answer within {TRANSFER_TIMEOUT_S:g} s"), apology)
         except PatterError as error:
             self._failed(order, error, apology)
         else:
             _log.info("call %s: handed over to %s", self._call_id, mask_number(order.to))
             order.settle(None)
-            self._post(TransferTaken())
+            self._post(TransferAccepted())
 
-    def _failed(self, order: Order, error: PatterError, apology: str) -> None:
+    def _failed(self, order: TransferRequest, error: PatterError, apology: str) -> None:
         _log.warning("call %s: it was not handed over: %s", self._call_id, error)
         text = apology if order.error_message is None else order.error_message
-        self._order = None
+        self._request = None
         order.settle(error)
         # A call that is over hears nothing; its leg says so in a moment.
         self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
 
     def close(self, outcome: str) -> None:
         """The call is over: so is what was ordered."""
-        order, self._order = self._order, None
+        order, self._request = self._request, None
         if order is not None and not order.over.is_set():
             over = CallEnded(f"call {self._call_id} was over before it was transferred ({outcome})")
-            order.settle(None if outcome == TRANSFERRED else over)
+            order.settle(None if outcome == TRANSFERRED_REASON else over)

@@ -21,14 +21,14 @@ from xml.sax.saxutils import escape, quoteattr
 import attrs
 
 from patter_trio.abc import CallInfo, Carrier, Form
-from patter_trio.carriers.twilio_rest import API, TwilioREST, checked_api_url
+from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import is_number
 from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
-_HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def _account_sid(given: str) -> str:
@@ -59,7 +59,7 @@ class Twilio(Carrier):
 
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
-    api_url: str = attrs.field(default=API, converter=checked_api_url, kw_only=True)
+    api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
 
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
         """Say whether Twilio signed this request, in constant time.
@@ -114,11 +114,13 @@ class Twilio(Carrier):
         inner = "".join(
             f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
         )
-        return f"{_HEAD}<Response><Connect><Stream url={quoteattr(url)}>{inner}</Stream></Connect></Response>"
+        return (
+            f"{_XML_DECLARATION}<Response><Connect><Stream url={quoteattr(url)}>{inner}</Stream></Connect></Response>"
+        )
 
     def twiml_reject(self, reason: Literal["busy", "rejected"] = "busy") -> str:
         """Return TwiML that refuses the call; nobody is charged for it."""
-        return f'{_HEAD}<Response><Reject reason="{escape(reason)}"/></Response>'
+        return f'{_XML_DECLARATION}<Response><Reject reason="{escape(reason)}"/></Response>'
 
     def twiml_dial(self, call: CallInfo, to: str) -> str:
         """Return TwiML that connects the caller with ``to``.
@@ -130,7 +132,7 @@ class Twilio(Carrier):
         outbound = call.direction == "outbound" and is_number(call.caller)
         shown = f" callerId={quoteattr(call.caller)}" if outbound else ""
         target = escape(to) if is_number(to) else f"<Sip>{escape(to)}</Sip>"
-        return f"{_HEAD}<Response><Dial{shown}>{target}</Dial></Response>"
+        return f"{_XML_DECLARATION}<Response><Dial{shown}>{target}</Dial></Response>"
 
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Have the live call go on with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""

@@ -18,14 +18,14 @@ import attrs
 from patter_trio.errors import CallEnded, ConfigurationError, ProviderError
 from patter_trio.net.http import check_url, shared_client
 
-API: Final = "https://api.twilio.com"
-WITHIN: Final = 4.0
+API_URL: Final = "https://api.twilio.com"
+REQUEST_TIMEOUT_S: Final = 4.0
 """Seconds until Twilio has answered; usually it takes a third of one."""
-LARGEST: Final = 65536
-OVER: Final = (20404, 21220)
+MAX_ANSWER_BYTES: Final = 65536
+CALL_OVER_CODES: Final = (20404, 21220)
 """Codes of "there is no such call" and of "the call is not in a state in which it can be changed"."""
-NO_SUCH_CALL: Final = 404
-_EXPLAINED: Final = 300
+NOT_FOUND_STATUS: Final = 404
+_MAX_EXPLANATION_CHARACTERS: Final = 300
 """Characters of Twilio's explanation that are repeated."""
 
 
@@ -38,7 +38,7 @@ def checked_api_url(url: str) -> str:
     parts = urlsplit(url)
     spaced = any(character.isspace() for character in url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
-        raise ConfigurationError(f"Twilio's api_url must be like {API}, not {url!r}")
+        raise ConfigurationError(f"Twilio's api_url must be like {API_URL}, not {url!r}")
     check_url(url)
     return url.rstrip("/")
 
@@ -52,8 +52,8 @@ class _Refusal:
     def explain(self, body: bytes) -> str:
         said = _object(body)
         code, status, message = said.get("code"), said.get("status"), said.get("message")
-        self.call_is_over = code in OVER or status == NO_SUCH_CALL
-        shown = message[:_EXPLAINED] if isinstance(message, str) else ""
+        self.call_is_over = code in CALL_OVER_CODES or status == NOT_FOUND_STATUS
+        shown = message[:_MAX_EXPLANATION_CHARACTERS] if isinstance(message, str) else ""
         return f"{code}: {shown}" if isinstance(code, int) and shown else shown
 
 
@@ -63,7 +63,7 @@ class TwilioREST:
 
     account_sid: str
     auth_token: str = attrs.field(repr=False)
-    api_url: str = API
+    api_url: str = API_URL
 
     async def update_call(self, call_sid: str, fields: Mapping[str, str]) -> None:
         """Change a live call: ``{"Twiml": ...}`` has it go on with that, ``{"Status": "completed"}`` ends it.
@@ -86,8 +86,8 @@ class TwilioREST:
                     url,
                     content=urlencode(fields).encode(),
                     headers=self._headers(),
-                    within=WITHIN,
-                    largest=LARGEST,
+                    head_timeout=REQUEST_TIMEOUT_S,
+                    max_bytes=MAX_ANSWER_BYTES,
                     explain=refusal.explain,
                 ),
             ):

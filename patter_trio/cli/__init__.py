@@ -13,9 +13,9 @@ from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
 from patter_trio.logs import mask_logs
 
-MISTAKE: Final = 2
+USAGE_EXIT_STATUS: Final = 2
 """Exit status for a mistake in the command or in the program that it names."""
-INTERRUPTED: Final = 130
+INTERRUPT_EXIT_STATUS: Final = 130
 """Exit status after Ctrl-C where it ends what was not finished: 128 and the signal's number, as shells have it."""
 
 _log = logging.getLogger("patter_trio.cli")
@@ -73,9 +73,9 @@ def _status(error: BaseException) -> int:
     found = tuple(leaves(error))
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         print("\npatter-trio: stopped", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPT_EXIT_STATUS
     if not all(isinstance(leaf, PatterError) for leaf in found):
         raise error
     _log.debug("where it came from:", exc_info=error)
     print(f"patter-trio: {' '.join(str(found[0]).split())}", file=sys.stderr)
-    return MISTAKE
+    return USAGE_EXIT_STATUS

@@ -10,18 +10,18 @@ import trio
 
 from patter_trio.net.cpu_time import on_core_and_waiting
 
-STEP: Final = 0.05
-LATE: Final = 0.05
+SAMPLE_INTERVAL_S: Final = 0.05
+MAX_LOOP_LAG_S: Final = 0.05
 """Seconds by which the event loop may be late at the 99th percentile: more is heard in the audio."""
-FULL: Final = 0.85
+MAX_CPU_SHARE: Final = 0.85
 """Share of all cores from which models wait for each other."""
-CROWDED: Final = 0.2
+MAX_CROWDING_SHARE: Final = 0.2
 """Seconds of waiting for a core, for each second on one: from here on other programs' work is in the latencies."""
 
 _THREADS: Final = Path("/proc/self/task")
 
 
-class Busy:
+class LoadMonitor:
     """Watches the event loop's lag, the process's share of the machine, and how long its threads wait for a core."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Busy:
         self._began, self._cpu = trio.current_time(), time.process_time()
         self._before = dict(_schedule())
         while True:
-            due = trio.current_time() + STEP
+            due = trio.current_time() + SAMPLE_INTERVAL_S
             await trio.sleep_until(due)
             self._lags.append(trio.current_time() - due)
             self._scheduled.update(_schedule())  # a thread that ends keeps its last values
@@ -53,7 +53,7 @@ class Busy:
     def verdict(self) -> str:
         """Return a sentence for the reader of the latencies; empty when they can be trusted."""
         lag = sorted(self._lags)[int(len(self._lags) * 0.99) - 1]
-        wall = max(STEP, trio.current_time() - self._began)
+        wall = max(SAMPLE_INTERVAL_S, trio.current_time() - self._began)
         return verdict(lag, (time.process_time() - self._cpu) / wall / (os.cpu_count() or 1), self._crowding())
 
 
@@ -65,7 +65,7 @@ def verdict(lag: float, share: float, crowding: float) -> str:
         share: of the machine's cores that this process used.
         crowding: seconds that its threads waited for a core, for each second that they were on one.
     """
-    if lag < LATE and share < FULL and crowding < CROWDED:
+    if lag < MAX_LOOP_LAG_S and share < MAX_CPU_SHARE and crowding < MAX_CROWDING_SHARE:
         return ""
     return (
         f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, {share:.0%} "

@@ -17,15 +17,15 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, Connect, SimulatedTwilio
 
-GREETING: Final = 20.0
+GREETING_TIMEOUT_S: Final = 20.0
 """Seconds that a caller waits for the greeting to begin, and for an utterance to be understood."""
-ANSWER: Final = 60.0
+ANSWER_TIMEOUT_S: Final = 60.0
 """Seconds that a caller waits for an answer to end."""
-MANNERS: Final = 0.4
+PAUSE_BEFORE_SPEAKING_S: Final = 0.4
 """Seconds that a caller lets pass after the agent has finished."""
-QUIET: Final = 1.0
+NO_ANSWER_AFTER_S: Final = 1.0
 """Seconds of an idle agent after which a caller understands that no answer comes."""
-GLANCE: Final = 0.05
+POLL_INTERVAL_S: Final = 0.05
 """Seconds from one look to the next at whether an agent is ready, which no event tells."""
 
 DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
@@ -121,7 +121,7 @@ class SimulatedCall:
                 complaint = await self._conversation()
                 self.carrier.hang_up()
                 await self.carrier.over.wait()
-                await self._until_told("call_end", 1, GREETING, "the agent's side did not end the call")
+                await self._until_told("call_end", 1, GREETING_TIMEOUT_S, "the agent's side did not end the call")
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
         except* CallFailed as failed:
@@ -165,21 +165,23 @@ class SimulatedCall:
                 await self._first_reply()
                 await trio.sleep(self._interrupt_at)
             elif number:
-                await trio.sleep(MANNERS)
+                await trio.sleep(PAUSE_BEFORE_SPEAKING_S)
             if self._over():
                 raise CallFailed(f"the call was over before the caller could say {name}")
             understood = len(self.caller.times("user_speech_eos"))
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
-            await self._until_told("user_speech_eos", understood + 1, GREETING, f"no words were recognised in {name}")
+            await self._until_told(
+                "user_speech_eos", understood + 1, GREETING_TIMEOUT_S, f"no words were recognised in {name}"
+            )
             if not (number == 0 and self._interrupt_at is not None):
                 await self._answered(f"its answer to {name}")
 
     async def _greeted(self) -> None:
         """Listen to the greeting, if the agent speaks first."""
-        with trio.move_on_after(GREETING):
+        with trio.move_on_after(GREETING_TIMEOUT_S):
             while not self._over() and not self._is_ready():
-                with trio.move_on_after(GLANCE):
+                with trio.move_on_after(POLL_INTERVAL_S):
                     await self.log.news()
         await self._answered("its greeting")
 
@@ -190,7 +192,7 @@ class SimulatedCall:
         return (self._state() or {}).get("agent", "initializing") != "initializing"
 
     async def _first_reply(self) -> None:
-        with trio.move_on_after(ANSWER):
+        with trio.move_on_after(ANSWER_TIMEOUT_S):
             while not self._over() and not any(
                 payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started")
             ):
@@ -200,16 +202,16 @@ class SimulatedCall:
 
     async def _answered(self, name: str) -> None:
         """Wait until the agent has said what it has to say: it stays idle for a while."""
-        with trio.move_on_after(ANSWER):
+        with trio.move_on_after(ANSWER_TIMEOUT_S):
             while not self._over():
                 spoke = self._spoke_this_turn()
-                with trio.move_on_after(MANNERS if spoke else QUIET) as quiet:
+                with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if spoke else NO_ANSWER_AFTER_S) as quiet:
                     await self.log.news()
                 idle = (self._state() or {}).get("agent") == "idle"
                 if quiet.cancelled_caught and idle:
                     return
             return
-        raise CallFailed(f"the agent did not finish {name} within {ANSWER:g} s")
+        raise CallFailed(f"the agent did not finish {name} within {ANSWER_TIMEOUT_S:g} s")
 
     def _spoke_this_turn(self) -> bool:
         turn = len(self.caller.times("user_speech_eos"))

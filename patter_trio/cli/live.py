@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from patter_trio.phone_numbers import mask_number
 
-_WIDTH: Final = 7
+_NAME_WIDTH_CHARACTERS: Final = 7
 
 
 class Live:
@@ -65,7 +65,7 @@ class Live:
         print(f"Call {call_id}: {'FAILED: ' + failure if failure else 'ended as expected'}", flush=True)
 
     def _line(self, at: float, who: str, what: str) -> None:
-        print(f"{at:{_WIDTH}.2f}  {who:<6}  {what}", flush=True)
+        print(f"{at:{_NAME_WIDTH_CHARACTERS}.2f}  {who:<6}  {what}", flush=True)
 
 
 class Progress:

@@ -1,6 +1,6 @@
 """A call as a picture: what caller and agent said and when, the pauses between them, and where one cut in.
 
-The picture is SVG, so that every browser shows it and its words can be searched. Rows of :data:`ROW` seconds read like
+The picture is SVG, so that every browser shows it and its words can be searched. Rows of :data:`ROW_S` seconds read like
 lines of a text; each has the caller's lane above the agent's.
 """
 
@@ -17,23 +17,23 @@ from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.testing.simulation.record import Event, Heard
 
-ROW: Final = 12.0
+ROW_S: Final = 12.0
 """Seconds of a row."""
-SCALE: Final = 90
+PIXELS_PER_S: Final = 90
 """Pixels of a second."""
-_LEFT: Final = 64
-_HEAD: Final = 46
-_LANE: Final = 48
-_TEXT: Final = 44
-_AXIS: Final = 22
-_ROW_HEIGHT: Final = 2 * (_LANE + _TEXT) + _AXIS + 14
-_LINE: Final = 14
-_LINES: Final = 3
-_CHARACTER: Final = 6.3
+_LEFT_PX: Final = 64
+_HEAD_PX: Final = 46
+_LANE_PX: Final = 48
+_TEXT_PX: Final = 44
+_AXIS_PX: Final = 22
+_ROW_PX: Final = 2 * (_LANE_PX + _TEXT_PX) + _AXIS_PX + 14
+_LINE_PX: Final = 14
+_MAX_LINES: Final = 3
+_CHARACTER_PX: Final = 6.3
 """Pixels of an average character at the size of the text."""
-_NARROW: Final = 180
+_MIN_TEXT_PX: Final = 180
 """Pixels in front of a row's end from which a text that goes on is written into the next row."""
-_WIDTH: Final = round(_LEFT + ROW * SCALE + 16)
+_WIDTH_PX: Final = round(_LEFT_PX + ROW_S * PIXELS_PER_S + 16)
 
 _STYLE: Final = """
 text { font: 12px system-ui, sans-serif; fill: #1c2733 } .small { font-size: 11px; fill: #5b6875 }
@@ -66,12 +66,12 @@ def call_picture(
         heard: the agent's utterances.
     """
     seconds = len(recording[0]) / RATE
-    rows = range(max(1, math.ceil(seconds / ROW)))
+    rows = range(max(1, math.ceil(seconds / ROW_S)))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEAD + len(rows) * _ROW_HEIGHT}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_PX}" height="{_HEAD_PX + len(rows) * _ROW_PX}">',
         f"<style>{_STYLE}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<text class="head" x="{_LEFT}" y="28">{escape(title)}</text>',
+        f'<text class="head" x="{_LEFT_PX}" y="28">{escape(title)}</text>',
     ]
     said: dict[Lane, list[_Spoken]] = {
         "caller": list(_caller_words(events)),
@@ -93,41 +93,41 @@ def call_picture(
 
 
 def _x(at: float) -> float:
-    return round(_LEFT + (at % ROW) * SCALE, 1)
+    return round(_LEFT_PX + (at % ROW_S) * PIXELS_PER_S, 1)
 
 
 def _top(row: int, lane: Lane) -> int:
     """Return where a lane begins: the caller's words are above it, the agent's below."""
-    top = _HEAD + row * _ROW_HEIGHT + _TEXT
-    return top if lane == "caller" else top + _LANE + _AXIS
+    top = _HEAD_PX + row * _ROW_PX + _TEXT_PX
+    return top if lane == "caller" else top + _LANE_PX + _AXIS_PX
 
 
 def _frame(row: int, seconds: float) -> Iterator[str]:
     """Draw a row's lanes and its time axis, as far as the call goes."""
-    length = min(ROW, seconds - row * ROW)
+    length = min(ROW_S, seconds - row * ROW_S)
     lanes: tuple[Lane, ...] = ("caller", "agent")
     for lane in lanes:
         top = _top(row, lane)
-        yield f'<rect class="lane" x="{_LEFT}" y="{top}" width="{length * SCALE:.0f}" height="{_LANE}"/>'
-        yield f'<text x="{_LEFT - 8}" y="{top + _LANE / 2 + 4:.0f}" text-anchor="end">{lane}</text>'
-    axis = _top(row, "caller") + _LANE
+        yield f'<rect class="lane" x="{_LEFT_PX}" y="{top}" width="{length * PIXELS_PER_S:.0f}" height="{_LANE_PX}"/>'
+        yield f'<text x="{_LEFT_PX - 8}" y="{top + _LANE_PX / 2 + 4:.0f}" text-anchor="end">{lane}</text>'
+    axis = _top(row, "caller") + _LANE_PX
     for second in range(math.ceil(length)):
-        x = _LEFT + second * SCALE
-        yield f'<line class="grid" x1="{x}" x2="{x}" y1="{axis - _LANE}" y2="{axis + _AXIS + _LANE}"/>'
-        yield f'<text class="small" x="{x + 3}" y="{axis + 15}">{row * ROW + second:.0f} s</text>'
+        x = _LEFT_PX + second * PIXELS_PER_S
+        yield f'<line class="grid" x1="{x}" x2="{x}" y1="{axis - _LANE_PX}" y2="{axis + _AXIS_PX + _LANE_PX}"/>'
+        yield f'<text class="small" x="{x + 3}" y="{axis + 15}">{row * ROW_S + second:.0f} s</text>'
 
 
 def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
     """Draw the envelope of a lane's sound, a step for each two pixels; nothing where there is silence."""
-    step = 2 * RATE // SCALE
-    part = np.abs(samples[int(row * ROW * RATE) : int((row + 1) * ROW * RATE)].astype(np.int32))
+    step = 2 * RATE // PIXELS_PER_S
+    part = np.abs(samples[int(row * ROW_S * RATE) : int((row + 1) * ROW_S * RATE)].astype(np.int32))
     peaks = [int(part[start : start + step].max()) for start in range(0, len(part), step)]
-    middle = _top(row, lane) + _LANE // 2
+    middle = _top(row, lane) + _LANE_PX // 2
     bars = []
     for number, peak in enumerate(peaks):
-        half = round((peak / 32768) ** 0.5 * _LANE / 2, 1)
+        half = round((peak / 32768) ** 0.5 * _LANE_PX / 2, 1)
         if half >= 1:
-            bars.append(f"M{_LEFT + number * step / RATE * SCALE:.1f} {middle - half:g}v{2 * half:g}")
+            bars.append(f"M{_LEFT_PX + number * step / RATE * PIXELS_PER_S:.1f} {middle - half:g}v{2 * half:g}")
     if bars:
         color = "#2a78b8" if lane == "caller" else "#d9822b"
         yield f'<path d="{"".join(bars)}" stroke="{color}" stroke-width="2"/>'
@@ -150,18 +150,18 @@ def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
 
 def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:
     """Write words at their beginning, in as many lines as there is room for before the lane's next words."""
-    row, x = int(spoken.started // ROW), _x(spoken.started)
-    if _WIDTH - x < _NARROW and spoken.ended // ROW > row:
-        row, x = row + 1, float(_LEFT)
-    end = _LEFT + ROW * SCALE if following >= (row + 1) * ROW else _x(following) - 8
-    lines = textwrap.wrap(spoken.text, max(14, int((end - x) / _CHARACTER))) or ["..."]
-    if len(lines) > _LINES:
-        lines = [*lines[: _LINES - 1], lines[_LINES - 1] + " ..."]
+    row, x = int(spoken.started // ROW_S), _x(spoken.started)
+    if _WIDTH_PX - x < _MIN_TEXT_PX and spoken.ended // ROW_S > row:
+        row, x = row + 1, float(_LEFT_PX)
+    end = _LEFT_PX + ROW_S * PIXELS_PER_S if following >= (row + 1) * ROW_S else _x(following) - 8
+    lines = textwrap.wrap(spoken.text, max(14, int((end - x) / _CHARACTER_PX))) or ["..."]
+    if len(lines) > _MAX_LINES:
+        lines = [*lines[: _MAX_LINES - 1], lines[_MAX_LINES - 1] + " ..."]
     top = _top(row, lane)
-    first = top - 5 - _LINE * (len(lines) - 1) if lane == "caller" else top + _LANE + _LINE
+    first = top - 5 - _LINE_PX * (len(lines) - 1) if lane == "caller" else top + _LANE_PX + _LINE_PX
     yield f"<g><title>{escape(spoken.text)}</title>"
     for number, line in enumerate(lines):
-        yield f'<text class="{lane}" x="{x:g}" y="{first + number * _LINE}">{escape(line)}</text>'
+        yield f'<text class="{lane}" x="{x:g}" y="{first + number * _LINE_PX}">{escape(line)}</text>'
     yield "</g>"
 
 
@@ -172,8 +172,8 @@ def _pauses(events: Sequence[Event]) -> Iterator[str]:
         if event.name == "user_speech_ended":
             silent_since = event.payload["audio_offset_ms"] / 1000
         elif event.name == "agent_speech_started" and silent_since is not None:
-            if silent_since // ROW == event.at // ROW:
-                y = _top(int(event.at // ROW), "agent") + _LANE // 2
+            if silent_since // ROW_S == event.at // ROW_S:
+                y = _top(int(event.at // ROW_S), "agent") + _LANE_PX // 2
                 yield f'<line class="pause" x1="{_x(silent_since)}" x2="{_x(event.at)}" y1="{y}" y2="{y}"/>'
                 yield (
                     f'<text class="small" x="{(_x(silent_since) + _x(event.at)) / 2:g}" y="{y - 3}" '
@@ -184,7 +184,7 @@ def _pauses(events: Sequence[Event]) -> Iterator[str]:
 
 def _cut(at: float) -> Iterator[str]:
     """Mark where the caller cut in."""
-    row, x = int(at // ROW), _x(at)
+    row, x = int(at // ROW_S), _x(at)
     top = _top(row, "caller")
-    yield f'<line class="cut" x1="{x}" x2="{x}" y1="{top}" y2="{top + 2 * _LANE + _AXIS}"/>'
-    yield f'<text class="red" x="{x + 4:g}" y="{top + 2 * _LANE + _AXIS - 5}">interrupted</text>'
+    yield f'<line class="cut" x1="{x}" x2="{x}" y1="{top}" y2="{top + 2 * _LANE_PX + _AXIS_PX}"/>'
+    yield f'<text class="red" x="{x + 4:g}" y="{top + 2 * _LANE_PX + _AXIS_PX - 5}">interrupted</text>'

@@ -22,12 +22,12 @@ from patter_trio.agent.agent import Agent
 from patter_trio.errors import ConfigurationError, PatterError, leaves
 from patter_trio.events.payloads import EDGES
 from patter_trio.phone import Patter
-from patter_trio.server.calls import check_mind
+from patter_trio.server.calls import check_answerer
 
-SERVED: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
+SERVE_CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 """Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""
 _asyncio: Final = importlib.import_module("asyncio")  # of which this package runs nothing: only to refuse it
-_LOOPS: Final[tuple[tuple[Any, str], ...]] = (
+_LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
     (trio, "run"),
     (anyio, "run"),
     (_asyncio, "run"),
@@ -114,16 +114,16 @@ def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Pro
     functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
     if isinstance(getattr(module, "on_message", None), str):  # the one callback that may be a URL
         functions["on_message"] = module.on_message
-    known = {*SERVED, *(f"on_{edge}" for edge in EDGES)}
+    known = {*SERVE_CALLBACKS, *(f"on_{edge}" for edge in EDGES)}
     unknown = sorted(set(functions) - known)
     if unknown:
         raise ConfigurationError(f"{path}: {unknown[0]} is no callback; there are {', '.join(sorted(known))}")
-    callbacks = {name: functions[name] for name in functions.keys() & set(SERVED)}
+    callbacks = {name: functions[name] for name in functions.keys() & set(SERVE_CALLBACKS)}
     try:
-        check_mind(agent, callbacks)
+        check_answerer(agent, callbacks)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}; in a file, `async def on_message(event)` is the latter") from error
-    for name in functions.keys() - set(SERVED):
+    for name in functions.keys() - set(SERVE_CALLBACKS):
         setattr(phone, name, functions[name])
     callers = getattr(module, "callers", ())
     if not isinstance(callers, (list, tuple)) or not all(isinstance(caller, (str, Path)) for caller in callers):
@@ -188,7 +188,7 @@ def _no_loops() -> Iterator[None]:
         return refuse
 
     with ExitStack() as stack:
-        for owner, name in _LOOPS:
+        for owner, name in _LOOP_STARTERS:
             original = getattr(owner, name)
             stack.callback(setattr, owner, name, original)
             setattr(owner, name, refusing(original))

@@ -21,8 +21,8 @@ COLUMNS: Final = {
     "barge-in": "onset of voice to agent silent",
 }
 """What is measured of a turn, in seconds, and what it means."""
-_ELSEWHERE: Final = ("history", "transcript", "call_id", "metrics")
-_LEFT_OUT: Final = frozenset(
+_OMITTED_KEYS: Final = ("history", "transcript", "call_id", "metrics")
+_OMITTED_EVENTS: Final = frozenset(
     {
         PatterEventType.TRANSCRIPT_FINAL,
         PatterEventType.CALL_STARTED,
@@ -36,7 +36,7 @@ _LEFT_OUT: Final = frozenset(
 """Events of the bus that a timeline has under their callback's name, or that would only flood it."""
 
 
-_MEASURED: Final = {
+_COLUMN_METRICS: Final = {
     "endpoint": "endpoint_ms",
     "mind": "llm_ttft_ms",
     "voice": "tts_ms",
@@ -49,7 +49,9 @@ _MEASURED: Final = {
 def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
     """Return the latencies of each turn after the greeting, in seconds; what did not happen in a turn is absent."""
     turns: list[TurnMetrics] = [event.payload["turn"] for event in events if event.name == "metrics"]
-    found = ({key: getattr(turn.latency, name) for key, name in _MEASURED.items()} for turn in turns if turn.turn_index)
+    found = (
+        {key: getattr(turn.latency, name) for key, name in _COLUMN_METRICS.items()} for turn in turns if turn.turn_index
+    )
     return [{key: value / 1000 for key, value in turn.items() if value is not None} for turn in found]
 
 
@@ -102,7 +104,7 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
         "events": [
             {"at": round(e.at, 3), "name": e.name, **plain(e.payload)}
             for e in call.log.everything
-            if e.name not in _LEFT_OUT
+            if e.name not in _OMITTED_EVENTS
         ],
     }
     (place / "timeline.json").write_text(
@@ -116,7 +118,7 @@ def plain(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     The name of a tool is under ``tool``, since an event has a name of its own.
     """
-    told = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _ELSEWHERE}
+    told = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _OMITTED_KEYS}
     return {
         key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for key, value in told.items()

@@ -17,16 +17,16 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.cli.busy import Busy
+from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import SimulatedCall, View, default_lines
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 
-STAGGER: Final = 0.4
+CALL_INTERVAL_S: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
 
 
@@ -167,27 +167,27 @@ async def _simulate(program: Program, options: _Options) -> int:
     async def transfer(info: CallInfo, to: str) -> None:
         await calls[info.call_id].carrier.transfer(to)
 
-    busy = Busy()
+    busy = LoadMonitor()
     async with (
-        open_desk(
+        open_call_server(
             program.phone.serve_options(
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
             Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),
-        ) as desk,
+        ) as call_server,
         trio.open_nursery() as serving,
     ):
-        await serving.start(serve_listeners, desk.site, listeners)
+        await serving.start(serve_listeners, call_server.context, listeners)
         serving.start_soon(busy.watch)
         async with trio.open_nursery() as callers:
             for call in calls.values():
                 callers.start_soon(call.run)
-                await trio.sleep(STAGGER if options.calls > 1 else 0)
+                await trio.sleep(CALL_INTERVAL_S if options.calls > 1 else 0)
         serving.cancel_scope.cancel(reason="all simulated calls are over")
     return _report(list(calls.values()), options.out, busy)
 
 
-def _report(calls: list[SimulatedCall], out: Path, busy: Busy) -> int:
+def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
     """Write and print what is left of the calls; return the exit status."""
     try:
         places = [write_call(call, out) for call in calls if call.log.events]

@@ -85,7 +85,7 @@ class AppendUser:
 
 @attrs.frozen
 class StartReply:
-    """Begin a reply in a cancel scope of its own. Its audio is held back until :class:`OpenLane`.
+    """Begin a reply in a cancel scope of its own. Its audio is held back until :class:`OpenPlayout`.
 
     Without ``text`` the LLM (or ``on_message``) answers the history; otherwise that text is spoken. ``apology`` marks
     the configured error message.
@@ -99,7 +99,7 @@ class StartReply:
 
 
 @attrs.frozen
-class OpenLane:
+class OpenPlayout:
     """Let the reply's audio go to the carrier from here on."""
 
     at: float
@@ -107,7 +107,7 @@ class OpenLane:
 
 
 @attrs.frozen
-class TellToken:
+class ReportToken:
     """Tell llm_token."""
 
     at: float
@@ -116,7 +116,7 @@ class TellToken:
 
 
 @attrs.frozen
-class TellAudio:
+class ReportAudio:
     """Tell audio_out."""
 
     at: float
@@ -125,7 +125,7 @@ class TellAudio:
 
 
 @attrs.frozen
-class TellAgentStarted:
+class ReportAgentStarted:
     """Tell agent_speech_started."""
 
     at: float
@@ -187,7 +187,7 @@ class HangUpLeg:
 
 @attrs.frozen
 class TransferLeg:
-    """Have the carrier connect the caller to another number. It answers with ``TransferTaken`` or ``TransferFailed``."""
+    """Have the carrier connect the caller to another number. It answers with ``TransferAccepted`` or ``TransferFailed``."""
 
     at: float
 
@@ -209,10 +209,10 @@ Action = (
     | AmendUser
     | AppendUser
     | StartReply
-    | OpenLane
-    | TellToken
-    | TellAudio
-    | TellAgentStarted
+    | OpenPlayout
+    | ReportToken
+    | ReportAudio
+    | ReportAgentStarted
     | CutReply
     | FinishReply
     | AskDetector

@@ -12,7 +12,7 @@ import attrs
 
 from patter_trio.abc import Message
 
-SHOWN: Final = 200
+MAX_SHOWN_ENTRIES: Final = 200
 """Entries that a callback or hook gets. It bounds the payload in a call of hours; the final transcript is complete."""
 
 
@@ -90,7 +90,7 @@ class History:
 
     def shown(self) -> list[Entry]:
         """Return copies of the newest :data:`SHOWN` entries."""
-        return self.whole()[-SHOWN:]
+        return self.whole()[-MAX_SHOWN_ENTRIES:]
 
     def before_last_user(self) -> list[Entry]:
         """Return copies of the newest :data:`SHOWN` entries before the newest user entry."""
@@ -98,7 +98,7 @@ class History:
         if any(entry["role"] == "user" for entry in entries):
             while entries.pop()["role"] != "user":
                 pass  # what came after it is dropped, too
-        return entries[-SHOWN:]
+        return entries[-MAX_SHOWN_ENTRIES:]
 
     def whole(self) -> list[Entry]:
         """Return copies of all entries."""

@@ -6,7 +6,7 @@ machine ignores inputs of a reply that is over.
 
 import attrs
 
-TRANSFERRED = "transferred"
+TRANSFERRED_REASON = "transferred"
 """The reason, and outcome, of a call that ended because the carrier connected it to another number."""
 
 
@@ -32,7 +32,7 @@ class VoiceEnded:
 
 
 @attrs.frozen
-class Interim:
+class InterimWords:
     """Words of a segment that may still change. They replace the segment's earlier ones.
 
     ``finished``: see ``abc.Transcript``.
@@ -44,7 +44,7 @@ class Interim:
 
 
 @attrs.frozen
-class Final:
+class FinalWords:
     """The final words of a segment; empty if the STT found none.
 
     ``finished``: see ``abc.Transcript``.
@@ -138,11 +138,11 @@ class HangUp:
 class Transfer:
     """The agent's side transfers the call to another number as soon as the present reply has been played."""
 
-    reason: str = TRANSFERRED
+    reason: str = TRANSFERRED_REASON
 
 
 @attrs.frozen
-class TransferTaken:
+class TransferAccepted:
     """The carrier accepted the transfer. Its leg is about to end."""
 
 
@@ -169,8 +169,8 @@ Input = (
     Ready
     | VoiceStarted
     | VoiceEnded
-    | Interim
-    | Final
+    | InterimWords
+    | FinalWords
     | Verdict
     | TokenArrived
     | AudioArrived
@@ -182,7 +182,7 @@ Input = (
     | Say
     | HangUp
     | Transfer
-    | TransferTaken
+    | TransferAccepted
     | TransferFailed
     | LegDown
     | Flushed

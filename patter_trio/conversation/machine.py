@@ -24,12 +24,12 @@ from patter_trio.conversation.inputs import (
 )
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.conversation.turn_moves import Conversation
-from patter_trio.conversation.turn_state import Agent, Timer
+from patter_trio.conversation.turn_state import AgentState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
-_OF_A_REPLY = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
+_REPLY_INPUTS = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
 """Inputs that carry the number of a reply, and are stale once another reply is live."""
-_ORDER = {timer: place for place, timer in enumerate(Timer)}
+_TIMER_ORDER = {timer: place for place, timer in enumerate(Timer)}
 """Position of each deadline in :class:`Timer`: the order of those that are due at the same instant."""
 
 
@@ -41,104 +41,104 @@ class TurnMachine:
     """
 
     def __init__(self, policy: TurnPolicy, *, detector: bool = False) -> None:
-        self._talk = Conversation(policy, detector=detector)
+        self._conversation = Conversation(policy, detector=detector)
 
     @property
     def deadline(self) -> float:
         """When ``step(None, deadline)`` is due; infinite while only an input can change anything."""
-        return min(self._talk.timers.values(), default=math.inf)
+        return min(self._conversation.timers.values(), default=math.inf)
 
     @property
     def ended(self) -> bool:
         """True once ``EndCall`` was returned. After that the machine ignores everything."""
-        return self._talk.agent is Agent.ENDED
+        return self._conversation.agent is AgentState.ENDED
 
     @property
     def user_state(self) -> str:
         """The caller's public state: listening, speaking, thinking or away."""
-        return self._talk.user_state
+        return self._conversation.user_state
 
     @property
     def agent_state(self) -> str:
         """The agent's public state: initializing, idle, thinking or speaking."""
-        return self._talk.agent_state
+        return self._conversation.agent_state
 
     @property
     def turn(self) -> int:
         """The number of committed utterances (``turn_idx``)."""
-        return self._talk.turn
+        return self._conversation.turn
 
     @property
     def reply(self) -> int | None:
         """The number of the live reply, or None."""
-        return None if self._talk.reply is None else self._talk.reply.number
+        return None if self._conversation.reply is None else self._conversation.reply.number
 
     @property
     def has_floor(self) -> bool:
         """True if the live reply may be heard: the caller neither speaks nor may still be adding to the question."""
-        return self._talk.reply is not None and self._talk.may_open()
+        return self._conversation.reply is not None and self._conversation.may_play()
 
     def step(self, event: Input | None, now: float) -> list[Action]:
         """Take what happened at ``now`` (None: nothing but time passed); return the actions to carry out, in order.
 
         ``now`` should not go back. If it does, the latest time so far counts.
         """
-        talk = self._talk
+        conversation = self._conversation
         # A clock that went back must not fire a deadline twice, nor date a decision before its cause.
-        now = max(now, talk.now)
+        now = max(now, conversation.now)
         # Deadlines first, so that the input meets the state that it would have met in a loop without lag.
         self._fire_until(now, inclusive=event is None)
-        talk.now = now
+        conversation.now = now
         # Checked after the deadlines: one of them may have cut the reply of this input, or ended the call.
         if event is not None and not self.ended and not self._stale(event):
             self._apply(type(event), event)
-        out, talk.out = talk.out, []
+        out, conversation.out = conversation.out, []
         return out
 
     def _fire_until(self, now: float, *, inclusive: bool) -> None:
         """Fire the deadlines before ``now``, each at its own time; with ``inclusive`` also those at ``now``."""
-        timers = self._talk.timers
+        timers = self._conversation.timers
         while timers:
             # One at a time: a rule may set, move or clear other deadlines.
-            timer = min(timers, key=lambda timer: (timers[timer], _ORDER[timer]))
+            timer = min(timers, key=lambda timer: (timers[timer], _TIMER_ORDER[timer]))
             due = timers[timer]
             if due > now or (due == now and not inclusive):
                 return
-            self._talk.now = due
-            self._talk.disarm(timer)
+            self._conversation.now = due
+            self._conversation.disarm(timer)
             self._apply(timer, None)
 
     def _apply(self, trigger: Trigger, event: Input | None) -> None:
         """Apply the rule for a trigger, and then what follows from it at the same instant."""
-        talk = self._talk
+        conversation = self._conversation
         if trigger in CALLER:
-            CALLER[trigger][talk.caller](talk, event)
+            CALLER[trigger][conversation.caller](conversation, event)
         else:
-            AGENT[trigger][talk.agent](talk, event)
-        talk.settle()
+            AGENT[trigger][conversation.agent](conversation, event)
+        conversation.derive()
         # A rule may set a deadline that is over already, such as a silence that ended before the VAD reported it. It
         # fires within this step, or the decision would depend on when the loop calls again.
-        if talk.prompt:
-            timer = talk.prompt[0]
-            talk.disarm(timer)
+        if conversation.prompt:
+            timer = conversation.prompt[0]
+            conversation.disarm(timer)
             self._apply(timer, None)
 
     def _stale(self, event: Input) -> bool:
         # What a task of a reply posted before it was cut can arrive after the cut.
-        return isinstance(event, _OF_A_REPLY) and event.reply != self.reply
+        return isinstance(event, _REPLY_INPUTS) and event.reply != self.reply
 
     def __repr__(self) -> str:
         """Return the live state."""
-        talk = self._talk
-        parts = [f"turn {talk.turn}", f"caller {talk.caller}", f"agent {talk.agent}"]
-        if talk.reply is not None:
-            parts.append(str(talk.reply))
-        if talk.utterance:
-            parts.append(f"words {' '.join(piece.text for piece in talk.utterance.pieces)!r}")
-        if talk.queue:
-            parts.append(f"{len(talk.queue)} queued")
-        if talk.ending is not None:
-            parts.append(f"ending: {talk.ending}")
+        conversation = self._conversation
+        parts = [f"turn {conversation.turn}", f"caller {conversation.caller}", f"agent {conversation.agent}"]
+        if conversation.reply is not None:
+            parts.append(str(conversation.reply))
+        if conversation.utterance:
+            parts.append(f"words {' '.join(piece.text for piece in conversation.utterance.pieces)!r}")
+        if conversation.queue:
+            parts.append(f"{len(conversation.queue)} queued")
+        if conversation.ending is not None:
+            parts.append(f"ending: {conversation.ending}")
         if self.deadline < math.inf:
             parts.append(f"next deadline {self.deadline:.3f}")
         return f"<TurnMachine {', '.join(parts)}>"

@@ -4,14 +4,14 @@ The carrier plays what it gets, in order, from a buffer that we cannot look into
 clock: we know how long the audio that was sent takes to play. The marks: each comes back when all audio before it was
 played. The ``clear``: it empties the buffer and makes every mark in it come back at once, played or not.
 
-* Audio is sent ahead of real time by at most :data:`AHEAD`. More would delay a ``clear`` behind it and would not bridge
+* Audio is sent ahead of real time by at most :data:`SEND_AHEAD_S`. More would delay a ``clear`` behind it and would not bridge
   a longer stall of the sender; less would turn every stall of ours into a gap in the voice.
-* Audio goes out in messages of :data:`MESSAGE`. A mark follows after every :data:`MARK_EVERY`, at the end of each
+* Audio goes out in messages of :data:`MESSAGE_SAMPLES`. A mark follows after every :data:`MARK_INTERVAL_SAMPLES`, at the end of each
   sentence, and after the last audio there is.
-* If more than :data:`CREDIT` is unacknowledged, the path is stuck and sending stops: the kernel alone would buffer 8 s
-  of speech that no ``clear`` could reach. If a carrier's marks do not come back, the clock counts after :data:`GRACE`.
+* If more than :data:`MAX_UNMARKED_SAMPLES` is unacknowledged, the path is stuck and sending stops: the kernel alone would buffer 8 s
+  of speech that no ``clear`` could reach. If a carrier's marks do not come back, the clock counts after :data:`MARK_GRACE_S`.
 * Marks that come back because of our own ``clear`` say nothing about what was heard.
-* Audio cannot be heard before it can have been played: a mark that comes more than :data:`EARLY` too soon waits for the
+* Audio cannot be heard before it can have been played: a mark that comes more than :data:`CLOCK_SKEW_S` too soon waits for the
   clock.
 
 Positions are samples (at 8 kHz) since the call's first; times are seconds on the call's clock.
@@ -27,21 +27,21 @@ import attrs
 from patter_trio.abc import Word
 from patter_trio.audio.formats import RATE
 
-AHEAD: Final = 0.4
+SEND_AHEAD_S: Final = 0.4
 """Seconds of audio that the carrier may hold. Four messages: enough to bridge an ordinary stall of the event loop."""
-MESSAGE: Final = 800
+MESSAGE_SAMPLES: Final = 800
 """Samples per message: 100 ms. Each message costs the same processor time, so smaller ones raise the cost of a call."""
-MARK_EVERY: Final = 1600
+MARK_INTERVAL_SAMPLES: Final = 1600
 """Samples between marks: 200 ms. Between two of them only the clock tells what was heard."""
-CREDIT: Final = RATE
-"""Samples that may be unacknowledged: one second, that is :data:`AHEAD` and a generous round trip."""
-GRACE: Final = 1.5
+MAX_UNMARKED_SAMPLES: Final = RATE
+"""Samples that may be unacknowledged: one second, that is :data:`SEND_AHEAD_S` and a generous round trip."""
+MARK_GRACE_S: Final = 1.5
 """Seconds after the computed end of playback that the ledger waits for a missing mark."""
-TICK: Final = 1e-9
+CLOCK_TOLERANCE_S: Final = 1e-9
 """Seconds that count as zero. Adding less may not move a clock, and a sleep until then would be asked for again and again."""
-ROUNDING: Final = 1e-3
+WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
 """Samples by which the end of a word may lie behind the end of its sentence, from adding up word times."""
-EARLY: Final = 0.05
+CLOCK_SKEW_S: Final = 0.05
 """Seconds by which the carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Estimated length of a sentence whose audio is not complete yet.
@@ -79,7 +79,7 @@ Outgoing = Media | Mark | Clear | Close
 
 
 @attrs.frozen
-class Heard:
+class HeardSpeech:
     """How much of a reply the caller heard: seconds, and the text down to the last whole word."""
 
     seconds: float
@@ -95,7 +95,7 @@ class _Span:
     words: list[Word] = attrs.field(factory=list)
 
 
-class Lane:
+class PlayoutQueue:
     """The playout queue of one reply. Once it is cut, it swallows whatever still comes."""
 
     def __init__(self, reply: int) -> None:
@@ -149,7 +149,9 @@ class Lane:
     def take(self) -> tuple[bytes, bool]:
         """Return the audio of the next message, and True if it ends a sentence; empty if no audio waits."""
         # A message ends where a sentence does, so that the mark behind it tells that the sentence was heard.
-        limit = min([MESSAGE, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)])
+        limit = min(
+            [MESSAGE_SAMPLES, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)]
+        )
         taken = bytearray()
         while self._queue and len(taken) < limit:
             audio = self._queue.popleft()
@@ -161,7 +163,7 @@ class Lane:
         at_boundary = any(s.start == self.sent_samples for s in self._spans)
         return bytes(taken), at_boundary or (self.produced and not self._queue)
 
-    def heard(self, samples: int) -> Heard:
+    def heard(self, samples: int) -> HeardSpeech:
         """Return what the first ``samples`` of this reply say, rounded down to a whole word."""
         ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples] * bool(self._spans)
         said: list[str] = []
@@ -175,7 +177,7 @@ class Lane:
                 unfinished = last and not self.produced
                 said.append(_begun(span, samples - span.start, end - span.start, unfinished=unfinished))
             break
-        return Heard(samples / RATE, " ".join(part for part in said if part))
+        return HeardSpeech(samples / RATE, " ".join(part for part in said if part))
 
 
 def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
@@ -183,7 +185,9 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     words = span.text.split()
     # Times come with their audio: while the rest is on its way, what has none yet cannot have been heard.
     if span.words and (unfinished or len(span.words) >= len(words)):
-        return " ".join(words[: sum(w.end * RATE <= heard + ROUNDING for w in span.words[: len(words)])])
+        return " ".join(
+            words[: sum(w.end * RATE <= heard + WORD_END_TOLERANCE_SAMPLES for w in span.words[: len(words)])]
+        )
     if unfinished:
         length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
     reached = len(span.text) * heard / length if length else 0.0
@@ -213,8 +217,8 @@ class Playback:
 
     def __init__(self) -> None:
         self._control: deque[Mark | Clear | Close] = deque()
-        self._lane: Lane | None = None
-        self._lane_start = 0  # position at which the lane's first sample was, or will be, sent
+        self._playout: PlayoutQueue | None = None
+        self._playout_start = 0  # position at which the lane's first sample was, or will be, sent
         self._position = 0  # sent
         self._marked = 0  # covered by a mark
         self._acknowledged = 0  # honestly reported as played
@@ -232,7 +236,7 @@ class Playback:
 
     def __repr__(self) -> str:
         unplayed = (self._position - self._acknowledged) / RATE
-        return f"<Playback {self._position / RATE:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._lane!r}>"
+        return f"<Playback {self._position / RATE:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._playout!r}>"
 
     @property
     def end(self) -> float:
@@ -242,27 +246,27 @@ class Playback:
     @property
     def drained(self) -> bool:
         """True if all audio of the open queue was sent and reported as played."""
-        lane = self._lane
-        return lane is not None and lane.waiting == 0 and self._acknowledged == self._position
+        playout = self._playout
+        return playout is not None and playout.waiting == 0 and self._acknowledged == self._position
 
-    def open(self, lane: Lane) -> None:
+    def open(self, playout: PlayoutQueue) -> None:
         """Let a reply's audio go to the carrier, after what was sent before."""
-        lane.is_open = True
-        self._lane, self._lane_start = lane, self._position
+        playout.is_open = True
+        self._playout, self._playout_start = playout, self._position
 
-    def close(self) -> Heard:
+    def close(self) -> HeardSpeech:
         """End the open queue, which was played completely. Return what was heard."""
-        lane, self._lane = self._lane, None
-        return lane.heard(lane.sent_samples) if lane else Heard(0.0, "")
+        playout, self._playout = self._playout, None
+        return playout.heard(playout.sent_samples) if playout else HeardSpeech(0.0, "")
 
-    def cut(self, now: float) -> Heard:
+    def cut(self, now: float) -> HeardSpeech:
         """Silence the open queue at once; return what was heard. The next message is ``clear``."""
-        lane, self._lane = self._lane, None
-        if lane is None:
-            return Heard(0.0, "")
+        playout, self._playout = self._playout, None
+        if playout is None:
+            return HeardSpeech(0.0, "")
         # Before the queue is cut, because the marks and the end of playback are reset below.
-        heard = max(0, self.played(now) - self._lane_start)
-        lane.cut()
+        heard = max(0, self.played(now) - self._playout_start)
+        playout.cut()
         # Marks that were not sent would ask about audio that is dropped now.
         self._control = deque(item for item in self._control if not isinstance(item, Mark))
         self._sequence += 1
@@ -275,7 +279,7 @@ class Playback:
         self._marks.clear()
         self._marked = self._acknowledged = self._position
         self._acknowledged_at = self._end = now
-        return lane.heard(min(heard, lane.sent_samples))
+        return playout.heard(min(heard, playout.sent_samples))
 
     def hang_up(self) -> None:
         """End the stream with the next message."""
@@ -298,47 +302,53 @@ class Playback:
             return self._control.popleft()
         return self._next_media(now, self._settle(now))
 
-    def _next_media(self, now: float, patience: float) -> Outgoing | float:
-        lane = self._lane
-        if lane is None:
+    def _next_media(self, now: float, ahead: float) -> Outgoing | float:
+        playout = self._playout
+        if playout is None:
             return math.inf
-        # A mark goes before more audio: what is heard is to be known every MARK_EVERY samples.
-        if self._position > self._marked and (lane.waiting == 0 or self._position - self._marked >= MARK_EVERY):
-            return self._mark(lane)
-        overdue = self._end + GRACE - now
-        if self._acknowledged < self._position and overdue <= TICK:
-            self._believe_the_clock(now)
-        if lane.waiting == 0:
-            return min(overdue, patience) if self._acknowledged < self._position else math.inf
+        # A mark goes before more audio: what is heard is to be known every MARK_INTERVAL_SAMPLES samples.
+        if self._position > self._marked and (
+            playout.waiting == 0 or self._position - self._marked >= MARK_INTERVAL_SAMPLES
+        ):
+            return self._mark(playout)
+        overdue = self._end + MARK_GRACE_S - now
+        if self._acknowledged < self._position and overdue <= CLOCK_TOLERANCE_S:
+            self._acknowledge_by_clock(now)
+        if playout.waiting == 0:
+            return min(overdue, ahead) if self._acknowledged < self._position else math.inf
         # The carrier reports too little: wait for its marks, at most until the clock counts.
-        if self._position - self._acknowledged > CREDIT and not self.marks_lost:
-            return min(overdue, patience)
+        if self._position - self._acknowledged > MAX_UNMARKED_SAMPLES and not self.marks_lost:
+            return min(overdue, ahead)
         ahead = max(self._end, now) - now
         # Far enough ahead: sleep until there is room for one more message.
-        if ahead + MESSAGE / RATE > AHEAD + TICK:
-            return ahead + MESSAGE / RATE - AHEAD
-        if lane.waiting < MESSAGE and not lane.produced and ahead > MESSAGE / RATE + TICK:
-            return ahead - MESSAGE / RATE  # a fuller message is worth the wait
-        return self._media(lane, now)
+        if ahead + MESSAGE_SAMPLES / RATE > SEND_AHEAD_S + CLOCK_TOLERANCE_S:
+            return ahead + MESSAGE_SAMPLES / RATE - SEND_AHEAD_S
+        if (
+            playout.waiting < MESSAGE_SAMPLES
+            and not playout.produced
+            and ahead > MESSAGE_SAMPLES / RATE + CLOCK_TOLERANCE_S
+        ):
+            return ahead - MESSAGE_SAMPLES / RATE  # a fuller message is worth the wait
+        return self._media(playout, now)
 
-    def _media(self, lane: Lane, now: float) -> Media:
-        audio, ends_sentence = lane.take()
+    def _media(self, playout: PlayoutQueue, now: float) -> Media:
+        audio, ends_sentence = playout.take()
         if self._acknowledged == self._position:  # nothing was under way: playing begins now
             self._acknowledged_at = now
         self._position += len(audio)
         self._end = max(self._end, now) + len(audio) / RATE
         if ends_sentence:
-            self._control.append(self._mark(lane))
-        return Media(audio, lane.reply)
+            self._control.append(self._mark(playout))
+        return Media(audio, playout.reply)
 
-    def _mark(self, lane: Lane) -> Mark:
+    def _mark(self, playout: PlayoutQueue) -> Mark:
         self._sequence += 1
-        name = f"r{lane.reply}.{self._sequence}"
+        name = f"r{playout.reply}.{self._sequence}"
         self._marks.append(_Sent(name, self._position))
         self._marked = self._position
         return Mark(name)
 
-    def _believe_the_clock(self, now: float) -> None:
+    def _acknowledge_by_clock(self, now: float) -> None:
         """Count everything sent as played, because the carrier's marks do not come back."""
         self.marks_lost = True
         self._marks.clear()
@@ -356,7 +366,7 @@ class Playback:
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
             return
-        if self._due(mark) > now + EARLY:
+        if self._due(mark) > now + CLOCK_SKEW_S:
             mark.early = True
             return
         self._acknowledge(mark, now)
@@ -377,7 +387,7 @@ class Playback:
         """Take early marks whose time has come. Return the seconds until the next one is due."""
         for mark in [mark for mark in self._marks if mark.early]:
             left = self._due(mark) - now
-            if left > TICK:
+            if left > CLOCK_TOLERANCE_S:
                 return left
             self._acknowledge(mark, now)
         return math.inf

@@ -44,13 +44,13 @@ class TurnPolicy:
     """How long the carrier may take to accept or refuse a transfer. A little longer than its REST request may take."""
     flush: float = 0.8
     """How long, after the caller left, the machine waits for the STT's last words."""
-    stuck: float = 15.0
+    max_wordless_voice: float = 15.0
     """Voice without a single word after which it counts as noise or music."""
-    words: bool = True
+    needs_words: bool = True
     """What makes an utterance: recognised words, or (False) voice alone, for an engine."""
-    sure_by: EouTrigger = "semantic_turn_detector"
+    early_trigger: EouTrigger = "semantic_turn_detector"
     """The ``trigger`` that eos reports when a detector or recogniser ends the turn early."""
-    keeps_back: float = 15.0
-    """Like ``stuck``, for engines, while an answer waits for the caller's voice to end."""
+    max_wordless_voice_before_answer: float = 15.0
+    """Like ``max_wordless_voice``, for engines, while an answer waits for the caller's voice to end."""
     away: float = math.inf
     """Time without speech from either side after which the caller counts as away. (``user_away_timeout``.)"""

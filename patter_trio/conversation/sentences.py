@@ -3,8 +3,8 @@
 A sentence is known to be finished when the next non-space character behind its end has arrived. That is the only
 look-ahead, so the sentences do not depend on how the text was cut into tokens. A sentence ends at
 
-* a mark of ``_SPACED``, with closing quotes and brackets behind it, before white space;
-* a mark of ``_UNSPACED``, from scripts that put no space between sentences, before anything;
+* a mark of ``_SPACED_ENDS``, with closing quotes and brackets behind it, before white space;
+* a mark of ``_UNSPACED_ENDS``, from scripts that put no space between sentences, before anything;
 * a line break, because lists and headings have no full stops.
 
 It does not end there before a lower-case letter, nor if only marks or the number of a list item precede. A full stop
@@ -14,10 +14,10 @@ doubt it does not end: two sentences in one cost a moment, but a sentence that i
 
 import re
 
-_SPACED = ".!?…।॥؟۔։።\u037e"
-_UNSPACED = "。！？｡။"
-_CLAUSES = ",;:–—،؛"
-_UNSPACED_CLAUSES = "，、；：၊"
+_SPACED_ENDS = ".!?…।॥؟۔։።\u037e"
+_UNSPACED_ENDS = "。！？｡။"
+_SPACED_CLAUSE_ENDS = ",;:–—،؛"
+_UNSPACED_CLAUSE_ENDS = "，、；：၊"
 _OPENERS = "「『（【《“"
 _CLOSERS = "\"'”’»›)]}」』）】》"
 
@@ -85,7 +85,7 @@ class SentenceChunker:
         self._before_names = frozenset(_BEFORE_NAMES.get(tongue, "").split())
         self._before_numbers = frozenset(_BEFORE_NUMBERS.get(tongue, "").split())
         self._ordinals = tongue in _ORDINALS
-        self._ends = _SPACED + (";" if tongue == "el" else "")  # as Greek writes a question mark
+        self._ends = _SPACED_ENDS + (";" if tongue == "el" else "")  # as Greek writes a question mark
         self._min = min_sentence_len
         self._first_min = aggressive_first_min_len if aggressive_first_flush else None
         self.reset()
@@ -139,11 +139,11 @@ class SentenceChunker:
         text, mark = self._text, self._text[position]
         if mark == "\n":
             return position
-        unspaced = mark in _UNSPACED or mark in _UNSPACED_CLAUSES
-        if not unspaced and mark not in self._ends and mark not in _CLAUSES:
+        unspaced = mark in _UNSPACED_ENDS or mark in _UNSPACED_CLAUSE_ENDS
+        if not unspaced and mark not in self._ends and mark not in _SPACED_CLAUSE_ENDS:
             return None
         end = position + 1
-        while end < len(text) and text[end] in self._ends + _UNSPACED:
+        while end < len(text) and text[end] in self._ends + _UNSPACED_ENDS:
             end += 1
         while end < len(text) and text[end] in _CLOSERS:
             end += 1
@@ -156,12 +156,12 @@ class SentenceChunker:
         # A full stop before a line break is judged as a full stop: "Dr." may stand at the end of a line.
         if mark == "\n" and sentence.rstrip().endswith("."):
             mark, sentence = ".", sentence.rstrip()[:-1]
-        if (mark in _CLAUSES and mark not in self._ends) or mark in _UNSPACED_CLAUSES:
+        if (mark in _SPACED_CLAUSE_ENDS and mark not in self._ends) or mark in _UNSPACED_CLAUSE_ENDS:
             soft = self._first and self._first_min is not None
             return soft and len(_one_line(self._text[:end])) >= (self._first_min or 0)
         if _LIST_NUMBER.fullmatch(sentence) or not any(char.isalnum() for char in sentence):
             return False
-        if mark in _UNSPACED:  # what was quoted usually goes on without a space
+        if mark in _UNSPACED_ENDS:  # what was quoted usually goes on without a space
             quoted = self._text[end - 1] in _CLOSERS and not self._text[end].isspace()
             return following not in _CLOSERS and (not quoted or following in _OPENERS)
         # Lower case goes on with the sentence, as in "e.g. this"; a closing guillemet still belongs to it.

@@ -104,13 +104,13 @@ _EMOJI: Final = (
 )
 _KEYCAP: Final = re.compile("([0-9#*])\ufe0f?\u20e3")
 _EMOJIS: Final = re.compile(f"(?<![ \t])(?P<before>[ \t]*){_EMOJI}(?:[ \t]*{_EMOJI})*(?P<after>[ \t]*)")
-_LEFT: Final = re.compile("[\ufe0e\ufe0f\u20e3]")
-_CLOSING: Final = ".,;:!?…)]}\"'”\u2019»"
+_EMOJI_REMAINS: Final = re.compile("[\ufe0e\ufe0f\u20e3]")
+_CLOSING_MARKS: Final = ".,;:!?…)]}\"'”\u2019»"
 
 
 def filter_emoji(text: str) -> str:
     """Return the text without emoji, and without the white space around them. A keycap keeps its key."""
-    return _LEFT.sub("", _EMOJIS.sub(_gap, _KEYCAP.sub(r"\1", text)))
+    return _EMOJI_REMAINS.sub("", _EMOJIS.sub(_gap, _KEYCAP.sub(r"\1", text)))
 
 
 def _gap(match: re.Match[str]) -> str:
@@ -118,14 +118,14 @@ def _gap(match: re.Match[str]) -> str:
     text = match.string
     before = text[match.start() - 1] if match.start() else "\n"
     after = text[match.end()] if match.end() < len(text) else "\n"
-    if "\n" in (before, after) or after in _CLOSING:
+    if "\n" in (before, after) or after in _CLOSING_MARKS:
         return ""
     apart = match["before"] or match["after"] or (before.isalnum() and after.isalnum())
     return " " if apart else ""
 
 
 # All of it ------------------------------------------------------------------------------------------------------------
-_UNSEEN: Final = re.compile("[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u2060\ufeff]")
+_INVISIBLE: Final = re.compile("[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u2060\ufeff]")
 """Control characters, soft hyphens, zero-width characters."""
 _ENDS: Final = tuple(".!?…:;,。।؟،\uff01\uff1f")
 _BEHIND_ENDS: Final = "\"'”\u2019»)]}"
@@ -136,7 +136,7 @@ def filter_for_tts(text: str) -> str:
 
     A line that ends without punctuation gets a full stop, because its end means a pause.
     """
-    lines = filter_emoji(filter_markdown(_UNSEEN.sub("", text.replace("\r", "\n")))).split("\n")
+    lines = filter_emoji(filter_markdown(_INVISIBLE.sub("", text.replace("\r", "\n")))).split("\n")
     said = [" ".join(line.split()) for line in lines]
     said = [line for line in said if line]
     last = len(said) - 1

@@ -16,12 +16,12 @@ import math
 from collections import deque
 
 from patter_trio.conversation import actions
-from patter_trio.conversation.inputs import TRANSFERRED, Final, Interim, Say
+from patter_trio.conversation.inputs import TRANSFERRED_REASON, FinalWords, InterimWords, Say
 from patter_trio.conversation.policy import TurnPolicy
-from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, Agent, Caller, Reply, Timer
+from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, AgentState, CallerState, ReplyState, Timer
 from patter_trio.conversation.utterance import Piece, Utterance, joined
 
-DECIDING = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
+DECIDING_TIMERS = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
 """While one of these deadlines runs, it is open whether the utterance is over."""
 
 
@@ -32,8 +32,8 @@ class Conversation:
         self.policy = policy
         self.detector = detector
         self.now: float = -math.inf
-        self.caller: Caller = Caller.SILENT
-        self.agent: Agent = Agent.INITIALIZING
+        self.caller: CallerState = CallerState.SILENT
+        self.agent: AgentState = AgentState.INITIALIZING
         self.timers: dict[Timer, float] = {}
         self.prompt: list[Timer] = []
         """Deadlines that were over when they were set. They are due within the same step."""
@@ -41,17 +41,17 @@ class Conversation:
 
         self.turn: int = 0
         self.replies: int = 0
-        self.reply: Reply | None = None
+        self.reply: ReplyState | None = None
         self.queue: deque[Say] = deque()
         self.ending: str | None = None
         """The first reason to end the call, or None. Already set while the agent says goodbye."""
-        self.instead: str | None = None
+        self.pending_hang_up: str | None = None
         """A hang-up that was wanted during a transfer. It takes effect if the transfer fails."""
-        self.taken: bool = False
+        self.transfer_accepted: bool = False
         """True once the carrier has accepted the transfer."""
         self.flushed: bool = False
         """True once the STT has delivered its last words, while the carrier's answer to a transfer is still missing."""
-        self.left: str = ""
+        self.leg_down_reason: str = ""
         """Why the leg went down."""
 
         # The caller's present or last voice, from its onset to its end. Silence counts from the end.
@@ -62,9 +62,9 @@ class Conversation:
         self.generation: int = 0
         self.unfinished: bool = False
         """True if the turn detector, or the STT, calls the utterance unfinished."""
-        self.eager: bool = False
+        self.is_complete: bool = False
         """True if the turn detector, or the STT, is sure that the utterance is finished."""
-        self.worded: bool = False
+        self.voice_has_words: bool = False
         """True if words were recognised during the present voice."""
         self.ended_early: bool = False
         """True if the recogniser ended the turn, and with it a voice that the VAD still hears."""
@@ -91,13 +91,13 @@ class Conversation:
     @property
     def agent_state(self) -> str:
         """The agent's public state. A text that the application wants spoken shows only once it is heard."""
-        waits = self.agent is Agent.THINKING and self.reply is not None
+        waits = self.agent is AgentState.THINKING and self.reply is not None
         if waits and self.reply is not None and not self.reply.answers and not self.reply.started:
-            return PUBLIC_AGENT[Agent.IDLE]
+            return PUBLIC_AGENT[AgentState.IDLE]
         return PUBLIC_AGENT[self.agent]
 
     @property
-    def live(self) -> Reply:
+    def live(self) -> ReplyState:
         """The live reply, for rules that apply only while there is one."""
         if self.reply is None:
             raise AssertionError(f"no reply while {self.agent}")
@@ -111,7 +111,7 @@ class Conversation:
         return barge_in and self.reply is not None and self.reply.interruptible
 
     @property
-    def owes_a_say(self) -> bool:
+    def has_unheard_say(self) -> bool:
         """True if the live reply is a text that nobody has heard yet. Such a reply is never thrown away."""
         return self.reply is not None and self.reply.text is not None and not self.reply.started
 
@@ -121,28 +121,32 @@ class Conversation:
         reply = self.reply
         unheard = reply is not None and reply.answers and not reply.apology and not reply.opened
         in_time = self.now - self.committed_at < self.policy.late_window
-        return unheard and in_time and self.caller is Caller.SILENT and self.ending is None
+        return unheard and in_time and self.caller is CallerState.SILENT and self.ending is None
 
     @property
-    def patience_with_voice(self) -> float:
+    def max_wordless_voice(self) -> float:
         """Seconds after which a voice without words, or one that holds an answer back, counts as noise."""
         policy = self.policy
         answer_waits = self.reply is not None and self.reply.answers and not self.reply.started
-        return policy.stuck if policy.words or not answer_waits else min(policy.stuck, policy.keeps_back)
+        return (
+            policy.max_wordless_voice
+            if policy.needs_words or not answer_waits
+            else min(policy.max_wordless_voice, policy.max_wordless_voice_before_answer)
+        )
 
     @property
     def agent_has_floor(self) -> bool:
         """True if an utterance that is over has to wait for the agent."""
-        if self.agent is Agent.THINKING:
+        if self.agent is AgentState.THINKING:
             # In a gap of a reply that was heard, as few words as would not interrupt speech do not interrupt it either.
-            remark = self.live.started and self.utterance.fresh < self.policy.min_words
-            return remark or self.owes_a_say or not self.can_cut
-        return self.agent is not Agent.IDLE
+            remark = self.live.started and self.utterance.unjudged_words < self.policy.min_words
+            return remark or self.has_unheard_say or not self.can_cut
+        return self.agent is not AgentState.IDLE
 
     @property
     def is_over_agent(self) -> bool:
         """True if a voice that ends now was too short to interrupt the agent; recognised words are always kept."""
-        return not self.policy.words and self.agent is Agent.SPEAKING and self.can_cut
+        return not self.policy.needs_words and self.agent is AgentState.SPEAKING and self.can_cut
 
     # Telling and timing --------------------------------------------------------------------------------------------
     def emit(self, action: actions.Action) -> None:
@@ -179,8 +183,8 @@ class Conversation:
     ) -> None:
         """Begin a reply."""
         self.replies += 1
-        self.reply = Reply(self.replies, self.turn, text, apology, interruptible, answers)
-        self.agent = Agent.THINKING
+        self.reply = ReplyState(self.replies, self.turn, text, apology, interruptible, answers)
+        self.agent = AgentState.THINKING
         self.arm(Timer.REPLY, self.now + self.policy.reply)
         self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology))
 
@@ -192,7 +196,7 @@ class Conversation:
         """Begin a reply with a text of the application's."""
         self.start(say.text, interruptible=say.interruptible, answers=False)
 
-    def cut(self, reason: str, then: Agent = Agent.IDLE) -> None:
+    def cut(self, reason: str, then: AgentState = AgentState.IDLE) -> None:
         """End the live reply at once."""
         reply = self.drop_reply(then)
         self.emit(actions.CutReply(self.now, reply.number, reply.turn, reply.opened, reply.started, reason))
@@ -208,9 +212,9 @@ class Conversation:
 
     def finish(self) -> None:
         """End the live reply, which has come to its own end."""
-        reply = self.drop_reply(Agent.IDLE)
+        reply = self.drop_reply(AgentState.IDLE)
         self.emit(actions.FinishReply(self.now, reply.number, reply.turn, reply.started))
-        self.rest()
+        self.next_move()
 
     def fail(self) -> None:
         """Cut the live reply, which cannot go on, and apologise once per turn."""
@@ -219,14 +223,14 @@ class Conversation:
         apologise = self.apology_turn != self.turn and self.ending is None
         unheard = reply.answers and not reply.started
         # The apology follows at once, so observers do not see the agent idle in between.
-        self.cut("failed", Agent.THINKING if apologise and unheard else Agent.IDLE)
+        self.cut("failed", AgentState.THINKING if apologise and unheard else AgentState.IDLE)
         if apologise:
             self.apology_turn = self.turn
             self.start(apology=True, answers=reply.answers)
         else:
-            self.rest()
+            self.next_move()
 
-    def drop_reply(self, then: Agent) -> Reply:
+    def drop_reply(self, then: AgentState) -> ReplyState:
         """Forget the live reply, and return it."""
         reply, self.reply, self.agent = self.live, None, then
         # Both deadlines watch the live reply; left armed, they would blame the next one.
@@ -234,10 +238,10 @@ class Conversation:
         return reply
 
     # The caller's words --------------------------------------------------------------------------------------------
-    def take(self, event: Interim | Final) -> bool:
+    def take(self, event: InterimWords | FinalWords) -> bool:
         """Record words. Return True if there were new ones that the agent has to react to."""
         text = " ".join(event.text.split())
-        if isinstance(event, Interim):
+        if isinstance(event, InterimWords):
             if event.segment in self.promoted:
                 return False
             self.utterance.interim(text, event.segment)
@@ -261,7 +265,7 @@ class Conversation:
     def amend(self, pieces: list[Piece]) -> None:
         """Restart the answer, with other words of the same utterance."""
         # The new answer follows at once, so observers do not see the agent idle in between.
-        self.cut("amended", Agent.THINKING)
+        self.cut("amended", AgentState.THINKING)
         self.committed = pieces
         self.emit(actions.AmendUser(self.now, joined(pieces)))
         self.start()
@@ -284,18 +288,18 @@ class Conversation:
 
     def voice_over(self, end: float, confidence: float | None = None) -> None:
         """End the caller's voice, or stop counting it as one."""
-        self.caller = Caller.PAUSING
+        self.caller = CallerState.PAUSING
         # A VAD reports times in its own windows: keep the end between the onset and now.
         self.end, self.by_voice = min(max(end, self.onset), self.now), True
         self.disarm(Timer.STUCK)
         self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
-        if self.policy.words:
+        if self.policy.needs_words:
             self.wait_for_final()
         else:
             self.utterance.voice(remark=self.is_over_agent)
-        if self.eager:  # the STT was sure before the VAD reported the end of the voice
-            self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
-            self.hasten(Timer.FINAL, self.policy.endpoint)
+        if self.is_complete:  # the STT was sure before the VAD reported the end of the voice
+            self.shorten(Timer.ENDPOINT, self.policy.fast_endpoint)
+            self.shorten(Timer.FINAL, self.policy.endpoint)
         self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
         if self.detector and self.ending is None:
             self.generation += 1
@@ -303,22 +307,22 @@ class Conversation:
 
     def judge(self, *, finished: bool) -> None:
         """Take a judgement of the utterance: a finished one waits for less silence, an unfinished one is held open."""
-        self.eager, self.unfinished = finished, not finished
+        self.is_complete, self.unfinished = finished, not finished
         if finished:
-            self.hasten(Timer.ENDPOINT, self.policy.fast_endpoint)
+            self.shorten(Timer.ENDPOINT, self.policy.fast_endpoint)
 
-    def heed(self, event: Interim | Final) -> None:
+    def apply_verdict(self, event: InterimWords | FinalWords) -> None:
         """Take the STT's judgement, if it gives one. A turn that it ended with final words waits for nothing more."""
         if event.finished is None:
             return
         self.judge(finished=event.finished)
-        if event.finished and self.caller in (Caller.PAUSING, Caller.HELD):
-            if isinstance(event, Final):
-                self.disarm(*DECIDING)
+        if event.finished and self.caller in (CallerState.PAUSING, CallerState.HELD):
+            if isinstance(event, FinalWords):
+                self.disarm(*DECIDING_TIMERS)
             else:
-                self.hasten(Timer.FINAL, self.policy.endpoint)
+                self.shorten(Timer.FINAL, self.policy.endpoint)
 
-    def hasten(self, timer: Timer, silence: float) -> None:
+    def shorten(self, timer: Timer, silence: float) -> None:
         """Move a running deadline forward to ``silence`` seconds after the voice, if that is sooner."""
         sooner = self.end + silence
         # -inf stands for a deadline that is not running: it is never moved.
@@ -335,30 +339,30 @@ class Conversation:
         if not words:
             self.be_silent()
         elif self.unfinished:
-            if self.caller is not Caller.HELD:
-                self.caller = Caller.HELD
+            if self.caller is not CallerState.HELD:
+                self.caller = CallerState.HELD
                 self.arm(Timer.HOLD, self.end + self.policy.hold)
-        elif self.is_over_agent and not words.weighs:
+        elif self.is_over_agent and not words.is_significant:
             words.take()
             self.emit(actions.DropUser(self.now))
             self.be_silent()
         elif self.agent_has_floor:
-            self.caller = Caller.PAUSING
-            words.judge()
+            self.caller = CallerState.PAUSING
+            words.mark_judged()
         else:
             self.commit()
 
     def be_silent(self) -> None:
         """Return to silence: the caller has said nothing that needs an answer."""
-        self.caller = Caller.SILENT
-        self.unfinished = self.eager = False
-        self.rest()
+        self.caller = CallerState.SILENT
+        self.unfinished = self.is_complete = False
+        self.next_move()
 
     def commit(self) -> None:
         """Commit the utterance, and start the answer."""
         if self.reply is not None:
             self.yield_floor()
-        trigger: actions.EouTrigger = self.policy.sure_by if self.eager else "vad_silence"
+        trigger: actions.EouTrigger = self.policy.early_trigger if self.is_complete else "vad_silence"
         # Read after the floor was yielded, because a retracted answer gives its question back.
         replaces = bool(self.unanswered)
         # Interim words that are committed now may come again as final ones, after the commit.
@@ -366,44 +370,44 @@ class Conversation:
         self.committed = [*self.unanswered, *self.utterance.take()]
         self.unanswered = []
         self.committed_at = self.now
-        self.disarm(*DECIDING)
-        self.unfinished = self.eager = False
+        self.disarm(*DECIDING_TIMERS)
+        self.unfinished = self.is_complete = False
         self.turn += 1
-        self.caller, self.agent = Caller.SILENT, Agent.THINKING
+        self.caller, self.agent = CallerState.SILENT, AgentState.THINKING
         silence = self.now - self.end
         self.emit(actions.CommitUser(self.now, self.turn, joined(self.committed), trigger, silence, replaces))
         self.start()
 
     # What comes next -----------------------------------------------------------------------------------------------
-    def rest(self) -> None:
+    def next_move(self) -> None:
         """Start what comes next, if the agent is idle."""
-        if self.agent is not Agent.IDLE:
+        if self.agent is not AgentState.IDLE:
             return
         # The answer was retracted for a voice that came to nothing: the question still wants an answer.
-        if self.ending is None and self.unanswered and self.caller in (Caller.SILENT, Caller.AWAY):
+        if self.ending is None and self.unanswered and self.caller in (CallerState.SILENT, CallerState.AWAY):
             self.committed, self.unanswered = self.unanswered, []
             self.start()
         elif self.queue:
             self.say(self.queue.popleft())
         elif self.ending is not None:
             self.close(self.ending)
-        elif self.caller in (Caller.PAUSING, Caller.HELD):
+        elif self.caller in (CallerState.PAUSING, CallerState.HELD):
             self.try_commit()
 
-    def settle(self) -> None:
+    def derive(self) -> None:
         """Do what follows from the states of both sides together."""
         reply = self.reply
-        if reply is not None and reply.audio and not reply.opened and self.may_open():
+        if reply is not None and reply.audio and not reply.opened and self.may_play():
             reply.opened = True
             self.arm(Timer.REPLY, self.now + self.policy.reply)
-            self.emit(actions.OpenLane(self.now, reply.number))
-        over = self.caller is Caller.SPEAKING and self.agent is Agent.SPEAKING
+            self.emit(actions.OpenPlayout(self.now, reply.number))
+        over = self.caller is CallerState.SPEAKING and self.agent is AgentState.SPEAKING
         if over and self.can_cut and not self.policy.min_words:
             if Timer.OVERLAP not in self.timers:
                 self.arm(Timer.OVERLAP, self.onset + self.policy.overlap)
         else:
             self.disarm(Timer.OVERLAP)
-        if self.caller is Caller.SILENT and self.agent is Agent.IDLE:
+        if self.caller is CallerState.SILENT and self.agent is AgentState.IDLE:
             # Not while it runs: this is called after every rule, and each would put the deadline off.
             if Timer.AWAY not in self.timers:
                 self.arm(Timer.AWAY, self.now + self.policy.away)
@@ -411,21 +415,21 @@ class Conversation:
             self.disarm(Timer.AWAY)
         self.publish()
 
-    def may_open(self) -> bool:
+    def may_play(self) -> bool:
         """Return True if the reply's audio may go out: it must not talk over a caller who may interrupt it."""
         if not self.can_cut:
             return True
         # While it is open whether the caller has finished, an answer waits; a text of the application's does not.
-        deciding = any(timer in self.timers for timer in DECIDING) and self.live.answers
-        return self.caller is not Caller.SPEAKING and not deciding
+        deciding = any(timer in self.timers for timer in DECIDING_TIMERS) and self.live.answers
+        return self.caller is not CallerState.SPEAKING and not deciding
 
     def close(self, reason: str) -> None:
         """Hang up, or transfer the call."""
         self.ending = reason
-        self.agent = Agent.CLOSING
+        self.agent = AgentState.CLOSING
         self.queue.clear()
         self.disarm(Timer.GOODBYE)
-        if reason == TRANSFERRED:
+        if reason == TRANSFERRED_REASON:
             self.arm(Timer.LEG, self.now + self.policy.transfer)
             self.emit(actions.TransferLeg(self.now))
         else:
@@ -434,32 +438,32 @@ class Conversation:
 
     def take_back(self, text: str) -> None:
         """Go on after a transfer that failed, and tell the caller; or hang up, if that was wanted meanwhile."""
-        instead, self.ending, self.instead = self.instead, None, None
-        self.agent = Agent.IDLE
+        instead, self.ending, self.pending_hang_up = self.pending_hang_up, None, None
+        self.agent = AgentState.IDLE
         self.disarm(Timer.LEG)
         if instead is not None:
             self.close(instead)
         elif text:
             self.say(Say(text))
         else:
-            self.rest()
+            self.next_move()
 
     def leg_down(self, reason: str) -> None:
         """Cut everything, because the caller hears nothing any more, and wait for the STT's last words."""
-        if self.ending is None or (self.ending == TRANSFERRED and self.agent is not Agent.CLOSING):
-            self.ending = self.instead or reason  # the carrier was not asked to transfer the call yet
-        self.left = reason
+        if self.ending is None or (self.ending == TRANSFERRED_REASON and self.agent is not AgentState.CLOSING):
+            self.ending = self.pending_hang_up or reason  # the carrier was not asked to transfer the call yet
+        self.leg_down_reason = reason
         self.queue.clear()
         self.disarm(Timer.GOODBYE, Timer.LEG)
         if self.reply is not None:
-            self.cut("leg down", Agent.FLUSHING)
-        self.agent = Agent.FLUSHING
+            self.cut("leg down", AgentState.FLUSHING)
+        self.agent = AgentState.FLUSHING
         self.arm(Timer.FLUSH, self.now + self.policy.flush)
         self.emit(actions.FlushRecognizer(self.now))
 
     def finish_call(self) -> None:
         """End the call, and hand over the words that nobody will answer."""
-        self.agent = Agent.ENDED
+        self.agent = AgentState.ENDED
         # Nothing may fire after EndCall.
         self.timers.clear()
         self.prompt.clear()

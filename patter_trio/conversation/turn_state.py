@@ -6,7 +6,7 @@ from enum import StrEnum
 import attrs
 
 
-class Caller(StrEnum):
+class CallerState(StrEnum):
     """What the caller is doing."""
 
     SILENT = "silent"
@@ -18,7 +18,7 @@ class Caller(StrEnum):
     AWAY = "away"
 
 
-class Agent(StrEnum):
+class AgentState(StrEnum):
     """What the agent's side is doing."""
 
     INITIALIZING = "initializing"
@@ -50,27 +50,27 @@ class Timer(StrEnum):
 
 
 PUBLIC_USER = {
-    Caller.SILENT: "listening",
-    Caller.SPEAKING: "speaking",
-    Caller.PAUSING: "listening",
-    Caller.HELD: "thinking",
-    Caller.AWAY: "away",
+    CallerState.SILENT: "listening",
+    CallerState.SPEAKING: "speaking",
+    CallerState.PAUSING: "listening",
+    CallerState.HELD: "thinking",
+    CallerState.AWAY: "away",
 }
 """The public state of the caller (``conversation_state``) for each internal one."""
 PUBLIC_AGENT = {
-    Agent.INITIALIZING: "initializing",
-    Agent.IDLE: "idle",
-    Agent.THINKING: "thinking",
-    Agent.SPEAKING: "speaking",
-    Agent.CLOSING: "idle",
-    Agent.FLUSHING: "idle",
-    Agent.ENDED: "idle",
+    AgentState.INITIALIZING: "initializing",
+    AgentState.IDLE: "idle",
+    AgentState.THINKING: "thinking",
+    AgentState.SPEAKING: "speaking",
+    AgentState.CLOSING: "idle",
+    AgentState.FLUSHING: "idle",
+    AgentState.ENDED: "idle",
 }
 """The public state of the agent (``conversation_state``) for each internal one."""
 
 
 @attrs.define
-class Reply:
+class ReplyState:
     """The live reply: one that is neither finished nor cut."""
 
     number: int

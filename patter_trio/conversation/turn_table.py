@@ -13,14 +13,14 @@ from typing import Any
 
 from patter_trio.conversation import actions
 from patter_trio.conversation.inputs import (
-    TRANSFERRED,
+    TRANSFERRED_REASON,
     AudioArrived,
     Busy,
     Drained,
-    Final,
+    FinalWords,
     Flushed,
     HangUp,
-    Interim,
+    InterimWords,
     LegDown,
     OnWire,
     Produced,
@@ -29,14 +29,14 @@ from patter_trio.conversation.inputs import (
     Say,
     TokenArrived,
     Transfer,
+    TransferAccepted,
     TransferFailed,
-    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
 )
-from patter_trio.conversation.turn_moves import DECIDING, Conversation
-from patter_trio.conversation.turn_state import Agent, Caller, Timer
+from patter_trio.conversation.turn_moves import DECIDING_TIMERS, Conversation
+from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
 
 
 class Noticed(Enum):
@@ -49,398 +49,402 @@ Trigger = type | Timer | Noticed
 Rule = Callable[[Conversation, Any], None]
 
 
-def ignored(talk: Conversation, event: object) -> None:
+def ignored(conversation: Conversation, event: object) -> None:
     """Do nothing."""
 
 
 # The caller -----------------------------------------------------------------------------------------------------------
-def begin_voice(talk: Conversation, event: VoiceStarted) -> None:
+def begin_voice(conversation: Conversation, event: VoiceStarted) -> None:
     """Let the caller speak: what was being decided about the utterance is open again."""
-    talk.caller = Caller.SPEAKING
-    talk.onset = min(event.onset, talk.now)
-    talk.unfinished = talk.eager = talk.ended_early = False
+    conversation.caller = CallerState.SPEAKING
+    conversation.onset = min(event.onset, conversation.now)
+    conversation.unfinished = conversation.is_complete = conversation.ended_early = False
     # An engine ends its turns without words: with it, each voice may be ended early.
-    talk.worded = not talk.policy.words
-    talk.disarm(*DECIDING)
-    talk.arm(Timer.STUCK, talk.now + talk.patience_with_voice)
-    talk.emit(actions.UserSpeechStarted(talk.now, talk.onset, event.confidence))
+    conversation.voice_has_words = not conversation.policy.needs_words
+    conversation.disarm(*DECIDING_TIMERS)
+    conversation.arm(Timer.STUCK, conversation.now + conversation.max_wordless_voice)
+    conversation.emit(actions.UserSpeechStarted(conversation.now, conversation.onset, event.confidence))
 
 
-def end_voice(talk: Conversation, event: VoiceEnded) -> None:
+def end_voice(conversation: Conversation, event: VoiceEnded) -> None:
     """Let the caller pause: wait for the endpoint and for final words, and ask the turn detector."""
-    talk.voice_over(event.end, event.confidence)
+    conversation.voice_over(event.end, event.confidence)
 
 
-def forget_voice(talk: Conversation, event: VoiceEnded) -> None:
+def forget_voice(conversation: Conversation, event: VoiceEnded) -> None:
     """End, for the VAD too, the voice of a turn that the recogniser had ended.
 
     Where no words tell whether the voice went on after that end, the VAD's end does: if it is later, the caller said
     more, which the engine has not noticed.
     """
-    went_on = talk.ended_early and not talk.policy.words and event.end > talk.end
-    talk.ended_early = False
+    went_on = conversation.ended_early and not conversation.policy.needs_words and event.end > conversation.end
+    conversation.ended_early = False
     if went_on:
-        go_on(talk, event.end)
-        end_voice(talk, event)
+        go_on(conversation, event.end)
+        end_voice(conversation, event)
 
 
-def go_on(talk: Conversation, until: float) -> None:
+def go_on(conversation: Conversation, until: float) -> None:
     """Restart the voice that has lasted since its turn was ended early. Over the agent, it may interrupt."""
     # What was said after the end of the turn is a voice of its own.
-    begin_voice(talk, VoiceStarted(talk.end))
-    if talk.is_over_agent and until >= talk.onset + talk.policy.overlap:
-        talk.yield_floor()
+    begin_voice(conversation, VoiceStarted(conversation.end))
+    if conversation.is_over_agent and until >= conversation.onset + conversation.policy.overlap:
+        conversation.yield_floor()
 
 
-def call_it_noise(talk: Conversation, event: None) -> None:
+def call_it_noise(conversation: Conversation, event: None) -> None:
     """Treat a long voice without a word as noise or music: go on as if it had ended now."""
-    talk.voice_over(talk.now)
+    conversation.voice_over(conversation.now)
 
 
-def add_words(talk: Conversation, event: Interim | Final) -> None:
+def add_words(conversation: Conversation, event: InterimWords | FinalWords) -> None:
     """Record words of a caller who is still speaking; a recogniser that judges turns can end the voice with them.
 
     Only a turn with words of this very voice ends it. A turn that ends with earlier words was reported late, and the
     caller has gone on.
     """
-    worded = talk.worded
-    if talk.take(event):
-        talk.worded = True
+    worded = conversation.voice_has_words
+    if conversation.take(event):
+        conversation.voice_has_words = True
         # Words show that the voice is not noise: the deadline starts again.
-        talk.arm(Timer.STUCK, talk.now + talk.policy.stuck)
-        notice_words(talk)
-    over = event.finished and isinstance(event, Final)
+        conversation.arm(Timer.STUCK, conversation.now + conversation.policy.max_wordless_voice)
+        notice_words(conversation)
+    over = event.finished and isinstance(event, FinalWords)
     if over and worded:
-        talk.ended_early = True
-        talk.voice_over(talk.now)
-        talk.heed(event)
-        talk.try_commit()
+        conversation.ended_early = True
+        conversation.voice_over(conversation.now)
+        conversation.apply_verdict(event)
+        conversation.try_commit()
     elif not over:  # the late end of an earlier turn says nothing about the voice that goes on
-        talk.heed(event)
+        conversation.apply_verdict(event)
 
 
-def join_words(talk: Conversation, event: Interim | Final) -> None:
+def join_words(conversation: Conversation, event: InterimWords | FinalWords) -> None:
     """Record words of the utterance that is being decided about, and commit it if nothing else is missing."""
-    if talk.take(event):
-        notice_words(talk)
-        talk.time_words(reopened=False)
-    if not talk.utterance.interims and isinstance(event, Final):
+    if conversation.take(event):
+        notice_words(conversation)
+        conversation.time_words(reopened=False)
+    if not conversation.utterance.interims and isinstance(event, FinalWords):
         # Every segment has its final words, so there is nothing to wait for.
-        talk.disarm(Timer.FINAL)
-    talk.heed(event)
-    talk.try_commit()
+        conversation.disarm(Timer.FINAL)
+    conversation.apply_verdict(event)
+    conversation.try_commit()
 
 
-def reopen(talk: Conversation, event: Interim | Final) -> None:
+def reopen(conversation: Conversation, event: InterimWords | FinalWords) -> None:
     """Take words without a voice: late ones amend the unheard answer, others begin an utterance.
 
     After a turn that the recogniser ended, new words belong to a voice that was not over, so the voice begins again.
     """
-    if event.finished and not talk.policy.words:
-        hear_turn(talk, event)
+    if event.finished and not conversation.policy.needs_words:
+        hear_turn(conversation, event)
         return
     # Final words of a segment that was committed with interim ones are not new.
-    if talk.ended_early and event.text.strip() and event.segment not in talk.promoted:
-        begin_voice(talk, VoiceStarted(talk.now))
-        add_words(talk, event)
+    if conversation.ended_early and event.text.strip() and event.segment not in conversation.promoted:
+        begin_voice(conversation, VoiceStarted(conversation.now))
+        add_words(conversation, event)
         return
-    if not talk.take(event):
+    if not conversation.take(event):
         return
     # Interim words do not amend: each change of them would restart the answer.
-    if isinstance(event, Final) and talk.can_amend:
-        talk.amend([*talk.committed, *talk.utterance.take()])
+    if isinstance(event, FinalWords) and conversation.can_amend:
+        conversation.amend([*conversation.committed, *conversation.utterance.take()])
         return
-    notice_words(talk)
-    talk.caller = Caller.PAUSING
-    talk.time_words(reopened=True)
-    talk.heed(event)
+    notice_words(conversation)
+    conversation.caller = CallerState.PAUSING
+    conversation.time_words(reopened=True)
+    conversation.apply_verdict(event)
     if event.finished:
-        talk.try_commit()
+        conversation.try_commit()
 
 
-def hear_turn(talk: Conversation, event: Interim | Final) -> None:
+def hear_turn(conversation: Conversation, event: InterimWords | FinalWords) -> None:
     """Take a whole turn that an engine heard: in a voice that went on, or where the VAD noticed none."""
-    lasting = talk.ended_early
+    lasting = conversation.ended_early
     if lasting:
-        go_on(talk, talk.now)
+        go_on(conversation, conversation.now)
     else:
-        begin_voice(talk, VoiceStarted(talk.now))
-    add_words(talk, event)
-    talk.ended_early = lasting
+        begin_voice(conversation, VoiceStarted(conversation.now))
+    add_words(conversation, event)
+    conversation.ended_early = lasting
 
 
-def judge(talk: Conversation, event: Verdict) -> None:
+def judge(conversation: Conversation, event: Verdict) -> None:
     """Wait for less silence if the turn detector is sure; if it is unsure, mark the utterance unfinished."""
     # An answer to an older question is about an utterance that has grown since.
-    if event.generation != talk.generation:
+    if event.generation != conversation.generation:
         return
-    talk.judge(finished=event.complete >= talk.policy.complete_threshold)
+    conversation.judge(finished=event.complete >= conversation.policy.complete_threshold)
 
 
-def decide(talk: Conversation, event: None) -> None:
+def decide(conversation: Conversation, event: None) -> None:
     """Commit the utterance, if nothing stands against it."""
-    talk.try_commit()
+    conversation.try_commit()
 
 
-def stop_holding(talk: Conversation, event: None) -> None:
+def stop_holding(conversation: Conversation, event: None) -> None:
     """Treat the utterance as finished after all."""
-    talk.unfinished = False
-    talk.try_commit()
+    conversation.unfinished = False
+    conversation.try_commit()
 
 
-def go_away(talk: Conversation, event: None) -> None:
+def go_away(conversation: Conversation, event: None) -> None:
     """Mark the caller as away: neither side has spoken for long."""
-    talk.caller = Caller.AWAY
+    conversation.caller = CallerState.AWAY
 
 
-def notice_words(talk: Conversation) -> None:
+def notice_words(conversation: Conversation) -> None:
     """Apply the agent's rule for the caller's words."""
-    AGENT[Noticed.WORDS][talk.agent](talk, None)
+    AGENT[Noticed.WORDS][conversation.agent](conversation, None)
 
 
 # The agent ------------------------------------------------------------------------------------------------------------
-def accept(talk: Conversation, event: Ready) -> None:
+def accept(conversation: Conversation, event: Ready) -> None:
     """Begin the conversation."""
-    talk.agent = Agent.IDLE
-    if talk.ending is not None:
-        talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
-    talk.rest()
+    conversation.agent = AgentState.IDLE
+    if conversation.ending is not None:
+        conversation.arm(Timer.GOODBYE, conversation.now + conversation.policy.goodbye)
+    conversation.next_move()
 
 
-def give_way(talk: Conversation, event: None) -> None:
+def give_way(conversation: Conversation, event: None) -> None:
     """Retract the answer, because the caller went on before hearing it. In a gap of a reply: cut the reply."""
     if (
-        talk.can_cut
-        and not talk.owes_a_say
-        and not (talk.live.started and talk.utterance.fresh < talk.policy.min_words)
+        conversation.can_cut
+        and not conversation.has_unheard_say
+        and not (conversation.live.started and conversation.utterance.unjudged_words < conversation.policy.min_words)
     ):
-        talk.yield_floor()
+        conversation.yield_floor()
 
 
-def count_words(talk: Conversation, event: None) -> None:
+def count_words(conversation: Conversation, event: None) -> None:
     """Cut the reply if the caller has said enough words over it, where interruptions take words."""
-    if talk.can_cut and 0 < talk.policy.min_words <= talk.utterance.fresh:
-        talk.yield_floor()
+    if conversation.can_cut and 0 < conversation.policy.min_words <= conversation.utterance.unjudged_words:
+        conversation.yield_floor()
 
 
-def barge_in(talk: Conversation, event: None) -> None:
+def barge_in(conversation: Conversation, event: None) -> None:
     """Cut the reply, because the caller has talked over it for long enough."""
-    talk.yield_floor()
+    conversation.yield_floor()
 
 
-def note_token(talk: Conversation, event: TokenArrived) -> None:
+def note_token(conversation: Conversation, event: TokenArrived) -> None:
     """Tell the turn's first generated text, unless its audio was told before."""
-    reply = talk.live
+    reply = conversation.live
     # Only an LLM's answer has tokens, and llm_token never comes after the turn's audio_out.
-    if reply.text is None and not reply.apology and reply.turn not in (talk.token_turn, talk.audio_turn):
-        talk.token_turn = reply.turn
-        talk.emit(actions.TellToken(talk.now, reply.number, reply.turn))
+    if (
+        reply.text is None
+        and not reply.apology
+        and reply.turn not in (conversation.token_turn, conversation.audio_turn)
+    ):
+        conversation.token_turn = reply.turn
+        conversation.emit(actions.ReportToken(conversation.now, reply.number, reply.turn))
 
 
-def note_audio(talk: Conversation, event: AudioArrived) -> None:
+def note_audio(conversation: Conversation, event: AudioArrived) -> None:
     """Tell the turn's first audio. It goes out as soon as the caller lets it."""
-    reply = talk.live
+    reply = conversation.live
     if reply.audio:
         return
     reply.audio = True
-    talk.disarm(Timer.REPLY)
+    conversation.disarm(Timer.REPLY)
     # Once per turn, also when the answer is restarted after an amendment or a failure.
-    if reply.turn != talk.audio_turn:
-        talk.audio_turn = reply.turn
-        talk.emit(actions.TellAudio(talk.now, reply.number, reply.turn))
+    if reply.turn != conversation.audio_turn:
+        conversation.audio_turn = reply.turn
+        conversation.emit(actions.ReportAudio(conversation.now, reply.number, reply.turn))
 
 
-def be_heard(talk: Conversation, event: OnWire) -> None:
+def be_heard(conversation: Conversation, event: OnWire) -> None:
     """Let the agent speak, for the first time or after a gap."""
-    reply = talk.live
+    reply = conversation.live
     if not reply.opened:
         return
-    talk.agent = Agent.SPEAKING
-    talk.disarm(Timer.REPLY)
-    extend(talk, event)
+    conversation.agent = AgentState.SPEAKING
+    conversation.disarm(Timer.REPLY)
+    extend(conversation, event)
     if not reply.started:
         reply.started = True
-        talk.emit(actions.TellAgentStarted(talk.now, reply.number, reply.turn))
+        conversation.emit(actions.ReportAgentStarted(conversation.now, reply.number, reply.turn))
 
 
-def extend(talk: Conversation, event: OnWire) -> None:
+def extend(conversation: Conversation, event: OnWire) -> None:
     """Move the end of playback."""
-    talk.arm(Timer.DRAIN, event.until + talk.policy.drain_grace)
+    conversation.arm(Timer.DRAIN, event.until + conversation.policy.drain_grace)
 
 
-def note_busy(talk: Conversation, event: Busy) -> None:
+def note_busy(conversation: Conversation, event: Busy) -> None:
     """Record until when the reply may wait for a tool. The deadline for its audio counts from there."""
-    talk.live.busy = event.until
-    if Timer.REPLY in talk.timers:
-        talk.wait_for_reply()
+    conversation.live.busy = event.until
+    if Timer.REPLY in conversation.timers:
+        conversation.wait_for_reply()
 
 
-def note_produced(talk: Conversation, event: Produced) -> None:
+def note_produced(conversation: Conversation, event: Produced) -> None:
     """Record that all audio of the reply was produced."""
-    talk.live.produced = True
+    conversation.live.produced = True
 
 
-def end_silent(talk: Conversation, event: Produced) -> None:
+def end_silent(conversation: Conversation, event: Produced) -> None:
     """Finish the reply, which is fully produced, if it has no audio or if all of it was played."""
-    reply = talk.live
+    reply = conversation.live
     reply.produced = True
     # A reply that was heard and is thinking again has a gap: all audio so far was played.
     if reply.started or not reply.audio:
-        talk.finish()
+        conversation.finish()
 
 
-def end_unheard(talk: Conversation, event: Drained) -> None:
+def end_unheard(conversation: Conversation, event: Drained) -> None:
     """Finish the reply if all of it was played, although no audio was reported as sent."""
-    if talk.live.opened and talk.live.produced:
-        talk.finish()
+    if conversation.live.opened and conversation.live.produced:
+        conversation.finish()
 
 
-def drain(talk: Conversation, event: Drained | None) -> None:
+def drain(conversation: Conversation, event: Drained | None) -> None:
     """Finish the reply, because all of it was played; if more is to come, it has a gap."""
-    talk.disarm(Timer.DRAIN)
-    if talk.live.produced:
-        talk.finish()
+    conversation.disarm(Timer.DRAIN)
+    if conversation.live.produced:
+        conversation.finish()
     else:
-        talk.agent = Agent.THINKING
-        talk.wait_for_reply()
+        conversation.agent = AgentState.THINKING
+        conversation.wait_for_reply()
 
 
-def fail(talk: Conversation, event: ReplyFailed | None) -> None:
+def fail(conversation: Conversation, event: ReplyFailed | None) -> None:
     """Cut the reply and apologise, once per turn."""
-    talk.fail()
+    conversation.fail()
 
 
-def speak(talk: Conversation, event: Say) -> None:
+def speak(conversation: Conversation, event: Say) -> None:
     """Speak the text now."""
-    talk.say(event)
+    conversation.say(event)
 
 
-def enqueue(talk: Conversation, event: Say) -> None:
+def enqueue(conversation: Conversation, event: Say) -> None:
     """Speak the text later; before all others if it is to interrupt."""
     if event.interrupt:
-        talk.queue.appendleft(event)
+        conversation.queue.appendleft(event)
     else:
-        talk.queue.append(event)
+        conversation.queue.append(event)
 
 
-def speak_next(talk: Conversation, event: Say) -> None:
+def speak_next(conversation: Conversation, event: Say) -> None:
     """Speak the text after the present reply, or in place of it if it is to interrupt. Not while the call is ending."""
-    if talk.ending is not None:
+    if conversation.ending is not None:
         return
     if event.interrupt:
-        talk.cut("say")
-        talk.say(event)
+        conversation.cut("say")
+        conversation.say(event)
     else:
-        talk.queue.append(event)
+        conversation.queue.append(event)
 
 
-def hang_up(talk: Conversation, event: HangUp) -> None:
+def hang_up(conversation: Conversation, event: HangUp) -> None:
     """Hang up at once."""
-    talk.close(event.reason)
+    conversation.close(event.reason)
 
 
-def hand_over(talk: Conversation, event: Transfer) -> None:
+def hand_over(conversation: Conversation, event: Transfer) -> None:
     """Transfer the call at once."""
-    talk.close(event.reason)
+    conversation.close(event.reason)
 
 
-def await_ready(talk: Conversation, event: Transfer) -> None:
+def await_ready(conversation: Conversation, event: Transfer) -> None:
     """Transfer the call once all providers are open, because only then can the agent go on if the transfer fails."""
-    talk.ending = event.reason
+    conversation.ending = event.reason
 
 
-def leave(talk: Conversation, event: HangUp | Transfer) -> None:
+def leave(conversation: Conversation, event: HangUp | Transfer) -> None:
     """Hang up, or transfer, after what is being spoken and what waits to be spoken, within *goodbye*."""
-    if talk.ending is None:
-        talk.ending = event.reason
-        talk.arm(Timer.GOODBYE, talk.now + talk.policy.goodbye)
+    if conversation.ending is None:
+        conversation.ending = event.reason
+        conversation.arm(Timer.GOODBYE, conversation.now + conversation.policy.goodbye)
     else:
-        fall_back(talk, event)
+        fall_back(conversation, event)
 
 
-def fall_back(talk: Conversation, event: HangUp | Transfer) -> None:
+def fall_back(conversation: Conversation, event: HangUp | Transfer) -> None:
     """Remember to hang up if the transfer that is under way fails."""
-    if talk.ending == TRANSFERRED and talk.instead is None and isinstance(event, HangUp):
-        talk.instead = event.reason
+    if conversation.ending == TRANSFERRED_REASON and conversation.pending_hang_up is None and isinstance(event, HangUp):
+        conversation.pending_hang_up = event.reason
 
 
-def take_back(talk: Conversation, event: TransferFailed) -> None:
+def take_back(conversation: Conversation, event: TransferFailed) -> None:
     """Go on after a failed transfer and tell the caller; or hang up, if that was wanted meanwhile."""
-    if talk.ending == TRANSFERRED and not talk.taken:
-        talk.take_back(event.text)
+    if conversation.ending == TRANSFERRED_REASON and not conversation.transfer_accepted:
+        conversation.take_back(event.text)
 
 
-def blame_leg(talk: Conversation, event: TransferFailed) -> None:
+def blame_leg(conversation: Conversation, event: TransferFailed) -> None:
     """Record what ended the call: the transfer failed, and the caller is gone."""
-    if talk.ending == TRANSFERRED and not talk.taken:
-        talk.ending = talk.instead or talk.left or talk.ending
-    if talk.flushed:
-        talk.finish_call()
+    if conversation.ending == TRANSFERRED_REASON and not conversation.transfer_accepted:
+        conversation.ending = conversation.pending_hang_up or conversation.leg_down_reason or conversation.ending
+    if conversation.flushed:
+        conversation.finish_call()
 
 
-def await_end(talk: Conversation, event: TransferTaken) -> None:
+def await_end(conversation: Conversation, event: TransferAccepted) -> None:
     """Wait for the end of the leg: the carrier accepted the transfer, so the call does not come back."""
-    if talk.ending == TRANSFERRED:
-        talk.taken = True
-        talk.arm(Timer.LEG, talk.now + talk.policy.leg)
+    if conversation.ending == TRANSFERRED_REASON:
+        conversation.transfer_accepted = True
+        conversation.arm(Timer.LEG, conversation.now + conversation.policy.leg)
 
 
-def confirm(talk: Conversation, event: TransferTaken) -> None:
+def confirm(conversation: Conversation, event: TransferAccepted) -> None:
     """Record that the leg went down because of the transfer."""
-    talk.taken = True
-    if talk.flushed:
-        talk.finish_call()
+    conversation.transfer_accepted = True
+    if conversation.flushed:
+        conversation.finish_call()
 
 
-def stop_goodbye(talk: Conversation, event: None) -> None:
+def stop_goodbye(conversation: Conversation, event: None) -> None:
     """Cut a goodbye that takes too long, and hang up."""
     # The texts that wait share the goodbye's time, and it is used up.
-    talk.queue.clear()
-    talk.cut("goodbye")
-    talk.rest()
+    conversation.queue.clear()
+    conversation.cut("goodbye")
+    conversation.next_move()
 
 
-def flush(talk: Conversation, event: LegDown) -> None:
+def flush(conversation: Conversation, event: LegDown) -> None:
     """Cut what is being spoken, because the caller is gone, and wait for the STT's last words."""
-    talk.leg_down(event.reason)
+    conversation.leg_down(event.reason)
 
 
-def give_up_leg(talk: Conversation, event: None) -> None:
+def give_up_leg(conversation: Conversation, event: None) -> None:
     """Go on without the carrier's confirmation that the leg has ended."""
-    talk.leg_down("")
+    conversation.leg_down("")
 
 
-def end(talk: Conversation, event: None) -> None:
+def end(conversation: Conversation, event: None) -> None:
     """End the call. Words that nobody will answer enter the history."""
-    talk.finish_call()
+    conversation.finish_call()
 
 
-def end_when_known(talk: Conversation, event: Flushed) -> None:
+def end_when_known(conversation: Conversation, event: Flushed) -> None:
     """End the call as soon as it is known whether the transfer was accepted."""
-    talk.flushed = True
-    if talk.ending != TRANSFERRED or talk.taken:
-        talk.finish_call()
+    conversation.flushed = True
+    if conversation.ending != TRANSFERRED_REASON or conversation.transfer_accepted:
+        conversation.finish_call()
 
 
 # The tables -----------------------------------------------------------------------------------------------------------
 _ = ignored
 
 
-def _caller_row(silent: Rule, speaking: Rule, pausing: Rule, held: Rule, away: Rule) -> Mapping[Caller, Rule]:
-    return dict(zip(Caller, (silent, speaking, pausing, held, away), strict=True))
+def _caller_row(silent: Rule, speaking: Rule, pausing: Rule, held: Rule, away: Rule) -> Mapping[CallerState, Rule]:
+    return dict(zip(CallerState, (silent, speaking, pausing, held, away), strict=True))
 
 
-def _agent_row(*rules: Rule) -> Mapping[Agent, Rule]:
-    return dict(zip(Agent, rules, strict=True))
+def _agent_row(*rules: Rule) -> Mapping[AgentState, Rule]:
+    return dict(zip(AgentState, rules, strict=True))
 
 
 # fmt: off
-CALLER: Mapping[Trigger, Mapping[Caller, Rule]] = {
+CALLER: Mapping[Trigger, Mapping[CallerState, Rule]] = {
     #                             silent       speaking       pausing       held          away
     VoiceStarted:    _caller_row( begin_voice, _,             begin_voice,  begin_voice,  begin_voice),
     VoiceEnded:      _caller_row( forget_voice, end_voice,    forget_voice, forget_voice, forget_voice),
-    Interim:         _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
-    Final:           _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
+    InterimWords:         _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
+    FinalWords:           _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
     Verdict:         _caller_row( _,           _,             judge,        _,            _),
     Timer.ENDPOINT:  _caller_row( _,           _,             decide,       decide,       _),
     Timer.FINAL:     _caller_row( _,           _,             decide,       decide,       _),
@@ -449,7 +453,7 @@ CALLER: Mapping[Trigger, Mapping[Caller, Rule]] = {
     Timer.AWAY:      _caller_row( go_away,     _,             _,            _,            _),
 }
 
-AGENT: Mapping[Trigger, Mapping[Agent, Rule]] = {
+AGENT: Mapping[Trigger, Mapping[AgentState, Rule]] = {
     #                             initializing idle      thinking      speaking       closing      flushing  ended
     Ready:           _agent_row(  accept,      _,        _,            _,             _,           _,        _),
     Noticed.WORDS:   _agent_row(  _,           _,        give_way,     count_words,   _,           _,        _),
@@ -464,7 +468,7 @@ AGENT: Mapping[Trigger, Mapping[Agent, Rule]] = {
     HangUp:          _agent_row(  hang_up,     hang_up,  leave,        leave,         fall_back,   _,        _),
     Transfer:        _agent_row(  await_ready, hand_over, leave,       leave,         _,           _,        _),
     TransferFailed:  _agent_row(  _,           _,        _,            _,             take_back,   blame_leg, _),
-    TransferTaken:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
+    TransferAccepted:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
     LegDown:         _agent_row(  flush,       flush,    flush,        flush,         flush,       _,        _),
     Flushed:         _agent_row(  _,           _,        _,            _,             _,  end_when_known,    _),
     Timer.OVERLAP:   _agent_row(  _,           _,        _,            barge_in,      _,           _,        _),

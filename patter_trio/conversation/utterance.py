@@ -24,7 +24,7 @@ class Utterance:
 
     finals: list[Piece] = attrs.field(factory=list)
     interims: dict[int, str] = attrs.field(factory=dict)
-    weighs: bool = False
+    is_significant: bool = False
     """True if any of its voices was long enough to interrupt the agent. Such an utterance is never dropped."""
     _judged: int = 0
     """How many words were already found too few to interrupt the agent."""
@@ -47,7 +47,7 @@ class Utterance:
 
         A ``remark`` is a voice over the agent that was too short to interrupt it.
         """
-        self.weighs = self.weighs or not remark
+        self.is_significant = self.is_significant or not remark
         if not self:
             # An empty piece makes the utterance true, so that it is committed although no words are known.
             self.finals.append(Piece("", 0))
@@ -58,18 +58,18 @@ class Utterance:
         return [*self.finals, *(Piece(text, segment) for segment, text in self.interims.items())]
 
     @property
-    def fresh(self) -> int:
+    def unjudged_words(self) -> int:
         """The number of words that have not been judged too few to interrupt the agent."""
         return self._count() - self._judged
 
-    def judge(self) -> None:
-        """Exclude the present words from ``fresh``: short remarks a while apart do not add up to an interruption."""
+    def mark_judged(self) -> None:
+        """Exclude the present words from ``unjudged_words``: short remarks a while apart do not add up to an interruption."""
         self._judged = self._count()
 
     def take(self) -> list[Piece]:
         """Return all words, and begin a new utterance."""
         pieces = self.pieces
-        self.finals, self.interims, self.weighs, self._judged = [], {}, False, 0
+        self.finals, self.interims, self.is_significant, self._judged = [], {}, False, 0
         return pieces
 
     def __bool__(self) -> bool:

@@ -22,8 +22,8 @@ import trio
 
 from patter_trio.errors import ConfigurationError
 from patter_trio.events import call_events
-from patter_trio.events.call_events import CallEvents, Subscribers, here
-from patter_trio.events.delivery import QUEUED, Published, Subscription
+from patter_trio.events.call_events import CallEvents, Subscribers, current_events
+from patter_trio.events.delivery import MAX_QUEUED_EVENTS, Published, Subscription
 from patter_trio.events.kinds import PatterEventType, event_type
 
 Handler = Callable[[dict[str, Any]], Any]
@@ -70,7 +70,7 @@ class EventBus:
         return subscription
 
     def subscribe(
-        self, kind: PatterEventType | str, *, scope: Scope | None = None, size: int = QUEUED
+        self, kind: PatterEventType | str, *, scope: Scope | None = None, size: int = MAX_QUEUED_EVENTS
     ) -> "EventChannel":
         """Open a bounded channel of the events of a type: ``async with bus.subscribe(kind) as channel``.
 
@@ -93,7 +93,7 @@ class EventBus:
         """Return the call to which a subscription that is made now belongs; None: it is to all calls."""
         if scope not in (None, "call", "all"):
             raise ConfigurationError(f'scope must be "call" or "all", not {scope!r}')
-        call = here.get()
+        call = current_events.get()
         if call is not None and call.everywhere is not self.everywhere:  # another phone's
             call = None
         if scope == "call" and call is None:

@@ -8,10 +8,10 @@ import trio
 
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.events.delivery import Deliveries, Published
-from patter_trio.events.grace import Bounds
-from patter_trio.events.kinds import FREQUENT, PUBLISHED, PatterEventType
-from patter_trio.events.payloads import INITIAL, ConversationStateSnapshot, Tap
+from patter_trio.events.delivery import HandlerTasks, Published
+from patter_trio.events.grace import GracePeriods
+from patter_trio.events.kinds import FREQUENT_EVENTS, PUBLISHED, PatterEventType
+from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot, Tap
 from patter_trio.events.turns import Turns
 from patter_trio.user_code.context import current_call
 
@@ -42,7 +42,7 @@ class Subscriber(Protocol):
 Subscribers = dict[PatterEventType, list[Subscriber]]
 """Who has subscribed to what; a type that nobody wants has no entry."""
 
-here: ContextVar["CallEvents | None"] = ContextVar("here", default=None)
+current_events: ContextVar["CallEvents | None"] = ContextVar("here", default=None)
 """The call to which what is subscribed now belongs: that of the callback that is running."""
 
 
@@ -58,12 +58,18 @@ class CallEvents:
     """
 
     def __init__(
-        self, call_id: str, everywhere: Subscribers, deliveries: Deliveries, *, epoch: float, tap: Tap | None = None
+        self,
+        call_id: str,
+        everywhere: Subscribers,
+        handler_tasks: HandlerTasks,
+        *,
+        epoch: float,
+        tap: Tap | None = None,
     ) -> None:
         self.call_id = call_id
         self.everywhere = everywhere
-        self.deliveries = deliveries
-        self.bounds: Bounds = Bounds()
+        self.handler_tasks = handler_tasks
+        self.grace: GracePeriods = GracePeriods()
         self.context: Context | None = None
         """What is current in the call's own tasks, once there are any."""
         self.own: Subscribers = {}
@@ -80,40 +86,40 @@ class CallEvents:
     def enter(self) -> None:
         """From here on the current task is one of this call's callbacks or of its own tasks."""
         current_call.set(self.call_id)
-        here.set(self)
+        current_events.set(self)
 
     def connected(self, media: MediaClock, about: Mapping[str, Any]) -> None:
         """The call's media has begun: publish CALL_STARTED. Called by the task that is the call."""
         self._media = media
         self.context = copy_context()
-        self.saw("call_start", trio.current_time(), about, _initial())
+        self.on_event("call_start", trio.current_time(), about, _initial())
 
     def wants(self, fact: str) -> bool:
         """Return whether a fact is of interest: what comes many times a second is only if somebody listens."""
-        return fact not in FREQUENT or self._listened(PUBLISHED[fact]) or self._tap is not None
+        return fact not in FREQUENT_EVENTS or self._listened(PUBLISHED[fact]) or self._tap is not None
 
     def _listened(self, kind: PatterEventType) -> bool:
         return kind in self.everywhere or kind in self.own
 
-    def saw(self, name: str, at: float, about: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
         """Take an event or a fact of the call, at its instant, and publish what it means on the bus."""
-        turns = list(self._turns.step(name, about))
+        turns = list(self._turns.step(name, payload))
         kind = PUBLISHED.get(name)
-        fixed = name == "llm_chunk" and not self._turns.thought(about["reply"])
-        itself = [] if kind is None or fixed else [(kind, about)]
+        fixed = name == "llm_chunk" and not self._turns.thought(payload["reply"])
+        itself = [] if kind is None or fixed else [(kind, payload)]
         # The end of a call is its last event.
         for what, told in [*turns, *itself] if kind is PatterEventType.CALL_ENDED else [*itself, *turns]:
             self._publish(what, at, told, state)
 
     def _publish(
-        self, kind: PatterEventType, at: float, about: Mapping[str, Any], state: ConversationStateSnapshot
+        self, kind: PatterEventType, at: float, fields: Mapping[str, Any], state: ConversationStateSnapshot
     ) -> None:
         if self._tap is None and not self._listened(kind):
             return
         payload: dict[str, Any] = {"call_id": self.call_id}
         if kind in _STAMPED:
             payload["timestamp_ms"] = round((self._epoch + at) * 1000)
-        payload |= about
+        payload |= fields
         if self._tap is not None:
             start = None if self._media is None else self._media.start
             self._tap(0.0 if start is None else at - start, kind.value, payload)
@@ -134,8 +140,8 @@ class CallEvents:
             "outcome": outcome,
             "error": error,
         }
-        self.saw("call_end", now, told, _initial())
-        self.bounds.begin(cancelled=cancelled)
+        self.on_event("call_end", now, told, _initial())
+        self.grace.begin(cancelled=cancelled)
         self.close()
 
     def close(self) -> None:
@@ -148,7 +154,7 @@ class CallEvents:
 
 
 def _initial() -> ConversationStateSnapshot:
-    return ConversationStateSnapshot(user=INITIAL["user"], agent=INITIAL["agent"])
+    return ConversationStateSnapshot(user=INITIAL_STATE["user"], agent=INITIAL_STATE["agent"])
 
 
 def subscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Subscriber) -> None:

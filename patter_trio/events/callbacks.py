@@ -1,10 +1,10 @@
 """The application's callbacks of one call: told in order, one at a time, by a task that the audio never waits for.
 
 Two classes of event share one queue. Speech edges are lossy: they are worth little later, so that at most
-:data:`EDGES_KEPT` of them wait and the oldest goes. All else (transcripts, the end) is kept.
+:data:`MAX_QUEUED_EDGES` of them wait and the oldest goes. All else (transcripts, the end) is kept.
 
 After the call there is a bound for everything (``events/grace.py``). The task is shielded so that a cancelled server
-still tells its calls' ends; the shield's deadline is set when the call is over, which :func:`observing` makes sure of.
+still tells its calls' ends; the shield's deadline is set when the call is over, which :func:`open_callbacks` makes sure of.
 """
 
 import logging
@@ -16,17 +16,17 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.events.grace import Bounds, Patience
+from patter_trio.events.grace import DeliveryClass, GracePeriods
 from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
 from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import steers
+from patter_trio.user_code.signatures import takes_call_control
 
-EDGES_KEPT: Final = 256
-KEPT: Final = 4096
+MAX_QUEUED_EDGES: Final = 256
+MAX_QUEUED_EVENTS: Final = 4096
 """Most events of the kept class in the queue: more than an hour of talk behind one callback that never returns. The
 call's end has a place beside them."""
 
-Find = Callable[[str], Callable[..., Any] | None]
+FindCallback = Callable[[str], Callable[..., Any] | None]
 """Returns the application's callback of a name such as ``on_transcript``, as it is at this moment."""
 
 _log = logging.getLogger("patter_trio.events")
@@ -34,32 +34,32 @@ _SPAN_EVENTS: Final = {"llm_token": "llm_first_token", "audio_out": "tts_first_a
 
 
 @attrs.frozen
-class _Told:
+class _QueuedEvent:
     name: str
     payload: Mapping[str, Any]
     state: ConversationStateSnapshot
     lossy: bool
 
     @property
-    def patience(self) -> Patience:
+    def delivery_class(self) -> DeliveryClass:
         """Which bound holds for it after the call."""
         return "edges" if self.lossy else "end" if self.name == "call_end" else "kept"
 
 
-class Observers:
-    """The callbacks of one call; ``bounds`` is how long they may run on after it."""
+class CallbackQueue:
+    """The callbacks of one call; ``grace`` is how long they may run on after it."""
 
-    def __init__(self, call_id: str, find: Find, bounds: Bounds | None = None) -> None:
+    def __init__(self, call_id: str, find: FindCallback, grace: GracePeriods | None = None) -> None:
         self._call_id = call_id
         self._find = find
-        self._queue: deque[_Told] = deque()
+        self._queue: deque[_QueuedEvent] = deque()
         self._lossy = 0
         self._wake = trio.Event()
         self._over = False
-        self._bounds = Bounds() if bounds is None else bounds
+        self._grace = GracePeriods() if grace is None else grace
         self.control: object = None
         """The call's, for the callbacks that take it."""
-        self._steering: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._takes_control: dict[str, tuple[Callable[..., Any], bool]] = {}
         """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
         self.dropped: int = 0
         self.lost: int = 0
@@ -68,20 +68,20 @@ class Observers:
     def __repr__(self) -> str:
         return f"<Observers of {self._call_id}, {len(self._queue)} waiting, {self.dropped} dropped>"
 
-    def tell(self, name: str, payload: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
+    def put(self, name: str, payload: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
         """Queue an event for the callback ``on_<name>``; does nothing where there is none."""
         if self._over or self._find("on_" + name) is None:
             return
         lossy = name in EDGES
-        if lossy and self._lossy == EDGES_KEPT:
+        if lossy and self._lossy == MAX_QUEUED_EDGES:
             self._drop()
-        if len(self._queue) - self._lossy >= KEPT and not lossy and name != "call_end":
+        if len(self._queue) - self._lossy >= MAX_QUEUED_EVENTS and not lossy and name != "call_end":
             if not self.lost:
                 _log.warning("call %s: a callback does not return; %s is lost", self._call_id, name)
             self.lost += 1
             return
         self._lossy += lossy
-        self._queue.append(_Told(name, payload, state, lossy))
+        self._queue.append(_QueuedEvent(name, payload, state, lossy))
         self._wake.set()
 
     def _drop(self) -> None:
@@ -94,14 +94,14 @@ class Observers:
 
     def end(self, payload: Mapping[str, Any], state: ConversationStateSnapshot, *, cancelled: bool) -> None:
         """Queue ``on_call_end``, the last event, and start the bounds."""
-        self.tell("call_end", payload, state)
+        self.put("call_end", payload, state)
         self._over = True
-        self._bounds.begin(cancelled=cancelled)
+        self._grace.begin(cancelled=cancelled)
         self._wake.set()
 
     async def deliver(self) -> None:
         """Tell what is queued until the call's end was told, or the bounds are over."""
-        with self._bounds.within("end", shield=True) as shield:
+        with self._grace.limit("end", shield=True) as shield:
             while self._queue or not self._over:
                 if not self._queue:
                     self._wake = trio.Event()
@@ -109,17 +109,17 @@ class Observers:
                     continue
                 told = self._queue.popleft()
                 self._lossy -= told.lossy
-                if told.lossy and self._bounds.over("edges"):
+                if told.lossy and self._grace.is_over("edges"):
                     self.dropped += 1
                     continue
-                with self._bounds.within(told.patience) as scope:
+                with self._grace.limit(told.delivery_class) as scope:
                     await self._call(told)
                 if scope.cancelled_caught:
                     _log.warning("call %s: on_%s was cancelled: its time was over", self._call_id, told.name)
         if shield.cancelled_caught:
             _log.warning("call %s: callbacks were still running when their time was over", self._call_id)
 
-    async def _call(self, told: _Told) -> None:
+    async def _call(self, told: _QueuedEvent) -> None:
         callback = self._find("on_" + told.name)
         if callback is None:
             return
@@ -132,10 +132,10 @@ class Observers:
             seen_state.reset(token)
 
     def _control_for(self, name: str, callback: Callable[..., Any]) -> tuple[object, ...]:
-        known, takes = self._steering.get(name, (None, False))
+        known, takes = self._takes_control.get(name, (None, False))
         if known is not callback:
-            takes = steers(callback)
-            self._steering[name] = (callback, takes)
+            takes = takes_call_control(callback)
+            self._takes_control[name] = (callback, takes)
         return (self.control,) if takes and self.control is not None else ()
 
 
@@ -152,11 +152,11 @@ def copied(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def observing(nursery: trio.Nursery, observers: Observers) -> AsyncIterator[Observers]:
-    """Deliver a call's events in ``nursery``, which outlives the call, for as long as :meth:`Observers.end` allows."""
-    nursery.start_soon(observers.deliver)
+async def open_callbacks(nursery: trio.Nursery, callback_queue: CallbackQueue) -> AsyncIterator[CallbackQueue]:
+    """Deliver a call's events in ``nursery``, which outlives the call, for as long as :meth:`CallbackQueue.end` allows."""
+    nursery.start_soon(callback_queue.deliver)
     try:
-        yield observers
+        yield callback_queue
     finally:
-        if not observers._over:  # noqa: SLF001 (same module): the call ended without its end being told
-            observers.end({}, ConversationStateSnapshot(user="listening", agent="idle"), cancelled=True)
+        if not callback_queue._over:  # noqa: SLF001 (same module): the call ended without its end being told
+            callback_queue.end({}, ConversationStateSnapshot(user="listening", agent="idle"), cancelled=True)

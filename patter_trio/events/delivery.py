@@ -1,6 +1,6 @@
 """What is told to the handlers of the event bus, by tasks that no call waits for.
 
-A handler has one task for each server, in the nursery of that server's observers, and a queue of at most :data:`QUEUED`
+A handler has one task for each server, in the nursery of that server's observers, and a queue of at most :data:`MAX_QUEUED_EVENTS`
 events, of which the oldest goes when it is full. The task runs for as long as the handler is subscribed and the server
 is open; each event is told in the context of its call, and within the call's bounds (``events/grace.py``).
 """
@@ -16,15 +16,15 @@ import attrs
 import trio
 
 from patter_trio.events.callbacks import copied
-from patter_trio.events.grace import BACKLOG, LAST, Bounds, Patience
-from patter_trio.events.kinds import LOSSY, PatterEventType
+from patter_trio.events.grace import BACKLOG_GRACE_S, LAST_EVENTS_GRACE_S, DeliveryClass, GracePeriods
+from patter_trio.events.kinds import LOSSY_TYPES, PatterEventType
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
-QUEUED: Final = 1024
+MAX_QUEUED_EVENTS: Final = 1024
 """Events that may wait for one subscriber: at 50 pieces of text a second, those of twenty calls for a second."""
-LONGEST: Final = BACKLOG + LAST + 1.0
+MAX_GRACE_S: Final = BACKLOG_GRACE_S + LAST_EVENTS_GRACE_S + 1.0
 """Seconds after the last call in which no event's own bound can still be running."""
 
 _log = logging.getLogger("patter_trio.events")
@@ -38,7 +38,7 @@ class PublishingCall(Protocol):
         """The carrier's id of the call."""
 
     @property
-    def bounds(self) -> Bounds:
+    def grace(self) -> GracePeriods:
         """How long handlers may run on after the call."""
 
     @property
@@ -46,7 +46,7 @@ class PublishingCall(Protocol):
         """What is current in the call's own tasks, once there are any."""
 
     @property
-    def deliveries(self) -> "Deliveries":
+    def handler_tasks(self) -> "HandlerTasks":
         """Those of the call's server."""
 
     def enter(self) -> None:
@@ -63,9 +63,9 @@ class Published:
     call: PublishingCall
 
     @property
-    def patience(self) -> Patience:
+    def delivery_class(self) -> DeliveryClass:
         """Which bound holds for it after the call."""
-        if self.kind in LOSSY:
+        if self.kind in LOSSY_TYPES:
             return "edges"
         return "end" if self.kind is PatterEventType.CALL_ENDED else "kept"
 
@@ -85,7 +85,7 @@ class Subscription:
         self.handler = handler
         self.dropped: int = 0
         """Events that were not told to the handler, because it could not keep up."""
-        self.deliveries: dict[Deliveries, Delivery] = {}
+        self.tasks: dict[HandlerTasks, HandlerTask] = {}
         self._forget = forget
         self._failed_in: PublishingCall | None = None
 
@@ -95,18 +95,18 @@ class Subscription:
     def __call__(self) -> None:
         """End the subscription; once is enough, and more often does no harm."""
         self._forget(self)
-        for delivery in tuple(self.deliveries.values()):
+        for delivery in tuple(self.tasks.values()):
             delivery.drop_all()
         self.finish()
 
     def finish(self) -> None:
         """Have what waits told, and then no more."""
-        for delivery in tuple(self.deliveries.values()):
+        for delivery in tuple(self.tasks.values()):
             delivery.close()
 
     def take(self, event: Published) -> None:
         """Queue an event; never waits."""
-        event.call.deliveries.to(self).put(event)
+        event.call.handler_tasks.task_for(self).put(event)
 
     def lose(self, event: Published) -> None:
         """Count an event that is not told; say so the first time."""
@@ -121,14 +121,14 @@ class Subscription:
 
     def failed(self, event: Published, error: invoke.ApplicationError) -> None:
         """Report that the handler raised: of what comes many times a second once for each call."""
-        if self.kind in LOSSY and self._failed_in is event.call:
+        if self.kind in LOSSY_TYPES and self._failed_in is event.call:
             return
         self._failed_in = event.call
-        more = " (not reported again in this call)" if self.kind in LOSSY else ""
+        more = " (not reported again in this call)" if self.kind in LOSSY_TYPES else ""
         _log.warning("call %s: %s: %s%s", event.call.call_id, self.kind, error, more, exc_info=error.__cause__)
 
 
-class Delivery:
+class HandlerTask:
     """The task of one subscription in one server."""
 
     def __init__(self, subscription: Subscription) -> None:
@@ -144,7 +144,7 @@ class Delivery:
 
     def put(self, event: Published) -> None:
         """Queue an event; the oldest goes when there are too many."""
-        if len(self._queue) == QUEUED:
+        if len(self._queue) == MAX_QUEUED_EVENTS:
             self._subscription.lose(self._queue.popleft())
         self._queue.append(event)
         self._wake.set()
@@ -163,20 +163,20 @@ class Delivery:
         with self.shield:
             while self._queue or not self._closed:
                 if self._queue:
-                    await self._tell(self._queue.popleft())
+                    await self._call_handler(self._queue.popleft())
                     continue
                 self._wake = trio.Event()
                 await self._wake.wait()
 
-    async def _tell(self, event: Published) -> None:
-        subscription, bounds = self._subscription, event.call.bounds
-        if bounds.over(event.patience):
+    async def _call_handler(self, event: Published) -> None:
+        subscription, grace = self._subscription, event.call.grace
+        if grace.is_over(event.delivery_class):
             subscription.lose(event)
             return
         self._enter(event.call)
         token = seen_state.set(event.state)
         try:
-            with bounds.within(event.patience) as scope:
+            with grace.limit(event.delivery_class) as scope:
                 await invoke.call(subscription.handler, event.copied())
         except invoke.ApplicationError as error:
             subscription.failed(event, error)
@@ -195,39 +195,39 @@ class Delivery:
         call.enter()
 
 
-class Deliveries:
+class HandlerTasks:
     """The deliveries of one server, in the nursery of its observers."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._running: set[Delivery] = set()
+        self._running: set[HandlerTask] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Deliveries to {len(self._running)} handlers>"
 
-    def to(self, subscription: Subscription) -> Delivery:
+    def task_for(self, subscription: Subscription) -> HandlerTask:
         """Return the delivery to a subscription's handler; it begins with its first event."""
-        delivery = subscription.deliveries.get(self)
+        delivery = subscription.tasks.get(self)
         if delivery is None:
-            delivery = subscription.deliveries[self] = Delivery(subscription)
+            delivery = subscription.tasks[self] = HandlerTask(subscription)
             self._running.add(delivery)
             if self._closed:
                 delivery.close()
             self._nursery.start_soon(self._run, delivery, subscription, name=f"events to {subscription!r}")
         return delivery
 
-    async def _run(self, delivery: Delivery, subscription: Subscription) -> None:
+    async def _run(self, delivery: HandlerTask, subscription: Subscription) -> None:
         try:
             await delivery.run()
         finally:
             self._running.discard(delivery)
             with suppress(KeyError):
-                del subscription.deliveries[self]
+                del subscription.tasks[self]
 
     def close(self) -> None:
         """All calls are over: tell what waits, and end."""
         self._closed = True
         for delivery in tuple(self._running):
-            delivery.shield.deadline = trio.current_time() + LONGEST
+            delivery.shield.deadline = trio.current_time() + MAX_GRACE_S
             delivery.close()

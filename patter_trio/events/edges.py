@@ -13,13 +13,13 @@ EDGES: Final = (
     "audio_out",
 )
 """The names of the seven edges."""
-FIRSTS: Final = frozenset({"llm_token", "audio_out"})
+ONCE_A_TURN: Final = frozenset({"llm_token", "audio_out"})
 """Edges that are told once per turn. ``user_speech_eos`` arms them again."""
-OF_A_TURN: Final = frozenset({"agent_speech_started", "agent_speech_ended", *FIRSTS})
+OF_A_TURN: Final = frozenset({"agent_speech_started", "agent_speech_ended", *ONCE_A_TURN})
 """Edges whose payload has ``turn_idx``."""
 
 Side = Literal["user", "agent"]
-MOVES: Final[Mapping[str, Mapping[Side, str]]] = {
+STATES_AFTER: Final[Mapping[str, Mapping[Side, str]]] = {
     "user_speech_started": {"user": "speaking"},
     "user_speech_ended": {"user": "listening"},
     "user_speech_eos": {"user": "listening", "agent": "thinking"},
@@ -41,7 +41,7 @@ class EdgeRules:
     def __repr__(self) -> str:
         return f"<EdgeRules turn {self.turn_idx}, user {self.user}, agent {self.agent}>"
 
-    def told(self, name: str) -> bool:
+    def was_counted(self, name: str) -> bool:
         """Return True if this first edge was told in the present turn."""
         return name in self._told
 
@@ -53,13 +53,13 @@ class EdgeRules:
             self.turn_idx += 1
             # A new turn: llm_token and audio_out may be told once more.
             self._told.clear()
-        elif name in FIRSTS:
+        elif name in ONCE_A_TURN:
             self._told.add(name)
         return True
 
     def move(self, name: str) -> None:
         """Move the public states to where an edge leads."""
         # llm_token and audio_out change no state.
-        states = MOVES.get(name, {})
+        states = STATES_AFTER.get(name, {})
         self.user = states.get("user", self.user)
         self.agent = states.get("agent", self.agent)

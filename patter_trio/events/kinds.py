@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.payloads import CallEnd, CallStart, Transcript
+from patter_trio.events.payloads import CallEndEvent, CallStartEvent, TranscriptEvent
 
 
 class PatterEventType(StrEnum):
@@ -147,7 +147,7 @@ class DtmfReceived(TypedDict):
 
 PAYLOADS: Final[Mapping[PatterEventType, type]] = {
     PatterEventType.TRANSCRIPT_PARTIAL: TranscriptPartial,
-    PatterEventType.TRANSCRIPT_FINAL: Transcript,
+    PatterEventType.TRANSCRIPT_FINAL: TranscriptEvent,
     PatterEventType.LLM_CHUNK: LlmChunk,
     PatterEventType.TTS_CHUNK: TtsChunk,
     PatterEventType.TOOL_CALL_STARTED: ToolCallStarted,
@@ -155,8 +155,8 @@ PAYLOADS: Final[Mapping[PatterEventType, type]] = {
     PatterEventType.TURN_STARTED: TurnStarted,
     PatterEventType.TURN_ENDED: TurnEnded,
     PatterEventType.INTERRUPTION: Interruption,
-    PatterEventType.CALL_STARTED: CallStart,
-    PatterEventType.CALL_ENDED: CallEnd,
+    PatterEventType.CALL_STARTED: CallStartEvent,
+    PatterEventType.CALL_ENDED: CallEndEvent,
     PatterEventType.METRICS_COLLECTED: MetricsCollected,
     PatterEventType.DTMF_RECEIVED: DtmfReceived,
 }
@@ -177,9 +177,11 @@ PUBLISHED: Final[Mapping[str, PatterEventType]] = {
 }
 """Which event or fact of ``events/reporter.py`` is published as what. Turns are published by ``events/call_events.py``."""
 
-FREQUENT: Final = frozenset({"llm_chunk", "tts_chunk"})
+FREQUENT_EVENTS: Final = frozenset({"llm_chunk", "tts_chunk"})
 """Facts that come many times a second: without a subscriber they must cost nothing."""
-LOSSY: Final = frozenset({PatterEventType.TRANSCRIPT_PARTIAL, PatterEventType.LLM_CHUNK, PatterEventType.TTS_CHUNK})
+LOSSY_TYPES: Final = frozenset(
+    {PatterEventType.TRANSCRIPT_PARTIAL, PatterEventType.LLM_CHUNK, PatterEventType.TTS_CHUNK}
+)
 """Types that are worth little later: after the call their backlog has the time of the speech edges."""
 
 

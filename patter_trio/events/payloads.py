@@ -27,11 +27,11 @@ class ConversationStateSnapshot(TypedDict):
     agent: str
 
 
-INITIAL: Final[Mapping[str, str]] = {"user": "listening", "agent": "initializing"}
+INITIAL_STATE: Final[Mapping[str, str]] = {"user": "listening", "agent": "initializing"}
 """The state before a call is accepted."""
 
 
-class UserSpeechStarted(TypedDict):
+class UserSpeechStartedEvent(TypedDict):
     """Voice activity began; not yet an utterance."""
 
     call_id: str
@@ -40,7 +40,7 @@ class UserSpeechStarted(TypedDict):
     vad_confidence: NotRequired[float]
 
 
-class UserSpeechEnded(TypedDict):
+class UserSpeechEndedEvent(TypedDict):
     """Voice activity ended; the caller may go on in a moment."""
 
     call_id: str
@@ -50,7 +50,7 @@ class UserSpeechEnded(TypedDict):
     vad_confidence: NotRequired[float]
 
 
-class UserSpeechEos(TypedDict):
+class UserSpeechEosEvent(TypedDict):
     """The utterance is over: the decision that the caller has finished."""
 
     call_id: str
@@ -60,7 +60,7 @@ class UserSpeechEos(TypedDict):
     transcript_so_far: str
 
 
-class LlmToken(TypedDict):
+class LlmTokenEvent(TypedDict):
     """The first text of the turn's reply."""
 
     call_id: str
@@ -70,7 +70,7 @@ class LlmToken(TypedDict):
     model: str
 
 
-class AudioOut(TypedDict):
+class AudioOutEvent(TypedDict):
     """The first audio of the turn's reply was synthesised; it is not on the wire yet."""
 
     call_id: str
@@ -79,7 +79,7 @@ class AudioOut(TypedDict):
     tts_provider: str
 
 
-class AgentSpeechStarted(TypedDict):
+class AgentSpeechStartedEvent(TypedDict):
     """The first audio of the reply is on the wire."""
 
     call_id: str
@@ -88,7 +88,7 @@ class AgentSpeechStarted(TypedDict):
     tts_provider: str
 
 
-class AgentSpeechEnded(TypedDict):
+class AgentSpeechEndedEvent(TypedDict):
     """The caller hears nothing more of the reply; ``speech_duration_ms`` is what was played."""
 
     call_id: str
@@ -98,7 +98,7 @@ class AgentSpeechEnded(TypedDict):
     interrupted: bool
 
 
-class CallStart(TypedDict):
+class CallStartEvent(TypedDict):
     """``on_call_start``: the call is there. What it returns (a dict) changes the agent for this call."""
 
     call_id: str
@@ -109,7 +109,7 @@ class CallStart(TypedDict):
     telephony_provider: str
 
 
-class CallEnd(TypedDict):
+class CallEndEvent(TypedDict):
     """``on_call_end``: exactly once for each call that started."""
 
     call_id: str
@@ -124,7 +124,7 @@ class CallEnd(TypedDict):
     error: NotRequired[str]
 
 
-class Transcript(TypedDict):
+class TranscriptEvent(TypedDict):
     """``on_transcript``: the caller's committed words, or those of the agent's that were heard."""
 
     call_id: str
@@ -133,7 +133,7 @@ class Transcript(TypedDict):
     history: list[Entry]
 
 
-class Metrics(TypedDict):
+class MetricsEvent(TypedDict):
     """``on_metrics``: a turn is over, after its ``on_transcript``; what the call has cost up to here."""
 
     call_id: str
@@ -141,7 +141,7 @@ class Metrics(TypedDict):
     cost_so_far: CostBreakdown
 
 
-class Message(TypedDict):
+class MessageEvent(TypedDict):
     """``on_message``: the caller's words, to be answered."""
 
     call_id: str

@@ -1,7 +1,7 @@
 """What happened in a call, put into words for observers: payloads, their instants, and the public states.
 
 All that is told passes through here, in the order in which it happened, and with it facts that no callback is told but
-that the measuring of a call is made of. :class:`Watcher` objects see both, at once; so does the event bus, which
+that the measuring of a call is made of. :class:`CallObserver` objects see both, at once; so does the event bus, which
 publishes those that ``event_types.PUBLISHED`` names.
 
 ========================  =====================================================================================
@@ -46,16 +46,16 @@ from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.conversation.history import Entry
 from patter_trio.events.call_events import CallEvents
-from patter_trio.events.callbacks import Observers
+from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.edges import OF_A_TURN, EdgeRules
 from patter_trio.events.payloads import ConversationStateSnapshot, Tap
 from patter_trio.metrics.metering import Metering
 
 
-class Watcher(Protocol):
+class CallObserver(Protocol):
     """Sees all that is told of one call; it neither waits nor raises."""
 
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event's or a fact's name, its instant on the call's clock, and what is said about it."""
 
 
@@ -64,26 +64,26 @@ class Fired:
     """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
 
     name: str
-    about: Mapping[str, Any]
+    payload: Mapping[str, Any]
 
 
-class Teller:
+class CallReporter:
     """Tells one call's events, each with the state as it is then."""
 
     def __init__(
         self,
-        observers: Observers,
+        callback_queue: CallbackQueue,
         info: CallInfo,
         media: MediaClock,
         *,
         epoch: float,
         tap: Tap | None,
-        watchers: Sequence[Watcher] = (),
+        watchers: Sequence[CallObserver] = (),
         events: CallEvents | None = None,
     ) -> None:
         self._watchers = watchers
         self._events = events
-        self._observers = observers
+        self._callback_queue = callback_queue
         self._info = info
         self._call_id = info.call_id
         self._media = media
@@ -109,18 +109,18 @@ class Teller:
         """Return the Unix time, in seconds, of an instant on the call's clock."""
         return self._epoch + at
 
-    def tell(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def emit_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Tell an event; ``at`` is its instant on the call's clock."""
         told = {"call_id": self._call_id, **payload}
         if self._tap is not None:
             self._tap(at - (at if self._media.start is None else self._media.start), name, told)
-        self._watched(name, at, told)
-        self._observers.tell(name, told, self.state)
+        self._notify(name, at, told)
+        self._callback_queue.put(name, told, self.state)
 
-    def note(self, fact: str, at: float, about: Mapping[str, Any]) -> None:
+    def emit_fact(self, fact: str, at: float, payload: Mapping[str, Any]) -> None:
         """Let the watchers know a fact that no callback is told."""
         if self.wants(fact):
-            self._watched(fact, at, {"call_id": self._call_id, **about})
+            self._notify(fact, at, {"call_id": self._call_id, **payload})
 
     def wants(self, fact: str) -> bool:
         """Return whether anybody is to know a fact."""
@@ -130,17 +130,17 @@ class Teller:
             or (self.metering is not None and self.metering.wants(fact))
         )
 
-    def _watched(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def _notify(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         for watcher in self._watchers:
-            watcher.saw(name, at, payload)
+            watcher.on_event(name, at, payload)
         if self._events is not None and self._events.wants(name):
-            self._events.saw(name, at, payload, self.state)
+            self._events.on_event(name, at, payload, self.state)
         if self.metering is not None:  # last, for it tells something itself
-            self.metering.saw(name, at, payload)
+            self.metering.on_event(name, at, payload)
 
     def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         if self._edges.count(name):
-            self.tell(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
+            self.emit_event(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
 
     def _of_turn(self, name: str, at: float, turn: int, payload: Mapping[str, Any]) -> None:
         self._edge(name, at, {"turn_idx": turn + self._fired_turns, **payload})
@@ -148,14 +148,14 @@ class Teller:
     def fired(self, edge: Fired, at: float) -> None:
         """Tell an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
         name = edge.name
-        if name == "llm_token" and self._edges.told("audio_out"):
+        if name == "llm_token" and self._edges.was_counted("audio_out"):
             return  # too late: within a turn it comes before audio_out
         self._fired_turns += name == "user_speech_eos"
         self._edges.move(name)
         turn = {"turn_idx": self._edges.turn_idx} if name in OF_A_TURN else {}
         if name in ("user_speech_started", "user_speech_ended") and self._media.start is not None:
             turn = {"audio_offset_ms": _ms(at - self._media.start)}
-        self._edge(name, at, {**turn, **edge.about})
+        self._edge(name, at, {**turn, **edge.payload})
 
     def state_is(self, user: str, agent: str) -> None:
         """Take note of the public states."""
@@ -163,11 +163,11 @@ class Teller:
 
     def partial(self, at: float, text: str) -> None:
         """Tell an interim result of the recogniser."""
-        self.tell("transcript_partial", at, {"timestamp_ms": round(self.unix(at) * 1000), "text": text})
+        self.emit_event("transcript_partial", at, {"timestamp_ms": round(self.unix(at) * 1000), "text": text})
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
         """Tell user_speech_started; ``offset`` in seconds since the first media frame."""
-        self.note("voice_started", at, {"offset": offset})
+        self.emit_fact("voice_started", at, {"offset": offset})
         self._edge("user_speech_started", at, {"audio_offset_ms": _ms(offset), **_confidence(confidence)})
 
     def user_ended(self, at: float, offset: float, seconds: float, confidence: float | None) -> None:
@@ -180,7 +180,7 @@ class Teller:
 
     def eos(self, at: float, trigger: str, silence: float, text: str) -> None:
         """Tell user_speech_eos, ``silence`` seconds after the last voice."""
-        self.note("utterance_over", at, {"silence": silence})
+        self.emit_fact("utterance_over", at, {"silence": silence})
         self._edge(
             "user_speech_eos",
             at,
@@ -206,11 +206,11 @@ class Teller:
     def interruption(self, at: float, turn: int, seconds: float, text: str, reason: str) -> None:
         """Note that a reply of which ``text`` was heard, in ``seconds``, was cut."""
         about = {"turn_idx": turn + self._fired_turns, "text": text, "speech_duration_ms": _ms(seconds)}
-        self.note("interruption", at, {**about, "reason": reason})
+        self.emit_fact("interruption", at, {**about, "reason": reason})
 
     def transcript(self, at: float, role: str, text: str, history: Sequence[Entry]) -> None:
         """Tell on_transcript."""
-        self.tell("transcript", at, {"role": role, "text": text, "history": list(history)})
+        self.emit_event("transcript", at, {"role": role, "text": text, "history": list(history)})
 
     def ended(
         self,
@@ -236,8 +236,8 @@ class Teller:
         told = {"call_id": self._call_id, **payload}
         if self._tap is not None:
             self._tap(at - (at if self._media.start is None else self._media.start), "call_end", told)
-        self._watched("call_end", at, told)
-        self._observers.end(told, self.state, cancelled=cancelled)
+        self._notify("call_end", at, told)
+        self._callback_queue.end(told, self.state, cancelled=cancelled)
         if self._events is not None:
             self._events.close()
 

@@ -38,7 +38,7 @@ class FiringCall(Protocol):
     def turn_idx(self) -> int:
         """How many utterances of the caller were over so far."""
 
-    def fire(self, name: str, about: Mapping[str, Any]) -> None:
+    def emit_edge(self, name: str, about: Mapping[str, Any]) -> None:
         """Tell a speech edge in its place among the call's events."""
 
 
@@ -236,7 +236,7 @@ class PhoneSpeechEvents(SpeechEvents):
             return
         call = self._find_call(known)
         if call is not None:
-            call.fire(name, _given({"timestamp_ms": timestamp_ms, **about}))
+            call.emit_edge(name, _given({"timestamp_ms": timestamp_ms, **about}))
         elif call_id is not None:
             _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(name))
         await trio.lowlevel.checkpoint()

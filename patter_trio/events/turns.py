@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from patter_trio.events.kinds import PatterEventType, TurnEndReason
 
-_ENDS: Final[Mapping[str, TurnEndReason]] = {
+_END_REASONS: Final[Mapping[str, TurnEndReason]] = {
     "barge-in": "interrupted",
     "say": "interrupted",
     "failed": "failed",
@@ -13,7 +13,7 @@ _ENDS: Final[Mapping[str, TurnEndReason]] = {
     "goodbye": "call_ended",
 }
 """What the end of a reply, by its reason, is for its turn, where that is not ``completed``."""
-_OPEN: Final = frozenset({"retracted", "amended"})
+_OPEN_REASONS: Final = frozenset({"retracted", "amended"})
 """Reasons that leave the turn open: its question is still to be answered."""
 
 
@@ -47,13 +47,13 @@ class Turns:
                 self.turn_idx += 1
                 yield self._start()
             case "reply_started":
-                self._reply = (about["reply"], about["mind"])
+                self._reply = (about["reply"], about["source"])
                 if not self._begun:
                     yield self._start()
-            case "reply_ended" if about["reason"] not in _OPEN:
+            case "reply_ended" if about["reason"] not in _OPEN_REASONS:
                 apologised = about["reason"] == "failed" and self._reply[1] != "error"
                 if not apologised:
-                    yield from self._end(_ENDS.get(about["reason"], "completed"))
+                    yield from self._end(_END_REASONS.get(about["reason"], "completed"))
             case "call_end":
                 yield from self._end("call_ended")
 

@@ -15,18 +15,18 @@ import attrs
 
 from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, report_usage
 from patter_trio.errors import ConfigurationError
-from patter_trio.net.http import Answer, Client, ConnectionBroke, check_url, shared_client
+from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
-from patter_trio.providers.validators import within
+from patter_trio.providers.validators import in_range
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
-VARIABLE: Final = "OPENAI_API_KEY"
-LARGEST: Final = 16 << 20
+KEY_VARIABLE: Final = "OPENAI_API_KEY"
+MAX_ANSWER_BYTES: Final = 16 << 20
 """Most bytes of one answer: some 50 000 tokens, of 300 bytes each as they are sent."""
-DRAINING: Final = 0.25
+DRAIN_TIMEOUT_S: Final = 0.25
 """Seconds for what comes behind the last event: nothing but the end of the body."""
-CONNECTING: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that :meth:`OpenAILLM.connect` may take."""
 
 _PROVIDERS: Final[Mapping[str, str]] = {
@@ -80,23 +80,23 @@ class OpenAILLM(LanguageModel):
     api_key: str = attrs.field(default="", converter=_given, repr=False)
     model: str = attrs.field(default="gpt-4o-mini", validator=attrs.validators.instance_of(str), kw_only=True)
     base_url: str = attrs.field(default=BASE_URL, converter=_url, kw_only=True)
-    temperature: float | None = attrs.field(default=None, validator=within(0, 2), kw_only=True)
-    top_p: float | None = attrs.field(default=None, validator=within(0, 1), kw_only=True)
-    max_tokens: int | None = attrs.field(default=None, validator=within(1, 1 << 20), kw_only=True)
+    temperature: float | None = attrs.field(default=None, validator=in_range(0, 2), kw_only=True)
+    top_p: float | None = attrs.field(default=None, validator=in_range(0, 1), kw_only=True)
+    max_tokens: int | None = attrs.field(default=None, validator=in_range(1, 1 << 20), kw_only=True)
     reasoning_effort: str | None = attrs.field(default=None, kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     include_usage: bool = attrs.field(default=True, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, kw_only=True)
-    first_token: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    between: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
+    first_token: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     provider: str = attrs.field(default=attrs.Factory(_provider, takes_self=True), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Make sure that there is a key where one is needed; another server never gets OpenAI's."""
         if not self.api_key and self.base_url == BASE_URL:
-            object.__setattr__(self, "api_key", os.environ.get(VARIABLE, ""))
+            object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE, ""))
         if not self.api_key and self.base_url == BASE_URL:
-            raise ConfigurationError(f"OpenAILLM needs a key: give api_key=, or set {VARIABLE}")
+            raise ConfigurationError(f"OpenAILLM needs a key: give api_key=, or set {KEY_VARIABLE}")
         if not self.api_key.isascii() or not self.api_key.isprintable():
             raise ConfigurationError("OpenAILLM: api_key= has characters that no key has")
 
@@ -118,7 +118,7 @@ class OpenAILLM(LanguageModel):
             try:
                 yield pieces
                 if pieces.over:
-                    await pieces.events.drain(DRAINING)
+                    await pieces.events.drain(DRAIN_TIMEOUT_S)
             finally:
                 if pieces.decoder.usage is not None:
                     report_usage(pieces.decoder.usage)
@@ -126,10 +126,10 @@ class OpenAILLM(LanguageModel):
     async def connect(self) -> None:
         """Have a connection ready for the next answer; what is wrong is said by that answer."""
         async with shared_client() as http:
-            await http.warm(f"{self.base_url}/models", within=CONNECTING)
+            await http.warm(f"{self.base_url}/models", head_timeout=CONNECT_TIMEOUT_S)
 
     @asynccontextmanager
-    async def _asked(self, http: Client, content: bytes) -> AsyncIterator[Answer]:
+    async def _asked(self, http: Client, content: bytes) -> AsyncIterator[HttpAnswer]:
         """Ask; once more where the connection was one that the server had just closed."""
         asking = partial(
             http.stream,
@@ -137,9 +137,9 @@ class OpenAILLM(LanguageModel):
             f"{self.base_url}/chat/completions",
             content=content,
             headers=self._headers(),
-            within=self.first_token,
-            between=self.between,
-            largest=LARGEST,
+            head_timeout=self.first_token,
+            piece_timeout=self.between,
+            max_bytes=MAX_ANSWER_BYTES,
             explain=reason_of_refusal,
         )
         async with AsyncExitStack() as stack:
@@ -170,7 +170,7 @@ class OpenAILLM(LanguageModel):
 class _Pieces:
     """What an answer says, piece by piece; the calls of tools come last."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: HttpAnswer) -> None:
         self.events = ServerEvents(answer)
         self.decoder = ChatDecoder()
         self.over = False

@@ -30,7 +30,7 @@ from patter_trio.metrics.results import (
 )
 from patter_trio.pricing import Pricing
 
-UNHEARD: Final = ("retracted", "amended")
+UNHEARD_REASONS: Final = ("retracted", "amended")
 """Why a reply was cut whose turn goes on."""
 
 
@@ -39,7 +39,7 @@ class _Reply:
     """What is known of one reply."""
 
     number: int
-    mind: str
+    answer_source: str
     first_text: float | None = None
     last_text: float | None = None
     first_audio: float | None = None
@@ -151,7 +151,7 @@ class Meter:
         """Return whether that event or fact is of use."""
         return name in self._rules
 
-    def take(self, name: str, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
         """Take an event or a fact; return the turn that is over by it."""
         rule = self._rules.get(name)
         return None if rule is None else rule(at, payload)
@@ -231,23 +231,23 @@ class Meter:
 
     # The agent --------------------------------------------------------------------------------------------------------
     def _reply_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies[payload["reply"]] = self._live = _Reply(payload["reply"], payload["mind"])
+        reply = self._replies[payload["reply"]] = self._live = _Reply(payload["reply"], payload["source"])
         if not self._greeted and not self._committed:
             self._greeted = True
             self._turn = _Turn(0, at, user_text="")
-        if self._turn is not None and (self._turn.index == 0 or reply.mind != "text"):
+        if self._turn is not None and (self._turn.index == 0 or reply.answer_source != "text"):
             self._turn.retracted = False
             self._turn.replies.append(reply)
 
     def _asked(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies.get(payload["reply"])
-        if reply is not None and reply.mind == "llm":
+        if reply is not None and reply.answer_source == "llm":
             self._bill.count(reply.number, "asked", self._prompt_characters + self._history_characters)
 
     def _text(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies.get(payload["reply"])
         if reply is not None and payload["text"]:
-            if reply.mind == "llm":
+            if reply.answer_source == "llm":
                 self._bill.count(reply.number, "said", len(payload["text"]))
             if reply.first_text is None:
                 reply.first_text = at
@@ -292,12 +292,12 @@ class Meter:
             return None
         if reason != "barge-in":
             turn.bargein = None
-        if reason in UNHEARD:
+        if reason in UNHEARD_REASONS:
             turn.retracted = reason == "retracted"
             return None
         if reason == "failed":
             turn.failed = True
-            if turn.replies[-1].mind != "error":
+            if turn.replies[-1].answer_source != "error":
                 return None  # the apology follows
         return self._close(at, interrupted=reason not in ("played", "failed"))
 
@@ -362,7 +362,7 @@ def _latency(turn: _Turn) -> LatencyBreakdown:
     reply = turn.answer or (turn.replies[-1] if turn.replies else None)
     end = turn.speech_end
     first_token = last_token = None
-    if reply is not None and reply.mind in ("llm", "on_message"):
+    if reply is not None and reply.answer_source in ("llm", "on_message"):
         first_token, last_token = _ms(turn.eos, reply.first_text), _ms(turn.eos, reply.last_text)
     return LatencyBreakdown(
         stt_ms=_ms(end, turn.words),

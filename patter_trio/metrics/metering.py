@@ -12,7 +12,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.results import CallMetrics, TurnMetrics
 
-Tell = Callable[[str, float, Mapping[str, Any]], None]
+EmitEvent = Callable[[str, float, Mapping[str, Any]], None]
 
 _log = logging.getLogger("patter_trio.telemetry")
 
@@ -38,10 +38,10 @@ class Metering:
     It comes behind all watchers: what it tells, they are to see after that which it was told by.
     """
 
-    def __init__(self, call_id: str, meter: Meter, tell: Tell) -> None:
+    def __init__(self, call_id: str, meter: Meter, emit: EmitEvent) -> None:
         self._call_id = call_id
         self._meter: Meter | None = meter
-        self._told = tell
+        self._emitted = emit
 
     def __repr__(self) -> str:
         return f"<Metering of {self._call_id}, {self._meter or 'broken'}>"
@@ -50,12 +50,12 @@ class Metering:
         """Return whether a fact is of use; what nobody wants need not be put into words."""
         return self._meter is not None and self._meter.wants(name)
 
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event's or a fact's name, its instant, and what is said about it."""
         if self._meter is None:
             return
         try:
-            self._tell(self._meter.take(name, at, payload), at)
+            self._emit(self._meter.on_event(name, at, payload), at)
         except Exception as bug:  # noqa: BLE001 (measuring must never hurt a call)
             self._give_up(bug)
 
@@ -64,15 +64,15 @@ class Metering:
         if self._meter is None:
             return None
         try:
-            self._tell(self._meter.finish(at), at)
+            self._emit(self._meter.finish(at), at)
             return self._meter.call(at)
         except Exception as bug:  # noqa: BLE001 (same)
             self._give_up(bug)
             return None
 
-    def _tell(self, turn: TurnMetrics | None, at: float) -> None:
+    def _emit(self, turn: TurnMetrics | None, at: float) -> None:
         if turn is not None and self._meter is not None:
-            self._told("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
+            self._emitted("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
 
     def _give_up(self, bug: Exception) -> None:
         self._meter = None

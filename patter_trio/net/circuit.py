@@ -3,7 +3,7 @@
 =========  =========================================  ==================================================================
 state      a request                                  it becomes
 =========  =========================================  ==================================================================
-closed     is let through                             open, after :data:`LIMIT` failures with no success between them
+closed     is let through                             open, after :data:`MAX_FAILURES` failures with no success between them
 open       is refused                                 half open, when :data:`PAUSE` is over
 half open  one is let through, the others refused     closed when that one succeeds; open again when it fails; when it
                                                       was given up, half open still: the next one may try
@@ -18,11 +18,11 @@ from typing import Final
 
 import attrs
 
-LIMIT: Final = 5
+MAX_FAILURES: Final = 5
 """Failures in a row: of a tool that is asked three times, the second call in a row that has failed altogether."""
-PAUSE: Final = 30.0
+OPEN_CIRCUIT_S: Final = 30.0
 """Seconds: a restart or a deployment takes about so long, and a conversation has moved on by then."""
-MOST: Final = 1024
+MAX_REMEMBERED_SERVERS: Final = 1024
 """Servers of which failures are remembered; with more, the one whose last request is the oldest is forgotten."""
 
 
@@ -41,11 +41,11 @@ class Permit:
 
     def failed(self, now: float) -> None:
         """The server could not be reached, broke off, was too slow, or said that it is broken."""
-        if not self._ends() or (self._circuit.failures >= LIMIT and not self._is_trial):
+        if not self._ends() or (self._circuit.failures >= MAX_FAILURES and not self._is_trial):
             return
         self._circuit.failures += 1
-        if self._circuit.failures >= LIMIT:
-            self._circuit.until = now + PAUSE
+        if self._circuit.failures >= MAX_FAILURES:
+            self._circuit.until = now + OPEN_CIRCUIT_S
 
     def given_up(self) -> None:
         """Nothing is known about the server: the request was cancelled, say."""
@@ -83,10 +83,10 @@ class Circuits:
         circuit = self._circuits.pop(server, None) or _Circuit()
         for name in [name for name, known in self._circuits.items() if not known.failures and not known.pending]:
             del self._circuits[name]
-        while len(self._circuits) >= MOST:
+        while len(self._circuits) >= MAX_REMEMBERED_SERVERS:
             del self._circuits[next(iter(self._circuits))]
         self._circuits[server] = circuit
-        is_trial = circuit.failures >= LIMIT
+        is_trial = circuit.failures >= MAX_FAILURES
         if is_trial and (circuit.trying or now < circuit.until):
             return None
         circuit.trying |= is_trial

@@ -14,7 +14,7 @@ import trio
 from patter_trio.net.address_guard import AddressRefused, Guard
 from patter_trio.net.threads import clock_held
 
-STAGGER: Final = 0.25
+ATTEMPT_INTERVAL_S: Final = 0.25
 """Seconds until the next address is tried beside one that does not answer (RFC 8305, section 5)."""
 
 Network = httpcore.AsyncNetworkBackend
@@ -74,7 +74,7 @@ class GuardedNetwork(Network):
                 for address in addresses:
                     failed = trio.Event()
                     nursery.start_soon(attempt, address, failed)
-                    with trio.move_on_after(STAGGER):
+                    with trio.move_on_after(ATTEMPT_INTERVAL_S):
                         await failed.wait()
         except BaseException:
             await _close(opened)

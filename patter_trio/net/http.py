@@ -44,16 +44,16 @@ from patter_trio.net.address_guard import Guard
 if TYPE_CHECKING:
     import httpx
 
-CONNECT: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
-CLOSING: Final = 0.2
+CLOSE_TIMEOUT_S: Final = 0.2
 """Seconds that closing the client may take."""
-REDIRECTS: Final = range(300, 400)
-FAILURES: Final = range(400, 600)
+REDIRECT_STATUSES: Final = range(300, 400)
+FAILURE_STATUSES: Final = range(400, 600)
 
-EXPLANATION: Final = 16384
+MAX_EXPLANATION_BYTES: Final = 16384
 """Most bytes of an error's body that are read for its explanation."""
-EXPLAINING: Final = 1.0
+EXPLANATION_TIMEOUT_S: Final = 1.0
 """Seconds that they may take."""
 
 _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
@@ -75,7 +75,7 @@ class ConnectionBroke(ProviderError, PatterConnectionError):
     """The connection ended before its answer did."""
 
 
-def failure_of(status: int) -> type[ProviderError]:
+def status_error(status: int) -> type[ProviderError]:
     """Return the error that an answer of such a status is."""
     return _STATUS_ERRORS.get(status, ProviderError)
 
@@ -131,12 +131,12 @@ def _hide_urls() -> None:
     logging.getLogger("httpx").addFilter(_is_not_ours)
 
 
-class Answer:
+class HttpAnswer:
     """An answer of which the head is there; its body comes in pieces, or whole."""
 
-    def __init__(self, response: "httpx.Response", who: str, *, largest: int, between: float) -> None:
+    def __init__(self, response: "httpx.Response", who: str, *, max_bytes: int, piece_timeout: float) -> None:
         self._who = who
-        self._pieces = _Pieces(response, who, largest=largest, between=between)
+        self._pieces = _Pieces(response, who, max_bytes=max_bytes, piece_timeout=piece_timeout)
         self.status: int = response.status_code
         self.content_type: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         """Without its parameters, in lower case; empty where there is none."""
@@ -168,12 +168,12 @@ class Answer:
 class _Pieces:
     """The body of an answer."""
 
-    def __init__(self, response: "httpx.Response", who: str, *, largest: int, between: float) -> None:
+    def __init__(self, response: "httpx.Response", who: str, *, max_bytes: int, piece_timeout: float) -> None:
         self._raw = response.aiter_raw()
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._who = who
-        self._largest = largest
-        self._between = between
+        self._max_bytes = max_bytes
+        self._piece_timeout = piece_timeout
         self._size = 0
 
     def __aiter__(self) -> "_Pieces":
@@ -183,16 +183,16 @@ class _Pieces:
         if self._encoding != "identity":
             raise ProviderError(f"{self._who} sent a compressed answer, which was not asked for")
         # By hand what ``_translated`` does: each token of a model comes by here.
-        with trio.CancelScope(deadline=trio.current_time() + self._between) as patience:
+        with trio.CancelScope(deadline=trio.current_time() + self._piece_timeout) as patience:
             try:
                 piece = await anext(self._raw)
             except _foreign() as error:
                 raise _ours(self._who, error) from error
         if patience.cancelled_caught:
-            raise _late(self._who, self._between)
+            raise _late(self._who, self._piece_timeout)
         self._size += len(piece)
-        if self._size > self._largest:
-            raise ProviderError(f"the answer of {self._who} is longer than {self._largest} bytes")
+        if self._size > self._max_bytes:
+            raise ProviderError(f"the answer of {self._who} is longer than {self._max_bytes} bytes")
         return piece
 
     async def abandon(self) -> None:
@@ -222,7 +222,7 @@ class _Shared:
             from patter_trio.net.httpx_client import new_client
 
             _hide_urls()
-            self.client = new_client(self.guard, tls=tls_context(), connect_timeout=CONNECT)
+            self.client = new_client(self.guard, tls=tls_context(), connect_timeout=CONNECT_TIMEOUT_S)
         return self.client
 
 
@@ -243,12 +243,12 @@ class Client:
         *,
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        within: float,
-        between: float = math.inf,
-        largest: int,
+        head_timeout: float,
+        piece_timeout: float = math.inf,
+        max_bytes: int,
         explain: Explain | None = None,
         any_status: bool = False,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[HttpAnswer]:
         """Ask, and give the answer to the block as soon as its head is there; leaving the block ends it.
 
         Args:
@@ -256,9 +256,9 @@ class Client:
             url: where to.
             content: the request's body.
             headers: in addition to those that every request has.
-            within: seconds until the head of the answer is there, connecting included.
-            between: seconds for each next piece of its body.
-            largest: most bytes of its body.
+            head_timeout: seconds until the head of the answer is there, connecting included.
+            piece_timeout: seconds for each next piece of its body.
+            max_bytes: most bytes of its body.
             explain: reads the reason of a refusal out of its body; default: the status has to say all.
             any_status: give the block whatever answer there is, of which the status may say anything.
 
@@ -277,7 +277,7 @@ class Client:
         client = self._shared.open()
         token = _asking.set(True)
         try:
-            with _translated(who, within):
+            with _translated(who, head_timeout):
                 request = client.build_request(method, url, content=content, headers=dict(headers or {}))
                 request.stream = Body(content)
                 response = await client.send(request, stream=True)
@@ -286,7 +286,7 @@ class Client:
         try:
             if not any_status:
                 await _check_status(who, response, explain)
-            answer = Answer(response, who, largest=largest, between=between)
+            answer = HttpAnswer(response, who, max_bytes=max_bytes, piece_timeout=piece_timeout)
             try:
                 yield answer
             finally:
@@ -301,17 +301,17 @@ class Client:
         *,
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        within: float,
-        largest: int,
+        head_timeout: float,
+        max_bytes: int,
     ) -> bytes:
         """Return the body of an answer, all of it within ``within`` seconds; arguments and errors as for :meth:`stream`."""
-        with _translated(origin_of(url), within):
+        with _translated(origin_of(url), head_timeout):
             async with self.stream(
-                method, url, content=content, headers=headers, within=math.inf, largest=largest
+                method, url, content=content, headers=headers, head_timeout=math.inf, max_bytes=max_bytes
             ) as answer:
                 return await answer.read()
 
-    async def warm(self, url: str, *, within: float) -> bool:
+    async def warm(self, url: str, *, head_timeout: float) -> bool:
         """Have a connection to a URL's server open and idle, so that the next request need not open one.
 
         It asks for the head of an answer, without credentials; whatever the answer is, its connection stays. It raises
@@ -319,12 +319,12 @@ class Client:
 
         Args:
             url: of the server.
-            within: seconds that it may take.
+            head_timeout: seconds that it may take.
         """
         client = self._shared.open()
         token = _asking.set(True)
         try:
-            with _translated(origin_of(url), within):
+            with _translated(origin_of(url), head_timeout):
                 response = await client.send(client.build_request("HEAD", url))
                 await response.aclose()
         except ProviderError:
@@ -355,17 +355,17 @@ async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
         if not shared.users:
             del clients[guard]
             if shared.client is not None:
-                with trio.move_on_after(CLOSING, shield=True):
+                with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                     await shared.client.aclose()
 
 
 async def _check_status(who: str, response: "httpx.Response", explain: Explain | None) -> None:
     status = response.status_code
-    if status in REDIRECTS:
+    if status in REDIRECT_STATUSES:
         raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
-    if status in FAILURES:
+    if status in FAILURE_STATUSES:
         said = f"{who} answered {status} {response.reason_phrase}".rstrip()
-        kind = failure_of(status)
+        kind = status_error(status)
         # Of refused credentials nothing is repeated: vendors quote them.
         if explain is not None and kind is not AuthenticationError:
             why = explain(await _explanation(who, response))
@@ -375,10 +375,10 @@ async def _check_status(who: str, response: "httpx.Response", explain: Explain |
 
 async def _explanation(who: str, response: "httpx.Response") -> bytes:
     """Return the beginning of a refusal's body; nothing where it does not come in time, or not whole."""
-    pieces = _Pieces(response, who, largest=EXPLANATION, between=EXPLAINING)
+    pieces = _Pieces(response, who, max_bytes=MAX_EXPLANATION_BYTES, piece_timeout=EXPLANATION_TIMEOUT_S)
     body = b""
     try:
-        with trio.move_on_after(EXPLAINING):
+        with trio.move_on_after(EXPLANATION_TIMEOUT_S):
             async for piece in pieces:
                 body += piece
             return body
@@ -416,7 +416,7 @@ def _ours(who: str, error: Exception) -> ProviderError:
     from patter_trio.net.httpx_client import NO_CONNECTION, TOO_LATE
 
     if isinstance(error, TOO_LATE):
-        return ProviderTimeout(f"{who} could not be reached within {CONNECT:g} s")
+        return ProviderTimeout(f"{who} could not be reached within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, NO_CONNECTION):
         return Unreachable(f"{who} could not be reached: {reason_of(error)}")
     return ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}")

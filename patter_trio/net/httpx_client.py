@@ -11,9 +11,9 @@ import httpx
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.guarded import GuardedTransport
 
-KEEP_ALIVE: Final = 60.0
+KEEP_ALIVE_S: Final = 60.0
 """Seconds that an idle connection is kept: longer than a turn of a conversation."""
-MOST_IDLE: Final = 100
+MAX_IDLE_CONNECTIONS: Final = 100
 """Idle connections that are kept; there is one for each call that is being answered at the same moment."""
 
 StreamError = httpx.StreamError
@@ -29,7 +29,7 @@ def new_client(guard: Guard | None, *, tls: SSLContext, connect_timeout: float) 
     """Return a client whose connections a guard has judged, if one is given."""
     # No bound on connections: calls are bounded, and a request that is cancelled while it connects can leave a
     # dead entry in httpcore's pool, which must not use up a place.
-    pool: dict[str, Any] = {"max_keepalive_connections": MOST_IDLE, "keepalive_expiry": KEEP_ALIVE}
+    pool: dict[str, Any] = {"max_keepalive_connections": MAX_IDLE_CONNECTIONS, "keepalive_expiry": KEEP_ALIVE_S}
     transport = None
     if guard is not None:
         transport = GuardedTransport(guard, ssl_context=tls, max_connections=None, **pool)

@@ -6,8 +6,8 @@ from contextlib import suppress
 import trio
 
 from patter_trio.errors import ProviderError, WireError
-from patter_trio.net.http import Answer
-from patter_trio.wire.sse import LARGEST, EventDecoder, ServerEvent
+from patter_trio.net.http import HttpAnswer
+from patter_trio.wire.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent
 
 
 class ServerEvents:
@@ -15,13 +15,13 @@ class ServerEvents:
 
     Args:
         answer: what was answered.
-        largest: most bytes of one event.
+        max_bytes: most bytes of one event.
     """
 
-    def __init__(self, answer: Answer, *, largest: int = LARGEST) -> None:
+    def __init__(self, answer: HttpAnswer, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._answer = answer
         self._pieces = answer.pieces()
-        self._decoder = EventDecoder(largest=largest)
+        self._decoder = EventDecoder(max_bytes=max_bytes)
         self._ready: deque[ServerEvent] = deque()
         self._over = False
 
@@ -53,12 +53,12 @@ class ServerEvents:
                 raise ProviderError(f"{self._answer!r}: {error}") from error
         return self._ready.popleft()
 
-    async def drain(self, patience: float) -> None:
+    async def drain(self, drain_timeout: float) -> None:
         """Read what is left, for ``patience`` seconds at most, so that the next request finds the connection open.
 
         Only an answer that was read to its end leaves it so. What goes wrong meanwhile concerns nobody.
         """
-        with trio.move_on_after(patience), suppress(ProviderError):
+        with trio.move_on_after(drain_timeout), suppress(ProviderError):
             while not self._over:
                 try:
                     await anext(self._pieces)

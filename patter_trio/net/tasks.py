@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def running(task: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     """Run a task beside the ``async with`` block; it is cancelled when the block ends.
 
     A failure of the task cancels the block. A single failure, of either, leaves bare and with its cause, so that
@@ -51,7 +51,7 @@ async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
 
 
 @attrs.frozen(eq=False)
-class Results(AsyncIterator[T]):
+class ResultStream(AsyncIterator[T]):
     """A session's results, and at their end what it failed with; a plain iterator, which may be left anywhere."""
 
     _channel: trio.MemoryReceiveChannel[T]

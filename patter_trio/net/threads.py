@@ -103,10 +103,10 @@ class _Working:
 
     def wait_for_the_last(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._count == 0, timeout=_EXIT)
+            self._changed.wait_for(lambda: self._count == 0, timeout=_EXIT_WAIT_S)
 
 
-_EXIT = 5.0
+_EXIT_WAIT_S = 5.0
 """Seconds that the exit waits for; the longest single inference takes about one."""
 _working = _Working()
 

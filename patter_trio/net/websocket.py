@@ -30,15 +30,15 @@ from websockets.uri import parse_uri
 from patter_trio.errors import PatterConnectionError, WireError
 from patter_trio.logs import mask_logs
 
-READ: Final = 16384
-MAX_MESSAGE: Final = 256 * 1024
+READ_BYTES: Final = 16384
+MAX_MESSAGE_BYTES: Final = 256 * 1024
 """Largest message taken, in bytes: 24 s of mu-law in base64, far more than any carrier puts into one."""
-MAX_PENDING: Final = 64 * 1024
+MAX_UNSENT_PONG_BYTES: Final = 64 * 1024
 """Most unsent answers to pings, in bytes, before the peer counts as hostile."""
-CLOSE_SECONDS: Final = 0.5
+CLOSE_TIMEOUT_S: Final = 0.5
 """How long a close waits for the peer to end its side."""
 
-_QUIET: Final = logging.getLogger("patter_trio.websocket")
+_PROTOCOL_LOGGER: Final = logging.getLogger("patter_trio.websocket")
 """The protocol logs every frame, speech included, where its logger lets it: only warnings, unless asked for by this name."""
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
@@ -47,10 +47,10 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent
 @cache
 def _quiet() -> logging.Logger:
     """Return the logger of the protocol; on first use limit it to warnings, unless the application chose a level."""
-    if _QUIET.level == logging.NOTSET:
-        _QUIET.setLevel(logging.WARNING)
+    if _PROTOCOL_LOGGER.level == logging.NOTSET:
+        _PROTOCOL_LOGGER.setLevel(logging.WARNING)
     mask_logs()
-    return _QUIET
+    return _PROTOCOL_LOGGER
 
 
 class SocketClosed(PatterConnectionError):
@@ -96,7 +96,7 @@ class WebSocket:
                 await self._answer()
                 raise self._closed()
             try:
-                data = await self._stream.receive_some(READ)
+                data = await self._stream.receive_some(READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise SocketClosed(1006, "connection lost") from error
             self._feed(data)
@@ -112,7 +112,7 @@ class WebSocket:
         if len(self._frames) > before:
             self.heard_at = trio.current_time()
         self._queue()
-        if len(self.pending) > MAX_PENDING:
+        if len(self.pending) > MAX_UNSENT_PONG_BYTES:
             raise SocketClosed(1008, "too many unanswered pings")
 
     def _queue(self) -> None:
@@ -203,10 +203,10 @@ class WebSocket:
             self._protocol.send_close(code, reason)
         await self.flush()
 
-    async def aclose(self, code: int = 1000, reason: str = "", *, patience: float = CLOSE_SECONDS) -> None:
+    async def aclose(self, code: int = 1000, reason: str = "", *, close_timeout: float = CLOSE_TIMEOUT_S) -> None:
         """Close with a close frame where that is still possible, within ``patience`` seconds; also when cancelled."""
         try:
-            with trio.move_on_after(patience, shield=True):
+            with trio.move_on_after(close_timeout, shield=True):
                 await self._say_goodbye(code, reason)
         except SocketClosed:
             pass  # it is closed, which is what was wanted
@@ -219,7 +219,7 @@ class WebSocket:
         await self.say_close(code, reason)
         while self._protocol.close_rcvd is None:
             try:
-                data = await self._stream.receive_some(READ)
+                data = await self._stream.receive_some(READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 return
             if not data:
@@ -278,7 +278,7 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
         WireError: it is not an HTTP request that a WebSocket can begin with; the client was told so.
         SocketClosed: the client is gone.
     """
-    protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=_quiet())
+    protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_quiet())
     end = head.find(b"\r\n\r\n") + 4
     protocol.receive_data(head[:end])
     why = "incomplete head"
@@ -297,14 +297,14 @@ async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] 
         WireError: the server refused; the message has its status.
         SocketClosed: the server is gone.
     """
-    protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE, logger=_quiet())
+    protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet())
     request = protocol.connect()
     request.headers.update(headers or {})
     protocol.send_request(request)
     await _send_all(stream, protocol.data_to_send())
     while protocol.state is State.CONNECTING:
         try:
-            data = await stream.receive_some(READ)
+            data = await stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SocketClosed(1006, "connection lost") from error
         if data:

@@ -25,17 +25,17 @@ import trio
 from websockets.exceptions import InvalidStatus
 
 from patter_trio.errors import ProviderError, ProviderTimeout, WireError
-from patter_trio.net.http import failure_of, origin_of, reason_of, tls_context
-from patter_trio.net.tasks import hand_over, running
+from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
+from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 
-CONNECT: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening may take, TLS and handshake included."""
-SENDING: Final = 5.0
+SEND_TIMEOUT_S: Final = 5.0
 """Seconds that a message may take to be handed to the network: a peer that does not read for so long is gone."""
-CLOSING: Final = 0.05
+CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that a close waits for the peer's answer. All that is left of a call has to be gone within a second."""
-MOST_WAITING: Final = 64
+MAX_WAITING_MESSAGES: Final = 64
 """Messages that wait to be taken."""
 
 _log = logging.getLogger("patter_trio.net")
@@ -60,7 +60,7 @@ class WebSocketClient:
         self._who = who
         self._sending = trio.Lock()
         self._pinged = trio.Event()
-        self._put, self._arrived = trio.open_memory_channel[str | bytes](MOST_WAITING)
+        self._put, self._arrived = trio.open_memory_channel[str | bytes](MAX_WAITING_MESSAGES)
         self._over: SocketClosed | None = None
         self.abandoned: bool = False
         """Whether it was this side that had no more use for it."""
@@ -140,7 +140,7 @@ class WebSocketClient:
     async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write when it is this task's turn; each frame of a call's audio comes by here, so nothing waits without need."""
         await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
-        with trio.CancelScope(deadline=trio.current_time() + SENDING) as patience:
+        with trio.CancelScope(deadline=trio.current_time() + SEND_TIMEOUT_S) as patience:
             try:
                 self._sending.acquire_nowait()
             except trio.WouldBlock:
@@ -152,7 +152,7 @@ class WebSocketClient:
             finally:
                 self._sending.release()
         if patience.cancelled_caught:
-            raise ProviderTimeout(f"{self._who} has not read for {SENDING:g} s")
+            raise ProviderTimeout(f"{self._who} has not read for {SEND_TIMEOUT_S:g} s")
 
 
 @asynccontextmanager
@@ -160,7 +160,7 @@ async def open_websocket(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    within: float = CONNECT,
+    connect_timeout: float = CONNECT_TIMEOUT_S,
     open_stream: OpenStream | None = None,
     why: str = "",
 ) -> AsyncIterator[WebSocketClient]:
@@ -169,7 +169,7 @@ async def open_websocket(
     Args:
         url: ``ws://`` or ``wss://``.
         headers: in addition to those that every handshake has.
-        within: seconds until it is open.
+        connect_timeout: seconds until it is open.
         open_stream: opens the stream instead of :func:`open_stream_to`.
         why: the header in which this vendor says why it refuses; it is told in the error.
 
@@ -180,13 +180,13 @@ async def open_websocket(
         ProviderError: it was refused in another way, or nobody could be reached.
     """
     who = origin_of(url)
-    socket = await _connected(url, who, headers or {}, within, open_stream or open_stream_to, why=why)
+    socket = await _connected(url, who, headers or {}, connect_timeout, open_stream or open_stream_to, why=why)
     client = WebSocketClient(socket, who)
     try:
-        async with running(client.keep):
+        async with run_beside(client.keep):
             yield client
     finally:
-        await socket.aclose(patience=CLOSING)
+        await socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
 
 
 async def open_stream_to(url: str) -> trio.abc.Stream:
@@ -217,18 +217,18 @@ def _told(error: WireError, header: str) -> str:
 
 
 async def _connected(
-    url: str, who: str, headers: Mapping[str, str], within: float, open_stream: OpenStream, *, why: str
+    url: str, who: str, headers: Mapping[str, str], connect_timeout: float, open_stream: OpenStream, *, why: str
 ) -> WebSocket:
     stream: trio.abc.Stream | None = None
     try:
-        with trio.fail_after(within):
+        with trio.fail_after(connect_timeout):
             stream = await open_stream(url)
             return await connect(stream, url, headers)
     except BaseException as error:
         if stream is not None:
             await trio.aclose_forcefully(stream)
         if isinstance(error, trio.TooSlowError):
-            raise ProviderTimeout(f"{who} could not be reached within {within:g} s") from error
+            raise ProviderTimeout(f"{who} could not be reached within {connect_timeout:g} s") from error
         if isinstance(error, (OSError, trio.BrokenResourceError)):
             raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
         if isinstance(error, SocketClosed):
@@ -243,5 +243,5 @@ def _refusal(who: str, error: WireError) -> ProviderError:
     cause = error.__cause__
     if isinstance(cause, InvalidStatus):
         status = cause.response.status_code
-        return failure_of(status)(f"{who} refused the connection: status {status}")
+        return status_error(status)(f"{who} refused the connection: status {status}")
     return ProviderError(f"{who}: {error}")

@@ -24,22 +24,22 @@ import trio
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    Prewarmed,
-    RecognitionSession,
+    Prewarmable,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     VoiceEdge,
 )
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 
-PATIENCE: Final = 4.0
+DEFAULT_PATIENCE_S: Final = 4.0
 """Seconds: well above what a provider that is well takes for its first token or sample, and half of what callers bear."""
-RECOVERY: Final = 60.0
+DEFAULT_RECOVERY_S: Final = 60.0
 """Seconds: an outage that is over sooner costs nobody more than this."""
-_MOST: Final = 256
+_MAX_REMEMBERED_PROVIDERS: Final = 256
 """Providers whose failures are remembered."""
 _FAILURES: Final = (ProviderError, PatterConnectionError)
 
@@ -59,8 +59,8 @@ def _failed_at(provider: object) -> float:
 def _note(provider: object, at: float | None) -> None:
     """Note that a provider has failed then, or, by None, that it is well."""
     others = [(other, then) for other, then in _failures.get([]) if other != provider]
-    # Bounded, since recipes may be made for one call and never be seen again.
-    _failures.set(others if at is None else [*others[1 - _MOST :], (provider, at)])
+    # Bounded, since providers may be made for one call and never be seen again.
+    _failures.set(others if at is None else [*others[1 - _MAX_REMEMBERED_PROVIDERS :], (provider, at)])
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class _Choice(Generic[P]):
         """Pass this provider over for a while."""
         now = trio.current_time()
         if _failed_at(provider) != now:  # a session that is lost says so to each task that uses it
-            _log.warning("%s failed: %s", name_of(provider), error)
+            _log.warning("%s failed: %s", provider_name(provider), error)
         _note(provider, now)
 
     def _another_failed(self, provider: P, error: BaseException, said: list[str]) -> None:
@@ -90,7 +90,7 @@ class _Choice(Generic[P]):
             ProviderError: it was the last one's.
         """
         self.failed(provider, error)
-        said.append(f"{name_of(provider)}: {error}")
+        said.append(f"{provider_name(provider)}: {error}")
         if len(said) == len(self.providers):
             raise ProviderError(f"none of {len(said)} providers is well; {'; '.join(said)}") from error
 
@@ -135,7 +135,7 @@ class _Choice(Generic[P]):
                 self._another_failed(provider, error, said)
 
 
-def name_of(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
+def provider_name(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
     """Return the name by which a log can tell a provider from its neighbour."""
     return f"{provider.provider} {provider.model}".strip()
 
@@ -147,11 +147,11 @@ def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
     with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
         yield scope
     if scope.cancelled_caught:
-        raise ProviderTimeout(f"{name_of(provider)} gave nothing for {patience:g} s")
+        raise ProviderTimeout(f"{provider_name(provider)} gave nothing for {patience:g} s")
 
 
 @attrs.frozen(kw_only=True)
-class _Recipe(Prewarmed, Generic[P]):
+class _FallbackProvider(Prewarmable, Generic[P]):
     """What the three kinds have in common."""
 
     choice: _Choice[P]
@@ -168,7 +168,7 @@ class _Recipe(Prewarmed, Generic[P]):
 
 # Recognition ----------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackSTT(_Recipe[SpeechToText], SpeechToText):
+class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
     """Recognisers, of which a session is opened from the first that is well; made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
@@ -178,7 +178,7 @@ class FallbackSTT(_Recipe[SpeechToText], SpeechToText):
         _set_names(self, first, accepts=first.accepts)
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         """Open a session from the first recogniser that is well.
 
         Raises:
@@ -186,7 +186,7 @@ class FallbackSTT(_Recipe[SpeechToText], SpeechToText):
         """
 
         @asynccontextmanager
-        async def attempt(stt: SpeechToText) -> AsyncIterator[RecognitionSession]:
+        async def attempt(stt: SpeechToText) -> AsyncIterator[SpeechToTextSession]:
             with _timed(self.choice.patience, stt) as scope:
                 async with stt.open(language=language) as session:
                     scope.deadline = math.inf
@@ -197,8 +197,8 @@ class FallbackSTT(_Recipe[SpeechToText], SpeechToText):
 
 
 @attrs.frozen(eq=False)
-class _WatchedRecognition(RecognitionSession):
-    _session: RecognitionSession
+class _WatchedRecognition(SpeechToTextSession):
+    _session: SpeechToTextSession
     _watched: Callable[[], Any]
 
     async def send(self, audio: bytes) -> None:
@@ -219,7 +219,7 @@ class _WatchedRecognition(RecognitionSession):
 
 # Minds ----------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackLLM(_Recipe[LanguageModel], LanguageModel):
+class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
     """Minds, of which the first that is well answers; made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
@@ -260,7 +260,7 @@ class FallbackLLM(_Recipe[LanguageModel], LanguageModel):
 
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackTTS(_Recipe[TextToSpeech], TextToSpeech):
+class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
     """Synthesisers, of which the first that is well speaks; made by :func:`Fallback`.
 
     A call keeps the session of the one that was well when it began; another is opened for the reply that needs it.
@@ -273,7 +273,7 @@ class FallbackTTS(_Recipe[TextToSpeech], TextToSpeech):
         _set_names(self, first, emits=first.emits)
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         """Open a session from the first synthesiser that is well.
 
         Raises:
@@ -281,7 +281,7 @@ class FallbackTTS(_Recipe[TextToSpeech], TextToSpeech):
         """
 
         @asynccontextmanager
-        async def attempt(tts: TextToSpeech) -> AsyncIterator[SynthesisSession]:
+        async def attempt(tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
             with _timed(self.choice.patience, tts) as scope:
                 async with tts.open(language=language) as session:
                     scope.deadline = math.inf
@@ -292,10 +292,10 @@ class FallbackTTS(_Recipe[TextToSpeech], TextToSpeech):
 
 
 @attrs.frozen(eq=False)
-class _FallbackSynthesis(SynthesisSession):
+class _FallbackSynthesis(TextToSpeechSession):
     _choice: _Choice[TextToSpeech]
     _kept: TextToSpeech
-    _session: SynthesisSession
+    _session: TextToSpeechSession
     _language: str
 
     @asynccontextmanager
@@ -319,7 +319,7 @@ class _FallbackSynthesis(SynthesisSession):
             yield chunks
 
     @asynccontextmanager
-    async def _session_of(self, tts: TextToSpeech) -> AsyncIterator[SynthesisSession]:
+    async def _session_of(self, tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
         if tts is self._kept:
             yield self._session
             return
@@ -380,10 +380,10 @@ async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> Asy
             return
 
 
-def _set_names(recipe: Any, first: SpeechToText | LanguageModel | TextToSpeech, **formats: object) -> None:
+def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **formats: object) -> None:
     """Go by the names of the first provider: metrics and prices know those."""
     for name, value in {"provider": first.provider, "model": first.model, **formats}.items():
-        object.__setattr__(recipe, name, value)
+        object.__setattr__(provider, name, value)
 
 
 @overload
@@ -392,8 +392,8 @@ def Fallback(*providers: SpeechToText, patience: float = ..., recover_after: flo
 def Fallback(*providers: LanguageModel, patience: float = ..., recover_after: float = ...) -> FallbackLLM: ...
 @overload
 def Fallback(*providers: TextToSpeech, patience: float = ..., recover_after: float = ...) -> FallbackTTS: ...
-def Fallback(  # noqa: N802 (it is used like the recipes that it stands for)
-    *providers: Any, patience: float = PATIENCE, recover_after: float = RECOVERY
+def Fallback(  # noqa: N802 (it is used like the providers that it stands for)
+    *providers: Any, patience: float = DEFAULT_PATIENCE_S, recover_after: float = DEFAULT_RECOVERY_S
 ) -> FallbackSTT | FallbackLLM | FallbackTTS:
     """Put providers of one kind behind each other: when one fails before it has begun, the next one takes its place.
 
@@ -408,8 +408,8 @@ def Fallback(  # noqa: N802 (it is used like the recipes that it stands for)
     """
     if not (patience > 0 and recover_after > 0):
         raise ConfigurationError("Fallback: patience and recover_after are seconds, more than 0")
-    for kind, recipe in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
+    for kind, provider in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
         if providers and all(isinstance(provider, kind) for provider in providers):
-            return recipe(choice=_Choice(providers, patience, recover_after))
+            return provider(choice=_Choice(providers, patience, recover_after))
     given = ", ".join(type(provider).__name__ for provider in providers) or "nothing"
     raise ConfigurationError(f"Fallback: give recognisers, or minds, or synthesisers, all of one kind, not {given}")

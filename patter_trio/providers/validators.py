@@ -1,11 +1,11 @@
-"""Checks of what recipes are given; each failure names the class, the argument and what would be right."""
+"""Checks of what providers are given; each failure names the class, the argument and what would be right."""
 
 from typing import Any
 
 from patter_trio.errors import ConfigurationError
 
 
-def within(least: float, most: float, *, optional: bool = True) -> Any:
+def in_range(least: float, most: float, *, optional: bool = True) -> Any:
     """Return a check for attrs: a number from ``least`` to ``most``; with ``optional`` also None."""
 
     def check(owner: object, attribute: Any, value: object) -> None:

@@ -20,21 +20,21 @@ import trio
 
 from patter_trio.net.cpu_time import on_core_and_waiting
 
-MAX_LAG: Final = 0.1
+MAX_LAG_S: Final = 0.1
 """Seconds. Audio is sent 400 ms ahead, so that no caller hears lateness as such; but each answer and each reaction to a
 caller's voice is later by as much."""
-PERIOD: Final = 0.05
+MEASUREMENT_INTERVAL_S: Final = 0.05
 """Seconds between two measurements."""
-WINDOW: Final = 40
+WINDOW_MEASUREMENTS: Final = 40
 """Measurements that are remembered: 2 s. What was before says nothing of the calls that are here now."""
-WORST: Final = WINDOW // 10
+MAX_IGNORED_MEASUREMENTS: Final = WINDOW_MEASUREMENTS // 10
 """So many of them may be later than the lag that counts: a collection of garbage is no overload."""
-FULL: Final = 0.85
+MAX_WORK_SHARE: Final = 0.85
 """Share of time for which the loop may be expected to work; above it, waiting times grow without measure."""
-WEIGHT: Final = PERIOD / 2.0
+NEWEST_WEIGHT: Final = MEASUREMENT_INTERVAL_S / 2.0
 """Of the newest measurement in the averages over the last 2 s."""
 _THIS_THREAD: Final = Path("/proc/thread-self")
-FIRST: Final = 20
+ALWAYS_ADMITTED_CALLS: Final = 20
 """Calls that are admitted whatever they may cost: as many as any machine can carry, and enough to measure it."""
 
 
@@ -50,12 +50,12 @@ class Admission:
     def __init__(self, *, max_calls: int | None = None, max_lag: float | None = None, now: float = 0.0) -> None:
         self._max_calls = max_calls
         self._max_lag = max_lag
-        self._lags: deque[float] = deque(maxlen=WINDOW)
+        self._lags: deque[float] = deque(maxlen=WINDOW_MEASUREMENTS)
         self._late = False
         self._work = 0.0
         self._worked_for = 0.0
         self._cost: float | None = None
-        self.due: float = now + PERIOD
+        self.due: float = now + MEASUREMENT_INTERVAL_S
         """When the next measurement should be taken; how much later it is, is the lag."""
 
     def __repr__(self) -> str:
@@ -71,7 +71,11 @@ class Admission:
     @property
     def lag(self) -> float:
         """Seconds by which the loop was late: what one in ten measurements of the last 2 s exceeded."""
-        return sorted(self._lags, reverse=True)[WORST] if len(self._lags) > WORST else 0.0
+        return (
+            sorted(self._lags, reverse=True)[MAX_IGNORED_MEASUREMENTS]
+            if len(self._lags) > MAX_IGNORED_MEASUREMENTS
+            else 0.0
+        )
 
     def late(self, now: float) -> None:
         """Take note of how late it is; does nothing before :attr:`due`.
@@ -80,18 +84,18 @@ class Admission:
         """
         if now < self.due:
             return
-        missed = math.floor((now - self.due) / PERIOD)
-        for number in range(max(0, missed - WINDOW), missed + 1):
-            self._lags.append(now - (self.due + number * PERIOD))
-        self.due += (missed + 1) * PERIOD
+        missed = math.floor((now - self.due) / MEASUREMENT_INTERVAL_S)
+        for number in range(max(0, missed - WINDOW_MEASUREMENTS), missed + 1):
+            self._lags.append(now - (self.due + number * MEASUREMENT_INTERVAL_S))
+        self.due += (missed + 1) * MEASUREMENT_INTERVAL_S
 
     def worked(self, share: float, live: int) -> None:
         """Take note of the share of time, since the last time, for which the loop worked, and for how many calls.
 
         What a call costs is remembered when none is up any more: a burst after a lull is judged by the calls before it.
         """
-        self._work += WEIGHT * (share - self._work)
-        self._worked_for += WEIGHT * (live - self._worked_for)
+        self._work += NEWEST_WEIGHT * (share - self._work)
+        self._worked_for += NEWEST_WEIGHT * (live - self._worked_for)
         if self._worked_for >= 1:
             self._cost = self._work / self._worked_for
 
@@ -112,12 +116,12 @@ class Admission:
         self._late = self.lag > (self._max_lag / 2 if self._late else self._max_lag)
         if self._late:
             return f"the event loop is {self.lag * 1000:.0f} ms late"
-        if calls < FIRST:
+        if calls < ALWAYS_ADMITTED_CALLS:
             return ""
         if self._cost is None:
             return f"{calls} calls came at once, and what they cost is not known yet"
         expected = self._cost * (calls + 1)
-        if expected > FULL:
+        if expected > MAX_WORK_SHARE:
             return f"{calls + 1} calls would keep the event loop at work for {expected:.0%} of the time"
         return ""
 

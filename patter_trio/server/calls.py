@@ -19,20 +19,20 @@ import trio
 from patter_trio.abc import CallInfo, Carrier, usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.announced import Announced
+from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
-from patter_trio.call.responder.on_message import Function, Messages
+from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import CallEvents, Subscribers
 from patter_trio.events.callback_registry import Callback, CallbackRegistry
-from patter_trio.events.callbacks import Observers
-from patter_trio.events.delivery import Deliveries
-from patter_trio.events.grace import Bounds
+from patter_trio.events.callbacks import CallbackQueue
+from patter_trio.events.delivery import HandlerTasks
+from patter_trio.events.grace import GracePeriods
 from patter_trio.events.payloads import Tap
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
@@ -40,20 +40,20 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import name_of, steers
+from patter_trio.user_code.signatures import name_of, takes_call_control
 from patter_trio.user_code.urls import is_exposed, secret_of
 
 if TYPE_CHECKING:
     from patter_trio.tracing.call_trace import CallTrace
 
-Transfer = Callable[[CallInfo, str], Awaitable[None]]
+TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
 """Connects a caller with somebody else, as ``Carrier.transfer`` does."""
 
-START_PATIENCE: Final = 2.0
+ON_CALL_START_TIMEOUT_S: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -85,7 +85,7 @@ class ServeOptions:
     callbacks: CallbackRegistry
     subscribers: Subscribers
     live: MutableMapping[str, Call]
-    desks: "set[Desk]"
+    call_servers: "set[CallServer]"
     pricing: Pricing
     guard: Guard
     max_calls: int | None = None
@@ -107,22 +107,22 @@ class Seams:
     epoch: float | None = None
     tap: Tap | None = None
     bus_tap: Tap | None = None
-    transfer: Transfer | None = None
+    transfer: TransferOverride | None = None
 
 
 @attrs.define
-class _Starting:
+class _StartingCall:
     """``on_call_start`` of one call, under way or done."""
 
     events: CallEvents
     scope: trio.CancelScope
     done: trio.Event
     trace: "CallTrace | None"
-    call: Announced
+    call: PendingControl
     overrides: Mapping[str, Any] | None = None
 
 
-class Desk:
+class CallServer:
     """What happens to a call from its announcement to its end."""
 
     def __init__(
@@ -131,7 +131,7 @@ class Desk:
         seams: Seams,
         nursery: trio.Nursery,
         *,
-        messages: Messages | None,
+        messages: MessageHandler | None,
         webhooks: ToolWebhooks,
         admission: Admission,
         tracing: OpenTrace | None,
@@ -148,11 +148,11 @@ class Desk:
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
         self._transfer = seams.transfer or options.carrier.transfer
-        self._deliveries = Deliveries(nursery)
+        self._deliveries = HandlerTasks(nursery)
         # Weak: they live as long as there is something to be told of their call, which is longer than the call.
-        self._bounds: WeakSet[Bounds] = WeakSet()
-        self._hurried = False
-        self._starting: dict[str, _Starting] = {}
+        self._grace: WeakSet[GracePeriods] = WeakSet()
+        self._grace_shortened = False
+        self._starting: dict[str, _StartingCall] = {}
         """What is under way for each announced call, until it is live or given up."""
         self._live: dict[str, Call] = {}
         self._draining = False
@@ -160,20 +160,20 @@ class Desk:
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` is through: nothing is to be served any more."""
-        self.site: Site = Site(
+        self.context: ServerContext = ServerContext(
             carrier=options.carrier,
             public_url=options.public_url,
             pending=PendingCalls(),
             refusal=self.refusal,
-            incoming=self.incoming,
-            answer=self.answer,
-            refused=self.refused,
+            on_announced=self.on_announced,
+            run_call=self.run_call,
+            on_refused=self.on_refused,
         )
 
     def __repr__(self) -> str:
         return f"<Desk {len(self._live)} calls{', draining' if self._draining else ''}>"
 
-    def find(self, name: str) -> Callback | None:
+    def callback(self, name: str) -> Callback | None:
         """Return the application's callback of that name, as it is now; None where there is none."""
         return self._callbacks.find(name)
 
@@ -183,68 +183,70 @@ class Desk:
             return "it is live already"
         if self._draining:
             return "no more calls are taken"
-        return self._admission.refusal(live=len(self._live), announced=len(self.site.pending), now=trio.current_time())
+        return self._admission.refusal(
+            live=len(self._live), announced=len(self.context.pending), now=trio.current_time()
+        )
 
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
         with scope:
             await measure(self._admission, self._live.__len__)
 
-    async def forget(self, scope: trio.CancelScope) -> None:
+    async def expire_pending(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
-        pending = self.site.pending
+        pending = self.context.pending
         with scope:
             while True:
                 self._announced = trio.Event()
                 with trio.CancelScope(deadline=pending.next_expiry):
                     await self._announced.wait()
-                self._forget_expired()
+                self._expire_due()
                 self._note_idle()
 
-    def _forget_expired(self) -> None:
-        for call in self.site.pending.expire(trio.current_time()):
+    def _expire_due(self) -> None:
+        for call in self.context.pending.expire(trio.current_time()):
             _log.warning("call %s: announced, but its media stream never came", call.info.call_id)
             self._never_connected(call.info, "failed", "its media stream never came")
 
-    def incoming(self, call: PendingCall) -> None:
+    def on_announced(self, call: PendingCall) -> None:
         """A call is announced: ask ``on_call_start`` already, before its audio is there."""
         info = call.info
         self._announced.set()
-        on_call_start = self.find("on_call_start")
+        on_call_start = self.callback("on_call_start")
         trace = None
         if self._tracing is not None:
             trace = self._tracing(info, self._agent, at=trio.current_time(), epoch=self._epoch)
-        starting = self._starting[info.call_id] = _Starting(
-            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, Announced(info)
+        starting = self._starting[info.call_id] = _StartingCall(
+            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, PendingControl(info)
         )
         if on_call_start is None:
             starting.done.set()
             return
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
-    def refused(self, info: CallInfo, why: str) -> None:
+    def on_refused(self, info: CallInfo, why: str) -> None:
         """A call hears busy: the bus is told; a live one that is announced again goes on."""
         if info.call_id not in self._live:
             self._events_of(info.call_id).never_connected("busy", why, info)
 
     def _events_of(self, call_id: str) -> CallEvents:
         events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=self._epoch, tap=self._bus_tap)
-        self._bounds.add(events.bounds)
+        self._grace.add(events.grace)
         return events
 
     def _never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
         starting = self._starting.pop(info.call_id)
         starting.call.close(outcome)
-        starting.events.never_connected(outcome, why, info, cancelled=self._hurried)
+        starting.events.never_connected(outcome, why, info, cancelled=self._grace_shortened)
         self._give_up(starting, "never connected", outcome)
 
-    async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _Starting) -> None:
+    async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _StartingCall) -> None:
         starting.events.enter()
         if starting.trace is not None:
             starting.trace.attach()
         with starting.scope:
             try:
-                more = (starting.call.control,) if steers(on_call_start) else ()
+                more = (starting.call.control,) if takes_call_control(on_call_start) else ()
                 answer = await invoke.call(on_call_start, info.payload(), *more)
             except invoke.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", info.call_id, error, exc_info=error.__cause__)
@@ -265,21 +267,21 @@ class Desk:
                     )
         starting.done.set()
 
-    async def _settled(self, starting: _Starting) -> Agent:
+    async def _settled(self, starting: _StartingCall) -> Agent:
         """Return the agent for this call: as served, or as ``on_call_start`` would have it."""
         call_id = starting.call.info.call_id
-        with trio.move_on_after(START_PATIENCE):
+        with trio.move_on_after(ON_CALL_START_TIMEOUT_S):
             await starting.done.wait()
         if not starting.done.is_set():
             _events.warning(
                 "call %s: on_call_start did not return within %g s of the call's start; going on without its answer",
                 call_id,
-                START_PATIENCE,
+                ON_CALL_START_TIMEOUT_S,
             )
             return self._agent
         agent, complaints = self._agent.overridden(starting.overrides or {})
         try:
-            check_mind(agent, self._callbacks.own)
+            check_answerer(agent, self._callbacks.own)
         except ConfigurationError as error:
             complaints.append(str(error))
             agent = attrs.evolve(agent, llm=self._agent.llm)
@@ -287,30 +289,32 @@ class Desk:
             _events.warning("call %s: call_start: %s", call_id, complaint)
         return agent
 
-    async def answer(self, leg: MediaLeg) -> None:
+    async def run_call(self, leg: MediaLeg) -> None:
         """Run a call whose media stream has started, to its end."""
         info = leg.info
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
         events.enter()
-        observers = Observers(info.call_id, self.find, events.bounds)
+        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace)
         media = MediaClock()
         if trace is not None:
             trace.media = media
             trace.attach()
         watchers = () if trace is None else (trace,)
-        teller = Teller(observers, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events)
-        teller.metering = self._metering(info, media, teller)
-        usage_sink.set(lambda usage: teller.note("usage", trio.current_time(), {"usage": usage}))
+        reporter = CallReporter(
+            callback_queue, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events
+        )
+        reporter.metering = self._metering(info, media, reporter)
+        usage_sink.set(lambda usage: reporter.emit_fact("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, starting),
             on_message=self._messages,
-            hand_over=partial(self._transfer, info),
+            transfer_call=partial(self._transfer, info),
             webhooks=self._webhooks,
         )
-        call = Call(leg, options, teller, media)
-        observers.control = call.control
+        call = Call(leg, options, reporter, media)
+        callback_queue.control = call.control
         starting.call.connect(call)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
@@ -318,7 +322,7 @@ class Desk:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info.payload())
         try:
-            await run_call(call, observers, self._nursery)
+            await run_call(call, callback_queue, self._nursery)
         finally:
             events.close()
             self._give_up(starting, "call over", "failed")
@@ -327,7 +331,7 @@ class Desk:
             _log.info("call %s: ended, %s", info.call_id, call.outcome)
             self._note_idle()
 
-    def _metering(self, info: CallInfo, media: MediaClock, teller: Teller) -> Metering:
+    def _metering(self, info: CallInfo, media: MediaClock, reporter: CallReporter) -> Metering:
         meter = Meter(
             info.call_id,
             media,
@@ -337,21 +341,21 @@ class Desk:
             carrier=info.provider,
             direction=info.direction,
         )
-        return Metering(info.call_id, meter, teller.tell)
+        return Metering(info.call_id, meter, reporter.emit_event)
 
-    def forget_all(self) -> None:
+    def expire_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""
-        for call in self.site.pending.expire(math.inf):
+        for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
 
-    def _give_up(self, starting: _Starting, reason: str, outcome: str) -> None:
+    def _give_up(self, starting: _StartingCall, reason: str, outcome: str) -> None:
         """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
         starting.scope.cancel(reason=reason)
         if starting.trace is not None:
             starting.trace.close(trio.current_time(), outcome, reason)
 
     def _note_idle(self) -> None:
-        if self._draining and not self._live and not len(self.site.pending):
+        if self._draining and not self._live and not len(self.context.pending):
             self._idle.set()
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
@@ -366,14 +370,14 @@ class Desk:
         """All calls are over: end when what waits was told."""
         self._deliveries.close()
 
-    def hurry(self) -> None:
+    def shorten_grace(self) -> None:
         """The server is being cancelled: shorten the callbacks' time."""
-        self._hurried = True
-        for bounds in tuple(self._bounds):
-            bounds.hurry()
+        self._grace_shortened = True
+        for grace in tuple(self._grace):
+            grace.shorten()
 
 
-def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
+def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     """Make sure that one thing, and only one, answers the caller, and that the callbacks are functions.
 
     Raises:
@@ -398,22 +402,22 @@ def check_mind(agent: Agent, callbacks: Mapping[str, Any]) -> None:
         )
 
 
-def messages_of(on_message: Any, secret: str) -> Messages | None:
+def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
     """Return what answers the messages of all calls, if the application does.
 
     Args:
-        on_message: a function, or a URL that :func:`check_mind` has seen.
+        on_message: a function, or a URL that :func:`check_answerer` has seen.
         secret: what requests to a URL are signed with; empty: ``PATTER_WEBHOOK_SECRET``.
     """
     if not isinstance(on_message, str):
-        return None if on_message is None else Function(on_message, steers(on_message))
+        return None if on_message is None else FunctionHandler(on_message, takes_call_control(on_message))
     if is_exposed(on_message):
         _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
     return remote(on_message, secret_of(secret))
 
 
 @asynccontextmanager
-async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[Desk]:
+async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
     """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
 
     Args:
@@ -426,17 +430,17 @@ async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncI
     """
     mask_logs()
     agent, callbacks = options.agent, options.callbacks
-    check_mind(agent, callbacks.own)
+    check_answerer(agent, callbacks.own)
     if agent.engine is not None:
         if callbacks.own.get("on_message") is not None:
             _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
         callbacks = callbacks.without("on_message")
-    messages = messages_of(callbacks.own.get("on_message"), options.on_message_secret)
+    messages = message_handler_of(callbacks.own.get("on_message"), options.on_message_secret)
     webhooks = ToolWebhooks(secret_of(options.on_message_secret), options.guard)
     webhooks.check(agent.tools)
     admission = Admission(max_calls=options.max_calls, max_lag=options.max_lag, now=trio.current_time())
     async with shared_client(), shared_client(webhooks.guard), trio.open_nursery() as nursery:
-        desk = Desk(
+        call_server = CallServer(
             attrs.evolve(options, callbacks=callbacks),
             seams or Seams(),
             nursery,
@@ -445,21 +449,21 @@ async def open_desk(options: ServeOptions, seams: Seams | None = None) -> AsyncI
             admission=admission,
             tracing=opened_tracing(),
         )
-        options.desks.add(desk)
+        options.call_servers.add(call_server)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()
-        nursery.start_soon(desk.forget, forgetting)
+        nursery.start_soon(call_server.expire_pending, forgetting)
         if admission.measures:
-            nursery.start_soon(desk.measure, measuring)
+            nursery.start_soon(call_server.measure, measuring)
         try:
-            yield desk
+            yield call_server
         except BaseException:
-            desk.hurry()
+            call_server.shorten_grace()
             raise
         finally:
             if trio.current_effective_deadline() == -math.inf:  # also where the block ended without a checkpoint
-                desk.hurry()
-            options.desks.discard(desk)
-            desk.forget_all()
-            desk.close()
+                call_server.shorten_grace()
+            options.call_servers.discard(call_server)
+            call_server.expire_all()
+            call_server.close()
             forgetting.cancel(reason="the desk is closed")
             measuring.cancel(reason="the desk is closed")

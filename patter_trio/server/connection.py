@@ -26,19 +26,19 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.phone_numbers import mask_number, shown_id
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
 from patter_trio.server.webhooks import Application
 from patter_trio.user_code.context import NO_CALL, current_call
 
-MAX_HEAD: Final = 16 * 1024
+MAX_HEAD_BYTES: Final = 16 * 1024
 """Largest head of a request, in bytes; h11, which judges what is not media, has the same limit."""
-HEAD_SECONDS: Final = 10.0
-START_SECONDS: Final = 10.0
+HEAD_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 10.0
 """How long a media socket may be without its start message; it is the second one that a carrier sends."""
-NORMAL: Final = 1000
-POLICY: Final = 1008
-INTERNAL_ERROR: Final = 1011
+NORMAL_CLOSE_CODE: Final = 1000
+POLICY_CLOSE_CODE: Final = 1008
+INTERNAL_ERROR_CLOSE_CODE: Final = 1011
 
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\bwebsocket\b")
 
@@ -49,14 +49,14 @@ class _Refused(PatterError):
     """A peer is turned away; the message says why, to it and to the log."""
 
 
-class _NothingAsked(WireError):
+class _EmptyConnection(WireError):
     """A peer has connected and left, as health checks do: not worth a warning."""
 
 
-async def serve_connection(site: Site, stream: trio.abc.Stream) -> None:
+async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> None:
     """Serve one connection, over any stream, and close it. Raises nothing but what cancellation raises."""
     try:
-        await _serve(site, stream)
+        await _serve(context, stream)
     except* Exception:
         whose = "" if current_call.get() == NO_CALL else f"call {current_call.get()}: "
         logger.exception("%sconnection ended by an error of our own", whose)
@@ -64,29 +64,29 @@ async def serve_connection(site: Site, stream: trio.abc.Stream) -> None:
         await trio.aclose_forcefully(stream)
 
 
-async def _serve(site: Site, stream: trio.abc.Stream) -> None:
+async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
     call_id = ""
     try:
         head = await _read_head(stream)
-        if not _is_media(site, head):
-            if not await serve_http(Application(site), stream, head):
+        if not _is_media(context, head):
+            if not await serve_http(Application(context), stream, head):
                 logger.warning("connection closed: what it sent is no HTTP request")
             return
         with _answering():
             upgrade = await receive_upgrade(stream, head)
-        call_id = _call_id(site, upgrade)
-        leg = await _open_leg(site, upgrade)
-    except _NothingAsked as nothing:
+        call_id = _call_id(context, upgrade)
+        leg = await _open_leg(context, upgrade)
+    except _EmptyConnection as nothing:
         logger.debug("connection closed: %s", nothing)
         return
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
         whose = f"call {shown_id(call_id)}: " if call_id else ""
         logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
         return
-    code = INTERNAL_ERROR
+    code = INTERNAL_ERROR_CLOSE_CODE
     try:
-        await site.answer(leg)
-        code = NORMAL
+        await context.run_call(leg)
+        code = NORMAL_CLOSE_CODE
     finally:
         await leg.socket.aclose(code)
 
@@ -98,75 +98,75 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
         WireError: there is none, or not in time.
     """
     head = bytearray()
-    with trio.move_on_after(HEAD_SECONDS):
-        while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD:
-            data = await stream.receive_some(MAX_HEAD)
+    with trio.move_on_after(HEAD_TIMEOUT_S):
+        while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
+            data = await stream.receive_some(MAX_HEAD_BYTES)
             if not data:
-                raise WireError("end of input within the head of a request") if head else _NothingAsked("no request")
+                raise WireError("end of input within the head of a request") if head else _EmptyConnection("no request")
             head += data
         if head.startswith(b"PRI * HTTP/2"):
             raise WireError("HTTP/2 is not spoken here")
         return bytes(head)
-    raise WireError(f"no request within {HEAD_SECONDS:g} s")
+    raise WireError(f"no request within {HEAD_TIMEOUT_S:g} s")
 
 
-def _is_media(site: Site, head: bytes) -> bool:
+def _is_media(context: ServerContext, head: bytes) -> bool:
     end = head.find(b"\r\n\r\n")
-    wanted = head.startswith(f"GET {site.carrier.media_prefix}".encode())
+    wanted = head.startswith(f"GET {context.carrier.media_prefix}".encode())
     return wanted and end > 0 and _UPGRADE.search(head, 0, end) is not None
 
 
-def _call_id(site: Site, upgrade: Upgrade) -> str:
+def _call_id(context: ServerContext, upgrade: Upgrade) -> str:
     """Return the call that a stream's path names."""
-    return unquote(upgrade.path.partition("?")[0].removeprefix(site.carrier.media_prefix))
+    return unquote(upgrade.path.partition("?")[0].removeprefix(context.carrier.media_prefix))
 
 
 @contextmanager
 def _answering() -> Iterator[None]:
     """Bound the time that the answer to an upgrade may take; a peer that reads nothing holds it up."""
-    with trio.move_on_after(START_SECONDS) as answer:
+    with trio.move_on_after(START_TIMEOUT_S) as answer:
         yield
     if answer.cancelled_caught:
         raise _Refused("the answer to an upgrade was not read")
 
 
-async def _open_leg(site: Site, upgrade: Upgrade) -> MediaLeg:
+async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     """Accept the upgrade and return the leg that it turns out to be.
 
     Raises:
         _Refused: it is none; the peer was told so.
         WireError, SocketClosed: the peer broke the protocol or left.
     """
-    signatures = upgrade.headers.get_all(site.carrier.signature_header)
-    url = site.websocket_url(upgrade.path)
-    if not all(site.carrier.check(url, {}, signature) for signature in signatures):
+    signatures = upgrade.headers.get_all(context.carrier.signature_header)
+    url = context.websocket_url(upgrade.path)
+    if not all(context.carrier.check(url, {}, signature) for signature in signatures):
         with _answering():
             await upgrade.refuse(403, "Forbidden\n")
-        raise _Refused(f"media stream with a wrong signature (is the public URL {site.public_url} ?)")
+        raise _Refused(f"media stream with a wrong signature (is the public URL {context.public_url} ?)")
     if signatures:
-        return await _enter(site, upgrade)
+        return await _accept_media(context, upgrade)
     try:
-        site.strangers.acquire_nowait()
+        context.unauthenticated.acquire_nowait()
     except trio.WouldBlock:
         with _answering():
             await upgrade.refuse(503, "Service Unavailable\n")
         raise _Refused("too many media streams that have not started") from None
     try:
-        return await _enter(site, upgrade)
+        return await _accept_media(context, upgrade)
     finally:
-        site.strangers.release()
+        context.unauthenticated.release()
 
 
-async def _enter(site: Site, upgrade: Upgrade) -> MediaLeg:
-    deadline = trio.current_time() + START_SECONDS
+async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
+    deadline = trio.current_time() + START_TIMEOUT_S
     with _answering():
         socket = await upgrade.accept()
-    codec = site.carrier.new_codec()
+    codec = context.carrier.new_codec()
     try:
         started = await _started(socket, codec, deadline)
-        return MediaLeg(socket, codec, started, _claim(site, upgrade, started))
+        return MediaLeg(socket, codec, started, _claim(context, upgrade, started))
     except (_Refused, WireError) as error:
-        await socket.aclose(POLICY, str(error))
+        await socket.aclose(POLICY_CLOSE_CODE, str(error))
         raise
     except SocketClosed:
         await socket.aclose()
@@ -179,21 +179,21 @@ async def _started(socket: WebSocket, codec: StreamCodec, deadline: float) -> St
             event = codec.receive(await socket.receive())
             if isinstance(event, StreamStarted):
                 return event
-    raise _Refused(f"no start within {START_SECONDS:g} s")
+    raise _Refused(f"no start within {START_TIMEOUT_S:g} s")
 
 
-def _claim(site: Site, upgrade: Upgrade, started: StreamStarted) -> CallInfo:
+def _claim(context: ServerContext, upgrade: Upgrade, started: StreamStarted) -> CallInfo:
     """Return the announced call that a stream belongs to.
 
     Raises:
         _Refused: to none that it can prove.
     """
-    if _call_id(site, upgrade) != started.call_id:
+    if _call_id(context, upgrade) != started.call_id:
         raise _Refused("start names another call than the path")
     token = started.parameters.get("token", "")
     if not token:
         raise _Refused("start without a token")
-    call = site.pending.claim(started.call_id, token, trio.current_time())
+    call = context.pending.claim(started.call_id, token, trio.current_time())
     if call is None:
         raise _Refused("unknown call, or its token is wrong, used or too old")
     info = call.info

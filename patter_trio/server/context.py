@@ -12,11 +12,11 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.pending import PendingCall, PendingCalls
 
-MAX_STRANGERS: Final = 100
+MAX_UNAUTHENTICATED_SOCKETS: Final = 100
 """Media sockets, not signed by the carrier, that may wait for their start: 100 x 256 kB is the most memory they take."""
 
 
-def checked_url(url: str) -> str:
+def checked_public_url(url: str) -> str:
     """Return a public URL without the slash at its end.
 
     Raises:
@@ -29,26 +29,28 @@ def checked_url(url: str) -> str:
 
 
 @attrs.frozen
-class Site:
+class ServerContext:
     """One server, as its connections see it.
 
     ``public_url`` is where the carrier reaches us (``https://host``); signatures are checked against it and stream URLs
     begin with it, never with what a request claims in ``Host``.
 
     * ``refusal(call_id)`` says why another call is not welcome, which then hears busy; empty: it is.
-    * ``incoming(call)`` is called once per announced call, before the webhook is answered; it must not raise.
-    * ``answer(leg)`` runs the whole call; the stream is closed after it.
-    * ``refused(info, why)`` is told of a call that hears busy; it must not raise.
+    * ``on_announced(call)`` is called once per announced call, before the webhook is answered; it must not raise.
+    * ``run_call(leg)`` runs the whole call; the stream is closed after it.
+    * ``on_refused(info, why)`` is told of a call that hears busy; it must not raise.
     """
 
     carrier: Carrier
-    public_url: str = attrs.field(converter=checked_url)
+    public_url: str = attrs.field(converter=checked_public_url)
     pending: PendingCalls
     refusal: Callable[[str], str]
-    incoming: Callable[[PendingCall], None]
-    answer: Callable[[MediaLeg], Awaitable[None]]
-    refused: Callable[[CallInfo, str], None] = lambda _, __: None
-    strangers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(MAX_STRANGERS), repr=False)
+    on_announced: Callable[[PendingCall], None]
+    run_call: Callable[[MediaLeg], Awaitable[None]]
+    on_refused: Callable[[CallInfo, str], None] = lambda _, __: None
+    unauthenticated: trio.Semaphore = attrs.field(
+        factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
+    )
 
     def stream_url(self, call_id: str) -> str:
         """Return where the carrier is to open the media stream of a call."""

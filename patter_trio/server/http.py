@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework
 
-REQUEST_SECONDS: Final = 15.0
+REQUEST_TIMEOUT_S: Final = 15.0
 """How long a request and its answer may take; carriers wait no longer for the answer to a webhook (Twilio: 15 s)."""
-SEND_SECONDS: Final = 5.0
-LINGER_SECONDS: Final = 0.5
+SEND_TIMEOUT_S: Final = 5.0
+LINGER_TIMEOUT_S: Final = 0.5
 
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 
@@ -54,7 +54,7 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
         asked = True
         await app(scope, receive, send)
 
-    with trio.move_on_after(REQUEST_SECONDS):
+    with trio.move_on_after(REQUEST_TIMEOUT_S):
         # Only WSGI applications and lifespans use the state; there is neither.
         await TCPServer(
             ASGIWrapper(asking),
@@ -114,7 +114,7 @@ class _Replayed:
 
     async def send_all(self, data: bytes) -> None:
         if not self._stuck:
-            with trio.move_on_after(SEND_SECONDS):
+            with trio.move_on_after(SEND_TIMEOUT_S):
                 await self._stream.send_all(data)
                 return
             self._stuck = True
@@ -128,7 +128,7 @@ class _Replayed:
     async def aclose(self) -> None:
         """From now on input is thrown away, and for a bounded time only; the stream's owner closes it afterwards."""
         if not self._closed:
-            self._end_reading(LINGER_SECONDS)
+            self._end_reading(LINGER_TIMEOUT_S)
         await trio.lowlevel.checkpoint()
 
     def _end_reading(self, seconds: float) -> None:

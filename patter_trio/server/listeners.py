@@ -10,7 +10,7 @@ import trio
 
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.connection import serve_connection
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.http import load_hypercorn
 
 LAST_PORT: Final = 65535
@@ -49,7 +49,7 @@ def listening_address(listeners: Sequence[trio.SocketListener]) -> tuple[str, in
 
 
 async def serve_listeners(
-    site: Site,
+    context: ServerContext,
     listeners: list[trio.SocketListener],
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
@@ -59,4 +59,4 @@ async def serve_listeners(
     When descriptors or memory run out, accepting pauses for 0.1 s at a time and goes on.
     """
     load_hypercorn()
-    await trio.serve_listeners(partial(serve_connection, site), listeners, task_status=task_status)
+    await trio.serve_listeners(partial(serve_connection, context), listeners, task_status=task_status)

@@ -15,9 +15,9 @@ import attrs
 from patter_trio.abc import CallInfo
 from patter_trio.errors import PatterError
 
-TOKEN_SECONDS: Final = 60.0
+TOKEN_LIFETIME_S: Final = 60.0
 """How long a stream may take to come; carriers open it within seconds of the webhook's answer."""
-MAX_PENDING: Final = 1000
+MAX_PENDING_CALLS: Final = 1000
 """Calls announced within a minute; every one that is due costs a session when it connects, so more would not be served."""
 
 
@@ -37,7 +37,7 @@ class PendingCall:
 class PendingCalls:
     """The announced calls of one server, by the carrier's call id."""
 
-    def __init__(self, *, limit: int = MAX_PENDING, new_token: Callable[[], str] = secrets.token_urlsafe) -> None:
+    def __init__(self, *, limit: int = MAX_PENDING_CALLS, new_token: Callable[[], str] = secrets.token_urlsafe) -> None:
         self._calls: dict[str, PendingCall] = {}
         self._limit = limit
         self._new_token = new_token
@@ -67,11 +67,11 @@ class PendingCalls:
         """
         call = self._calls.get(info.call_id)
         if call is not None:
-            call.token, call.expires = self._new_token(), now + TOKEN_SECONDS
+            call.token, call.expires = self._new_token(), now + TOKEN_LIFETIME_S
             return call
         if len(self._calls) >= self._limit:
             raise TooManyPending(f"{self._limit} calls are announced and not connected")
-        call = PendingCall(info, self._new_token(), now + TOKEN_SECONDS)
+        call = PendingCall(info, self._new_token(), now + TOKEN_LIFETIME_S)
         self._calls[info.call_id] = call
         return call
 

@@ -13,22 +13,22 @@ import trio
 from patter_trio.abc import Form
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import TooManyPending
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-MAX_BODY: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 """Largest body taken, in bytes; a webhook of a carrier has about 1 kB."""
-MAX_FIELDS: Final = 500
+MAX_FORM_FIELDS: Final = 500
 _FORM: Final = "application/x-www-form-urlencoded"
 
 logger: Final = logging.getLogger("patter_trio.server")
 
 
 @attrs.frozen
-class Request:
+class WebhookRequest:
     """A whole request. ``target`` is path and query as they came; names of ``headers`` are in lower case."""
 
     target: str
@@ -42,7 +42,7 @@ class Request:
 
 
 @attrs.frozen
-class Response:
+class WebhookResponse:
     """A whole answer."""
 
     status: int
@@ -51,52 +51,52 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Handler = Callable[[Site, Request], Response]
+Handler = Callable[[ServerContext, WebhookRequest], WebhookResponse]
 
 
-def health(_: Site, __: Request) -> Response:
+def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
     """Say that the server lives; open to everyone, so that it says no more."""
-    return Response(200, json.dumps({"status": "ok"}), "application/json")
+    return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
-def voice(site: Site, request: Request) -> Response:
+def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
     """Take the announcement of a call in, and answer with where to stream it or with busy."""
-    form = _signed_form(site, request)
-    if isinstance(form, Response):
+    form = _signed_form(context, request)
+    if isinstance(form, WebhookResponse):
         return form
     try:
-        info = site.carrier.offer(form)
+        info = context.carrier.offer(form)
     except WireError as error:
         return _refused(400, f"voice webhook {error}")
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
-    info = attrs.evolve(info, custom_params=custom, provider=site.carrier.name)
-    again = info.call_id in site.pending
-    busy = Response(200, site.carrier.reject(), site.carrier.content_type)
-    refusal = "" if again else site.refusal(info.call_id)
+    info = attrs.evolve(info, custom_params=custom, provider=context.carrier.name)
+    again = info.call_id in context.pending
+    busy = WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
+    refusal = "" if again else context.refusal(info.call_id)
     if refusal:
         logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), refusal)
-        site.refused(info, refusal)
+        context.on_refused(info, refusal)
         return busy
     try:
-        call = site.pending.announce(info, trio.current_time())
+        call = context.pending.announce(info, trio.current_time())
     except TooManyPending as error:
         logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), error)
-        site.refused(info, str(error))
+        context.on_refused(info, str(error))
         return busy
     if not again:
         logger.info("call %s: announced, from %s", shown_id(info.call_id), mask_number(info.caller))
-        site.incoming(call)
-    answer = site.carrier.connect(site.stream_url(info.call_id), {"token": call.token})
-    return Response(200, answer, site.carrier.content_type)
+        context.on_announced(call)
+    answer = context.carrier.connect(context.stream_url(info.call_id), {"token": call.token})
+    return WebhookResponse(200, answer, context.carrier.content_type)
 
 
-def status(site: Site, request: Request) -> Response:
+def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
     """Take note that a call's status changed."""
-    form = _signed_form(site, request)
-    return form if isinstance(form, Response) else Response(204)
+    form = _signed_form(context, request)
+    return form if isinstance(form, WebhookResponse) else WebhookResponse(204)
 
 
-def _signed_form(site: Site, request: Request) -> Form | Response:
+def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | WebhookResponse:
     """Return the form of a request that the carrier signed, or what is to be answered instead."""
     content_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
     try:
@@ -104,37 +104,37 @@ def _signed_form(site: Site, request: Request) -> Form | Response:
             request.body.decode() if content_type == _FORM else "",
             keep_blank_values=True,
             errors="strict",
-            max_num_fields=MAX_FIELDS,
+            max_num_fields=MAX_FORM_FIELDS,
         )
     except ValueError:
         return _refused(400, "webhook with a malformed form")
-    signature = request.headers.get(site.carrier.signature_header.lower(), "")
+    signature = request.headers.get(context.carrier.signature_header.lower(), "")
     if not signature:
         return _refused(403, "webhook without a signature")
     params = form if content_type == _FORM else request.body
-    if not site.carrier.check(site.public_url + request.target, params, signature):
-        return _refused(403, f"webhook with a wrong signature (is the public URL {site.public_url} ?)")
+    if not context.carrier.check(context.public_url + request.target, params, signature):
+        return _refused(403, f"webhook with a wrong signature (is the public URL {context.public_url} ?)")
     return form
 
 
-def _refused(code: int, why: str) -> Response:
+def _refused(code: int, why: str) -> WebhookResponse:
     logger.warning("%d: %s", code, why)
     return _plain(code)
 
 
-def _plain(code: int, *headers: tuple[bytes, bytes]) -> Response:
-    return Response(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
+def _plain(code: int, *headers: tuple[bytes, bytes]) -> WebhookResponse:
+    return WebhookResponse(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
 
 
 class Application:
     """The ASGI application of a site. Only HTTP reaches it: media streams are taken at the door."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, context: ServerContext) -> None:
+        self._site = context
         self._routes: dict[str, dict[str, Handler]] = {
             "/health": {"GET": health},
-            site.carrier.voice_path: {"POST": voice},
-            site.carrier.status_path: {"POST": status},
+            context.carrier.voice_path: {"POST": voice_webhook},
+            context.carrier.status_path: {"POST": status_webhook},
         }
 
     async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
@@ -150,7 +150,9 @@ class Application:
         await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": False})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _respond(self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable") -> Response | None:
+    async def _respond(
+        self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable"
+    ) -> WebhookResponse | None:
         methods = self._routes.get(path)
         if methods is None:
             return _plain(404)
@@ -166,8 +168,8 @@ class Application:
                 return None
             body += message["body"]
             more = message["more_body"]
-            if len(body) > MAX_BODY:
-                return _refused(413, f"body of more than {MAX_BODY} bytes")
+            if len(body) > MAX_BODY_BYTES:
+                return _refused(413, f"body of more than {MAX_BODY_BYTES} bytes")
         query = scope["query_string"].decode("ascii")
         target = f"{path}?{query}" if query else path
-        return handler(self._site, Request(target, headers, bytes(body)))
+        return handler(self._site, WebhookRequest(target, headers, bytes(body)))

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from patter_trio.metrics import results
 
-FLUSH: Final = 5.0
+FLUSH_TIMEOUT_S: Final = 5.0
 """Seconds that the last spans have to leave."""
-REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
+SLOW_EXPORT_REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
 """What to do about a provider that holds up the loop."""
 
 Scalar = str | bool | int | float

@@ -32,7 +32,7 @@ from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.phone_numbers import mask_number
-from patter_trio.tracing.attributes import EDGES, REMEDY, TURN, Scalar, costs, hook_times, latencies, named
+from patter_trio.tracing.attributes import EDGES, SLOW_EXPORT_REMEDY, TURN, Scalar, costs, hook_times, latencies, named
 from patter_trio.user_code import invoke
 
 _CUT: Final = "patter.cut.reason"
@@ -113,7 +113,7 @@ class CallTrace:
         with self._isolated():
             contexts.attach(set_span_in_context(self._span))
 
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event or a fact of the call; there is a method ``_on_...`` for each that means more than a span event."""
         if self._over:
             return
@@ -140,7 +140,7 @@ class CallTrace:
     def _isolated(self) -> Iterator[None]:
         """Keep what the application's tracer does away from the call, and say so once."""
         try:
-            with invoke.foreign("the tracer provider", REMEDY, self._call_id):
+            with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY, self._call_id):
                 yield
         except invoke.ApplicationError as error:
             if not self._complained:
@@ -232,10 +232,10 @@ class CallTrace:
 
     def _on_llm_started(self, at: float, payload: Mapping[str, Any]) -> None:
         reply = self._replies.get(payload["reply"])
-        if reply is None or "llm" in reply.spans or reply.about["mind"] not in ("llm", "on_message"):
+        if reply is None or "llm" in reply.spans or reply.about["source"] not in ("llm", "on_message"):
             return
         model, turn = reply.about.get("model", ""), named(payload, TURN)
-        if reply.about["mind"] == "llm":
+        if reply.about["source"] == "llm":
             attributes: dict[str, Scalar] = {
                 "gen_ai.operation.name": "chat",
                 "gen_ai.provider.name": reply.about.get("llm_provider", ""),
@@ -255,7 +255,7 @@ class CallTrace:
         if reply is None or reply.answered or not payload["text"]:
             return
         reply.answered = True
-        if reply.about["mind"] == "llm" and "llm" in reply.spans:
+        if reply.about["source"] == "llm" and "llm" in reply.spans:
             reply.spans["llm"].set_attribute("gen_ai.response.time_to_first_chunk", round(at - reply.asked, 6))
 
     def _on_llm_finished(self, at: float, payload: Mapping[str, Any]) -> None:

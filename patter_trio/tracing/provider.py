@@ -20,10 +20,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from patter_trio.tracing.attributes import FLUSH
+from patter_trio.tracing.attributes import FLUSH_TIMEOUT_S
 
-SERVICE: Final = "patter_trio"
-SPAN_EVENTS: Final = 8192
+DEFAULT_SERVICE_NAME: Final = "patter_trio"
+MAX_SPAN_EVENTS: Final = 8192
 """Events that a span keeps, unless ``OTEL_SPAN_EVENT_COUNT_LIMIT`` says otherwise: seven a turn, for more than a thousand
 turns. With the SDK's 128 a call would have lost its beginning after 18."""
 
@@ -97,12 +97,12 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
             _log.warning("the application has its own tracer provider: init_tracing's endpoint or exporter is not used")
         return True
     processors = [BatchSpanProcessor(chosen) for chosen in _exporters(endpoint, exporter)]
-    shut_down(FLUSH)
+    shut_down(FLUSH_TIMEOUT_S)
     if _ours.provider is None:
         _ours.provider = _new_provider(service_name)
         _ours.provider.add_span_processor(_ours.outlet)
         trace.set_tracer_provider(_ours.provider)
-        atexit.register(shut_down, FLUSH)
+        atexit.register(shut_down, FLUSH_TIMEOUT_S)
     _ours.outlet.open(processors)
     return True
 
@@ -118,8 +118,8 @@ def shut_down(timeout: float) -> bool:
 def _new_provider(service_name: str) -> TracerProvider:
     resource = Resource.create({"service.name": service_name} if service_name else {})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):  # the SDK's own default
-        resource = resource.merge(Resource({"service.name": SERVICE}))
-    events = None if os.environ.get("OTEL_SPAN_EVENT_COUNT_LIMIT") else SPAN_EVENTS
+        resource = resource.merge(Resource({"service.name": DEFAULT_SERVICE_NAME}))
+    events = None if os.environ.get("OTEL_SPAN_EVENT_COUNT_LIMIT") else MAX_SPAN_EVENTS
     return TracerProvider(resource=resource, span_limits=SpanLimits(max_events=events), shutdown_on_exit=False)
 
 

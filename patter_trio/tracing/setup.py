@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from patter_trio.errors import ConfigurationError
-from patter_trio.tracing.attributes import FLUSH, REMEDY
+from patter_trio.tracing.attributes import FLUSH_TIMEOUT_S, SLOW_EXPORT_REMEDY
 from patter_trio.user_code import invoke
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from patter_trio.agent.agent import Agent
     from patter_trio.tracing.call_trace import CallTrace
 
-FLAG: Final = "PATTER_OTEL_ENABLED"
-_INSTALL: Final = "pip install 'patter-trio[otel]'"
+ENABLED_VARIABLE: Final = "PATTER_OTEL_ENABLED"
+_INSTALL_COMMAND: Final = "pip install 'patter-trio[otel]'"
 
 _log = logging.getLogger("patter_trio.telemetry")
 
@@ -36,9 +36,9 @@ class OpenTrace(Protocol):
 
 def is_enabled() -> bool:
     """Return whether the environment asks for tracing; say so when it seems to, but does not."""
-    asked = os.environ.get(FLAG, "")
+    asked = os.environ.get(ENABLED_VARIABLE, "")
     if asked not in ("", "0", "1"):
-        _log.warning("%s=%s: only 1 switches tracing on", FLAG, asked)
+        _log.warning("%s=%s: only 1 switches tracing on", ENABLED_VARIABLE, asked)
     return asked == "1"
 
 
@@ -51,15 +51,17 @@ def opened_tracing() -> OpenTrace | None:
 
         from patter_trio.tracing.call_trace import CallTrace  # noqa: PLC0415
     except ImportError as error:
-        _log.warning("%s=1, but calls are not traced: %s; %s", FLAG, error, _INSTALL)
+        _log.warning("%s=1, but calls are not traced: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)
         return None
     try:
-        with invoke.foreign("the tracer provider", REMEDY):
+        with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY):
             if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-                _log.warning("%s=1, but there is no tracer provider yet: call init_tracing(), or set your own", FLAG)
+                _log.warning(
+                    "%s=1, but there is no tracer provider yet: call init_tracing(), or set your own", ENABLED_VARIABLE
+                )
             return partial(CallTrace, trace.get_tracer("patter_trio"))
     except invoke.ApplicationError as error:
-        _log.warning("%s=1, but calls are not traced: %s", FLAG, error, exc_info=error.__cause__)
+        _log.warning("%s=1, but calls are not traced: %s", ENABLED_VARIABLE, error, exc_info=error.__cause__)
         return None
 
 
@@ -93,11 +95,11 @@ def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanE
 
         return provider.set_up(service_name, endpoint, exporter)
     except ImportError as error:
-        _log.warning("%s=1, but there is nothing to trace with: %s; %s", FLAG, error, _INSTALL)
+        _log.warning("%s=1, but there is nothing to trace with: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)
         return False
 
 
-def shutdown_tracing(timeout: float = FLUSH) -> bool:
+def shutdown_tracing(timeout: float = FLUSH_TIMEOUT_S) -> bool:
     """Send off the spans that are still here; those that end later go nowhere, until :func:`init_tracing` is called again.
 
     Blocks for ``timeout`` seconds at most, so it belongs behind ``trio.run``. Without it, the same happens when the

@@ -16,13 +16,13 @@ import numpy as np
 from patter_trio.abc import TurnDetector
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
-from patter_trio.audio.logmel import RATE as MODEL_RATE
+from patter_trio.audio.logmel import RATE_HZ as MODEL_RATE
 from patter_trio.audio.logmel import log_mel
 from patter_trio.audio.resample import to_floats
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 
-_SECONDS = 8
+_WINDOW_S = 8
 _EPSILON = 1e-7
 """Added to the variance, so that silence is not divided by zero."""
 _WEIGHTS = Weights(
@@ -74,8 +74,8 @@ class SmartTurn(TurnDetector):
 
 
 def _complete(model: OnnxModel, samples: Samples) -> float:
-    heard = to_floats(samples[-_SECONDS * RATE :], RATE, MODEL_RATE)
-    window = np.pad(heard, (_SECONDS * MODEL_RATE - len(heard), 0))
+    heard = to_floats(samples[-_WINDOW_S * RATE :], RATE, MODEL_RATE)
+    window = np.pad(heard, (_WINDOW_S * MODEL_RATE - len(heard), 0))
     normal = (window - window.mean()) / np.sqrt(window.var() + np.float32(_EPSILON))
     (output,) = model.run(input_features=log_mel(normal)[np.newaxis])
     return float(output[0, 0])

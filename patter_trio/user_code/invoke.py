@@ -19,7 +19,7 @@ from patter_trio.net.threads import run_in_own_thread
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-BLOCKING_SECONDS: Final = 0.05
+MAX_BLOCKING_S: Final = 0.05
 """A plain function that holds up all calls for longer is reported: at 50 frames a second, more is heard."""
 
 _log = logging.getLogger("patter_trio.events")
@@ -35,22 +35,22 @@ async def call(function: Callable[..., Any], *arguments: object) -> Any:
     Raises:
         ApplicationError: it raised.
     """
-    return await awaited(function, plain(function, *arguments))
+    return await await_result(function, call_sync(function, *arguments))
 
 
-def plain(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
+def call_sync(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
     """Call the application's function without awaiting; report it when it held up the loop.
 
     Raises:
         ApplicationError: it raised.
     """
     remedy = f"make it async, or wrap it: in_thread({getattr(function, '__name__', '...')})"
-    with foreign(name_of(function), remedy):
+    with isolate(name_of(function), remedy):
         return function(*arguments, **keywords)
 
 
 @contextmanager
-def foreign(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
+def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
     """Run what is not ours inline, without awaiting; report it, with the ``remedy``, when it held up the loop.
 
     ``call_id`` is whose it is, where that is not the current call's.
@@ -65,7 +65,7 @@ def foreign(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
         raise ApplicationError(f"{name} raised {type(error).__name__}: {error}") from error
     finally:
         took = trio.current_time() - began
-        if took > BLOCKING_SECONDS:
+        if took > MAX_BLOCKING_S:
             whose = call_id or current_call.get()
             _log.warning("call %s: %s blocked every call for %.0f ms; %s", whose, name, took * 1000, remedy)
 
@@ -85,7 +85,7 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
             return over.value
         finally:
             took = trio.current_time() - began
-            if took > BLOCKING_SECONDS and not reported:
+            if took > MAX_BLOCKING_S and not reported:
                 reported = True
                 _log.warning(
                     "call %s: %s blocked every call for %.0f ms between two awaits; "
@@ -100,7 +100,7 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
             step, value = steps.throw, error
 
 
-async def awaited(function: Callable[..., Any], result: Any) -> Any:
+async def await_result(function: Callable[..., Any], result: Any) -> Any:
     """Await what the application's function returned, if that can be awaited.
 
     Raises:
@@ -127,14 +127,14 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return wrapper
 
 
-class Pieces:
+class UserIterator:
     """The iteration over an async generator of the application's, or over another iterator that need not be closed."""
 
     def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
         self.function = function
         self._generator = generator
 
-    def __aiter__(self) -> "Pieces":
+    def __aiter__(self) -> "UserIterator":
         return self
 
     async def __anext__(self) -> Any:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-CONTROL: Final = "call_control"
+CONTROL_PARAMETER: Final = "call_control"
 """A second parameter of this name gets the control of the call also where it has a default."""
 
 
@@ -26,7 +26,7 @@ def positional(parameters: Iterable[inspect.Parameter] | None) -> list[inspect.P
     return [p for p in parameters or () if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def wants_second(taken: Sequence[inspect.Parameter], name: str) -> bool:
+def takes_extra_argument(taken: Sequence[inspect.Parameter], name: str) -> bool:
     """Say whether the second positional parameter is ours to give.
 
     One with a default is the application's own and is left to it, unless it is called ``name``.
@@ -34,10 +34,10 @@ def wants_second(taken: Sequence[inspect.Parameter], name: str) -> bool:
     return len(taken) > 1 and (taken[1].default is inspect.Parameter.empty or taken[1].name == name)
 
 
-def steers(function: Callable[..., Any]) -> bool:
+def takes_call_control(function: Callable[..., Any]) -> bool:
     """Say whether a callback takes the call's control: whether its second positional parameter must be given.
 
     A parameter with a default is the application's own and is left to it, unless it is called ``call_control``. One
     that takes any number of arguments (``*arguments``) gets the event alone.
     """
-    return wants_second(positional(parameters_of(function)), CONTROL)
+    return takes_extra_argument(positional(parameters_of(function)), CONTROL_PARAMETER)

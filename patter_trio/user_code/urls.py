@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import check_url, origin_of
 
-SIGNATURE: Final = "X-Patter-Signature"
-SECRET: Final = "PATTER_WEBHOOK_SECRET"  # noqa: S105 (the variable's name)
-NO_CONTENT: Final = 204
-JSON: Final = "application/json"
+SIGNATURE_HEADER: Final = "X-Patter-Signature"
+SECRET_VARIABLE: Final = "PATTER_WEBHOOK_SECRET"  # noqa: S105 (the variable's name)
+NO_CONTENT_STATUS: Final = 204
+JSON_CONTENT_TYPE: Final = "application/json"
 
 
 def secret_of(given: str) -> str:
@@ -25,12 +25,12 @@ def secret_of(given: str) -> str:
     """
     if not isinstance(given, str):
         raise ConfigurationError(f"on_message_secret must be text, not {type(given).__name__}")
-    return given or os.environ.get(SECRET, "")
+    return given or os.environ.get(SECRET_VARIABLE, "")
 
 
 def signed(secret: str, body: bytes) -> dict[str, str]:
     """Return the header that proves where a request comes from, where a secret was given."""
-    return {SIGNATURE: hmac.digest(secret.encode(), body, "sha256").hex()} if secret else {}
+    return {SIGNATURE_HEADER: hmac.digest(secret.encode(), body, "sha256").hex()} if secret else {}
 
 
 def encoded(event: Mapping[str, Any]) -> bytes:

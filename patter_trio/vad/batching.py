@@ -2,7 +2,7 @@
 
 A small recurrent model spends most of its time on what a window costs however many come with it: its weights are read
 from memory once a run. Alone a window takes about 150 microseconds on a shared server core, one of sixteen about 40. So
-the calls of a process wait for each other, for :data:`GATHER` at most: the first call that has a window waits that long
+the calls of a process wait for each other, for :data:`BATCH_WAIT_S` at most: the first call that has a window waits that long
 and then runs the model for all that have come meanwhile. A batch that is full runs at once.
 
 No task is needed for it, and so none can be lost: whoever waits runs the batch, also when it is cancelled while waiting.
@@ -19,12 +19,12 @@ import trio
 
 from patter_trio.errors import ProviderError
 
-GATHER: Final = 0.008
+BATCH_WAIT_S: Final = 0.008
 """Seconds that the first window of a batch waits for others: what a decision is later by at most, and on average half of
 it for the calls that come in between."""
-FEW: Final = 8
+MAX_UNBATCHED_SESSIONS: Final = 8
 """Sessions up to which every window is inferred alone, at once."""
-MOST: Final = 32
+MAX_BATCH_WINDOWS: Final = 32
 """Windows in a batch; about 1.2 ms in which nothing else runs. Larger ones are hardly cheaper per window."""
 
 Floats = npt.NDArray[np.float32]
@@ -83,7 +83,7 @@ class Batcher(Generic[S]):
         Raises:
             ProviderError: the model failed.
         """
-        if self.sessions <= FEW:
+        if self.sessions <= MAX_UNBATCHED_SESSIONS:
             probabilities, [after] = self._model.infer(window[np.newaxis], [state])
             return float(probabilities[0]), after
         batch = self._batch
@@ -92,7 +92,7 @@ class Batcher(Generic[S]):
         place = len(batch.windows)
         batch.windows.append(window)
         batch.states.append(state)
-        if place == MOST - 1:
+        if place == MAX_BATCH_WINDOWS - 1:
             self._run(batch)
         elif place == 0:
             await self._gather(batch)
@@ -104,7 +104,7 @@ class Batcher(Generic[S]):
 
     async def _gather(self, batch: _Batch[S]) -> None:
         try:
-            with trio.move_on_after(GATHER):
+            with trio.move_on_after(BATCH_WAIT_S):
                 await batch.done.wait()
         finally:
             self._run(batch)  # also when cancelled: the others wait for it

@@ -17,15 +17,15 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 from patter_trio.vad.batching import Batcher, batcher_of
 from patter_trio.vad.voice_gate import GateRules, VoiceGate
 
-WINDOW = 256
-_CONTEXT = 32
+WINDOW_SAMPLES = 256
+_CONTEXT_SAMPLES = 32
 _WEIGHTS = Weights(
     "patter_trio.vad", "silero_vad.onnx", "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
 )
@@ -51,7 +51,7 @@ class SileroModel:
     @staticmethod
     def initial() -> SileroState:
         """Return the state before the first window."""
-        return SileroState(np.zeros((2, 1, 128), np.float32), np.zeros((1, _CONTEXT), np.float32))
+        return SileroState(np.zeros((2, 1, 128), np.float32), np.zeros((1, _CONTEXT_SAMPLES), np.float32))
 
     def infer(self, windows: Floats, states: Sequence[SileroState]) -> tuple[Floats, list[SileroState]]:
         """Return the probability of speech in each window, and the states after them.
@@ -69,7 +69,7 @@ class SileroModel:
         context = _joined([state.context for state in states], axis=0)
         memory = _joined([state.memory for state in states], axis=1)
         output, after = self.network.run(input=np.concatenate([context, windows], axis=1), state=memory, sr=_RATE)
-        last = windows[:, -_CONTEXT:]
+        last = windows[:, -_CONTEXT_SAMPLES:]
         if len(states) == 1:
             return output[:, 0], [SileroState(after, last)]
         # Copies: a view would keep the whole batch alive for as long as one of its voices.
@@ -120,7 +120,7 @@ class SileroVAD(VoiceActivity):
     def __attrs_post_init__(self) -> None:
         self._rules()
 
-    def open(self) -> AbstractAsyncContextManager[VoiceSession]:
+    def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
         """Open a session for one call; the first one of a process loads the model.
 
         Raises:
@@ -141,26 +141,26 @@ class SileroVAD(VoiceActivity):
         return GateRules(threshold=self.threshold, min_speech=self.min_speech, min_silence=self.min_silence)
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[VoiceSession]:
+    async def _open(self) -> AsyncIterator[VoiceActivitySession]:
         with model_errors("silero"):
             model = await silero_model.in_thread(self.path)
         batcher = batcher_of(model)
         batcher.sessions += 1
         try:
-            yield _SileroSession(batcher, VoiceGate(WINDOW, self._rules()))
+            yield _SileroSession(batcher, VoiceGate(WINDOW_SAMPLES, self._rules()))
         finally:
             batcher.sessions -= 1
 
 
-class _SileroSession(VoiceSession):
-    window = WINDOW
+class _SileroSession(VoiceActivitySession):
+    window = WINDOW_SAMPLES
 
     def __init__(self, batcher: Batcher[SileroState], gate: VoiceGate) -> None:
         self._batcher = batcher
         self._gate = gate
         self._state = SileroModel.initial()
         self._parts: list[Samples] = []
-        self._missing = WINDOW
+        self._missing = WINDOW_SAMPLES
         """Samples that the window lacks which ``_parts`` begin."""
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
@@ -169,7 +169,7 @@ class _SileroSession(VoiceSession):
         while len(rest) >= self._missing:
             self._parts.append(rest[: self._missing])
             rest = rest[self._missing :]
-            heard, self._parts, self._missing = np.concatenate(self._parts), [], WINDOW
+            heard, self._parts, self._missing = np.concatenate(self._parts), [], WINDOW_SAMPLES
             probability, self._state = await self._batcher.infer(heard * _SCALE, self._state)
             if edge := self._gate.step(probability):
                 edges.append(edge)

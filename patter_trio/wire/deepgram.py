@@ -30,11 +30,11 @@ from patter_trio.errors import ProviderError, WireError
 Value = str | int | float | bool | Sequence[str]
 """Of a parameter of the URL; a sequence is the parameter several times."""
 
-SAME: Final = 0.02
+MIN_NEWS_S: Final = 0.02
 """Seconds that a result has to add to count as news: the vendor rounds its times, and a frame is so long."""
-MOST_PARTS: Final = 64
+MAX_SEGMENT_PARTS: Final = 64
 """Final results of which a segment is made at most."""
-LONGEST_TEXT: Final = 20_000
+MAX_RESULT_CHARACTERS: Final = 20_000
 """Characters of one result: half an hour of speech."""
 
 
@@ -207,7 +207,7 @@ class NovaCodec(ListenCodec):
         best = results.channel.alternatives[0] if results.channel.alternatives else _Alternative()
         text = _text(best.transcript)
         end = self._base + _seconds(results.start) + _seconds(results.duration)
-        if text and end <= self.settled + SAME and not results.from_finalize:
+        if text and end <= self.settled + MIN_NEWS_S and not results.from_finalize:
             return ()  # told before, for good
         if not results.is_final:
             if text:
@@ -217,7 +217,7 @@ class NovaCodec(ListenCodec):
         self._settle(end)
         if text:
             self._parts.append(text)
-        if results.from_finalize or end >= self._reached or len(self._parts) >= MOST_PARTS:
+        if results.from_finalize or end >= self._reached or len(self._parts) >= MAX_SEGMENT_PARTS:
             whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
             if whole or self._told or results.from_finalize:
                 return [self._final(whole)]
@@ -344,7 +344,7 @@ def _seconds(value: float) -> float:
 
 
 def _text(text: str) -> str:
-    return " ".join(text[:LONGEST_TEXT].split())
+    return " ".join(text[:MAX_RESULT_CHARACTERS].split())
 
 
 def _joined(parts: Iterable[str]) -> str:

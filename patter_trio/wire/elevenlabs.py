@@ -24,13 +24,13 @@ import msgspec
 
 from patter_trio.errors import WireError
 
-MULAW: Final = "ulaw_8000"
+MULAW_FORMAT: Final = "ulaw_8000"
 """What the vendor calls mu-law at 8 kHz."""
-MOST_CHARACTERS: Final = 20_000
+MAX_TIMED_CHARACTERS: Final = 20_000
 """Characters of which one message may tell times; no voice says so many in the audio that fits into a message."""
 
-_REFUSED: Final = ("api_key", "authenticat", "unauthorized", "authoriz", "permission", "forbidden")
-_TOO_MUCH: Final = (
+_CREDENTIAL_WORDS: Final = ("api_key", "authenticat", "unauthorized", "authoriz", "permission", "forbidden")
+_QUOTA_WORDS: Final = (
     "quota",
     "rate_limit",
     "rate limit",
@@ -40,7 +40,7 @@ _TOO_MUCH: Final = (
     "system_busy",
     "concurrent",
 )
-_IDLE: Final = ("input_timeout", "inactivity", "no input")
+_IDLE_WORDS: Final = ("input_timeout", "inactivity", "no input")
 
 
 class Fault(Enum):
@@ -119,7 +119,11 @@ def receive(message: str | bytes) -> tuple[Event, ...]:
 def fault_of(said: str) -> Fault:
     """Return which kind of failure the vendor's words are about."""
     words = said.lower()
-    for fault, signs in ((Fault.IDLE, _IDLE), (Fault.TOO_MUCH, _TOO_MUCH), (Fault.CREDENTIALS, _REFUSED)):
+    for fault, signs in (
+        (Fault.IDLE, _IDLE_WORDS),
+        (Fault.TOO_MUCH, _QUOTA_WORDS),
+        (Fault.CREDENTIALS, _CREDENTIAL_WORDS),
+    ):
         if any(sign in words for sign in signs):
             return fault
     return Fault.OTHER
@@ -151,7 +155,7 @@ def _characters(given: object) -> tuple[Character, ...] | None:
     )
     if not (isinstance(texts, list) and isinstance(starts, list) and isinstance(lengths, list)):
         return None
-    if not len(texts) == len(starts) == len(lengths) <= MOST_CHARACTERS:
+    if not len(texts) == len(starts) == len(lengths) <= MAX_TIMED_CHARACTERS:
         return None
     if not all(isinstance(text, str) for text in texts) or not all(_is_time(time) for time in (*starts, *lengths)):
         return None
@@ -204,7 +208,7 @@ def socket_target(
     """Return path and query of the WebSocket."""
     query = {
         "model_id": model,
-        "output_format": MULAW,
+        "output_format": MULAW_FORMAT,
         # Whole sentences are sent: each is generated at once, and the vendor waits for nothing.
         "auto_mode": "true",
         "sync_alignment": "true",
@@ -218,7 +222,7 @@ def socket_target(
 
 def http_target(voice: str, *, logging: bool) -> str:
     """Return path and query of the HTTP stream."""
-    query = {"output_format": MULAW, "enable_logging": "" if logging else "false"}
+    query = {"output_format": MULAW_FORMAT, "enable_logging": "" if logging else "false"}
     return f"/v1/text-to-speech/{quote(voice, safe='')}/stream?{_query(query)}"
 
 

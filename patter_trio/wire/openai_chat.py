@@ -14,11 +14,11 @@ import attrs
 from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage
 from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
 
-DONE: Final = "[DONE]"
+DONE_DATA: Final = "[DONE]"
 """The data of the last event."""
-MOST_CALLS: Final = 128
+MAX_TOOL_CALLS: Final = 128
 """Tools called in one answer; OpenAI takes as many definitions."""
-SHOWN: Final = 300
+MAX_REASON_CHARACTERS: Final = 300
 """Characters of a vendor's reason that are shown."""
 
 _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
@@ -119,15 +119,15 @@ class ChatDecoder:
         Raises:
             ProviderError: it is no chunk, or says that the model failed.
         """
-        if data.strip() == DONE:
+        if data.strip() == DONE_DATA:
             self.done = True
             return ""
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ProviderError(f"the model sent what is no JSON: {data[:SHOWN]!r}") from error
+            raise ProviderError(f"the model sent what is no JSON: {data[:MAX_REASON_CHARACTERS]!r}") from error
         if not isinstance(chunk, dict):
-            raise ProviderError(f"the model sent what is no chunk: {data[:SHOWN]!r}")
+            raise ProviderError(f"the model sent what is no chunk: {data[:MAX_REASON_CHARACTERS]!r}")
         if chunk.get("error"):
             _fail(chunk["error"])
         self._use(chunk)
@@ -168,8 +168,8 @@ class ChatDecoder:
         known = self._calls.get(index)
         if known is not None and isinstance(name, str) and name and known.id not in ("", name):
             index = max(self._calls) + 1  # servers that number all calls 0
-        if index not in self._calls and len(self._calls) >= MOST_CALLS:
-            raise ProviderError(f"the model called more than {MOST_CALLS} tools at once")
+        if index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS:
+            raise ProviderError(f"the model called more than {MAX_TOOL_CALLS} tools at once")
         self._newest = index
         call = self._calls.setdefault(index, _Call())
         if isinstance(name, str) and name:
@@ -217,9 +217,9 @@ def reason_of_refusal(body: bytes) -> str:
     error = _first(error) if isinstance(error, list) else error  # as Google's compatible server has it
     error = _mapping(error).get("error", error)
     if isinstance(error, str):
-        return error[:SHOWN]
+        return error[:MAX_REASON_CHARACTERS]
     message = _mapping(error).get("message")
-    return message[:SHOWN] if isinstance(message, str) else ""
+    return message[:MAX_REASON_CHARACTERS] if isinstance(message, str) else ""
 
 
 def _fail(error: object) -> NoReturn:
@@ -227,7 +227,7 @@ def _fail(error: object) -> NoReturn:
     message = about.get("message", error)
     kinds = (about.get("code"), about.get("type"))
     kind = next((_ERRORS[key] for key in kinds if isinstance(key, str) and key in _ERRORS), ProviderError)
-    raise kind(f"the model failed: {str(message)[:SHOWN]}")
+    raise kind(f"the model failed: {str(message)[:MAX_REASON_CHARACTERS]}")
 
 
 def _text(content: object) -> str:

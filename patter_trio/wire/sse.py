@@ -12,7 +12,7 @@ import attrs
 
 from patter_trio.errors import WireError
 
-LARGEST: Final = 1 << 20
+MAX_EVENT_BYTES: Final = 1 << 20
 """Most bytes of one event: a tool call with all of its arguments fits many times over."""
 
 _ENDS: Final = re.compile(rb"\r\n|\n|\r")
@@ -28,10 +28,10 @@ class ServerEvent:
 
 
 class EventDecoder:
-    """Decodes one stream; however it is cut, the events are the same. ``largest``: most bytes of one event."""
+    """Decodes one stream; however it is cut, the events are the same. ``max_bytes``: most bytes of one event."""
 
-    def __init__(self, *, largest: int = LARGEST) -> None:
-        self._largest = largest
+    def __init__(self, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._line: list[bytes] = []  # pieces of the line that is not over
         self._size = 0
         self._after_cr = False  # a newline that comes next belongs to the line before
@@ -70,8 +70,8 @@ class EventDecoder:
 
     def _add(self, piece: bytes) -> None:
         self._size += len(piece)
-        if self._size > self._largest:
-            raise WireError(f"a server-sent event of more than {self._largest} bytes")
+        if self._size > self._max_bytes:
+            raise WireError(f"a server-sent event of more than {self._max_bytes} bytes")
         if piece:
             self._line.append(piece)
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from websockets.frames import Frame, Opcode
 
-from benchmarks.caller import PATIENCE, Caller, media_frames
+from benchmarks.caller import ANSWER_TIMEOUT_S, Caller, media_frames
 
 QUESTION = [b"q%d" % number for number in range(5)]
 INTERRUPTION = [b"i%d" % number for number in range(4)]
@@ -78,7 +78,7 @@ def test_marks_are_echoed_when_what_is_before_them_was_played(line: Line) -> Non
 def test_an_answer_that_never_comes_is_missed_and_silence_is_none(line: Line) -> None:
     line.runs_until(b"q4")
     line.gets(media(1.0, b"\xff"))
-    line.runs(round(PATIENCE / 0.02) + 2)
+    line.runs(round(ANSWER_TIMEOUT_S / 0.02) + 2)
     assert (line.caller.tally.turns, line.caller.tally.missed, line.caller.tally.answers) == (1, 1, [])
 
 

@@ -14,7 +14,7 @@ from patter_trio import CallControl, CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.invoke import in_thread
-from patter_trio.user_code.signatures import steers
+from patter_trio.user_code.signatures import takes_call_control
 
 MINDLESS = {"llm": None}
 
@@ -44,7 +44,7 @@ def keyword_only(event: Any, *, call: Any = None) -> str:
     return ""
 
 
-class Desk:
+class CallServer:
     def one(self, event: Any) -> str:
         return ""
 
@@ -64,10 +64,10 @@ class Desk:
         (named, True),
         (variadic, False),
         (keyword_only, False),
-        (Desk().one, False),
-        (Desk().two, True),
-        (Desk(), True),
-        (Desk, False),
+        (CallServer().one, False),
+        (CallServer().two, True),
+        (CallServer(), True),
+        (CallServer, False),
         (partial(two, {"text": "x"}), False),
         (partial(two, call=None), False),
         (in_thread(two), True),
@@ -78,7 +78,7 @@ class Desk:
     ],
 )
 def test_the_control_goes_to_a_function_whose_second_argument_must_be_given(function: Any, gets_it: bool) -> None:
-    assert steers(function) is gets_it
+    assert takes_call_control(function) is gets_it
 
 
 async def coroutine(event: Any, call: CallControl) -> str:
@@ -101,7 +101,16 @@ def returns_a_generator(event: Any, call: CallControl) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(
     "on_message",
-    [two, coroutine, generator, returns_an_awaitable, returns_a_generator, Desk(), Desk().two, in_thread(two)],
+    [
+        two,
+        coroutine,
+        generator,
+        returns_an_awaitable,
+        returns_a_generator,
+        CallServer(),
+        CallServer().two,
+        in_thread(two),
+    ],
 )
 async def test_every_form_may_take_it(call_simulator: CallSimulator, on_message: Any) -> None:
     async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:

@@ -10,10 +10,10 @@ import trio
 from call_kit import SORRY, At, agent_of, break_down, sound_of_agent, told, told_agent
 
 from patter_trio import Agent, Patter
-from patter_trio.conversation.history import SHOWN
+from patter_trio.conversation.history import MAX_SHOWN_ENTRIES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 
 LONG = "We open at nine and close at five, every day but Sunday and Monday."
 HEARD = "We open at nine and close at five,"
@@ -67,7 +67,7 @@ async def test_timestamps_are_unix_floats_in_seconds_of_when_it_was_said(call_si
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent(), on_call_end=ends.append) as caller:
         await talk(caller)
-        zero = EPOCH + caller.carrier.media_start
+        zero = EPOCH_UNIX_S + caller.carrier.media_start
     [end] = ends
     stamps = [entry["timestamp"] for entry in end["transcript"]]
     assert {type(stamp) for stamp in [*stamps, end["ended_at"]]} == {float}
@@ -116,16 +116,16 @@ async def test_the_last_200_entries_are_handed_out_and_the_final_transcript_is_w
         quick, phone=phone, on_message=on_message, on_transcript=said.append, on_call_end=ends.append
     ) as caller:
         await caller.waits(0.1)
-        for number in range(SHOWN + 5):
+        for number in range(MAX_SHOWN_ENTRIES + 5):
             phone.calls[0].say(f"{number}")
-        while len(said) < SHOWN + 5:
+        while len(said) < MAX_SHOWN_ENTRIES + 5:
             await caller.waits(1.0)
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
-        assert len(phone.calls[0].history) == SHOWN
-    texts = [f"{number}" for number in range(SHOWN + 5)]
-    assert [entry["text"] for entry in asked[0]["history"]] == texts[-SHOWN:]
-    assert [entry["text"] for entry in said[-1]["history"]] == [*texts, "Hello", "Yes."][-SHOWN:]
+        assert len(phone.calls[0].history) == MAX_SHOWN_ENTRIES
+    texts = [f"{number}" for number in range(MAX_SHOWN_ENTRIES + 5)]
+    assert [entry["text"] for entry in asked[0]["history"]] == texts[-MAX_SHOWN_ENTRIES:]
+    assert [entry["text"] for entry in said[-1]["history"]] == [*texts, "Hello", "Yes."][-MAX_SHOWN_ENTRIES:]
     assert [entry["text"] for entry in ends[0]["transcript"]] == [*texts, "Hello", "Yes."]
 
 
@@ -538,7 +538,7 @@ async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog
         time.sleep(0.06)  # noqa: ASYNC251 (what it must not do)
         yield "Yes."
 
-    pieces = invoke.Pieces(slow_database, slow_database())
+    pieces = invoke.UserIterator(slow_database, slow_database())
     assert [piece async for piece in pieces] == ["One moment. ", "Yes."]
     [record] = caplog.records
     assert "slow_database blocked every call for " in record.message

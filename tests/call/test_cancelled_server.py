@@ -10,7 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from patter_trio import Patter, Twilio
-from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
@@ -18,11 +18,11 @@ from patter_trio.testing.twilio.carrier import SimulatedTwilio
 SID, TOKEN, URL = "AC" + "1" * 32, "secret", "http://agent.test"
 
 
-def connects(desk: Desk, nursery: trio.Nursery) -> Callable[[], Any]:
+def connects(call_server: CallServer, nursery: trio.Nursery) -> Callable[[], Any]:
     async def connect() -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(serve_connection, desk.site, theirs)
+        nursery.start_soon(serve_connection, call_server.context, theirs)
         return ours
 
     return connect
@@ -45,11 +45,11 @@ async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload
     ends: list[dict[str, Any]] = []
     async with trio.open_nursery() as line, AsyncExitStack() as server:
         scope = server.enter_context(trio.CancelScope())
-        desk = await server.enter_async_context(
-            open_desk(phone.serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
+        call_server = await server.enter_async_context(
+            open_call_server(phone.serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
         )
         connections = await server.enter_async_context(trio.open_nursery())
-        carrier = SimulatedTwilio(connects(desk, connections), URL, account_sid=SID, auth_token=TOKEN)
+        carrier = SimulatedTwilio(connects(call_server, connections), URL, account_sid=SID, auth_token=TOKEN)
         await line.start(carrier.run)
         await trio.sleep(at)
         scope.cancel()

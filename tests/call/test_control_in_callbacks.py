@@ -9,7 +9,7 @@ from call_kit import agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, PatterError, ProviderError
 from patter_trio.abc import CallInfo
-from patter_trio.call.announced import WISHES, Announced
+from patter_trio.call.announced import MAX_DEFERRED_COMMANDS, PendingControl
 from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
@@ -192,7 +192,7 @@ INFO = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", {"x": "y"}, "t
 
 
 async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
-    announced = Announced(INFO)
+    announced = PendingControl(INFO)
     failures: list[str] = []
 
     async def transfers() -> None:
@@ -213,10 +213,10 @@ async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
 
 
 def test_no_more_is_kept_for_a_call_to_come_than_anybody_wants() -> None:
-    announced = Announced(INFO)
-    for _ in range(WISHES):
+    announced = PendingControl(INFO)
+    for _ in range(MAX_DEFERRED_COMMANDS):
         announced.control.say("x")
     with pytest.raises(PatterError, match="has not begun, and 64 things are wanted of it"):
         announced.control.say("x")
     with pytest.raises(ValueError, match=r"E\.164"):
-        announced.order_transfer("5", None)
+        announced.request_transfer("5", None)

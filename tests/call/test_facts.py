@@ -9,7 +9,7 @@ import pytest
 from call_kit import Witness, told_events
 
 from patter_trio import Patter
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 
@@ -34,11 +34,11 @@ class Curt(TextToSpeech):
     provider: str = "curt"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         yield _Curt()
 
 
-class _Curt(SynthesisSession):
+class _Curt(TextToSpeechSession):
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         yield self._chunks(sentences)
@@ -69,7 +69,7 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     sent = b"".join(payload["audio"] for name, payload in witness.seen if name == "tts_chunk")
     assert len(sent) == 4.0 * 8000
     (started,) = [payload for name, payload in witness.seen if name == "reply_started"]
-    assert (started["turn_idx"], started["mind"]) == (1, "llm")
+    assert (started["turn_idx"], started["source"]) == (1, "llm")
     assert [payload["text"] for name, payload in witness.seen if name == "words_final"] == ["What are your hours?"]
 
 
@@ -137,7 +137,7 @@ async def asked(call_simulator: Any, **options: Any) -> None:
 async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_simulator: Any, witness: Witness) -> None:
     await asked(call_simulator, first_message="Hello.")
     started = [payload for name, payload in witness.seen if name == "reply_started"]
-    assert [(one["mind"], one.get("llm_provider"), one.get("model")) for one in started] == [
+    assert [(one["source"], one.get("llm_provider"), one.get("model")) for one in started] == [
         ("text", None, None),
         ("llm", "scripted", "scripted"),
     ]

@@ -13,7 +13,7 @@ from patter_trio import PipelineHooks
 from patter_trio.agent.guardrails import guardrail
 from patter_trio.agent.hooks import TIERS
 from patter_trio.audio.formats import MULAW_8K
-from patter_trio.call.hooks import Hooking
+from patter_trio.call.hooks import HookRunner
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
 
@@ -245,11 +245,11 @@ async def test_a_plain_hook_that_blocks_is_reported_once_by_its_time() -> None:
     logger.addHandler(handler)
     try:
         agent = agent_of(hooks=PipelineHooks(before_stt=blocks, after_llm={"on_chunk": too_slow_for_a_chunk}))
-        hooking = Hooking(agent, Call(), lambda *_: None)
-        through = hooking.incoming(MULAW_8K)
+        hook_runner = HookRunner(agent, Call(), lambda *_: None)
+        through = hook_runner.incoming(MULAW_8K)
         assert through is not None
         assert await through(b"\xff" * 160) == b"\xff" * 160
-        reply = hooking.of_reply(MULAW_8K, lambda *_, **__: None, generated=True)
+        reply = hook_runner.of_reply(MULAW_8K, lambda *_, **__: None, generated=True)
         assert [await reply.piece("a"), await reply.piece("b")] == ["a", "b"]
     finally:
         logger.removeHandler(handler)

@@ -13,7 +13,7 @@ from patter_trio import HookContext, Patter, PatterDeprecationWarning, PipelineH
 from patter_trio.abc import Transcript
 from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
-from patter_trio.call.hooks import Hooking
+from patter_trio.call.hooks import HookRunner
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -125,9 +125,9 @@ async def test_no_hook_set_is_not_one_more_await_and_the_same_call(call_simulato
         return edges(caller), [(round(a.at, 6), len(a.audio), a.mark) for a in caller.carrier.arrivals]
 
     assert await once() == await once(hooks=PipelineHooks()) == await once(hooks=None)
-    hooking = Hooking(agent_of(hooks=PipelineHooks(before_llm=lambda messages: None)), None, lambda *_: None)  # type: ignore[arg-type]
-    assert hooking.incoming(PCM16_8K) is None
-    assert not hooking.of_reply(PCM16_8K, lambda *_: None, generated=True).touches_audio
+    hook_runner = HookRunner(agent_of(hooks=PipelineHooks(before_llm=lambda messages: None)), None, lambda *_: None)  # type: ignore[arg-type]
+    assert hook_runner.incoming(PCM16_8K) is None
+    assert not hook_runner.of_reply(PCM16_8K, lambda *_: None, generated=True).touches_audio
 
 
 # The caller's audio ---------------------------------------------------------------------------------------------------

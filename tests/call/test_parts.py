@@ -13,10 +13,10 @@ from call_kit import agent_of
 from patter_trio.abc import VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.audio_queue import Feed
-from patter_trio.call.input.transcription import WAITING, Hearing
-from patter_trio.call.input.voice_activity import FRAMES, REMEMBERED, Listening
-from patter_trio.call.opening import OPENING, opened
+from patter_trio.call.input.audio_queue import DropOldestChannel
+from patter_trio.call.input.transcription import MAX_UNSENT_FRAMES, TranscriptionStage
+from patter_trio.call.input.voice_activity import MAX_RECENT_SAMPLES, MAX_WAITING_FRAMES, VoiceActivityStage
+from patter_trio.call.opening import SESSION_OPEN_TIMEOUT_S, open_with_timeout
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedVAD
@@ -25,7 +25,7 @@ FRAME = b"\xff" * 160
 
 
 async def test_a_full_feed_drops_the_oldest_and_counts() -> None:
-    feed: Feed[int] = Feed(3)
+    feed: DropOldestChannel[int] = DropOldestChannel(3)
     for item in range(5):
         feed.put(item)
     assert (await feed.take(), feed.dropped) == ([2, 3, 4], 2)
@@ -45,12 +45,12 @@ async def session(opening: float, using: float = 0.0, closing: float = 0.0) -> A
 
 
 async def test_opening_has_a_deadline_and_use_has_none(autojump_clock: trio.testing.MockClock) -> None:
-    async with opened(session(OPENING - 0.1, closing=50.0), "acme") as ready:
+    async with open_with_timeout(session(SESSION_OPEN_TIMEOUT_S - 0.1, closing=50.0), "acme") as ready:
         await trio.sleep(100)
         assert ready == "ready"
-    assert trio.current_time() == pytest.approx(OPENING - 0.1 + 150)
+    assert trio.current_time() == pytest.approx(SESSION_OPEN_TIMEOUT_S - 0.1 + 150)
     with pytest.raises(ProviderTimeout, match="acme was not ready within 10 s"):
-        async with opened(session(OPENING + 0.1), "acme"):
+        async with open_with_timeout(session(SESSION_OPEN_TIMEOUT_S + 0.1), "acme"):
             pytest.fail("it was not ready")
 
 
@@ -58,13 +58,13 @@ async def test_what_goes_wrong_while_opening_or_in_use_comes_out_as_itself(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     with pytest.raises(ProviderError, match="no session"):
-        async with opened(ScriptedSTT(fail_to_open=True).open(language="en"), "acme"):
+        async with open_with_timeout(ScriptedSTT(fail_to_open=True).open(language="en"), "acme"):
             pass
     with pytest.raises(KeyError):
-        async with opened(session(1.0), "acme"):
+        async with open_with_timeout(session(1.0), "acme"):
             raise KeyError("x")
     with trio.move_on_after(3.0) as outer:
-        async with opened(session(0.0), "acme"):
+        async with open_with_timeout(session(0.0), "acme"):
             await trio.sleep_forever()
     assert outer.cancelled_caught
 
@@ -88,7 +88,7 @@ async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_t
     posted: list[Any] = []
     passed: list[bytes | VoiceEdge] = []
     clock = MediaClock()
-    listening = Listening(Slow(), clock, posted.append, passed.append, remember=True)
+    listening = VoiceActivityStage(Slow(), clock, posted.append, passed.append, remember=True)
     loud = g711.encode((9000 * np.sin(np.arange(160) / 3)).astype(np.int16))
     async with trio.open_nursery() as nursery:
         assert len(listening.recent()) == 0
@@ -99,7 +99,7 @@ async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_t
             clock.arrived(len(loud), trio.current_time())
         await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
-    assert listening.dropped == 150 - FRAMES
+    assert listening.dropped == 150 - MAX_WAITING_FRAMES
     assert [event.onset for event in posted] == [pytest.approx(2.0, abs=0.001)]
     heard = b"".join(item for item in passed if isinstance(item, bytes))
     assert len(heard) == 3 * 8000
@@ -108,7 +108,7 @@ async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_t
 
 async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.testing.MockClock) -> None:
     clock = MediaClock()
-    listening = Listening(ScriptedVAD(), clock, lambda event: None, lambda item: None, remember=True)
+    listening = VoiceActivityStage(ScriptedVAD(), clock, lambda event: None, lambda item: None, remember=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         for second in range(40):
@@ -117,9 +117,9 @@ async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.t
             clock.arrived(len(audio), trio.current_time())
             await trio.sleep(1.0)
         recent = listening.recent()
-        assert sum(map(len, listening._recent)) <= 2 * REMEMBERED + 8000
+        assert sum(map(len, listening._recent)) <= 2 * MAX_RECENT_SAMPLES + 8000
         nursery.cancel_scope.cancel()
-    assert len(recent) == REMEMBERED
+    assert len(recent) == MAX_RECENT_SAMPLES
     assert abs(int(recent[0]) - 40 * 32) < 40
     assert abs(int(recent[-1]) - 40 * 39) < 40
 
@@ -143,7 +143,7 @@ async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
             await trio.sleep(8.0)
             yield Session()
 
-    hearing = Hearing(lambda event: None)
+    hearing = TranscriptionStage(lambda event: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hearing.run, Late(), "en")
         for _ in range(350):
@@ -151,7 +151,7 @@ async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
             await trio.sleep(0.02)
         await trio.sleep(2.0)
         nursery.cancel_scope.cancel()
-    assert hearing.dropped == 350 - WAITING
+    assert hearing.dropped == 350 - MAX_UNSENT_FRAMES
     assert sum(map(len, taken)) == 350 * 160
     assert len(taken[0]) == 100 * 160
 

@@ -11,7 +11,7 @@ from patter_trio import CallEnded, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.wire.twilio import TwilioCodec
 
 
@@ -200,14 +200,14 @@ async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator) -> No
             "caller": "+15550100001",
             "callee": "+15550100002",
             "direction": "inbound",
-            "ended_at": EPOCH + started + 5.0,
+            "ended_at": EPOCH_UNIX_S + started + 5.0,
             "transcript": [{"role": "user", "text": "Hello"}, {"role": "assistant", "text": "Yes."}],
             "metrics": caller.metrics,
             "tool_calls": [],
             "outcome": "caller_hung_up",
         }
     ]
-    assert stamps == pytest.approx([EPOCH + started + 1.0, EPOCH + started + 1.84])
+    assert stamps == pytest.approx([EPOCH_UNIX_S + started + 1.0, EPOCH_UNIX_S + started + 1.84])
 
 
 @pytest.mark.parametrize(

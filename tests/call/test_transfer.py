@@ -10,7 +10,7 @@ from call_kit import SORRY, agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, ProviderError
 from patter_trio.abc import CallInfo
-from patter_trio.call.transfers import Transferring
+from patter_trio.call.transfers import Transfers
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.conversation.inputs import Transfer, TransferFailed
 from patter_trio.errors import ConfigurationError
@@ -256,27 +256,27 @@ async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_wh
     async def stalls(to: str) -> None:
         await trio.sleep_forever()
 
-    transferring = Transferring("CA1", stalls, posted.append, posted.append)
-    order = transferring.order(DESK, None)
+    transfers = Transfers("CA1", stalls, posted.append, posted.append)
+    order = transfers.request(DESK, None)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(transferring.run, "Sorry.")
+        nursery.start_soon(transfers.run, "Sorry.")
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert not order.over.is_set()
-    transferring.close("cancelled")
+    transfers.close("cancelled")
     with pytest.raises(CallEnded, match=r"was over before it was transferred \(cancelled\)"):
-        await order.taken()
+        await order.accepted()
     assert posted == [Transfer()]
 
 
 async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() -> None:
     posted: list[Any] = []
     offer = CallInfo("CA1", "+15550100001", "+15550100002", "inbound")
-    transferring = Transferring("CA1", partial(LocalCarrier().transfer, offer), posted.append, posted.append)
-    order = transferring.order(DESK, None)
-    await transferring.run("Sorry.")
+    transfers = Transfers("CA1", partial(LocalCarrier().transfer, offer), posted.append, posted.append)
+    order = transfers.request(DESK, None)
+    await transfers.run("Sorry.")
     with pytest.raises(ConfigurationError, match="calls of LocalCarrier cannot be transferred"):
-        await order.taken()
+        await order.accepted()
     assert posted == [Transfer(), TransferFailed("Sorry.")]
 
 
@@ -286,7 +286,7 @@ async def test_a_carrier_that_says_the_call_is_over_has_nothing_said_to_anybody(
     async def over(to: str) -> None:
         raise CallEnded("the call is over: 21220")
 
-    transferring = Transferring("CA1", over, posted.append, posted.append)
-    transferring.order(DESK, "Sorry.")
-    await transferring.run("Sorry.")
+    transfers = Transfers("CA1", over, posted.append, posted.append)
+    transfers.request(DESK, "Sorry.")
+    await transfers.run("Sorry.")
     assert posted == [Transfer(), TransferFailed("")]

@@ -8,7 +8,7 @@ import trio
 
 from patter_trio.abc import CallInfo
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.carriers.twilio_rest import API, TwilioREST
+from patter_trio.carriers.twilio_rest import API_URL, TwilioREST
 from patter_trio.testing.servers.twilio_rest import RESTFault, RESTRequest, TwilioRESTServer, serve_twilio_rest
 
 pytest.importorskip("twilio", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
@@ -40,7 +40,7 @@ class Through(HttpClient):
         prepared = requests.Request(method, url, headers=headers, params=params, data=data, auth=auth).prepare()
         self.prepared.append(prepared)
         there = requests.Request(
-            method, url.replace(API, self.api_url), headers=headers, params=params, data=data, auth=auth
+            method, url.replace(API_URL, self.api_url), headers=headers, params=params, data=data, auth=auth
         ).prepare()
         with requests.Session() as session:
             session.trust_env = False
@@ -77,7 +77,7 @@ async def test_we_ask_what_twilios_package_asks(ours: dict[str, str], fields: di
         server.calls[CALL].status = "in-progress"
         await TwilioREST(SID, TOKEN, server.api_url).update_call(CALL, ours)
         sent = server.requests[-1]
-    assert prepared.url == API + sent.target
+    assert prepared.url == API_URL + sent.target
     assert (sent.method, sent.target, sent.body) == (asked.method, asked.target, asked.body)
     for header in ("authorization", "content-type", "accept"):
         assert sent.headers[header] == asked.headers[header], header

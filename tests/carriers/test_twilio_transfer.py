@@ -8,7 +8,7 @@ import trio.testing
 
 from patter_trio import Patter, PatterEventType, ProviderError, Twilio
 from patter_trio.errors import AuthenticationError
-from patter_trio.server.calls import open_desk
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 from patter_trio.testing.servers.twilio_rest import TwilioRESTServer, serve_twilio_rest
@@ -28,14 +28,16 @@ async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, l
     started = trio.Event()
     phone.events.on(PatterEventType.CALL_STARTED, lambda event: started.set())
     async with (
-        open_desk(phone.serve_options(agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append})) as desk,
+        open_call_server(
+            phone.serve_options(agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append})
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(serve_connection, desk.site, theirs)
+            nursery.start_soon(serve_connection, call_server.context, theirs)
             return ours
 
         line = SimulatedTwilio(connect, PUBLIC, account_sid="AC1", auth_token=token, call_sid=SID)

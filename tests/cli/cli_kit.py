@@ -15,7 +15,7 @@ from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 
 AGENT = """
@@ -106,17 +106,17 @@ async def ready_call(
         call.tap(at, name, payload)
 
     async with (
-        open_desk(
+        open_call_server(
             phone.serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
             Seams(tap=tap),
-        ) as desk,
+        ) as call_server,
         trio.open_nursery() as connections,
     ):
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            connections.start_soon(serve_connection, desk.site, theirs)
+            connections.start_soon(serve_connection, call_server.context, theirs)
             return ours
 
         call = SimulatedCall(

@@ -11,7 +11,7 @@ import trio
 from cli_kit import write_agent
 
 from patter_trio import ConfigurationError
-from patter_trio.cli import INTERRUPTED, MISTAKE, main
+from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.program import Program, Script, load
 
 AGENT = "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x')\n"
@@ -217,7 +217,7 @@ def test_a_mistake_is_one_line_that_says_where_and_exit_status_2(
     source: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("agent.py").write_text(source)
-    assert main(["run", "--port", "0", "agent.py"]) == MISTAKE == 2
+    assert main(["run", "--port", "0", "agent.py"]) == USAGE_EXIT_STATUS == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"patter-trio: {message}")
@@ -290,7 +290,7 @@ def test_a_loop_in_a_thread_of_its_own_may_be_started_while_the_program_is_impor
 
 def test_a_program_that_was_interrupted_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     Path("agent.py").write_text("raise KeyboardInterrupt")
-    assert main(["run", "agent.py"]) == INTERRUPTED == 130
+    assert main(["run", "agent.py"]) == INTERRUPT_EXIT_STATUS == 130
     assert capsys.readouterr().err == "\npatter-trio: stopped\n"
 
 
@@ -304,7 +304,7 @@ def test_a_main_that_exits_has_the_exit_status_it_asked_for() -> None:
 def test_debug_shows_where_a_mistake_came_from(caplog: pytest.LogCaptureFixture) -> None:
     Path("agent.py").write_text("import json\njson.loads('{')")
     with caplog.at_level("DEBUG"):
-        assert main(["run", "--log-level", "debug", "agent.py"]) == MISTAKE
+        assert main(["run", "--log-level", "debug", "agent.py"]) == USAGE_EXIT_STATUS
     assert "raw_decode" in caplog.text
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from patter_trio.cli.busy import Busy, verdict
+from patter_trio.cli.busy import LoadMonitor, verdict
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.report import latencies, latency_table, plain
 from patter_trio.metrics.results import LatencyBreakdown, TurnMetrics
@@ -157,7 +157,7 @@ def test_the_verdict_says_what_the_machine_was_busy_with() -> None:
 
 
 async def test_an_event_loop_that_is_held_up_is_noticed(mock_clock: MockClock) -> None:
-    busy = Busy()
+    busy = LoadMonitor()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(busy.watch)
         for _ in range(3):
@@ -181,7 +181,7 @@ async def test_waiting_for_a_core_is_counted_per_second_on_one(
 
     thread(1, "5000 100 7")
     (tmp_path / "2").mkdir()  # has just ended: nothing to read
-    busy = Busy()
+    busy = LoadMonitor()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(busy.watch)
         await trio.sleep(0.06)

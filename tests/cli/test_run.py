@@ -17,7 +17,7 @@ import trio
 from cli_kit import write_agent
 
 from patter_trio import Patter
-from patter_trio.cli import INTERRUPTED, MISTAKE, main
+from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.run import _announce, _serve
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
@@ -85,7 +85,7 @@ def taken() -> Iterator[int]:
 
 def test_a_port_in_use_is_one_line_and_exit_status_2(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_agent(Path())
-    assert main(["run", "--port", str(taken), file]) == MISTAKE
+    assert main(["run", "--port", str(taken), file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
         f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop what uses it, or take another port\n"
     )
@@ -99,7 +99,7 @@ def test_a_port_in_use_of_a_program_that_serves_by_itself_names_its_line(
         f"import trio, agent as my\nasync def main():\n    async with trio.open_nursery() as nursery:\n"
         f"        await nursery.start(lambda task_status: my.phone.serve(my.agent, port={taken}, task_status=task_status))"
     )
-    assert main(["run", "script.py"]) == MISTAKE
+    assert main(["run", "script.py"]) == USAGE_EXIT_STATUS
     assert re.fullmatch(
         rf"patter-trio: script\.py, line 4: port {taken} on 127.0.0.1 is in use: .*\n", capsys.readouterr().err
     )
@@ -116,7 +116,7 @@ def test_a_port_in_use_of_a_program_that_serves_by_itself_names_its_line(
 def test_an_address_that_cannot_be_had_is_one_line_and_exit_status_2(
     option: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", *option, write_agent(Path())]) == MISTAKE
+    assert main(["run", *option, write_agent(Path())]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == f"Loading ...\npatter-trio: {message}\n"
 
 
@@ -143,7 +143,7 @@ async def listening(phone: Patter, capsys: pytest.CaptureFixture[str]) -> int:
             text += capsys.readouterr().out
     found = re.search(r"http://127\.0\.0\.1:(\d+)", text)
     assert found
-    assert phone.desks
+    assert phone.call_servers
     return int(found.group(1))
 
 
@@ -170,7 +170,7 @@ async def test_ctrl_c_without_calls_stops_at_once(capsys: pytest.CaptureFixture[
             await listening(served.phone, capsys)
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr().err == "\nStopping.\n"
-    assert not served.phone.desks
+    assert not served.phone.call_servers
 
 
 async def test_ctrl_c_hangs_up_and_on_call_end_still_comes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,10 +209,10 @@ async def test_ignored_ctrl_c_stays_ignored(
     with caplog.at_level(logging.INFO), trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve, served, "", 0)
-            await until(lambda: bool(served.phone.desks))
+            await until(lambda: bool(served.phone.call_servers))
             os.kill(os.getpid(), signal.SIGINT)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert served.phone.desks
+            assert served.phone.call_servers
             os.kill(os.getpid(), signal.SIGTERM)
     assert "Stopping" not in capsys.readouterr().err
     assert "SIGTERM: no more calls are taken" in caplog.text
@@ -279,4 +279,7 @@ def test_ctrl_c_in_a_program_that_serves_by_itself_leaves_no_traceback() -> None
         "        await nursery.start(partial(my.phone.serve, my.agent, port=0))\n"
         "        print('Serving', flush=True)\n"
     )
-    assert ended(launched("run", "script.py"), "Serving", signal.SIGINT) == (INTERRUPTED, "\npatter-trio: stopped\n")
+    assert ended(launched("run", "script.py"), "Serving", signal.SIGINT) == (
+        INTERRUPT_EXIT_STATUS,
+        "\npatter-trio: stopped\n",
+    )

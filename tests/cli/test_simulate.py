@@ -15,7 +15,7 @@ import pytest
 from cli_kit import write_agent, write_format, write_sound
 
 import patter_trio
-from patter_trio.cli import INTERRUPTED, MISTAKE, main
+from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.simulate import _recording
 
 CALL = re.compile(r"CA[0-9a-f]{32}")
@@ -136,7 +136,7 @@ def test_ctrl_c_ends_a_simulation_without_a_traceback() -> None:
             _, err = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert (process.returncode, err) == (INTERRUPTED, "Loading ...\n\npatter-trio: stopped\n")
+    assert (process.returncode, err) == (INTERRUPT_EXIT_STATUS, "Loading ...\n\npatter-trio: stopped\n")
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_wav_of_another_format_is_one_line_and_exit_status_2(
     options: dict[str, int], message: str, program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_format(Path("a.wav"), **options)
-    assert main(["simulate", program, "--caller", file]) == MISTAKE
+    assert main(["simulate", program, "--caller", file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
 
 
@@ -191,7 +191,7 @@ def test_what_is_no_recording_is_one_line_and_exit_status_2(
 ) -> None:
     if content is not None:
         Path("a.wav").write_bytes(content)
-    assert main(["simulate", program, "--caller", "a.wav"]) == MISTAKE
+    assert main(["simulate", program, "--caller", "a.wav"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
 
 
@@ -218,7 +218,7 @@ def test_a_mistake_in_the_command_is_one_line_and_exit_status_2_before_anything_
 ) -> None:
     write_sound(Path("one.wav"))
     write_sound(Path("empty.wav"), 0.0)
-    assert main(["simulate", program, *arguments]) == MISTAKE
+    assert main(["simulate", program, *arguments]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
 
 
@@ -226,13 +226,13 @@ def test_a_folder_that_may_not_be_written_is_known_before_the_call(
     program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # as it is for a user who is not root
-    assert main(["simulate", program, "--out", "kept"]) == MISTAKE
+    assert main(["simulate", program, "--out", "kept"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == "patter-trio: kept/calls cannot be written\n"
 
 
 def test_a_program_without_phone_and_agent_cannot_be_called(capsys: pytest.CaptureFixture[str]) -> None:
     Path("agent.py").write_text("async def main(): ...")
-    assert main(["simulate", "agent.py"]) == MISTAKE
+    assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
         "patter-trio: agent.py has no `phone` and `agent` at its top level that could be called\n"
     )
@@ -245,7 +245,7 @@ def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFi
         "from patter_trio.abc import Carrier\n"
         "Other = type('Other', (Carrier,), dict.fromkeys(Carrier.__abstractmethods__))\n" + source
     )
-    assert main(["simulate", "agent.py"]) == MISTAKE
+    assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == ("", "patter-trio: the simulator cannot play Other\n")
 
 
@@ -256,7 +256,7 @@ def test_a_command_line_that_is_none_shows_the_usage_and_exits_with_2(
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
-    assert caught.value.code == MISTAKE
+    assert caught.value.code == USAGE_EXIT_STATUS
     assert capsys.readouterr().err.startswith("usage: patter-trio")
 
 

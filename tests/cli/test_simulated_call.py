@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.cli import caller
-from patter_trio.cli.busy import Busy
+from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import SimulatedCall, default_lines
 from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
@@ -21,7 +21,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.twilio.carrier import CallRefused
 
 
-class Seemingly(Busy):
+class Seemingly(LoadMonitor):
     """Has a verdict of its own, whatever the machine does."""
 
     def __init__(self, told: str) -> None:
@@ -158,8 +158,10 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(caller, "ANSWER", 20.0)  # longer than the agent's own bounds, and cheaper than a minute
-    monkeypatch.setattr(caller, "GREETING", 12.0)
+    monkeypatch.setattr(
+        caller, "ANSWER_TIMEOUT_S", 20.0
+    )  # longer than the agent's own bounds, and cheaper than a minute
+    monkeypatch.setattr(caller, "GREETING_TIMEOUT_S", 12.0)
     call, _ = await held(**options)
     assert call.failure.endswith(failure)
     assert call.carrier.ended in ("caller_hung_up", "agent_hung_up")
@@ -172,7 +174,7 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
 async def test_an_answer_that_does_not_end_in_time_is_a_failure(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caller, "ANSWER", 5.0)
+    monkeypatch.setattr(caller, "ANSWER_TIMEOUT_S", 5.0)
     call, _ = await held(first_message="", tts=ScriptedTTS(duration=30.0))
     assert call.failure == "the agent did not finish its answer to 0.wav within 5 s"
 
@@ -224,7 +226,7 @@ async def test_a_folder_that_can_no_longer_be_written_is_one_line(autojump_clock
     call, _ = await held(1)
     (tmp_path / "calls").write_text("a file")
     with pytest.raises(ConfigurationError, match=r"calls/CA\w+ cannot be written: Not a directory$"):
-        _report([call], tmp_path, Busy())
+        _report([call], tmp_path, LoadMonitor())
 
 
 # What is left of it ---------------------------------------------------------------------------------------------------

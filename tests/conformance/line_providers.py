@@ -14,17 +14,17 @@ from line_vendor import KEY
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     Word,
 )
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.errors import ConfigurationError, PatterError, ProviderError, ProviderTimeout
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 
 ANSWER = 5.0
@@ -43,7 +43,7 @@ def _key(given: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """What the three recipes have in common."""
+    """What the three providers have in common."""
 
     address: str = "wss://lines.example"
     api_key: str = attrs.field(default="", repr=False, converter=_key)
@@ -72,7 +72,7 @@ class Line:
         count = live[self.address] = live.get(self.address, 0) + 1
         try:
             within = 1e6 if self.flaw == "waits for ever" else ANSWER
-            async with open_websocket(f"{self.address}{path}", headers=headers, within=within) as socket:
+            async with open_websocket(f"{self.address}{path}", headers=headers, connect_timeout=within) as socket:
                 if self.flaw == "leaves a task":
                     trio.lowlevel.spawn_system_task(trio.sleep, 30)
                 if self.flaw == "keeps channels":
@@ -109,12 +109,12 @@ class Line:
         return text
 
 
-async def received(recipe: Line, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
+async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
     """Return the next message by its verb and its rest, with what is wrong with that."""
     within = ANSWER if due else float("inf")
-    if recipe.flaw == "has no patience":
+    if provider.flaw == "has no patience":
         within = 0.15
-    if recipe.flaw == "waits for ever":
+    if provider.flaw == "waits for ever":
         within = float("inf")
     try:
         with trio.fail_after(within):
@@ -122,7 +122,7 @@ async def received(recipe: Line, socket: WebSocketClient, *, due: bool) -> tuple
     except trio.TooSlowError as error:
         raise ProviderTimeout(f"line: nothing came for {within:g} s") from error
     except ProviderError:
-        if recipe.flaw == "takes the end for an end":
+        if provider.flaw == "takes the end for an end":
             return "over", ""
         raise
     if isinstance(message, bytes):
@@ -130,17 +130,17 @@ async def received(recipe: Line, socket: WebSocketClient, *, due: bool) -> tuple
         return "audio", f"{number.decode()} {audio.decode('latin-1')}"
     verb, _, rest = message.partition(" ")
     known = verb in ("interim", "final", "token", "end", "begin", "done")
-    if not known and recipe.flaw == "knows all messages":
+    if not known and provider.flaw == "knows all messages":
         raise ProviderError(f"line: what is {verb}?")
     return verb, rest
 
 
-def parsed(recipe: Line, rest: str) -> Any:
+def parsed(provider: Line, rest: str) -> Any:
     """Return JSON of the vendor's."""
     try:
         return json.loads(rest)
     except ValueError as error:
-        if recipe.flaw == "believes all it gets":
+        if provider.flaw == "believes all it gets":
             raise
         raise ProviderError("line: malformed JSON") from error
 
@@ -156,21 +156,21 @@ class LineSTT(Line, SpeechToText):
             object.__setattr__(self, "accepts", AudioFormat(Encoding.MULAW, 16000))
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         if self.flaw == "knows languages":
             {"en": 1}[language]
         async with self.connected("/stt") as socket:
             yield _Recognition(self, socket)
 
 
-class _Recognition(RecognitionSession):
-    def __init__(self, recipe: LineSTT, socket: WebSocketClient) -> None:
-        self._recipe, self._socket, self._flushed = recipe, socket, False
+class _Recognition(SpeechToTextSession):
+    def __init__(self, provider: LineSTT, socket: WebSocketClient) -> None:
+        self._provider, self._socket, self._flushed = provider, socket, False
 
     async def send(self, audio: bytes) -> None:
-        if self._recipe.flaw == "wants whole frames" and len(audio) != 160:
+        if self._provider.flaw == "wants whole frames" and len(audio) != 160:
             raise ProviderError("line: a frame has 160 samples")
-        if self._recipe.flaw == "takes no more" and self._flushed:
+        if self._provider.flaw == "takes no more" and self._flushed:
             return
         with suppress(*self._errors()):
             for at in range(0, len(audio), 8000):
@@ -182,7 +182,7 @@ class _Recognition(RecognitionSession):
             await self._socket.send("flush")
 
     def _errors(self) -> tuple[type[Exception], ...]:
-        return (ProviderError,) if self._recipe.flaw == "takes the end for an end" else ()
+        return (ProviderError,) if self._provider.flaw == "takes the end for an end" else ()
 
     def transcripts(self) -> AsyncIterator[Transcript]:
         return self
@@ -191,19 +191,19 @@ class _Recognition(RecognitionSession):
         return self
 
     async def __anext__(self) -> Transcript:
-        flaw = self._recipe.flaw
+        flaw = self._provider.flaw
         while True:
-            verb, rest = await received(self._recipe, self._socket, due=False)
+            verb, rest = await received(self._provider, self._socket, due=False)
             if verb == "over" or (flaw == "ends with a final" and self._flushed):
                 raise StopAsyncIteration
             if verb in ("interim", "final", "token"):
                 segment, _, text = rest.partition(" ")
-                words = parsed(self._recipe, text)
+                words = parsed(self._provider, text)
                 if verb == "final" and not words and flaw == "says no empty words":
                     continue
                 number = 0 if flaw == "has one segment" else int(segment)
                 final: Any = 1 if flaw == "has its own types" and verb == "final" else verb == "final"
-                return Transcript(self._recipe.text(words) if words else "", final, number)
+                return Transcript(self._provider.text(words) if words else "", final, number)
 
 
 # Minds ----------------------------------------------------------------------------------------------------------------
@@ -245,22 +245,22 @@ class _Once:
 
 
 class _Answer(AsyncIterator[str]):
-    def __init__(self, recipe: LineLLM, socket: WebSocketClient) -> None:
-        self._recipe, self._socket, self._ended = recipe, socket, False
+    def __init__(self, provider: LineLLM, socket: WebSocketClient) -> None:
+        self._provider, self._socket, self._ended = provider, socket, False
 
     async def __anext__(self) -> str:
         if self._ended:
-            if self._recipe.flaw == "says more":
-                self._recipe = attrs.evolve(self._recipe, flaw="")
+            if self._provider.flaw == "says more":
+                self._provider = attrs.evolve(self._provider, flaw="")
                 return "P.S."
             raise StopAsyncIteration
         while True:
-            verb, rest = await received(self._recipe, self._socket, due=True)
+            verb, rest = await received(self._provider, self._socket, due=True)
             if verb in ("end", "over"):
                 self._ended = True
                 raise StopAsyncIteration
             if verb == "token":
-                return self._recipe.text(parsed(self._recipe, rest))
+                return self._provider.text(parsed(self._provider, rest))
 
 
 # Synthesis ------------------------------------------------------------------------------------------------------------
@@ -274,30 +274,30 @@ class LineTTS(Line, TextToSpeech):
             object.__setattr__(self, "emits", AudioFormat(Encoding.PCM16))
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with self.connected("/tts") as socket:
             yield _Synthesis(self, socket)
 
 
-class _Synthesis(SynthesisSession):
-    def __init__(self, recipe: LineTTS, socket: WebSocketClient) -> None:
-        self._recipe, self._socket, self._replies = recipe, socket, 0
+class _Synthesis(TextToSpeechSession):
+    def __init__(self, provider: LineTTS, socket: WebSocketClient) -> None:
+        self._provider, self._socket, self._replies = provider, socket, 0
 
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         self._replies += 1
         number = str(self._replies)
-        speech = _Speech(self._recipe, self._socket, number)
+        speech = _Speech(self._provider, self._socket, number)
         try:
-            async with running(partial(self._hand_over, number, sentences)):
+            async with run_beside(partial(self._hand_over, number, sentences)):
                 yield speech
         finally:
-            if not speech.ended and self._recipe.flaw != "talks on":
+            if not speech.ended and self._provider.flaw != "talks on":
                 with trio.move_on_after(0.05, shield=True), suppress(ProviderError):
                     await self._socket.send(f"cancel {number}")
 
     async def _hand_over(self, number: str, sentences: AsyncIterable[str]) -> None:
-        flaw = self._recipe.flaw
+        flaw = self._provider.flaw
         texts: list[str] = []
         async for text in sentences:
             texts.append(text)
@@ -316,15 +316,15 @@ class _Synthesis(SynthesisSession):
 
 
 class _Speech(AsyncIterator[SpeechChunk]):
-    def __init__(self, recipe: LineTTS, socket: WebSocketClient, number: str) -> None:
-        self._recipe, self._socket, self._number = recipe, socket, number
+    def __init__(self, provider: LineTTS, socket: WebSocketClient, number: str) -> None:
+        self._provider, self._socket, self._number = provider, socket, number
         self._text = ""
         self.ended = False
 
     async def __anext__(self) -> SpeechChunk:
-        flaw = self._recipe.flaw
+        flaw = self._provider.flaw
         while not self.ended:
-            verb, rest = await received(self._recipe, self._socket, due=True)
+            verb, rest = await received(self._provider, self._socket, due=True)
             number, _, rest = rest.partition(" ")
             if verb == "over":
                 self.ended = True
@@ -333,9 +333,9 @@ class _Speech(AsyncIterator[SpeechChunk]):
             elif verb == "done":
                 self.ended = True
             elif verb == "begin":
-                self._text = self._recipe.text(parsed(self._recipe, rest))
+                self._text = self._provider.text(parsed(self._provider, rest))
             elif verb == "token":
-                parsed(self._recipe, rest)
+                parsed(self._provider, rest)
             elif verb == "audio":
                 text, self._text = self._text, ""
                 first = [Word(text.split()[0], -1.0 if flaw == "times wrongly" else 0.0, 0.1)] if text.split() else []
@@ -353,7 +353,7 @@ def wrong(kind: type, flaw: str) -> Any:
     """Return a maker of a provider with this flaw; some are in the class itself."""
     known: Mapping[str, dict[str, Any]] = {
         "is not frozen": {"__setattr__": object.__setattr__},
-        "shows its key": {"__repr__": lambda recipe: f"<{recipe.api_key}>"},
+        "shows its key": {"__repr__": lambda provider: f"<{provider.api_key}>"},
     }
     base = type(kind.__name__, (kind,), known[flaw]) if flaw in known else kind
 

@@ -86,11 +86,11 @@ class FlawedSession(EngineSession):
     answers: int = 0
     closed: set[int] = attrs.field(factory=set)
 
-    def hear(self, audio: bytes) -> None:
+    def send(self, audio: bytes) -> None:
         if self.flaw == "wants whole frames" and len(audio) != 160:
             raise ValueError(len(audio))
         self.heard += len(audio)
-        self.inner.hear(audio)
+        self.inner.send(audio)
 
     def voice(self, edge: VoiceEdge) -> None:
         self.inner.voice(edge)

@@ -12,7 +12,7 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation.inputs import (
     AudioArrived,
     Drained,
-    Final,
+    FinalWords,
     Flushed,
     LegDown,
     OnWire,
@@ -24,11 +24,11 @@ from patter_trio.conversation.inputs import (
 )
 from patter_trio.conversation.policy import TurnPolicy
 
-VOICE = attrs.evolve(POLICY, words=False, stuck=60.0)
+VOICE = attrs.evolve(POLICY, needs_words=False, max_wordless_voice=60.0)
 """An engine that is told when a turn is over."""
-ENDS = attrs.evolve(VOICE, endpoint=10.0, sure_by="vad_silence")
+ENDS = attrs.evolve(VOICE, endpoint=10.0, early_trigger="vad_silence")
 """One that says so itself."""
-OVER = Final("", finished=True)
+OVER = FinalWords("", finished=True)
 """It has said so."""
 
 
@@ -219,9 +219,9 @@ def test_while_what_the_application_wants_said_is_on_its_way_the_caller_waits_fo
     ]
     scene.at(14.25, AudioArrived(1)).at(14.5, OnWire(1, 15.5), Produced(1)).at(15.5, Drained(1))
     assert scene.events() == [
-        do.TellAudio(14.25, 1, 0),
-        do.OpenLane(14.25, 1),
-        do.TellAgentStarted(14.5, 1, 0),
+        do.ReportAudio(14.25, 1, 0),
+        do.OpenPlayout(14.25, 1),
+        do.ReportAgentStarted(14.5, 1, 0),
         do.FinishReply(15.5, 1, 0, started=True),
         do.CommitUser(15.5, 1, "", "vad_silence", 13.25),
         do.StartReply(15.5, 2, 1),
@@ -231,7 +231,7 @@ def test_while_what_the_application_wants_said_is_on_its_way_the_caller_waits_fo
 # An engine that ends turns --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["vad_silence", "semantic_turn_detector"])
 def test_an_end_of_turn_by_the_engine_commits_at_once_and_by_its_name(name: do.EouTrigger) -> None:
-    scene = Scene(attrs.evolve(ENDS, sure_by=name)).voice(1.0, 2.0).at(2.25, OVER)
+    scene = Scene(attrs.evolve(ENDS, early_trigger=name)).voice(1.0, 2.0).at(2.25, OVER)
     assert commits(scene) == [do.CommitUser(2.25, 1, "", name, 0.25)]
 
 
@@ -278,7 +278,7 @@ def test_such_a_turn_over_the_agent_is_dropped_however_long_the_last_one_is_past
 def test_an_utterance_of_which_the_engine_never_says_that_it_is_over_is_over_after_the_long_silence() -> None:
     scene = Scene(ENDS).voice(1.0, 2.0).until(30.0)
     assert commits(scene) == [do.CommitUser(12.0, 1, "", "vad_silence", 10.0)]
-    semantic = Scene(attrs.evolve(ENDS, sure_by="semantic_turn_detector")).voice(1.0, 2.0).until(30.0)
+    semantic = Scene(attrs.evolve(ENDS, early_trigger="semantic_turn_detector")).voice(1.0, 2.0).until(30.0)
     assert commits(semantic) == [do.CommitUser(12.0, 1, "", "vad_silence", 10.0)]
 
 

@@ -6,7 +6,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.conversation.history import SHOWN, History, Spoken
+from patter_trio.conversation.history import MAX_SHOWN_ENTRIES, History, Spoken
 
 
 @attrs.frozen
@@ -105,8 +105,10 @@ def test_history_is_a_list_with_late_fills(steps: list[tuple[str, int]]) -> None
 def test_callbacks_get_the_newest_entries() -> None:
     """A callback gets at most SHOWN entries, the newest; the whole is there for the final transcript."""
     history = History()
-    for number in range(SHOWN + 5):
+    for number in range(MAX_SHOWN_ENTRIES + 5):
         history.add("user", str(number), 0.0)
-    assert [entry["text"] for entry in history.shown()] == [str(number) for number in range(5, SHOWN + 5)]
-    assert [entry["text"] for entry in history.before_last_user()] == [str(number) for number in range(4, SHOWN + 4)]
-    assert len(history.whole()) == SHOWN + 5
+    assert [entry["text"] for entry in history.shown()] == [str(number) for number in range(5, MAX_SHOWN_ENTRIES + 5)]
+    assert [entry["text"] for entry in history.before_last_user()] == [
+        str(number) for number in range(4, MAX_SHOWN_ENTRIES + 4)
+    ]
+    assert len(history.whole()) == MAX_SHOWN_ENTRIES + 5

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import Word
-from patter_trio.conversation.playback import AHEAD, GRACE, Clear, Close, Heard, Lane, Mark, Media, Playback
+from patter_trio.conversation.playback import (
+    MARK_GRACE_S,
+    SEND_AHEAD_S,
+    Clear,
+    Close,
+    HeardSpeech,
+    Mark,
+    Media,
+    Playback,
+    PlayoutQueue,
+)
 
 SECOND = b"\x00" * 8000
 
@@ -55,12 +65,12 @@ def media_times(carrier: Carrier) -> list[tuple[float, int]]:
     return [(at, len(item.audio)) for at, item in carrier.sent if isinstance(item, Media)]
 
 
-def lane_with(*sentences: tuple[str, float]) -> Lane:
-    lane = Lane(1)
+def lane_with(*sentences: tuple[str, float]) -> PlayoutQueue:
+    playout = PlayoutQueue(1)
     for text, seconds in sentences:
-        lane.put(b"\x00" * round(seconds * 8000), text)
-    lane.produced = True
-    return lane
+        playout.put(b"\x00" * round(seconds * 8000), text)
+    playout.produced = True
+    return playout
 
 
 def test_the_first_audio_goes_at_once_and_the_rest_400_ms_ahead_in_100_ms_messages() -> None:
@@ -78,20 +88,20 @@ def test_a_mark_follows_each_200_ms_and_each_sentence() -> None:
     kinds = [len(item.audio) // 800 if isinstance(item, Media) else "mark" for _, item in carrier.sent]
     assert kinds == [1, 1, "mark", 1, "mark", 1, 1, "mark", 1, 1, "mark", 1, "mark"]
     assert playback.drained
-    assert playback.close() == Heard(0.8, "One. Two.")
+    assert playback.close() == HeardSpeech(0.8, "One. Two.")
 
 
 def test_a_cut_sends_clear_before_anything_else_and_the_cut_lane_swallows() -> None:
     playback, carrier = Playback(), Carrier()
-    lane = lane_with(("One two three four five.", 5.0))
-    playback.open(lane)
+    playout = lane_with(("One two three four five.", 5.0))
+    playback.open(playout)
     run(playback, carrier, 0.0, 2.0)
     heard = playback.cut(2.0)
     sent = len(carrier.sent)
-    lane.put(SECOND, "Too late.")
+    playout.put(SECOND, "Too late.")
     run(playback, carrier, 2.0, 9.0)
     assert [type(item) for _, item in carrier.sent[sent:]] == [Clear, Mark]
-    assert heard == Heard(2.0, "One two")
+    assert heard == HeardSpeech(2.0, "One two")
     assert playback.clear_seconds == [0.0]
 
 
@@ -101,7 +111,7 @@ def test_marks_that_a_clear_brings_back_are_not_heard() -> None:
     run(playback, carrier, 0.0, 1.0)
     heard = playback.cut(1.0)
     run(playback, carrier, 1.0, 3.0)
-    next_lane = Lane(2)
+    next_lane = PlayoutQueue(2)
     next_lane.put(SECOND, "Next.")
     playback.open(next_lane)
     run(playback, carrier, 3.0, 3.5)
@@ -119,7 +129,7 @@ def test_a_carrier_that_stalls_gets_no_more_than_a_second_of_speech() -> None:
 def test_a_carrier_without_marks_is_believed_by_the_clock_after_the_grace() -> None:
     playback, carrier = Playback(), Carrier(echoes=False)
     playback.open(lane_with(("Short.", 0.5)))
-    run(playback, carrier, 0.0, 0.5 + GRACE + 0.01)
+    run(playback, carrier, 0.0, 0.5 + MARK_GRACE_S + 0.01)
     assert playback.drained
     assert playback.marks_lost
 
@@ -136,27 +146,27 @@ def test_a_lost_mark_is_covered_by_the_next() -> None:
 
 
 def test_word_timings_beat_proportion() -> None:
-    lane = Lane(1)
-    lane.put(SECOND, "Aaaaaaaaaa b.", (Word("Aaaaaaaaaa", 0.0, 0.1), Word("b.", 0.1, 1.0)))
-    lane.produced = True
-    assert lane.heard(1600).text == "Aaaaaaaaaa"
+    playout = PlayoutQueue(1)
+    playout.put(SECOND, "Aaaaaaaaaa b.", (Word("Aaaaaaaaaa", 0.0, 0.1), Word("b.", 0.1, 1.0)))
+    playout.produced = True
+    assert playout.heard(1600).text == "Aaaaaaaaaa"
 
 
 def test_of_a_sentence_still_being_made_no_more_is_heard_than_could_have_been_said() -> None:
-    lane = Lane(1)
-    lane.put(b"\x00" * 4000, "A sentence of which only the first half second has been synthesised so far.")
-    assert lane.heard(4000).text == "A"
+    playout = PlayoutQueue(1)
+    playout.put(b"\x00" * 4000, "A sentence of which only the first half second has been synthesised so far.")
+    assert playout.heard(4000).text == "A"
 
 
 def test_of_a_sentence_still_being_made_the_words_whose_times_are_known_are_heard_by_them() -> None:
-    lane = Lane(1)
-    lane.put(bytes(8000), "No, extraordinarily so.", (Word("No,", 0.0, 0.3),))
-    assert lane.heard(2000).text == ""
-    assert lane.heard(2400).text == "No,"
-    assert lane.heard(8000).text == "No,"
-    lane.put(bytes(8000), "", (Word("extraordinarily", -0.6, 0.2),))  # begun in the chunk before
-    assert lane.heard(9500).text == "No,"
-    assert lane.heard(9600).text == "No, extraordinarily"
+    playout = PlayoutQueue(1)
+    playout.put(bytes(8000), "No, extraordinarily so.", (Word("No,", 0.0, 0.3),))
+    assert playout.heard(2000).text == ""
+    assert playout.heard(2400).text == "No,"
+    assert playout.heard(8000).text == "No,"
+    playout.put(bytes(8000), "", (Word("extraordinarily", -0.6, 0.2),))  # begun in the chunk before
+    assert playout.heard(9500).text == "No,"
+    assert playout.heard(9600).text == "No, extraordinarily"
 
 
 def test_nothing_to_send_is_nothing_to_wait_for() -> None:
@@ -178,12 +188,12 @@ def test_hanging_up_goes_before_waiting_audio() -> None:
 def test_heard_never_exceeds_what_the_carrier_played(
     pieces: list[tuple[int, bool]], delay: float, cut_at: float
 ) -> None:
-    lane = Lane(1)
+    playout = PlayoutQueue(1)
     for index, (samples, begins) in enumerate(pieces):
-        lane.put(b"\x00" * samples, f"Sentence {index}." if begins or not index else "")
-    lane.produced = True
+        playout.put(b"\x00" * samples, f"Sentence {index}." if begins or not index else "")
+    playout.produced = True
     playback, carrier = Playback(), Carrier(delay)
-    playback.open(lane)
+    playback.open(playout)
     run(playback, carrier, 0.0, cut_at)
     sent = sum(size for _, size in media_times(carrier))
     really = max(0.0, sent / 8000 - max(0.0, carrier.end - cut_at))
@@ -191,18 +201,18 @@ def test_heard_never_exceeds_what_the_carrier_played(
     assert heard.seconds <= min(sent / 8000, cut_at) + 1e-6
     # Echo delay makes us believe up to one way more was played than really was; marks bound it.
     assert heard.seconds <= really + delay + 1e-6
-    assert sent / 8000 <= cut_at + AHEAD + 1e-6
+    assert sent / 8000 <= cut_at + SEND_AHEAD_S + 1e-6
 
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=20))
 def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
-    lane = Lane(1)
+    playout = PlayoutQueue(1)
     audio = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
     for index, piece in enumerate(audio):
-        lane.put(piece, f"Sentence {index}.")
-    lane.produced = True
+        playout.put(piece, f"Sentence {index}.")
+    playout.produced = True
     playback, carrier = Playback(), Carrier()
-    playback.open(lane)
+    playback.open(playout)
     run(playback, carrier, 0.0, 100.0)
     assert b"".join(item.audio for _, item in carrier.sent if isinstance(item, Media)) == b"".join(audio)
 
@@ -210,11 +220,11 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
 @given(start=st.floats(0.0, 1e5), size=st.integers(1, 799))
 def test_what_is_to_be_waited_for_is_never_too_short_for_the_clock(start: float, size: int) -> None:
     """A wait that does not move the clock would have the writer ask again for ever."""
-    lane, now = Lane(1), start
+    playout, now = PlayoutQueue(1), start
     playback = Playback()
-    lane.put(b"\x00" * 4000, "A sentence.")
-    lane.put(b"\x00" * size)
-    playback.open(lane)
+    playout.put(b"\x00" * 4000, "A sentence.")
+    playout.put(b"\x00" * size)
+    playback.open(playout)
     while now < start + 4.0:
         item = playback.next_message(now)
         if isinstance(item, float):
@@ -225,16 +235,16 @@ def test_what_is_to_be_waited_for_is_never_too_short_for_the_clock(start: float,
 def test_a_sentence_of_known_times_that_was_played_to_its_end_was_heard_to_its_end() -> None:
     """Also while more of the reply may come, and whatever adding up the times of its words does to their last digits."""
     for first in range(160, 8000, 160):
-        lane, seconds = Lane(1), (first + 2400) / 8000
-        lane.put(b"\x00" * first, "One two three four.", (Word("One", 0.0, first / 8000),))
+        playout, seconds = PlayoutQueue(1), (first + 2400) / 8000
+        playout.put(b"\x00" * first, "One two three four.", (Word("One", 0.0, first / 8000),))
         rest = [(word, number * 0.1, number * 0.1 + 0.1) for number, word in enumerate(("two", "three", "four."))]
-        lane.put(b"\x00" * 2400, words=tuple(Word(word, start, end) for word, start, end in rest))
-        assert lane.heard(first + 2400) == Heard(seconds, "One two three four.")
-        assert lane.heard(first + 2399) == Heard((first + 2399) / 8000, "One two three")
+        playout.put(b"\x00" * 2400, words=tuple(Word(word, start, end) for word, start, end in rest))
+        assert playout.heard(first + 2400) == HeardSpeech(seconds, "One two three four.")
+        assert playout.heard(first + 2399) == HeardSpeech((first + 2399) / 8000, "One two three")
 
 
 def test_of_a_lane_without_a_word_nothing_was_heard() -> None:
     """Audio that came before its text."""
-    lane = Lane(1)
-    lane.put(b"\xff" * 800)
-    assert lane.heard(400) == Heard(0.05, "")
+    playout = PlayoutQueue(1)
+    playout.put(b"\xff" * 800)
+    assert playout.heard(400) == HeardSpeech(0.05, "")

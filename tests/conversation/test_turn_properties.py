@@ -50,7 +50,7 @@ cut-for-voice,      an utterance that is over cuts a reply only to be committed;
 barge-in            ``overlap``, and retracts nothing
 trigger             the policy's name for one who was sure, else the silence
 answer-in-time,     an agent who has nothing to do answers within the longest silence; no voice counts for longer than
-stuck               ``stuck``
+stuck               ``max_wordless_voice``
 voice-only          nothing is amended
 ==================  ==================================================================================================
 
@@ -73,7 +73,7 @@ from voice_laws import VoiceLaws
 from patter_trio.conversation import actions, inputs
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
-from patter_trio.conversation.turn_state import Agent, Caller, Timer
+from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Noticed
 
 CALLS = 20_000
@@ -86,13 +86,13 @@ POLICIES = (
     attrs.evolve(DYADIC, away=4.0),
     attrs.evolve(DYADIC, overlap=math.inf, reply=3.0),
     attrs.evolve(DYADIC, min_words=2, late_window=1.0, reply=2.0, goodbye=3.0),
-    attrs.evolve(DYADIC, stuck=2.0, hold=1.0, goodbye=2.0, leg=1.0, away=1.0),
+    attrs.evolve(DYADIC, max_wordless_voice=2.0, hold=1.0, goodbye=2.0, leg=1.0, away=1.0),
 )
 ENGINES: tuple[dict[str, Any], ...] = (
     {},
-    {"stuck": 4.0},
-    {"endpoint": 3.0, "sure_by": "vad_silence"},
-    {"endpoint": 10.0, "sure_by": "semantic_turn_detector", "stuck": 60.0},
+    {"max_wordless_voice": 4.0},
+    {"endpoint": 3.0, "early_trigger": "vad_silence"},
+    {"endpoint": 10.0, "early_trigger": "semantic_turn_detector", "max_wordless_voice": 60.0},
 )
 """What is other where words never reach the machine; the last two end turns themselves."""
 
@@ -108,9 +108,9 @@ class World:
         self.judges = self.judgement.random() < 0.4
         self.engine = random.Random(f"{seed} engine")  # noqa: S311 - of its own, likewise
         if self.engine.random() < 0.25:
-            self.policy = attrs.evolve(self.policy, words=False, min_words=0, **self.engine.choice(ENGINES))
+            self.policy = attrs.evolve(self.policy, needs_words=False, min_words=0, **self.engine.choice(ENGINES))
         self.machine = TurnMachine(self.policy, detector=self.detector)
-        self.laws = Laws(self.policy) if self.policy.words else VoiceLaws(self.policy)
+        self.laws = Laws(self.policy) if self.policy.needs_words else VoiceLaws(self.policy)
         self.switching = random.Random(f"{seed} transfers")  # noqa: S311 - as above
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
@@ -163,31 +163,31 @@ class World:
                 self.post(now + lag + self.span(0, 1), inputs.VoiceStarted(now + lag))
             if self.chance(0.97):
                 self.post(now + length + max(lag, self.span(0, 0.4)), inputs.VoiceEnded(now + length))
-        if not self.policy.words:
+        if not self.policy.needs_words:
             self.understand(now, now + length)
         elif self.chance(0.75):
             for _ in range(1 if self.chance(0.8) else 2):
                 self.recognise(now, now + length)
         elif self.chance(0.3):
-            self.post(now + length + self.span(0, 1.5), inputs.Final("", next(self.segments)))
+            self.post(now + length + self.span(0, 1.5), inputs.FinalWords("", next(self.segments)))
         return now + length
 
     def recognise(self, begin: float, end: float) -> None:
         segment, text = next(self.segments), self.some_words()
         at = self.span(begin, end)
         if self.chance(0.6):
-            self.post(at, inputs.Interim(text, segment, self.finished()))
+            self.post(at, inputs.InterimWords(text, segment, self.finished()))
             text = self.random.choice((text, f"{text} {self.some_words()}", self.some_words()))
         if self.chance(0.85):
             late = self.span(0, 0.6) if self.chance(0.8) else self.span(0.5, 4)
             text = "" if self.chance(0.03) else text
-            self.post(max(at, end + late - self.span(0, 1)), inputs.Final(text, segment, self.finished()))
+            self.post(max(at, end + late - self.span(0, 1)), inputs.FinalWords(text, segment, self.finished()))
 
     def understand(self, begin: float, end: float) -> None:
         """An engine that ends turns does so in mid-voice, behind it, more than once, late, or not at all."""
         if self.policy.endpoint <= DYADIC.endpoint:
             return
-        over = inputs.Final("", finished=True)
+        over = inputs.FinalWords("", finished=True)
         if self.engine.random() < 0.2:
             self.post(self.span(begin, end), over)
         if self.engine.random() < 0.8:
@@ -202,7 +202,7 @@ class World:
         match action:
             case actions.StartReply(reply=reply):
                 self.produce(reply, now)
-            case actions.OpenLane(reply=reply):
+            case actions.OpenPlayout(reply=reply):
                 self.play(reply, now)
             case actions.CutReply(reply=reply) if self.chance(0.3):
                 self.haunt(reply, now)
@@ -222,7 +222,7 @@ class World:
             text = f"switch{next(self.words)}" if self.switching.random() < 0.7 else ""
             self.post(at, inputs.TransferFailed(text))
         elif self.switching.random() < 0.7:
-            self.post(at, inputs.TransferTaken())
+            self.post(at, inputs.TransferAccepted())
         if self.switching.random() < 0.5:
             self.post(now + round(self.switching.uniform(0.02, 6) * GRID) / GRID, inputs.LegDown("handed over"))
         if self.switching.random() < 0.2:
@@ -335,7 +335,7 @@ def test_every_state_has_a_rule_for_every_trigger() -> None:
     triggers = {*inputs.Input.__args__, *Timer, *Noticed}
     assert set(CALLER) | set(AGENT) == triggers
     assert not set(CALLER) & set(AGENT)
-    for table, states in ((CALLER, Caller), (AGENT, Agent)):
+    for table, states in ((CALLER, CallerState), (AGENT, AgentState)):
         for trigger, row in table.items():
             assert list(row) == list(states), trigger
             assert all(rule.__doc__ for rule in row.values())

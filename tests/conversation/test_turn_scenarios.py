@@ -11,11 +11,11 @@ from patter_trio.conversation.inputs import (
     AudioArrived,
     Busy,
     Drained,
-    Final,
+    FinalWords,
     Flushed,
     HangUp,
     Input,
-    Interim,
+    InterimWords,
     LegDown,
     OnWire,
     Produced,
@@ -24,8 +24,8 @@ from patter_trio.conversation.inputs import (
     Say,
     TokenArrived,
     Transfer,
+    TransferAccepted,
     TransferFailed,
-    TransferTaken,
     Verdict,
     VoiceEnded,
     VoiceStarted,
@@ -73,7 +73,7 @@ class Scene:
 
     def asks(self, text: str = "hello", segment: int = 1) -> Scene:
         """A turn from 1 to 2, committed at 2.5; reply 1 (after ``segment`` 1)."""
-        return self.voice(1.0, 2.0).at(2.25, Final(text, segment)).until(2.5)
+        return self.voice(1.0, 2.0).at(2.25, FinalWords(text, segment)).until(2.5)
 
     def answered(self) -> Scene:
         """The answer to it, heard from 3 and produced; playback lasts until 8."""
@@ -89,7 +89,9 @@ def committed(at: float, turn: int, text: str, silence: float, *, replaces: bool
 # The plain way --------------------------------------------------------------------------------------------------------
 def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
     """Every event of a turn, each after the change of state that belongs to it."""
-    scene = Scene().at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).at(2.25, Final("hello", 1)).until(2.5)
+    scene = (
+        Scene().at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).at(2.25, FinalWords("hello", 1)).until(2.5)
+    )
     assert scene.then() == [
         do.StateChanged(1.125, "speaking", "idle"),
         do.UserSpeechStarted(1.125, 1.0, 0.9),
@@ -101,11 +103,11 @@ def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
     ]
     scene.at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(3.25, OnWire(1, 5.0))
     assert scene.then() == [
-        do.TellToken(2.75, 1, 1),
-        do.TellAudio(2.875, 1, 1),
-        do.OpenLane(2.875, 1),
+        do.ReportToken(2.75, 1, 1),
+        do.ReportAudio(2.875, 1, 1),
+        do.OpenPlayout(2.875, 1),
         do.StateChanged(3.0, "listening", "speaking"),
-        do.TellAgentStarted(3.0, 1, 1),
+        do.ReportAgentStarted(3.0, 1, 1),
     ]
     scene.at(3.5, Produced(1)).at(5.125, Drained(1))
     assert scene.then() == [do.StateChanged(5.125, "listening", "idle"), do.FinishReply(5.125, 1, 1, started=True)]
@@ -119,16 +121,16 @@ def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> 
         do.StartReply(0.5, 1, 0, "Good evening."),
     ]
     assert scene.at(0.75, AudioArrived(1)).at(1.0, OnWire(1, 2.0)).then() == [
-        do.TellAudio(0.75, 1, 0),
-        do.OpenLane(0.75, 1),
+        do.ReportAudio(0.75, 1, 0),
+        do.OpenPlayout(0.75, 1),
         do.StateChanged(1.0, "listening", "speaking"),
-        do.TellAgentStarted(1.0, 1, 0),
+        do.ReportAgentStarted(1.0, 1, 0),
     ]
 
 
 def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
     """A synthesiser that is slow must not cost the text: the caller's words wait for it, and are answered then."""
-    scene = Scene().at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.5, Final("hello", 1)).until(3.0)
+    scene = Scene().at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.5, FinalWords("hello", 1)).until(3.0)
     assert scene.events() == [
         do.StartReply(1.0, 1, 0, "Your taxi is here."),
         do.UserSpeechStarted(1.25 + LAG, 1.25),
@@ -136,9 +138,9 @@ def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
     ]
     scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     assert scene.events() == [
-        do.TellAudio(3.25, 1, 0),
-        do.OpenLane(3.25, 1),
-        do.TellAgentStarted(3.5, 1, 0),
+        do.ReportAudio(3.25, 1, 0),
+        do.OpenPlayout(3.25, 1),
+        do.ReportAgentStarted(3.5, 1, 0),
         do.FinishReply(4.5, 1, 0, started=True),
         committed(4.5, 1, "hello", 2.25),
         do.StartReply(4.5, 2, 1),
@@ -183,70 +185,90 @@ def test_a_reply_without_sound_has_no_agent_event() -> None:
     ("told", "expected"),
     [
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (1.75, Final("a b", 1)), (2.125, VoiceEnded(2.0))],
+            [(1.125, VoiceStarted(1.0)), (1.75, FinalWords("a b", 1)), (2.125, VoiceEnded(2.0))],
             [(2.5, "a b", 0.5)],
             id="S T E",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (1.5, Interim("a", 1)), (2.125, VoiceEnded(2.0)), (2.25, Final("a b", 1))],
+            [
+                (1.125, VoiceStarted(1.0)),
+                (1.5, InterimWords("a", 1)),
+                (2.125, VoiceEnded(2.0)),
+                (2.25, FinalWords("a b", 1)),
+            ],
             [(2.5, "a b", 0.5)],
             id="S I E T",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.75, Final("a b", 1))],
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.75, FinalWords("a b", 1))],
             [(2.75, "a b", 0.75)],
             id="S E T: as soon as the words come",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.25, Interim("a", 1)), (2.75, Final("a b", 1))],
+            [
+                (1.125, VoiceStarted(1.0)),
+                (2.125, VoiceEnded(2.0)),
+                (2.25, InterimWords("a", 1)),
+                (2.75, FinalWords("a b", 1)),
+            ],
             [(2.75, "a b", 0.75)],
             id="S E I T",
         ),
         pytest.param(
             [
                 (1.125, VoiceStarted(1.0)),
-                (1.5, Final("a", 1)),
-                (1.75, Interim("b", 2)),
+                (1.5, FinalWords("a", 1)),
+                (1.75, InterimWords("b", 2)),
                 (2.125, VoiceEnded(2.0)),
-                (2.75, Final("b c", 2)),
+                (2.75, FinalWords("b c", 2)),
             ],
             [(2.75, "a b c", 0.75)],
             id="S T1 I E T2: one turn of two finals",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.25, Final("a", 1)), (2.375, Final("b", 2))],
+            [
+                (1.125, VoiceStarted(1.0)),
+                (2.125, VoiceEnded(2.0)),
+                (2.25, FinalWords("a", 1)),
+                (2.375, FinalWords("b", 2)),
+            ],
             [(2.5, "a b", 0.5)],
             id="S E T1 T2 within the endpoint",
         ),
-        pytest.param([(1.0, Final("a b", 1))], [(1.5, "a b", 0.5)], id="T with no S"),
+        pytest.param([(1.0, FinalWords("a b", 1))], [(1.5, "a b", 0.5)], id="T with no S"),
         pytest.param(
-            [(1.0, Interim("a", 1)), (1.375, Interim("a b", 1)), (1.75, Final("a b c", 1))],
+            [(1.0, InterimWords("a", 1)), (1.375, InterimWords("a b", 1)), (1.75, FinalWords("a b c", 1))],
             [(2.25, "a b c", 0.5)],
             id="I I T with no S: the endpoint counts from the last words",
         ),
         pytest.param([(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0))], [], id="S E and never a T"),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (1.5, Interim("a b", 1)), (2.125, VoiceEnded(2.0))],
+            [(1.125, VoiceStarted(1.0)), (1.5, InterimWords("a b", 1)), (2.125, VoiceEnded(2.0))],
             [(4.0, "a b", 2.0)],
             id="S I E and never a T: the interim is used",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (3.75, Final("a b", 1))],
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (3.75, FinalWords("a b", 1))],
             [(3.75, "a b", 1.75)],
             id="S E, noise, T within the late window",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (5.0, Final("a b", 1))],
+            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (5.0, FinalWords("a b", 1))],
             [(5.5, "a b", 0.5)],
             id="S E, noise, T after the late window: words without a voice",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.125, VoiceEnded(2.0)), (2.25, Final("", 1)), (2.75, Final("  ", 2))],
+            [
+                (1.125, VoiceStarted(1.0)),
+                (2.125, VoiceEnded(2.0)),
+                (2.25, FinalWords("", 1)),
+                (2.75, FinalWords("  ", 2)),
+            ],
             [],
             id="S E and empty finals",
         ),
         pytest.param(
-            [(1.125, VoiceStarted(1.0)), (2.75, VoiceEnded(2.0)), (2.875, Final("a", 1))],
+            [(1.125, VoiceStarted(1.0)), (2.75, VoiceEnded(2.0)), (2.875, FinalWords("a", 1))],
             [(2.875, "a", 0.875)],
             id="E learned after its endpoint",
         ),
@@ -263,7 +285,9 @@ def test_the_utterance_is_committed_once_with_all_its_words(
 
 
 def test_speech_that_resumes_within_the_endpoint_is_one_utterance() -> None:
-    scene = Scene().voice(1.0, 2.0).at(2.25, Final("a", 1)).voice(2.25, 3.0).at(3.25, Final("b", 2)).until(9.0)
+    scene = (
+        Scene().voice(1.0, 2.0).at(2.25, FinalWords("a", 1)).voice(2.25, 3.0).at(3.25, FinalWords("b", 2)).until(9.0)
+    )
     assert [action for action in scene.then() if isinstance(action, do.CommitUser)] == [committed(3.5, 1, "a b", 0.5)]
 
 
@@ -281,7 +305,7 @@ def test_voice_that_never_ends_and_has_no_words_counts_as_noise() -> None:
 def test_a_long_story_is_not_noise_as_long_as_words_come() -> None:
     scene = Scene().at(1.0, VoiceStarted(1.0))
     for second in range(5, 60, 5):
-        scene.at(float(second), Interim("and " * second, 1))
+        scene.at(float(second), InterimWords("and " * second, 1))
     scene.then()
     assert scene.at(60.0, VoiceEnded(60.0)).events() == [do.UserSpeechEnded(60.0, 60.0, 59.0)]
 
@@ -290,7 +314,7 @@ def test_a_long_story_is_not_noise_as_long_as_words_come() -> None:
 def test_a_final_after_the_commit_amends_the_unheard_answer_without_a_new_turn() -> None:
     scene = Scene().asks("one")
     scene.then()
-    assert scene.at(2.75, Final("two", 2)).then() == [
+    assert scene.at(2.75, FinalWords("two", 2)).then() == [
         do.CutReply(2.75, 1, 1, opened=False, started=False, reason="amended"),
         do.AmendUser(2.75, "one two"),
         do.StartReply(2.75, 2, 1),
@@ -300,7 +324,7 @@ def test_a_final_after_the_commit_amends_the_unheard_answer_without_a_new_turn()
 def test_a_final_after_the_commit_is_a_new_turn_once_the_lane_is_open() -> None:
     scene = Scene().asks("one").at(2.75, AudioArrived(1))
     scene.then()
-    assert scene.at(2.875, Final("two", 2)).then() == [
+    assert scene.at(2.875, FinalWords("two", 2)).then() == [
         do.StateChanged(2.875, "listening", "idle"),
         do.CutReply(2.875, 1, 1, opened=True, started=False, reason="retracted"),
         do.StateChanged(2.875, "listening", "thinking"),
@@ -310,15 +334,15 @@ def test_a_final_after_the_commit_is_a_new_turn_once_the_lane_is_open() -> None:
 
 
 def test_the_own_final_of_a_promoted_interim_does_not_double_its_words() -> None:
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
-    assert scene.at(4.25, Interim("a b", 1), Final("a b", 1)).until(6.0).then() == []
+    assert scene.at(4.25, InterimWords("a b", 1), FinalWords("a b", 1)).until(6.0).then() == []
 
 
 def test_the_own_final_of_a_promoted_interim_corrects_it_while_nobody_heard_the_answer() -> None:
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
-    assert scene.at(4.25, Final("a c", 1)).then() == [
+    assert scene.at(4.25, FinalWords("a c", 1)).then() == [
         do.CutReply(4.25, 1, 1, opened=False, started=False, reason="amended"),
         do.AmendUser(4.25, "a c"),
         do.StartReply(4.25, 2, 1),
@@ -326,31 +350,34 @@ def test_the_own_final_of_a_promoted_interim_corrects_it_while_nobody_heard_the_
 
 
 def test_later_the_own_final_of_a_promoted_interim_adds_only_what_is_new() -> None:
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     scene.then()
-    scene.at(4.75, Final("a b c", 1)).until(5.25)
+    scene.at(4.75, FinalWords("a b c", 1)).until(5.25)
     assert scene.events() == [committed(5.25, 2, "c", 0.5), do.StartReply(5.25, 2, 2)]
 
 
-@pytest.mark.parametrize("heard_late", [[], [Interim("a b", 1)]], ids=["before the voice ends", "after it, too"])
+@pytest.mark.parametrize("heard_late", [[], [InterimWords("a b", 1)]], ids=["before the voice ends", "after it, too"])
 def test_words_that_may_still_change_are_waited_for_longer_than_none(heard_late: list[Input]) -> None:
     """Half a sentence is not answered because a recogniser is slow: its final words make the utterance."""
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, Interim("a", 1)).at(2.125, VoiceEnded(2.0))
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a", 1)).at(2.125, VoiceEnded(2.0))
     scene.at(2.5, *heard_late).until(3.5)
     assert scene.events() == [do.UserSpeechStarted(1.125, 1.0), do.UserSpeechEnded(2.125, 2.0, 1.0)]
-    assert scene.at(3.75, Final("a b c", 1)).events() == [committed(3.75, 1, "a b c", 1.75), do.StartReply(3.75, 1, 1)]
+    assert scene.at(3.75, FinalWords("a b c", 1)).events() == [
+        committed(3.75, 1, "a b c", 1.75),
+        do.StartReply(3.75, 1, 1),
+    ]
 
 
 # The caller goes on before the agent is heard -------------------------------------------------------------------------
 def test_words_after_the_commit_join_it_in_a_new_turn() -> None:
     scene = Scene().asks("I want")
     scene.then()
-    scene.at(2.875, VoiceStarted(2.75)).at(3.0, AudioArrived(1)).at(3.25, Interim("a", 2))
-    scene.at(3.625, VoiceEnded(3.5)).at(3.75, Final("a pizza", 2)).until(4.0)
+    scene.at(2.875, VoiceStarted(2.75)).at(3.0, AudioArrived(1)).at(3.25, InterimWords("a", 2))
+    scene.at(3.625, VoiceEnded(3.5)).at(3.75, FinalWords("a pizza", 2)).until(4.0)
     assert scene.events() == [
         do.UserSpeechStarted(2.875, 2.75),
-        do.TellAudio(3.0, 1, 1),
+        do.ReportAudio(3.0, 1, 1),
         do.CutReply(3.25, 1, 1, opened=False, started=False, reason="retracted"),
         do.UserSpeechEnded(3.625, 3.5, 0.75),
         committed(4.0, 2, "I want a pizza", 0.5, replaces=True),
@@ -362,7 +389,7 @@ def test_words_after_the_commit_join_it_in_a_new_turn() -> None:
     ("found", "opens"),
     [
         pytest.param([], 4.25, id="no words within the final wait"),
-        pytest.param([(3.625, Final("", 2))], 3.75, id="the recogniser found none"),
+        pytest.param([(3.625, FinalWords("", 2))], 3.75, id="the recogniser found none"),
     ],
 )
 def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input]], opens: float) -> None:
@@ -374,10 +401,10 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
         scene.at(at, event)
     assert scene.at(4.5, OnWire(1, 6.0)).events() == [
         do.UserSpeechStarted(2.75, 2.625),
-        do.TellAudio(2.875, 1, 1),
+        do.ReportAudio(2.875, 1, 1),
         do.UserSpeechEnded(3.5, 3.25, 0.625),
-        do.OpenLane(opens, 1),
-        do.TellAgentStarted(4.5, 1, 1),
+        do.OpenPlayout(opens, 1),
+        do.ReportAgentStarted(4.5, 1, 1),
     ]
 
 
@@ -385,7 +412,9 @@ def test_words_that_vanish_give_the_question_its_answer_back() -> None:
     """An interim that comes to nothing retracted the answer: it is started again, in the same turn."""
     scene = Scene().asks()
     scene.then()
-    scene.at(2.875, VoiceStarted(2.75)).at(3.0, Interim("uh", 2)).at(3.25, VoiceEnded(3.0)).at(3.375, Final("", 2))
+    scene.at(2.875, VoiceStarted(2.75)).at(3.0, InterimWords("uh", 2)).at(3.25, VoiceEnded(3.0)).at(
+        3.375, FinalWords("", 2)
+    )
     assert scene.until(9.0).events() == [
         do.UserSpeechStarted(2.875, 2.75),
         do.CutReply(3.0, 1, 1, opened=False, started=False, reason="retracted"),
@@ -397,7 +426,7 @@ def test_words_that_vanish_give_the_question_its_answer_back() -> None:
 # Barge-in -------------------------------------------------------------------------------------------------------------
 def test_voice_over_the_agent_cuts_it_a_quarter_second_after_its_onset() -> None:
     scene = Scene().answered()
-    scene.at(5.125, VoiceStarted(5.0)).at(6.125, VoiceEnded(6.0)).at(6.25, Final("stop", 2)).until(6.5)
+    scene.at(5.125, VoiceStarted(5.0)).at(6.125, VoiceEnded(6.0)).at(6.25, FinalWords("stop", 2)).until(6.5)
     assert scene.then() == [
         do.StateChanged(5.125, "speaking", "speaking"),
         do.UserSpeechStarted(5.125, 5.0),
@@ -447,22 +476,24 @@ def test_the_tail_that_the_carrier_still_plays_can_be_interrupted() -> None:
 
 
 def test_two_barge_ins_in_a_row_cut_two_replies() -> None:
-    scene = Scene().answered().voice(4.0, 4.5).at(4.75, Final("no", 2)).until(5.0)
+    scene = Scene().answered().voice(4.0, 4.5).at(4.75, FinalWords("no", 2)).until(5.0)
     scene.at(5.25, AudioArrived(2)).at(5.5, OnWire(2, 9.0)).at(6.125, VoiceStarted(6.0)).until(7.0)
     cuts = [(cut.at, cut.reply, cut.turn) for cut in scene.then() if isinstance(cut, do.CutReply)]
     assert cuts == [(4.25, 1, 1), (6.25, 2, 2)]
 
 
 def test_where_it_takes_words_voice_alone_does_not_cut() -> None:
-    scene = Scene(TurnPolicy(min_words=2)).answered().at(5.125, VoiceStarted(5.0)).at(6.0, Interim("please", 2))
+    scene = Scene(TurnPolicy(min_words=2)).answered().at(5.125, VoiceStarted(5.0)).at(6.0, InterimWords("please", 2))
     assert scene.events() == [do.UserSpeechStarted(5.125, 5.0)]
     cut = do.CutReply(6.5, 1, 1, opened=True, started=True, reason="barge-in")
-    assert scene.at(6.5, Interim("please stop", 2)).events() == [cut]
+    assert scene.at(6.5, InterimWords("please stop", 2)).events() == [cut]
 
 
 def test_short_remarks_a_while_apart_do_not_add_up_to_an_interruption() -> None:
     scene = Scene(TurnPolicy(min_words=2)).answered()
-    scene.voice(3.5, 3.75).at(4.0, Final("yes", 2)).voice(5.5, 5.75).at(6.0, Final("right", 3)).at(8.0, Drained(1))
+    scene.voice(3.5, 3.75).at(4.0, FinalWords("yes", 2)).voice(5.5, 5.75).at(6.0, FinalWords("right", 3)).at(
+        8.0, Drained(1)
+    )
     assert [
         action for action in scene.events() if not isinstance(action, do.UserSpeechStarted | do.UserSpeechEnded)
     ] == [
@@ -476,7 +507,7 @@ def test_short_remarks_a_while_apart_do_not_add_up_to_an_interruption() -> None:
 def test_speech_under_an_agent_who_may_not_be_interrupted_is_answered_afterwards(barge_in: bool) -> None:
     scene = Scene(POLICY if barge_in else TurnPolicy(overlap=math.inf))
     scene.at(1.0, Say("This call is recorded.", interruptible=not barge_in)).at(1.25, AudioArrived(1))
-    scene.at(1.5, OnWire(1, 6.0), Produced(1)).voice(2.0, 3.0).at(3.25, Final("but why", 1))
+    scene.at(1.5, OnWire(1, 6.0), Produced(1)).voice(2.0, 3.0).at(3.25, FinalWords("but why", 1))
     scene.then()
     assert scene.at(6.0, Drained(1)).events() == [
         do.FinishReply(6.0, 1, 0, started=True),
@@ -488,7 +519,7 @@ def test_speech_under_an_agent_who_may_not_be_interrupted_is_answered_afterwards
 def test_words_in_a_gap_cut_the_reply() -> None:
     scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
     scene.then()
-    scene.at(5.125, VoiceStarted(5.0)).at(5.5, Interim("forget it", 2))
+    scene.at(5.125, VoiceStarted(5.0)).at(5.5, InterimWords("forget it", 2))
     assert scene.events()[1:] == [do.CutReply(5.5, 1, 1, opened=True, started=True, reason="barge-in")]
 
 
@@ -498,8 +529,8 @@ def test_texts_are_said_one_after_the_other_within_the_turn() -> None:
     assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "first")]
     scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
     assert scene.events() == [
-        do.OpenLane(8.25, 2),
-        do.TellAgentStarted(8.5, 2, 1),
+        do.OpenPlayout(8.25, 2),
+        do.ReportAgentStarted(8.5, 2, 1),
         do.FinishReply(9.0, 2, 1, started=True),
         do.StartReply(9.0, 3, 1, "second"),
     ]
@@ -514,15 +545,15 @@ def test_a_text_that_interrupts_cuts_what_is_being_said() -> None:
 
 
 def test_a_barge_in_leaves_the_texts_that_wait_for_after_the_answer() -> None:
-    scene = Scene().answered().at(4.0, Say("later")).voice(5.0, 6.0).at(6.25, Final("hm", 2)).until(6.5)
+    scene = Scene().answered().at(4.0, Say("later")).voice(5.0, 6.0).at(6.25, FinalWords("hm", 2)).until(6.5)
     assert [action.text for action in scene.then() if isinstance(action, do.StartReply)] == [None]
     assert scene.at(7.0, Produced(2)).events()[-1] == do.StartReply(7.0, 3, 2, "later")
 
 
 def test_a_text_waits_in_its_lane_while_the_caller_speaks() -> None:
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.25, Say("news")).at(1.5, AudioArrived(1))
-    assert scene.events()[-1] == do.TellAudio(1.5, 1, 0)
-    assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenLane(2.0, 1)
+    assert scene.events()[-1] == do.ReportAudio(1.5, 1, 0)
+    assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenPlayout(2.0, 1)
 
 
 # Failures -------------------------------------------------------------------------------------------------------------
@@ -590,7 +621,7 @@ def test_what_comes_from_a_dead_reply_does_nothing() -> None:
 
 # Turn detector --------------------------------------------------------------------------------------------------------
 def test_a_sure_detector_shortens_the_wait() -> None:
-    scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, Final("a", 1)).at(2.0625, VoiceEnded(2.0))
+    scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, FinalWords("a", 1)).at(2.0625, VoiceEnded(2.0))
     assert scene.events()[-1] == do.AskDetector(2.0625, 1)
     assert scene.at(2.09375, Verdict(1, 0.9)).until(3.0).events() == [
         do.CommitUser(2.125, 1, "a", "semantic_turn_detector", 0.125),
@@ -599,7 +630,7 @@ def test_a_sure_detector_shortens_the_wait() -> None:
 
 
 def test_an_unfinished_utterance_is_held_open() -> None:
-    scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, Final("a", 1)).at(2.125, VoiceEnded(2.0))
+    scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, FinalWords("a", 1)).at(2.125, VoiceEnded(2.0))
     scene.then()
     assert scene.at(2.25, Verdict(1, 0.1)).until(9.0).then() == [
         do.StateChanged(2.5, "thinking", "idle"),
@@ -610,7 +641,9 @@ def test_an_unfinished_utterance_is_held_open() -> None:
 
 
 def test_a_verdict_about_an_earlier_voice_does_nothing() -> None:
-    scene = Scene(detector=True).voice(1.0, 2.0).voice(2.25, 3.0).at(3.1875, Final("a", 1), Verdict(1, 0.9)).until(9.0)
+    scene = (
+        Scene(detector=True).voice(1.0, 2.0).voice(2.25, 3.0).at(3.1875, FinalWords("a", 1), Verdict(1, 0.9)).until(9.0)
+    )
     assert [action.at for action in scene.then() if isinstance(action, do.CommitUser)] == [3.5]
 
 
@@ -625,7 +658,9 @@ FLUSHED = [do.FlushRecognizer(10.0), do.EndCall(10.75, "left")]
         pytest.param(Scene(), None, id="idle"),
         pytest.param(Scene().at(9.5, VoiceStarted(9.5)), None, id="the caller speaking"),
         pytest.param(
-            Scene().at(9.0, Final("hi", 1)).until(9.5), do.CutReply(10.0, 1, 1, False, False, "leg down"), id="thinking"
+            Scene().at(9.0, FinalWords("hi", 1)).until(9.5),
+            do.CutReply(10.0, 1, 1, False, False, "leg down"),
+            id="thinking",
         ),
         pytest.param(
             Scene().at(9.0, Say("x")).at(9.25, AudioArrived(1)).at(9.5, OnWire(1, 12.0)),
@@ -643,7 +678,13 @@ def test_the_caller_hangs_up_in_each_state(scene: Scene, cut: do.CutReply | None
 
 
 def test_the_last_words_enter_the_history() -> None:
-    scene = Scene().voice(1.0, 2.0).at(2.25, LegDown("left")).at(2.5, Final("good", 1)).at(2.625, Interim("bye", 2))
+    scene = (
+        Scene()
+        .voice(1.0, 2.0)
+        .at(2.25, LegDown("left"))
+        .at(2.5, FinalWords("good", 1))
+        .at(2.625, InterimWords("bye", 2))
+    )
     scene.then()
     assert scene.at(2.75, Flushed()).then() == [do.AppendUser(2.75, "good bye"), do.EndCall(2.75, "left")]
 
@@ -656,7 +697,7 @@ def test_hanging_up_with_nothing_to_say_is_immediate(ready: bool) -> None:
 
 def test_a_goodbye_is_played_to_its_end_whoever_talks() -> None:
     scene = Scene().answered().at(4.0, HangUp("done"), Say("too late")).voice(5.0, 6.0)
-    scene.at(6.25, Final("wait", 2)).at(8.0, Drained(1)).until(20.0)
+    scene.at(6.25, FinalWords("wait", 2)).at(8.0, Drained(1)).until(20.0)
     assert scene.events() == [
         do.UserSpeechStarted(5.125, 5.0),
         do.UserSpeechEnded(6.125, 6.0, 1.0),
@@ -696,8 +737,8 @@ def test_a_goodbye_that_fails_is_not_apologised_for() -> None:
 
 # Handing the call over ------------------------------------------------------------------------------------------------
 def test_a_call_is_handed_over_when_what_is_being_said_was_played() -> None:
-    scene = Scene().answered().at(4.0, Transfer()).voice(5.0, 6.0).at(6.25, Final("wait", 2)).at(8.0, Drained(1))
-    scene.at(8.125, TransferTaken()).at(8.25, LegDown("stopped")).at(8.5, Flushed())
+    scene = Scene().answered().at(4.0, Transfer()).voice(5.0, 6.0).at(6.25, FinalWords("wait", 2)).at(8.0, Drained(1))
+    scene.at(8.125, TransferAccepted()).at(8.25, LegDown("stopped")).at(8.5, Flushed())
     assert scene.events()[2:] == [
         do.FinishReply(8.0, 1, 1, started=True),
         do.TransferLeg(8.0),
@@ -712,12 +753,12 @@ def test_a_call_that_is_not_handed_over_goes_on_with_a_word_about_it() -> None:
     assert scene.then() == [do.TransferLeg(1.0), do.StartReply(1.5, 1, 0, "Sorry.")]
     scene.at(2.0, AudioArrived(1)).at(2.25, OnWire(1, 3.0), Produced(1)).at(3.0, Drained(1))
     assert scene.machine.deadline == math.inf
-    scene.voice(4.0, 5.0).at(5.25, Final("hello", 1)).until(5.5)
+    scene.voice(4.0, 5.0).at(5.25, FinalWords("hello", 1)).until(5.5)
     assert scene.events()[-1] == do.StartReply(5.5, 2, 1)
 
 
 def test_what_was_said_while_the_call_was_being_handed_over_is_answered_when_it_comes_back() -> None:
-    scene = Scene().at(1.0, Transfer()).voice(2.0, 3.0).at(3.25, Final("still here", 1)).until(4.0)
+    scene = Scene().at(1.0, Transfer()).voice(2.0, 3.0).at(3.25, FinalWords("still here", 1)).until(4.0)
     scene.then()
     assert scene.at(4.5, TransferFailed()).events() == [
         committed(4.5, 1, "still here", 1.5),
@@ -751,14 +792,14 @@ def test_a_hang_up_during_the_transfer_holds_if_that_fails() -> None:
 
 
 def test_a_leg_that_was_handed_over_and_does_not_end_is_given_up() -> None:
-    scene = Scene().at(1.0, Transfer()).at(2.0, TransferTaken(), TransferFailed("Sorry.")).until(20.0)
+    scene = Scene().at(1.0, Transfer()).at(2.0, TransferAccepted(), TransferFailed("Sorry.")).until(20.0)
     assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(7.0), do.EndCall(7.75, "transferred")]
 
 
 @pytest.mark.parametrize(
     ("answer", "end"),
     [
-        (TransferTaken(), do.EndCall(1.75, "transferred")),
+        (TransferAccepted(), do.EndCall(1.75, "transferred")),
         (TransferFailed("Sorry."), do.EndCall(1.75, "stopped")),
         (None, do.EndCall(2.25, "transferred")),
     ],
@@ -774,12 +815,12 @@ def test_the_leg_may_end_before_the_carrier_says_why(answer: Input | None, end: 
 
 # Time -----------------------------------------------------------------------------------------------------------------
 def test_an_input_stamped_exactly_at_a_deadline_goes_first() -> None:
-    scene = Scene().voice(1.0, 2.0).at(2.25, Final("a", 1)).at(2.5, VoiceStarted(2.5))
+    scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("a", 1)).at(2.5, VoiceStarted(2.5))
     assert not [action for action in scene.then() if isinstance(action, do.CommitUser)]
 
 
 def test_a_loop_that_lags_decides_at_the_deadlines_own_time() -> None:
-    scene = Scene().voice(1.0, 2.0).at(2.25, Final("a", 1)).at(7.0, VoiceStarted(6.875))
+    scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("a", 1)).at(7.0, VoiceStarted(6.875))
     assert committed(2.5, 1, "a", 0.5) in scene.then()
 
 
@@ -790,7 +831,7 @@ def test_a_caller_who_is_silent_for_long_is_away_until_the_next_voice() -> None:
 
 
 def test_the_machine_shows_its_live_state() -> None:
-    scene = Scene().answered().at(3.5, Say("x")).at(4.0, Interim("hm", 2))
+    scene = Scene().answered().at(3.5, Say("x")).at(4.0, InterimWords("hm", 2))
     assert repr(scene.machine) == (
         "<TurnMachine turn 1, caller pausing, agent speaking, reply 1 (audio, opened, started, produced), "
         "words 'hm', 1 queued, next deadline 9.500>"

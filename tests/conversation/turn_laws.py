@@ -78,19 +78,19 @@ class Laws:
         self.leave_at = self.now if self.patient else self.leave_at
         self.ready, self.patient = True, False
 
-    def _go_on(self, event: inputs.Interim | inputs.Final) -> None:
+    def _go_on(self, event: inputs.InterimWords | inputs.FinalWords) -> None:
         """Note whether these words have to take back a reply that nobody has heard."""
         live = self.live
         if event.text and event.segment not in self.promoted and live and live.interruptible and not self.leaving:
             self.gone_on = None if live.started or live.is_say or (live.on_wire and live.opened) else live
 
-    def _judged(self, event: inputs.Interim | inputs.Final) -> None:
+    def _judged(self, event: inputs.InterimWords | inputs.FinalWords) -> None:
         if event.finished is not None:
             self.sure = event.finished
-            self.over = event.finished and (self.over or isinstance(event, inputs.Final))
+            self.over = event.finished and (self.over or isinstance(event, inputs.FinalWords))
             self.hastened = event.finished
 
-    def _in_Interim(self, event: inputs.Interim) -> None:
+    def _in_Interim(self, event: inputs.InterimWords) -> None:
         self._judged(event)
         self._go_on(event)
         if event.segment not in self.finals and event.segment not in self.promoted:
@@ -98,7 +98,7 @@ class Laws:
             self.interims[event.segment] = event.text
             self.pending |= set(event.text.split())
 
-    def _in_Final(self, event: inputs.Final) -> None:
+    def _in_Final(self, event: inputs.FinalWords) -> None:
         self._judged(event)
         self._go_on(event)
         self.finals[event.segment] = event.text
@@ -131,7 +131,7 @@ class Laws:
 
     def _in_HangUp(self, event: inputs.HangUp) -> None:
         if not self.ready:
-            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED]
+            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.leaving, self.patient = True, False
         self.leave_at = min(self.leave_at, self.now)
         if not self.flushing:
@@ -139,16 +139,16 @@ class Laws:
 
     def _in_Transfer(self, event: inputs.Transfer) -> None:
         if not self.leaving:
-            self.reasons.append(inputs.TRANSFERRED)
+            self.reasons.append(inputs.TRANSFERRED_REASON)
             self.patient = not self.ready
             self.leave_at = math.inf if self.patient else self.now
         self.leaving = True
 
-    def _in_TransferTaken(self, event: inputs.TransferTaken) -> None:
+    def _in_TransferTaken(self, event: inputs.TransferAccepted) -> None:
         self.taken = self.taken or self.asked
 
     def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:
-        if self.reasons[:1] != [inputs.TRANSFERRED] or not self.asked or self.taken:
+        if self.reasons[:1] != [inputs.TRANSFERRED_REASON] or not self.asked or self.taken:
             return
         if self.flushing:
             self.reasons = self.reasons[1:] or self.reasons
@@ -165,7 +165,7 @@ class Laws:
     def _in_LegDown(self, event: inputs.LegDown) -> None:
         self.leaving = self.down = True
         if not self.asked:
-            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED]
+            self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.reasons.append(event.reason)
 
     # What the machine wants ---------------------------------------------------------------------------------------
@@ -235,7 +235,9 @@ class Laws:
         assert self.states[0] == "speaking", "state-told: started before the state"
         self.voice, self.onset = True, action.onset
         self.sure = self.over = self.hastened = False
-        if isinstance(self.event, inputs.Interim | inputs.Final):  # words after a turn that was ended early began it
+        if isinstance(
+            self.event, inputs.InterimWords | inputs.FinalWords
+        ):  # words after a turn that was ended early began it
             self._judged(self.event)
 
     def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
@@ -247,7 +249,7 @@ class Laws:
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
         assert not self.voice, "eos-after-end: committed while the caller speaks"
         assert action.turn == self.turn + 1, "turn-count: turns count by one"
-        assert bool(action.text) is self.policy.words, "no-words-no-eos: empty utterance, or words out of nowhere"
+        assert bool(action.text) is self.policy.needs_words, "no-words-no-eos: empty utterance, or words out of nowhere"
         assert self.states[1] == "thinking", "state-told: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
         patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
@@ -304,24 +306,24 @@ class Laws:
         assert getattr(action, "turn", fate.start.turn) == fate.start.turn, "agent-edges: another turn"
         return fate
 
-    def _do_OpenLane(self, action: actions.OpenLane) -> None:
+    def _do_OpenPlayout(self, action: actions.OpenPlayout) -> None:
         fate = self._alive(action)
         assert not fate.opened, "open-once: opened twice"
         may = not fate.interruptible or self.leaving
         assert may or not self.voice, "open-silent: opened over a speaking caller"
         fate.opened = True
 
-    def _do_TellToken(self, action: actions.TellToken) -> None:
+    def _do_ReportToken(self, action: actions.ReportToken) -> None:
         self._alive(action)
         assert action.turn not in self.token_turns | self.audio_turns, "once-per-turn: token"
         self.token_turns.add(action.turn)
 
-    def _do_TellAudio(self, action: actions.TellAudio) -> None:
+    def _do_ReportAudio(self, action: actions.ReportAudio) -> None:
         assert not self._alive(action).started, "order: audio after speech started"
         assert action.turn not in self.audio_turns, "once-per-turn: audio"
         self.audio_turns.add(action.turn)
 
-    def _do_TellAgentStarted(self, action: actions.TellAgentStarted) -> None:
+    def _do_ReportAgentStarted(self, action: actions.ReportAgentStarted) -> None:
         fate = self._alive(action)
         assert fate.opened, "heard-if-open: heard with a closed lane"
         assert not fate.started, "agent-edges: started twice"
@@ -368,7 +370,7 @@ class Laws:
 
     def _do_TransferLeg(self, action: actions.TransferLeg) -> None:
         assert self.live is None, "leaving: handed over in the middle of a reply"
-        assert self.reasons[0] == inputs.TRANSFERRED, "leaving: handed over, and nobody wanted it"
+        assert self.reasons[0] == inputs.TRANSFERRED_REASON, "leaving: handed over, and nobody wanted it"
         assert not self.asked, "leaving: handed over twice"
         self.asked = True
 

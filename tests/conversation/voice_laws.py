@@ -42,7 +42,7 @@ class VoiceLaws(Laws):
     def check_tick(self, at: float, machine: TurnMachine) -> None:
         """Check that no voice lasts for ever, and that an agent who has nothing else to do answers in time."""
         super().check_tick(at, machine)
-        assert not self.voice or self.ended or at < self.noticed + self.policy.stuck, (
+        assert not self.voice or self.ended or at < self.noticed + self.policy.max_wordless_voice, (
             f"stuck: no end of a voice: {machine!r}"
         )
         if self.undecided and not self.voice and self.live is None and self.ready and not self.leaving:
@@ -65,14 +65,14 @@ class VoiceLaws(Laws):
         self.noticed = action.at
 
     def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
-        self.lasts = self.lasts or (isinstance(self.event, inputs.Final) and action.at > self.noticed)
+        self.lasts = self.lasts or (isinstance(self.event, inputs.FinalWords) and action.at > self.noticed)
         super()._do_UserSpeechEnded(action)
         self.undecided += 1
         self.remarks = self.remarks and self._may_interrupt() and action.seconds <= self.policy.overlap
 
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
         assert self.undecided, "voice-once: nothing was said since the last decision"
-        assert action.trigger == (self.policy.sure_by if self.sure else "vad_silence"), (
+        assert action.trigger == (self.policy.early_trigger if self.sure else "vad_silence"), (
             "trigger: another ended the turn"
         )
         assert action.trailing_silence == action.at - self.voice_end, "endpoint: another silence"

@@ -7,7 +7,7 @@ import pytest
 
 from patter_trio import PatterEventType, SpeechEvents
 from patter_trio.agent.agent import OVERRIDABLE
-from patter_trio.cli.program import SERVED
+from patter_trio.cli.program import SERVE_CALLBACKS
 from patter_trio.events.edges import EDGES
 from patter_trio.events.kinds import PAYLOADS
 
@@ -56,7 +56,7 @@ def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None
 
 
 @pytest.mark.parametrize("page", [PAGE, CALLBACKS])
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", SERVE_CALLBACKS)
 def test_each_callback_of_serve_has_a_row(page: str, name: str) -> None:
     assert len([line for line in page.splitlines() if line.startswith(f"| `{name}` |")]) == 1
 

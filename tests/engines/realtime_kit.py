@@ -25,10 +25,15 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.testing import ScriptedVAD
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.servers.openai_realtime import Connection, FakeRealtime, RealtimeServer, serve_openai_realtime
+from patter_trio.testing.servers.openai_realtime import (
+    FakeRealtime,
+    RealtimeServer,
+    RealtimeServerConnection,
+    serve_openai_realtime,
+)
 from patter_trio.testing.simulation.caller import SimulatedCaller
 
 Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
@@ -70,7 +75,7 @@ class Line:
         """Hand audio over at its pace."""
         for begin in range(0, len(audio), FRAME):
             piece = audio[begin : begin + FRAME]
-            self.session.hear(piece)
+            self.session.send(piece)
             self.samples += len(piece)
             await trio.sleep(len(piece) / RATE)
 
@@ -135,7 +140,7 @@ async def line_of(
     setup = EngineSetup(instructions=instructions, tools=tuple(tools), conversation=conversation)
     async with engine.open(setup) as session:
         line = Line(session)
-        async with running(line.listen):
+        async with run_beside(line.listen):
             yield line
 
 
@@ -177,7 +182,7 @@ async def answered(session: EngineSession, text: str = "", *, tools: bool = True
         return await taken(response)
 
 
-def sent_after(connection: Connection, at: float) -> list[str]:
+def sent_after(connection: RealtimeServerConnection, at: float) -> list[str]:
     """The types of what the client sent from an instant on, but for the audio."""
     return [str(message["type"]) for when, message in connection.said if when >= at]
 
@@ -189,11 +194,11 @@ def bare(messages: list[tuple[float, dict[str, Any]]]) -> list[dict[str, Any]]:
     ]
 
 
-def items_of(connection: Connection) -> list[dict[str, Any]]:
+def items_of(connection: RealtimeServerConnection) -> list[dict[str, Any]]:
     """What the conversation of a connection was told, item by item."""
     return [dict(message["item"]) for _, message in connection.sent("conversation.item.create")]
 
 
-def shown(connection: Connection) -> str:
+def shown(connection: RealtimeServerConnection) -> str:
     """All that a connection was sent, in one text."""
     return json.dumps([message for _, message in connection.said])

@@ -13,7 +13,7 @@ from realtime_kit import KEY, SORRY, Simulator, agent_of, items_of, serve, shown
 from patter_trio import Patter, Tool, end_call
 from patter_trio.abc import ToolCall
 from patter_trio.testing import ScriptedTTS, ScriptedVAD
-from patter_trio.testing.servers.openai_realtime import Asked, Connection, RealtimeReply
+from patter_trio.testing.servers.openai_realtime import Asked, RealtimeReply, RealtimeServerConnection
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 
 BARGE_IN = 0.05
@@ -23,7 +23,7 @@ HOURS = RealtimeReply(text="From seven to ten, every day of the week.", seconds=
 LONG = RealtimeReply(text="We open at seven. We close at ten. On Sundays we rest.", seconds=9.0)
 
 
-def statuses(connection: Connection) -> list[str]:
+def statuses(connection: RealtimeServerConnection) -> list[str]:
     return [event["response"]["status"] for _, event in connection.events("response.done")]
 
 

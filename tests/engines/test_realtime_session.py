@@ -38,7 +38,7 @@ from patter_trio.abc import (
     usage_sink,
 )
 from patter_trio.engines.openai_realtime import _connection, _response, _session, _utterances
-from patter_trio.engines.openai_realtime._utterances import Utterances
+from patter_trio.engines.openai_realtime._utterances import CommittedUtterances
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
@@ -319,7 +319,7 @@ async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autoj
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(2):
-            line.session.hear(b"\xff" * FRAME)
+            line.session.send(b"\xff" * FRAME)
         assert line.session.commit() == 1  # it is on its way when the vendor finds the same
         await trio.sleep(0.01)
         line.samples += 2 * FRAME
@@ -333,7 +333,7 @@ async def test_a_commit_that_crosses_the_vendors_own_and_has_more_is_one_turn(au
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(8):
-            line.session.hear(SILENCE)
+            line.session.send(SILENCE)
         assert line.session.commit() == 1
         assert await line.words(1) == "Hello"
         [connection] = vendor.connections
@@ -507,14 +507,14 @@ async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojum
 async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_response, "MOST", 8)
+    monkeypatch.setattr(_response, "MAX_WAITING_PIECES", 8)
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await trio.sleep(2.0)
             with pytest.raises(ProviderError):
                 await taken(response)
         [connection] = vendor.connections
-        monkeypatch.setattr(_response, "MOST", 8192)
+        monkeypatch.setattr(_response, "MAX_WAITING_PIECES", 8192)
         [(_, done)] = connection.events("response.done")
         assert done["response"]["status"] == "cancelled"
         assert (await answered(line.session)).text == "Yes."
@@ -874,7 +874,7 @@ async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
         await vendor.connections[0].lose()
         began = trio.current_time()
         await line.until(lambda: line.failure)
-        assert trio.current_time() - began <= _session.REOPENING + _connection.SETTING_UP
+        assert trio.current_time() - began <= _session.REOPEN_TIMEOUT_S + _connection.SESSION_SETUP_TIMEOUT_S
         with pytest.raises(ProviderError):
             async with line.session.respond():
                 pass
@@ -904,7 +904,7 @@ async def test_a_key_that_is_not_good_any_more_is_shown_once(autojump_clock: Moc
 async def test_a_vendor_that_takes_nothing_has_failed(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "MOST_WAITING", 16)
+    monkeypatch.setattr(_session, "MAX_OUTBOX_MESSAGES", 16)
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         for _ in range(20):
             line.session.remember({"role": "assistant", "content": "x"})
@@ -1110,7 +1110,7 @@ async def test_words_that_never_come_are_given_up_and_the_connection_is_renewed(
         line.session.commit()
         committed = trio.current_time()
         assert await line.words(1) == ""
-        assert trio.current_time() == pytest.approx(committed + _utterances.OVERDUE)
+        assert trio.current_time() == pytest.approx(committed + _utterances.TRANSCRIPT_TIMEOUT_S)
         await line.waits(1.0)
         assert len(vendor.connections) == 2
 
@@ -1195,7 +1195,7 @@ async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: Moc
 async def test_what_is_told_and_not_taken_is_dropped(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_session, "_EVENTS", 3)
+    monkeypatch.setattr(_session, "_MAX_WAITING_EVENTS", 3)
     async with serve(replies=[BRIEF]) as vendor, engine_of(vendor).open(EngineSetup(instructions="")) as session:
         for _ in range(5):
             session.commit()
@@ -1205,7 +1205,7 @@ async def test_what_is_told_and_not_taken_is_dropped(
 
 
 def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> None:
-    utterances = Utterances()
+    utterances = CommittedUtterances()
     for number in range(1, 4):
         assert utterances.commit(bytes(30 * 8000), 0.0, by_vendor=False) == (number, True)
         utterances.committed(f"item_{number}")
@@ -1217,7 +1217,7 @@ def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> 
 
 
 def test_a_refusal_is_of_the_commit_that_it_names() -> None:
-    utterances = Utterances()
+    utterances = CommittedUtterances()
     utterances.commit(b"", 0.0, by_vendor=True)
     utterances.committed("the vendor's own")  # just before ours came, which is refused for it
     utterances.commit(b"", 0.0, by_vendor=True)

@@ -14,7 +14,7 @@ from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.invoke import in_thread
 
 STATES = {
@@ -30,7 +30,7 @@ STATES = {
 
 def stamps(caller: SimulatedCaller) -> dict[str, int]:
     """The instants, in ms of call time, that the first payload of each edge names."""
-    zero = round((EPOCH + caller.carrier.media_start) * 1000)
+    zero = round((EPOCH_UNIX_S + caller.carrier.media_start) * 1000)
     return {name: caller.payloads(name)[0]["timestamp_ms"] - zero for name in EDGES if caller.payloads(name)}
 
 

@@ -17,15 +17,15 @@ from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
 from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.events.call_events import CallEvents
-from patter_trio.events.delivery import QUEUED, Deliveries
-from patter_trio.events.kinds import LOSSY, PAYLOADS, PUBLISHED
+from patter_trio.events.delivery import MAX_QUEUED_EVENTS, HandlerTasks
+from patter_trio.events.kinds import LOSSY_TYPES, PAYLOADS, PUBLISHED
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.context import current_call
 
 T = PatterEventType
@@ -58,11 +58,11 @@ class OneCall:
     bus: EventBus
 
     def publish(self, what: str, /, **about: Any) -> None:
-        self.events.saw(what, trio.current_time(), {"call_id": self.events.call_id, **about}, STATE)
+        self.events.on_event(what, trio.current_time(), {"call_id": self.events.call_id, **about}, STATE)
 
     def end(self, *, cancelled: bool = False) -> None:
         self.publish("call_end")
-        self.events.bounds.begin(cancelled=cancelled)
+        self.events.grace.begin(cancelled=cancelled)
         self.events.close()
 
 
@@ -73,8 +73,8 @@ async def one_call(
     bus = EventBus()
     subscribe(bus)
     async with trio.open_nursery() as nursery:
-        deliveries = Deliveries(nursery)
-        call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH), bus)
+        deliveries = HandlerTasks(nursery)
+        call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH_UNIX_S), bus)
         await run(call)
         deliveries.close()
     return call
@@ -120,7 +120,7 @@ async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.t
     await one_call(run, subscribe)
     book = {
         "call_id": "CA1",
-        "timestamp_ms": round((EPOCH + 1.5) * 1000),
+        "timestamp_ms": round((EPOCH_UNIX_S + 1.5) * 1000),
         "name": "book",
         "tool_call_id": "t1",
         "arguments": {"room": 7},
@@ -239,7 +239,7 @@ async def test_an_interruption_says_what_was_heard_and_for_how_long(call_simulat
         await caller.at(4.0)
         await caller.speaks("Stop it", seconds=1.0)
         await caller.heard(1)
-        cut, zero = caller.payloads("agent_speech_ended")[0], round((EPOCH + caller.carrier.media_start) * 1000)
+        cut, zero = caller.payloads("agent_speech_ended")[0], round((EPOCH_UNIX_S + caller.carrier.media_start) * 1000)
     [(_, event)] = seen
     assert event == {
         "call_id": caller.carrier.call_sid,
@@ -643,7 +643,7 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
     subscriptions: list[Any] = []
 
     async def run(call: OneCall) -> None:
-        for number in range(QUEUED + 10):
+        for number in range(MAX_QUEUED_EVENTS + 10):
             call.publish("transcript_partial", text=number)
         await trio.sleep(1.0)
 
@@ -651,7 +651,7 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
         subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["text"])))
 
     await one_call(run, subscribe)
-    assert seen == list(range(10, QUEUED + 10))
+    assert seen == list(range(10, MAX_QUEUED_EVENTS + 10))
     assert subscriptions[0].dropped == 10
     assert caplog.text.count("cannot keep up with transcript_partial; events are being dropped") == 1
 
@@ -721,13 +721,13 @@ async def test_without_a_subscriber_nothing_is_made_of_what_comes_many_times_a_s
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    saw = CallEvents.saw
+    on_event = CallEvents.on_event
 
     def noting(self: CallEvents, name: str, *rest: Any) -> None:
         made.append(name)
-        saw(self, name, *rest)
+        on_event(self, name, *rest)
 
-    monkeypatch.setattr(CallEvents, "saw", noting)
+    monkeypatch.setattr(CallEvents, "on_event", noting)
     phone = Patter()
     async with served(phone, agent_of(first_message="Hello there.")) as connect:
         caller = simulated(connect)
@@ -778,7 +778,7 @@ async def test_what_is_published_while_the_server_closes_is_told_and_holds_nothi
     seen: list[Any] = []
 
     async def run(call: OneCall) -> None:
-        call.events.deliveries.close()
+        call.events.handler_tasks.close()
         call.publish("dtmf", digit="1")
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, seen.append) and None)
@@ -792,7 +792,7 @@ async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.
         [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
         call.publish("dtmf", digit="1")
         [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
-        parts = (call.bus, subscription, delivery, call.events.deliveries, call.events, call.events.bounds)
+        parts = (call.bus, subscription, delivery, call.events.handler_tasks, call.events, call.events.grace)
         shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, raises) and None)
@@ -888,17 +888,17 @@ CARRIER = Twilio("AC1", "hush")
 async def served(phone: Patter, agent: Agent | None = None, **options: Any) -> AsyncIterator[Any]:
     """Serve without a call; gives how to connect."""
     async with (
-        open_desk(
+        open_call_server(
             phone.serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
-            Seams(epoch=EPOCH),
-        ) as desk,
+            Seams(epoch=EPOCH_UNIX_S),
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(serve_connection, desk.site, theirs)
+            nursery.start_soon(serve_connection, call_server.context, theirs)
             return ours
 
         yield connect
@@ -927,7 +927,7 @@ async def test_of_a_call_that_never_connected_the_bus_is_told_the_end_and_its_ou
         "caller": "+15550100001",
         "callee": "+15550100002",
         "direction": "inbound",
-        "ended_at": EPOCH + 60.0,
+        "ended_at": EPOCH_UNIX_S + 60.0,
         "transcript": [],
         "metrics": None,
         "tool_calls": [],
@@ -1002,12 +1002,12 @@ async def test_nothing_of_a_call_is_left_on_the_bus(call_simulator: CallSimulato
         await ask(caller)
         await caller.hears()
     assert phone.events.everywhere == {T.CALL_ENDED: [subscription]}
-    assert subscription.deliveries == {}
+    assert subscription.tasks == {}
 
 
 def test_every_type_has_a_payload_and_a_source() -> None:
     assert set(PAYLOADS) == set(T)
     assert set(PUBLISHED.values()) | {T.TURN_STARTED, T.TURN_ENDED} == set(T)
-    assert set(T) > LOSSY
+    assert set(T) > LOSSY_TYPES
     assert isinstance(T.LLM_CHUNK, str)
     assert T.LLM_CHUNK == "llm_chunk"

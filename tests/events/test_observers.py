@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio.events.callbacks import EDGES_KEPT, KEPT, Observers, observing
+from patter_trio.events.callbacks import MAX_QUEUED_EDGES, MAX_QUEUED_EVENTS, CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.user_code.invoke import in_thread
 
@@ -21,11 +21,14 @@ async def never_returns(_: dict[str, Any]) -> None:
 
 async def call_with(callbacks: dict[str, Any], told: list[tuple[str, dict[str, Any]]]) -> None:
     """A call that tells these events at once and ends; returns when its observers are through."""
-    async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+    async with (
+        trio.open_nursery() as nursery,
+        open_callbacks(nursery, CallbackQueue("CA1", callbacks.get)) as callback_queue,
+    ):
         for name, payload in told:
-            observers.tell(name, payload, STATE)
+            callback_queue.put(name, payload, STATE)
         await trio.sleep(1)
-        observers.end({"call_id": "CA1"}, STATE, cancelled=False)
+        callback_queue.end({"call_id": "CA1"}, STATE, cancelled=False)
 
 
 async def test_events_arrive_in_order_with_the_state_of_their_moment(autojump_clock: trio.testing.MockClock) -> None:
@@ -115,22 +118,25 @@ async def test_of_too_many_edges_the_oldest_go_with_one_warning(
         "on_llm_token": lambda event: seen.append(event["n"]),
         "on_transcript": lambda event: seen.append(event["text"]),
     }
-    edges = [("llm_token", {"n": n}) for n in range(EDGES_KEPT + 10)]
+    edges = [("llm_token", {"n": n}) for n in range(MAX_QUEUED_EDGES + 10)]
     await call_with(callbacks, [("transcript", {"text": "kept"}), *edges])
-    assert seen == ["kept", *range(10, EDGES_KEPT + 10)]
+    assert seen == ["kept", *range(10, MAX_QUEUED_EDGES + 10)]
     assert caplog.text.count("speech edges are being dropped") == 1
 
 
 async def test_the_end_is_told_however_much_waits_before_it(autojump_clock: trio.testing.MockClock) -> None:
     ended: list[Any] = []
     callbacks = {"on_dtmf": never_returns, "on_call_end": ended.append}
-    async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
-        observers.tell("dtmf", {"digit": "1"}, STATE)
+    async with (
+        trio.open_nursery() as nursery,
+        open_callbacks(nursery, CallbackQueue("CA1", callbacks.get)) as callback_queue,
+    ):
+        callback_queue.put("dtmf", {"digit": "1"}, STATE)
         await trio.sleep(1)
-        for _ in range(KEPT + 10):
-            observers.tell("dtmf", {"digit": "2"}, STATE)
-        observers.end({"call_id": "CA1"}, STATE, cancelled=False)
-    assert observers.lost == 10
+        for _ in range(MAX_QUEUED_EVENTS + 10):
+            callback_queue.put("dtmf", {"digit": "2"}, STATE)
+        callback_queue.end({"call_id": "CA1"}, STATE, cancelled=False)
+    assert callback_queue.lost == 10
     assert ended == [{"call_id": "CA1"}]
 
 
@@ -148,11 +154,14 @@ async def test_a_cancelled_server_still_tells_the_end_within_five_seconds_more(
 
     callbacks = {"on_call_end": slow}
     with trio.move_on_after(1):
-        async with trio.open_nursery() as nursery, observing(nursery, Observers("CA1", callbacks.get)) as observers:
+        async with (
+            trio.open_nursery() as nursery,
+            open_callbacks(nursery, CallbackQueue("CA1", callbacks.get)) as callback_queue,
+        ):
             try:
                 await trio.sleep_forever()
             finally:
-                observers.end({}, STATE, cancelled=True)
+                callback_queue.end({}, STATE, cancelled=True)
     assert times == [("called", 1.0), ("cancelled", 8.0)]
 
 

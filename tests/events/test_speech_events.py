@@ -15,7 +15,7 @@ from call_kit import agent_of, edges, told_events
 
 import patter_trio
 from patter_trio import ConfigurationError, ConversationStateSnapshot, EouTrigger, Patter, SpeechEvents
-from patter_trio.abc import LanguageModel, Message, SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.abc import LanguageModel, Message, SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
@@ -245,13 +245,13 @@ class FiringTTS(TextToSpeech):
     model: str = "pipeline"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with self.inner.open(language=language) as session:
             yield _FiringVoice(self.phone, session)
 
 
-class _FiringVoice(SynthesisSession):
-    def __init__(self, phone: Patter, inner: SynthesisSession) -> None:
+class _FiringVoice(TextToSpeechSession):
+    def __init__(self, phone: Patter, inner: TextToSpeechSession) -> None:
         self.phone, self.inner = phone, inner
 
     @asynccontextmanager

@@ -13,15 +13,15 @@ import trio.testing
 
 from patter_trio import Agent, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import Fault
-from patter_trio.testing.faults.injections import Strike
+from patter_trio.testing.faults.injections import FaultInjection
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State
-from patter_trio.testing.simulation.simulator import EPOCH, PUBLIC_URL
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
@@ -108,12 +108,12 @@ class Office:
     def __init__(self) -> None:
         self.phone = Patter()
         self.lines: dict[str, Line] = {}
-        self._desk: Desk | None = None
+        self._call_server: CallServer | None = None
 
     @property
-    def desk(self) -> Desk:
-        assert self._desk is not None
-        return self._desk
+    def call_server(self) -> CallServer:
+        assert self._call_server is not None
+        return self._call_server
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[trio.Nursery]:
@@ -127,12 +127,12 @@ class Office:
 
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
         async with (
-            open_desk(
+            open_call_server(
                 self.phone.serve_options(
                     agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
                 ),
-                Seams(epoch=EPOCH, tap=self._tap),
-            ) as self._desk,
+                Seams(epoch=EPOCH_UNIX_S, tap=self._tap),
+            ) as self._call_server,
             trio.open_nursery() as nursery,
         ):
             yield nursery
@@ -147,21 +147,23 @@ class Office:
         call = self.phone.live.get(call_id)
         return dict(call.conversation_state) if call is not None else None  # type: ignore[arg-type]
 
-    async def place(self, nursery: trio.Nursery, call_id: str, strike: Strike | None = None, at: int = 0) -> Line:
+    async def place(
+        self, nursery: trio.Nursery, call_id: str, injection: FaultInjection | None = None, at: int = 0
+    ) -> Line:
         """Place a call; returns when its media begins.
 
-        ``strike``, if given, is done to the media connection just before the server's read or write number ``at``.
+        ``injection``, if given, is done to the media connection just before the server's read or write number ``at``.
         """
         connections = await nursery.start(_nursery)
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            is_media = carrier.line is not None
-            line_ = carrier.line = FaultyStream(theirs)
-            if is_media and strike is not None:
-                line_.before = lambda number: strike(carrier) if number == at else None
-            connections.start_soon(serve_connection, self.desk.site, line_)
+            is_media = carrier.faulty_stream is not None
+            line_ = carrier.faulty_stream = FaultyStream(theirs)
+            if is_media and injection is not None:
+                line_.before = lambda number: injection(carrier) if number == at else None
+            connections.start_soon(serve_connection, self.call_server.context, line_)
             return ours
 
         carrier = SimulatedTwilio(
@@ -236,7 +238,7 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple
 
     async def hit(line: Line, fault: Fault, at: float) -> None:
         await trio.sleep_until(line.carrier.media_start + at)
-        fault.strike(line.carrier)
+        fault.injection(line.carrier)
 
     async with office.open() as nursery:
         healthy = await office.place(nursery, HEALTHY)
@@ -267,7 +269,7 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
     def hit(carrier: SimulatedTwilio) -> None:
         started = bool(office.lines[carrier.call_sid].seen())
         hits[carrier.call_sid] = trio.current_time() - carrier.media_start if started else math.nan
-        fault.strike(carrier)
+        fault.injection(carrier)
 
     async with office.open() as nursery:
         healthy = await office.place(nursery, HEALTHY)

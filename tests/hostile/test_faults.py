@@ -50,8 +50,8 @@ def undisturbed() -> tuple[list[Any], int]:
         ("assistant", "Yes."),
         ("assistant", "Bye."),
     ]
-    assert line.carrier.line is not None
-    return events_of(line), line.carrier.line.operations
+    assert line.carrier.faulty_stream is not None
+    return events_of(line), line.carrier.faulty_stream.operations
 
 
 def said_of(line: Line, caplog: pytest.LogCaptureFixture, level: int) -> list[str]:

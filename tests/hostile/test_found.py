@@ -12,22 +12,22 @@ import trio.testing
 from office import GOODBYE
 
 from patter_trio import Patter
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.voice_activity import Listening
+from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.conversation.playback import Lane, Media, Playback
-from patter_trio.events.callbacks import EDGES_KEPT, KEPT, Observers
+from patter_trio.conversation.playback import Media, Playback, PlayoutQueue
+from patter_trio.events.callbacks import MAX_QUEUED_EDGES, MAX_QUEUED_EVENTS, CallbackQueue
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_desk
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.faults.injections import TEXT, frame, line_of
+from patter_trio.testing.faults.injections import TEXT_OPCODE, faulty_stream_of, frame
 from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
 
 CARRIER = Twilio("AC1", "hush")
@@ -49,7 +49,7 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
 ) -> None:
     async with call_simulator(quiet_agent()) as caller:
         await caller.at(1.0)
-        line_of(caller.carrier).vanish()
+        faulty_stream_of(caller.carrier).vanish()
         await caller.waits(25.0)
         # The last frame came at 0.98; and the close frame's answer is waited for.
         assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
@@ -59,7 +59,7 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
 
 async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:
     async with call_simulator(quiet_agent()) as caller:
-        FAULTS["no more media"].strike(caller.carrier)
+        FAULTS["no more media"].injection(caller.carrier)
         await caller.waits(100.0)
         assert not caller.times("call_end")
 
@@ -71,7 +71,7 @@ async def test_an_orderly_close_is_no_failure_when_the_writer_sees_it_first(
         await caller.at(0.5)
         await caller.speaks("Let me interrupt", 1.0, wait=False)
         await caller.at(0.66)  # the caller's words are still to come: the call lives on while they do
-        FAULTS["closed orderly"].strike(caller.carrier)
+        FAULTS["closed orderly"].injection(caller.carrier)
         await caller.waits(3.0)
         assert caller.outcome == "caller_hung_up"
         assert "error" not in caller.payloads("call_end")[0]
@@ -87,10 +87,12 @@ REQUEST = (
 @asynccontextmanager
 async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
-        open_desk(Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk,
+        open_call_server(
+            Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(serve_connection, desk.site, stream)
+        nursery.start_soon(serve_connection, call_server.context, stream)
         yield
 
 
@@ -98,13 +100,15 @@ async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
 async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
-    async with open_desk(phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)) as desk:
+    async with open_call_server(
+        phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+    ) as call_server:
         if not more:
             for _ in range(100):
-                desk.site.strangers.acquire_nowait()
+                call_server.context.unauthenticated.acquire_nowait()
         with trio.fail_after(12):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve_connection, desk.site, far)
+                nursery.start_soon(serve_connection, call_server.context, far)
                 await near.send_all(REQUEST.format(path="CA1", more=more).encode())
 
 
@@ -127,10 +131,10 @@ async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CL
 
 
 def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:
-    playback, lane = Playback(), Lane(1)
-    lane.put(bytes(8000), "one second of words")
-    lane.produced = True
-    playback.open(lane)
+    playback, playout = Playback(), PlayoutQueue(1)
+    playout.put(bytes(8000), "one second of words")
+    playout.produced = True
+    playback.open(playout)
     now, sent = 0.0, 0
     while sent < 8000:
         message = playback.next_message(now)
@@ -158,7 +162,7 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
     phone = Patter()
     agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS())
     async with call_simulator(agent, phone) as caller:
-        FAULTS["marks too early"].strike(caller.carrier)
+        FAULTS["marks too early"].injection(caller.carrier)
         await caller.at(GOODBYE)
         (call,) = phone.live.values()
         call.say("Goodbye, and thank you.")
@@ -167,14 +171,14 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
         assert heard.text == "Goodbye, and thank you."
 
 
-class _Counting(VoiceActivity, VoiceSession):
+class _Counting(VoiceActivity, VoiceActivitySession):
     """Notes how much audio it is fed at once."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         yield self
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
@@ -188,11 +192,11 @@ async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have
     detector = _Counting()
     heard = bytearray()
 
-    def to_hearing(item: bytes | VoiceEdge) -> None:
+    def to_transcription(item: bytes | VoiceEdge) -> None:
         assert isinstance(item, bytes)
         heard.extend(item)
 
-    listening = Listening(detector, MediaClock(), lambda event: None, to_hearing, remember=False)
+    listening = VoiceActivityStage(detector, MediaClock(), lambda event: None, to_transcription, remember=False)
     lump = g711.silence(10.0)
     turns = 0
     async with trio.open_nursery() as nursery:
@@ -213,11 +217,11 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
     async def never(event: object) -> None:
         await trio.sleep_forever()
 
-    observers = Observers("CA1", lambda name: never if name == "on_dtmf" else None)
-    for _ in range(KEPT + 500):
-        observers.tell("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
+    callback_queue = CallbackQueue("CA1", lambda name: never if name == "on_dtmf" else None)
+    for _ in range(MAX_QUEUED_EVENTS + 500):
+        callback_queue.put("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
     assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
-    assert EDGES_KEPT < KEPT
+    assert MAX_QUEUED_EDGES < MAX_QUEUED_EVENTS
 
 
 def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
@@ -234,7 +238,7 @@ async def test_what_comes_behind_text_that_is_no_utf_8_is_not_delivered() -> Non
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(REQUEST.format(path="CA1", more="").encode())
     socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()
-    await ours.send_all(frame(TEXT, b"before") + frame(TEXT, b"\xff") + frame(TEXT, b"behind"))
+    await ours.send_all(frame(TEXT_OPCODE, b"before") + frame(TEXT_OPCODE, b"\xff") + frame(TEXT_OPCODE, b"behind"))
     assert await socket.receive() == "before"
     with pytest.raises(SocketClosed) as closed:
         await socket.receive()

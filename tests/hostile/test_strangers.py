@@ -11,9 +11,9 @@ import trio
 import trio.testing
 from office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
 
-from patter_trio.net.websocket import MAX_MESSAGE
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
-from patter_trio.testing.faults.injections import BINARY, PING, TEXT, frame
+from patter_trio.testing.faults.injections import BINARY_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
@@ -25,7 +25,7 @@ UPGRADE = (
     b"GET /ws/twilio/stream/CA7 HTTP/1.1\r\nHost: agent.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-CONNECTED = frame(TEXT, b'{"event":"connected","protocol":"Call","version":"1.0.0"}')
+CONNECTED = frame(TEXT_OPCODE, b'{"event":"connected","protocol":"Call","version":"1.0.0"}')
 MEDIA = b'{"event":"media","streamSid":"MZ1","media":{"payload":"AAAA"}}'
 START = (
     b'{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"%s","customParameters":{"token":"x"}}}'
@@ -38,7 +38,7 @@ MOMENTS = {
     "in an upgrade's head": UPGRADE[:60],
     "upgraded": UPGRADE,
     "connected": UPGRADE + CONNECTED,
-    "in the start message": UPGRADE + CONNECTED + frame(TEXT, START % b"CA7")[:-20],
+    "in the start message": UPGRADE + CONNECTED + frame(TEXT_OPCODE, START % b"CA7")[:-20],
 }
 WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
     "resets": (FaultyStream.reset, 0.5),
@@ -53,20 +53,23 @@ WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
 """What a connection does then, and seconds within which it is over."""
 
 SENT = {
-    "media before start": (frame(TEXT, MEDIA), "event before start"),
-    "stop before start": (frame(TEXT, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
-    "a start of an unknown call": (frame(TEXT, START % b"CA7"), "unknown call, or its token is wrong, used or too old"),
-    "a start of another call": (frame(TEXT, START % b"CA8"), "start names another call than the path"),
-    "a start of a live call": (frame(TEXT, START % HEALTHY.encode()), "start names another call than the path"),
-    "a binary frame": (frame(BINARY, b"\0"), "binary message"),
-    "no JSON": (frame(TEXT, b"{"), "malformed JSON"),
-    "too much": (frame(TEXT, b"x" * (MAX_MESSAGE + 1)), "websocket closed (1009"),
-    "pings, then nothing": (frame(PING, b"?" * 125) * 2000, "no start within 10 s"),
+    "media before start": (frame(TEXT_OPCODE, MEDIA), "event before start"),
+    "stop before start": (frame(TEXT_OPCODE, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
+    "a start of an unknown call": (
+        frame(TEXT_OPCODE, START % b"CA7"),
+        "unknown call, or its token is wrong, used or too old",
+    ),
+    "a start of another call": (frame(TEXT_OPCODE, START % b"CA8"), "start names another call than the path"),
+    "a start of a live call": (frame(TEXT_OPCODE, START % HEALTHY.encode()), "start names another call than the path"),
+    "a binary frame": (frame(BINARY_OPCODE, b"\0"), "binary message"),
+    "no JSON": (frame(TEXT_OPCODE, b"{"), "malformed JSON"),
+    "too much": (frame(TEXT_OPCODE, b"x" * (MAX_MESSAGE_BYTES + 1)), "websocket closed (1009"),
+    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "no start within 10 s"),
     "chatter": (CONNECTED * 1000, "no start within 10 s"),
 }
 
 
-async def knocks(office: Office, sent: bytes, strike: Callable[[FaultyStream], None]) -> float:
+async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
     """Knock at the door; return after how many seconds the connection was over."""
     ours, theirs = trio.testing.memory_stream_pair()
     line = FaultyStream(theirs)
@@ -79,14 +82,14 @@ async def knocks(office: Office, sent: bytes, strike: Callable[[FaultyStream], N
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            await serve_connection(office.desk.site, line)
+            await serve_connection(office.call_server.context, line)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(serve)
         nursery.start_soon(read)
         await ours.send_all(sent)
         await trio.testing.wait_all_tasks_blocked()
-        strike(line)
+        injection(line)
     return trio.current_time() - begun
 
 
@@ -95,15 +98,15 @@ async def beside_a_call(*strangers: tuple[bytes, Callable[[FaultyStream], None]]
     office = Office()
     took: list[float] = [float("inf")] * len(strangers)
 
-    async def knock(number: int, sent: bytes, strike: Callable[[FaultyStream], None]) -> None:
-        took[number] = await knocks(office, sent, strike)
+    async def knock(number: int, sent: bytes, injection: Callable[[FaultyStream], None]) -> None:
+        took[number] = await knocks(office, sent, injection)
 
     async with office.open() as nursery:
         healthy = await office.place(nursery, HEALTHY)
         nursery.start_soon(office.act, healthy)
         await trio.sleep(3.0)
-        for number, (sent, strike) in enumerate(strangers):
-            nursery.start_soon(knock, number, sent, strike)
+        for number, (sent, injection) in enumerate(strangers):
+            nursery.start_soon(knock, number, sent, injection)
         await trio.sleep_until(ALL_OVER)
     assert healthy.findings() == []
     return list(events_of(healthy)), took
@@ -126,8 +129,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_who_stops_before_there_is_a_call_is_over_in_time_and_disturbs_nobody(
     way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strike, within = WAYS[way]
-    events, took = in_virtual_time(partial(beside_a_call, *((sent, strike) for sent in MOMENTS.values())))
+    injection, within = WAYS[way]
+    events, took = in_virtual_time(partial(beside_a_call, *((sent, injection) for sent in MOMENTS.values())))
     assert events == undisturbed()
     assert {moment: seconds for moment, seconds in zip(MOMENTS, took, strict=True) if seconds > within} == {}
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -11,16 +11,16 @@ from patter_trio import Agent, Patter, PatterEventType
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     Transcript,
     TurnDetector,
     VoiceActivity,
+    VoiceActivitySession,
     VoiceEdge,
-    VoiceSession,
 )
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
@@ -115,14 +115,14 @@ class ToldVAD(VoiceActivity):
     inner: VoiceActivity = attrs.field(factory=ScriptedVAD)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         await self.at("vad.open")
         async with self.inner.open() as session:
             yield _ToldVoice(self.at, session)
 
 
-class _ToldVoice(VoiceSession):
-    def __init__(self, at: At, inner: VoiceSession) -> None:
+class _ToldVoice(VoiceActivitySession):
+    def __init__(self, at: At, inner: VoiceActivitySession) -> None:
         self.at, self.inner = at, inner
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
@@ -140,14 +140,14 @@ class ToldSTT(SpeechToText):
     model: str = "told"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         await self.at("stt.open")
         async with self.inner.open(language=language) as session:
             yield _ToldRecognition(self.at, session)
 
 
-class _ToldRecognition(RecognitionSession):
-    def __init__(self, at: At, inner: RecognitionSession) -> None:
+class _ToldRecognition(SpeechToTextSession):
+    def __init__(self, at: At, inner: SpeechToTextSession) -> None:
         self.at, self.inner = at, inner
 
     async def send(self, audio: bytes) -> None:
@@ -197,14 +197,14 @@ class ToldTTS(TextToSpeech):
     model: str = "told"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         await self.at("tts.open")
         async with self.inner.open(language=language) as session:
             yield _ToldSynthesis(self.at, session)
 
 
-class _ToldSynthesis(SynthesisSession):
-    def __init__(self, at: At, inner: SynthesisSession) -> None:
+class _ToldSynthesis(TextToSpeechSession):
+    def __init__(self, at: At, inner: TextToSpeechSession) -> None:
         self.at, self.inner = at, inner
 
     @asynccontextmanager
@@ -262,7 +262,7 @@ class Witness:
 
     seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
 
-    def saw(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         assert at >= 0
         self.seen.append((name, dict(payload)))
 

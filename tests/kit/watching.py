@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 from call_kit import Witness
 
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 
 
 @pytest.fixture
 def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
     """A watcher of every call."""
     witness = Witness()
-    made = Teller.__init__
+    made = CallReporter.__init__
 
-    def watched(self: Teller, *arguments: Any, **options: Any) -> None:
+    def watched(self: CallReporter, *arguments: Any, **options: Any) -> None:
         made(self, *arguments, **{**options, "watchers": (*options.get("watchers", ()), witness)})
 
-    monkeypatch.setattr(Teller, "__init__", watched)
+    monkeypatch.setattr(CallReporter, "__init__", watched)
     return witness

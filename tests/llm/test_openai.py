@@ -215,7 +215,7 @@ async def test_servers_that_leave_something_out_are_understood(autojump_clock: t
         assert await answer_of(llm_of(server)) == ["Yes."]
 
 
-# The recipe -----------------------------------------------------------------------------------------------------------
+# The provider -----------------------------------------------------------------------------------------------------------
 def test_without_a_key_the_error_names_class_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="OpenAILLM needs a key: give api_key=, or set OPENAI_API_KEY"):

@@ -16,7 +16,7 @@ PRICES = {
     "acme": {
         "unit": "token",
         "models": {
-            "mind": {"input": 1.0, "output": 1.0},
+            "source": {"input": 1.0, "output": 1.0},
             "mouth": {"unit": "1k_chars", "price": 1.0},
             "ear": {"unit": "minute", "price": 60.0},
         },
@@ -25,7 +25,7 @@ PRICES = {
 }
 NAMES = {
     f"{stage}_{what}": name
-    for stage, model in (("stt", "ear"), ("tts", "mouth"), ("llm", "mind"))
+    for stage, model in (("stt", "ear"), ("tts", "mouth"), ("llm", "source"))
     for what, name in (("provider", "acme"), ("model", model))
 }
 
@@ -37,7 +37,7 @@ def meter_of() -> Meter:
 
 
 def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
-    return [turn for at, name, payload in told if (turn := meter.take(name, at, payload)) is not None]
+    return [turn for at, name, payload in told if (turn := meter.on_event(name, at, payload)) is not None]
 
 
 def spoken(onset: float, end: float, eos: float) -> list[Told]:
@@ -59,7 +59,7 @@ def said(at: float, role: str, text: str) -> Told:
 def answered(number: int, turn: int, at: float, reason: str = "played") -> list[Told]:
     reply = {"reply": number, "turn_idx": turn}
     return [
-        (at, "reply_started", {**reply, "mind": "llm"}),
+        (at, "reply_started", {**reply, "source": "llm"}),
         (at + 0.1, "llm_chunk", {**reply, "text": ""}),
         (at + 0.2, "llm_chunk", {**reply, "text": "Yes."}),
         (at + 0.3, "llm_finished", reply),
@@ -154,7 +154,7 @@ def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
     """The answer was taken back, the application says something meanwhile, and then the caller is answered."""
     meter = meter_of()
     retracted = [answered(1, 1, 12.5)[0], (12.9, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "retracted"})]
-    remark = [(at, name, {**about, "mind": "text"}) for at, name, about in answered(2, 1, 13.0)]
+    remark = [(at, name, {**about, "source": "text"}) for at, name, about in answered(2, 1, 13.0)]
     (turn,) = feed(
         meter,
         [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *remark, *answered(3, 1, 15.0)],

@@ -23,15 +23,15 @@ from patter_trio import (
     TurnMetrics,
     Twilio,
 )
-from patter_trio.abc import RecognitionSession, SynthesisSession, Usage, report_usage
+from patter_trio.abc import SpeechToTextSession, TextToSpeechSession, Usage, report_usage
 from patter_trio.carriers.local import LocalCarrier
-from patter_trio.events.callbacks import Observers
+from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 
 
 def turns(caller: SimulatedCaller) -> list[TurnMetrics]:
@@ -80,7 +80,7 @@ async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, w
         ),
         stt_audio_seconds=pytest.approx(4.18),
         tts_characters=18 if way == "pipeline" else 0,  # no text is handed over
-        timestamp=pytest.approx(EPOCH + caller.carrier.media_start + 2.5),
+        timestamp=pytest.approx(EPOCH_UNIX_S + caller.carrier.media_start + 2.5),
     )
 
 
@@ -130,7 +130,7 @@ async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallS
     greeting, answer = turns(caller)
     assert (greeting.turn_index, greeting.user_text, greeting.agent_text) == (0, "", "Good evening.")
     assert greeting.latency == LatencyBreakdown(tts_ms=200.0, tts_total_ms=greeting.latency.tts_total_ms)
-    assert greeting.timestamp == pytest.approx(EPOCH + caller.carrier.media_start, abs=0.021)
+    assert greeting.timestamp == pytest.approx(EPOCH_UNIX_S + caller.carrier.media_start, abs=0.021)
     assert answer.turn_index == 1
 
 
@@ -175,13 +175,13 @@ async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimul
 
 @pytest.mark.pipeline("on_message answers")
 async def test_an_application_that_answers_is_measured_like_a_model(call_simulator: CallSimulator) -> None:
-    async def desk(event: dict[str, Any]) -> AsyncIterator[str]:
+    async def call_server(event: dict[str, Any]) -> AsyncIterator[str]:
         await trio.sleep(0.3)
         yield "One moment"
         await trio.sleep(0.4)
         yield " please."
 
-    async with call_simulator(agent_of(llm=None), on_message=desk) as caller:
+    async with call_simulator(agent_of(llm=None), on_message=call_server) as caller:
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
     latency = turns(caller)[0].latency
@@ -457,13 +457,13 @@ class ReportingTTS(ScriptedTTS):
     """Reports each reply, as a vendor's socket does when it has spoken it."""
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with ScriptedTTS.open(self, language=language) as session:
             yield _ReportingSynthesis(session)
 
 
-class _ReportingSynthesis(SynthesisSession):
-    def __init__(self, inner: SynthesisSession) -> None:
+class _ReportingSynthesis(TextToSpeechSession):
+    def __init__(self, inner: TextToSpeechSession) -> None:
         self._inner = inner
 
     @asynccontextmanager
@@ -478,7 +478,7 @@ class ReportingSTT(ScriptedSTT):
     """Reports once, when its session is closed."""
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         async with ScriptedSTT.open(self, language=language) as session:
             try:
                 yield session
@@ -626,11 +626,11 @@ async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.L
     def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
         time.sleep(0.06)
 
-    observers = Observers("CA1", {"on_metrics": writes_to_a_slow_disk}.get)
+    callback_queue = CallbackQueue("CA1", {"on_metrics": writes_to_a_slow_disk}.get)
     state = ConversationStateSnapshot(user="listening", agent="idle")
-    observers.tell("metrics", {"call_id": "CA1", "turn": turn, "cost_so_far": CostBreakdown()}, state)
-    observers.end({}, state, cancelled=False)
-    await observers.deliver()
+    callback_queue.put("metrics", {"call_id": "CA1", "turn": turn, "cost_so_far": CostBreakdown()}, state)
+    callback_queue.end({}, state, cancelled=False)
+    await callback_queue.deliver()
     (record,) = caplog.records
     assert "writes_to_a_slow_disk blocked every call for " in record.message
 

@@ -15,7 +15,7 @@ from web_kit import Request, serving
 from patter_trio import ConfigurationError, Patter
 from patter_trio.errors import ProviderTimeout
 from patter_trio.net.address_guard import AddressRefused, Guard, hosts_of
-from patter_trio.net.guarded import STAGGER, GuardedNetwork, Network
+from patter_trio.net.guarded import ATTEMPT_INTERVAL_S, GuardedNetwork, Network
 from patter_trio.net.http import Client, Unreachable, shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
 
@@ -28,7 +28,7 @@ async def hello(request: Request) -> None:
 
 
 def fetch(client: Client, url: str) -> Any:
-    return client.fetch("GET", url, within=60.0, largest=100)
+    return client.fetch("GET", url, head_timeout=60.0, max_bytes=100)
 
 
 @attrs.define
@@ -231,9 +231,9 @@ async def test_the_address_that_is_connected_to_is_the_one_that_was_judged(
     ("answers", "taken", "at", "begun"),
     [
         ((0.1, 0.1), PUBLIC, 0.1, [0.0]),
-        ((9.0, 0.1), ANOTHER, STAGGER + 0.1, [0.0, STAGGER]),
+        ((9.0, 0.1), ANOTHER, ATTEMPT_INTERVAL_S + 0.1, [0.0, ATTEMPT_INTERVAL_S]),
         ((-0.1, 0.1), ANOTHER, 0.2, [0.0, 0.1]),
-        ((0.3, 9.0), PUBLIC, 0.3, [0.0, STAGGER]),
+        ((0.3, 9.0), PUBLIC, 0.3, [0.0, ATTEMPT_INTERVAL_S]),
     ],
 )
 async def test_the_first_address_that_answers_is_taken_and_the_others_are_let_go(
@@ -299,7 +299,7 @@ async def test_a_clock_that_jumps_does_not_while_a_name_is_looked_up(autojump_cl
 
         nursery.start_soon(tick)
         assert await fetch(client, web.url.replace("127.0.0.1", "localhost")) == b"Hello."
-        assert trio.current_time() < STAGGER
+        assert trio.current_time() < ATTEMPT_INTERVAL_S
         nursery.cancel_scope.cancel()
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.net.circuit import LIMIT, MOST, PAUSE, Circuits, Permit
+from patter_trio.net.circuit import MAX_FAILURES, MAX_REMEMBERED_SERVERS, OPEN_CIRCUIT_S, Circuits, Permit
 
 
 def admitted(circuits: Circuits, now: float, server: str = "a") -> Permit:
@@ -18,7 +18,7 @@ def admitted(circuits: Circuits, now: float, server: str = "a") -> Permit:
 def broken(server: str = "a") -> Circuits:
     """A server that has just failed for the last time, at 0."""
     circuits = Circuits()
-    for _ in range(LIMIT):
+    for _ in range(MAX_FAILURES):
         admitted(circuits, 0.0, server).failed(0.0)
     return circuits
 
@@ -26,14 +26,14 @@ def broken(server: str = "a") -> Circuits:
 def test_a_server_that_fails_in_a_row_is_left_alone_for_the_pause_and_no_longer() -> None:
     circuits = broken()
     assert circuits.admit("a", 0.0) is None
-    assert circuits.admit("a", PAUSE - 0.001) is None
-    assert circuits.admit("a", PAUSE) is not None
+    assert circuits.admit("a", OPEN_CIRCUIT_S - 0.001) is None
+    assert circuits.admit("a", OPEN_CIRCUIT_S) is not None
 
 
 def test_one_success_between_failures_keeps_it_closed() -> None:
     circuits = Circuits()
     for _ in range(3):
-        for _ in range(LIMIT - 1):
+        for _ in range(MAX_FAILURES - 1):
             admitted(circuits, 0.0).failed(0.0)
         admitted(circuits, 0.0).succeeded()
     assert circuits.admit("a", 0.0) is not None
@@ -41,7 +41,7 @@ def test_one_success_between_failures_keeps_it_closed() -> None:
 
 def test_what_was_given_up_says_nothing() -> None:
     circuits = Circuits()
-    for _ in range(LIMIT - 1):
+    for _ in range(MAX_FAILURES - 1):
         admitted(circuits, 0.0).failed(0.0)
         admitted(circuits, 0.0).given_up()
     admitted(circuits, 0.0).failed(0.0)
@@ -58,40 +58,40 @@ def test_what_was_given_up_says_nothing() -> None:
 )
 def test_after_the_pause_one_tries_for_all(end: str, then: bool, later: bool) -> None:
     circuits = broken()
-    trial = admitted(circuits, PAUSE)
-    assert circuits.admit("a", PAUSE) is None
+    trial = admitted(circuits, OPEN_CIRCUIT_S)
+    assert circuits.admit("a", OPEN_CIRCUIT_S) is None
     if end == "failed":
-        trial.failed(PAUSE + 1)
+        trial.failed(OPEN_CIRCUIT_S + 1)
     else:
         getattr(trial, end)()
-    assert (circuits.admit("a", PAUSE + 2) is not None) is then
-    assert (circuits.admit("a", 2 * PAUSE + 1) is not None) is later
+    assert (circuits.admit("a", OPEN_CIRCUIT_S + 2) is not None) is then
+    assert (circuits.admit("a", 2 * OPEN_CIRCUIT_S + 1) is not None) is later
 
 
 def test_only_the_first_word_about_a_request_counts() -> None:
     circuits = broken()
-    trial = admitted(circuits, PAUSE)
+    trial = admitted(circuits, OPEN_CIRCUIT_S)
     trial.succeeded()
-    trial.failed(PAUSE)
+    trial.failed(OPEN_CIRCUIT_S)
     trial.given_up()
-    for _ in range(LIMIT):
-        assert circuits.admit("a", PAUSE) is not None
+    for _ in range(MAX_FAILURES):
+        assert circuits.admit("a", OPEN_CIRCUIT_S) is not None
 
 
 def test_requests_that_were_under_way_when_it_opened_do_not_prolong_the_pause() -> None:
     circuits = Circuits()
-    permits = [admitted(circuits, 0.0) for _ in range(2 * LIMIT)]
+    permits = [admitted(circuits, 0.0) for _ in range(2 * MAX_FAILURES)]
     for at, permit in enumerate(permits):
         permit.failed(float(at))
-    opened = LIMIT - 1
-    assert circuits.admit("a", opened + PAUSE - 0.001) is None
-    assert circuits.admit("a", opened + PAUSE) is not None
+    opened = MAX_FAILURES - 1
+    assert circuits.admit("a", opened + OPEN_CIRCUIT_S - 0.001) is None
+    assert circuits.admit("a", opened + OPEN_CIRCUIT_S) is not None
 
 
 def test_a_late_success_closes_it_for_the_server_has_just_answered() -> None:
     circuits = Circuits()
     slow = admitted(circuits, 0.0)
-    for _ in range(LIMIT):
+    for _ in range(MAX_FAILURES):
         admitted(circuits, 0.0).failed(0.0)
     assert circuits.admit("a", 1.0) is None
     slow.succeeded()
@@ -104,13 +104,13 @@ def test_servers_have_nothing_to_do_with_each_other() -> None:
 
 def test_servers_that_are_well_are_forgotten_and_of_the_others_there_is_a_most() -> None:
     circuits = broken()
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_REMEMBERED_SERVERS):
         admitted(circuits, 0.0, f"well {number}").succeeded()
     assert repr(circuits) == "<Circuits of 2 servers>"
     assert circuits.admit("a", 0.0) is None
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_REMEMBERED_SERVERS):
         admitted(circuits, 0.0, f"ill {number}").failed(0.0)
-    assert repr(circuits) == f"<Circuits of {MOST} servers>"
+    assert repr(circuits) == f"<Circuits of {MAX_REMEMBERED_SERVERS} servers>"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "ok", "fail", "drop"]), st.floats(0.0, 20.0)), max_size=80))
@@ -126,7 +126,7 @@ def test_whatever_happens_it_never_sticks_and_never_lets_two_try(steps: list[tup
     assert sum(permit._is_trial for permit in pending) <= 1
     for permit in pending:
         permit.given_up()
-    assert circuits.admit("a", now + PAUSE) is not None
+    assert circuits.admit("a", now + OPEN_CIRCUIT_S) is not None
 
 
 def _ask_twice(circuits: Circuits, now: float) -> Iterator[Permit | None]:

@@ -23,7 +23,7 @@ async def test_a_request_that_is_cancelled_anywhere_leaves_no_generator_behind(
 
         async def ask() -> bytes:
             async with shared_client() as client:
-                return await client.fetch("POST", web.url, content=b"words", within=5.0, largest=100)
+                return await client.fetch("POST", web.url, content=b"words", head_timeout=5.0, max_bytes=100)
 
         whole = await cancelled_at(ask, 0)
         assert whole.result == b"words"

@@ -16,7 +16,7 @@ from patter_trio.net.http import Client, origin_of, shared_client
 
 
 async def ask(client: Client, url: str, *, within: float = 5.0, largest: int = 100) -> bytes:
-    return await client.fetch("POST", url, content=b"{}", within=within, largest=largest)
+    return await client.fetch("POST", url, content=b"{}", head_timeout=within, max_bytes=largest)
 
 
 async def hello(request: Request) -> None:
@@ -39,7 +39,7 @@ async def test_an_answer_that_is_left_ends_its_connection_at_once(autojump_clock
         await trio.sleep_forever()
 
     async with serving(slowly) as web, shared_client() as client:
-        async with client.stream("GET", web.url + "/a", within=5, largest=100) as answer:
+        async with client.stream("GET", web.url + "/a", head_timeout=5, max_bytes=100) as answer:
             async for piece in answer.pieces():
                 assert piece == b"One"
                 break
@@ -114,7 +114,7 @@ async def test_deadlines_hold_for_the_head_for_each_piece_and_for_the_whole(
         with pytest.raises(ProviderTimeout, match="did not answer within 10 s"):
             await ask(client, web.url, within=10.0)
         assert trio.current_time() == pytest.approx(15.0)
-        async with client.stream("GET", web.url, within=1.0, between=2.0, largest=9) as answer:
+        async with client.stream("GET", web.url, head_timeout=1.0, piece_timeout=2.0, max_bytes=9) as answer:
             with pytest.raises(ProviderTimeout, match="did not answer within 2 s"):
                 await answer.read()
         assert trio.current_time() == pytest.approx(17.0)

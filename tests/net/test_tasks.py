@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from patter_trio.net.tasks import hand_over, running
+from patter_trio.net.tasks import hand_over, run_beside
 
 
 async def test_the_task_ends_with_the_block(autojump_clock: MockClock) -> None:
@@ -16,7 +16,7 @@ async def test_the_task_ends_with_the_block(autojump_clock: MockClock) -> None:
         finally:
             ended.append(trio.current_time())
 
-    async with running(task):
+    async with run_beside(task):
         await trio.sleep(1)
     assert ended == [1.0]
 
@@ -29,7 +29,7 @@ async def test_a_failure_of_the_task_cancels_the_block_and_leaves_bare_with_its_
         raise ValueError("task") from KeyError("cause")
 
     with pytest.raises(ValueError, match="task") as failure:
-        async with running(task):
+        async with run_beside(task):
             await trio.sleep_forever()
     assert trio.current_time() == 1.0
     assert isinstance(failure.value.__cause__, KeyError)
@@ -37,7 +37,7 @@ async def test_a_failure_of_the_task_cancels_the_block_and_leaves_bare_with_its_
 
 async def test_a_failure_of_the_block_leaves_bare(autojump_clock: MockClock) -> None:
     with pytest.raises(ValueError, match="block"):
-        async with running(trio.sleep_forever):
+        async with run_beside(trio.sleep_forever):
             raise ValueError("block")
 
 
@@ -49,14 +49,14 @@ async def test_two_failures_are_both_told() -> None:
             raise KeyError("task")
 
     with pytest.RaisesGroup(ValueError, KeyError):
-        async with running(task):
+        async with run_beside(task):
             await trio.lowlevel.checkpoint()
             raise ValueError("block")
 
 
 async def test_a_cancellation_from_outside_passes(autojump_clock: MockClock) -> None:
     with trio.move_on_after(1) as scope:
-        async with running(trio.sleep_forever):
+        async with run_beside(trio.sleep_forever):
             await trio.sleep_forever()
     assert scope.cancelled_caught
 

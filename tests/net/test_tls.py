@@ -81,7 +81,7 @@ async def test_a_server_that_is_trusted_is_spoken_to(
     monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
     async with serving(certificate) as port:
         async with shared_client() as client:
-            assert await client.fetch("GET", f"https://127.0.0.1:{port}/", within=5, largest=9) == b"Hello."
+            assert await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=5, max_bytes=9) == b"Hello."
         async with open_websocket(f"wss://127.0.0.1:{port}/") as socket:
             await socket.send("Hello")
             assert await socket.receive() == "Hello"
@@ -91,9 +91,9 @@ async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.Mock
     refused = r"(https|wss)://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
     async with serving(certificate) as port, shared_client() as client:
         with pytest.raises(ProviderError, match=refused):
-            await client.fetch("GET", f"https://127.0.0.1:{port}/", within=20, largest=9)
+            await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=20, max_bytes=9)
         with pytest.raises(ProviderError, match=refused):
-            async with open_websocket(f"wss://127.0.0.1:{port}/", within=20):
+            async with open_websocket(f"wss://127.0.0.1:{port}/", connect_timeout=20):
                 pass
 
 
@@ -123,7 +123,7 @@ async def test_behind_a_guard_the_certificate_has_to_be_the_names_and_not_the_ad
     monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
     trio.socket.set_custom_hostname_resolver(_Everywhere())
     async with serving(certificate) as port, shared_client(Guard(["tools.test"])) as client:
-        fetch = partial(client.fetch, "GET", f"https://tools.test:{port}/", within=20, largest=9)
+        fetch = partial(client.fetch, "GET", f"https://tools.test:{port}/", head_timeout=20, max_bytes=9)
         if not error:
             assert await fetch() == b"Hello."
             return

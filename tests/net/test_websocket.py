@@ -6,7 +6,7 @@ import trio.testing
 from websockets.frames import Frame, Opcode
 
 from patter_trio.errors import WireError
-from patter_trio.net.websocket import MAX_MESSAGE, SocketClosed, WebSocket, connect, receive_upgrade
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, WebSocket, connect, receive_upgrade
 
 
 async def open_pair() -> tuple[WebSocket, WebSocket, trio.abc.Stream]:
@@ -85,7 +85,7 @@ async def test_with_a_writer_the_reader_leaves_pongs_to_it() -> None:
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        (frame(Opcode.TEXT, b"x" * (MAX_MESSAGE + 1)), 1009),
+        (frame(Opcode.TEXT, b"x" * (MAX_MESSAGE_BYTES + 1)), 1009),
         (frame(Opcode.TEXT, b"\xff\xfe"), 1007),
         (frame(Opcode.CONT, b"x"), 1002),
         (b"\xff\xff\xff\xff\xff\xff\xff", 1002),

@@ -13,9 +13,9 @@ from web_kit import serving
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.net.websocket_client import (
-    CLOSING,
-    MOST_WAITING,
-    SENDING,
+    CLOSE_TIMEOUT_S,
+    MAX_WAITING_MESSAGES,
+    SEND_TIMEOUT_S,
     ConnectionOver,
     WebSocketClient,
     open_websocket,
@@ -154,7 +154,7 @@ async def test_a_peer_that_does_not_read_has_five_seconds(autojump_clock: trio.t
         line.ours.stop_reading()
         with pytest.raises(ProviderTimeout, match="has not read for 5 s"):
             await client.send("x" * 100_000)
-    assert trio.current_time() == pytest.approx(SENDING)
+    assert trio.current_time() == pytest.approx(SEND_TIMEOUT_S)
 
 
 async def test_a_send_that_waits_its_turn_has_no_more_than_five_seconds_either(
@@ -174,7 +174,7 @@ async def test_a_send_that_waits_its_turn_has_no_more_than_five_seconds_either(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send, client)
             nursery.start_soon(send, client)
-    assert late == [pytest.approx(SENDING)] * 2
+    assert late == [pytest.approx(SEND_TIMEOUT_S)] * 2
 
 
 async def test_a_send_that_is_cancelled_before_it_began_leaves_the_connection_whole(
@@ -195,7 +195,7 @@ async def test_closing_does_not_wait_for_a_frozen_peer(autojump_clock: trio.test
     async with connected(line):
         assert line.ours is not None
         line.ours.freeze()
-    assert trio.current_time() == pytest.approx(CLOSING)
+    assert trio.current_time() == pytest.approx(CLOSE_TIMEOUT_S)
 
 
 async def test_messages_that_nobody_takes_hold_the_peer_up_not_our_memory(
@@ -213,7 +213,7 @@ async def test_messages_that_nobody_takes_hold_the_peer_up_not_our_memory(
         read = line.ours.operations
         await trio.sleep(60)
         assert line.ours.operations == read  # nothing more is taken from the network
-        assert client.discard() == MOST_WAITING + 1  # and the one that the reader holds
+        assert client.discard() == MAX_WAITING_MESSAGES + 1  # and the one that the reader holds
         await client.receive()  # and it goes on
 
 

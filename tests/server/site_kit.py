@@ -12,7 +12,7 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.server.connection import serve_connection
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import PendingCall, PendingCalls
 
 CARRIER = Twilio("AC1", "hush")
@@ -20,7 +20,7 @@ PUBLIC = "https://agent.example"
 CALLER, CALLEE = "+15551234567", "+15557654321"
 
 
-class Desk:
+class CallServer:
     """The application behind a site: answers every call by waiting for its stop, unless told otherwise."""
 
     def __init__(self, *, public_url: str = PUBLIC, limit: int = 1000) -> None:
@@ -29,13 +29,13 @@ class Desk:
         self.room = True
         self.talk: Callable[[MediaLeg], Awaitable[None]] = until_stop
         self.pending = PendingCalls(limit=limit)
-        self.site = Site(
+        self.context = ServerContext(
             carrier=CARRIER,
             public_url=public_url,
             pending=self.pending,
             refusal=lambda call_id: "" if self.room else "no room",
-            incoming=self.announced.append,
-            answer=self.answer,
+            on_announced=self.announced.append,
+            run_call=self.answer,
         )
 
     async def answer(self, leg: MediaLeg) -> None:
@@ -49,7 +49,7 @@ class Desk:
     def open(self, nursery: trio.Nursery) -> "trio.StapledStream[Any, Any]":
         """Return a new connection to the site."""
         ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(serve_connection, self.site, ours)
+        nursery.start_soon(serve_connection, self.context, ours)
         return theirs
 
 

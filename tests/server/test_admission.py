@@ -15,8 +15,17 @@ import trio.testing
 from site_kit import CARRIER
 
 from patter_trio import Agent, Patter
-from patter_trio.server import calls as desks
-from patter_trio.server.admission import FIRST, FULL, PERIOD, WINDOW, WORST, Admission, measure, work_seconds
+from patter_trio.server import calls as call_servers
+from patter_trio.server.admission import (
+    ALWAYS_ADMITTED_CALLS,
+    MAX_IGNORED_MEASUREMENTS,
+    MAX_WORK_SHARE,
+    MEASUREMENT_INTERVAL_S,
+    WINDOW_MEASUREMENTS,
+    Admission,
+    measure,
+    work_seconds,
+)
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 
@@ -46,71 +55,75 @@ def test_announced_calls_count_like_connected_ones() -> None:
 def test_without_limits_everybody_is_welcome() -> None:
     admission = Admission()
     assert not admission.measures
-    assert asked(admission, late(admission, 0.04, WINDOW), live=10_000, announced=10_000) == ""
+    assert asked(admission, late(admission, 0.04, WINDOW_MEASUREMENTS), live=10_000, announced=10_000) == ""
 
 
 def test_a_late_loop_takes_no_call_until_it_is_half_as_late() -> None:
     admission = Admission(max_lag=0.03)
-    assert asked(admission, late(admission, 0.029, WINDOW)) == ""
-    assert asked(admission, late(admission, 0.031, WORST)) == "", "so many may be late"
+    assert asked(admission, late(admission, 0.029, WINDOW_MEASUREMENTS)) == ""
+    assert asked(admission, late(admission, 0.031, MAX_IGNORED_MEASUREMENTS)) == "", "so many may be late"
     assert asked(admission, late(admission, 0.031)) == "the event loop is 31 ms late"
-    assert asked(admission, late(admission, 0.02, WINDOW)), "less late than the limit, but not yet half as late"
-    assert asked(admission, late(admission, 0.014, WINDOW)) == ""
-    assert asked(admission, late(admission, 0.02, WINDOW)) == "", "and now the limit is the whole one again"
+    assert asked(admission, late(admission, 0.02, WINDOW_MEASUREMENTS)), (
+        "less late than the limit, but not yet half as late"
+    )
+    assert asked(admission, late(admission, 0.014, WINDOW_MEASUREMENTS)) == ""
+    assert asked(admission, late(admission, 0.02, WINDOW_MEASUREMENTS)) == "", (
+        "and now the limit is the whole one again"
+    )
 
 
 def test_what_was_more_than_two_seconds_ago_does_not_count() -> None:
     admission = Admission(max_lag=LIMIT)
     assert asked(admission, late(admission, 3.0))
-    assert asked(admission, late(admission, 0.0, WINDOW - 8)), "the last of it still counts"
+    assert asked(admission, late(admission, 0.0, WINDOW_MEASUREMENTS - 8)), "the last of it still counts"
     assert asked(admission, late(admission, 0.0, 4)) == ""
 
 
 def test_a_loop_that_stands_still_was_late_at_each_measurement_that_it_missed() -> None:
     admission = Admission(max_lag=LIMIT)
     now = late(admission, 0.5)
-    assert admission.due == pytest.approx(12 * PERIOD)
+    assert admission.due == pytest.approx(12 * MEASUREMENT_INTERVAL_S)
     assert admission.lag == pytest.approx(0.3), "11 measurements, from 500 ms late to 0; the fifth worst counts"
     assert asked(admission, now) == "the event loop is 300 ms late"
 
 
 def test_a_hiccup_is_no_overload() -> None:
     admission = Admission(max_lag=LIMIT)
-    late(admission, 0.0, WINDOW)
+    late(admission, 0.0, WINDOW_MEASUREMENTS)
     assert asked(admission, late(admission, 0.25)) == ""
 
 
 def test_a_lag_that_nobody_has_measured_yet_counts_all_the_same() -> None:
     admission = Admission(max_lag=LIMIT)
-    now = late(admission, 0.0, WINDOW)
+    now = late(admission, 0.0, WINDOW_MEASUREMENTS)
     assert asked(admission, now + 1.0) == "the event loop is 750 ms late"
 
 
 def test_a_clock_that_was_stopped_for_a_year_costs_no_more_than_two_seconds() -> None:
     admission = Admission(max_lag=LIMIT)
     now = late(admission, 365 * 86400.0)
-    assert now < admission.due <= now + PERIOD + 1e-6
+    assert now < admission.due <= now + MEASUREMENT_INTERVAL_S + 1e-6
     assert asked(admission, now)
-    assert asked(admission, late(admission, 0.0, WINDOW)) == ""
+    assert asked(admission, late(admission, 0.0, WINDOW_MEASUREMENTS)) == ""
 
 
 def test_the_first_calls_are_taken_on_trust_and_a_burst_waits_until_their_cost_is_known() -> None:
     admission = Admission(max_lag=LIMIT)
-    assert asked(admission, 0.0, live=0, announced=FIRST - 1) == ""
-    refusal = f"{FIRST} calls came at once, and what they cost is not known yet"
-    assert asked(admission, 0.0, live=0, announced=FIRST) == refusal
-    for _ in range(WINDOW):
-        admission.worked(0.2, live=FIRST)
-    assert asked(admission, 0.0, live=FIRST, announced=5) == ""
+    assert asked(admission, 0.0, live=0, announced=ALWAYS_ADMITTED_CALLS - 1) == ""
+    refusal = f"{ALWAYS_ADMITTED_CALLS} calls came at once, and what they cost is not known yet"
+    assert asked(admission, 0.0, live=0, announced=ALWAYS_ADMITTED_CALLS) == refusal
+    for _ in range(WINDOW_MEASUREMENTS):
+        admission.worked(0.2, live=ALWAYS_ADMITTED_CALLS)
+    assert asked(admission, 0.0, live=ALWAYS_ADMITTED_CALLS, announced=5) == ""
 
 
 def test_a_burst_is_judged_by_what_it_will_cost_not_by_the_lag_before_it() -> None:
     admission = Admission(max_lag=LIMIT)
-    for _ in range(2 * WINDOW):
+    for _ in range(2 * WINDOW_MEASUREMENTS):
         admission.worked(0.399, live=40)  # hardly 1 % of the time for each
-    now = late(admission, 0.0, WINDOW)
+    now = late(admission, 0.0, WINDOW_MEASUREMENTS)
     welcome = [announced for announced in range(100) if not asked(admission, now, live=40, announced=announced)]
-    assert welcome == list(range(45)), f"with one more, at most 85 calls at {FULL:.0%} of the time"
+    assert welcome == list(range(45)), f"with one more, at most 85 calls at {MAX_WORK_SHARE:.0%} of the time"
     assert asked(admission, now, live=40, announced=45) == (
         "86 calls would keep the event loop at work for 86% of the time"
     )
@@ -126,7 +139,7 @@ def test_the_cost_of_a_call_is_known_before_the_averages_have_settled() -> None:
 
 def test_after_a_lull_a_burst_is_judged_by_what_the_calls_before_it_cost() -> None:
     admission = Admission(max_lag=LIMIT)
-    for live in [40] * (2 * WINDOW) + [0] * (20 * WINDOW):
+    for live in [40] * (2 * WINDOW_MEASUREMENTS) + [0] * (20 * WINDOW_MEASUREMENTS):
         admission.worked(live * 0.0099, live)
     assert repr(admission) == "<Admission 0 ms late, 0% at work>"
     assert asked(admission, 0.0, live=0, announced=84) == ""
@@ -206,8 +219,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
         admission.due = math.inf
         await trio.sleep_forever()
 
-    monkeypatch.setattr(desks, "measure", measured)
-    yield lambda lag: found[0]._lags.extend([lag] * WINDOW)
+    monkeypatch.setattr(call_servers, "measure", measured)
+    yield lambda lag: found[0]._lags.extend([lag] * WINDOW_MEASUREMENTS)
 
 
 async def call(connect: Any, number: int) -> SimulatedTwilio:
@@ -226,17 +239,17 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     caplog.set_level(logging.WARNING, "patter_trio.server")
     with load(monkeypatch) as is_late:
         async with (
-            desks.open_desk(
+            call_servers.open_call_server(
                 Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
-                desks.Seams(epoch=0.0),
-            ) as desk,
+                call_servers.Seams(epoch=0.0),
+            ) as call_server,
             trio.open_nursery() as nursery,
         ):
 
             async def connect() -> trio.abc.Stream:
                 await trio.lowlevel.checkpoint()
                 ours, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(serve_connection, desk.site, theirs)
+                nursery.start_soon(serve_connection, call_server.context, theirs)
                 return ours
 
             running = await call(connect, 1)
@@ -259,15 +272,15 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
-    async with desks.open_desk(
+    async with call_servers.open_call_server(
         Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
-        desks.Seams(epoch=0.0),
-    ) as desk:
+        call_servers.Seams(epoch=0.0),
+    ) as call_server:
         for number in range(2):
-            assert desk.refusal("CA1") == ""
+            assert call_server.refusal("CA1") == ""
             offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
-            announced = partial(desk.site.pending.announce, offer)
-            desk.incoming(announced(now=trio.current_time()))
-        assert desk.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
+            announced = partial(call_server.context.pending.announce, offer)
+            call_server.on_announced(announced(now=trio.current_time()))
+        assert call_server.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
         await trio.sleep(60.1)
-        assert desk.refusal("CA1") == "", "they never came, and are forgotten"
+        assert call_server.refusal("CA1") == "", "they never came, and are forgotten"

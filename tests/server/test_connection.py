@@ -5,24 +5,24 @@ import logging
 import pytest
 import trio
 import trio.testing
-from site_kit import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, Desk, closing, dial, read_all, start
+from site_kit import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, CallServer, closing, dial, read_all, start
 
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError, WireError
-from patter_trio.net.websocket import MAX_MESSAGE, connect
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES, connect
 from patter_trio.server.connection import serve_connection
-from patter_trio.server.context import MAX_STRANGERS, Site
+from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
 
 CLOCK = trio.testing.MockClock
 
 
 async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_it(autojump_clock: CLOCK) -> None:
-    desk = Desk()
-    call = desk.announce()
+    call_server = CallServer()
+    call = call_server.announce()
     async with trio.open_nursery() as nursery:
-        socket = await dial(desk.open(nursery), CONNECTED, start("CA1", call.token), MEDIA, STOP)
+        socket = await dial(call_server.open(nursery), CONNECTED, start("CA1", call.token), MEDIA, STOP)
         assert await closing(socket) == (1000, "")
-    (leg,) = desk.answered
+    (leg,) = call_server.answered
     assert (leg.info, leg.started.stream_id) == (call.info, "MZ1")
     assert trio.current_time() == 0
 
@@ -45,14 +45,14 @@ async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_
 async def test_a_stream_that_does_not_prove_its_call_is_closed_with_1008(
     messages: list[str | bytes], reason: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = Desk()
-    token = desk.announce().token
+    call_server = CallServer()
+    token = call_server.announce().token
     async with trio.open_nursery() as nursery:
         sent = [m.replace("TOKEN", token) if isinstance(m, str) else m for m in messages]
-        socket = await dial(desk.open(nursery), *sent)
+        socket = await dial(call_server.open(nursery), *sent)
         assert await closing(socket) == (1008, reason)
-    assert desk.answered == []
-    assert "CA1" in desk.pending
+    assert call_server.answered == []
+    assert "CA1" in call_server.pending
     assert trio.current_time() == 0
     assert [r.getMessage() for r in caplog.records if r.name == "patter_trio.server"] == [
         f"call CA1: connection closed: {reason}"
@@ -60,11 +60,11 @@ async def test_a_stream_that_does_not_prove_its_call_is_closed_with_1008(
 
 
 async def test_a_token_of_another_call_a_used_one_and_an_old_one_are_refused(autojump_clock: CLOCK) -> None:
-    desk = Desk()
-    one, other = desk.announce("CA1"), desk.announce("CA2")
+    call_server = CallServer()
+    one, other = call_server.announce("CA1"), call_server.announce("CA2")
 
     async def end_of(call_id: str, token: str) -> int:
-        socket = await dial(desk.open(nursery), start(call_id, token), STOP, call_id=call_id)
+        socket = await dial(call_server.open(nursery), start(call_id, token), STOP, call_id=call_id)
         return (await closing(socket))[0]
 
     async with trio.open_nursery() as nursery:
@@ -73,22 +73,22 @@ async def test_a_token_of_another_call_a_used_one_and_an_old_one_are_refused(aut
         assert await end_of("CA1", one.token) == 1008
         await trio.sleep(60)
         assert await end_of("CA2", other.token) == 1008
-    assert [leg.info for leg in desk.answered] == [one.info]
+    assert [leg.info for leg in call_server.answered] == [one.info]
 
 
 async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
-    desk = Desk()
+    call_server = CallServer()
     async with trio.open_nursery() as nursery:
         await trio.sleep(3)
-        socket = await dial(desk.open(nursery), CONNECTED)
+        socket = await dial(call_server.open(nursery), CONNECTED)
         assert await closing(socket) == (1008, "no start within 10 s")
         assert trio.current_time() == 13
 
 
 async def test_chatter_without_a_start_does_not_prolong_the_ten_seconds(autojump_clock: CLOCK) -> None:
-    desk = Desk()
+    call_server = CallServer()
     async with trio.open_nursery() as nursery:
-        socket = await dial(desk.open(nursery))
+        socket = await dial(call_server.open(nursery))
 
         async def chatter() -> None:
             while True:
@@ -102,17 +102,17 @@ async def test_chatter_without_a_start_does_not_prolong_the_ten_seconds(autojump
 
 
 async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> None:
-    desk = Desk()
+    call_server = CallServer()
     async with trio.open_nursery() as nursery:
-        socket = await dial(desk.open(nursery), "x" * (MAX_MESSAGE + 1))
+        socket = await dial(call_server.open(nursery), "x" * (MAX_MESSAGE_BYTES + 1))
         assert (await closing(socket))[0] == 1009
-    assert desk.answered == []
+    assert call_server.answered == []
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nUpgrade: websocket\r\n"])
 async def test_who_never_finishes_a_head_is_closed_at_ten_seconds(sent: bytes, autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(sent)
         assert await read_all(stream) == b""
         assert trio.current_time() == 10
@@ -120,7 +120,7 @@ async def test_who_never_finishes_a_head_is_closed_at_ten_seconds(sent: bytes, a
 
 async def test_a_head_that_trickles_in_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
 
         async def trickle() -> None:
             for byte in b"GET /health HTTP/1.1\r\n" + b"X" * 1000:
@@ -138,7 +138,7 @@ async def test_a_head_that_trickles_in_is_closed_at_ten_seconds(autojump_clock: 
 )
 async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(sent)
         await stream.aclose()
     assert trio.current_time() == 0
@@ -146,7 +146,7 @@ async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, aut
 
 async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nX: " + b"x" * 20_000)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 431 ")
 
@@ -156,7 +156,7 @@ async def test_what_is_no_http_is_told_400_and_is_one_line_in_the_log(
     sent: bytes, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(sent)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
     assert [record.getMessage() for record in caplog.records] == ["connection closed: what it sent is no HTTP request"]
@@ -167,17 +167,17 @@ async def test_who_only_connects_and_leaves_as_health_checks_do_is_no_warning(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.aclose()
     assert caplog.records == []
 
 
 async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert await read_all(stream) == b""
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(
             b"GET /health HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
         )
@@ -188,46 +188,46 @@ async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
 async def test_an_upgrade_anywhere_else_is_not_found(path: str, autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
         with pytest.raises(WireError, match="404"):
-            await connect(Desk().open(nursery), f"wss://agent.example{path}")
+            await connect(CallServer().open(nursery), f"wss://agent.example{path}")
 
 
 async def test_a_signed_upgrade_is_let_in_and_a_wrongly_signed_one_refused(autojump_clock: CLOCK) -> None:
-    desk = Desk()
+    call_server = CallServer()
     signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
-    call = desk.announce()
+    call = call_server.announce()
     async with trio.open_nursery() as nursery:
         with pytest.raises(WireError, match="403"):
-            await dial(desk.open(nursery), headers={"X-Twilio-Signature": signature[::-1]})
+            await dial(call_server.open(nursery), headers={"X-Twilio-Signature": signature[::-1]})
         with pytest.raises(WireError, match="403"):
-            await dial(desk.open(nursery), headers={"X-Twilio-Signature": ""})
+            await dial(call_server.open(nursery), headers={"X-Twilio-Signature": ""})
         headers = {"X-Twilio-Signature": signature}
-        socket = await dial(desk.open(nursery), start("CA1", call.token), STOP, headers=headers)
+        socket = await dial(call_server.open(nursery), start("CA1", call.token), STOP, headers=headers)
         assert (await closing(socket))[0] == 1000
-    assert len(desk.answered) == 1
+    assert len(call_server.answered) == 1
 
 
 async def test_strangers_are_bounded_and_do_not_keep_the_carrier_out(autojump_clock: CLOCK) -> None:
-    desk = Desk()
+    call_server = CallServer()
     signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
     async with trio.open_nursery() as nursery:
-        sockets = [await dial(desk.open(nursery)) for _ in range(MAX_STRANGERS)]
+        sockets = [await dial(call_server.open(nursery)) for _ in range(MAX_UNAUTHENTICATED_SOCKETS)]
         with pytest.raises(WireError, match="503"):
-            await dial(desk.open(nursery))
+            await dial(call_server.open(nursery))
         headers = {"X-Twilio-Signature": signature}
-        call = desk.announce()
-        socket = await dial(desk.open(nursery), start("CA1", call.token), STOP, headers=headers)
+        call = call_server.announce()
+        socket = await dial(call_server.open(nursery), start("CA1", call.token), STOP, headers=headers)
         assert (await closing(socket))[0] == 1000
         for socket in sockets:
             assert (await closing(socket))[0] == 1008
-        again = await dial(desk.open(nursery))
+        again = await dial(call_server.open(nursery))
         await again.aclose()
 
 
 async def test_a_bug_in_answering_is_logged_and_harms_no_other_call(
     autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = Desk()
-    one, other = desk.announce("CA1"), desk.announce("CA2")
+    call_server = CallServer()
+    one, other = call_server.announce("CA1"), call_server.announce("CA2")
 
     async def talk(leg: MediaLeg) -> None:
         if leg.info is one.info:
@@ -237,10 +237,10 @@ async def test_a_bug_in_answering_is_logged_and_harms_no_other_call(
         await leg.socket.receive()
         await leg.socket.send("still here")
 
-    desk.talk = talk
+    call_server.talk = talk
     async with trio.open_nursery() as nursery:
-        healthy = await dial(desk.open(nursery), start("CA2", other.token), call_id="CA2")
-        crashing = await dial(desk.open(nursery), start("CA1", one.token))
+        healthy = await dial(call_server.open(nursery), start("CA2", other.token), call_id="CA2")
+        crashing = await dial(call_server.open(nursery), start("CA1", one.token))
         assert (await closing(crashing))[0] == 1011
         await healthy.send(MEDIA)
         assert await healthy.receive() == "still here"
@@ -251,8 +251,8 @@ async def test_a_bug_in_answering_is_logged_and_harms_no_other_call(
 
 
 async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) -> None:
-    desk = Desk()
-    call = desk.announce()
+    call_server = CallServer()
+    call = call_server.announce()
 
     async def talk(_: MediaLeg) -> None:
         async with trio.open_nursery() as both:
@@ -262,11 +262,11 @@ async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) 
             finally:
                 raise ZeroDivisionError("while being cancelled")
 
-    desk.talk = talk
+    call_server.talk = talk
     ours, theirs = trio.testing.memory_stream_pair()
     with trio.move_on_after(2) as limit:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, desk.site, ours)
+            nursery.start_soon(serve_connection, call_server.context, ours)
             await dial(theirs, start("CA1", call.token))
             await trio.sleep_forever()
     assert limit.cancelled_caught
@@ -275,10 +275,10 @@ async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) 
 
 
 async def test_a_peer_that_stops_reading_cannot_hold_the_door(autojump_clock: CLOCK) -> None:
-    desk = Desk()
+    call_server = CallServer()
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, desk.site, ours)
+        nursery.start_soon(serve_connection, call_server.context, ours)
         await theirs.send_all(
             b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -289,14 +289,14 @@ async def test_a_peer_that_stops_reading_cannot_hold_the_door(autojump_clock: CL
 async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock: CLOCK) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, Desk().site, ours)
+        nursery.start_soon(serve_connection, CallServer().context, ours)
         await theirs.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
     assert trio.current_time() == 5
 
 
 async def test_a_request_whose_body_never_comes_is_given_up_at_fifteen_seconds(autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(b"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         await read_all(stream)
         assert trio.current_time() == 15
@@ -305,7 +305,7 @@ async def test_a_request_whose_body_never_comes_is_given_up_at_fifteen_seconds(a
 @pytest.mark.parametrize("url", ["agent.example", "ftp://agent.example", "https://", "https://a.example/?x=1", ""])
 def test_a_public_url_that_is_none_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="public URL"):
-        Desk(public_url=url)
+        CallServer(public_url=url)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +317,6 @@ def test_a_public_url_that_is_none_is_a_configuration_error(url: str) -> None:
     ],
 )
 def test_the_stream_url_follows_the_public_url(public: str, stream: str) -> None:
-    site: Site = Desk(public_url=public).site
-    assert site.stream_url("CA1") == stream
-    assert site.stream_url("../x?y").endswith("/ws/twilio/stream/..%2Fx%3Fy")
+    context: ServerContext = CallServer(public_url=public).context
+    assert context.stream_url("CA1") == stream
+    assert context.stream_url("../x?y").endswith("/ws/twilio/stream/..%2Fx%3Fy")

@@ -16,14 +16,14 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
-from site_kit import CALLEE, CALLER, CARRIER, MEDIA, STOP, Desk, closing, read_all, start
+from site_kit import CALLEE, CALLER, CARRIER, MEDIA, STOP, CallServer, closing, read_all, start
 
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.websocket import SocketClosed, connect
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
-from patter_trio.server.webhooks import MAX_BODY, Application
+from patter_trio.server.webhooks import MAX_BODY_BYTES, Application
 
 FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"
@@ -33,12 +33,12 @@ Dial = Callable[[], Awaitable[trio.SocketStream]]
 
 
 @asynccontextmanager
-async def serving(desk: Desk) -> AsyncIterator[tuple[httpx.AsyncClient, Dial]]:
+async def serving(call_server: CallServer) -> AsyncIterator[tuple[httpx.AsyncClient, Dial]]:
     """Serve a site on a loopback port; a client for it, and a way to open further connections."""
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
     async with trio.open_nursery() as nursery, AsyncExitStack() as streams:
-        await nursery.start(partial(serve_listeners, desk.site, listeners))
+        await nursery.start(partial(serve_listeners, call_server.context, listeners))
 
         async def dial() -> trio.SocketStream:
             return await streams.enter_async_context(await trio.open_tcp_stream(host, port))
@@ -65,26 +65,26 @@ def busy(response: httpx.Response) -> bool:
 
 
 async def test_health_is_open_to_everyone() -> None:
-    async with serving(Desk()) as (client, _):
+    async with serving(CallServer()) as (client, _):
         response = await client.get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
     assert response.headers["content-type"] == "application/json"
 
 
 async def test_a_whole_call_from_webhook_to_stop() -> None:
-    desk = Desk()
-    async with serving(desk) as (client, dial):
+    call_server = CallServer()
+    async with serving(call_server) as (client, dial):
         answer = await post(client, VOICE + "?menu=lunch&empty=", FORM)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
         url, token = stream_of(answer.text)
         assert url == "wss://agent.example/ws/twilio/stream/CA1"
-        (announced,) = desk.announced
+        (announced,) = call_server.announced
         socket = await connect(await dial(), url)
         for message in (start("CA1", token), MEDIA, STOP):
             await socket.send(message)
         assert await closing(socket) == (1000, "")
         assert (await post(client, STATUS, FORM | {"CallStatus": "completed"})).status_code == 204
-    (leg,) = desk.answered
+    (leg,) = call_server.answered
     assert leg.info is announced.info
     assert (leg.info.caller, leg.info.callee, leg.info.direction) == (CALLER, CALLEE, "inbound")
     assert (leg.info.provider, leg.info.custom_params) == ("twilio", {"menu": "lunch", "empty": ""})
@@ -92,9 +92,9 @@ async def test_a_whole_call_from_webhook_to_stop() -> None:
 
 @pytest.mark.parametrize("path", [VOICE, STATUS])
 async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    desk = Desk()
+    call_server = CallServer()
     good = CARRIER.sign(f"https://agent.example{path}", FORM)
-    async with serving(desk) as (client, _):
+    async with serving(call_server) as (client, _):
         assert (await client.post(path, data=FORM)).status_code == 403
         for headers in ({"X-Twilio-Signature": "AAAA"}, {"X-Twilio-Signature": ""}):
             assert (await client.post(path, data=FORM, headers=headers)).status_code == 403
@@ -103,21 +103,21 @@ async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: p
         assert (await client.post(path + "?x=1", data=FORM, headers={"X-Twilio-Signature": good})).status_code == 403
         for_host = CARRIER.sign(str(client.base_url.join(path)), FORM)
         assert (await client.post(path, data=FORM, headers={"X-Twilio-Signature": for_host})).status_code == 403
-    assert desk.announced == []
+    assert call_server.announced == []
     assert CALLER not in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["CallSid", "From", "To"])
 async def test_a_call_without_its_fields_is_400(missing: str) -> None:
-    desk = Desk()
-    async with serving(desk) as (client, _):
+    call_server = CallServer()
+    async with serving(call_server) as (client, _):
         form = {name: value for name, value in FORM.items() if name != missing}
         assert (await post(client, VOICE, form)).status_code == 400
-    assert desk.announced == []
+    assert call_server.announced == []
 
 
 async def test_a_form_that_is_none_is_400() -> None:
-    async with serving(Desk()) as (client, _):
+    async with serving(CallServer()) as (client, _):
         headers = {"content-type": "application/x-www-form-urlencoded"}
         for body in (b"CallSid=\xff", b"CallSid=%ff", b"a=1&" * 1000):
             assert (await client.post(VOICE, content=body, headers=headers)).status_code == 400
@@ -130,20 +130,20 @@ async def test_a_signed_body_of_another_kind_is_400() -> None:
         "X-Twilio-Signature": CARRIER.sign(f"https://agent.example{path}", body),
         "content-type": "application/json",
     }
-    async with serving(Desk()) as (client, _):
+    async with serving(CallServer()) as (client, _):
         assert (await client.post(path, content=body, headers=headers)).status_code == 400
         assert (await client.post(path, content=body + b" ", headers=headers)).status_code == 403
 
 
 async def test_a_body_that_is_too_large_is_413_and_the_answer_arrives() -> None:
-    desk = Desk()
-    async with serving(desk) as (client, _):
-        assert (await post(client, VOICE, FORM | {"X": "x" * MAX_BODY})).status_code == 413
-        assert (await post(client, VOICE, FORM | {"X": "x" * (MAX_BODY - 1000)})).status_code == 200
+    call_server = CallServer()
+    async with serving(call_server) as (client, _):
+        assert (await post(client, VOICE, FORM | {"X": "x" * MAX_BODY_BYTES})).status_code == 413
+        assert (await post(client, VOICE, FORM | {"X": "x" * (MAX_BODY_BYTES - 1000)})).status_code == 200
 
 
 async def test_unknown_paths_and_methods() -> None:
-    async with serving(Desk()) as (client, _):
+    async with serving(CallServer()) as (client, _):
         assert (await client.get("/")).status_code == 404
         assert (await client.post("/webhooks/telnyx/voice")).status_code == 404
         assert (await client.get("/ws/twilio/stream/CA1")).status_code == 404
@@ -152,21 +152,21 @@ async def test_unknown_paths_and_methods() -> None:
 
 
 async def test_no_room_is_busy_but_a_call_already_announced_is_let_in() -> None:
-    desk = Desk(limit=2)
-    async with serving(desk) as (client, _):
+    call_server = CallServer(limit=2)
+    async with serving(call_server) as (client, _):
         assert not busy(await post(client, VOICE, FORM))
-        desk.room = False
+        call_server.room = False
         assert busy(await post(client, VOICE, FORM | {"CallSid": "CA2"}))
         assert not busy(await post(client, VOICE, FORM))
-        desk.room = True
+        call_server.room = True
         assert not busy(await post(client, VOICE, FORM | {"CallSid": "CA2"}))
         assert busy(await post(client, VOICE, FORM | {"CallSid": "CA3"}))
-    assert [call.info.call_id for call in desk.announced] == ["CA1", "CA2"]
+    assert [call.info.call_id for call in call_server.announced] == ["CA1", "CA2"]
 
 
 async def test_a_webhook_tried_again_announces_once_and_only_its_last_token_is_good() -> None:
-    desk = Desk()
-    async with serving(desk) as (client, dial):
+    call_server = CallServer()
+    async with serving(call_server) as (client, dial):
         url, first = stream_of((await post(client, VOICE, FORM)).text)
         _, second = stream_of((await post(client, VOICE, FORM)).text)
         codes = []
@@ -177,25 +177,25 @@ async def test_a_webhook_tried_again_announces_once_and_only_its_last_token_is_g
                 await socket.send(STOP)
             codes.append((await closing(socket))[0])
     assert codes == [1008, 1000, 1008]
-    assert len(desk.announced) == len(desk.answered) == 1
+    assert len(call_server.announced) == len(call_server.answered) == 1
 
 
 async def test_a_bug_behind_a_webhook_is_500_and_the_server_lives(caplog: pytest.LogCaptureFixture) -> None:
-    desk = Desk()
-    broken = Desk()
+    call_server = CallServer()
+    broken = CallServer()
 
     def incoming(_: PendingCall) -> None:
         raise ZeroDivisionError("a bug")
 
-    desk.site = attrs.evolve(broken.site, incoming=incoming)
-    async with serving(desk) as (client, _):
+    call_server.context = attrs.evolve(broken.context, incoming=incoming)
+    async with serving(call_server) as (client, _):
         assert (await post(client, VOICE, FORM)).status_code == 500
         assert (await client.get("/health")).status_code == 200
     assert "ZeroDivisionError: a bug" in caplog.text
 
 
 async def test_one_request_per_connection_so_that_an_upgrade_never_follows_a_webhook() -> None:
-    async with serving(Desk()) as (_, dial):
+    async with serving(CallServer()) as (_, dial):
         stream = await dial()
         body = urlencode(FORM).encode()
         signature = CARRIER.sign(f"https://agent.example{VOICE}", FORM)
@@ -212,7 +212,7 @@ async def test_one_request_per_connection_so_that_an_upgrade_never_follows_a_web
 
 
 async def test_a_reset_in_any_phase_ends_that_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
-    desk = Desk()
+    call_server = CallServer()
     here, left = trio.Event(), trio.Event()
 
     async def talk(leg: MediaLeg) -> None:
@@ -221,8 +221,8 @@ async def test_a_reset_in_any_phase_ends_that_connection_alone(caplog: pytest.Lo
             await leg.socket.receive()
         left.set()
 
-    desk.talk = talk
-    async with serving(desk) as (client, dial):
+    call_server.talk = talk
+    async with serving(call_server) as (client, dial):
         url, token = stream_of((await post(client, VOICE, FORM)).text)
         for sent in (
             b"",
@@ -273,7 +273,7 @@ def test_canary_of_hypercorns_connection_handler() -> None:
 
 async def test_http_works_over_memory_streams(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = await read_all(stream)
         await stream.aclose()
@@ -285,7 +285,7 @@ async def test_a_client_that_keeps_the_connection_open_is_closed_after_half_a_se
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = Desk().open(nursery)
+        stream = CallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
         assert (await read_all(stream)).startswith(b"HTTP/1.1 200 ")
         assert trio.current_time() == 0
@@ -298,4 +298,6 @@ async def test_the_application_serves_nothing_but_http(autojump_clock: trio.test
     async def unused(*_: object) -> Any:
         raise AssertionError
 
-    await Application(Desk().site)({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, unused, unused)
+    await Application(CallServer().context)(
+        {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, unused, unused
+    )

@@ -19,13 +19,13 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.logs import LOGGERS
 from patter_trio.pytest_plugin import run
-from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
-from patter_trio.server.context import Site
+from patter_trio.server.context import ServerContext
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.simulation.simulator import simulate_call
-from patter_trio.testing.twilio.messages import Stream
+from patter_trio.testing.twilio.messages import StreamTwiml
 
 CALLER, CALLEE = "+15550100001", "+15550100002"
 SID = f"CA{1:032d}"
@@ -101,9 +101,9 @@ class Undecided(TurnDetector):
 
 # What happens before and after a call -------------------------------------------------------------------------------------
 @asynccontextmanager
-async def desk(**options: Any) -> Any:
+async def call_server(**options: Any) -> Any:
     async with (
-        open_desk(
+        open_call_server(
             Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
         ) as opened,
         trio.open_nursery() as nursery,
@@ -112,10 +112,10 @@ async def desk(**options: Any) -> Any:
         nursery.cancel_scope.cancel()
 
 
-def caller_of(opened: Desk, nursery: trio.Nursery, site: Site | None = None) -> SimulatedTwilio:
+def caller_of(opened: CallServer, nursery: trio.Nursery, context: ServerContext | None = None) -> SimulatedTwilio:
     async def connect() -> trio.abc.Stream:
         ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(serve_connection, site or opened.site, theirs)
+        nursery.start_soon(serve_connection, context or opened.context, theirs)
         await trio.lowlevel.checkpoint()
         return ours
 
@@ -123,20 +123,20 @@ def caller_of(opened: Desk, nursery: trio.Nursery, site: Site | None = None) -> 
 
 
 async def busy() -> None:
-    async with desk(max_calls=0) as (opened, nursery):
+    async with call_server(max_calls=0) as (opened, nursery):
         with pytest.raises(CallRefused):
             await caller_of(opened, nursery)._ask()
 
 
 async def never_connected() -> None:
-    async with desk(callbacks={"on_call_start": never}) as (opened, nursery):
+    async with call_server(callbacks={"on_call_start": never}) as (opened, nursery):
         await caller_of(opened, nursery)._ask()
         await caller_of(opened, nursery)._ask()
         await trio.sleep(100)
 
 
 async def wrong_token() -> None:
-    async with desk() as (opened, nursery):
+    async with call_server() as (opened, nursery):
         carrier = caller_of(opened, nursery)
         stream = await carrier._ask()
         carrier._ask = partial(stolen, stream)  # type: ignore[method-assign]
@@ -144,13 +144,13 @@ async def wrong_token() -> None:
         await trio.sleep(1.0)
 
 
-async def stolen(stream: Stream) -> Stream:
+async def stolen(stream: StreamTwiml) -> StreamTwiml:
     return attrs.evolve(stream, parameters={**stream.parameters, "token": "stolen"})
 
 
 async def cancelled() -> None:
     with trio.CancelScope() as serving:
-        async with desk(callbacks={"on_call_end": slow_crm}) as (opened, nursery):
+        async with call_server(callbacks={"on_call_end": slow_crm}) as (opened, nursery):
             await nursery.start(caller_of(opened, nursery).run)
             await trio.sleep(1.0)
             serving.cancel()
@@ -158,14 +158,14 @@ async def cancelled() -> None:
 
 async def broken_server() -> None:
     """A bug outside of the call's own boundary."""
-    async with desk() as (opened, nursery):
+    async with call_server() as (opened, nursery):
 
         async def breaks(leg: Any) -> None:
             with trio.move_on_after(1.0):
                 await opened.answer(leg)
             raise RuntimeError(f"a bug, of {CALLER}")
 
-        await nursery.start(caller_of(opened, nursery, attrs.evolve(opened.site, answer=breaks)).run)
+        await nursery.start(caller_of(opened, nursery, attrs.evolve(opened.context, answer=breaks)).run)
         await trio.sleep(3.0)
 
 
@@ -198,8 +198,8 @@ KINDS: dict[str, Kind] = {
     "server cancelled": cancelled,
     "server broken": broken_server,
     **{
-        f"wire: {why}": partial(a_call, strike)
-        for why, strike in {f.why: f.strike for f in FAULTS.values() if f.why}.items()
+        f"wire: {why}": partial(a_call, injection)
+        for why, injection in {f.why: f.injection for f in FAULTS.values() if f.why}.items()
     },
 }
 

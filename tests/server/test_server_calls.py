@@ -13,7 +13,7 @@ from patter_trio import Agent, CallControl, CallEnded, ConfigurationError, Patte
 from patter_trio.abc import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import Desk, open_desk
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
 
@@ -36,7 +36,7 @@ def agent_of(**options: Any) -> Agent:
 class Office:
     """A desk, and connections to it."""
 
-    desk: Desk
+    call_server: CallServer
     nursery: trio.Nursery
 
     def caller(self, number: int = 1) -> SimulatedTwilio:
@@ -45,7 +45,7 @@ class Office:
     async def _connect(self) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         ours, theirs = trio.testing.memory_stream_pair()
-        self.nursery.start_soon(serve_connection, self.desk.site, theirs)
+        self.nursery.start_soon(serve_connection, self.call_server.context, theirs)
         return ours
 
 
@@ -54,14 +54,14 @@ async def office(
     phone: Patter | None = None, agent: Agent | None = None, max_calls: int | None = None, **callbacks: Any
 ) -> AsyncIterator[Office]:
     async with (
-        open_desk(
+        open_call_server(
             (phone or Patter()).serve_options(
                 agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
             )
-        ) as desk,
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
-        yield Office(desk, nursery)
+        yield Office(call_server, nursery)
 
 
 async def hangs(event: dict[str, Any]) -> None:
@@ -119,14 +119,14 @@ async def test_direction_is_true_per_call_and_custom_params_are_always_there(
         event["custom_params"]["spoiled"] = "x"
 
     async with office(on_call_start=on_call_start) as here:
-        announce = here.desk.site.pending.announce
+        announce = here.call_server.context.pending.announce
         outbound = CallInfo("CA1", "+15550100002", "+15550100001", "outbound", {"order": "17"}, "twilio")
         calls = [
             announce(outbound, trio.current_time()),
             announce(CallInfo("CA2", "+1", "+2", "inbound", provider="local"), 0.0),
         ]
         for call in calls:
-            here.desk.incoming(call)
+            here.call_server.on_announced(call)
         await trio.sleep(1.0)
         assert [call.info.custom_params for call in calls] == [{"order": "17"}, {}]
     assert {(start["call_id"], start["direction"], start["telephony_provider"]) for start in starts} == {
@@ -155,7 +155,7 @@ async def test_a_live_call_that_is_announced_again_hears_busy_and_is_not_started
         with pytest.raises(CallRefused, match="busy"):
             await here.caller(1)._ask()
         await trio.sleep(1.0)
-        assert (len(phone.calls), len(here.desk.site.pending)) == (1, 0)
+        assert (len(phone.calls), len(here.call_server.context.pending)) == (1, 0)
         first.hang_up()
         await first.over.wait()
     assert f"call CA{1:032d}: hears busy, from +1555***0001: it is live already" in caplog.text
@@ -170,12 +170,12 @@ async def test_draining_waits_for_a_call_that_is_announced_and_not_connected_yet
         caller = here.caller(1)
         stream = await caller._ask()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.desk.drain, 100.0)
+            nursery.start_soon(here.call_server.drain, 100.0)
             await trio.sleep(5.0)
-            assert not here.desk.closed.is_set()
+            assert not here.call_server.closed.is_set()
             await trio.sleep(50.0)  # the stream never comes: a minute after its announcement the call is forgotten
             assert stream.url.endswith(caller.call_sid)
-            await here.desk.closed.wait()
+            await here.call_server.closed.wait()
             assert trio.current_time() == pytest.approx(60.0)
 
 
@@ -188,17 +188,17 @@ async def test_draining_waits_for_the_last_call_or_for_its_grace(
         for caller in callers:
             await here.nursery.start(caller.run)
         await trio.sleep(0.01)
-        assert repr(here.desk) == "<Desk 2 calls>"
+        assert repr(here.call_server) == "<Desk 2 calls>"
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.desk.drain, 20.0)
+            nursery.start_soon(here.call_server.drain, 20.0)
             await trio.sleep(1.0)
-            assert repr(here.desk) == "<Desk 2 calls, draining>"
+            assert repr(here.call_server) == "<Desk 2 calls, draining>"
             with pytest.raises(CallRefused, match="busy"):
                 await here.caller(3)._ask()
             callers[0].hang_up()
             nursery.start_soon(_later, hang_up_after - 1.0, callers[1].hang_up)
-            await here.desk.closed.wait()
+            await here.call_server.closed.wait()
             assert trio.current_time() - began == pytest.approx(closed_at, abs=0.01)
             nursery.cancel_scope.cancel()
         callers[1].hang_up()
@@ -236,25 +236,25 @@ async def test_a_cancelled_server_tells_every_end_and_is_gone_within_seven_secon
 async def test_callbacks_of_the_phone_are_found_when_they_are_needed(autojump_clock: trio.testing.MockClock) -> None:
     phone = Patter()
     async with office(phone, on_transcript=print) as here:
-        assert here.desk.find("on_transcript") is print
-        assert here.desk.find("on_llm_token") is None
+        assert here.call_server.callback("on_transcript") is print
+        assert here.call_server.callback("on_llm_token") is None
         phone.on_llm_token = hangs
-        assert here.desk.find("on_llm_token") is hangs
-        assert here.desk.find("on_nothing") is None
+        assert here.call_server.callback("on_llm_token") is hangs
+        assert here.call_server.callback("on_nothing") is None
 
 
 async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_desk(Patter().serve_options(agent_of(), public_url=PUBLIC)) as desk:
-        assert isinstance(desk.site.carrier, LocalCarrier)
-        stranger = SimulatedTwilio(
-            lambda: Office(desk, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
+    async with open_call_server(Patter().serve_options(agent_of(), public_url=PUBLIC)) as call_server:
+        assert isinstance(call_server.context.carrier, LocalCarrier)
+        unauthenticated = SimulatedTwilio(
+            lambda: Office(call_server, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
         )
         async with trio.open_nursery() as nursery:
             with pytest.raises(CallRefused, match="403"):
-                await stranger.run()
+                await unauthenticated.run()
 
 
 async def test_what_cannot_be_served_opens_no_desk() -> None:
     with pytest.raises(ConfigurationError, match="this one has neither"):
-        async with open_desk(Patter().serve_options(agent_of(llm=None), public_url=PUBLIC)):
+        async with open_call_server(Patter().serve_options(agent_of(llm=None), public_url=PUBLIC)):
             pass

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from trace_kit import agent_of
 
 from patter_trio.abc import CallInfo
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.tracing.call_trace import CallTrace
 
 INFO = CallInfo("CA1", "", "", "inbound", provider="twilio")
@@ -40,7 +40,7 @@ FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "transcript": told(NOTHING, role=st.sampled_from(["user", "assistant"]), text=WORDS),
     "transcript_partial": told(NOTHING, text=WORDS),
     "words_final": told(NOTHING, text=WORDS),
-    "reply_started": told(REPLY, mind=st.sampled_from(["llm", "on_message", "text", "error"])),
+    "reply_started": told(REPLY, source=st.sampled_from(["llm", "on_message", "text", "error"])),
     "llm_started": REPLY,
     "llm_chunk": told(REPLY, text=WORDS),
     "llm_finished": REPLY,
@@ -81,10 +81,10 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tu
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH)
+        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
         for at, (name, payload) in enumerate(story, start=10):
-            call.saw(name, float(at), payload)
-        call.saw("call_end", 1000.0, {"outcome": "completed", "metrics": None})
+            call.on_event(name, float(at), payload)
+        call.on_event("call_end", 1000.0, {"outcome": "completed", "metrics": None})
         assert not call._complained
 
     trio.run(tell)

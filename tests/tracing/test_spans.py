@@ -21,11 +21,11 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ProviderError
 from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_desk
+from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 
 PUBLIC = "http://agent.test"
 CARRIER = Twilio("AC1", "hush")
@@ -543,13 +543,15 @@ async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often
     autojump_clock: trio.testing.MockClock, traced: Trace
 ) -> None:
     async with (
-        open_desk(Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH)) as desk,
+        open_call_server(
+            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
 
         async def connect() -> trio.abc.Stream:
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(serve_connection, desk.site, theirs)
+            nursery.start_soon(serve_connection, call_server.context, theirs)
             await trio.lowlevel.checkpoint()
             return ours
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from patter_trio import Agent, Patter
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.simulator import EPOCH
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 
 REPLY = "We open at nine. We close at five."
 
@@ -34,7 +34,7 @@ def sent(caller: SimulatedCaller) -> list[Any]:
 def seconds(stamp: int | None) -> float:
     """A span's stamp as seconds on the clock of the simulated call."""
     assert stamp is not None
-    return (stamp - round(EPOCH * 1e9)) / 1e9
+    return (stamp - round(EPOCH_UNIX_S * 1e9)) / 1e9
 
 
 @attrs.frozen

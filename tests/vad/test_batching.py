@@ -9,7 +9,14 @@ import trio.testing
 from trio.testing import MockClock
 
 from patter_trio.errors import ProviderError
-from patter_trio.vad.batching import FEW, GATHER, MOST, Batcher, Floats, batcher_of
+from patter_trio.vad.batching import (
+    BATCH_WAIT_S,
+    MAX_BATCH_WINDOWS,
+    MAX_UNBATCHED_SESSIONS,
+    Batcher,
+    Floats,
+    batcher_of,
+)
 
 
 class Sums:
@@ -38,12 +45,12 @@ def model() -> Sums:
 @pytest.fixture
 def batcher(model: Sums) -> Batcher[float]:
     batcher = Batcher[float](model)
-    batcher.sessions = FEW + 1
+    batcher.sessions = MAX_UNBATCHED_SESSIONS + 1
     return batcher
 
 
 async def test_few_sessions_wait_for_nobody(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
-    batcher.sessions = FEW
+    batcher.sessions = MAX_UNBATCHED_SESSIONS
     assert await batcher.infer(window(1), 5.0) == (1.0, 6.0)
     assert (autojump_clock.current_time(), model.batches) == (0.0, [1])
 
@@ -55,7 +62,7 @@ async def test_windows_that_come_within_the_time_are_one_batch_and_each_gets_its
     instants: set[float] = set()
 
     async def voice(number: int) -> None:
-        await trio.sleep(number * GATHER / 10)
+        await trio.sleep(number * BATCH_WAIT_S / 10)
         results[number] = await batcher.infer(window(number), 100.0)
         instants.add(autojump_clock.current_time())
 
@@ -64,7 +71,7 @@ async def test_windows_that_come_within_the_time_are_one_batch_and_each_gets_its
             nursery.start_soon(voice, number)
     assert results == {number: (float(number), 100.0 + number) for number in range(9)}
     assert model.batches == [9]
-    assert instants == {GATHER}
+    assert instants == {BATCH_WAIT_S}
 
 
 async def test_a_later_window_begins_the_next_batch(
@@ -73,17 +80,17 @@ async def test_a_later_window_begins_the_next_batch(
     for _ in range(3):
         await batcher.infer(window(1), 0.0)
     assert model.batches == [1, 1, 1]
-    assert autojump_clock.current_time() == pytest.approx(3 * GATHER)
+    assert autojump_clock.current_time() == pytest.approx(3 * BATCH_WAIT_S)
 
 
 async def test_a_full_batch_runs_at_once(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
-        for number in range(MOST + 3):
+        for number in range(MAX_BATCH_WINDOWS + 3):
             nursery.start_soon(batcher.infer, window(number), 0.0)
         await trio.testing.wait_all_tasks_blocked()
-        assert model.batches == [MOST]
+        assert model.batches == [MAX_BATCH_WINDOWS]
         assert autojump_clock.current_time() == 0.0
-    assert model.batches == [MOST, 3]
+    assert model.batches == [MAX_BATCH_WINDOWS, 3]
 
 
 async def test_the_others_get_their_results_when_the_one_who_gathers_is_cancelled(
@@ -119,7 +126,7 @@ async def test_one_who_waits_may_be_cancelled(model: Sums, batcher: Batcher[floa
         await trio.testing.wait_all_tasks_blocked()
         waiting.cancel()
     assert model.batches == [2]
-    assert autojump_clock.current_time() == GATHER
+    assert autojump_clock.current_time() == BATCH_WAIT_S
 
 
 async def test_a_model_that_fails_fails_for_every_one_of_the_batch_and_works_again(
@@ -135,7 +142,7 @@ async def test_a_model_that_fails_fails_for_every_one_of_the_batch_and_works_aga
     async with trio.open_nursery() as nursery:
         for value in (1.0, float("nan"), 2.0):
             nursery.start_soon(voice, value)
-    assert failed == [GATHER] * 3
+    assert failed == [BATCH_WAIT_S] * 3
     assert await batcher.infer(window(3), 0.0) == (3.0, 3.0)
 
 
@@ -151,7 +158,7 @@ async def test_a_bug_that_the_one_who_gathers_runs_into_leaves_nobody_waiting(au
             raise LookupError("a bug")
 
     batcher = Batcher[float](Buggy())
-    batcher.sessions = FEW + 1
+    batcher.sessions = MAX_UNBATCHED_SESSIONS + 1
     ends: list[type[Exception]] = []
 
     async def call() -> None:

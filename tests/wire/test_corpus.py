@@ -12,7 +12,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.fuzz import corpus
 from benchmarks.fuzz.seeds import SEEDS
 from benchmarks.fuzz.targets import TARGETS
-from patter_trio.testing.faults.injections import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from patter_trio.testing.faults.injections import (
+    BINARY_OPCODE,
+    CLOSE_OPCODE,
+    CONTINUATION_OPCODE,
+    PING_OPCODE,
+    PONG_OPCODE,
+    TEXT_OPCODE,
+    frame,
+)
 
 MOST = 400
 """Inputs of a target that are kept: enough to begin with, few enough to read through."""
@@ -33,7 +41,7 @@ def test_every_target_has_its_seeds_and_its_corpus_and_no_other_has() -> None:
 
 FRAMES = st.builds(
     frame,
-    st.sampled_from([TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE, 3, 11]),
+    st.sampled_from([TEXT_OPCODE, BINARY_OPCODE, CONTINUATION_OPCODE, PING_OPCODE, PONG_OPCODE, CLOSE_OPCODE, 3, 11]),
     st.binary(max_size=40)
     | st.text(max_size=20).map(str.encode)
     | st.sampled_from([b"\x03\xe8", b"\x03\xed", b"x" * 126]),

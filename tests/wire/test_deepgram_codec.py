@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import Transcript
-from patter_trio.conversation.inputs import Final, Interim, Ready
+from patter_trio.conversation.inputs import FinalWords, InterimWords, Ready
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ProviderError, WireError
-from patter_trio.wire.deepgram import MOST_PARTS, FluxCodec, ListenCodec, NovaCodec, listen_url
+from patter_trio.wire.deepgram import MAX_SEGMENT_PARTS, FluxCodec, ListenCodec, NovaCodec, listen_url
 
 
 def results(words: str, start: float, end: float, *, final: bool = False, **more: Any) -> str:
@@ -101,7 +101,7 @@ def test_the_words_of_a_promoted_interim_are_in_the_conversation_once(revised: s
     ]
     for at, message in script:
         for transcript in codec.receive(message):
-            event = (Final if transcript.final else Interim)(transcript.text, transcript.segment)
+            event = (FinalWords if transcript.final else InterimWords)(transcript.text, transcript.segment)
             texts += [action.text for action in machine.step(event, at) if hasattr(action, "text")]
         texts += [getattr(action, "text", None) for action in machine.step(None, at + 3) if hasattr(action, "text")]
     history = [text for text in texts if text]
@@ -145,7 +145,7 @@ def test_a_final_result_told_again_is_not_told_again() -> None:
 def test_a_segment_is_bounded_even_if_no_final_result_ever_reaches_its_end() -> None:
     codec = NovaCodec()
     heard(codec, results("ahead", 0, 500))
-    told = heard(codec, *(results("x", second, second + 1, final=True) for second in range(MOST_PARTS)))
+    told = heard(codec, *(results("x", second, second + 1, final=True) for second in range(MAX_SEGMENT_PARTS)))
     assert [(one.final, one.segment) for one in told] == [(True, 1)]
 
 

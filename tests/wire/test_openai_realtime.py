@@ -12,7 +12,7 @@ from patter_trio.abc import ToolDefinition, Usage
 from patter_trio.errors import AuthenticationError, PatterError, ProviderError, RateLimitError, WireError
 from patter_trio.wire import openai_realtime as wire
 from patter_trio.wire.openai_realtime import Refused, ResponseEnded, Status
-from patter_trio.wire.openai_realtime._reader import LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TEXT
+from patter_trio.wire.openai_realtime._reader import MAX_ARGUMENT_CHARACTERS, MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS
 
 SOUND = base64.b64encode(b"\xff\x7f\x00").decode()
 OF = {"event_id": "e", "response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}
@@ -194,7 +194,7 @@ BROKEN: list[str | bytes] = [
         {"type": "input_audio_buffer.speech_started", "audio_start_ms": 1e300, "item_id": "i"},
         {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": "1", "item_id": "i"},
         {"type": "input_audio_buffer.committed"},
-        {"type": "input_audio_buffer.committed", "item_id": "i" * (LONGEST_NAME + 1)},
+        {"type": "input_audio_buffer.committed", "item_id": "i" * (MAX_NAME_CHARACTERS + 1)},
         {"type": "response.created", "response": {"id": "r", "metadata": {"request": 7}}},
         {"type": "response.created", "response": {"id": "r", "metadata": {str(n): "" for n in range(17)}}},
         {"type": "response.output_audio.delta", **OF, "delta": "not base64"},
@@ -203,7 +203,7 @@ BROKEN: list[str | bytes] = [
         {"type": "response.output_text.delta", "delta": "x"},
         {"type": "response.output_item.done", **OF, "item": {**CALL, "name": None}},
         {"type": "response.output_item.done", **OF, "item": {**CALL, "arguments": {}}},
-        {"type": "response.output_item.done", **OF, "item": {**CALL, "arguments": "x" * (LONGEST_ARGUMENTS + 1)}},
+        {"type": "response.output_item.done", **OF, "item": {**CALL, "arguments": "x" * (MAX_ARGUMENT_CHARACTERS + 1)}},
         {"type": "response.done"},
     )),
 ]  # fmt: skip
@@ -216,7 +216,7 @@ def test_what_the_protocol_does_not_allow_is_an_error_of_the_wire(message: str |
 
 
 def test_texts_are_cut_at_their_bounds() -> None:
-    long = "x" * (LONGEST_TEXT + 1)
+    long = "x" * (MAX_TEXT_CHARACTERS + 1)
     for message in (
         {"type": f"{HEARD}.delta", "item_id": "i", "delta": long},
         {"type": f"{HEARD}.completed", "item_id": "i", "transcript": long},
@@ -225,7 +225,7 @@ def test_texts_are_cut_at_their_bounds() -> None:
     ):
         event = told(message)
         assert isinstance(event, wire.InputTranscript | wire.TextDelta)
-        assert len(event.text) == LONGEST_TEXT
+        assert len(event.text) == MAX_TEXT_CHARACTERS
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,12 @@ from patter_trio.abc import ToolCall, ToolDefinition
 from patter_trio.errors import WireError
 from patter_trio.net.websocket_client import open_websocket
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.servers.openai_realtime import Connection, FakeRealtime, RealtimeReply, serve_openai_realtime
+from patter_trio.testing.servers.openai_realtime import (
+    FakeRealtime,
+    RealtimeReply,
+    RealtimeServerConnection,
+    serve_openai_realtime,
+)
 from patter_trio.wire import openai_realtime as wire
 
 pytest.importorskip("openai", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
@@ -230,7 +235,7 @@ REPLIES = [
 ]
 
 
-async def told_in_a_session(script: FakeRealtime, rounds: int) -> Connection:
+async def told_in_a_session(script: FakeRealtime, rounds: int) -> RealtimeServerConnection:
     """Use all that there is, and return what the server has seen and said."""
     async with serve_openai_realtime(script) as server:
         url, key = wire.socket_url(server.url, "gpt-realtime-2.1"), {"Authorization": "Bearer key"}

@@ -11,7 +11,7 @@ from patter_trio.wire.sse import EventDecoder, ServerEvent
 
 
 def decoded(*pieces: bytes, largest: int = 1000) -> list[ServerEvent]:
-    decoder = EventDecoder(largest=largest)
+    decoder = EventDecoder(max_bytes=largest)
     return [event for piece in pieces for event in decoder.feed(piece)] + decoder.finish()
 
 

@@ -8,7 +8,7 @@ import trio
 T = TypeVar("T")
 
 
-class Feed(Generic[T]):
+class DropOldestChannel(Generic[T]):
     """A queue of at most ``bound`` items. Losing old speech is better than delaying marks, hang-ups and new speech."""
 
     def __init__(self, bound: int) -> None:

@@ -15,15 +15,15 @@ import trio
 from patter_trio.abc import EngineWords
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 
-PATIENCE: Final = 2.0
+TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
 
 Waiting longer would delay on_transcript of the agent; words that come later are still told.
 """
 
-LATEST: Final = 32
+MAX_LATE_UTTERANCES: Final = 32
 """Utterances without words that are remembered; words of an older one are ignored.
 
 An engine that never transcribes must not fill the memory.
@@ -31,7 +31,7 @@ An engine that never transcribes must not fill the memory.
 
 
 @attrs.define(eq=False)
-class _Utterance:
+class _CommittedTurn:
     """What the caller said before an answer was heard: one entry, made of one or several commits."""
 
     at: float
@@ -39,11 +39,11 @@ class _Utterance:
     """Its position in the history, reserved at its first commit."""
     parts: dict[int, str | None] = attrs.field(factory=dict)
     """The words by number of commit; None while they are not known."""
-    given_up: bool = False
+    timed_out: bool = False
     """True once it was waited for long enough. Its words may still come."""
 
     @property
-    def known(self) -> bool:
+    def is_complete(self) -> bool:
         return all(text is not None for text in self.parts.values())
 
     @property
@@ -51,7 +51,7 @@ class _Utterance:
         return " ".join(" ".join(text.split()) for text in self.parts.values() if text)
 
 
-class LateWords:
+class LateTranscripts:
     """Enters the caller's words in the history once the engine has transcribed them.
 
     Args:
@@ -60,36 +60,36 @@ class LateWords:
         commit: tells the engine that an utterance is over; returns the number of the commit.
     """
 
-    def __init__(self, history: History, tell: Teller, commit: Callable[[], int]) -> None:
+    def __init__(self, history: History, reporter: CallReporter, commit: Callable[[], int]) -> None:
         self._history = history
-        self._tell = tell
+        self._reporter = reporter
         self._commit = commit
-        self._utterances: list[_Utterance] = []
+        self._turns: list[_CommittedTurn] = []
         """The utterances whose words are not all known, and the newest."""
-        self._behind: list[Callable[[], None]] = []
+        self._deferred: list[Callable[[], None]] = []
         """What waits for the words in front of it, in order."""
         self._due = trio.Event()
-        self._known = trio.Event()
-        self.talk: trio.Nursery | None = None
+        self._completed = trio.Event()
+        self.nursery: trio.Nursery | None = None
         """The conversation's, once it is under way."""
 
     def __repr__(self) -> str:
-        return f"<LateWords, {self.owed} utterances unknown, {len(self._behind)} things behind them>"
+        return f"<LateWords, {self.pending_count} utterances unknown, {len(self._deferred)} things behind them>"
 
     @property
-    def owed(self) -> int:
+    def pending_count(self) -> int:
         """The number of utterances whose words are awaited."""
-        return sum(not (utterance.known or utterance.given_up) for utterance in self._utterances)
+        return sum(not (utterance.is_complete or utterance.timed_out) for utterance in self._turns)
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and ask the engine for its words."""
-        goes_on = action.replaces and bool(self._utterances)
+        goes_on = action.replaces and bool(self._turns)
         if not goes_on:
             self.settle("another turn began")
-        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not goes_on:
             self._begin(action.at)
-        self._owe()
+        self._expect_transcript()
 
     def amend(self, action: do.AmendUser) -> None:
         """Do nothing: an engine's utterances are made of voice, so no words are late."""
@@ -102,74 +102,74 @@ class LateWords:
         if open_voice:
             self.settle("the caller is gone")
             self._begin(trio.current_time())
-            self._owe()
+            self._expect_transcript()
 
-    def _owe(self) -> None:
-        newest = self._utterances[-1]
+    def _expect_transcript(self) -> None:
+        newest = self._turns[-1]
         # Another commit joins the utterance, so it is worth waiting for again.
-        newest.given_up = False
+        newest.timed_out = False
         newest.parts[self._commit()] = None
 
     def _begin(self, at: float) -> None:
-        unknown = [utterance for utterance in self._utterances if not utterance.known]
+        unknown = [utterance for utterance in self._turns if not utterance.is_complete]
         # Reserved before the answer begins, so that its words and tool rounds stand behind the question.
-        self._utterances = [*unknown[-LATEST:], _Utterance(at, self._history.reserve("user"))]
+        self._turns = [*unknown[-MAX_LATE_UTTERANCES:], _CommittedTurn(at, self._history.reserve("user"))]
 
-    def heard(self, words: EngineWords) -> None:
+    def on_transcript(self, words: EngineWords) -> None:
         """Take a transcript of the engine's."""
-        utterance = next((one for one in self._utterances if words.commit in one.parts), None)
+        utterance = next((one for one in self._turns if words.commit in one.parts), None)
         if utterance is None:
             return  # not of an utterance, or of one that is no longer remembered
         if not words.final:
-            self._tell.partial(trio.current_time(), words.text)
+            self._reporter.partial(trio.current_time(), words.text)
             return
         # If an engine repeats a final transcript, the first one counts.
         if utterance.parts[words.commit] is not None:
             return
         utterance.parts[words.commit] = words.text
-        self._tell.note("words_final", trio.current_time(), {"text": words.text})
-        if utterance.known:
+        self._reporter.emit_fact("words_final", trio.current_time(), {"text": words.text})
+        if utterance.is_complete:
             self._enter(utterance)
-        if not self.owed:
+        if not self.pending_count:
             self._release()
-            self._known.set()
-            self._known = trio.Event()
+            self._completed.set()
+            self._completed = trio.Event()
 
-    def _enter(self, utterance: _Utterance) -> None:
+    def _enter(self, utterance: _CommittedTurn) -> None:
         now, text = trio.current_time(), utterance.text
         if not text:
-            self._tell.note("user_amended", now, {"text": ""})
+            self._reporter.emit_fact("user_amended", now, {"text": ""})
             return
-        utterance.entry.fill(text, self._tell.unix(utterance.at))
-        if utterance is not self._utterances[-1]:
-            self._tell.note("late_words", now, {})
-        self._tell.transcript(now, "user", text, self._history.shown())
+        utterance.entry.fill(text, self._reporter.unix(utterance.at))
+        if utterance is not self._turns[-1]:
+            self._reporter.emit_fact("late_words", now, {})
+        self._reporter.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
         """Do nothing: no hook is being waited for."""
 
-    def behind(self, enter: Callable[[], None]) -> None:
-        """Call ``enter`` when all words are there, or when they were waited for long enough."""
-        if not self.owed:
-            enter()
+    def after_user_turn(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when all words are there, or when they were waited for long enough."""
+        if not self.pending_count:
+            callback()
             return
-        if not self._behind and self.talk is not None:
+        if not self._deferred and self.nursery is not None:
             self._due = trio.Event()
-            self.talk.start_soon(self._give_up, self._due)
-        self._behind.append(enter)
+            self.nursery.start_soon(self._time_out, self._due)
+        self._deferred.append(callback)
 
-    async def _give_up(self, released: trio.Event) -> None:
-        with trio.move_on_after(PATIENCE):
+    async def _time_out(self, released: trio.Event) -> None:
+        with trio.move_on_after(TRANSCRIPT_WAIT_S):
             await released.wait()
         if not released.is_set():
             self._release()
 
     def _release(self) -> None:
         self._due.set()
-        for utterance in self._utterances:
-            utterance.given_up = utterance.given_up or not utterance.known
+        for utterance in self._turns:
+            utterance.timed_out = utterance.timed_out or not utterance.is_complete
         # Emptied first, because what is called may put something behind words again.
-        behind, self._behind = self._behind, []
+        behind, self._deferred = self._deferred, []
         for enter in behind:
             enter()
 
@@ -180,7 +180,7 @@ class LateWords:
     async def last(self) -> None:
         """Do nothing: ``flush`` has waited for the words."""
 
-    async def all_known(self) -> None:
+    async def wait_until_complete(self) -> None:
         """Wait until no words are missing."""
-        while self.owed:
-            await self._known.wait()
+        while self.pending_count:
+            await self._completed.wait()

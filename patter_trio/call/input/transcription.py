@@ -8,17 +8,16 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
-from patter_trio.call.hooks import Hooking
-from patter_trio.call.input.audio_queue import Feed
-from patter_trio.call.opening import opened
-from patter_trio.conversation.inputs import Final as FinalWords
-from patter_trio.conversation.inputs import Flushed, Interim
+from patter_trio.call.hooks import HookRunner
+from patter_trio.call.input.audio_queue import DropOldestChannel
+from patter_trio.call.opening import open_with_timeout
+from patter_trio.conversation.inputs import FinalWords, Flushed, InterimWords
 from patter_trio.errors import ConfigurationError
 
-WAITING: Final = 250
+MAX_UNSENT_FRAMES: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
 
 
@@ -26,12 +25,12 @@ class Flush:
     """Asks the recogniser for its last words."""
 
 
-class Hearing:
+class TranscriptionStage:
     """Recognition of one call."""
 
-    def __init__(self, post: Callable[[Interim | FinalWords | Flushed], None]) -> None:
+    def __init__(self, post: Callable[[InterimWords | FinalWords | Flushed], None]) -> None:
         self._post = post
-        self._feed: Feed[tuple[int, bytes | VoiceEdge | Flush]] = Feed(WAITING)
+        self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(MAX_UNSENT_FRAMES)
         self._put = 0  # samples handed over
         self._unsettled = False
         self._flushing = False
@@ -57,24 +56,27 @@ class Hearing:
         self._flushing = True
         self._feed.put((self._put, Flush()))
 
-    async def run(self, stt: SpeechToText, language: str, hooking: Hooking | None = None) -> None:
+    async def run(self, stt: SpeechToText, language: str, hook_runner: HookRunner | None = None) -> None:
         """Recognise until cancelled.
 
         Raises:
             ProviderError: the recogniser cannot be had, or failed.
         """
-        through_hooks = None if hooking is None else hooking.incoming(stt.accepts)
-        async with opened(stt.open(language=language), stt.provider) as session, trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, session, stt.accepts, through_hooks)
-            hooked = hooking is not None and bool(hooking.given("after_stt"))
+        hook_stream = None if hook_runner is None else hook_runner.incoming(stt.accepts)
+        async with (
+            open_with_timeout(stt.open(language=language), stt.provider) as session,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._send, session, stt.accepts, hook_stream)
+            hooked = hook_runner is not None and bool(hook_runner.given("after_stt"))
             async for result in session.transcripts():
                 transcript: Transcript | None = result
-                if hooking is not None and hooked:
-                    transcript = await hooking.result(result)
+                if hook_runner is not None and hooked:
+                    transcript = await hook_runner.result(result)
                 if transcript is None:
                     continue
                 if not transcript.final:
-                    self._post(Interim(transcript.text, transcript.segment, transcript.finished))
+                    self._post(InterimWords(transcript.text, transcript.segment, transcript.finished))
                     continue
                 self._unsettled = False
                 self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
@@ -83,9 +85,9 @@ class Hearing:
 
     async def _send(
         self,
-        session: RecognitionSession,
+        session: SpeechToTextSession,
         accepts: AudioFormat,
-        through_hooks: Callable[[bytes], Awaitable[bytes]] | None,
+        hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
         encode = encoder(accepts)
         sent = 0
@@ -96,7 +98,7 @@ class Hearing:
                     sent = position
                 match item:
                     case bytes():
-                        await session.send(encode(item) if through_hooks is None else await through_hooks(item))
+                        await session.send(encode(item) if hook_stream is None else await hook_stream(item))
                         sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)

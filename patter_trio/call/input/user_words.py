@@ -20,41 +20,41 @@ import trio
 
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
-from patter_trio.events.reporter import Teller
+from patter_trio.events.reporter import CallReporter
 from patter_trio.user_code.context import current_call
 
-LAST_WORDS = 0.04
+LAST_WORDS_TIMEOUT_S = 0.04
 """Seconds for the hook at the end of the call.
 
 Together with the STT's last words and closing the stream, the call then ends within one second.
 """
 
-Asks = Callable[[str], Awaitable[str]]
+AfterTranscribe = Callable[[str], Awaitable[str]]
 """``after_transcribe``: takes words and returns words; an empty text is a veto."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 @attrs.frozen(eq=False)
-class _Waiting:
+class _PendingTurn:
     """Committed words that the hook has not answered about yet."""
 
     text: str
     at: float
-    tells: bool
+    reports: bool
     """True if on_transcript is still to be told; False if late words amend what it was told already."""
 
 
-class UserWords:
+class UserTurns:
     """Enters the caller's words in the history, and tells on_transcript."""
 
-    def __init__(self, history: History, tell: Teller) -> None:
+    def __init__(self, history: History, reporter: CallReporter) -> None:
         self._history = history
-        self._tell = tell
-        self._waiting: _Waiting | None = None
+        self._reporter = reporter
+        self._waiting: _PendingTurn | None = None
         self._entry: Spoken | None = None
         """Position of the newest commit's words; None before they are entered, and after a veto."""
-        self.asks: Asks | None = None
+        self.after_transcribe: AfterTranscribe | None = None
         """Set once the call knows its agent."""
 
     def __repr__(self) -> str:
@@ -62,22 +62,22 @@ class UserWords:
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and enter its words."""
-        self._tell.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not action.replaces:
             self.settle("another turn began")
             self._entry = None
-        self._take(_Waiting(action.text, action.at, tells=True))
+        self._take(_PendingTurn(action.text, action.at, reports=True))
 
     def amend(self, action: do.AmendUser) -> None:
         """Replace the utterance's words, because some of them came late."""
-        tells = self._waiting.tells if self._waiting is not None else self._entry is None
-        self._take(_Waiting(action.text, action.at, tells=tells))
+        tells = self._waiting.reports if self._waiting is not None else self._entry is None
+        self._take(_PendingTurn(action.text, action.at, reports=tells))
 
     def append(self, action: do.AppendUser) -> None:
         """Enter words that no reply will answer."""
         self.settle("the call is ending")
         self._entry = None
-        self._take(_Waiting(action.text, action.at, tells=True))
+        self._take(_PendingTurn(action.text, action.at, reports=True))
 
     def cut(self, reason: str) -> None:
         """Take the end of the reply that was to answer: waiting words pass unchanged, unless the caller goes on."""
@@ -89,9 +89,9 @@ class UserWords:
         else:
             self.settle(reason)
 
-    def behind(self, enter: Callable[[], None]) -> None:
-        """Call ``enter`` at once: words that wait belong to a reply that has not begun, so nothing comes behind them."""
-        enter()
+    def after_user_turn(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` at once: words that wait belong to a reply that has not begun, so nothing comes behind them."""
+        callback()
 
     def settle(self, reason: str) -> None:
         """Enter words that still wait, unchanged."""
@@ -102,12 +102,12 @@ class UserWords:
             )
             self._enter(waiting, waiting.text, trio.current_time())
 
-    async def passed(self) -> bool:
+    async def run_hook(self) -> bool:
         """Ask the hook about the words that wait. Return True if there is something to answer."""
         waiting = self._waiting
-        if waiting is None or self.asks is None:
+        if waiting is None or self.after_transcribe is None:
             return True
-        text = await self.asks(waiting.text)
+        text = await self.after_transcribe(waiting.text)
         # Other words, or the end of the reply, have overtaken this answer of the hook.
         if self._waiting is not waiting:
             return False
@@ -120,24 +120,24 @@ class UserWords:
         return bool(text)
 
     async def last(self) -> None:
-        """Ask the hook about the call's last words, within :data:`LAST_WORDS`."""
-        with trio.move_on_after(LAST_WORDS):
-            await self.passed()
+        """Ask the hook about the call's last words, within :data:`LAST_WORDS_TIMEOUT_S`."""
+        with trio.move_on_after(LAST_WORDS_TIMEOUT_S):
+            await self.run_hook()
 
-    def _take(self, words: _Waiting) -> None:
+    def _take(self, words: _PendingTurn) -> None:
         self._waiting = None
-        if self.asks is None:
+        if self.after_transcribe is None:
             self._enter(words, words.text, words.at)
         else:
             self._waiting = words
 
-    def _enter(self, words: _Waiting, text: str, now: float) -> None:
+    def _enter(self, words: _PendingTurn, text: str, now: float) -> None:
         if self._entry is None:
-            self._entry = self._history.add("user", text, self._tell.unix(words.at))
+            self._entry = self._history.add("user", text, self._reporter.unix(words.at))
         else:
             # Still the same message of the caller: it keeps the time of its first commit.
             self._entry.fill(text, self._entry.timestamp)
-        if words.tells:
-            self._tell.transcript(now, "user", text, self._history.shown())
+        if words.reports:
+            self._reporter.transcript(now, "user", text, self._history.shown())
         else:
-            self._tell.note("user_amended", now, {"text": text})
+            self._reporter.emit_fact("user_amended", now, {"text": text})

@@ -11,28 +11,28 @@ from typing import Final
 import numpy as np
 import trio
 
-from patter_trio.abc import TurnDetector, VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import TurnDetector, VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.audio_queue import Feed
+from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.conversation.inputs import Verdict, VoiceEnded, VoiceStarted
 from patter_trio.errors import ProviderError
 from patter_trio.user_code.context import current_call
 
-FRAMES: Final = 50
+MAX_WAITING_FRAMES: Final = 50
 """1 s of 20 ms frames between reader and detector; behind that much, old speech is useless."""
-PIECE: Final = RATE // 10
+MAX_PIECE_SAMPLES: Final = RATE // 10
 """Most samples that are listened to at once: a lump of audio must not hold up other calls for longer than 0.1 s of it takes."""
-REMEMBERED: Final = 8 * RATE
+MAX_RECENT_SAMPLES: Final = 8 * RATE
 """Samples kept for a turn detector."""
-VERDICT: Final = 0.3
+VERDICT_TIMEOUT_S: Final = 0.3
 """Seconds that a turn detector has; after that there is no hint, and silence decides."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
-class Listening:
+class VoiceActivityStage:
     """Voice activity of one call."""
 
     def __init__(
@@ -40,21 +40,21 @@ class Listening:
         vad: VoiceActivity,
         clock: MediaClock,
         post: Callable[[VoiceStarted | VoiceEnded | Verdict], None],
-        to_hearing: Callable[[bytes | VoiceEdge], None],
+        to_transcription: Callable[[bytes | VoiceEdge], None],
         *,
         remember: bool,
     ) -> None:
         self._vad = vad
         self._clock = clock
         self._post = post
-        self._to_hearing = to_hearing
+        self._to_transcription = to_transcription
         self._remember = remember
         self._recent: list[g711.Samples] = []
         self._fed = 0
         self._window = 1
         self._detecting = False
-        self._then: Callable[[], None] | None = None
-        self._frames: Feed[tuple[int, bytes]] = Feed(FRAMES)
+        self._on_finished: Callable[[], None] | None = None
+        self._frames: DropOldestChannel[tuple[int, bytes]] = DropOldestChannel(MAX_WAITING_FRAMES)
 
     def put(self, position: int, audio: bytes) -> None:
         """Take the caller's audio that begins ``position`` samples after the call's first; never waits."""
@@ -69,13 +69,13 @@ class Listening:
 
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
-        return np.concatenate(self._recent)[-REMEMBERED:] if self._recent else np.zeros(0, np.int16)
+        return np.concatenate(self._recent)[-MAX_RECENT_SAMPLES:] if self._recent else np.zeros(0, np.int16)
 
-    async def ask(self, detector: TurnDetector | None, generation: int) -> None:
+    async def ask_detector(self, detector: TurnDetector | None, generation: int) -> None:
         """Ask a turn detector about the utterance so far, and post its verdict, if there is one in time."""
         if detector is None:
             return
-        with trio.move_on_after(VERDICT):
+        with trio.move_on_after(VERDICT_TIMEOUT_S):
             try:
                 complete = await detector.complete(self.recent())
             except ProviderError as error:
@@ -83,19 +83,19 @@ class Listening:
                 return
             self._post(Verdict(generation, complete))
 
-    def finish(self, then: Callable[[], None]) -> None:
+    def finish(self, on_finished: Callable[[], None]) -> None:
         """The caller is gone: let the recogniser have what the detector was not shown yet, and then do that.
 
         At once, or behind what the detector is being shown.
         """
-        self._then = then
+        self._on_finished = on_finished
         if not self._detecting:
             self._finish()
 
     def _finish(self) -> None:
-        then, self._then = self._then, None
+        then, self._on_finished = self._on_finished, None
         if then is not None:
-            self._to_hearing(self._joined(self._frames.take_nowait()))
+            self._to_transcription(self._joined(self._frames.take_nowait()))
             then()
 
     async def run(self) -> None:
@@ -109,21 +109,21 @@ class Listening:
             while True:
                 audio = await self._next()
                 self._detecting = True
-                for start in range(0, len(audio), PIECE):
+                for start in range(0, len(audio), MAX_PIECE_SAMPLES):
                     if start:
                         await trio.lowlevel.checkpoint()
-                    await self._listen(session, audio[start : start + PIECE])
+                    await self._listen(session, audio[start : start + MAX_PIECE_SAMPLES])
                 self._detecting = False
                 self._finish()
 
-    async def _listen(self, session: VoiceSession, audio: bytes) -> None:
+    async def _listen(self, session: VoiceActivitySession, audio: bytes) -> None:
         samples = g711.decode(audio)
         edges = await session.feed(samples)
-        self._to_hearing(audio)
+        self._to_transcription(audio)
         if self._remember:
             self._keep(samples)
         for edge in edges:
-            self._to_hearing(edge)
+            self._to_transcription(edge)
             at = self._clock.time_of(edge.offset)
             self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
 
@@ -143,5 +143,5 @@ class Listening:
 
     def _keep(self, samples: g711.Samples) -> None:
         self._recent.append(samples)
-        if sum(len(part) for part in self._recent) > 2 * REMEMBERED:
+        if sum(len(part) for part in self._recent) > 2 * MAX_RECENT_SAMPLES:
             self._recent = [self.recent()]

@@ -14,13 +14,13 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import LanguageModel, Message, SynthesisSession, ToolCall, Usage, usage_sink
+from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage, usage_sink
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.call.hooks import ReplyHooks
-from patter_trio.call.output.writer import Egress
+from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
-from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout, leaves
@@ -28,19 +28,19 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-SENTENCES: Final = 8
+MAX_WAITING_SENTENCES: Final = 8
 """Sentences between mind and voice; a mind that is further ahead waits."""
-LANE_BOUND: Final = 30 * RATE
+MAX_PLAYOUT_SAMPLES: Final = 30 * RATE
 """30 s of audio in a lane; a voice that is further ahead waits."""
-MESSAGE_DEADLINE: Final = 30.0
+ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of it."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
-Note = Callable[[str, dict[str, Any]], None]
+EmitFact = Callable[[str, dict[str, Any]], None]
 """Lets watchers know a fact (``events/reporter.py``)."""
 
 
-class Step(Enum):
+class AnswerPhase(Enum):
     """Where the answer of a model with tools is, between its texts."""
 
     TOOLS = "tools"
@@ -50,15 +50,15 @@ class Step(Enum):
 
 
 @attrs.frozen
-class Remark:
+class ProgressText:
     """A text to be spoken that is not the model's: the progress of a tool."""
 
     text: str
 
 
-Mind = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Step | Remark]]]
+AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | AnswerPhase | ProgressText]]]
 """Opens the streamed answer to the conversation as it is now."""
-Prepare = Callable[[], Awaitable[Mind | None]]
+Prepare = Callable[[], Awaitable[AnswerSource | None]]
 """Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -67,80 +67,82 @@ _log = logging.getLogger("patter_trio.call")
 class Reply:
     """A reply: its number, its turn, its way out, and the scope that is all of it."""
 
-    def __init__(self, number: int, turn: int, note: Note | None = None, *, language: str = "en") -> None:
+    def __init__(self, number: int, turn: int, emit_fact: EmitFact | None = None, *, language: str = "en") -> None:
         self.number = number
         self.language = language
         self.hooks: ReplyHooks | None = None
         self.prepare: Prepare | None = None
         """Makes the mind within the reply's scope, in the place of the one that it is run with."""
-        self._note_fact = note
+        self._emit_fact = emit_fact
         self._failed = False
         self.turn = turn
-        self.lane: Lane = Lane(number)
+        self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
 
     def __repr__(self) -> str:
-        return f"<Reply {self.number} of turn {self.turn}, {self.lane!r}>"
+        return f"<Reply {self.number} of turn {self.turn}, {self.playout!r}>"
 
-    def note(self, fact: str, **about: Any) -> None:
+    def emit_fact(self, fact: str, **about: Any) -> None:
         """Let watchers know a fact about this reply."""
-        if self._note_fact is not None:
-            self._note_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
+        if self._emit_fact is not None:
+            self._emit_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
 
     def _used(self, usage: Usage) -> None:
-        self.note("usage", usage=usage)
+        self.emit_fact("usage", usage=usage)
 
     async def _noting(self, fact: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Run a part; let watchers know what raised first, for what it takes along with it did not fail."""
         try:
             await part(*arguments)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
-            self._note_failure(fact, next(leaves(error)))
+            self._emit_failure(fact, next(leaves(error)))
             raise
 
-    def _note_failure(self, fact: str, error: BaseException) -> None:
+    def _emit_failure(self, fact: str, error: BaseException) -> None:
         if not self._failed:
             self._failed = True
             theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
-            self.note(fact, error=type(theirs or error).__name__)
+            self.emit_fact(fact, error=type(theirs or error).__name__)
 
-    async def run(self, mind: Mind, voice: SynthesisSession, emits: AudioFormat, egress: Egress, post: Post) -> None:
+    async def run(
+        self, source: AnswerSource, voice: TextToSpeechSession, emits: AudioFormat, writer: CarrierWriter, post: Post
+    ) -> None:
         """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
-                    sentences, to_voice = trio.open_memory_channel[str](SENTENCES)
-                    nursery.start_soon(self._noting, "llm_failed", self._think, mind, sentences, post)
-                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, egress, post)
+                    sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_SENTENCES)
+                    nursery.start_soon(self._noting, "llm_failed", self._think, source, sentences, post)
+                    await self._noting("tts_failed", self._speak, voice, to_voice, emits, writer, post)
             except* (ProviderError, invoke.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
                 post(ReplyFailed(self.number, str(error)))
             else:
-                self._all_made(egress, post)
+                self._all_made(writer, post)
 
-    def _all_made(self, egress: Egress, post: Post) -> None:
-        self.lane.produced = True
-        egress.wake()
+    def _all_made(self, writer: CarrierWriter, post: Post) -> None:
+        self.playout.produced = True
+        writer.wake()
         post(Produced(self.number))
 
-    async def _think(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+    async def _think(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         async with sentences:
-            prepared = mind if self.prepare is None else await self.prepare()
+            prepared = source if self.prepare is None else await self.prepare()
             if prepared is None:
-                self.note("vetoed")
+                self.emit_fact("vetoed")
             else:
                 await self._answer(prepared, sentences, post)
 
-    async def _answer(self, mind: Mind, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+    async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         chunker = SentenceChunker(language=self.language)
         begun = said = thought = False
-        self.note("llm_started")
-        async with mind() as pieces:
+        self.emit_fact("llm_started")
+        async with source() as pieces:
             async for piece in pieces:
-                if not begun and piece and not isinstance(piece, Remark):
+                if not begun and piece and not isinstance(piece, ProgressText):
                     begun = True  # also by the call of a tool, which is made of tokens, too
                     post(TokenArrived(self.number))
                 if isinstance(piece, str):
@@ -149,20 +151,20 @@ class Reply:
                     if not is_sayable(piece):
                         raise ProviderError("half a character is no text that can be said")
                     said = True
-                    self.note("llm_chunk", text=piece)
+                    self.emit_fact("llm_chunk", text=piece)
                     for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
                         await self._hand_over(sentences, sentence)
                     continue
-                thought = piece is not Step.MODEL
-                if piece is Step.MODEL:
-                    self.note("llm_started")
+                thought = piece is not AnswerPhase.MODEL
+                if piece is AnswerPhase.MODEL:
+                    self.emit_fact("llm_started")
                     continue
-                if piece is Step.TOOLS:
-                    self.note("llm_finished")
-                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, Remark) else [])]:
+                if piece is AnswerPhase.TOOLS:
+                    self.emit_fact("llm_finished")
+                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, ProgressText) else [])]:
                     await self._hand_over(sentences, sentence)
             if not thought:
-                self.note("llm_finished")
+                self.emit_fact("llm_finished")
             # Silence was the answer if there was no text; nothing asks hooks for another one.
             rest = chunker.push(await self.hooks.rest() if said and self.hooks is not None else "")
             for sentence in [*rest, *chunker.flush()]:
@@ -170,10 +172,10 @@ class Reply:
 
     async def _speak(
         self,
-        voice: SynthesisSession,
+        voice: TextToSpeechSession,
         sentences: trio.MemoryReceiveChannel[str],
         emits: AudioFormat,
-        egress: Egress,
+        writer: CarrierWriter,
         post: Post,
     ) -> None:
         decode = decoder(emits)
@@ -181,29 +183,29 @@ class Reply:
         hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
         async with sentences, voice.speak(sentences) as chunks:
             async for made in chunks:
-                await egress.room(self.lane, LANE_BOUND)
+                await writer.wait_for_room(self.playout, MAX_PLAYOUT_SAMPLES)
                 chunk = made if hooks is None else await hooks.audio(made)
                 if chunk is None:
                     continue
-                self.lane.put(decode(chunk.audio), chunk.text, chunk.words)
-                egress.wake()
+                self.playout.put(decode(chunk.audio), chunk.text, chunk.words)
+                writer.wake()
                 if chunk.audio and not begun:
                     begun = True
-                    self.note("tts_first_audio")
+                    self.emit_fact("tts_first_audio")
                     post(AudioArrived(self.number))
-        self.note("tts_finished")
+        self.emit_fact("tts_finished")
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
-        self.note("sentence", text=sentence)
+        self.emit_fact("sentence", text=sentence)
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
             ended = ProviderError("the synthesiser ended before its text did")
-            self._note_failure("tts_failed", ended)
+            self._emit_failure("tts_failed", ended)
             raise ended from error
 
 
@@ -220,7 +222,7 @@ def decoder(emits: AudioFormat, who: str = "a synthesiser") -> Callable[[bytes],
     return g711.from_pcm
 
 
-def fixed(text: str) -> Mind:
+def from_text(text: str) -> AnswerSource:
     """Return the mind that says one text."""
 
     @asynccontextmanager
@@ -243,7 +245,7 @@ class _Once:
         return self._texts.pop()
 
 
-def of_model(llm: LanguageModel, messages: Sequence[Message]) -> Mind:
+def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
     """Return the mind that is a language model without tools."""
 
     @asynccontextmanager
@@ -271,18 +273,18 @@ class _Texts:
             _log.warning("call %s: the model called %r, and has no tools", current_call.get(), item.name)
 
 
-def of_application(function: Callable[..., Any], *arguments: object) -> Mind:
+def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
     """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        result = invoke.plain(function, *arguments)
+        result = invoke.call_sync(function, *arguments)
         if hasattr(result, "__aiter__"):
-            async with aclosing(invoke.Pieces(function, result)) as pieces:
+            async with aclosing(invoke.UserIterator(function, result)) as pieces:
                 yield _Timed(pieces)
             return
         with _answering(function):
-            answer = await invoke.awaited(function, result)
+            answer = await invoke.await_result(function, result)
         yield _Once(_text(function, answer))
 
     return opened
@@ -291,7 +293,7 @@ def of_application(function: Callable[..., Any], *arguments: object) -> Mind:
 class _Timed:
     """Pieces of ``on_message``, each within the deadline and checked to be text."""
 
-    def __init__(self, pieces: invoke.Pieces) -> None:
+    def __init__(self, pieces: invoke.UserIterator) -> None:
         self._pieces = pieces
 
     def __aiter__(self) -> "_Timed":
@@ -307,11 +309,11 @@ class _Timed:
 def _answering(function: Callable[..., Any]) -> Iterator[None]:
     """Turn the end of the deadline into a failure that names the function."""
     try:
-        with trio.fail_after(MESSAGE_DEADLINE):
+        with trio.fail_after(ON_MESSAGE_TIMEOUT_S):
             yield
     except trio.TooSlowError as error:
         name = name_of(function)
-        raise ProviderTimeout(f"{name} did not answer within {MESSAGE_DEADLINE:g} s") from error
+        raise ProviderTimeout(f"{name} did not answer within {ON_MESSAGE_TIMEOUT_S:g} s") from error
 
 
 def _text(function: Callable[..., Any], answer: object) -> str:

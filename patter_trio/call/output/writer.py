@@ -12,11 +12,11 @@ import trio
 
 from patter_trio.abc import StreamCodec
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import Clear, Close, Heard, Lane, Mark, Media, Playback
+from patter_trio.conversation.playback import Clear, Close, HeardSpeech, Mark, Media, Playback, PlayoutQueue
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.websocket import WebSocket
 
-STALLED: Final = 5.0
+STALL_TIMEOUT_S: Final = 5.0
 """Seconds without progress after which a carrier that does not read counts as gone."""
 
 
@@ -24,7 +24,7 @@ class Stalled(PatterConnectionError):
     """The carrier stopped reading."""
 
 
-class Egress:
+class CarrierWriter:
     """Lanes in, messages of the carrier's protocol out."""
 
     def __init__(self, socket: WebSocket, codec: StreamCodec, post: Callable[[OnWire | Drained], None]) -> None:
@@ -33,8 +33,8 @@ class Egress:
         self._post = post
         self._wake = trio.Event()
         self._progress = trio.Event()
-        self._drained_told: tuple[int, int] | None = None
-        self._lane: Lane | None = None
+        self._drained_posted: tuple[int, int] | None = None
+        self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
         self.sent: Callable[[Media], None] | None = None
         """Told of each piece of audio that was written to the carrier."""
@@ -47,20 +47,20 @@ class Egress:
         """Have the writer look at the ledger again."""
         self._wake.set()
 
-    def open(self, lane: Lane) -> None:
+    def open(self, playout: PlayoutQueue) -> None:
         """Let a lane's audio go out."""
-        self._lane = lane
-        self.playback.open(lane)
+        self._playout = playout
+        self.playback.open(playout)
         self.wake()
 
-    def close(self) -> Heard:
+    def close(self) -> HeardSpeech:
         """End the open lane, all of which was played."""
-        self._lane = None
+        self._playout = None
         return self.playback.close()
 
-    def cut(self, now: float) -> Heard:
+    def cut(self, now: float) -> HeardSpeech:
         """Silence the open lane; return what was heard."""
-        self._lane = None
+        self._playout = None
         heard = self.playback.cut(now)
         self.wake()
         return heard
@@ -68,7 +68,7 @@ class Egress:
     def reached(self, name: str, now: float) -> None:
         """Take a mark that the carrier reports."""
         self.playback.reached(name, now)
-        self._tell_drained()
+        self._post_drained()
         self.wake()
 
     def hang_up(self) -> None:
@@ -76,26 +76,26 @@ class Egress:
         self.playback.hang_up()
         self.wake()
 
-    async def room(self, lane: Lane, samples: int) -> None:
+    async def wait_for_room(self, playout: PlayoutQueue, samples: int) -> None:
         """Wait until fewer than ``samples`` wait in the lane; a cut lane has room for ever."""
-        while lane.waiting >= samples and not lane.is_cut:
+        while playout.waiting >= samples and not playout.is_cut:
             await self._progress.wait()
 
-    def _tell_drained(self) -> None:
-        lane = self._lane
-        if lane is None or not lane.sent_samples or not self.playback.drained:
+    def _post_drained(self) -> None:
+        playout = self._playout
+        if playout is None or not playout.sent_samples or not self.playback.drained:
             return
-        state = (lane.reply, lane.sent_samples)
-        if state != self._drained_told:
-            self._drained_told = state
-            self._post(Drained(lane.reply))
+        state = (playout.reply, playout.sent_samples)
+        if state != self._drained_posted:
+            self._drained_posted = state
+            self._post(Drained(playout.reply))
 
     async def write(self) -> None:
         """Send until the stream is closed.
 
         Raises:
             SocketClosed: the carrier is gone.
-            Stalled: the carrier has not read for :data:`STALLED` seconds.
+            Stalled: the carrier has not read for :data:`STALL_TIMEOUT_S` seconds.
         """
         while True:
             message = self.playback.next_message(trio.current_time())
@@ -107,7 +107,7 @@ class Egress:
                 with self._progressing():
                     await self._socket.flush()
             else:
-                self._tell_drained()
+                self._post_drained()
                 with trio.move_on_after(max(0.0, message)):
                     await self._wake.wait()
                 if self._wake.is_set():
@@ -128,7 +128,7 @@ class Egress:
     @contextmanager
     def _progressing(self) -> Iterator[None]:
         try:
-            with trio.fail_after(STALLED):
+            with trio.fail_after(STALL_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:
             raise Stalled("the carrier stopped reading") from error

@@ -24,7 +24,7 @@ from patter_trio.call.output import reply as replies
 from patter_trio.user_code.signatures import name_of
 
 
-class Answering(ABC):
+class CallMessageHandler(ABC):
     """What answers the messages of one call."""
 
     async def run(self) -> None:
@@ -32,26 +32,26 @@ class Answering(ABC):
         await trio.lowlevel.checkpoint()
 
     @abstractmethod
-    def mind(self, event: dict[str, Any]) -> replies.Mind:
+    def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
         """Return what answers one message."""
 
 
-class Messages(ABC):
+class MessageHandler(ABC):
     """What answers the messages of all calls; ``name`` is told as the model of ``llm_token``."""
 
     name: str
 
     @abstractmethod
-    def answering(self, control: CallControl) -> Answering:
+    def for_call(self, control: CallControl) -> CallMessageHandler:
         """Return what answers the messages of one call."""
 
 
 @attrs.frozen
-class Function(Messages):
+class FunctionHandler(MessageHandler):
     """A function of the application's."""
 
     function: Callable[..., Any]
-    steers: bool
+    takes_control: bool
     """Whether it takes the call's control as its second argument."""
 
     @property
@@ -59,15 +59,15 @@ class Function(Messages):
         """The function's name."""
         return getattr(self.function, "__name__", name_of(self.function))
 
-    def answering(self, control: CallControl) -> Answering:
+    def for_call(self, control: CallControl) -> CallMessageHandler:
         """Return what calls the function."""
-        return _Calling(self.function, (control,) if self.steers else ())
+        return _FunctionCallHandler(self.function, (control,) if self.takes_control else ())
 
 
 @attrs.frozen
-class _Calling(Answering):
+class _FunctionCallHandler(CallMessageHandler):
     function: Callable[..., Any]
     more: tuple[CallControl, ...]
 
-    def mind(self, event: dict[str, Any]) -> replies.Mind:
-        return replies.of_application(self.function, event, *self.more)
+    def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
+        return replies.from_callback(self.function, event, *self.more)

@@ -17,23 +17,23 @@ import trio
 
 from patter_trio.call.control import CallControl
 from patter_trio.call.output import reply as replies
-from patter_trio.call.responder.on_message import Answering, Messages
+from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
-from patter_trio.net.http import Answer, origin_of, shared_client, tls_context
+from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
 from patter_trio.net.websocket_client import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
-from patter_trio.user_code.urls import JSON, NO_CONTENT, checked_url, encoded, signed
+from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, checked_url, encoded, signed
 
-LARGEST: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024
 """Most bytes of one answer: more than an hour of speech."""
-CALL_ID: Final = "X-Patter-Call-Id"
-ORDERLY: Final = 1000
-TEXT: Final = ("", "text/plain")
+CALL_ID_HEADER: Final = "X-Patter-Call-Id"
+NORMAL_CLOSE_CODE: Final = 1000
+TEXT_CONTENT_TYPES: Final = ("", "text/plain")
 
 _log = logging.getLogger("patter_trio.call")
 
 
-def remote(url: str, secret: str) -> Messages:
+def remote(url: str, secret: str) -> MessageHandler:
     """Return what sends the messages to a URL; ``secret`` signs them, unless it is empty.
 
     Raises:
@@ -43,8 +43,8 @@ def remote(url: str, secret: str) -> Messages:
     if scheme in ("https", "wss"):
         tls_context()  # made now, not while a caller waits
     if scheme in ("http", "https"):
-        return Webhook(url, secret)
-    return Socket(url, secret)
+        return WebhookHandler(url, secret)
+    return SocketHandler(url, secret)
 
 
 def checked_message_url(url: str) -> str:
@@ -65,29 +65,33 @@ def checked_message_url(url: str) -> str:
 
 # By HTTP --------------------------------------------------------------------------------------------------------------
 @attrs.frozen
-class Webhook(Messages):
+class WebhookHandler(MessageHandler):
     """An http or https URL."""
 
     url: str = attrs.field(repr=False)
     secret: str = attrs.field(repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
-    def answering(self, control: CallControl) -> Answering:  # noqa: ARG002 (the event says all)
+    def for_call(self, control: CallControl) -> CallMessageHandler:  # noqa: ARG002 (the event says all)
         """Return what posts the messages."""
-        return _Posting(self)
+        return _WebhookCallHandler(self)
 
 
 @attrs.frozen
-class _Posting(Answering):
-    webhook: Webhook
+class _WebhookCallHandler(CallMessageHandler):
+    webhook: WebhookHandler
 
-    def mind(self, event: dict[str, Any]) -> replies.Mind:
+    def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
         body = encoded(event)
-        headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", **signed(self.webhook.secret, body)}
+        headers = {
+            "Content-Type": JSON_CONTENT_TYPE,
+            "Accept": f"{JSON_CONTENT_TYPE}, text/plain",
+            **signed(self.webhook.secret, body),
+        }
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
-            deadline = replies.MESSAGE_DEADLINE
+            deadline = replies.ON_MESSAGE_TIMEOUT_S
             async with (
                 shared_client() as http,
                 http.stream(
@@ -95,9 +99,9 @@ class _Posting(Answering):
                     self.webhook.url,
                     content=body,
                     headers=headers,
-                    within=deadline,
-                    between=deadline,
-                    largest=LARGEST,
+                    head_timeout=deadline,
+                    piece_timeout=deadline,
+                    max_bytes=MAX_ANSWER_BYTES,
                 ) as answer,
                 aclosing(_texts(answer, self.webhook.name)) as texts,
             ):
@@ -106,15 +110,15 @@ class _Posting(Answering):
         return opened
 
 
-async def _texts(answer: Answer, who: str) -> AsyncGenerator[str, None]:
+async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
     """Iterate over what an answer says."""
-    if answer.status == NO_CONTENT:
+    if answer.status == NO_CONTENT_STATUS:
         return
-    if answer.content_type == JSON:
+    if answer.content_type == JSON_CONTENT_TYPE:
         text = _text_of(await answer.read(), who)
         if text:
             yield text
-    elif answer.content_type in TEXT:
+    elif answer.content_type in TEXT_CONTENT_TYPES:
         decoder = codecs.getincrementaldecoder("utf-8")()
         async for piece in answer.pieces():
             with _must_be_text(who):
@@ -123,7 +127,7 @@ async def _texts(answer: Answer, who: str) -> AsyncGenerator[str, None]:
         with _must_be_text(who):
             decoder.decode(b"", final=True)
     else:
-        raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON} or text/plain")
+        raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON_CONTENT_TYPE} or text/plain")
 
 
 def _text_of(body: bytes, who: str) -> str:
@@ -147,7 +151,7 @@ def _must_be_text(who: str) -> Iterator[None]:
 
 # By WebSocket ---------------------------------------------------------------------------------------------------------
 @attrs.frozen
-class Socket(Messages):
+class SocketHandler(MessageHandler):
     """A ws or wss URL."""
 
     url: str = attrs.field(repr=False)
@@ -155,17 +159,17 @@ class Socket(Messages):
     open_stream: OpenStream = attrs.field(default=open_stream_to, repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
-    def answering(self, control: CallControl) -> Answering:
+    def for_call(self, control: CallControl) -> CallMessageHandler:
         """Return what holds the call's connection."""
-        return _Conversing(self, control.call_id)
+        return _SocketCallHandler(self, control.call_id)
 
 
-class _Conversing(Answering):
+class _SocketCallHandler(CallMessageHandler):
     """The connection of one call: opened with the call, and again when it is wanted and there is none."""
 
-    def __init__(self, socket: Socket, call_id: str) -> None:
+    def __init__(self, socket: SocketHandler, call_id: str) -> None:
         self._socket = socket
-        self._headers = {CALL_ID: call_id, **signed(socket.secret, call_id.encode())}
+        self._headers = {CALL_ID_HEADER: call_id, **signed(socket.secret, call_id.encode())}
         self._call_id = call_id
         self._client: WebSocketClient | None = None
         self._busy = False
@@ -226,13 +230,13 @@ class _Conversing(Answering):
             self._client = None
             client.abandon()
 
-    def mind(self, event: dict[str, Any]) -> replies.Mind:
+    def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
         """Return what asks over the connection; left before the answer's end, it ends the connection."""
         message = encoded(event).decode()
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
-            answer = _Streamed(self, self._socket.name, message)
+            answer = _StreamedAnswer(self, self._socket.name, message)
             try:
                 await answer.ask()
                 yield answer
@@ -242,10 +246,10 @@ class _Conversing(Answering):
         return opened
 
 
-class _Streamed:
+class _StreamedAnswer:
     """The answer to one message, as its pieces come over the call's connection."""
 
-    def __init__(self, conversation: _Conversing, who: str, message: str) -> None:
+    def __init__(self, conversation: _SocketCallHandler, who: str, message: str) -> None:
         self._conversation = conversation
         self._who = who
         self._message = message
@@ -276,7 +280,7 @@ class _Streamed:
         if self._client is not None:
             self._conversation.release(self._client, clean=self._done)
 
-    def __aiter__(self) -> "_Streamed":
+    def __aiter__(self) -> "_StreamedAnswer":
         return self
 
     async def __anext__(self) -> str:
@@ -289,7 +293,7 @@ class _Streamed:
                 except ConnectionOver as over:
                     if self._used and not self._size:
                         await self._ask()  # the server ended a connection that was idle in the moment we asked
-                    elif over.code == ORDERLY:
+                    elif over.code == NORMAL_CLOSE_CODE:
                         self._done = True
                         raise StopAsyncIteration from None
                     else:
@@ -299,8 +303,8 @@ class _Streamed:
         if isinstance(message, bytes):
             raise ProviderError(f"{self._who} sent a binary message")
         self._size += len(message.encode())
-        if self._size > LARGEST:
-            raise ProviderError(f"the answer of {self._who} is longer than {LARGEST} bytes")
+        if self._size > MAX_ANSWER_BYTES:
+            raise ProviderError(f"the answer of {self._who} is longer than {MAX_ANSWER_BYTES} bytes")
         said = _object(message)
         if said is None:
             return message
@@ -315,10 +319,10 @@ class _Streamed:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         try:
-            with trio.fail_after(replies.MESSAGE_DEADLINE):
+            with trio.fail_after(replies.ON_MESSAGE_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:
-            raise ProviderTimeout(f"{self._who} did not answer within {replies.MESSAGE_DEADLINE:g} s") from error
+            raise ProviderTimeout(f"{self._who} did not answer within {replies.ON_MESSAGE_TIMEOUT_S:g} s") from error
 
 
 def _object(message: str) -> dict[str, Any] | None:

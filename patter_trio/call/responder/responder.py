@@ -8,22 +8,22 @@ from typing import Final
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
-from patter_trio.call.hooks import Hooking
-from patter_trio.call.input.user_words import UserWords
+from patter_trio.call.hooks import HookRunner
+from patter_trio.call.input.user_words import UserTurns
 from patter_trio.call.output import reply as replies
-from patter_trio.call.responder.on_message import Answering, Messages
-from patter_trio.call.tools.runner import Toolbox
+from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
+from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.user_code.context import current_call
 
-CONNECTING: Final = ("begun", "barge-in", "retracted", "say", "failed")
+CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
 """What has happened when a connection will be needed a while later."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
-class Minds:
+class Responder:
     """Makes the mind of each reply that answers the conversation.
 
     Args:
@@ -37,21 +37,21 @@ class Minds:
 
     def __init__(
         self,
-        on_message: Messages | None,
+        on_message: MessageHandler | None,
         control: CallControl,
         about: Mapping[str, str],
         history: History,
-        words: UserWords,
+        words: UserTurns,
         *,
-        tools: Toolbox,
+        tools: ToolRunner,
     ) -> None:
         self._on_message = on_message
         self._about = about
         self._history = history
         self._words = words
-        self.answering: Answering | None = None if on_message is None else on_message.answering(control)
+        self.message_handler: CallMessageHandler | None = None if on_message is None else on_message.for_call(control)
         self._tools = tools
-        self.hooking: Hooking | None = None
+        self.hook_runner: HookRunner | None = None
         """Set once the call knows its agent."""
 
     def __repr__(self) -> str:
@@ -74,48 +74,50 @@ class Minds:
 
         With a reply its connection goes. Where no other follows (the call ends), or at once, there is nothing to open.
         """
-        if self.answering is None and agent is not None and agent.llm is not None and reason in CONNECTING:
+        if self.message_handler is None and agent is not None and agent.llm is not None and reason in CONNECT_REASONS:
             try:
                 await agent.llm.connect()
             except ProviderError as error:
                 _log.info("call %s: no connection in advance: %s", current_call.get(), error)
 
-    def of(self, agent: Agent, reply: replies.Reply) -> replies.Mind:
+    def source_for(self, agent: Agent, reply: replies.Reply) -> replies.AnswerSource:
         """Return what answers the conversation as it is now, in that reply."""
-        if self.answering is None:
+        if self.message_handler is None:
             if agent.llm is None:
                 raise ConfigurationError("an agent needs llm= or on_message=")
             return self._model(agent, agent.llm, self._messages(agent), reply)
-        return self.answering.mind(
+        return self.message_handler.answer_source(
             {**self._about, "text": self._history.last_user(), "history": self._history.before_last_user()}
         )
 
     def _model(
         self, agent: Agent, llm: LanguageModel, messages: Sequence[Message], reply: replies.Reply
-    ) -> replies.Mind:
+    ) -> replies.AnswerSource:
         if not agent.tools:
-            return replies.of_model(llm, messages)
-        return self._tools.mind(llm, agent.tools, messages, reply)
+            return replies.from_llm(llm, messages)
+        return self._tools.answer_source(llm, agent.tools, messages, reply)
 
     def prepare(self, agent: Agent, reply: replies.Reply) -> replies.Prepare | None:
         """Return what makes the same within its reply, where hooks come before it; None: none do."""
-        hooking = self.hooking
-        if hooking is None or not hooking.given("after_transcribe", "before_llm"):
+        hook_runner = self.hook_runner
+        if hook_runner is None or not hook_runner.given("after_transcribe", "before_llm"):
             return None
-        return partial(self._prepared, agent, hooking, reply)
+        return partial(self._prepared, agent, hook_runner, reply)
 
-    async def _prepared(self, agent: Agent, hooking: Hooking, reply: replies.Reply) -> replies.Mind | None:
+    async def _prepared(
+        self, agent: Agent, hook_runner: HookRunner, reply: replies.Reply
+    ) -> replies.AnswerSource | None:
         """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
-        if not await self._words.passed():
+        if not await self._words.run_hook():
             return None
-        if self.answering is not None or agent.llm is None:
-            return self.of(agent, reply)
-        return self._model(agent, agent.llm, await hooking.asked(self._messages(agent)), reply)
+        if self.message_handler is not None or agent.llm is None:
+            return self.source_for(agent, reply)
+        return self._model(agent, agent.llm, await hook_runner.asked(self._messages(agent)), reply)
 
     def _messages(self, agent: Agent) -> list[Message]:
-        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *said_in(self._history)]
+        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *messages_from(self._history)]
 
 
-def said_in(history: History) -> list[Message]:
+def messages_from(history: History) -> list[Message]:
     """Return what was said so far, and the tool rounds, as messages."""
     return [message for item in history.items() for message in item.messages()]

@@ -17,11 +17,19 @@ import attrs
 import trio
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition
-from patter_trio.agent.tools import CONTEXT, Tool
+from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
-from patter_trio.call.output.reply import Remark, Reply, Step
+from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
 from patter_trio.call.tools.context import ToolContext
-from patter_trio.call.tools.values import DEEPEST, RESULT, arguments_of, is_deeper, mismatch, shown, unwanted
+from patter_trio.call.tools.values import (
+    MAX_NESTING_LEVELS,
+    MAX_RESULT_CHARACTERS,
+    arguments_of,
+    is_deeper,
+    mismatch,
+    shown,
+    unwanted,
+)
 from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
@@ -29,15 +37,15 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
-ROUNDS: Final = 10
+MAX_MODEL_ROUNDS: Final = 10
 """Times that the model is asked within one reply; the last time it is offered no tools."""
-REMARKS: Final = 16
+MAX_WAITING_PROGRESS_TEXTS: Final = 16
 """Pieces of progress that wait to be spoken; more are dropped, for what they say is old by then."""
-BEYOND: Final = 5.0
+SHIELD_GRACE_S: Final = 5.0
 """Seconds that a shielded tool has after the call."""
 
-RUNNING: Final = "It is still running. What it gives will be here when it is finished."
-LATER: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
+RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
+DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
@@ -58,7 +66,7 @@ class Answers(Protocol[P_co]):
 
 
 @attrs.define(eq=False)
-class Run:
+class ToolInvocation:
     """One call of a tool, from its start on."""
 
     tool: Tool | None
@@ -71,7 +79,7 @@ class Run:
     duration: float = 0.0
     over: bool = False
     result: Any = None
-    text: str = RUNNING
+    text: str = RUNNING_RESULT
     """What the model is told."""
     error: str = ""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -84,23 +92,26 @@ class Run:
 
 
 @attrs.define(eq=False)
-class Round:
+class ToolRound:
     """What the model wanted called at once."""
 
-    runs: list[Run] = attrs.field(factory=list)
+    invocations: list[ToolInvocation] = attrs.field(factory=list)
 
     def messages(self, said: str = "") -> list[Message]:
         """Return the model's wish and what came of it, as messages; nothing where nothing was started."""
-        if not self.runs:
+        if not self.invocations:
             return []
-        calls = [{"id": r.call.id, "name": r.call.name, "arguments": r.call.arguments} for r in self.runs]
+        calls = [{"id": r.call.id, "name": r.call.name, "arguments": r.call.arguments} for r in self.invocations]
         return [
             {"role": "assistant", "content": said, "tool_calls": calls},
-            *({"role": "tool", "tool_call_id": r.call.id, "name": r.call.name, "content": r.text} for r in self.runs),
+            *(
+                {"role": "tool", "tool_call_id": r.call.id, "name": r.call.name, "content": r.text}
+                for r in self.invocations
+            ),
         ]
 
 
-class Toolbox:
+class ToolRunner:
     """Runs the tools of one call.
 
     Args:
@@ -115,7 +126,7 @@ class Toolbox:
         self,
         call: ControlledCall,
         history: History,
-        note: Callable[[str, dict[str, Any]], None],
+        emit_fact: Callable[[str, dict[str, Any]], None],
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
     ) -> None:
@@ -123,38 +134,38 @@ class Toolbox:
         self._info = call.info
         self._context = ToolContext(call)
         self._history = history
-        self._note = note
+        self._emit_fact = emit_fact
         self._post = post
-        self._runs: list[Run] = []
+        self._invocations: list[ToolInvocation] = []
         self._count = 0
-        self._later: dict[Reply, list[tuple[Run, Round]]] = {}
-        self._free = False
+        self._deferred: dict[Reply, list[tuple[ToolInvocation, ToolRound]]] = {}
+        self._floor_is_free = False
         self._news = trio.Event()
         self._closed = False
         self.nursery: trio.Nursery | None = None
         """The conversation's, while it lasts."""
-        self.beyond: trio.Nursery | None = None
+        self.shield_nursery: trio.Nursery | None = None
         """The server's, for what is shielded."""
 
     def __repr__(self) -> str:
-        running = sum(not run.over for run in self._runs)
-        return f"<Toolbox of {self._context.call_id}, {len(self._runs)} calls, {running} running>"
+        running = sum(not invocation.over for invocation in self._invocations)
+        return f"<Toolbox of {self._context.call_id}, {len(self._invocations)} calls, {running} running>"
 
-    def floor(self, *, free: bool) -> None:
+    def set_floor(self, *, free: bool) -> None:
         """Take note of whether the live reply has the floor, or could."""
-        if free and not self._free:
+        if free and not self._floor_is_free:
             self._news.set()
             self._news = trio.Event()
-        self._free = free
+        self._floor_is_free = free
 
-    def mind(
+    def answer_source(
         self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
-    ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | Step | Remark]]]:
+    ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | AnswerPhase | ProgressText]]]:
         """Return the mind that is a model, or an engine, with tools."""
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[P | Step | Remark]]:
-            rounds = _Rounds(self, llm, tools, messages, reply)
+        async def opened() -> AsyncIterator[AsyncIterator[P | AnswerPhase | ProgressText]]:
+            rounds = ToolLoop(self, llm, tools, messages, reply)
             async with rounds.stack:
                 try:
                     yield rounds
@@ -164,10 +175,10 @@ class Toolbox:
         return opened
 
     # Starting ---------------------------------------------------------------------------------------------------------
-    def wanted(self, tools: Sequence[Tool], call: ToolCall) -> Run:
+    def new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
         """Return a call of a tool that has not started."""
         self._count += 1
-        if not call.id or any(run.call.id == call.id for run in self._runs):
+        if not call.id or any(invocation.call.id == call.id for invocation in self._invocations):
             call = attrs.evolve(call, id=f"call_{self._count}")
         found = next((tool for tool in tools if tool.name == call.name), None)
         arguments, wrong = arguments_of(call.arguments)
@@ -175,112 +186,116 @@ class Toolbox:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        return Run(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
+        return ToolInvocation(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
 
     async def has_floor(self, reply: Reply) -> None:
         """Wait until a reply has the floor, or could; for ever if it is over."""
-        while not self._free or reply.scope.cancel_called:
+        while not self._floor_is_free or reply.scope.cancel_called:
             if reply.scope.cancel_called:
                 await trio.sleep_forever()  # we are in it
             await self._news.wait()
 
-    async def start(self, runs: Sequence[Run], round_: Round, reply: Reply) -> trio.MemoryReceiveChannel[str]:
+    async def start(
+        self, invocations: Sequence[ToolInvocation], round_: ToolRound, reply: Reply
+    ) -> trio.MemoryReceiveChannel[str]:
         """Start tools as soon as their reply has the floor; return what they say of their progress."""
         await self.has_floor(reply)
-        send, remarks = trio.open_memory_channel[str](REMARKS)
-        busy = max((run.tool.timeout_s for run in runs if run.tool is not None), default=0.0)
+        send, progress = trio.open_memory_channel[str](MAX_WAITING_PROGRESS_TEXTS)
+        busy = max(
+            (invocation.tool.timeout_s for invocation in invocations if invocation.tool is not None), default=0.0
+        )
         self._post(Busy(reply.number, trio.current_time() + busy))
         with send:
-            for run in runs:
-                self._spawn(run, round_, send.clone(), reply)
-        return remarks
+            for invocation in invocations:
+                self._spawn(invocation, round_, send.clone(), reply)
+        return progress
 
-    def put_off(self, run: Run, round_: Round, reply: Reply) -> None:
+    def defer_until_played(self, invocation: ToolInvocation, round_: ToolRound, reply: Reply) -> None:
         """Have a tool started when its reply has been played."""
-        run.text = LATER
-        self._later.setdefault(reply, []).append((run, round_))
+        invocation.text = DEFERRED_RESULT
+        self._deferred.setdefault(reply, []).append((invocation, round_))
 
-    def waiting(self) -> Iterator[Run]:
+    def waiting(self) -> Iterator[ToolInvocation]:
         """Yield what waits for its reply to be played."""
-        for later in self._later.values():
-            yield from (run for run, _ in later)
+        for later in self._deferred.values():
+            yield from (invocation for invocation, _ in later)
 
     def played(self, reply: Reply) -> None:
         """A reply has been played: start what was to wait for that, one after another while none fails."""
-        self._in_turn(self._later.pop(reply, []))
+        self._in_turn(self._deferred.pop(reply, []))
 
-    def _in_turn(self, later: "Sequence[tuple[Run, Round]]") -> None:
+    def _in_turn(self, later: "Sequence[tuple[ToolInvocation, ToolRound]]") -> None:
         if later:
             self._spawn(*later[0], None, None, later[1:])
 
     def cut(self, reply: Reply) -> None:
         """A reply is over before it was played: what waited for its end is not done."""
-        self._later.pop(reply, None)
+        self._deferred.pop(reply, None)
 
     def _spawn(
         self,
-        run: Run,
-        round_: Round,
-        remarks: "trio.MemorySendChannel[str] | None",
+        invocation: ToolInvocation,
+        round_: ToolRound,
+        progress: "trio.MemorySendChannel[str] | None",
         reply: Reply | None,
-        later: Sequence[tuple[Run, Round]] = (),
+        later: Sequence[tuple[ToolInvocation, ToolRound]] = (),
     ) -> None:
-        shielded = run.tool is not None and run.tool.on_barge_in == "shield"
-        nursery = self.beyond if shielded else self.nursery
+        shielded = invocation.tool is not None and invocation.tool.on_barge_in == "shield"
+        nursery = self.shield_nursery if shielded else self.nursery
         if nursery is None or self._closed:
-            if remarks is not None:
-                remarks.close()
+            if progress is not None:
+                progress.close()
             return
-        run.scope.shield = shielded
-        nursery.start_soon(self._run, run, round_, remarks, reply, later, name=f"tool {run.call.name}")
+        invocation.scope.shield = shielded
+        nursery.start_soon(self._run, invocation, round_, progress, reply, later, name=f"tool {invocation.call.name}")
 
     # Running ----------------------------------------------------------------------------------------------------------
     async def _run(
         self,
-        run: Run,
-        round_: Round,
-        remarks: "trio.MemorySendChannel[str] | None",
+        invocation: ToolInvocation,
+        round_: ToolRound,
+        progress: "trio.MemorySendChannel[str] | None",
         reply: Reply | None,
-        later: Sequence[tuple[Run, Round]],
+        later: Sequence[tuple[ToolInvocation, ToolRound]],
     ) -> None:
         try:
             if self._closed or (reply is not None and reply.scope.cancel_called):
                 return  # between the decision and now
-            self._begin(run, round_)
+            self._begin(invocation, round_)
             error = "it was cancelled: the call is over"
             try:
-                with run.scope:
-                    error = await self._answer(run, remarks)
-                if run.scope.cancelled_caught:
+                with invocation.scope:
+                    error = await self._answer(invocation, progress)
+                if invocation.scope.cancelled_caught:
                     error = "it was cancelled: the caller interrupted"
             finally:
-                self._end(run, error)
+                self._end(invocation, error)
             if not error:
                 self._in_turn(later)
         finally:
-            if remarks is not None:
-                remarks.close()
+            if progress is not None:
+                progress.close()
 
-    def _begin(self, run: Run, round_: Round) -> None:
-        run.began, run.text = trio.current_time(), RUNNING
-        self._runs.append(run)
-        if not round_.runs:
+    def _begin(self, invocation: ToolInvocation, round_: ToolRound) -> None:
+        invocation.began, invocation.text = trio.current_time(), RUNNING_RESULT
+        self._invocations.append(invocation)
+        if not round_.invocations:
             self._history.add_tool_round(round_)
-        round_.runs.append(run)
-        self._note("tool_call_started", self._about(run))
+        round_.invocations.append(invocation)
+        self._emit_fact("tool_call_started", self._about(invocation))
 
-    async def _answer(self, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> str:
+    async def _answer(self, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None") -> str:
         """Call the handler; return what went wrong."""
-        tool = run.tool
-        if tool is None or run.wrong:
-            return run.wrong
+        tool = invocation.tool
+        if tool is None or invocation.wrong:
+            return invocation.wrong
         try:
             with trio.fail_after(tool.timeout_s):
-                run.result = await self._result(tool, run, remarks)
-                with invoke.foreign(f"the result of {tool.name}", "give less"):
-                    run.text = shown(run.result)
-            if is_deeper(run.result):
-                return f"its result has more than {DEEPEST} levels"
+                invocation.result = await self._result(tool, invocation, progress)
+                with invoke.isolate(f"the result of {tool.name}", "give less"):
+                    invocation.text = shown(invocation.result)
+            if is_deeper(invocation.result):
+                return f"its result has more than {MAX_NESTING_LEVELS} levels"
         except trio.TooSlowError:
             return f"it did not answer within {tool.timeout_s:g} s"
         except WebhookFailed as failed:
@@ -292,105 +307,107 @@ class Toolbox:
             return str(failed if failed.__cause__ is None else f"{type(failed.__cause__).__name__}: {failed.__cause__}")
         return ""
 
-    async def _result(self, tool: Tool, run: Run, remarks: "trio.MemorySendChannel[str] | None") -> Any:
+    async def _result(
+        self, tool: Tool, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None"
+    ) -> Any:
         if tool.handler is not None:
-            return await self._called(tool, tool.handler, run.arguments, remarks)
+            return await self._called(tool, tool.handler, invocation.arguments, progress)
         told = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
-        event = {"tool": tool.name, "arguments": run.arguments, "tool_call_id": run.call.id, **told}
-        return await self._webhooks.call(tool, event, deadline=run.began + tool.timeout_s)
+        event = {"tool": tool.name, "arguments": invocation.arguments, "tool_call_id": invocation.call.id, **told}
+        return await self._webhooks.call(tool, event, deadline=invocation.began + tool.timeout_s)
 
     async def _called(
         self,
         tool: Tool,
         handler: Callable[..., Any],
         arguments: dict[str, Any],
-        remarks: "trio.MemorySendChannel[str] | None",
+        progress: "trio.MemorySendChannel[str] | None",
     ) -> Any:
         if tool.form == "keywords":
-            given = {**arguments, CONTEXT: self._context} if tool.takes_context else arguments
-            answer = invoke.plain(handler, **given)
+            given = {**arguments, CONTEXT_PARAMETER: self._context} if tool.takes_context else arguments
+            answer = invoke.call_sync(handler, **given)
         else:
             more = (self._context,) if tool.form == "arguments and context" else ()
-            answer = invoke.plain(handler, dict(arguments), *more)
+            answer = invoke.call_sync(handler, dict(arguments), *more)
         if not hasattr(answer, "__aiter__"):
-            return await invoke.awaited(handler, answer)
+            return await invoke.await_result(handler, answer)
         result: Any = None
-        async with aclosing(invoke.Pieces(handler, answer)) as pieces:
+        async with aclosing(invoke.UserIterator(handler, answer)) as pieces:
             async for piece in pieces:
                 if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
                     raise invoke.ApplicationError(
                         f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
                     )
                 if "progress" in piece:
-                    _remark(remarks, str(piece["progress"]))
+                    _queue_progress(progress, str(piece["progress"]))
                 result = piece.get("result", result)
         return result
 
-    def _end(self, run: Run, error: str) -> None:
+    def _end(self, invocation: ToolInvocation, error: str) -> None:
         """Take note of how a call ended, once."""
-        if run.over:
+        if invocation.over:
             return
-        run.over, run.error = True, error
-        run.duration = round(trio.current_time() - run.began, 3)
+        invocation.over, invocation.error = True, error
+        invocation.duration = round(trio.current_time() - invocation.began, 3)
         if error:
-            run.text = f"The tool failed: {error}"[:RESULT]
-            run.result = None
-        about = {**self._about(run), "result": run.result, "duration": run.duration}
-        self._note("tool_call_completed", {**about, "error": error} if error else about)
+            invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]
+            invocation.result = None
+        about = {**self._about(invocation), "result": invocation.result, "duration": invocation.duration}
+        self._emit_fact("tool_call_completed", {**about, "error": error} if error else about)
 
-    def _about(self, run: Run) -> dict[str, Any]:
-        return {"name": run.call.name, "tool_call_id": run.call.id, "arguments": run.arguments}
+    def _about(self, invocation: ToolInvocation) -> dict[str, Any]:
+        return {"name": invocation.call.name, "tool_call_id": invocation.call.id, "arguments": invocation.arguments}
 
     def close(self) -> list[dict[str, Any]]:
         """The call is over: return all calls of tools. What is shielded goes on for a while, and nobody is told how it ends."""
         self._closed = True
-        self._later.clear()
-        for run in self._runs:
-            if not run.over:
-                run.scope.deadline = trio.current_time() + BEYOND
-                _log.info("call %s: tool %s goes on beyond the call", self._context.call_id, run.call.name)
-                self._end(run, "the call was over before it was")
-        return [run.summary for run in self._runs]
+        self._deferred.clear()
+        for invocation in self._invocations:
+            if not invocation.over:
+                invocation.scope.deadline = trio.current_time() + SHIELD_GRACE_S
+                _log.info("call %s: tool %s goes on beyond the call", self._context.call_id, invocation.call.name)
+                self._end(invocation, "the call was over before it was")
+        return [invocation.summary for invocation in self._invocations]
 
 
-class _Rounds(Generic[P]):
+class ToolLoop(Generic[P]):
     """What a model with tools says: its text, the steps between its answers, and what its tools say meanwhile."""
 
     def __init__(
         self,
-        box: Toolbox,
+        runner: ToolRunner,
         llm: Answers[P],
         tools: Sequence[Tool],
         messages: Sequence[Message],
         reply: Reply,
     ) -> None:
-        self._box = box
+        self._runner = runner
         self._llm = llm
         self._tools = tools
         self._messages = list(messages)
         self._reply = reply
         self.stack: AsyncExitStack = AsyncExitStack()
         """The answer that is coming."""
-        self._asked = 0
+        self._rounds_asked = 0
         self._answer: AsyncIterator[P | ToolCall] | None = None
         self._said: list[str] = []
         self._calls: list[ToolCall] = []
-        self._runs: list[Run] = []
-        self._round = Round()
-        self._remarks: trio.MemoryReceiveChannel[str] | None = None
+        self._invocations: list[ToolInvocation] = []
+        self._round = ToolRound()
+        self._progress: trio.MemoryReceiveChannel[str] | None = None
         self._over = False
 
-    def __aiter__(self) -> "_Rounds[P]":
+    def __aiter__(self) -> "ToolLoop[P]":
         return self
 
-    async def __anext__(self) -> P | Step | Remark:
+    async def __anext__(self) -> P | AnswerPhase | ProgressText:
         while True:
-            if self._remarks is not None:
+            if self._progress is not None:
                 try:
-                    return Remark(await self._remarks.receive())
+                    return ProgressText(await self._progress.receive())
                 except trio.EndOfChannel:
                     self._results()
-                    return Step.MODEL
+                    return AnswerPhase.MODEL
             if self._answer is None and self._calls:
                 await self._start()
                 continue
@@ -400,18 +417,18 @@ class _Rounds(Generic[P]):
             if item is not None:
                 return item
 
-    async def _next(self) -> P | Step | None:
+    async def _next(self) -> P | AnswerPhase | None:
         """Return the next piece of the model's, or that its answer is over; None: neither."""
         answer = self._answer
         if answer is None:
-            self._asked += 1
+            self._rounds_asked += 1
             answer = self._answer = await self.stack.enter_async_context(self._ask())
         try:
             item = await anext(answer)
         except StopAsyncIteration:
             self._answer = None
             self._over = not self._calls
-            return Step.TOOLS if self._calls else None
+            return AnswerPhase.TOOLS if self._calls else None
         if isinstance(item, ToolCall):
             self._calls.append(item)
             return None
@@ -420,50 +437,54 @@ class _Rounds(Generic[P]):
         return item
 
     def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
-        if self._asked < ROUNDS:
+        if self._rounds_asked < MAX_MODEL_ROUNDS:
             return self._llm.stream(self._messages, tools=[tool.definition for tool in self._tools])
-        _log.warning("a reply has asked for tools %d times; the model gets no more", ROUNDS - 1)
+        _log.warning("a reply has asked for tools %d times; the model gets no more", MAX_MODEL_ROUNDS - 1)
         return self._llm.stream(self._messages)
 
     async def _start(self) -> None:
         await self.stack.aclose()  # the answer that is over
         calls, self._calls = self._calls, []
-        if self._asked >= ROUNDS:
+        if self._rounds_asked >= MAX_MODEL_ROUNDS:
             self._over = True
             return
-        runs = [self._box.wanted(self._tools, call) for call in calls]
-        later = [run for run in runs if run.tool is not None and run.tool.after_speech and not run.wrong]
-        now = [run for run in runs if run not in later]
-        for run in later:
-            self._box.put_off(run, self._round, self._reply)
-        self._runs = runs
+        invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
+        later = [
+            invocation
+            for invocation in invocations
+            if invocation.tool is not None and invocation.tool.after_speech and not invocation.wrong
+        ]
+        now = [invocation for invocation in invocations if invocation not in later]
+        for invocation in later:
+            self._runner.defer_until_played(invocation, self._round, self._reply)
+        self._invocations = invocations
         if not now:  # what waits for the reply's end must not end it while the caller is going on with the question
-            await self._box.has_floor(self._reply)
+            await self._runner.has_floor(self._reply)
             self._over = True
         else:
-            self._remarks = await self._box.start(now, self._round, self._reply)
+            self._progress = await self._runner.start(now, self._round, self._reply)
 
     def _results(self) -> None:
         """Add what the tools gave to what the model is asked next."""
-        self._remarks = None
-        self._messages += Round(self._runs).messages("".join(self._said))
-        self._said, self._runs, self._round = [], [], Round()
-        self._box._post(Busy(self._reply.number, trio.current_time()))  # noqa: SLF001 (same module)
+        self._progress = None
+        self._messages += ToolRound(self._invocations).messages("".join(self._said))
+        self._said, self._invocations, self._round = [], [], ToolRound()
+        self._runner._post(Busy(self._reply.number, trio.current_time()))  # noqa: SLF001 (same module)
 
     def leave(self) -> None:
         """The reply is over, or cut: end those tools that are to end with it."""
-        if self._remarks is not None:
-            self._remarks.close()
-        for run in self._runs:
-            if run.tool is not None and run.tool.on_barge_in == "cancel" and not run.over:
-                run.scope.cancel(reason="the reply was cut")
+        if self._progress is not None:
+            self._progress.close()
+        for invocation in self._invocations:
+            if invocation.tool is not None and invocation.tool.on_barge_in == "cancel" and not invocation.over:
+                invocation.scope.cancel(reason="the reply was cut")
 
 
-def _remark(remarks: "trio.MemorySendChannel[str] | None", text: str) -> None:
+def _queue_progress(progress: "trio.MemorySendChannel[str] | None", text: str) -> None:
     """Have a piece of progress spoken, if anybody still speaks."""
-    if remarks is None or not text.strip() or not is_sayable(text):
+    if progress is None or not text.strip() or not is_sayable(text):
         return
     try:
-        remarks.send_nowait(text)
+        progress.send_nowait(text)
     except (trio.WouldBlock, trio.BrokenResourceError):
         return

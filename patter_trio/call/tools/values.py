@@ -7,9 +7,9 @@ from typing import Any, Final
 from patter_trio.agent.tools import Tool
 from patter_trio.user_code import invoke
 
-RESULT: Final = 16_384
+MAX_RESULT_CHARACTERS: Final = 16_384
 """Characters of a result that the model is shown."""
-DEEPEST: Final = 64
+MAX_NESTING_LEVELS: Final = 64
 """Levels of lists and dicts in what goes in or comes out: more than data has, and few enough for all who walk through
 it, which is copied for each callback. Python itself reads some 990."""
 _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -32,7 +32,7 @@ def arguments_of(text: str) -> tuple[Any, str]:
     if not isinstance(arguments, dict):
         return text, "the arguments are no JSON object"
     if is_deeper(arguments):
-        return text, f"the arguments have more than {DEEPEST} levels"
+        return text, f"the arguments have more than {MAX_NESTING_LEVELS} levels"
     return arguments, ""
 
 
@@ -63,7 +63,7 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
     if tool is None or tool.check is None:
         return ""
     try:
-        with invoke.foreign(f"the check of {tool.name}", "check less"):
+        with invoke.isolate(f"the check of {tool.name}", "check less"):
             return tool.check(arguments)
     except invoke.ApplicationError as failed:
         return str(failed)
@@ -82,10 +82,14 @@ def shown(result: Any) -> str:
     if result is None:
         return "Done."
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
-    return text if len(text) <= RESULT else f"{text[:RESULT]} [cut: it has {len(text)} characters]"
+    return (
+        text
+        if len(text) <= MAX_RESULT_CHARACTERS
+        else f"{text[:MAX_RESULT_CHARACTERS]} [cut: it has {len(text)} characters]"
+    )
 
 
-def is_deeper(value: Any, levels: int = DEEPEST) -> bool:
+def is_deeper(value: Any, levels: int = MAX_NESTING_LEVELS) -> bool:
     """Say whether a value has more levels of lists and dicts than that."""
     layer = [value]
     for _ in range(levels + 1):

@@ -28,26 +28,34 @@ import attrs
 import trio
 
 from patter_trio.agent.tools import Tool
-from patter_trio.call.tools.values import DEEPEST, is_deeper
+from patter_trio.call.tools.values import MAX_NESTING_LEVELS, is_deeper
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 from patter_trio.net.address_guard import AddressRefused, Guard
-from patter_trio.net.circuit import PAUSE, Circuits, Permit
-from patter_trio.net.http import REDIRECTS, Answer, Client, ConnectionBroke, origin_of, shared_client, tls_context
+from patter_trio.net.circuit import OPEN_CIRCUIT_S, Circuits, Permit
+from patter_trio.net.http import (
+    REDIRECT_STATUSES,
+    Client,
+    ConnectionBroke,
+    HttpAnswer,
+    origin_of,
+    shared_client,
+    tls_context,
+)
 from patter_trio.user_code.invoke import ApplicationError
-from patter_trio.user_code.urls import JSON, NO_CONTENT, encoded, is_exposed, signed
+from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, encoded, is_exposed, signed
 
-LARGEST: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024
 """Most bytes of an answer: the model is shown 16 384 characters, and one takes four bytes at most."""
-BACKOFF: Final = 0.4
+MAX_FIRST_BACKOFF_S: Final = 0.4
 """Seconds: the longest wait before the first retry; twice as long before each next one. A caller is waiting, too."""
-LONGEST_WAIT: Final = 30.0
+MAX_RETRY_AFTER_S: Final = 30.0
 """Seconds that a server may ask for (``Retry-After``); with more, it is not asked again at all."""
-LONGEST_LINE: Final = 300
+MAX_LOGGED_CHARACTERS: Final = 300
 """Characters in the log: libraries quote what they cannot read, and a server may send anything."""
-KEY: Final = "Idempotency-Key"
-ALIVE: Final = range(200, 300)
-BROKEN: Final = range(500, 600)
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+SUCCESS_STATUSES: Final = range(200, 300)
+SERVER_ERROR_STATUSES: Final = range(500, 600)
 
 _log = logging.getLogger("patter_trio.call")
 _circuits: Final = trio.lowlevel.RunVar[Circuits]("patter_trio_circuits")
@@ -57,7 +65,7 @@ class WebhookFailed(ApplicationError):
     """A tool's server did not give a result: ``told`` is for the model, the message for the log."""
 
     def __init__(self, told: str, logged: str = "", *, again: bool = False, after: float | None = None) -> None:
-        super().__init__((logged or told)[:LONGEST_LINE])
+        super().__init__((logged or told)[:MAX_LOGGED_CHARACTERS])
         self.told: str = told
         self.again: bool = again
         """Whether asking again may help."""
@@ -113,7 +121,12 @@ class ToolWebhooks:
         """
         key = self.new_key()
         body = encoded({**event, "idempotency_key": key})
-        headers = {"Content-Type": JSON, "Accept": f"{JSON}, text/plain", KEY: key, **signed(self.secret, body)}
+        headers = {
+            "Content-Type": JSON_CONTENT_TYPE,
+            "Accept": f"{JSON_CONTENT_TYPE}, text/plain",
+            IDEMPOTENCY_HEADER: key,
+            **signed(self.secret, body),
+        }
         asked = 0
         async with shared_client(self.guard) as http:
             while True:
@@ -130,7 +143,7 @@ class ToolWebhooks:
 
 def _backoff(asked: int, jitter: float) -> float:
     """Return the seconds before the next request: half of the step for sure, the other half by chance."""
-    return float(BACKOFF * 2**asked * (1 + jitter) / 2)
+    return float(MAX_FIRST_BACKOFF_S * 2**asked * (1 + jitter) / 2)
 
 
 def _known_circuits() -> Circuits:
@@ -148,7 +161,7 @@ async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str],
     permit = _known_circuits().admit(who, trio.current_time())
     if permit is None:
         told = "its server has failed several times lately, and is not asked for now; try again later"
-        raise WebhookFailed(told, f"{who} has failed too often lately: it is not asked for up to {PAUSE:g} s")
+        raise WebhookFailed(told, f"{who} has failed too often lately: it is not asked for up to {OPEN_CIRCUIT_S:g} s")
     try:
         return await _asked(http, url, body, headers, permit)
     finally:
@@ -162,7 +175,13 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
     who = origin_of(url)
     try:
         async with http.stream(
-            "POST", url, content=body, headers=headers, within=math.inf, largest=LARGEST, any_status=True
+            "POST",
+            url,
+            content=body,
+            headers=headers,
+            head_timeout=math.inf,
+            max_bytes=MAX_ANSWER_BYTES,
+            any_status=True,
         ) as answer:
             refused = _refusal_of(answer, who)
             if refused is None:
@@ -182,29 +201,29 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
     if refused is None:
         permit.succeeded()
         return result
-    if answer.status in BROKEN:
+    if answer.status in SERVER_ERROR_STATUSES:
         permit.failed(trio.current_time())
     elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
         permit.succeeded()
     raise refused
 
 
-def _refusal_of(answer: Answer, who: str) -> WebhookFailed | None:
+def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
     """Return what an answer's status says is wrong."""
     status = answer.status
-    if status in ALIVE:
+    if status in SUCCESS_STATUSES:
         return None
     try:
         said = f"answered {status} {HTTPStatus(status).phrase}"
     except ValueError:
         said = f"answered {status}"
-    if status in REDIRECTS:
+    if status in REDIRECT_STATUSES:
         said = "redirects to another address, which is not followed"
     logged = f"{who} {said}"
-    if status not in BROKEN and status != HTTPStatus.TOO_MANY_REQUESTS:
+    if status not in SERVER_ERROR_STATUSES and status != HTTPStatus.TOO_MANY_REQUESTS:
         return WebhookFailed(f"its server {said}", logged)
     after = seconds_of(answer.headers.get("retry-after", ""), answer.headers.get("date", ""))
-    if after is not None and after > LONGEST_WAIT:
+    if after is not None and after > MAX_RETRY_AFTER_S:
         return WebhookFailed(f"its server {said}, and is not to be asked again soon", logged)
     return WebhookFailed(f"its server {said}", logged, again=True, after=after)
 
@@ -223,18 +242,18 @@ def seconds_of(retry_after: str, date: str) -> float | None:
         return None
 
 
-async def _result_of(answer: Answer) -> Any:
+async def _result_of(answer: HttpAnswer) -> Any:
     """Return what an answer says: JSON as what it is, else text; None where it is empty.
 
     Raises:
         ValueError: it is neither; the message says what it is instead.
     """
     kind = answer.content_type
-    if answer.status == NO_CONTENT:
+    if answer.status == NO_CONTENT_STATUS:
         return None
-    is_json = kind == JSON or kind.endswith("+json")
+    is_json = kind == JSON_CONTENT_TYPE or kind.endswith("+json")
     if not (is_json or not kind or kind.startswith("text/")):
-        raise ValueError(f"{kind}: give {JSON} or text")
+        raise ValueError(f"{kind}: give {JSON_CONTENT_TYPE} or text")
     body = await answer.read()
     try:
         text = body.decode()
@@ -251,7 +270,7 @@ def _json(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise ValueError("what is no JSON") from error
     if is_deeper(result):
-        raise ValueError(f"JSON of more than {DEEPEST} levels")
+        raise ValueError(f"JSON of more than {MAX_NESTING_LEVELS} levels")
     if not is_sayable(json.dumps(result, ensure_ascii=False)):
         raise ValueError("half a character")
     return result

@@ -11,9 +11,9 @@ from patter_trio.errors import ProviderError, ProviderTimeout, WireError
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 from patter_trio.wire import openai_realtime as wire
 
-SETTING_UP: Final = 5.0
+SESSION_SETUP_TIMEOUT_S: Final = 5.0
 """Seconds that a session may take to be ready, once it is connected."""
-BAD_MESSAGES: Final = 100
+MAX_BAD_MESSAGES: Final = 100
 """Messages that the protocol does not allow after which the vendor has failed."""
 
 _log = logging.getLogger("patter_trio.engines")
@@ -24,7 +24,7 @@ class Expired(ProviderError):
 
 
 @attrs.define(eq=False)
-class Understanding:
+class EventReader:
     """Reads what the vendor sends, over all connections of one session; ``bad`` counts what the protocol does not allow."""
 
     bad: int = 0
@@ -41,12 +41,12 @@ class Understanding:
             self.bad += 1
             if self.bad == 1:
                 _log.warning("ignoring what OpenAI may not send: %s", error)
-            if self.bad == BAD_MESSAGES:
-                raise ProviderError(f"OpenAI sent {BAD_MESSAGES} messages that cannot be understood") from error
+            if self.bad == MAX_BAD_MESSAGES:
+                raise ProviderError(f"OpenAI sent {MAX_BAD_MESSAGES} messages that cannot be understood") from error
             return None
 
 
-class Connection:
+class RealtimeConnection:
     """One connection that is set up; ``since`` is when, on trio's clock."""
 
     def __init__(self, socket: WebSocketClient) -> None:
@@ -72,7 +72,7 @@ class Connection:
 
 
 @attrs.frozen
-class Opening:
+class ConnectionAttempt:
     """How a session's connections are opened.
 
     Args:
@@ -85,23 +85,23 @@ class Opening:
     url: str
     headers: Mapping[str, str] = attrs.field(repr=False)
     setup: str = attrs.field(repr=False)
-    understanding: Understanding = attrs.field(factory=Understanding)
+    understanding: EventReader = attrs.field(factory=EventReader)
 
-    async def hold(self, within: float, *, task_status: trio.TaskStatus[Connection]) -> None:
+    async def hold(self, connect_timeout: float, *, task_status: trio.TaskStatus[RealtimeConnection]) -> None:
         """Open a connection within so many seconds, set it up, give it to who starts this, and hold it until it is left.
 
         Raises:
             ProviderError: it cannot be had.
         """
-        async with open_websocket(self.url, headers=self.headers, within=within) as socket:
+        async with open_websocket(self.url, headers=self.headers, connect_timeout=connect_timeout) as socket:
             try:
-                with trio.fail_after(SETTING_UP):
+                with trio.fail_after(SESSION_SETUP_TIMEOUT_S):
                     await self._await_session(socket, updated=False)
                     await socket.send(self.setup)
                     await self._await_session(socket, updated=True)
             except trio.TooSlowError as error:
-                raise ProviderTimeout(f"OpenAI's session was not ready within {SETTING_UP:g} s") from error
-            connection = Connection(socket)
+                raise ProviderTimeout(f"OpenAI's session was not ready within {SESSION_SETUP_TIMEOUT_S:g} s") from error
+            connection = RealtimeConnection(socket)
             task_status.started(connection)
             await connection.left()
 
@@ -114,16 +114,16 @@ class Opening:
                 return
 
 
-class Use:
+class ConnectionUse:
     """The use of one connection: how it ended, and the one that is to take its place, as soon as there is one."""
 
     def __init__(self) -> None:
         self.scope: trio.CancelScope = trio.CancelScope()
         self.lost: ProviderError | None = None
         self.failure: ProviderError | None = None
-        self.spare: Connection | None = None
+        self.spare: RealtimeConnection | None = None
 
-    def keep(self, spare: Connection) -> None:
+    def keep(self, spare: RealtimeConnection) -> None:
         """Take the connection that is to be next, in the place of one that was lost while it waited."""
         if self.spare is not None:
             self.spare.leave()

@@ -15,18 +15,18 @@ from patter_trio.audio.formats import MULAW_8K
 from patter_trio.engines.openai_realtime._session import RealtimeSession
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import tls_context
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import one_of, socket_base, within
+from patter_trio.providers.validators import in_range, one_of, socket_base
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
-MODEL: Final = "gpt-realtime-2.1"
-TRANSCRIPTION: Final = "gpt-transcribe"
-RENEWAL: Final = 55 * 60.0
+DEFAULT_MODEL: Final = "gpt-realtime-2.1"
+DEFAULT_TRANSCRIPTION_MODEL: Final = "gpt-transcribe"
+RENEW_AFTER_S: Final = 55 * 60.0
 """Seconds after which a connection is renewed in the next quiet moment: the vendor ends it after 60 minutes."""
-LATE: Final = 1.5
+TURN_END_DELAY_S: Final = 1.5
 """Seconds after the silence that ends a turn within which the vendor says so."""
-PATIENCE: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
+SEMANTIC_SILENCE_S: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
 """The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
 (https://platform.openai.com/docs/guides/realtime-vad)."""
 _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
@@ -64,9 +64,9 @@ def _ends_turns(engine: "OpenAIRealtime") -> Literal["", "vad_silence", "semanti
 def _longest_silence(engine: "OpenAIRealtime") -> float:
     match engine.turn_detection:
         case ServerVAD() as detection:
-            return detection.silence + LATE
+            return detection.silence + TURN_END_DELAY_S
         case SemanticVAD() as detection:
-            return PATIENCE[detection.eagerness]
+            return SEMANTIC_SILENCE_S[detection.eagerness]
         case _:
             return 0.0
 
@@ -99,22 +99,24 @@ class OpenAIRealtime(Engine):
     """
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)
-    model: str = attrs.field(default=MODEL, validator=attrs.validators.instance_of(str), kw_only=True)
+    model: str = attrs.field(default=DEFAULT_MODEL, validator=attrs.validators.instance_of(str), kw_only=True)
     voice: str = attrs.field(default="marin", validator=attrs.validators.instance_of(str), kw_only=True)
     turn_detection: TurnDetection = attrs.field(default=None, converter=_detection, kw_only=True)
-    transcription: str = attrs.field(default=TRANSCRIPTION, validator=attrs.validators.min_len(1), kw_only=True)
+    transcription: str = attrs.field(
+        default=DEFAULT_TRANSCRIPTION_MODEL, validator=attrs.validators.min_len(1), kw_only=True
+    )
     language: str = attrs.field(default="", kw_only=True)
     noise_reduction: Literal["", "near_field", "far_field"] = attrs.field(
         default="", validator=one_of("", "near_field", "far_field"), kw_only=True
     )
-    max_output_tokens: int | None = attrs.field(default=None, validator=within(1, 4096), kw_only=True)
+    max_output_tokens: int | None = attrs.field(default=None, validator=in_range(1, 4096), kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
-    speed: float | None = attrs.field(default=None, validator=within(0.25, 1.5), kw_only=True)
+    speed: float | None = attrs.field(default=None, validator=in_range(0.25, 1.5), kw_only=True)
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
     base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
-    first_audio: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    between: float = attrs.field(default=4.0, validator=within(0.1, 600, optional=False), kw_only=True)
-    renew_after: float = attrs.field(default=RENEWAL, validator=within(1.0, 3600, optional=False), kw_only=True)
+    first_audio: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    between: float = attrs.field(default=4.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    renew_after: float = attrs.field(default=RENEW_AFTER_S, validator=in_range(1.0, 3600, optional=False), kw_only=True)
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)
     )
@@ -168,10 +170,10 @@ class OpenAIRealtime(Engine):
             self.setup_message(setup),
             setup.conversation,
             detects_turns=self.turn_detection is not None,
-            patience=(self.first_audio, self.between),
+            late_after=(self.first_audio, self.between),
             renew_after=self.renew_after,
             transcription=self.transcription,
         )
-        async with running(session.work):
+        async with run_beside(session.work):
             await session.ready()
             yield session

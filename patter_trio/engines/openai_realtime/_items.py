@@ -12,7 +12,7 @@ def verbatim(text: str) -> str:
     return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
 
 
-class Known:
+class KnownItems:
     """What one connection knows of the calls of tools: each has one output there, and none without the call itself."""
 
     def __init__(self) -> None:

@@ -11,9 +11,9 @@ from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
 
-LATE: Final = 1.0
+MAX_PLAYBACK_DELAY_S: Final = 1.0
 """Seconds after which an answer is begun to be heard, at most, once it comes."""
-MOST: Final = 8192
+MAX_WAITING_PIECES: Final = 8192
 """Pieces of one answer that wait to be taken: several minutes of speech."""
 
 
@@ -27,7 +27,7 @@ class RealtimeResponse(EngineResponse):
         patience: seconds until its first piece, and for each next one.
     """
 
-    def __init__(self, request: str, create: str, put: Callable[[str], None], patience: tuple[float, float]) -> None:
+    def __init__(self, request: str, create: str, put: Callable[[str], None], late_after: tuple[float, float]) -> None:
         self.request = request
         self.create = create
         self.response_id: str = ""
@@ -43,8 +43,8 @@ class RealtimeResponse(EngineResponse):
         self.playing_until: float = -math.inf
         """Until when, on trio's clock, it may be heard: that it was heard to its end, nobody tells."""
         self._put = put
-        self._first, self._between = patience
-        self._send, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MOST)
+        self._first, self._between = late_after
+        self._send, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MAX_WAITING_PIECES)
         self._failure: ProviderError | None = None
         self._begun = False
         self._items: dict[str, int] = {}
@@ -124,7 +124,9 @@ class RealtimeResponse(EngineResponse):
             case wire.AudioDelta():
                 if self._wanted(event.item_id):
                     self._items[event.item_id] += len(event.audio)
-                    self.playing_until = max(self.playing_until, trio.current_time() + LATE) + len(event.audio) / RATE
+                    self.playing_until = (
+                        max(self.playing_until, trio.current_time() + MAX_PLAYBACK_DELAY_S) + len(event.audio) / RATE
+                    )
                     self._bring(SpeechChunk(event.audio))
             case wire.TextDelta():
                 if self._wanted(event.item_id):
@@ -152,7 +154,7 @@ class RealtimeResponse(EngineResponse):
             self._send.send_nowait(piece)
         except trio.WouldBlock:
             self.abandon()
-            self.fail(ProviderError(f"OpenAI's answer is longer than {MOST} pieces"))
+            self.fail(ProviderError(f"OpenAI's answer is longer than {MAX_WAITING_PIECES} pieces"))
 
     def _end(self, event: wire.ResponseEnded) -> None:
         if event.usage is not None:

@@ -26,38 +26,43 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import silence
-from patter_trio.engines.openai_realtime._connection import Connection, Expired, Opening, Use
-from patter_trio.engines.openai_realtime._items import Known, verbatim
+from patter_trio.engines.openai_realtime._connection import (
+    ConnectionAttempt,
+    ConnectionUse,
+    Expired,
+    RealtimeConnection,
+)
+from patter_trio.engines.openai_realtime._items import KnownItems, verbatim
 from patter_trio.engines.openai_realtime._response import RealtimeResponse
-from patter_trio.engines.openai_realtime._utterances import Utterances, last_of
+from patter_trio.engines.openai_realtime._utterances import CommittedUtterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
-from patter_trio.net.tasks import Results
-from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient
+from patter_trio.net.tasks import ResultStream
+from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 
-PREFIX: Final = round(0.3 * RATE)
+PREFIX_SAMPLES: Final = round(0.3 * RATE)
 """Samples before a voice that are heard with it: the vendor's own default."""
-REMEMBERED: Final = RATE
+MAX_RECENT_SAMPLES: Final = RATE
 """Samples of the last audio that are kept: a voice is noticed a while after it began."""
-CHUNK: Final = round(0.06 * RATE)
+CHUNK_SAMPLES: Final = round(0.06 * RATE)
 """Samples in a message."""
-LEAST: Final = round(0.1 * RATE)
+MIN_COMMIT_SAMPLES: Final = round(0.1 * RATE)
 """Samples without which the vendor takes no commit."""
-LONGEST: Final = 60 * RATE
+MAX_REPEATED_SAMPLES: Final = 60 * RATE
 """Samples of a voice that are sent again to a new connection."""
-MOST_WAITING: Final = 2048
+MAX_OUTBOX_MESSAGES: Final = 2048
 """Messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
-REOPENING: Final = 3.0
+REOPEN_TIMEOUT_S: Final = 3.0
 """Seconds within which a lost connection has to be replaced, in as many attempts as it takes."""
-ATTEMPTS: Final = 0.5
+REOPEN_INTERVAL_S: Final = 0.5
 """Seconds from an attempt that failed to the next one."""
-RENEWING: Final = 30.0
+RENEW_RETRY_S: Final = 30.0
 """Seconds until it is tried again to renew a connection. The vendor's own end of it is usually several minutes away."""
-STEADY: Final = 30.0
+MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
 """Seconds within which a second loss is a failure."""
-CANCELLING: Final = 1.0
+CANCEL_TIMEOUT_S: Final = 1.0
 """Seconds that an answer which was cut may take to be over, before the next is asked for all the same."""
-_EVENTS: Final = 1024
+_MAX_WAITING_EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
 
@@ -84,14 +89,14 @@ class RealtimeSession(EngineSession):
         conversation: Callable[[], Sequence[Message]],
         *,
         detects_turns: bool,
-        patience: tuple[float, float],
+        late_after: tuple[float, float],
         renew_after: float,
         transcription: str,
     ) -> None:
-        self._opening = Opening(url, headers, setup)
+        self._opening = ConnectionAttempt(url, headers, setup)
         self._conversation = conversation
         self._detects_turns = detects_turns
-        self._patience = patience
+        self._late_after = late_after
         self._renew_after = renew_after
         self._transcription = transcription
         self._outbox: deque[str] = deque()
@@ -107,7 +112,7 @@ class RealtimeSession(EngineSession):
         """Where, in samples, the last voice began, with a little before it, and where the last one that is over ended."""
         self._undecided = False
         """A voice was heard, and whether it was an utterance was not decided yet."""
-        self._utterances = Utterances()
+        self._utterances = CommittedUtterances()
         self._committed = trio.Event()
         self._responses = 0
         self._active: RealtimeResponse | None = None
@@ -117,14 +122,14 @@ class RealtimeSession(EngineSession):
         self._idle = trio.Event()
         self._stirred = trio.Event()
         """Something is over, so that the session may be at rest."""
-        self._tell, self._told = trio.open_memory_channel[EngineEvent](_EVENTS)
+        self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
-        self._used: Use | None = None
+        self._used: ConnectionUse | None = None
         self._told_at = -math.inf
         """When anything came, last."""
         self._sink = usage_sink.get()
-        self._known = Known()
+        self._known = KnownItems()
         """What this connection knows of the tools that were called."""
         self._kept: deque[Message] | None = None
         """What is to be remembered by the next connection, while there is none."""
@@ -133,23 +138,23 @@ class RealtimeSession(EngineSession):
         return f"<RealtimeSession {self._active!r}, {len(self._outbox)} messages waiting>"
 
     # The caller -------------------------------------------------------------------------------------------------------
-    def hear(self, audio: bytes) -> None:
+    def send(self, audio: bytes) -> None:
         """Take the caller's next audio."""
         self._fed += len(audio)
         if self._undecided or self._detects_turns:
             self._unsent += audio
-            if len(self._unsent) >= CHUNK:
+            if len(self._unsent) >= CHUNK_SAMPLES:
                 self._append()
         if not self._detects_turns:
             self._recent += audio
-            del self._recent[:-REMEMBERED]
+            del self._recent[:-MAX_RECENT_SAMPLES]
 
     def voice(self, edge: VoiceEdge) -> None:
         """Let a voice be heard, with a little of what was before it."""
         self._speaking = edge.speaking
         self._stirred.set()
         if edge.speaking:
-            self._onset = max(edge.offset - PREFIX, self._end)
+            self._onset = max(edge.offset - PREFIX_SAMPLES, self._end)
             if not self._undecided:
                 self._undecided = True
                 if not self._detects_turns:
@@ -162,13 +167,13 @@ class RealtimeSession(EngineSession):
         if self._unsent:
             self._put(wire.append(bytes(self._unsent)))
             self._voice += self._unsent
-            del self._voice[: -LONGEST if self._undecided else -REMEMBERED]
+            del self._voice[: -MAX_REPEATED_SAMPLES if self._undecided else -MAX_RECENT_SAMPLES]
             self._unsent.clear()
 
     def commit(self) -> int:
         """The utterance is over."""
-        if not self._detects_turns and len(self._voice) + len(self._unsent) < LEAST:
-            self._unsent += silence(LEAST / RATE)
+        if not self._detects_turns and len(self._voice) + len(self._unsent) < MIN_COMMIT_SAMPLES:
+            self._unsent += silence(MIN_COMMIT_SAMPLES / RATE)
         self._append()
         number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
         self._committed.set()
@@ -205,13 +210,13 @@ class RealtimeSession(EngineSession):
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Iterate over words, and ends of turns."""
-        return Results(self._told, lambda: self._failure)
+        return ResultStream(self._told, lambda: self._failure)
 
     # Answers ----------------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[RealtimeResponse]:
         """Open an answer; the vendor makes one at a time, so that the last one has to be over."""
-        with trio.move_on_after(CANCELLING):
+        with trio.move_on_after(CANCEL_TIMEOUT_S):
             while self._active is not None:
                 await self._idle.wait()
         if self._failure is not None:
@@ -219,7 +224,7 @@ class RealtimeSession(EngineSession):
         self._responses += 1
         request, said = f"response_{self._responses}", verbatim(text) if text else ""
         create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
-        response = self._active = self._last = RealtimeResponse(request, create, self._put, self._patience)
+        response = self._active = self._last = RealtimeResponse(request, create, self._put, self._late_after)
         self._making[request] = response
         self._put(create)
         asked = trio.current_time()
@@ -243,7 +248,7 @@ class RealtimeSession(EngineSession):
 
     # What is sent, and what comes -------------------------------------------------------------------------------------
     def _put(self, message: str) -> None:
-        if len(self._outbox) >= MOST_WAITING:
+        if len(self._outbox) >= MAX_OUTBOX_MESSAGES:
             self._fail(ProviderError("OpenAI does not take what it is sent"))
             return
         self._outbox.append(message)
@@ -300,7 +305,7 @@ class RealtimeSession(EngineSession):
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         replaced = -math.inf
-        connection: Connection = await nursery.start(self._opening.hold, CONNECT)
+        connection: RealtimeConnection = await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S)
         self._opened.set()
         while True:
             use = await self._use(connection, nursery)
@@ -308,7 +313,7 @@ class RealtimeSession(EngineSession):
             if use.failure is not None:
                 raise use.failure
             if use.lost is not None:
-                if trio.current_time() - replaced < STEADY:
+                if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
                     raise use.lost
                 _log.warning("the connection to OpenAI was lost, and is replaced: %s", use.lost)
                 replaced = trio.current_time()
@@ -316,21 +321,21 @@ class RealtimeSession(EngineSession):
             connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
             self._tell_so_far()
 
-    async def _reopen(self, nursery: trio.Nursery) -> Connection:
+    async def _reopen(self, nursery: trio.Nursery) -> RealtimeConnection:
         """Replace a lost connection.
 
         Raises:
             ProviderError: it could not be replaced in time, or will not be.
         """
-        deadline = trio.current_time() + REOPENING
+        deadline = trio.current_time() + REOPEN_TIMEOUT_S
         while True:
             try:
-                opened: Connection = await nursery.start(self._opening.hold, deadline - trio.current_time())
+                opened: RealtimeConnection = await nursery.start(self._opening.hold, deadline - trio.current_time())
             except ProviderError as error:
-                if isinstance(error, AuthenticationError) or trio.current_time() + ATTEMPTS >= deadline:
+                if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
                     raise
                 _log.info("the connection to OpenAI could not be replaced yet: %s", error)
-                await trio.sleep(ATTEMPTS)
+                await trio.sleep(REOPEN_INTERVAL_S)
             else:
                 return opened
 
@@ -340,7 +345,7 @@ class RealtimeSession(EngineSession):
         What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
         """
         self._outbox.clear()
-        self._kept = deque(maxlen=MOST_WAITING)
+        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
         unknown, again = self._utterances.lost(trio.current_time())
         for words in unknown:
             self._bring(words)
@@ -362,9 +367,9 @@ class RealtimeSession(EngineSession):
         for start in range(0, len(audio), RATE):
             self._put(wire.append(audio[start : start + RATE]))
 
-    async def _use(self, connection: Connection, nursery: trio.Nursery) -> Use:
+    async def _use(self, connection: RealtimeConnection, nursery: trio.Nursery) -> ConnectionUse:
         """Use a connection until its end; those that are to take its place are opened in ``nursery``."""
-        use = self._used = Use()
+        use = self._used = ConnectionUse()
         with use.scope:
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._write, connection.socket, use)
@@ -379,7 +384,7 @@ class RealtimeSession(EngineSession):
             said: Message = {"role": "assistant", "content": self._last.text.strip()}
             if said not in messages[-2:]:
                 messages.append(said)
-        self._known = Known()
+        self._known = KnownItems()
         items = [item for message in messages for item in self._known.items(message)]
         told = {(message["role"], message.get("content")) for message in messages}
         kept, self._kept = self._kept or (), None
@@ -388,7 +393,7 @@ class RealtimeSession(EngineSession):
                 items += self._known.items(message)
         self._outbox.extendleft(reversed(items))
 
-    async def _write(self, socket: WebSocketClient, use: Use) -> None:
+    async def _write(self, socket: WebSocketClient, use: ConnectionUse) -> None:
         try:
             while True:
                 while self._outbox:
@@ -401,7 +406,7 @@ class RealtimeSession(EngineSession):
         except ProviderError as error:
             use.lose(error)
 
-    async def _read(self, socket: WebSocketClient, use: Use) -> None:
+    async def _read(self, socket: WebSocketClient, use: ConnectionUse) -> None:
         try:
             while True:
                 event = self._opening.understanding.of(await socket.receive())
@@ -413,7 +418,7 @@ class RealtimeSession(EngineSession):
         except ProviderError as failure:
             use.fail(failure)
 
-    async def _renew(self, connection: Connection, use: Use, nursery: trio.Nursery) -> None:
+    async def _renew(self, connection: RealtimeConnection, use: ConnectionUse, nursery: trio.Nursery) -> None:
         """Have a connection replaced that is old, when nothing is under way and another is there; it is good until then."""
         await trio.sleep_until(connection.since + self._renew_after)
         while True:
@@ -421,11 +426,11 @@ class RealtimeSession(EngineSession):
             if use.spare is not None and use.spare.usable:
                 break
             try:
-                use.keep(await nursery.start(self._opening.hold, CONNECT))
+                use.keep(await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S))
             except ProviderError as error:
                 _log.warning("the connection to OpenAI could not be renewed, and is kept: %s", error)
-                await trio.sleep(RENEWING)
-        self._kept = deque(maxlen=MOST_WAITING)
+                await trio.sleep(RENEW_RETRY_S)
+        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
         use.scope.cancel(reason="the connection is renewed")
 
     async def _rest(self) -> None:

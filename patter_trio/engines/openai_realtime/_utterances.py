@@ -9,9 +9,9 @@ import attrs
 from patter_trio.abc import EngineWords
 from patter_trio.audio.formats import RATE
 
-KEPT: Final = 60 * RATE
+MAX_KEPT_BYTES: Final = 60 * RATE
 """Bytes of what the caller said, until its words are known."""
-OVERDUE: Final = 10.0
+TRANSCRIPT_TIMEOUT_S: Final = 10.0
 """Seconds after a commit from which on no words of it are waited for; usually they take about one."""
 
 
@@ -36,7 +36,7 @@ class _Utterance:
         return " ".join(text for item, words in self.items.items() if (text := words or self.partial.get(item, "")))
 
 
-class Utterances:
+class CommittedUtterances:
     """Numbers the caller's utterances, and joins the vendor's items and their words to them."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Utterances:
         """Number the utterance that is over; return whether the vendor has to be told.
 
         With ``by_vendor`` it is made of what the vendor has committed by itself since the last; if that is nothing, it
-        is told. The words are given up :data:`OVERDUE` s after ``now``. ``audio`` is kept until the words are known, and at most :data:`KEPT` bytes of all.
+        is told. The words are given up :data:`TRANSCRIPT_TIMEOUT_S` s after ``now``. ``audio`` is kept until the words are known, and at most :data:`KEPT` bytes of all.
         """
         self._count += 1
         utterance = _Utterance(self._count)
@@ -77,12 +77,12 @@ class Utterances:
             utterance.number = self._count
         else:
             self._owed.append(utterance)
-        utterance.audio, utterance.until = audio, now + OVERDUE
+        utterance.audio, utterance.until = audio, now + TRANSCRIPT_TIMEOUT_S
         self._waiting.append(utterance)
         kept = 0
         for older in reversed(self._waiting):
             kept += len(older.audio)
-            if kept > KEPT:
+            if kept > MAX_KEPT_BYTES:
                 older.audio = b""
         return self._count, not told
 
@@ -147,7 +147,9 @@ class Utterances:
     def lost(self, now: float) -> tuple[list[EngineWords], list[tuple[int, bytes]]]:
         """The connection is over: return the words that there will be no more of, and what is to be committed again."""
         waiting = self._waiting
-        self._waiting = [_Utterance(one.number, now + OVERDUE, audio=one.audio) for one in waiting if one.audio]
+        self._waiting = [
+            _Utterance(one.number, now + TRANSCRIPT_TIMEOUT_S, audio=one.audio) for one in waiting if one.audio
+        ]
         self._owed = deque(self._waiting)
         self._open, self._stopped = _Utterance(0), ""
         unknown = [EngineWords(one.number, one.text.strip(), final=True) for one in waiting if not one.audio]

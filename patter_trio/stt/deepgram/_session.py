@@ -1,6 +1,6 @@
 """One call's listening by Deepgram: its connection, what becomes of the audio, and what is done when it is lost.
 
-A connection that is lost is opened again, once in :data:`STEADY` seconds, within :data:`REOPENING`. The audio since the
+A connection that is lost is opened again, once in :data:`MIN_TIME_BETWEEN_LOSSES_S` seconds, within :data:`REOPEN_TIMEOUT_S`. The audio since the
 last final words is sent again, for without it the sentence that was being said would be lost; its words come into the
 segment that is still open, so that none is there twice. If that fails, the recogniser has failed.
 """
@@ -13,35 +13,35 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE
 from patter_trio.errors import ProviderError, WireError
-from patter_trio.net.tasks import Results, hand_over
-from patter_trio.net.websocket_client import CONNECT, ConnectionOver, WebSocketClient, open_websocket
+from patter_trio.net.tasks import ResultStream, hand_over
+from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.wire.deepgram import ListenCodec
 
-REOPENING: Final = 2.0
+REOPEN_TIMEOUT_S: Final = 2.0
 """Seconds within which a lost connection has to be open again."""
-STEADY: Final = 30.0
+MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
 """Seconds within which a second loss is a failure."""
-KEPT: Final = 10.0
+MAX_REPEATED_S: Final = 10.0
 """Seconds of audio, at most, that are sent again."""
-FLUSHING: Final = 0.5
+FLUSH_TIMEOUT_S: Final = 0.5
 """Seconds after which a flush that the vendor does not answer has no more words: it may have none to tell."""
-GOODBYE: Final = 0.05
+CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that saying goodbye may take."""
-BAD_MESSAGES: Final = 100
+MAX_BAD_MESSAGES: Final = 100
 """Messages that its protocol does not allow after which the recogniser counts as failed."""
-REASON: Final = "dg-error"
+REFUSAL_HEADER: Final = "dg-error"
 """The header of a refusal that says why."""
-NO_USE: Final = frozenset({1002, 1003, 1007, 1008, 1009})
+FATAL_CLOSE_CODES: Final = frozenset({1002, 1003, 1007, 1008, 1009})
 """Close codes (RFC 6455, section 7.4.1) that complain of what we sent: it would be sent again."""
-_RESULTS: Final = 64
+_MAX_WAITING_RESULTS: Final = 64
 
 _log = logging.getLogger("patter_trio.stt")
 
 
-class _Tape:
+class _AudioTape:
     """The audio that may have to be sent again; positions count bytes since the session's first."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class _Tape:
 
     def add(self, audio: bytes) -> None:
         self._audio += audio
-        self.forget(self.end - round(KEPT * RATE))
+        self.forget(self.end - round(MAX_REPEATED_S * RATE))
 
     def forget(self, until: int) -> None:
         gone = min(until, self.end) - self.start
@@ -92,15 +92,15 @@ class _Connection:
         self.scope.cancel(reason="the connection is lost")
 
 
-class ListenSession(RecognitionSession):
+class ListenSession(SpeechToTextSession):
     """A session; ``work`` has to run beside its use."""
 
     def __init__(self, url: str, headers: Mapping[str, str], codec: ListenCodec, chunk: int) -> None:
         self._url, self._headers, self._codec, self._chunk = url, headers, codec, chunk
-        self._tape = _Tape()
+        self._tape = _AudioTape()
         self._connection: _Connection | None = None
         self._opened = trio.Event()
-        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_RESULTS)
+        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_MAX_WAITING_RESULTS)
         self._failure: ProviderError | None = None
         self._bad_messages = 0
         self._finalizing = False  # asked for the final words, and they have not come
@@ -125,7 +125,7 @@ class ListenSession(RecognitionSession):
     async def flush(self) -> None:
         self._check()
         await self._finalize()
-        self._flush_due = trio.current_time() + FLUSHING
+        self._flush_due = trio.current_time() + FLUSH_TIMEOUT_S
         self._flushing.set()
 
     async def _finalize(self) -> None:
@@ -146,7 +146,7 @@ class ListenSession(RecognitionSession):
 
     # The other one's --------------------------------------------------------------------------------------------------
     def transcripts(self) -> AsyncIterator[Transcript]:
-        return Results(self._waiting_results, lambda: self._failure)
+        return ResultStream(self._waiting_results, lambda: self._failure)
 
     async def ready(self) -> None:
         """Wait for the first connection.
@@ -167,24 +167,29 @@ class ListenSession(RecognitionSession):
         try:
             with self._results:
                 reopened = -math.inf
-                lost = await self._connected(CONNECT)
-                while trio.current_time() - reopened >= STEADY and getattr(lost, "code", 0) not in NO_USE:
+                lost = await self._connected(CONNECT_TIMEOUT_S)
+                while (
+                    trio.current_time() - reopened >= MIN_TIME_BETWEEN_LOSSES_S
+                    and getattr(lost, "code", 0) not in FATAL_CLOSE_CODES
+                ):
                     _log.warning("the connection to Deepgram was lost, and is opened again: %s", lost)
                     reopened = trio.current_time()
-                    lost = await self._connected(REOPENING)
+                    lost = await self._connected(REOPEN_TIMEOUT_S)
                 raise lost
         except ProviderError as failure:
             self._failure = failure
         finally:
             self._opened.set()
 
-    async def _connected(self, within: float) -> ProviderError:
+    async def _connected(self, connect_timeout: float) -> ProviderError:
         """Open a connection and listen until it is lost; return how.
 
         Raises:
             ProviderError: it cannot be opened, or the vendor reports that it has failed.
         """
-        async with open_websocket(self._url, headers=self._headers, within=within, why=REASON) as socket:
+        async with open_websocket(
+            self._url, headers=self._headers, connect_timeout=connect_timeout, why=REFUSAL_HEADER
+        ) as socket:
             start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
             self._codec.connected(start / RATE)
             connection = _Connection(socket, start)
@@ -250,8 +255,8 @@ class ListenSession(RecognitionSession):
             self._bad_messages += 1
             if self._bad_messages == 1:
                 _log.warning("ignoring what Deepgram may not send (request %s): %s", self._codec.request_id, error)
-            if self._bad_messages == BAD_MESSAGES:
-                raise ProviderError(f"Deepgram sent {BAD_MESSAGES} messages that cannot be understood") from error
+            if self._bad_messages == MAX_BAD_MESSAGES:
+                raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} messages that cannot be understood") from error
             return
         for transcript in transcripts:
             self._finalizing = self._finalizing and not transcript.final
@@ -261,6 +266,6 @@ class ListenSession(RecognitionSession):
     async def _say_goodbye(self, socket: WebSocketClient) -> None:
         if not socket.usable:
             return
-        with trio.move_on_after(GOODBYE, shield=True):
+        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
             with suppress(ProviderError):  # it is closed all the same
                 await socket.send(self._codec.close)

@@ -14,17 +14,17 @@ from typing import Final
 import attrs
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Usage, report_usage
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K, RATE
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import tls_context
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import socket_base, within
+from patter_trio.providers.validators import in_range, socket_base
 from patter_trio.stt.deepgram._session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
-_FLUX_CHUNK: Final = RATE * 80 // 1000
+_FLUX_CHUNK_BYTES: Final = RATE * 80 // 1000
 """Bytes of audio in a message to Flux, which listens in steps of 80 ms."""
 
 
@@ -70,9 +70,9 @@ class DeepgramSTT(SpeechToText):
     numerals: bool = False
     profanity_filter: bool = False
     interim_results: bool = True
-    eot_threshold: float | None = attrs.field(default=None, validator=within(0.5, 1.0))
-    eager_eot_threshold: float | None = attrs.field(default=None, validator=within(0.3, 0.9))
-    eot_timeout_ms: int = attrs.field(default=1500, validator=within(500, 60_000, optional=False))
+    eot_threshold: float | None = attrs.field(default=None, validator=in_range(0.5, 1.0))
+    eager_eot_threshold: float | None = attrs.field(default=None, validator=in_range(0.3, 0.9))
+    eot_timeout_ms: int = attrs.field(default=1500, validator=in_range(500, 60_000, optional=False))
     parameters: Mapping[str, Value] = attrs.field(factory=dict, hash=False)
     base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base)
 
@@ -139,7 +139,7 @@ class DeepgramSTT(SpeechToText):
         tls_context()
         await trio.lowlevel.checkpoint()
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Connect for one call.
 
         Raises:
@@ -151,12 +151,12 @@ class DeepgramSTT(SpeechToText):
         return self._open(language)
 
     @asynccontextmanager
-    async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
+    async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         headers = {"Authorization": f"Token {self.api_key}"}
         codec = FluxCodec() if self.flux else NovaCodec()
-        session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK if self.flux else 1)
+        session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK_BYTES if self.flux else 1)
         try:
-            async with running(session.work):
+            async with run_beside(session.work):
                 await session.ready()
                 yield session
         finally:

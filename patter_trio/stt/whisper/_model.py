@@ -19,8 +19,8 @@ import numpy as np
 
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
-from patter_trio.audio.logmel import HOP, Floats, log_mel
-from patter_trio.audio.logmel import RATE as MODEL_RATE
+from patter_trio.audio.logmel import HOP_SAMPLES, Floats, log_mel
+from patter_trio.audio.logmel import RATE_HZ as MODEL_RATE
 from patter_trio.audio.resample import to_floats
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.providers.weights import LoadOnce, Weights, model_errors, optional_module
@@ -34,17 +34,17 @@ _FILES = {
 }
 """The pinned model, tiny.en: https://huggingface.co/Systran/faster-whisper-tiny.en, as version 0.1.0 packs it."""
 
-_WINDOW = 10.0
+_MIN_WINDOW_S = 10.0
 """Least seconds that the model is given."""
-_ROOM = 1.0
+_MIN_TRAILING_SILENCE_S = 1.0
 """Least seconds of silence after the voice; without it the last word is lost or repeated."""
-_TOKENS_PER_SECOND = 7
-_TOKENS = 10
-_NO_SPEECH = 0.6
-_LOG_PROBABILITY = -1.0
-_PEAK = 0.5
+_MAX_TOKENS_PER_S = 7
+_EXTRA_TOKENS = 10
+_MAX_NO_SPEECH_PROBABILITY = 0.6
+_MIN_LOG_PROBABILITY = -1.0
+_PEAK_LEVEL = 0.5
 """What speech is brought to, of full scale."""
-_CONCURRENT = 2
+_MAX_CONCURRENT_DECODES = 2
 """Utterances decoded at the same time; more only share the same cores."""
 
 
@@ -85,18 +85,23 @@ class WhisperModel:
         heard = _levelled(to_floats(samples, RATE, MODEL_RATE))
         seconds = len(heard) / MODEL_RATE
         # The encoder halves the frames, so their number must be even.
-        window = int(max(_WINDOW, seconds + _ROOM) * MODEL_RATE) // (2 * HOP) * 2 * HOP
+        window = (
+            int(max(_MIN_WINDOW_S, seconds + _MIN_TRAILING_SILENCE_S) * MODEL_RATE)
+            // (2 * HOP_SAMPLES)
+            * 2
+            * HOP_SAMPLES
+        )
         features = log_mel(np.pad(heard, (0, window - len(heard))))[np.newaxis]
         with model_errors("whisper"):
             (result,) = self._whisper.generate(
                 self._storage.from_array(np.ascontiguousarray(features)),
                 [prompt],
                 beam_size=1,
-                max_length=int(_TOKENS_PER_SECOND * seconds) + _TOKENS,
+                max_length=int(_MAX_TOKENS_PER_S * seconds) + _EXTRA_TOKENS,
                 return_scores=True,
                 return_no_speech_prob=True,
             )
-        if result.no_speech_prob > _NO_SPEECH and result.scores[0] < _LOG_PROBABILITY:
+        if result.no_speech_prob > _MAX_NO_SPEECH_PROBABILITY and result.scores[0] < _MIN_LOG_PROBABILITY:
             return ""
         return str(self._tokenizer.decode(result.sequences_ids[0])).strip()
 
@@ -117,7 +122,7 @@ def whisper_model(path: Path | None, compute_type: str) -> WhisperModel:
             raise ConfigurationError(f"{folder} holds no {name}; a CTranslate2 model with its tokenizer is wanted")
     with model_errors("whisper"):
         whisper = ctranslate2.models.Whisper(
-            str(folder), device="cpu", compute_type=compute_type, inter_threads=_CONCURRENT, intra_threads=1
+            str(folder), device="cpu", compute_type=compute_type, inter_threads=_MAX_CONCURRENT_DECODES, intra_threads=1
         )
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     return WhisperModel(whisper, ctranslate2.StorageView, tokenizer, bool(whisper.is_multilingual))
@@ -125,7 +130,7 @@ def whisper_model(path: Path | None, compute_type: str) -> WhisperModel:
 
 def _levelled(heard: Floats) -> Floats:
     loudest = float(np.abs(heard).max())
-    return heard * np.float32(_PEAK / loudest) if loudest else heard
+    return heard * np.float32(_PEAK_LEVEL / loudest) if loudest else heard
 
 
 def _pinned_folder() -> Path:

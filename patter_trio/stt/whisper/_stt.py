@@ -18,21 +18,21 @@ from pathlib import Path
 import attrs
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import Results, running
+from patter_trio.net.tasks import ResultStream, run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
-from patter_trio.stt.whisper._utterances import Utterance, UtteranceBuffer
+from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
 
-_JOBS = 16
+_MAX_WAITING_UTTERANCES = 16
 """Utterances that may wait to be heard: at half a second of voice each, half a minute of machine-gun speech."""
-_RESULTS = 64
+_MAX_WAITING_RESULTS = 64
 """Results that nobody has asked for yet; then hearing stops until somebody does."""
 
-Hear = Callable[[Utterance], str]
+Hear = Callable[[RecordedUtterance], str]
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +63,7 @@ class WhisperSTT(SpeechToText):
             raise ValueError(f"interim_every must be more than 0 s or None, not {self.interim_every}")
         require("ctranslate2", "tokenizers", *([] if self.path else [PACKAGE]))
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[RecognitionSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; the first one of a process loads the model, in about half a second.
 
         Raises:
@@ -81,30 +81,30 @@ class WhisperSTT(SpeechToText):
         await whisper_model.in_thread(self.path, self.compute_type)
 
     @asynccontextmanager
-    async def _open(self, language: str) -> AsyncIterator[RecognitionSession]:
+    async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         with model_errors("whisper"):
             model = await whisper_model.in_thread(self.path, self.compute_type)
         prompt = model.prompt(language)
         session = _WhisperSession(lambda utterance: model.words(utterance.samples, prompt), self.interim_every)
-        async with running(session.work):
+        async with run_beside(session.work):
             yield session
 
 
 @attrs.frozen(eq=False)
 class _Job:
-    utterance: Utterance
+    utterance: RecordedUtterance
     final: bool
 
 
-class _WhisperSession(RecognitionSession):
+class _WhisperSession(SpeechToTextSession):
     def __init__(self, hear: Hear, interim_every: float | None) -> None:
         self._hear = hear
         self._interim_every = interim_every
         self._next_interim = interim_every or 0.0
         self._buffer = UtteranceBuffer()
         self._interim = trio.CancelScope()
-        self._jobs, self._waiting_jobs = trio.open_memory_channel[_Job](_JOBS)
-        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_RESULTS)
+        self._jobs, self._waiting_jobs = trio.open_memory_channel[_Job](_MAX_WAITING_UTTERANCES)
+        self._results, self._waiting_results = trio.open_memory_channel[Transcript](_MAX_WAITING_RESULTS)
         self._failure: ProviderError | None = None
 
     async def send(self, audio: bytes) -> None:
@@ -126,7 +126,7 @@ class _WhisperSession(RecognitionSession):
         await self._finish(self._buffer.split())
 
     def transcripts(self) -> AsyncIterator[Transcript]:
-        return Results(self._waiting_results, lambda: self._failure)
+        return ResultStream(self._waiting_results, lambda: self._failure)
 
     async def work(self) -> None:
         """Hear one utterance after another, until cancelled or the model fails."""
@@ -158,7 +158,7 @@ class _WhisperSession(RecognitionSession):
         if idle and available() > 0 and utterance is not None:
             self._jobs.send_nowait(_Job(utterance, final=False))
 
-    async def _finish(self, utterance: Utterance) -> None:
+    async def _finish(self, utterance: RecordedUtterance) -> None:
         self._next_interim = self._interim_every or 0.0
         self._interim.cancel(reason="the final words are wanted")
         try:

@@ -11,20 +11,20 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.audio.g711 import Samples
 
-LONGEST = 28.0
+MAX_UTTERANCE_S = 28.0
 """Seconds after which an utterance is cut; models of the Whisper family hear 30 s at once, padding included."""
 
-_CUT_WITHIN = 3.0
+_CUT_SEARCH_S = 3.0
 """The cut goes to the quietest place of so many last seconds, so that it splits no word."""
-_PRE_ROLL = 0.3
+_PRE_ROLL_S = 0.3
 """Seconds heard before the onset: detectors notice the voiced part of a word, its first consonant lies before."""
-_POST_ROLL = 0.2
-_KEPT = 1.0
+_POST_ROLL_S = 0.2
+_MAX_SILENCE_KEPT_S = 1.0
 """Seconds kept outside an utterance: the pre-roll, and what passes until a detector is sure of an onset."""
 
 
 @attrs.frozen(eq=False)
-class Utterance:
+class RecordedUtterance:
     """A stretch of the caller's voice."""
 
     segment: int
@@ -64,15 +64,15 @@ class UtteranceBuffer:
     def _received(self) -> int:
         return self._base + len(self._audio)
 
-    def add(self, mulaw: bytes) -> Utterance | None:
+    def add(self, mulaw: bytes) -> RecordedUtterance | None:
         """Take the next audio; return the first part of an utterance that has become too long, which then goes on."""
         self._audio += mulaw
         if self._start is None:
-            self._forget(self._received - round(_KEPT * RATE))
+            self._forget(self._received - round(_MAX_SILENCE_KEPT_S * RATE))
             return None
-        if self.seconds < LONGEST:
+        if self.seconds < MAX_UTTERANCE_S:
             return None
-        cut = self._quietest(self._received - round(_CUT_WITHIN * RATE))
+        cut = self._quietest(self._received - round(_CUT_SEARCH_S * RATE))
         part = self._close(cut)
         self._start = cut
         return part
@@ -81,15 +81,15 @@ class UtteranceBuffer:
         """The voice began at ``offset``; without effect while an utterance is open."""
         if self._start is None:
             earliest = max(self._base, self._ended)
-            self._start = min(max(earliest, offset - round(_PRE_ROLL * RATE)), self._received)
+            self._start = min(max(earliest, offset - round(_PRE_ROLL_S * RATE)), self._received)
 
-    def end(self, offset: int) -> Utterance | None:
+    def end(self, offset: int) -> RecordedUtterance | None:
         """The voice ended at ``offset``; return the utterance, None if none was open."""
         if self._start is None:
             return None
-        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL * RATE))))
+        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL_S * RATE))))
 
-    def split(self) -> Utterance:
+    def split(self) -> RecordedUtterance:
         """Return all that was received of the open utterance, which goes on as the next one; no sound if none is open."""
         goes_on, received = self.is_open, self._received
         part = self._close(received)
@@ -97,19 +97,19 @@ class UtteranceBuffer:
             self._start = received
         return part
 
-    def so_far(self) -> Utterance | None:
+    def so_far(self) -> RecordedUtterance | None:
         """Return the open utterance as far as it goes, without closing it."""
         return None if self._start is None else self._cut(self._start, self._received)
 
-    def _close(self, end: int) -> Utterance:
+    def _close(self, end: int) -> RecordedUtterance:
         utterance = self._cut(end if self._start is None else self._start, end)
         self._start, self._ended = None, end
         self.segment += 1
         self._forget(end)
         return utterance
 
-    def _cut(self, start: int, end: int) -> Utterance:
-        return Utterance(self.segment, g711.decode(bytes(self._audio[start - self._base : end - self._base])))
+    def _cut(self, start: int, end: int) -> RecordedUtterance:
+        return RecordedUtterance(self.segment, g711.decode(bytes(self._audio[start - self._base : end - self._base])))
 
     def _forget(self, offset: int) -> None:
         """Let go of what lies before an offset."""

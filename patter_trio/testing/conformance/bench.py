@@ -11,13 +11,13 @@ from patter_trio.errors import PatterConnectionError, ProviderError, leaves
 from patter_trio.testing.conformance import probes
 from patter_trio.testing.servers.fake_vendor import FakeVendor, ServeVendor
 
-PATIENCE: Final = 60.0
+STEP_TIMEOUT_S: Final = 60.0
 """Seconds (on trio's clock) in which everything has to come to an end: an answer, a failure, a deadline."""
-CLOSING: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that a session has to be gone in once it is cancelled or left: all of a call has to be, after a hang-up."""
-BARGE_IN: Final = 0.05
+STOP_TIMEOUT_S: Final = 0.05
 """Seconds from leaving a reply until its vendor knows."""
-WHAT_MAY_LEAVE: Final = (ProviderError, PatterConnectionError)
+PERMITTED_ERRORS: Final = (ProviderError, PatterConnectionError)
 
 T = TypeVar("T")
 
@@ -28,14 +28,14 @@ class NotConforming(AssertionError):
 
 @attrs.frozen
 class Credentials:
-    """How a recipe is made without its credentials, and what its complaint has to name."""
+    """How a provider is made without its credentials, and what its complaint has to name."""
 
     without: Callable[[], object]
-    """Makes the recipe without the argument; the environment variable is absent meanwhile."""
+    """Makes the provider without the argument; the environment variable is absent meanwhile."""
     argument: str
     variable: str
     secret: str = ""
-    """The credential that the maker gives: must not be in the recipe's ``repr``."""
+    """The credential that the maker gives: must not be in the provider's ``repr``."""
 
 
 @attrs.frozen
@@ -53,8 +53,8 @@ class Bench:
     nurseries: Sequence[trio.Nursery] = ()
     """Those of the fake vendor, whose tasks are not the provider's."""
 
-    def recipe(self) -> Any:
-        """Make the recipe."""
+    def provider(self) -> Any:
+        """Make the provider."""
         return self.make() if self.vendor is None else self.make(self.vendor.address)
 
     @property
@@ -75,11 +75,11 @@ class Bench:
             opened = [nursery for nursery in probes.nurseries_of_this_task() if nursery not in before]
             yield attrs.evolve(self, vendor=vendor, nurseries=opened)
 
-    async def use(self, recipe: Any, variant: int = 0) -> Any:
+    async def use(self, provider: Any, variant: int = 0) -> Any:
         """Use a session as a call does, from opening to closing, and return what came; two variants differ."""
         raise NotImplementedError
 
-    def begun(self, recipe: Any) -> AbstractAsyncContextManager[None]:
+    def begun(self, provider: Any) -> AbstractAsyncContextManager[None]:
         """Give the block a reply that has begun; it is left where the block ends."""
         raise NotImplementedError
 
@@ -170,7 +170,7 @@ def demand(holds: object, did: str, demands: str) -> None:
 
 
 @contextmanager
-def within(seconds: float, what: str, demands: str) -> Iterator[None]:
+def finish_within(seconds: float, what: str, demands: str) -> Iterator[None]:
     """Complain when the block takes longer than so many seconds.
 
     Raises:
@@ -189,13 +189,13 @@ async def failure_of(use: Callable[[], Awaitable[object]], what: str) -> BaseExc
     Raises:
         NotConforming: it takes too long, or something leaves that may not.
     """
-    with within(PATIENCE, what, "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, what, "every await has an owner of its deadline"):
         errors = await findings(use)
         for error in errors:
             if isinstance(error, NotConforming):
                 raise error
             demand(
-                isinstance(error, WHAT_MAY_LEAVE),
+                isinstance(error, PERMITTED_ERRORS),
                 f"{what}: {said(error)} left the session",
                 "only ProviderError and its kinds may, with the cause kept",
             )
@@ -207,11 +207,11 @@ async def settled(bench: Bench, before: set[trio.lowlevel.Task], what: str) -> N
     """Wait until no task is left that was not there before.
 
     Raises:
-        NotConforming: some are, after :data:`CLOSING`.
+        NotConforming: some are, after :data:`CLOSE_TIMEOUT_S`.
     """
-    deadline = trio.current_time() + CLOSING
+    deadline = trio.current_time() + CLOSE_TIMEOUT_S
     while (left := bench.tasks() - before) and trio.current_time() < deadline:  # noqa: ASYNC110 (a task tells no end)
-        await trio.sleep(CLOSING / 20)
+        await trio.sleep(CLOSE_TIMEOUT_S / 20)
     names = ", ".join(sorted(task.name.rpartition(".")[2] for task in left))
     demand(not left, f"{what} left tasks behind ({names})", "no task outlives the `async with` that opened it")
 

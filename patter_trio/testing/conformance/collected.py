@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import attrs
 import trio
 
-from patter_trio.testing.conformance.bench import PATIENCE, demand, within
+from patter_trio.testing.conformance.bench import STEP_TIMEOUT_S, demand, finish_within
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Collected(Generic[T]):
         Raises:
             NotConforming: it does not come, or nothing does any more.
         """
-        with within(PATIENCE, what, demands):
+        with finish_within(STEP_TIMEOUT_S, what, demands):
             while not there():
                 self.check_alive()
                 await self._news.wait()

@@ -1,4 +1,4 @@
-"""The checks that recognisers, minds, synthesisers and engines have in common."""
+"""The checks that recognisers, LLMs, synthesisers and engines have in common."""
 
 import copy
 import os
@@ -14,56 +14,58 @@ import trio
 from patter_trio.errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeout, RateLimitError
 from patter_trio.testing.conformance import probes
 from patter_trio.testing.conformance.bench import (
-    BARGE_IN,
-    CLOSING,
-    PATIENCE,
+    CLOSE_TIMEOUT_S,
+    STEP_TIMEOUT_S,
+    STOP_TIMEOUT_S,
     Bench,
     Check,
     cancelled_at,
     demand,
     failure_of,
     findings,
+    finish_within,
     said,
     settled,
     short,
-    within,
 )
 from patter_trio.testing.servers.fake_vendor import Misbehaviour
 
-_RUNS: Final = 3
+_LEAK_CHECK_RUNS: Final = 3
 """Uses that are watched for what stays behind, after a first one that may fill a cache."""
-_SMALL: Final = 2
+_MIN_LEAKING_RUNS: Final = 2
 """Fewest uses that must have left something behind each before it counts as a leak."""
 
 
-# The recipe -----------------------------------------------------------------------------------------------------------
+# The provider -----------------------------------------------------------------------------------------------------------
 async def _is_of_its_kind(bench: Bench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     kind = bench.kind.__name__
-    demand(isinstance(recipe, bench.kind), f"{type(recipe).__name__} is no {kind}", f"a recipe is an abc.{kind}")
-    named = isinstance(recipe.provider, str) and recipe.provider
-    demand(named, f"its provider is {recipe.provider!r}", "metrics and prices go by a name that is text")
-    demand(isinstance(recipe.model, str), f"its model is {recipe.model!r}", "a model's name is text")
+    demand(isinstance(provider, bench.kind), f"{type(provider).__name__} is no {kind}", f"a recipe is an abc.{kind}")
+    named = isinstance(provider.provider, str) and provider.provider
+    demand(named, f"its provider is {provider.provider!r}", "metrics and prices go by a name that is text")
+    demand(isinstance(provider.model, str), f"its model is {provider.model!r}", "a model's name is text")
 
 
 async def _is_frozen(bench: Bench) -> None:
-    recipe = bench.recipe()
-    names = [field.name for field in attrs.fields(type(recipe))] if attrs.has(type(recipe)) else list(vars(recipe))
+    provider = bench.provider()
+    names = (
+        [field.name for field in attrs.fields(type(provider))] if attrs.has(type(provider)) else list(vars(provider))
+    )
     for name in [*names, "something_new"]:
-        changed = await findings(partial(_set, recipe, name))
+        changed = await findings(partial(_set, provider, name))
         demand(changed, f"its {name} can be changed", "a recipe is frozen: all calls share it")
 
 
-async def _set(recipe: object, name: str) -> None:
-    setattr(recipe, name, getattr(recipe, name, None))
+async def _set(provider: object, name: str) -> None:
+    setattr(provider, name, getattr(provider, name, None))
 
 
 async def _can_be_copied(bench: Bench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     demands = "a recipe can be copied and pickled, and is equal to its copies, so that workers can be given it"
     try:
-        copies = [copy.deepcopy(recipe), pickle.loads(pickle.dumps(recipe))]  # noqa: S301 (our own)
-        equal = all(one == recipe for one in copies)
+        copies = [copy.deepcopy(provider), pickle.loads(pickle.dumps(provider))]  # noqa: S301 (our own)
+        equal = all(one == provider for one in copies)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         demand(False, said(error), demands)
         return
@@ -92,7 +94,7 @@ async def _names_absent_credentials(bench: Bench) -> None:
     demands = f"a ConfigurationError names the class, {wanted.argument}= and {wanted.variable}"
     errors = await findings(make)
     demand(errors, "it is made without credentials", demands)
-    name = type(bench.recipe()).__name__
+    name = type(bench.provider()).__name__
     right = isinstance(errors[0], ConfigurationError) and all(
         part in str(errors[0]) for part in (name, wanted.argument, wanted.variable)
     )
@@ -103,27 +105,27 @@ async def _keeps_its_secret(bench: Bench) -> None:
     wanted = bench.credentials
     if wanted is None:
         return
-    recipe = bench.recipe()
-    shown = wanted.secret and (wanted.secret in repr(recipe) or wanted.secret in str(recipe))
+    provider = bench.provider()
+    shown = wanted.secret and (wanted.secret in repr(provider) or wanted.secret in str(provider))
     demand(not shown, "its repr shows the credential", "credentials are in no repr and no log")
 
 
 # Its life -------------------------------------------------------------------------------------------------------------
 async def _works_again(bench: Bench) -> None:
-    recipe = bench.recipe()
-    with within(2 * PATIENCE, "prewarming it and two uses", "every await has an owner of its deadline"):
-        await recipe.prewarm()
-        first, second = await bench.use(recipe), await bench.use(recipe)
+    provider = bench.provider()
+    with finish_within(2 * STEP_TIMEOUT_S, "prewarming it and two uses", "every await has an owner of its deadline"):
+        await provider.prewarm()
+        first, second = await bench.use(provider), await bench.use(provider)
     demand(first == second, f"two equal uses gave {short(first)} and {short(second)}", "a recipe has no per-call state")
 
 
 async def _keeps_sessions_apart(bench: Bench) -> None:
-    recipe = bench.recipe()
-    alone = [await bench.use(recipe, 0), await bench.use(recipe, 1)]
+    provider = bench.provider()
+    alone = [await bench.use(provider, 0), await bench.use(provider, 1)]
     together: dict[int, Any] = {}
 
     async def one(variant: int) -> None:
-        together[variant] = await bench.use(recipe, variant)
+        together[variant] = await bench.use(provider, variant)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one, 0)
@@ -137,8 +139,8 @@ async def _keeps_sessions_apart(bench: Bench) -> None:
 
 
 async def _can_be_cancelled_anywhere(bench: Bench) -> None:
-    recipe = bench.recipe()
-    use = partial(bench.use, recipe)
+    provider = bench.provider()
+    use = partial(bench.use, provider)
     whole = await cancelled_at(use, 0)
     for error in whole.errors:
         raise error
@@ -149,9 +151,9 @@ async def _can_be_cancelled_anywhere(bench: Bench) -> None:
         where = f"cancelled at step {number} of {whole.steps}, it"
         demand(not end.errors, f"{where} raised {said(end.errors[0]) if end.errors else ''}", "only Cancelled leaves")
         demand(
-            end.took <= CLOSING,
+            end.took <= CLOSE_TIMEOUT_S,
             f"{where} was gone after {end.took:.1f} s",
-            f"every await leaves at once; closing takes {CLOSING:g} s at most",
+            f"every await leaves at once; closing takes {CLOSE_TIMEOUT_S:g} s at most",
         )
         demand(
             end.result is None or end.result == whole.result,
@@ -167,12 +169,12 @@ async def _leaves_nothing_behind(bench: Bench) -> None:
     async def use_both() -> None:
         # With a vendor of its own, which is gone afterwards: what a fake remembers is no leak of the provider's.
         async with attrs.evolve(bench, vendor=None, nurseries=()).running() as ready:
-            recipe = ready.recipe()
-            recipes.append(recipe)
-            await ready.use(recipe)
-            async with ready.begun(recipe):
+            provider = ready.provider()
+            recipes.append(provider)
+            await ready.use(provider)
+            async with ready.begun(provider):
                 pass
-            await trio.sleep(CLOSING)
+            await trio.sleep(CLOSE_TIMEOUT_S)
 
     await use_both()
     looks: dict[str, Callable[[], int]] = {
@@ -181,25 +183,33 @@ async def _leaves_nothing_behind(bench: Bench) -> None:
         "ends of memory channels": probes.live_channels,
     }
     before = {name: look() for name, look in looks.items()}
-    for _ in range(_RUNS):
+    for _ in range(_LEAK_CHECK_RUNS):
         await use_both()
     for name, look in looks.items():
         more = look() - before[name]
-        demand(more < _SMALL, f"{_RUNS} uses left {more} {name} behind", "a session takes all it had along")
+        demand(
+            more < _MIN_LEAKING_RUNS,
+            f"{_LEAK_CHECK_RUNS} uses left {more} {name} behind",
+            "a session takes all it had along",
+        )
 
 
 async def _can_be_left_in_the_middle(bench: Bench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     before = bench.tasks()
-    async with bench.begun(recipe):
+    async with bench.begun(provider):
         left_at = trio.current_time()
     took = trio.current_time() - left_at
-    demand(took <= CLOSING, f"leaving it in the middle took {took:.1f} s", f"it takes {CLOSING:g} s at most")
+    demand(
+        took <= CLOSE_TIMEOUT_S,
+        f"leaving it in the middle took {took:.1f} s",
+        f"it takes {CLOSE_TIMEOUT_S:g} s at most",
+    )
     await settled(bench, before, "leaving it in the middle")
 
 
 async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) -> None:
-    """Leave a reply that has begun, and demand that the vendor knows it :data:`BARGE_IN` later.
+    """Leave a reply that has begun, and demand that the vendor knows it :data:`STOP_TIMEOUT_S` later.
 
     Raises:
         NotConforming: it does not.
@@ -207,15 +217,15 @@ async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) ->
     seen_later: list[object] = []
 
     async def look(before: int) -> None:
-        await trio.sleep(BARGE_IN)
+        await trio.sleep(STOP_TIMEOUT_S)
         seen_later.extend(bench.fake.seen[before:])
 
     async with trio.open_nursery() as nursery, reply:
-        await trio.sleep(BARGE_IN / 2)  # what was still to be asked is asked
+        await trio.sleep(STOP_TIMEOUT_S / 2)  # what was still to be asked is asked
         nursery.start_soon(look, len(bench.fake.seen))
     demand(
         seen_later,
-        f"the vendor knew nothing {BARGE_IN * 1000:g} ms after a reply was left",
+        f"the vendor knew nothing {STOP_TIMEOUT_S * 1000:g} ms after a reply was left",
         "leaving the context stops the generation: by a message, or by the connection's end",
     )
 
@@ -225,7 +235,7 @@ def _answers(kind: Misbehaviour, expected: type[ProviderError]) -> Callable[[Ben
     async def check(bench: Bench) -> None:
         bench.fake.misbehave(kind)
         what = f"a vendor that answers {kind}"
-        error = await failure_of(partial(bench.use, bench.recipe()), what)
+        error = await failure_of(partial(bench.use, bench.provider()), what)
         demand(
             isinstance(error, expected),
             f"{what} made {said(error) if error else 'no error'}",
@@ -238,7 +248,9 @@ def _answers(kind: Misbehaviour, expected: type[ProviderError]) -> Callable[[Ben
 async def _gives_up_a_half_open_connection(bench: Bench) -> None:
     bench.fake.misbehave(Misbehaviour.HALF_OPEN)
     before = bench.tasks()
-    error = await failure_of(partial(bench.use, bench.recipe()), "a vendor that takes the connection and says nothing")
+    error = await failure_of(
+        partial(bench.use, bench.provider()), "a vendor that takes the connection and says nothing"
+    )
     demand(
         isinstance(error, ProviderTimeout),
         f"a half-open connection made {said(error) if error else 'no error'}",
@@ -249,7 +261,7 @@ async def _gives_up_a_half_open_connection(bench: Bench) -> None:
 
 async def _gives_up_a_stalled_answer(bench: Bench) -> None:
     bench.fake.misbehave(Misbehaviour.STALLED)
-    error = await failure_of(partial(bench.use, bench.recipe()), "an answer that does not go on")
+    error = await failure_of(partial(bench.use, bench.provider()), "an answer that does not go on")
     demand(
         isinstance(error, ProviderTimeout),
         f"an answer that does not go on made {said(error) if error else 'no error'}",
@@ -261,37 +273,37 @@ async def _tells_of_a_lost_connection(bench: Bench) -> None:
     bench.fake.misbehave(Misbehaviour.CLOSED)
     before = bench.tasks()
     what = "a connection that ends in the middle"
-    error = await failure_of(partial(bench.use, bench.recipe()), what)
+    error = await failure_of(partial(bench.use, bench.provider()), what)
     demand(error is not None, f"{what} passed for a whole answer", "it is a ProviderError")
     await settled(bench, before, what)
 
 
 async def _survives_garbage(bench: Bench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     bench.fake.misbehave(Misbehaviour.GARBAGE)
-    await failure_of(partial(bench.use, recipe), "a vendor that sends garbage")
+    await failure_of(partial(bench.use, provider), "a vendor that sends garbage")
     bench.fake.misbehave("")
-    await bench.use(recipe)
+    await bench.use(provider)
 
 
 async def _ignores_the_unknown(bench: Bench) -> None:
-    recipe = bench.recipe()
-    text = await bench.use(recipe)
+    provider = bench.provider()
+    text = await bench.use(provider)
     bench.fake.misbehave(Misbehaviour.UNKNOWN)
-    errors = await findings(partial(_same, bench, recipe, text, "messages that are not documented"))
+    errors = await findings(partial(_same, bench, provider, text, "messages that are not documented"))
     demand(not errors, said(errors[0]) if errors else "", "unknown messages and fields are ignored")
 
 
 async def _waits_for_a_slow_vendor(bench: Bench) -> None:
-    recipe = bench.recipe()
-    text = await bench.use(recipe)
+    provider = bench.provider()
+    text = await bench.use(provider)
     bench.fake.misbehave(Misbehaviour.SLOW)
-    errors = await findings(partial(_same, bench, recipe, text, "a vendor that is 0.2 s late each time"))
+    errors = await findings(partial(_same, bench, provider, text, "a vendor that is 0.2 s late each time"))
     demand(not errors, said(errors[0]) if errors else "", "a slow vendor is no broken one")
 
 
-async def _same(bench: Bench, recipe: Any, text: Any, what: str) -> None:
-    other = await bench.use(recipe)
+async def _same(bench: Bench, provider: Any, text: Any, what: str) -> None:
+    other = await bench.use(provider)
     demand(other == text, f"{what} made {short(other)} of {short(text)}", "the answer is the same")
 
 
@@ -317,4 +329,4 @@ COMMON: Final = (
 )
 """What all kinds have in common."""
 REPLIES: Final = (Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),)
-"""What minds, synthesisers and engines have in common."""
+"""What LLMs, synthesisers and engines have in common."""

@@ -25,17 +25,17 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, Encoding
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
     demand,
     failure_of,
+    finish_within,
     run_checks,
     short,
-    within,
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
@@ -44,12 +44,12 @@ from patter_trio.testing.conformance.tts import Spoken
 from patter_trio.testing.servers.fake_vendor import Misbehaviour, ServeVendor
 
 SETUP: Final = EngineSetup(instructions="You are the desk of a hotel.")
-_SETTLING: Final = 0.5
+_QUIET_WAIT_S: Final = 0.5
 """Seconds that are waited for what nobody asked for."""
-_HUGE: Final = 30.0
+_BACKLOG_S: Final = 30.0
 """Seconds of audio that come at once after a stall."""
 _TEXT: Final = "Hotel Miller, good evening."
-_ODD: Final = {
+_ODD_TEXTS: Final = {
     "an empty text": "",
     "white space": " \n",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
@@ -90,28 +90,28 @@ class EngineBench(Bench):
     speech: Sequence[Speech] = SIMULATED
     setup: EngineSetup = SETUP
 
-    async def use(self, recipe: Engine, variant: int = 0) -> Spoken:
+    async def use(self, provider: Engine, variant: int = 0) -> Spoken:
         """Say something, and take the answer to its end."""
-        async with self.session(recipe) as (session, told):
-            await self.say(session, recipe, self.speech[variant])
+        async with self.session(provider) as (session, told):
+            await self.say(session, provider, self.speech[variant])
             commit = session.commit()
             pieces = await answer_of(session)
             return Spoken(f"{await told.closed(commit)}: {text_of(pieces)}", size_of(pieces))
 
     @asynccontextmanager
-    async def session(self, recipe: Engine) -> AsyncIterator[tuple[EngineSession, _Told]]:
+    async def session(self, provider: Engine) -> AsyncIterator[tuple[EngineSession, _Told]]:
         """Open a session whose events are collected."""
-        async with recipe.open(attrs.evolve(self.setup, language=self.language)) as session:
+        async with provider.open(attrs.evolve(self.setup, language=self.language)) as session:
             told = _Told("events")
-            async with running(partial(told.collect, session.events())):
+            async with run_beside(partial(told.collect, session.events())):
                 yield session, told
 
-    async def say(self, session: EngineSession, recipe: Engine, speech: Speech, *, after: int = 0) -> None:
+    async def say(self, session: EngineSession, provider: Engine, speech: Speech, *, after: int = 0) -> None:
         """Say something at the pace of speech, ``after`` so many samples of the session."""
         edges, sent = list(speech.edges), 0
         while sent < len(speech.audio):
             frame = speech.audio[sent : sent + FRAME_SAMPLES]
-            session.hear(encoded(recipe, frame))
+            session.send(encoded(provider, frame))
             sent += len(frame)
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
@@ -119,10 +119,10 @@ class EngineBench(Bench):
             await trio.sleep(FRAME_SECONDS)
 
     @asynccontextmanager
-    async def begun(self, recipe: Engine) -> AsyncIterator[None]:
+    async def begun(self, provider: Engine) -> AsyncIterator[None]:
         """Say something; the block is where the first audio of the answer was taken."""
-        async with self.session(recipe) as (session, _):
-            await self.say(session, recipe, self.speech[0])
+        async with self.session(provider) as (session, _):
+            await self.say(session, provider, self.speech[0])
             session.commit()
             async with self.answer_begun(session):
                 yield
@@ -137,9 +137,9 @@ class EngineBench(Bench):
             yield response
 
 
-def encoded(recipe: Engine, mulaw: bytes) -> bytes:
+def encoded(provider: Engine, mulaw: bytes) -> bytes:
     """Return audio as an engine accepts it."""
-    return mulaw if recipe.accepts.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
+    return mulaw if provider.accepts.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
 
 
 async def answer_of(session: EngineSession, text: str = "", *, tools: bool = True) -> list[Piece]:
@@ -164,19 +164,19 @@ async def _demand_well(session: EngineSession, what: str) -> None:
     Raises:
         NotConforming: it does not.
     """
-    with within(PATIENCE, f"an answer after {what}", "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, f"an answer after {what}", "every await has an owner of its deadline"):
         pieces = await answer_of(session)
     demand(size_of(pieces), f"after {what} it answered nothing", "the session goes on")
 
 
 # Hearing --------------------------------------------------------------------------------------------------------------
 async def _has_telephone_speech(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    for name, audio in (("accepts", recipe.accepts), ("emits", recipe.emits)):
+    provider = bench.provider()
+    for name, audio in (("accepts", provider.accepts), ("emits", provider.emits)):
         demand(audio.rate == RATE, f"it {name} {audio.rate} Hz", f"the telephone has {RATE} Hz")
-    async with bench.session(recipe) as (session, _):
+    async with bench.session(provider) as (session, _):
         pieces = await answer_of(session)
-    size = 1 if recipe.emits.encoding is Encoding.MULAW else 2
+    size = 1 if provider.emits.encoding is Encoding.MULAW else 2
     for piece in pieces:
         if isinstance(piece, SpeechChunk):
             demand(isinstance(piece.audio, bytes), f"it gave {piece!r}"[:120], "audio is bytes")
@@ -184,16 +184,16 @@ async def _has_telephone_speech(bench: EngineBench) -> None:
 
 
 async def _closes_each_commit_once(bench: EngineBench) -> None:
-    recipe, after = bench.recipe(), 0
-    async with bench.session(recipe) as (session, told):
+    provider, after = bench.provider(), 0
+    async with bench.session(provider) as (session, told):
         commits = list[int]()
         for speech in bench.speech:
-            await bench.say(session, recipe, speech, after=after)
+            await bench.say(session, provider, speech, after=after)
             after += len(speech.audio)
             commits.append(session.commit())
         for commit in commits:
             await told.closed(commit)
-        await trio.sleep(_SETTLING)
+        await trio.sleep(_QUIET_WAIT_S)
         told.check_alive()
     demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1 on")
     closed = set[int]()
@@ -210,46 +210,48 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
 
 
 async def _takes_a_commit_of_nothing(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, told):
+    provider = bench.provider()
+    async with bench.session(provider) as (session, told):
         session.discard()
         for commit in (session.commit(), session.commit()):
             await told.closed(commit)
         session.discard()
         session.discard()
-        await bench.say(session, recipe, bench.speech[0])
+        await bench.say(session, provider, bench.speech[0])
         await told.closed(session.commit())
         await _demand_well(session, "commits and discards of nothing")
 
 
 async def _forgets_what_is_discarded(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, told):
-        await bench.say(session, recipe, bench.speech[1])
+    provider = bench.provider()
+    async with bench.session(provider) as (session, told):
+        await bench.say(session, provider, bench.speech[1])
         alone = await told.closed(session.commit())
-        await bench.say(session, recipe, bench.speech[0], after=len(bench.speech[1].audio))
+        await bench.say(session, provider, bench.speech[0], after=len(bench.speech[1].audio))
         session.discard()
-        await bench.say(session, recipe, bench.speech[1], after=len(bench.speech[0].audio) + len(bench.speech[1].audio))
+        await bench.say(
+            session, provider, bench.speech[1], after=len(bench.speech[0].audio) + len(bench.speech[1].audio)
+        )
         words = await told.closed(session.commit())
     demand(words == alone, f"after a discard it heard {words!r}, not {alone!r}", "what was discarded was never said")
 
 
 async def _takes_audio_of_any_size(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, told):
-        for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _HUGE):
-            session.hear(encoded(recipe, g711.silence(seconds)))
+    provider = bench.provider()
+    async with bench.session(provider) as (session, told):
+        for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _BACKLOG_S):
+            session.send(encoded(provider, g711.silence(seconds)))
         await told.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")
 
 
 # Answering ------------------------------------------------------------------------------------------------------------
 async def _answers_in_pieces(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, _):
-        await bench.say(session, recipe, bench.speech[0])
+    provider = bench.provider()
+    async with bench.session(provider) as (session, _):
+        await bench.say(session, provider, bench.speech[0])
         session.commit()
-        with within(PATIENCE, "an answer", "every await has an owner of its deadline"):
+        with finish_within(STEP_TIMEOUT_S, "an answer", "every await has an owner of its deadline"):
             pieces = await answer_of(session)
     for piece in pieces:
         right = isinstance(piece, str | SpeechChunk | ToolCall)
@@ -262,7 +264,7 @@ async def _answers_in_pieces(bench: EngineBench) -> None:
 
 
 async def _ends_its_answer_once(bench: EngineBench) -> None:
-    async with bench.session(bench.recipe()) as (session, _), session.respond() as response:
+    async with bench.session(bench.provider()) as (session, _), session.respond() as response:
         async for _piece in response:
             pass
         more = [piece async for piece in response]
@@ -271,7 +273,7 @@ async def _ends_its_answer_once(bench: EngineBench) -> None:
 
 async def _says_a_given_text(bench: EngineBench) -> None:
     with_tools = attrs.evolve(bench, setup=attrs.evolve(bench.setup, tools=(_TOOL,)))
-    async with with_tools.session(bench.recipe()) as (session, _):
+    async with with_tools.session(bench.provider()) as (session, _):
         pieces = await answer_of(session, _TEXT)
     demand(size_of(pieces), "it did not say a text that it was given", "respond(text) is spoken")
     called = [piece for piece in pieces if isinstance(piece, ToolCall)]
@@ -279,8 +281,8 @@ async def _says_a_given_text(bench: EngineBench) -> None:
 
 
 async def _goes_on_after_a_barge_in(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, _):
+    provider = bench.provider()
+    async with bench.session(provider) as (session, _):
         for _number in range(3):
             async with bench.answer_begun(session) as response:
                 pass
@@ -289,8 +291,8 @@ async def _goes_on_after_a_barge_in(bench: EngineBench) -> None:
 
 
 async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, _):
+    provider = bench.provider()
+    async with bench.session(provider) as (session, _):
         async with session.respond() as unbegun:
             unbegun.heard(0.0)
         unbegun.heard(1.0)
@@ -308,7 +310,7 @@ async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
 
 
 async def _takes_anything_to_remember(bench: EngineBench) -> None:
-    for name, text in _ODD.items():
+    for name, text in _ODD_TEXTS.items():
         messages: list[Message] = [
             {"role": "assistant", "content": text},
             {"role": "user", "content": text},
@@ -317,7 +319,7 @@ async def _takes_anything_to_remember(bench: EngineBench) -> None:
         ]
 
         async def remember(messages: list[Message] = messages) -> None:
-            async with bench.session(bench.recipe()) as (session, _):
+            async with bench.session(bench.provider()) as (session, _):
                 for message in messages:
                     session.remember(message)
                 await answer_of(session)
@@ -331,7 +333,7 @@ async def _takes_any_setup(bench: EngineBench) -> None:
         {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "prices", "arguments": '{"ñ": "ü"}'}]},
         {"role": "tool", "tool_call_id": "1", "name": "prices", "content": "90 €"},
     ]
-    setups = [EngineSetup(instructions=text, tools=(_TOOL,), conversation=lambda: said) for text in _ODD.values()]
+    setups = [EngineSetup(instructions=text, tools=(_TOOL,), conversation=lambda: said) for text in _ODD_TEXTS.values()]
     for odd in (
         *setups,
         EngineSetup(instructions="", language="en-US-x-" + "a" * 2000),
@@ -340,14 +342,14 @@ async def _takes_any_setup(bench: EngineBench) -> None:
         other = attrs.evolve(bench, setup=odd, language=odd.language)
 
         async def opened(other: EngineBench = other) -> None:
-            async with other.session(other.recipe()) as (session, _):
+            async with other.session(other.provider()) as (session, _):
                 await answer_of(session, tools=False)
 
         await failure_of(opened, f"the instructions {odd.instructions[:20]!r} in {odd.language[:20]!r}")
 
 
 async def _tells_the_vendor_to_stop(bench: EngineBench) -> None:
-    async with bench.session(bench.recipe()) as (session, _):
+    async with bench.session(bench.provider()) as (session, _):
         await demand_stop(bench, _alone(bench, session))
 
 
@@ -358,16 +360,16 @@ async def _alone(bench: EngineBench, session: EngineSession) -> AsyncIterator[No
 
 
 async def _tells_when_it_is_gone(bench: EngineBench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     demands = "events() and respond() raise a ProviderError when there is nothing more to be had"
 
     async def used() -> None:
-        async with bench.session(recipe) as (session, told):
+        async with bench.session(provider) as (session, told):
             bench.fake.misbehave(Misbehaviour.CLOSED)
-            await bench.say(session, recipe, bench.speech[0])
+            await bench.say(session, provider, bench.speech[0])
             session.commit()
             await answer_of(session)
-            await trio.sleep(_SETTLING)
+            await trio.sleep(_QUIET_WAIT_S)
             told.check_alive()
 
     error = await failure_of(used, "a vendor that is gone for good")
@@ -410,7 +412,7 @@ async def check_engine(
     """Check that an engine is what :class:`patter_trio.abc.Engine` demands.
 
     Args:
-        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        make: makes the provider: without arguments, or given the address of the fake vendor.
         names: the checks to run, of :data:`ENGINE_CHECKS`; none: all that can be run with what is given.
         vendor: starts a fake of its vendor, if it has one.
         credentials: if it has any.

@@ -1,4 +1,4 @@
-"""Is it a mind? ``check_llm`` puts one to the test."""
+"""Is it an LLM? ``check_llm`` puts one to the test."""
 
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,14 +11,14 @@ import attrs
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
     demand,
     failure_of,
+    finish_within,
     run_checks,
-    within,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.servers.fake_vendor import ServeVendor
@@ -33,7 +33,7 @@ QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
     ),
 )
 """Two conversations that go on differently."""
-_ODD: Final = {
+_ODD_TEXTS: Final = {
     "no messages": "",
     "an empty message": "",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
@@ -46,23 +46,23 @@ _ODD: Final = {
 
 @attrs.frozen
 class LlmBench(Bench):
-    """Asks a mind."""
+    """Asks an LLM."""
 
     questions: Sequence[Sequence[Message]] = QUESTIONS
 
-    async def use(self, recipe: LanguageModel, variant: int = 0) -> str:
+    async def use(self, provider: LanguageModel, variant: int = 0) -> str:
         """Ask, and take the answer to its end."""
-        return "".join([item for item in await self.items(recipe, variant) if isinstance(item, str)])
+        return "".join([item for item in await self.items(provider, variant) if isinstance(item, str)])
 
-    async def items(self, recipe: LanguageModel, variant: int = 0) -> list[Any]:
+    async def items(self, provider: LanguageModel, variant: int = 0) -> list[Any]:
         """Ask, and return all that came."""
-        async with recipe.stream(self.questions[variant]) as answer:
+        async with provider.stream(self.questions[variant]) as answer:
             return [item async for item in answer]
 
     @asynccontextmanager
-    async def begun(self, recipe: LanguageModel) -> AsyncIterator[None]:
+    async def begun(self, provider: LanguageModel) -> AsyncIterator[None]:
         """Ask; the block is where the first piece of the answer was taken."""
-        async with recipe.stream(self.questions[0]) as answer:
+        async with provider.stream(self.questions[0]) as answer:
             async for _ in answer:
                 yield
                 return
@@ -70,9 +70,9 @@ class LlmBench(Bench):
 
 
 async def _answers_in_pieces(bench: LlmBench) -> None:
-    recipe = bench.recipe()
-    with within(PATIENCE, "an answer", "every await has an owner of its deadline"):
-        items = await bench.items(recipe)
+    provider = bench.provider()
+    with finish_within(STEP_TIMEOUT_S, "an answer", "every await has an owner of its deadline"):
+        items = await bench.items(provider)
     for item in items:
         demand(
             isinstance(item, str) or type(item).__module__.startswith("patter_trio."),
@@ -85,7 +85,7 @@ async def _answers_in_pieces(bench: LlmBench) -> None:
 
 
 async def _ends_its_answer_once(bench: LlmBench) -> None:
-    async with bench.recipe().stream(bench.questions[0]) as answer:
+    async with bench.provider().stream(bench.questions[0]) as answer:
         iterator = aiter(answer)
         async for _ in iterator:
             pass
@@ -96,27 +96,27 @@ async def _ends_its_answer_once(bench: LlmBench) -> None:
 async def _leaves_the_messages_alone(bench: LlmBench) -> None:
     given = copy.deepcopy([dict(message) for message in bench.questions[1]])
     kept = copy.deepcopy(given)
-    async with bench.recipe().stream(given) as answer:
+    async with bench.provider().stream(given) as answer:
         async for _ in answer:
             pass
     demand(given == kept, "it changed the messages", "they are the conversation's, not the model's")
 
 
 async def _remembers_nothing(bench: LlmBench) -> None:
-    recipe = bench.recipe()
-    first, _, again = await bench.use(recipe), await bench.use(recipe, 1), await bench.use(recipe)
+    provider = bench.provider()
+    first, _, again = await bench.use(provider), await bench.use(provider, 1), await bench.use(provider)
     demand(first == again, f"it answered {again[:40]!r} after {first[:40]!r}", "the messages are all that it knows")
 
 
 async def _takes_anything_that_is_said(bench: LlmBench) -> None:
-    recipe = bench.recipe()
-    for name, text in _ODD.items():
+    provider = bench.provider()
+    for name, text in _ODD_TEXTS.items():
         messages: list[Message] = [] if name == "no messages" else [{"role": "user", "content": text}]
-        await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, recipe), name)
+        await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, provider), name)
 
 
 async def _tells_the_vendor_to_stop(bench: LlmBench) -> None:
-    await demand_stop(bench, bench.begun(bench.recipe()))
+    await demand_stop(bench, bench.begun(bench.provider()))
 
 
 CHECKS: Final = (
@@ -142,10 +142,10 @@ async def check_llm(
     points: int = 150,
     without: Sequence[str] = (),
 ) -> None:
-    """Check that a mind is what :class:`patter_trio.abc.LanguageModel` demands.
+    """Check that an LLM is what :class:`patter_trio.abc.LanguageModel` demands.
 
     Args:
-        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        make: makes the provider: without arguments, or given the address of the fake vendor.
         names: the checks to run, of :data:`LLM_CHECKS`; none: all that can be run with what is given.
         vendor: starts a fake of its vendor, if it has one.
         credentials: if it has any.

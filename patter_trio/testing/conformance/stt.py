@@ -8,29 +8,29 @@ from typing import Any, Final, TypeVar
 import attrs
 import trio
 
-from patter_trio.abc import RecognitionSession, SpeechToText, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
     demand,
     failure_of,
+    finish_within,
     run_checks,
-    within,
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
-_SETTLING: Final = 0.5
+_QUIET_WAIT_S: Final = 0.5
 """Seconds that are waited for results that nobody asked for."""
-_HUGE: Final = 30.0
+_BACKLOG_S: Final = 30.0
 """Seconds of audio that come at once after a stall."""
 
 B = TypeVar("B", bound=Bench)
@@ -85,24 +85,26 @@ class SttBench(Bench):
 
     speech: Sequence[Speech] = SIMULATED
 
-    async def use(self, recipe: SpeechToText, variant: int = 0) -> str:
+    async def use(self, provider: SpeechToText, variant: int = 0) -> str:
         """Say something, have the last words come, and close."""
-        async with self.session(recipe) as (session, heard):
-            await self.say(session, recipe, self.speech[variant])
+        async with self.session(provider) as (session, heard):
+            await self.say(session, provider, self.speech[variant])
             await self.flush(session, heard)
             return " ".join(result.text for result in heard.finals() if result.text)
 
     @asynccontextmanager
-    async def session(self, recipe: SpeechToText) -> AsyncIterator[tuple[RecognitionSession, _Heard]]:
+    async def session(self, provider: SpeechToText) -> AsyncIterator[tuple[SpeechToTextSession, _Heard]]:
         """Open a session whose results are collected."""
-        async with recipe.open(language=self.language) as session:
+        async with provider.open(language=self.language) as session:
             heard = _Heard("transcripts")
-            async with running(partial(heard.collect, session.transcripts())):
+            async with run_beside(partial(heard.collect, session.transcripts())):
                 yield session, heard
 
-    async def say(self, session: RecognitionSession, recipe: SpeechToText, speech: Speech, *, after: int = 0) -> None:
+    async def say(
+        self, session: SpeechToTextSession, provider: SpeechToText, speech: Speech, *, after: int = 0
+    ) -> None:
         """Say something at the pace of speech, ``after`` so many samples of the session."""
-        encode, edges, sent = _encoder(recipe.accepts), list(speech.edges), 0
+        encode, edges, sent = _encoder(provider.accepts), list(speech.edges), 0
         while sent < len(speech.audio):
             frame = speech.audio[sent : sent + FRAME_SAMPLES]
             await session.send(encode(frame))
@@ -112,31 +114,31 @@ class SttBench(Bench):
                 await session.voice(attrs.evolve(edge, offset=edge.offset + after))
             await trio.sleep(FRAME_SECONDS)
 
-    async def flush(self, session: RecognitionSession, heard: _Heard) -> None:
+    async def flush(self, session: SpeechToTextSession, heard: _Heard) -> None:
         """Have the last words come, and wait for what comes behind them."""
         finals = len(heard.finals())
         await session.flush()
         await heard.another(finals, "a flush")
-        await trio.sleep(_SETTLING)
+        await trio.sleep(_QUIET_WAIT_S)
         heard.check_alive()
 
     @asynccontextmanager
-    async def begun(self, recipe: SpeechToText) -> AsyncIterator[None]:
+    async def begun(self, provider: SpeechToText) -> AsyncIterator[None]:
         """Say something; the block is where nothing was flushed yet."""
-        async with self.session(recipe) as (session, _):
-            await self.say(session, recipe, self.speech[0])
+        async with self.session(provider) as (session, _):
+            await self.say(session, provider, self.speech[0])
             yield
 
 
 async def _accepts_telephone_speech(bench: SttBench) -> None:
-    accepts = bench.recipe().accepts
+    accepts = bench.provider().accepts
     demand(accepts.rate == RATE, f"it accepts {accepts.rate} Hz", f"the telephone has {RATE} Hz")
 
 
 async def _gives_transcripts(bench: SttBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, heard):
-        await bench.say(session, recipe, bench.speech[0])
+    provider = bench.provider()
+    async with bench.session(provider) as (session, heard):
+        await bench.say(session, provider, bench.speech[0])
         await bench.flush(session, heard)
     for result in heard.items:
         right = (
@@ -155,11 +157,11 @@ async def _gives_transcripts(bench: SttBench) -> None:
 
 
 async def _closes_segments(bench: SttBench) -> None:
-    recipe, closed, newest = bench.recipe(), set[int](), -1
-    async with bench.session(recipe) as (session, heard):
-        await bench.say(session, recipe, bench.speech[0])
+    provider, closed, newest = bench.provider(), set[int](), -1
+    async with bench.session(provider) as (session, heard):
+        await bench.say(session, provider, bench.speech[0])
         await bench.flush(session, heard)
-        await bench.say(session, recipe, bench.speech[1], after=len(bench.speech[0].audio))
+        await bench.say(session, provider, bench.speech[1], after=len(bench.speech[0].audio))
         await bench.flush(session, heard)
     for result in heard.items:
         demand(
@@ -178,33 +180,35 @@ async def _closes_segments(bench: SttBench) -> None:
 
 
 async def _goes_on_after_a_flush(bench: SttBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, heard):
-        await bench.say(session, recipe, bench.speech[0])
+    provider = bench.provider()
+    async with bench.session(provider) as (session, heard):
+        await bench.say(session, provider, bench.speech[0])
         await bench.flush(session, heard)
         before = len(heard.finals())
-        await bench.say(session, recipe, bench.speech[1], after=len(bench.speech[0].audio))
+        await bench.say(session, provider, bench.speech[1], after=len(bench.speech[0].audio))
         await bench.flush(session, heard)
     words = [result.text for result in heard.finals()[before:] if result.text]
     demand(words, "it heard nothing after a flush", "a flush does not end the session")
 
 
 async def _answers_a_flush_of_nothing(bench: SttBench) -> None:
-    recipe = bench.recipe()
-    async with bench.session(recipe) as (session, heard):
+    provider = bench.provider()
+    async with bench.session(provider) as (session, heard):
         await bench.flush(session, heard)
-        await session.send(_encoder(recipe.accepts)(g711.silence(0.2)))
+        await session.send(_encoder(provider.accepts)(g711.silence(0.2)))
         await bench.flush(session, heard)
     words = [result.text for result in heard.items if result.text]
     demand(not words, f"it heard {words[:1]} in silence", "the final is empty where there are no words")
 
 
 async def _takes_audio_of_any_size(bench: SttBench) -> None:
-    recipe = bench.recipe()
-    encode = _encoder(recipe.accepts)
-    async with bench.session(recipe) as (session, heard):
-        with within(PATIENCE, f"sending {_HUGE:g} s of audio at once", "audio comes in pieces of any size"):
-            for samples in (b"", g711.silence(FRAME_SECONDS / FRAME_SAMPLES), g711.silence(_HUGE)):
+    provider = bench.provider()
+    encode = _encoder(provider.accepts)
+    async with bench.session(provider) as (session, heard):
+        with finish_within(
+            STEP_TIMEOUT_S, f"sending {_BACKLOG_S:g} s of audio at once", "audio comes in pieces of any size"
+        ):
+            for samples in (b"", g711.silence(FRAME_SECONDS / FRAME_SAMPLES), g711.silence(_BACKLOG_S)):
                 await session.send(encode(samples))
         await bench.flush(session, heard)
 
@@ -214,7 +218,7 @@ async def _tells_what_it_cannot_speak(bench: SttBench) -> None:
         odd = attrs.evolve(bench, language=language)
 
         async def opened(odd: SttBench = odd) -> None:
-            async with odd.session(odd.recipe()):
+            async with odd.session(odd.provider()):
                 pass
 
         await failure_of(opened, f"the language {language[:20]!r}")
@@ -247,7 +251,7 @@ async def check_stt(
     """Check that a recogniser is what :class:`patter_trio.abc.SpeechToText` demands.
 
     Args:
-        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        make: makes the provider: without arguments, or given the address of the fake vendor.
         names: the checks to run, of :data:`STT_CHECKS`; none: all that can be run with what is given.
         vendor: starts a fake of its vendor, if it has one.
         credentials: if it has any.

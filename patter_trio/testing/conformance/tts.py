@@ -8,36 +8,36 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.audio.formats import RATE, AudioFormat, Encoding
 from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
-    PATIENCE,
+    STEP_TIMEOUT_S,
     Bench,
     Check,
     Credentials,
     demand,
     failure_of,
+    finish_within,
     run_checks,
     short,
-    within,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 TEXTS: Final = (("Good morning.", "We are open from nine to five."), ("I am sorry.", "There is no room left."))
 """Two replies, by sentences."""
-_ODD: Final = {
+_ODD_TEXTS: Final = {
     "nothing but marks": ["...", "?!", "\u2014"],
     "white space": ["", " ", "\n"],
     "many scripts": ["Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301."],
     "control characters": ["a\x00b\x1bc\r\n\r\nd\u2028e <break/> &amp; <speak>"],
     "half a character": ["so \ud83d"],
 }
-"""What a mind may come up with."""
-_EXACT: Final = 0.001
+"""What an LLM may come up with."""
+_TIME_TOLERANCE_S: Final = 0.001
 """Seconds by which rounding may move a word."""
-_LONG: Final = "This sentence goes on and on, " * 200 + "and then it ends."
+_LONG_SENTENCE: Final = "This sentence goes on and on, " * 200 + "and then it ends."
 
 
 def _words(text: str) -> str:
@@ -69,19 +69,19 @@ class TtsBench(Bench):
 
     texts: Sequence[Sequence[str]] = TEXTS
 
-    async def use(self, recipe: TextToSpeech, variant: int = 0) -> Spoken:
+    async def use(self, provider: TextToSpeech, variant: int = 0) -> Spoken:
         """Have a reply spoken to its end."""
-        async with recipe.open(language=self.language) as session:
+        async with provider.open(language=self.language) as session:
             return spoken_by(await self.spoken(session, self.texts[variant]))
 
-    async def spoken(self, session: SynthesisSession, sentences: Sequence[str]) -> list[SpeechChunk]:
+    async def spoken(self, session: TextToSpeechSession, sentences: Sequence[str]) -> list[SpeechChunk]:
         """Have sentences spoken, as a call does: they come by a channel."""
         async with self.speaking(session, sentences) as chunks:
             return [chunk async for chunk in chunks]
 
     @asynccontextmanager
     async def speaking(
-        self, session: SynthesisSession, sentences: Sequence[str], *, goes_on: bool = False
+        self, session: TextToSpeechSession, sentences: Sequence[str], *, goes_on: bool = False
     ) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         """Open the speech of sentences; if it ``goes_on``, more could come behind them for as long as the block lasts."""
         send, receive = trio.open_memory_channel[str](max(1, len(sentences)))
@@ -94,13 +94,13 @@ class TtsBench(Bench):
                 yield chunks
 
     @asynccontextmanager
-    async def begun(self, recipe: TextToSpeech) -> AsyncIterator[None]:
+    async def begun(self, provider: TextToSpeech) -> AsyncIterator[None]:
         """Have a reply spoken in a session of its own; the block is where its first audio was taken."""
-        async with recipe.open(language=self.language) as session, self.reply_begun(session):
+        async with provider.open(language=self.language) as session, self.reply_begun(session):
             yield
 
     @asynccontextmanager
-    async def reply_begun(self, session: SynthesisSession) -> AsyncIterator[None]:
+    async def reply_begun(self, session: TextToSpeechSession) -> AsyncIterator[None]:
         """Have a reply spoken; the block is where its first audio was taken."""
         async with self.speaking(session, self.texts[0]) as chunks:
             async for chunk in chunks:
@@ -115,11 +115,11 @@ def seconds_of(chunk: SpeechChunk, emits: AudioFormat) -> float:
 
 
 async def _emits_telephone_speech(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    demand(recipe.emits.rate == RATE, f"it emits {recipe.emits.rate} Hz", f"the telephone has {RATE} Hz")
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    demand(provider.emits.rate == RATE, f"it emits {provider.emits.rate} Hz", f"the telephone has {RATE} Hz")
+    async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
-    size = 1 if recipe.emits.encoding is Encoding.MULAW else 2
+    size = 1 if provider.emits.encoding is Encoding.MULAW else 2
     for chunk in chunks:
         right = isinstance(chunk, SpeechChunk) and isinstance(chunk.audio, bytes) and isinstance(chunk.text, str)
         demand(
@@ -130,8 +130,8 @@ async def _emits_telephone_speech(bench: TtsBench) -> None:
 
 
 async def _says_which_text_it_speaks(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
     told, given = _words(" ".join(chunk.text for chunk in chunks)), _words(" ".join(bench.texts[0]))
     demand(told == given, f"its chunks tell {told!r} of {given!r}", "text is told whole, once, in order")
@@ -141,17 +141,17 @@ async def _says_which_text_it_speaks(bench: TtsBench) -> None:
 
 
 async def _times_words_in_order(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
     begun, starts = 0.0, list[float]()
     given = _words(" ".join(bench.texts[0]))
     for chunk in chunks:
-        lasts = seconds_of(chunk, recipe.emits)
+        lasts = seconds_of(chunk, provider.emits)
         for word in chunk.words:
             # One that began in an earlier chunk may be told when its end is known: it begins before 0.
             demand(
-                begun + word.start >= -_EXACT and word.start <= min(word.end, lasts) + _EXACT,
+                begun + word.start >= -_TIME_TOLERANCE_S and word.start <= min(word.end, lasts) + _TIME_TOLERANCE_S,
                 f"{word.text!r} is from {word.start:g} to {word.end:g} s in a chunk of {lasts:g} s",
                 "times are seconds since the chunk's beginning",
             )
@@ -162,13 +162,13 @@ async def _times_words_in_order(bench: TtsBench) -> None:
 
 
 async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
-    recipe = bench.recipe()
+    provider = bench.provider()
     async with (
-        recipe.open(language=bench.language) as session,
+        provider.open(language=bench.language) as session,
         bench.speaking(session, bench.texts[0], goes_on=True) as chunks,
     ):
-        with within(
-            PATIENCE, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
+        with finish_within(
+            STEP_TIMEOUT_S, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
         ):
             async for chunk in chunks:
                 if chunk.audio:
@@ -178,16 +178,16 @@ async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
 
 
 async def _says_nothing_for_nothing(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
-        with within(PATIENCE, "a reply without text", "the iteration ends when the sentences have ended"):
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
+        with finish_within(STEP_TIMEOUT_S, "a reply without text", "the iteration ends when the sentences have ended"):
             chunks = await bench.spoken(session, [])
     demand(not any(chunk.audio for chunk in chunks), "it spoke without a text", "nothing is said for nothing")
 
 
 async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    async with recipe.open(language=bench.language) as session:
+    provider = bench.provider()
+    async with provider.open(language=bench.language) as session:
         alone = await bench.spoken(session, bench.texts[1])
         for sentences in (bench.texts[0], bench.texts[0]):
             async with bench.speaking(session, sentences) as chunks:
@@ -203,23 +203,23 @@ async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
 
 
 async def _takes_anything_that_is_thought(bench: TtsBench) -> None:
-    recipe = bench.recipe()
-    for name, sentences in _ODD.items():
-        await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, recipe), name)
+    provider = bench.provider()
+    for name, sentences in _ODD_TEXTS.items():
+        await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, provider), name)
 
 
 async def _takes_a_long_sentence(bench: TtsBench) -> None:
-    long = attrs.evolve(bench, texts=[[_LONG]])
+    long = attrs.evolve(bench, texts=[[_LONG_SENTENCE]])
 
     async def begin() -> None:
-        async with long.begun(long.recipe()):
+        async with long.begun(long.provider()):
             pass
 
     await failure_of(begin, "a sentence of a thousand words")
 
 
 async def _tells_the_vendor_to_stop(bench: TtsBench) -> None:
-    async with bench.recipe().open(language=bench.language) as session:
+    async with bench.provider().open(language=bench.language) as session:
         await demand_stop(bench, bench.reply_begun(session))
 
 
@@ -253,7 +253,7 @@ async def check_tts(
     """Check that a synthesiser is what :class:`patter_trio.abc.TextToSpeech` demands.
 
     Args:
-        make: makes the recipe: without arguments, or given the address of the fake vendor.
+        make: makes the provider: without arguments, or given the address of the fake vendor.
         names: the checks to run, of :data:`TTS_CHECKS`; none: all that can be run with what is given.
         vendor: starts a fake of its vendor, if it has one.
         credentials: if it has any.

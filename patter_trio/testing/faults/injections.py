@@ -12,19 +12,19 @@ from patter_trio.audio import g711
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
-Strike = Callable[[SimulatedTwilio], None]
+FaultInjection = Callable[[SimulatedTwilio], None]
 Alter = Callable[[str], Sequence[str | bytes]]
 """Returns what becomes of a message: others, several, none."""
 
-TEXT: Final = 0x1
-BINARY: Final = 0x2
-CONTINUATION: Final = 0x0
-CLOSE: Final = 0x8
-PING: Final = 0x9
-PONG: Final = 0xA
-RESERVED: Final = 0x3
-_LONG: Final = 65536
-_MEDIUM: Final = 126
+TEXT_OPCODE: Final = 0x1
+BINARY_OPCODE: Final = 0x2
+CONTINUATION_OPCODE: Final = 0x0
+CLOSE_OPCODE: Final = 0x8
+PING_OPCODE: Final = 0x9
+PONG_OPCODE: Final = 0xA
+RESERVED_OPCODE: Final = 0x3
+_MIN_64_BIT_LENGTH_BYTES: Final = 65536
+_MIN_16_BIT_LENGTH_BYTES: Final = 126
 
 
 # Frames ---------------------------------------------------------------------------------------------------------------
@@ -32,75 +32,75 @@ def frame(opcode: int, data: bytes = b"", *, final: bool = True, reserved: int =
     """Return a WebSocket frame of a client, whatever RFC 6455 says of it; the masking key is four zero bytes."""
     first = bytes([final << 7 | reserved << 4 | opcode])
     mask = 0x80 if masked else 0
-    if len(data) < _MEDIUM:
+    if len(data) < _MIN_16_BIT_LENGTH_BYTES:
         size = bytes([mask | len(data)])
-    elif len(data) < _LONG:
+    elif len(data) < _MIN_64_BIT_LENGTH_BYTES:
         size = bytes([mask | 126]) + len(data).to_bytes(2)
     else:
         size = bytes([mask | 127]) + len(data).to_bytes(8)
     return first + size + (bytes(4) if masked else b"") + data
 
 
-def line_of(carrier: SimulatedTwilio) -> FaultyStream:
+def faulty_stream_of(carrier: SimulatedTwilio) -> FaultyStream:
     """Return the media connection of a simulated call, for faults below the messages.
 
     Raises:
         ValueError: the carrier is connected by sockets, where nothing can be made to fail.
     """
-    if carrier.line is None:
+    if carrier.faulty_stream is None:
         raise ValueError("this carrier's connection is not a simulated one")
-    return carrier.line
+    return carrier.faulty_stream
 
 
-def on_line(strike: Callable[[FaultyStream], None]) -> Strike:
+def on_stream(injection: Callable[[FaultyStream], None]) -> FaultInjection:
     """Strike the media connection itself."""
-    return lambda carrier: strike(line_of(carrier))
+    return lambda carrier: injection(faulty_stream_of(carrier))
 
 
-def raw_bytes(data: bytes) -> Strike:
+def raw_bytes(data: bytes) -> FaultInjection:
     """Have the server read these bytes next."""
-    return lambda carrier: line_of(carrier).inject(data)
+    return lambda carrier: faulty_stream_of(carrier).inject(data)
 
 
-def raw_bytes_and_end(data: bytes) -> Strike:
+def raw_bytes_and_end(data: bytes) -> FaultInjection:
     """Have the server read these bytes next, and then the connection's end."""
 
-    def strike(carrier: SimulatedTwilio) -> None:
-        line_of(carrier).inject(data)
-        line_of(carrier).end()
+    def injection(carrier: SimulatedTwilio) -> None:
+        faulty_stream_of(carrier).inject(data)
+        faulty_stream_of(carrier).end()
 
-    return strike
+    return injection
 
 
 def flood_unread(carrier: SimulatedTwilio) -> None:
     """Send a thousand pings at once, and read nothing any more."""
-    line_of(carrier).stop_reading()
-    line_of(carrier).inject(frame(PING, b"?" * 125) * 1000)
+    faulty_stream_of(carrier).stop_reading()
+    faulty_stream_of(carrier).inject(frame(PING_OPCODE, b"?" * 125) * 1000)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
-def messages(*messages: dict[str, object] | str, times: int = 1) -> Strike:
+def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjection:
     """Send these messages once; ``SID`` stands for the stream's id."""
 
-    def strike(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedTwilio) -> None:
         for _ in range(times):
             for message in messages:
                 text = message if isinstance(message, str) else json.dumps(message)
                 carrier.send(text.replace("SID", carrier.stream_sid))
 
-    return strike
+    return injection
 
 
-def altering(make: Callable[[], Alter]) -> Strike:
+def altering(make: Callable[[], Alter]) -> FaultInjection:
     """From now on, pass every message through a function of its own for this call."""
 
-    def strike(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedTwilio) -> None:
         carrier.alter = make()
 
-    return strike
+    return injection
 
 
-def every(count: int, alter: Alter, event: str = "") -> Strike:
+def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
     """Alter each message of that number, or of that number among those of one event."""
 
     def make() -> Alter:
@@ -118,7 +118,7 @@ def every(count: int, alter: Alter, event: str = "") -> Strike:
     return altering(make)
 
 
-def swapped(event: str = "") -> Strike:
+def swapped(event: str = "") -> FaultInjection:
     """Swap neighbours: of all messages, or of those of one event. The end of a stream is not held back."""
 
     def make() -> Alter:
@@ -138,29 +138,29 @@ def swapped(event: str = "") -> Strike:
     return altering(make)
 
 
-def framed(cut: Callable[[bytes], Iterator[bytes]]) -> Strike:
+def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
     """Send each message as frames of one's own making."""
 
     def make(carrier: SimulatedTwilio) -> Alter:
         def altered(message: str) -> Sequence[str]:
-            line_of(carrier).inject(b"".join(cut(message.encode())))
+            faulty_stream_of(carrier).inject(b"".join(cut(message.encode())))
             return ()
 
         return altered
 
-    def strike(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedTwilio) -> None:
         carrier.alter = make(carrier)
 
-    return strike
+    return injection
 
 
 def in_three(message: bytes) -> Iterator[bytes]:
     """Yield a message as three fragments and an empty one, with a ping between them."""
-    yield frame(TEXT, message[:7], final=False)
-    yield frame(PING, b"between")
-    yield frame(CONTINUATION, message[7:60], final=False)
-    yield frame(CONTINUATION, final=False)
-    yield frame(CONTINUATION, message[60:])
+    yield frame(TEXT_OPCODE, message[:7], final=False)
+    yield frame(PING_OPCODE, b"between")
+    yield frame(CONTINUATION_OPCODE, message[7:60], final=False)
+    yield frame(CONTINUATION_OPCODE, final=False)
+    yield frame(CONTINUATION_OPCODE, message[60:])
 
 
 def mark_name(change: Callable[[str], str]) -> Alter:
@@ -198,11 +198,11 @@ def gone(_: str) -> Sequence[str]:
     return ()
 
 
-HUSH: Final = g711.silence(0.02)
-SECOND_START: Final[dict[str, object]] = {
+SILENT_FRAME: Final = g711.silence(0.02)
+SECOND_START_MESSAGE: Final[dict[str, object]] = {
     "event": "start",
     "streamSid": "SID",
     "start": {"streamSid": "SID", "callSid": "CA1", "customParameters": {}},
 }
-STOP: Final[dict[str, object]] = {"event": "stop", "streamSid": "SID", "stop": {}}
-DIGIT: Final[dict[str, object]] = {"event": "dtmf", "streamSid": "SID", "dtmf": {"digit": "5"}}
+STOP_MESSAGE: Final[dict[str, object]] = {"event": "stop", "streamSid": "SID", "stop": {}}
+DIGIT_MESSAGE: Final[dict[str, object]] = {"event": "dtmf", "streamSid": "SID", "dtmf": {"digit": "5"}}

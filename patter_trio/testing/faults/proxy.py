@@ -17,15 +17,15 @@ import trio
 
 from patter_trio.testing.servers.fake_vendor import LEFT, Misbehaviour
 
-READ: Final = 65536
-LATE: Final = 0.2
+READ_BYTES: Final = 65536
+SLOW_DELAY_S: Final = 0.2
 """Seconds by which a slow vendor is late, each time."""
 _STATUS: Final = {
     Misbehaviour.UNAUTHORIZED: "401 Unauthorized",
     Misbehaviour.RATE_LIMITED: "429 Too Many Requests",
     Misbehaviour.UNAVAILABLE: "503 Service Unavailable",
 }
-_CUT: Final = (Misbehaviour.STALLED, Misbehaviour.CLOSED, Misbehaviour.GARBAGE)
+_CUTTING_KINDS: Final = (Misbehaviour.STALLED, Misbehaviour.CLOSED, Misbehaviour.GARBAGE)
 
 F = TypeVar("F")
 
@@ -43,7 +43,7 @@ def text_frame(text: str) -> bytes:
 
 
 @attrs.define
-class Disturbed:
+class FaultProxy:
     """A running proxy; see :class:`~patter_trio.testing.servers.fake_vendor.FakeVendor`."""
 
     address: str
@@ -75,7 +75,7 @@ class Disturbed:
     async def _answer(self, client: trio.SocketStream) -> None:
         head = b""
         while b"\r\n\r\n" not in head or self._kind == Misbehaviour.HALF_OPEN:
-            data = await client.receive_some(READ)
+            data = await client.receive_some(READ_BYTES)
             if not data:
                 return
             head += data
@@ -83,12 +83,12 @@ class Disturbed:
         if self._kind in _STATUS:
             status = _STATUS[Misbehaviour(self._kind)]
             await client.send_all(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
-            await client.receive_some(READ)  # a request whose body is unread must not be answered by a reset
+            await client.receive_some(READ_BYTES)  # a request whose body is unread must not be answered by a reset
             return
         async with await trio.open_tcp_stream(*self._upstream) as server, trio.open_nursery() as nursery:
             await server.send_all(head)
             nursery.start_soon(self._back, server, client, nursery.cancel_scope)
-            while data := await client.receive_some(READ):
+            while data := await client.receive_some(READ_BYTES):
                 self.seen.append(data)
                 await server.send_all(data)
             nursery.cancel_scope.cancel(reason="the client has left")
@@ -97,23 +97,23 @@ class Disturbed:
         """Bring back what the server says, in the way that the vendor behaves."""
         head = b""
         while b"\r\n\r\n" not in head:
-            data = await server.receive_some(READ)
+            data = await server.receive_some(READ_BYTES)
             if not data:
                 break
             head += data
         end = head.find(b"\r\n\r\n") + 4
         await client.send_all(head[:end])
-        data = head[end:] or await server.receive_some(READ)
+        data = head[end:] or await server.receive_some(READ_BYTES)
         while data:
             if self._kind == Misbehaviour.SLOW:
-                await trio.sleep(LATE)
+                await trio.sleep(SLOW_DELAY_S)
             if self._kind == Misbehaviour.UNKNOWN:
                 await client.send_all(self._unknown)
-            if self._kind in _CUT:
+            if self._kind in _CUTTING_KINDS:
                 await client.send_all(data[: len(data) // 2])  # by half: an answer may come in one piece
                 break
             await client.send_all(data)
-            data = await server.receive_some(READ)
+            data = await server.receive_some(READ_BYTES)
         if self._kind == Misbehaviour.GARBAGE:
             await client.send_all(b"\xff}{" * 30)
         if self._kind == Misbehaviour.STALLED:
@@ -124,7 +124,7 @@ class Disturbed:
 @asynccontextmanager
 async def disturbed(
     serve: Callable[[], AbstractAsyncContextManager[F]], url: Callable[[F], str], *, unknown: bytes = b""
-) -> AsyncIterator[Disturbed]:
+) -> AsyncIterator[FaultProxy]:
     """Start a server and the proxy in front of it.
 
     Args:
@@ -138,7 +138,7 @@ async def disturbed(
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         address = f"{parts.scheme}://127.0.0.1:{port}{parts.path}"
-        proxy = Disturbed(address, [], (parts.hostname or "", parts.port or 80), unknown)
+        proxy = FaultProxy(address, [], (parts.hostname or "", parts.port or 80), unknown)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(trio.serve_listeners, proxy._serve, [listener]))  # noqa: SLF001 (our own)
             try:

@@ -36,15 +36,15 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
 
 MAGIC: Final = bytes.fromhex("109011911292")
-HEAD: Final = 12
+HEAD_BYTES: Final = 12
 """Bytes of head, checksum included, before they become nibbles."""
-CAPACITY: Final = (FRAME_SAMPLES - len(MAGIC)) // 2 - HEAD
+MAX_TEXT_BYTES: Final = (FRAME_SAMPLES - len(MAGIC)) // 2 - HEAD_BYTES
 """Bytes of text that fit into a frame."""
-PIECE: Final = 16
+MAX_PIECE_BYTES: Final = 16
 """A word of more bytes than this is carried in several pieces."""
-LONGEST: Final = 0xFFFF
+MAX_PART_FRAMES: Final = 0xFFFF
 """Most frames of a part (22 minutes)."""
-QUIET: Final = 100
+MAX_SILENCE_LEVEL: Final = 100
 """Largest magnitude of a 16-bit sample that still counts as silence (-50 dBFS)."""
 
 
@@ -60,7 +60,7 @@ class Kind(IntEnum):
     """Sound without a readable frame: a recording, noise, or a frame that was damaged. Never written."""
 
 
-_WRITTEN: Final = frozenset({Kind.SPEECH, Kind.COUGH, Kind.HUM})
+_SPOKEN_KINDS: Final = frozenset({Kind.SPEECH, Kind.COUGH, Kind.HUM})
 
 
 @attrs.frozen
@@ -103,8 +103,8 @@ def encode(
     Raises:
         ValueError: the text does not fit into so few frames, or there are too many or no frames.
     """
-    if not 0 < frames <= LONGEST:
-        raise ValueError(f"an utterance has 1 to {LONGEST} frames of {FRAME_SECONDS:g} s, not {frames}")
+    if not 0 < frames <= MAX_PART_FRAMES:
+        raise ValueError(f"an utterance has 1 to {MAX_PART_FRAMES} frames of {FRAME_SECONDS:g} s, not {frames}")
     carried = _spread(_pieces(text), frames if spoken is None else min(spoken, frames))
     carried += [b""] * (frames - len(carried))
     return b"".join(_frame(kind, (utterance, part, index, frames), words) for index, words in enumerate(carried))
@@ -112,7 +112,7 @@ def encode(
 
 def fewest_frames(text: str) -> int:
     """Return the fewest frames into which ``text`` fits for certain."""
-    return max(1, -(-len(text.encode()) // (CAPACITY - PIECE)))
+    return max(1, -(-len(text.encode()) // (MAX_TEXT_BYTES - MAX_PIECE_BYTES)))
 
 
 def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
@@ -132,7 +132,7 @@ def _pieces(text: str) -> list[bytes]:
     for word in re.findall(r"\s*\S+", text):
         piece = b""
         for character in word:
-            if len(piece) + len(character.encode()) > PIECE:
+            if len(piece) + len(character.encode()) > MAX_PIECE_BYTES:
                 pieces.append(piece)
                 piece = b""
             piece += character.encode()
@@ -153,7 +153,7 @@ def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
     for piece in pieces:
         characters += len(piece.decode())
         place = max(earliest, -(-characters * frames // total) - 1)
-        while place < frames and len(carried[place]) + len(piece) > CAPACITY:
+        while place < frames and len(carried[place]) + len(piece) > MAX_TEXT_BYTES:
             place += 1
         if place == frames:
             break
@@ -163,7 +163,7 @@ def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
         return carried
     carried = [b""] * frames
     for piece in reversed(pieces):
-        while len(carried[latest]) + len(piece) > CAPACITY:
+        while len(carried[latest]) + len(piece) > MAX_TEXT_BYTES:
             latest -= 1
             if latest < 0:
                 size, seconds = sum(map(len, pieces)), frames * FRAME_SECONDS
@@ -231,7 +231,7 @@ class Decoder:
 
     def _other(self, count: int) -> Iterator[Sound]:
         """Report sound among the next ``count`` samples, from the first loud one to the last."""
-        loud = np.flatnonzero(np.abs(g711.decode(self._held[:count]).astype(np.int32)) > QUIET)
+        loud = np.flatnonzero(np.abs(g711.decode(self._held[:count]).astype(np.int32)) > MAX_SILENCE_LEVEL)
         if len(loud):
             yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
         self._drop(count)
@@ -240,10 +240,10 @@ class Decoder:
         """Return what a frame carries; None if it is damaged."""
         nibbles = np.frombuffer(frame[len(MAGIC) :], dtype=np.uint8) & 0x0F
         data = (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
-        kind, size = data[0], data[HEAD - 3]
+        kind, size = data[0], data[HEAD_BYTES - 3]
         utterance, part, index, total = numbers = struct.unpack_from(">4H", data, 1)
-        words = data[HEAD : HEAD + size]
-        if kind not in _WRITTEN or frame != _frame(Kind(kind), numbers, words):
+        words = data[HEAD_BYTES : HEAD_BYTES + size]
+        if kind not in _SPOKEN_KINDS or frame != _frame(Kind(kind), numbers, words):
             return None
         start, end = self.position, self.position + FRAME_SAMPLES
         return Sound(Kind(kind), start, end, utterance, part, index, total, words.decode())

@@ -24,15 +24,15 @@ from patter_trio.abc import (
     VoiceEdge,
 )
 from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat, Encoding
-from patter_trio.conversation.playback import Lane
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted.audible_text import Decoder, Kind
 from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
-from patter_trio.testing.scripted.timed_results import Due
+from patter_trio.testing.scripted.timed_results import TimedResults
 
-PIECES = 4096
+MAX_WAITING_PIECES = 4096
 """Pieces of one response that may wait."""
 
 
@@ -102,11 +102,11 @@ class _Session(EngineSession):
         self._utterance = 0
         self._commits = 0
         self._gone = False
-        self._due: Due[EngineEvent] = Due()
+        self._due: TimedResults[EngineEvent] = TimedResults()
         self.conversation: list[dict[str, Any]] = []
 
     # The caller -------------------------------------------------------------------------------------------------------
-    def hear(self, audio: bytes) -> None:
+    def send(self, audio: bytes) -> None:
         self._fed += len(audio)
         for sound in self._decoder.feed(audio):
             if sound.kind in (Kind.COUGH, Kind.SOUND):
@@ -188,16 +188,16 @@ class _Response(EngineResponse):
         self, session: _Session, messages: list[dict[str, Any]], tools: tuple[ToolDefinition, ...], text: str
     ) -> None:
         self._session, self._messages, self._tools, self._text = session, messages, tools, text
-        self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](PIECES)
+        self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MAX_WAITING_PIECES)
         self._said = text
-        self._spoken = Lane(0)
+        self._spoken = PlayoutQueue(0)
         """What the voice has made of it, to know what was heard."""
         self._cut = False
         self._entry: dict[str, Any] = {"role": "assistant", "content": text}
 
     def begin(self, nursery: trio.Nursery) -> None:
         self._session.conversation.append(self._entry)
-        sentences, to_voice = trio.open_memory_channel[str](PIECES)
+        sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_PIECES)
         nursery.start_soon(self._think, sentences, self._put.clone())
         nursery.start_soon(self._speak, to_voice, self._put)
 

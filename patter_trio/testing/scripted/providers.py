@@ -1,6 +1,6 @@
 """Providers that follow a script: what they hear and say travels in the audio, when they do it is exact.
 
-Each is a frozen recipe like a real one, with a session per call. They understand the voice of
+Each is a frozen provider like a real one, with a session per call. They understand the voice of
 :class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted.audible_text`); other sound is voice
 without words to them. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
 """
@@ -19,18 +19,18 @@ import trio
 from patter_trio.abc import (
     LanguageModel,
     Message,
-    RecognitionSession,
     SpeechChunk,
     SpeechToText,
-    SynthesisSession,
+    SpeechToTextSession,
     TextToSpeech,
+    TextToSpeechSession,
     ToolCall,
     ToolDefinition,
     Transcript,
     Usage,
     VoiceActivity,
+    VoiceActivitySession,
     VoiceEdge,
-    VoiceSession,
     Word,
     report_usage,
 )
@@ -41,11 +41,11 @@ from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
-from patter_trio.testing.scripted.timed_results import Due
+from patter_trio.testing.scripted.timed_results import TimedResults
 
-GAP: Final = round(0.1 * RATE)
+MAX_GAP_SAMPLES: Final = round(0.1 * RATE)
 """Samples without a frame of it after which an utterance whose last frame never came counts as over."""
-MOST_SENTENCES: Final = 256
+MAX_WAITING_SENTENCES: Final = 256
 """Sentences of one reply that wait for synthesis."""
 
 
@@ -64,11 +64,11 @@ class ScriptedVAD(VoiceActivity):
     fail_at: float | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         yield _VoiceSession(self)
 
 
-class _VoiceSession(VoiceSession):
+class _VoiceSession(VoiceActivitySession):
     def __init__(self, script: ScriptedVAD) -> None:
         self._fail_at = math.inf if script.fail_at is None else script.fail_at * RATE
         self._start_delay = round(script.start_delay * RATE)
@@ -107,7 +107,7 @@ class _VoiceSession(VoiceSession):
 
 def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
     """Return begin and end of each run of samples that are not silent."""
-    loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.QUIET, [False]))
+    loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.MAX_SILENCE_LEVEL, [False]))
     turns = np.flatnonzero(loud[1:] != loud[:-1])
     return list(zip(turns[0::2].tolist(), turns[1::2].tolist(), strict=True))
 
@@ -142,7 +142,7 @@ class ScriptedSTT(SpeechToText):
     model: str = "scripted"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[RecognitionSession]:
+    async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         del language  # the words are in the audio
         if self.fail_to_open:
             raise ProviderError("ScriptedSTT gives no session, as told")
@@ -164,14 +164,14 @@ class _Utterance:
     interims: int = 0
 
 
-class _RecognitionSession(RecognitionSession):
+class _RecognitionSession(SpeechToTextSession):
     def __init__(self, script: ScriptedSTT) -> None:
         self._script = script
         self._decoder = Decoder()
         self._fed = 0
         self._now: _Utterance | None = None
         self._segments = 0
-        self._due: Due[Transcript] = Due()
+        self._due: TimedResults[Transcript] = TimedResults()
 
     async def send(self, audio: bytes) -> None:
         mulaw = audio
@@ -180,7 +180,7 @@ class _RecognitionSession(RecognitionSession):
         self._fed += len(mulaw)
         for sound in self._decoder.feed(mulaw):
             self._hear(sound)
-        if self._now is not None and self._decoder.position - self._now.end >= GAP:
+        if self._now is not None and self._decoder.position - self._now.end >= MAX_GAP_SAMPLES:
             self._close(self._script.final_delay)
         if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
             gone = f"ScriptedSTT is gone after {self._fed / RATE:g} s, as told"
@@ -261,7 +261,7 @@ def _frozen(replies: Replies) -> Replies:
 class ScriptedLLM(LanguageModel):
     """Answers with ``replies``: the n-th one to the n-th message of the user (or result of a tool), then the last again.
 
-    The place in the script is counted in the conversation that is sent, so one recipe serves any number of calls at once,
+    The place in the script is counted in the conversation that is sent, so one provider serves any number of calls at once,
     and a question that is asked again, because the caller went on talking, gets the same answer.
 
     Args:
@@ -369,7 +369,7 @@ class ScriptedTTS(TextToSpeech):
     model: str = "scripted"
 
     @asynccontextmanager
-    async def open(self, *, language: str) -> AsyncIterator[SynthesisSession]:
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         del language  # all sound the same
         if self.fail_to_open:
             raise ProviderError("ScriptedTTS gives no session, as told")
@@ -380,7 +380,7 @@ _replies: Final = trio.lowlevel.RunVar[int]("replies of ScriptedTTS", 0)
 """How many replies were spoken in this run: a call may open several sessions, and no two replies share a number."""
 
 
-class _SynthesisSession(SynthesisSession):
+class _SynthesisSession(TextToSpeechSession):
     def __init__(self, script: ScriptedTTS) -> None:
         self._script = script
 
@@ -400,7 +400,7 @@ class _SpokenReply:
     def __init__(self, script: ScriptedTTS, number: int) -> None:
         self._script = script
         self._number = number
-        self._arrived, self._waiting = trio.open_memory_channel[tuple[float, str]](MOST_SENTENCES)
+        self._arrived, self._waiting = trio.open_memory_channel[tuple[float, str]](MAX_WAITING_SENTENCES)
         self._known: list[str] = []
         self._ended = False
         self._frames = 0  # made so far

@@ -12,7 +12,7 @@ from patter_trio.errors import ProviderError
 T = TypeVar("T")
 
 
-class Due(Generic[T]):
+class TimedResults(Generic[T]):
     """Results by the instant at which each is told; iterating waits for the next, for ever. A failure is raised."""
 
     def __init__(self) -> None:

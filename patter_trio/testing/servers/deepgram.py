@@ -27,9 +27,9 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
 from patter_trio.testing.servers.loopback import on_loopback, read_head
 
-IDLE: Final = 10.0
+IDLE_TIMEOUT_S: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
-WAITING: Final = 4096
+MAX_WAITING_MESSAGES: Final = 4096
 """Messages that wait to be sent."""
 _REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
@@ -72,7 +72,7 @@ class FakeDeepgram:
 
 
 @attrs.define(eq=False)
-class Connection:
+class DeepgramServerConnection:
     """One connection, as the server saw it; times are trio's."""
 
     number: int
@@ -121,7 +121,7 @@ class DeepgramServer:
     def __init__(self, script: FakeDeepgram, url: str = "ws://deepgram.test") -> None:
         self.script = script
         self.url = url
-        self.connections: list[Connection] = []
+        self.connections: list[DeepgramServerConnection] = []
         self.refused: int = 0
 
     def __repr__(self) -> str:
@@ -149,10 +149,12 @@ class DeepgramServer:
             return
         socket = await upgrade.accept()
         number = len(self.connections)
-        connection = Connection(number, parts.path, query, dict(upgrade.headers.items()), trio.current_time())
+        connection = DeepgramServerConnection(
+            number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
+        )
         connection._stream = stream  # noqa: SLF001 (ours)
         self.connections.append(connection)
-        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](WAITING)  # noqa: SLF001
+        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](MAX_WAITING_MESSAGES)  # noqa: SLF001
         listener = _Nova(connection, script) if parts.path == "/v1/listen" else _Flux(connection, script)
         try:
             async with trio.open_nursery() as nursery:
@@ -209,7 +211,7 @@ class _Listener:
     says: frozenset[str] = frozenset()
     idle: float = math.inf
 
-    def __init__(self, connection: Connection, script: FakeDeepgram) -> None:
+    def __init__(self, connection: DeepgramServerConnection, script: FakeDeepgram) -> None:
         self.connection = connection
         self.script = script
         self.words: list[_Word] = []
@@ -297,7 +299,7 @@ class _Listener:
 
 
 class _Nova(_Listener):
-    idle = IDLE
+    idle = IDLE_TIMEOUT_S
 
     def greet(self) -> None:
         self._begin = 0.0

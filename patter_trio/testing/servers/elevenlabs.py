@@ -29,7 +29,7 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
-MOST_CONTEXTS: Final = 5
+MAX_CONTEXTS: Final = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +71,7 @@ class FakeElevenLabs:
 
 
 @attrs.frozen
-class Seen:
+class SeenMessage:
     """A message that a client sent: when, on which connection (from 0), and what was in it."""
 
     at: float
@@ -80,12 +80,12 @@ class Seen:
 
 
 @attrs.define
-class Vendor:
+class ElevenLabsServer:
     """The running server, and what it saw."""
 
     url: str
     script: FakeElevenLabs
-    messages: list[Seen] = attrs.field(factory=list)
+    messages: list[SeenMessage] = attrs.field(factory=list)
     targets: list[str] = attrs.field(factory=list)
     """Path and query of each request, in order; of a refused one, too."""
     opened: list[float] = attrs.field(factory=list)
@@ -100,7 +100,7 @@ class Vendor:
     """Characters that were made into audio, whether or not anybody wanted them."""
     _closers: list[trio.Event] = attrs.field(factory=list)
 
-    def sent(self, **fields: Any) -> list[Seen]:
+    def sent(self, **fields: Any) -> list[SeenMessage]:
         """Return the messages that have these fields with these values."""
         return [seen for seen in self.messages if fields.items() <= seen.message.items()]
 
@@ -116,15 +116,15 @@ class Vendor:
 
 
 @asynccontextmanager
-async def serve_elevenlabs(script: FakeElevenLabs | None = None) -> AsyncIterator[Vendor]:
+async def serve_elevenlabs(script: FakeElevenLabs | None = None) -> AsyncIterator[ElevenLabsServer]:
     """Serve on loopback, until the block is left."""
-    vendor = Vendor("", script or FakeElevenLabs())
+    vendor = ElevenLabsServer("", script or FakeElevenLabs())
     async with on_loopback(partial(serve_stream, vendor)) as port:
         vendor.url = f"http://127.0.0.1:{port}"
         yield vendor
 
 
-async def serve_stream(vendor: Vendor, stream: trio.abc.Stream) -> None:
+async def serve_stream(vendor: ElevenLabsServer, stream: trio.abc.Stream) -> None:
     """Serve one connection, over any stream."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError, WireError, SocketClosed):
         try:
@@ -137,12 +137,12 @@ async def serve_stream(vendor: Vendor, stream: trio.abc.Stream) -> None:
             await trio.aclose_forcefully(stream)
 
 
-def _refused(vendor: Vendor, key: str) -> int:
+def _refused(vendor: ElevenLabsServer, key: str) -> int:
     return vendor.script.status or (0 if key == vendor.script.key else 401)
 
 
 # The WebSockets -------------------------------------------------------------------------------------------------------
-async def _websocket(vendor: Vendor, upgrade: Upgrade) -> None:
+async def _websocket(vendor: ElevenLabsServer, upgrade: Upgrade) -> None:
     vendor.targets.append(upgrade.path)
     await trio.sleep(vendor.script.accepting)
     if status := _refused(vendor, upgrade.headers.get("xi-api-key", "")):
@@ -161,7 +161,7 @@ async def _websocket(vendor: Vendor, upgrade: Upgrade) -> None:
         await connection.run()
     finally:
         vendor.ended.append((trio.current_time(), number))
-        await socket.aclose(patience=0.05)
+        await socket.aclose(close_timeout=0.05)
 
 
 @attrs.define(eq=False)
@@ -179,7 +179,7 @@ class _Context:
 
 class _Connection:
     def __init__(
-        self, vendor: Vendor, socket: WebSocket, number: int, closer: trio.Event, *, multi: bool, idle: float
+        self, vendor: ElevenLabsServer, socket: WebSocket, number: int, closer: trio.Event, *, multi: bool, idle: float
     ) -> None:
         self._vendor = vendor
         self._script = vendor.script
@@ -216,7 +216,7 @@ class _Connection:
         while True:
             message = json.loads(await self._socket.receive())
             self._deadline.deadline = trio.current_time() + self._idle
-            self._vendor.messages.append(Seen(trio.current_time(), self._number, message))
+            self._vendor.messages.append(SeenMessage(trio.current_time(), self._number, message))
             if self._script.refusal is not None:
                 await self._refuse(*self._script.refusal)
                 return
@@ -227,7 +227,7 @@ class _Connection:
                     context.wake.set()
                 continue
             if name not in self._contexts:
-                if len(self._contexts) == MOST_CONTEXTS:
+                if len(self._contexts) == MAX_CONTEXTS:
                     await self._refuse("max_active_conversations", "Maximum simultaneous contexts exceeded (5)")
                     return
                 context = self._contexts[name] = _Context(name, len(self._vendor.messages))
@@ -324,7 +324,7 @@ def _audio(context: str, audio: bytes, characters: list[tuple[str, float, float]
 
 
 # HTTP -----------------------------------------------------------------------------------------------------------------
-async def _http(vendor: Vendor, stream: trio.abc.Stream, data: bytes) -> None:
+async def _http(vendor: ElevenLabsServer, stream: trio.abc.Stream, data: bytes) -> None:
     """Answer one request after another."""
     while data:
         request, body = await _request(stream, data)
@@ -353,7 +353,7 @@ def _start(status: int, content_type: str, *more: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} Status", f"Content-Type: {content_type}", *more, "", ""]).encode()
 
 
-async def _stream_audio(vendor: Vendor, stream: trio.abc.Stream, text: str) -> None:
+async def _stream_audio(vendor: ElevenLabsServer, stream: trio.abc.Stream, text: str) -> None:
     script = vendor.script
     vendor.spoken += len(text)
     frames = max(audible_text.frames_of(len(text) * script.per_character), audible_text.fewest_frames(text))
@@ -375,7 +375,7 @@ async def _stream_audio(vendor: Vendor, stream: trio.abc.Stream, text: str) -> N
     await stream.send_all(b"0\r\n\r\n")
 
 
-async def _watch(vendor: Vendor, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+async def _watch(vendor: ElevenLabsServer, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         await stream.receive_some(1)
     vendor.interrupted.append(trio.current_time())

@@ -7,7 +7,7 @@ from typing import Final
 import h11
 import trio
 
-READ: Final = 65536
+READ_BYTES: Final = 65536
 """Bytes that are read at once, and most bytes of a head."""
 
 
@@ -26,8 +26,8 @@ async def on_loopback(handle: Callable[[trio.abc.Stream], Awaitable[object]]) ->
 async def read_head(stream: trio.abc.Stream) -> bytes:
     """Return what comes up to the end of a request's head, and what came with it; nothing when the client leaves before."""
     head = b""
-    while b"\r\n\r\n" not in head and len(head) < READ:
-        data = await stream.receive_some(READ)
+    while b"\r\n\r\n" not in head and len(head) < READ_BYTES:
+        data = await stream.receive_some(READ_BYTES)
         if not data:
             return b""
         head += data
@@ -41,7 +41,7 @@ async def read_request(http: h11.Connection, stream: trio.abc.Stream) -> tuple[h
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            http.receive_data(bytes(await stream.receive_some(READ)))
+            http.receive_data(bytes(await stream.receive_some(READ_BYTES)))
         elif isinstance(event, h11.Request):
             head = event
         elif isinstance(event, h11.Data):

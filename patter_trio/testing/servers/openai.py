@@ -22,7 +22,7 @@ import trio
 from patter_trio.abc import ToolCall
 from patter_trio.testing.servers.loopback import on_loopback, read_request
 
-CREATED: Final = 1_700_000_000
+CREATED_UNIX_S: Final = 1_700_000_000
 
 
 @attrs.frozen
@@ -251,7 +251,7 @@ def _chunk(model: str, choices: Sequence[Mapping[str, Any]], *, usage: Mapping[s
     chunk = {
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
-        "created": CREATED,
+        "created": CREATED_UNIX_S,
         "model": model,
         "service_tier": "default",
         "system_fingerprint": "fp_1",

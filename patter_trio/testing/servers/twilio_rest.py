@@ -24,7 +24,7 @@ import trio
 from patter_trio.testing.servers.loopback import on_loopback, read_request
 
 _FORM: Final = "application/x-www-form-urlencoded"
-LIVE: Final = frozenset({"queued", "ringing", "in-progress"})
+LIVE_STATUSES: Final = frozenset({"queued", "ringing", "in-progress"})
 
 
 @attrs.define
@@ -141,7 +141,7 @@ class TwilioRESTServer:
         return self._update(self.calls[sid], sid, request.fields)
 
     def _update(self, call: RESTCall, sid: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-        if call.status not in LIVE:
+        if call.status not in LIVE_STATUSES:
             return _refusal(400, 21220, "Call is not in-progress. Cannot redirect.")
         unknown = sorted(fields.keys() - {"Twiml", "Status", "Url", "Method"})
         if unknown or len(fields) != 1:

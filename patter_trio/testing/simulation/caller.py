@@ -16,16 +16,16 @@ from patter_trio.net.threads import run_in_thread
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.simulation import timeline
-from patter_trio.testing.simulation.record import TOLERANCE, EventLog, Heard, Said, State, heard_utterances
+from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, Heard, Said, State, heard_utterances
 from patter_trio.testing.simulation.scenario import Scenario
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
-PATIENCE: Final = 60.0
+HEAR_TIMEOUT_S: Final = 60.0
 """Seconds that a caller waits to hear something."""
-PER_CHARACTER: Final = 0.06
+SECONDS_PER_CHARACTER: Final = 0.06
 """Seconds that a character takes to say when no length is given: about 1000 a minute, an average speaking rate."""
 KEYS: Final = frozenset("0123456789*#ABCD")
-KEY_SECONDS: Final = 0.2
+KEY_INTERVAL_S: Final = 0.2
 """From one key to the next."""
 
 
@@ -78,7 +78,7 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: it is over already.
         """
-        if self._strict and self.now > seconds + TOLERANCE:
+        if self._strict and self.now > seconds + TOLERANCE_S:
             raise self._unexpected(f"the script says at({seconds:g}), but it is {self.now:.3f} already")
         await trio.sleep_until(self.carrier.media_start + seconds)
 
@@ -95,7 +95,9 @@ class SimulatedCaller:
             NotAsExpected: the call is over.
             ValueError: so many words cannot be said in so short a time.
         """
-        return await self._utter(text, len(text) * PER_CHARACTER if seconds is None else seconds, Kind.SPEECH, wait)
+        return await self._utter(
+            text, len(text) * SECONDS_PER_CHARACTER if seconds is None else seconds, Kind.SPEECH, wait
+        )
 
     async def coughs(self, seconds: float = 0.4, *, wait: bool = True) -> Said:
         """Make a noise that is voice to a detector, and no words to a recogniser."""
@@ -134,7 +136,7 @@ class SimulatedCaller:
             raise ValueError(f"a telephone has no key {wrong[0]!r}: there are 0-9, *, # and A-D")
         for number, digit in enumerate(digits):
             if number:
-                await trio.sleep(KEY_SECONDS)
+                await trio.sleep(KEY_INTERVAL_S)
             self._must_be_up(f"press {digit}")
             self.carrier.press(digit)
         await trio.lowlevel.checkpoint()
@@ -169,7 +171,7 @@ class SimulatedCaller:
         """What was heard of each utterance of the agent that is over."""
         return heard_utterances(self.carrier.played(), self._log.events, self.carrier.down_delay)
 
-    async def heard(self, number: int = 0, *, within: float = PATIENCE) -> Heard:
+    async def heard(self, number: int = 0, *, within: float = HEAR_TIMEOUT_S) -> Heard:
         """Return the agent's utterance of that number (the first is 0), waiting for its end.
 
         Raises:
@@ -190,7 +192,7 @@ class SimulatedCaller:
         why = "the call is over" if self.times("call_end") else f"waited until {self.now:.2f}"
         raise self._unexpected(f"utterance {number} of the agent was not heard ({why}); heard was {known}")
 
-    async def hears(self, *, within: float = PATIENCE) -> Heard:
+    async def hears(self, *, within: float = HEAR_TIMEOUT_S) -> Heard:
         """Return the agent's next utterance, waiting for its end; one that is being said counts as the next.
 
         Raises:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import attrs
 
 from patter_trio.testing.scripted.audible_text import Decoder, Kind
-from patter_trio.testing.simulation.record import TOLERANCE, Event
+from patter_trio.testing.simulation.record import TOLERANCE_S, Event
 from patter_trio.testing.twilio.carrier import Arrival, ProtocolFault
 
-END_SECONDS: Final = 1.0
+MAX_END_S: Final = 1.0
 """Within this, after the hang-up, every task of the call is gone."""
 
 
@@ -30,7 +30,7 @@ class CallRecord:
     end_callbacks: int | None = None
     """How often ``on_call_end`` was called, where the kit's own was used."""
     left_after_end: Sequence[str] = ()
-    """Names of the call's tasks that were still there :data:`END_SECONDS` after the hang-up reached the server."""
+    """Names of the call's tasks that were still there :data:`MAX_END_S` after the hang-up reached the server."""
     bus: Sequence[Event] = ()
     """Everything that was told and published, in order, where the bus was watched."""
     left_for_good: Sequence[str] = ()
@@ -48,13 +48,13 @@ def violations(record: CallRecord) -> list[str]:
 # The end --------------------------------------------------------------------------------------------------------------
 def _nothing_left(record: CallRecord) -> Iterator[str]:
     if record.left_after_end:
-        yield f"{END_SECONDS:g} s after the hang-up there was still {', '.join(record.left_after_end)}"
+        yield f"{MAX_END_S:g} s after the hang-up there was still {', '.join(record.left_after_end)}"
     if record.left_for_good:
         yield f"after the server's end there was still {', '.join(record.left_for_good)}"
 
 
 def _ended_once(record: CallRecord) -> Iterator[str]:
-    if not record.events and not record.end_callbacks and record.seconds <= TOLERANCE:
+    if not record.events and not record.end_callbacks and record.seconds <= TOLERANCE_S:
         return
     ends = [event.at for event in record.events if event.name == "call_end"]
     if len(ends) != 1:
@@ -238,7 +238,7 @@ def _never_initializing_again(record: CallRecord) -> Iterator[str]:
 
 def _in_time(record: CallRecord) -> Iterator[str]:
     for before, after in zip(record.events, record.events[1:], strict=False):
-        if after.at < before.at - TOLERANCE:
+        if after.at < before.at - TOLERANCE_S:
             yield f"{after.name} at {after.at:.3f} was told after {before.name} at {before.at:.3f}"
 
 

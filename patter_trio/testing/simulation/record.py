@@ -16,9 +16,9 @@ from patter_trio.testing.scripted.audible_text import Decoder, Kind
 from patter_trio.testing.twilio.playback import Stretch
 
 State = Mapping[str, str]
-TOLERANCE: Final = 1e-6
+TOLERANCE_S: Final = 1e-6
 """Seconds by which equal times may differ by their arithmetic."""
-_LATE: Final = 0.1
+_MAX_EVENT_DELAY_S: Final = 0.1
 """Seconds by which an event may be told after the sound that it tells of is there, on a real clock."""
 
 
@@ -111,10 +111,10 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
     sounds = list(_sounds(played))
     starts = [event.at for event in events if event.name == "agent_speech_started"]
     ends = [event for event in events if event.name == "agent_speech_ended"]
-    borders = [max(start - _LATE, end.at) + delay for start, end in zip(starts[1:], ends, strict=False)]
+    borders = [max(start - _MAX_EVENT_DELAY_S, end.at) + delay for start, end in zip(starts[1:], ends, strict=False)]
     heard: list[Heard] = []
     for start, end, since, until in zip(starts, ends, [-math.inf, *borders], [*borders, math.inf], strict=False):
-        mine = [sound for sound in sounds if since - TOLERANCE <= sound.started < until - TOLERANCE]
+        mine = [sound for sound in sounds if since - TOLERANCE_S <= sound.started < until - TOLERANCE_S]
         interrupted = bool(end.payload.get("interrupted"))
         readable = not mine or any(sound.sentence for sound in mine)
         text = _words(mine) if readable else _believed(events, end)

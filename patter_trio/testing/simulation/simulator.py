@@ -14,21 +14,21 @@ from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.phone import Patter
-from patter_trio.server.calls import Desk, Seams, open_desk
+from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from patter_trio.testing.simulation.invariants import END_SECONDS, CallRecord, violations
-from patter_trio.testing.simulation.record import TOLERANCE, EventLog, State
+from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
+from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
-EPOCH: Final = 1_700_000_000.0
+EPOCH_UNIX_S: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the stamps of every run are the same."""
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
-DESK_SECONDS: Final = 60.0
+SERVER_TIMEOUT_S: Final = 60.0
 """Longer than any callback is waited for after a call."""
 
 _calls: Final = trio.lowlevel.RunVar[int]("simulated calls")
@@ -94,7 +94,7 @@ class _Simulation:
         )
         self.log = EventLog(self._now, self._state)
         self.caller = SimulatedCaller(self.carrier, self.log, self._state)
-        self._desk: Desk | None = None
+        self._call_server: CallServer | None = None
         self._connections: trio.Nursery | None = None
         self._left_after_end: list[str] = []
         self._left_for_good: list[str] = []
@@ -120,11 +120,11 @@ class _Simulation:
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams, one end of which it serves."""
         await trio.lowlevel.checkpoint()
-        if self._desk is None or self._connections is None:
+        if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         ours, theirs = trio.testing.memory_stream_pair()
-        self.carrier.line = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
-        self._connections.start_soon(serve_connection, self._desk.site, self.carrier.line)
+        self.carrier.faulty_stream = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
+        self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.faulty_stream)
         return ours
 
     @asynccontextmanager
@@ -135,19 +135,19 @@ class _Simulation:
         async with open_flat_nursery() as line:
             with trio.CancelScope() as serving:
                 async with (
-                    open_desk(
+                    open_call_server(
                         self._phone.serve_options(
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
-                        Seams(epoch=EPOCH, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
-                    ) as self._desk,
+                        Seams(epoch=EPOCH_UNIX_S, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
+                    ) as self._call_server,
                     open_flat_nursery() as self._connections,
                 ):
                     await line.start(self.carrier.run)
                     yield self.caller
                     self.carrier.hang_up()
                     line.start_soon(self._watch, self._connections)
-                    serving.deadline = trio.current_time() + DESK_SECONDS
+                    serving.deadline = trio.current_time() + SERVER_TIMEOUT_S
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
         self._left_for_good = [task.name for task in _system_tasks() if task not in before]
@@ -156,7 +156,7 @@ class _Simulation:
         """Note whose tasks are still there when none should be, and end them."""
         await self.carrier.over.wait()
         # A little later: what ends just in time counts as ended.
-        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + END_SECONDS + TOLERANCE)
+        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + MAX_END_S + TOLERANCE_S)
         self._left_after_end = [task.name for task in _tasks_in(connections)]
         connections.cancel_scope.cancel(reason="the simulated call is over")
 

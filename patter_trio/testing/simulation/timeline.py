@@ -8,14 +8,14 @@ import attrs
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.simulation.record import Event, Heard, Said
 
-COLUMN: Final = 0.1
+COLUMN_S: Final = 0.1
 """Seconds of a column."""
-ROW: Final = 10.0
+ROW_S: Final = 10.0
 """Seconds of a row."""
-_LABEL: Final = 8
-_QUIET: Final = frozenset({"transcript_partial", "llm_chunk", "tts_chunk"})
+_LABEL_CHARACTERS: Final = 8
+_UNLISTED_EVENTS: Final = frozenset({"transcript_partial", "llm_chunk", "tts_chunk"})
 """Events of which there are too many for a list."""
-_TOLD: Final = (
+_SHOWN_KEYS: Final = (
     "turn_idx",
     "interrupted",
     "speech_duration_ms",
@@ -47,16 +47,16 @@ def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Even
     agent = [_Bar(one.text or "...", one.started, one.ended, one.interrupted) for one in heard]
     cuts = [bar.ended for bar in agent if bar.cut]
     rows = []
-    for number in range(int(until / ROW) + 1):
-        first = number * ROW
+    for number in range(int(until / ROW_S) + 1):
+        first = number * ROW_S
         if first >= until and number:
             break
         rows += [_axis(first), _lane("caller", caller, first), _lane("agent", agent, first)]
-        marks = [(cut, "^ interrupted") for cut in cuts if first <= cut < first + ROW]
+        marks = [(cut, "^ interrupted") for cut in cuts if first <= cut < first + ROW_S]
         if marks:
             rows.append(_marks(marks, first))
         rows.append("")
-    return "\n".join(rows + [_line(event) for event in events if event.name not in _QUIET])
+    return "\n".join(rows + [_line(event) for event in events if event.name not in _UNLISTED_EVENTS])
 
 
 def _label(said: Said) -> str:
@@ -64,17 +64,17 @@ def _label(said: Said) -> str:
 
 
 def _column(at: float, first: float) -> int:
-    return round((at - first) / COLUMN)
+    return round((at - first) / COLUMN_S)
 
 
 def _axis(first: float) -> str:
-    width = round(1 / COLUMN)
-    ticks = "".join(f"{first + second:<{width}g}" for second in range(round(ROW)))
-    return f"{'s':<{_LABEL}}{ticks}".rstrip()
+    width = round(1 / COLUMN_S)
+    ticks = "".join(f"{first + second:<{width}g}" for second in range(round(ROW_S)))
+    return f"{'s':<{_LABEL_CHARACTERS}}{ticks}".rstrip()
 
 
 def _lane(name: str, bars: Sequence[_Bar], first: float) -> str:
-    width = round(ROW / COLUMN)
+    width = round(ROW_S / COLUMN_S)
     cells = [" "] * width
     for bar in bars:
         start, end = _column(bar.started, first), max(_column(bar.ended, first), _column(bar.started, first) + 2)
@@ -84,18 +84,18 @@ def _lane(name: str, bars: Sequence[_Bar], first: float) -> str:
         for at, character in enumerate(drawn, start):
             if 0 <= at < width:
                 cells[at] = character
-    return f"{name:<{_LABEL}}{''.join(cells)}".rstrip()
+    return f"{name:<{_LABEL_CHARACTERS}}{''.join(cells)}".rstrip()
 
 
 def _marks(marks: Sequence[tuple[float, str]], first: float) -> str:
-    line = " " * _LABEL
+    line = " " * _LABEL_CHARACTERS
     for at, text in marks:
-        line = line.ljust(_LABEL + max(0, _column(at, first) - 1)) + text
+        line = line.ljust(_LABEL_CHARACTERS + max(0, _column(at, first) - 1)) + text
     return line
 
 
 def _line(event: Event) -> str:
-    told = [f"{key}={event.payload[key]!r}" for key in (*_TOLD, _ENDED) if key in event.payload]
+    told = [f"{key}={event.payload[key]!r}" for key in (*_SHOWN_KEYS, _ENDED) if key in event.payload]
     if event.name == "metrics":
         turn = event.payload["turn"]
         told = [f"turn_idx={turn.turn_index}", f"total_ms={turn.latency.total_ms}"]

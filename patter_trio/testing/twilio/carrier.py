@@ -25,16 +25,16 @@ from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.twilio import messages
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
-from patter_trio.testing.twilio.playback import Mouth, Playback, Stretch, whole
+from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
 from patter_trio.testing.twilio.webhook_post import post_form
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 
-IN_FLIGHT: Final = 8192
+MAX_MESSAGES_IN_FLIGHT: Final = 8192
 """Most messages on the way in either direction: more than two minutes of the caller's audio."""
-FAREWELL: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take when the call is over."""
-OPENING: Final = 2
+OPENING_MESSAGES: Final = 2
 """Messages that open a stream: connected, start."""
 
 Ended = Literal["caller_hung_up", "agent_hung_up", "transferred", "dropped"]
@@ -130,15 +130,15 @@ class SimulatedTwilio:
         """Seconds that it then takes to say so."""
         self.transfer_error: Exception | None = None
         """What it says instead of obeying."""
-        self.line: FaultyStream | None = None
+        self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for what goes wrong below the messages; None on real sockets."""
         self._sequence = 0
-        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](IN_FLIGHT)
+        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
         self._news = trio.Event()  # the next mark's time may have changed
-        self.mouth: Mouth = Mouth()
-        self.playback: Playback = Playback()
+        self.caller_audio: CallerAudio = CallerAudio()
+        self.playback: PhonePlayback = PhonePlayback()
         self.arrivals: list[Arrival] = []
         """All audio, marks and clears of the agent's server, in order."""
         self.faults: list[ProtocolFault] = []
@@ -167,7 +167,7 @@ class SimulatedTwilio:
     # What the caller does. Plain functions: they take effect at once. -------------------------------------------------
     def say(self, audio: bytes) -> tuple[float, float]:
         """Put mu-law audio into the caller's mouth, after what is being said; return its begin and end in call time."""
-        return self.mouth.say(audio, self.now)
+        return self.caller_audio.say(audio, self.now)
 
     def press(self, digit: str) -> None:
         """Press a key."""
@@ -223,8 +223,8 @@ class SimulatedTwilio:
 
     def recording(self) -> tuple[Samples, Samples]:
         """Return the call so far as 16-bit samples at 8 kHz, equally long: the caller's side and the agent's."""
-        length = len(self.mouth.said)
-        return g711.decode(self.mouth.said), g711.decode(whole(self.played(), length / RATE))
+        length = len(self.caller_audio.said)
+        return g711.decode(self.caller_audio.said), g711.decode(whole(self.played(), length / RATE))
 
     # The call ---------------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -247,12 +247,12 @@ class SimulatedTwilio:
         finally:
             self.over.set()
 
-    async def _ask(self) -> messages.Stream:
+    async def _ask(self) -> messages.StreamTwiml:
         """Ask the voice webhook what to do with the call."""
         url = self._public_url + "/webhooks/twilio/voice"
         signature = messages.sign(self._auth_token, url, self._form)
         headers = {"X-Twilio-Signature": signature, "User-Agent": "TwilioProxy/1.1", "Accept": "*/*"}
-        with trio.move_on_after(messages.WEBHOOK_SECONDS) as deadline:
+        with trio.move_on_after(messages.WEBHOOK_TIMEOUT_S) as deadline:
             connection = await self._connect()
             try:
                 answer = await post_form(connection, url, self._form, headers)
@@ -261,7 +261,7 @@ class SimulatedTwilio:
             finally:
                 await trio.aclose_forcefully(connection)
         if deadline.cancelled_caught:
-            raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_SECONDS:g} s")
+            raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_TIMEOUT_S:g} s")
         if answer.status != 200:  # noqa: PLR2004
             raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
         if not answer.content_type.startswith(("text/xml", "application/xml")):
@@ -270,21 +270,21 @@ class SimulatedTwilio:
             twiml = messages.read_twiml(answer.body)
         except messages.BadAnswer as error:
             raise CallRefused("failed", str(error)) from error
-        if isinstance(twiml, messages.Refusal):
+        if isinstance(twiml, messages.RejectTwiml):
             raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
         if twiml.url.startswith("ws:") and self._public_url.startswith("https:"):
             raise CallRefused("failed", f"31922: <Stream url> has to be a wss:// address, not {twiml.url!r}")
         return twiml
 
-    async def _open(self, connection: trio.abc.Stream, stream: messages.Stream) -> WebSocket:
+    async def _open(self, connection: trio.abc.Stream, stream: messages.StreamTwiml) -> WebSocket:
         signature = messages.sign(self._auth_token, stream.url)
         try:
-            with trio.fail_after(messages.WEBHOOK_SECONDS):
+            with trio.fail_after(messages.WEBHOOK_TIMEOUT_S):
                 return await connect(connection, stream.url, {"X-Twilio-Signature": signature})
         except (WireError, SocketClosed, trio.TooSlowError) as error:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
 
-    async def _carry(self, socket: WebSocket, stream: messages.Stream, task_status: trio.TaskStatus[None]) -> None:
+    async def _carry(self, socket: WebSocket, stream: messages.StreamTwiml, task_status: trio.TaskStatus[None]) -> None:
         socket.on_pending = lambda: self._queue("")
         self.media_start = trio.current_time()
         self._post(messages.Connected())
@@ -316,7 +316,7 @@ class SimulatedTwilio:
                     for one in self.alter(message):
                         await socket.send(one)
                     sent += 1
-                    if sent == OPENING:
+                    if sent == OPENING_MESSAGES:
                         self.reached_at = self.now
                 else:
                     await socket.flush()
@@ -324,7 +324,7 @@ class SimulatedTwilio:
             pass  # the reader learns of it, with the reason
 
     async def _read(self, socket: WebSocket) -> None:
-        arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](IN_FLIGHT)
+        arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](MAX_MESSAGES_IN_FLIGHT)
         async with open_flat_nursery() as nursery, arriving:
             nursery.start_soon(self._arrive, arrived)
             message: str | bytes | None = ""
@@ -388,7 +388,7 @@ class SimulatedTwilio:
             body = messages.MediaBody(
                 chunk=str(frame),
                 timestamp=str(round((frame - 1) * FRAME_SECONDS * 1000)),
-                payload=base64.b64encode(self.mouth.take(FRAME_SAMPLES)).decode(),
+                payload=base64.b64encode(self.caller_audio.take(FRAME_SAMPLES)).decode(),
             )
             self._post(messages.Media(**self._ids(), media=body))
 
@@ -423,7 +423,7 @@ class SimulatedTwilio:
     def _end(self, how: Ended) -> None:
         self.ended = how
         self.ended_at = self.now
-        self._scope.deadline = trio.current_time() + FAREWELL
+        self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
         self.playback.clear(self.ended_at)
 
 

@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 import attrs
 import msgspec
 
-WEBHOOK_SECONDS: Final = 15.0
+WEBHOOK_TIMEOUT_S: Final = 15.0
 """How long Twilio waits for the answer of a webhook."""
-PARAMETER_LIMIT: Final = 500
+MAX_PARAMETER_CHARACTERS: Final = 500
 """Most characters of a <Parameter>'s name and value together."""
 
 
@@ -29,15 +29,15 @@ def sign(auth_token: str, url: str, params: Mapping[str, str] | None = None) -> 
 
 # The answer to the webhook --------------------------------------------------------------------------------------------
 @attrs.frozen
-class Stream:
-    """``<Connect><Stream>``: where the media goes, and with which parameters."""
+class StreamTwiml:
+    """``<Connect><StreamTwiml>``: where the media goes, and with which parameters."""
 
     url: str
     parameters: Mapping[str, str]
 
 
 @attrs.frozen
-class Refusal:
+class RejectTwiml:
     """``<Reject>`` or ``<Hangup>``: the caller hears busy, or the call just ends."""
 
     outcome: Literal["busy", "rejected", "completed"]
@@ -47,7 +47,7 @@ class BadAnswer(Exception):
     """Twilio would read an "application error" to the caller; the message says why."""
 
 
-def read_twiml(body: bytes) -> Stream | Refusal:
+def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
     """Return what an answer to the voice webhook asks for.
 
     Raises:
@@ -61,9 +61,9 @@ def read_twiml(body: bytes) -> Stream | Refusal:
         raise BadAnswer(f"TwiML begins with <Response>, not <{response.tag}>")
     verb = response[0] if len(response) else None
     if verb is None or verb.tag == "Hangup":
-        return Refusal("completed")
+        return RejectTwiml("completed")
     if verb.tag == "Reject":
-        return Refusal("busy" if verb.get("reason") == "busy" else "rejected")
+        return RejectTwiml("busy" if verb.get("reason") == "busy" else "rejected")
     if verb.tag != "Connect":
         raise BadAnswer(f"the simulated carrier follows <Connect>, <Reject> and <Hangup>, not <{verb.tag}>")
     stream = verb.find("Stream")
@@ -72,7 +72,7 @@ def read_twiml(body: bytes) -> Stream | Refusal:
     return _read_stream(stream)
 
 
-def _read_stream(stream: ET.Element) -> Stream:
+def _read_stream(stream: ET.Element) -> StreamTwiml:
     try:
         url = urlsplit(stream.get("url", ""))
     except ValueError as error:
@@ -86,10 +86,10 @@ def _read_stream(stream: ET.Element) -> Stream:
         if child.tag != "Parameter":
             raise BadAnswer(f"<Stream> holds <Parameter> elements, not <{child.tag}>")
         name, value = child.get("name", ""), child.get("value", "")
-        if not name or len(name) + len(value) > PARAMETER_LIMIT:
-            raise BadAnswer(f"<Parameter name={name!r}> is empty or longer than {PARAMETER_LIMIT} characters")
+        if not name or len(name) + len(value) > MAX_PARAMETER_CHARACTERS:
+            raise BadAnswer(f"<Parameter name={name!r}> is empty or longer than {MAX_PARAMETER_CHARACTERS} characters")
         parameters[name] = value
-    return Stream(url.geturl(), parameters)
+    return StreamTwiml(url.geturl(), parameters)
 
 
 # Messages to the agent's server ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import attrs
 from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import SILENCE
 
-_SLACK: Final = 1e-3
+_TOLERANCE_SAMPLES: Final = 1e-3
 """Part of a sample that times may be off by their arithmetic."""
 
 
@@ -30,7 +30,7 @@ class Stretch:
         return self.at + len(self.audio) / RATE
 
 
-class Mouth:
+class CallerAudio:
     """What the caller says: audio that was scheduled, silence in between, handed out in frames."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Mouth:
 
     def say(self, audio: bytes, now: float) -> tuple[float, float]:
         """Speak from ``now`` on, or after what is being said; return begin and end."""
-        start = max(len(self.said), self._end, math.floor(now * RATE + _SLACK))
+        start = max(len(self.said), self._end, math.floor(now * RATE + _TOLERANCE_SAMPLES))
         self._scheduled.append((start, audio))
         self._end = start + len(audio)
         return start / RATE, self._end / RATE
@@ -61,7 +61,7 @@ class Mouth:
         return bytes(frame)
 
 
-class Playback:
+class PhonePlayback:
     """The carrier's buffer towards the caller: plays in order, from arrival on, one second per 8000 bytes.
 
     A mark is due when all that arrived before it has been played, so at once when the buffer is empty. ``clear`` empties
@@ -75,13 +75,13 @@ class Playback:
 
     def media(self, audio: bytes, now: float) -> None:
         """Take audio that arrived."""
-        start = max(self._end, math.ceil(now * RATE - _SLACK))
+        start = max(self._end, math.ceil(now * RATE - _TOLERANCE_SAMPLES))
         self._stretches.append((start, audio))
         self._end = start + len(audio)
 
     def mark(self, name: str, now: float) -> None:
         """Take a mark that arrived."""
-        self._marks.append((max(self._end, math.floor(now * RATE + _SLACK)), name))
+        self._marks.append((max(self._end, math.floor(now * RATE + _TOLERANCE_SAMPLES)), name))
 
     @property
     def next_mark(self) -> float:
@@ -91,7 +91,7 @@ class Playback:
     def reached(self, now: float) -> list[str]:
         """Return, and forget, the marks that are due."""
         names = []
-        while self._marks and self._marks[0][0] <= now * RATE + _SLACK:
+        while self._marks and self._marks[0][0] <= now * RATE + _TOLERANCE_SAMPLES:
             names.append(self._marks.popleft()[1])
         return names
 
@@ -99,14 +99,14 @@ class Playback:
         """Stop what is being played; return, and forget, the marks that waited."""
         names = [name for _, name in self._marks]
         self._marks.clear()
-        end = math.floor(now * RATE + _SLACK)
+        end = math.floor(now * RATE + _TOLERANCE_SAMPLES)
         self._stretches = [(start, audio[: end - start]) for start, audio in self._stretches if start < end]
         self._end = min(self._end, end)
         return names
 
     def played(self, now: float) -> list[Stretch]:
         """Return what the caller has heard up to ``now``, joined where there was no gap."""
-        end = math.floor(now * RATE + _SLACK)
+        end = math.floor(now * RATE + _TOLERANCE_SAMPLES)
         joined: list[tuple[int, list[bytes]]] = []
         reach = -1
         for start, audio in self._stretches:

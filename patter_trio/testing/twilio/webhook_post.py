@@ -8,13 +8,13 @@ import attrs
 import h11
 import trio
 
-READ: Final = 65536
-LARGEST: Final = 65536
+READ_BYTES: Final = 65536
+MAX_ANSWER_BYTES: Final = 65536
 """Most bytes of an answer; Twilio takes 64 kB of TwiML."""
 
 
 @attrs.frozen
-class Answer:
+class WebhookAnswer:
     """An HTTP response, read to its end."""
 
     status: int
@@ -22,7 +22,9 @@ class Answer:
     body: bytes
 
 
-async def post_form(stream: trio.abc.Stream, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+async def post_form(
+    stream: trio.abc.Stream, url: str, form: Mapping[str, str], headers: Mapping[str, str]
+) -> WebhookAnswer:
     """POST a form and return the answer.
 
     Raises:
@@ -46,15 +48,15 @@ async def post_form(stream: trio.abc.Stream, url: str, form: Mapping[str, str], 
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            http.receive_data(bytes(await stream.receive_some(READ)))
+            http.receive_data(bytes(await stream.receive_some(READ_BYTES)))
         elif isinstance(event, h11.Response):
             status = event.status_code
             content_type = dict(event.headers).get(b"content-type", b"").decode("latin-1")
         elif isinstance(event, h11.Data):
             received += event.data
-            if len(received) > LARGEST:
-                raise h11.RemoteProtocolError(f"an answer of more than {LARGEST} bytes")
+            if len(received) > MAX_ANSWER_BYTES:
+                raise h11.RemoteProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
         elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, content_type, bytes(received))
+            return WebhookAnswer(status, content_type, bytes(received))
         elif isinstance(event, h11.ConnectionClosed):
             raise h11.RemoteProtocolError("the connection ended without an answer")

@@ -8,23 +8,23 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech, Usage, report_usage
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import Client, shared_client
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import one_of, within
-from patter_trio.tts.background_speech import MadeSpeech
-from patter_trio.tts.elevenlabs._websocket import SocketSession
+from patter_trio.providers.validators import in_range, one_of
+from patter_trio.tts.background_speech import BackgroundSpeech
+from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
 
-VARIABLE: Final = "ELEVENLABS_API_KEY"
-LONGEST_IDLE: Final = 180
+KEY_VARIABLE: Final = "ELEVENLABS_API_KEY"
+MAX_IDLE_S: Final = 180
 """Seconds of inactivity that the vendor allows at most."""
-REMEMBERED: Final = 200
+MAX_CONTEXT_CHARACTERS: Final = 200
 """Characters of what was said before that an HTTP request tells, so that the voice goes on as it was."""
-LARGEST: Final = 10 * 60 * 8000
+MAX_SENTENCE_BYTES: Final = 10 * 60 * 8000
 """Most bytes of the speech of one sentence: ten minutes."""
 _WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
 """Ends of the names of models that take no language code: the vendor's reference says so of ``eleven_multilingual_v2``,
@@ -32,7 +32,7 @@ and the others of that age know English alone."""
 
 
 def _key(given: str | None) -> str:
-    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=VARIABLE)
+    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=KEY_VARIABLE)
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
     return value
@@ -83,18 +83,18 @@ class ElevenLabsTTS(TextToSpeech):
     voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", validator=_filled)
     model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled)
     transport: Literal["websocket", "http"] = attrs.field(default="websocket", validator=one_of("websocket", "http"))
-    stability: float | None = attrs.field(default=None, validator=within(0, 1))
-    similarity_boost: float | None = attrs.field(default=None, validator=within(0, 1))
-    style: float | None = attrs.field(default=None, validator=within(0, 1))
-    speed: float | None = attrs.field(default=None, validator=within(0.7, 1.2))
+    stability: float | None = attrs.field(default=None, validator=in_range(0, 1))
+    similarity_boost: float | None = attrs.field(default=None, validator=in_range(0, 1))
+    style: float | None = attrs.field(default=None, validator=in_range(0, 1))
+    speed: float | None = attrs.field(default=None, validator=in_range(0.7, 1.2))
     use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False))
     language: str | None = attrs.field(default=None, validator=_optional(attrs.validators.instance_of(str)))
     normalization: Literal["auto", "on", "off"] | None = attrs.field(
         default=None, validator=one_of(None, "auto", "on", "off")
     )
     logging: bool = True
-    inactivity_timeout: int = attrs.field(default=LONGEST_IDLE, validator=within(5, LONGEST_IDLE, optional=False))
-    timeout: float = attrs.field(default=10.0, validator=within(0.1, 600, optional=False))
+    inactivity_timeout: int = attrs.field(default=MAX_IDLE_S, validator=in_range(5, MAX_IDLE_S, optional=False))
+    timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False))
     base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url)
 
     provider = "elevenlabs"
@@ -104,7 +104,7 @@ class ElevenLabsTTS(TextToSpeech):
         if self.transport == "websocket" and self.model.startswith("eleven_v3"):
             raise ConfigurationError('ElevenLabsTTS: eleven_v3 cannot be had over a WebSocket; use transport="http"')
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; over a WebSocket it is connected before this returns.
 
         Raises:
@@ -141,7 +141,7 @@ class ElevenLabsTTS(TextToSpeech):
         return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
 
     @asynccontextmanager
-    async def _open_socket(self, language: str) -> AsyncIterator[SynthesisSession]:
+    async def _open_socket(self, language: str) -> AsyncIterator[TextToSpeechSession]:
         target = wire.socket_target(
             self.voice,
             model=self.model,
@@ -150,26 +150,26 @@ class ElevenLabsTTS(TextToSpeech):
             normalization=self.normalization or "",
             logging=self.logging,
         )
-        session = SocketSession(
+        session = WebSocketSession(
             "ws" + self.base_url.rstrip("/").removeprefix("http") + target,
             self.headers,
             self.settings,
             keep_alive=self.inactivity_timeout / 2,
             timeout=self.timeout,
         )
-        async with running(session.work):
+        async with run_beside(session.work):
             await session.ready()
             yield session
 
     @asynccontextmanager
-    async def _open_http(self, language: str) -> AsyncIterator[SynthesisSession]:
+    async def _open_http(self, language: str) -> AsyncIterator[TextToSpeechSession]:
         async with shared_client() as client:
             yield _HttpSession(self, client, self.code_of(language))
 
 
 @attrs.frozen(eq=False)
-class _HttpSession(MadeSpeech):
-    _recipe: ElevenLabsTTS
+class _HttpSession(BackgroundSpeech):
+    _provider: ElevenLabsTTS
     _client: Client
     _language: str
 
@@ -179,26 +179,26 @@ class _HttpSession(MadeSpeech):
             async for sentence in sentences:
                 if text := " ".join(sentence.split()):
                     await self._say(text, before, made)
-                    before = f"{before} {text}".strip()[-REMEMBERED:]
+                    before = f"{before} {text}".strip()[-MAX_CONTEXT_CHARACTERS:]
 
     async def _say(self, text: str, before: str, made: trio.MemorySendChannel[SpeechChunk]) -> None:
-        recipe = self._recipe
+        provider = self._provider
         body = wire.http_body(
             text,
             before,
-            recipe.settings,
-            model=recipe.model,
+            provider.settings,
+            model=provider.model,
             language=self._language,
-            normalization=recipe.normalization or "",
+            normalization=provider.normalization or "",
         )
         async with self._client.stream(
             "POST",
-            recipe.base_url.rstrip("/") + wire.http_target(recipe.voice, logging=recipe.logging),
+            provider.base_url.rstrip("/") + wire.http_target(provider.voice, logging=provider.logging),
             content=body,
-            headers={**recipe.headers, "Content-Type": "application/json"},
-            within=recipe.timeout,
-            between=recipe.timeout,
-            largest=LARGEST,
+            headers={**provider.headers, "Content-Type": "application/json"},
+            head_timeout=provider.timeout,
+            piece_timeout=provider.timeout,
+            max_bytes=MAX_SENTENCE_BYTES,
         ) as answer:
             report_usage(Usage(stage="tts", characters=len(text)))
             if answer.content_type == "application/json":

@@ -6,7 +6,7 @@ context, and never waits for the network. What follows from that:
 * A barge-in cannot be held up: ending a reply is a plain function, which takes back what was not yet sent and puts the
   context's ``close`` at its place. What still comes for the context is nobody's.
 * Where closing would not stop the vendor, because all text was flushed already, the connection is closed, and a new one
-  opened while the caller talks. So it is when :data:`MOST_LINGERING` contexts that were closed have not been reported as
+  opened while the caller talks. So it is when :data:`MAX_LINGERING_CONTEXTS` contexts that were closed have not been reported as
   finished: the vendor allows five at once, and ends the connection at the sixth.
 * A connection that ends between replies, as an idle one does, is opened again at once. A reply of which nothing was
   heard when its connection ended begins again on the next one, once.
@@ -24,20 +24,20 @@ from typing import Final
 
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, report_usage
+from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, report_usage
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
-from patter_trio.net.tasks import hand_over, running
+from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire import elevenlabs as wire
 
-MOST_LINGERING: Final = 4
+MAX_LINGERING_CONTEXTS: Final = 4
 """Contexts at the vendor before the next one; it allows five, and keeping the connection alive may count as one."""
-MOST_CHUNKS: Final = 64
+MAX_WAITING_CHUNKS: Final = 64
 """Chunks of a reply that wait to be taken; then the vendor has to."""
-FAREWELL: Final = 0.2
+CLOSE_TIMEOUT_S: Final = 0.2
 """Seconds that the vendor's last words may take, once nothing can be sent to it any more."""
-BRIEF: Final = 5.0
+MIN_USEFUL_CONNECTION_S: Final = 5.0
 """Seconds within which a connection that brought nothing counts as refused: it is opened again only when needed."""
 
 _log = logging.getLogger("patter_trio.tts")
@@ -57,7 +57,7 @@ class _Reply:
         self.heard = False
         self.repeated = False
         self.failure: ProviderError | None = None
-        self.put, self.taken = trio.open_memory_channel[wire.Audio](MOST_CHUNKS)
+        self.put, self.taken = trio.open_memory_channel[wire.Audio](MAX_WAITING_CHUNKS)
         self.patience = trio.CancelScope()
         self.deadline = math.inf
 
@@ -74,7 +74,7 @@ class _Reply:
         self.put.close()
 
 
-class _Line:
+class _SocketConnection:
     """One connection: what is to be sent, and which contexts exist at its other end."""
 
     def __init__(self, settings: wire.Settings, keep_alive: float) -> None:
@@ -128,7 +128,7 @@ class _Line:
             return False
         self.closing.add(context)
         self._queue(context, wire.close(context))
-        return len(self.contexts) < MOST_LINGERING
+        return len(self.contexts) < MAX_LINGERING_CONTEXTS
 
     def retire(self) -> None:
         """Close the connection."""
@@ -148,12 +148,12 @@ class _Line:
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
             if isinstance(error, ConnectionOver):  # the reader comes to the reason, if there is one
-                await trio.sleep(FAREWELL)
+                await trio.sleep(CLOSE_TIMEOUT_S)
             self.failure = self.failure or _named(error)
             self.scope.cancel(reason="the connection is over")
 
 
-class SocketSession(SynthesisSession):
+class WebSocketSession(TextToSpeechSession):
     """The voice of one call.
 
     Args:
@@ -173,7 +173,7 @@ class SocketSession(SynthesisSession):
         self._keep_alive = keep_alive
         self._timeout = timeout
         self._replies: dict[str, _Reply] = {}
-        self._line: _Line | None = None
+        self._line: _SocketConnection | None = None
         self._count = 0
         self._wanted = trio.Event()
         self._tried = trio.Event()
@@ -193,7 +193,7 @@ class SocketSession(SynthesisSession):
             raise self._failure
 
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """As :class:`~patter_trio.abc.SynthesisSession` has it."""
+        """As :class:`~patter_trio.abc.TextToSpeechSession` has it."""
         return self._speak(sentences)
 
     # Replies ----------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class SocketSession(SynthesisSession):
         self._count += 1
         reply = _Reply(f"reply-{self._count}")
         try:
-            async with running(partial(self._feed, sentences, reply)):
+            async with run_beside(partial(self._feed, sentences, reply)):
                 yield _Speech(reply, self._timeout)
         finally:
             self._leave(reply)
@@ -248,7 +248,7 @@ class SocketSession(SynthesisSession):
     async def work(self) -> None:
         """Hold a connection for as long as the call lasts; opened again when it ends."""
         while True:
-            line = _Line(self._settings, self._keep_alive)
+            line = _SocketConnection(self._settings, self._keep_alive)
             try:
                 async with open_websocket(self._url, headers=self._headers) as socket:
                     await self._hold(line, socket)
@@ -258,11 +258,11 @@ class SocketSession(SynthesisSession):
                 self._wanted = trio.Event()
                 await self._wanted.wait()
 
-    async def _hold(self, line: _Line, socket: WebSocketClient) -> None:
+    async def _hold(self, line: _SocketConnection, socket: WebSocketClient) -> None:
         self._begin(line)
         try:
             with line.scope:
-                async with running(partial(line.write, socket)):
+                async with run_beside(partial(line.write, socket)):
                     try:
                         await self._read(line, socket)
                     except ProviderError as error:  # here, where it cannot meet the writer's
@@ -270,7 +270,7 @@ class SocketSession(SynthesisSession):
         finally:
             self._line = None
 
-    def _begin(self, line: _Line) -> None:
+    def _begin(self, line: _SocketConnection) -> None:
         self._line = line
         self._tried.set()
         line.since = trio.current_time()
@@ -280,7 +280,7 @@ class SocketSession(SynthesisSession):
             if reply.ended:
                 line.end(reply.context)
 
-    def _ended(self, line: _Line, failure: ProviderError) -> bool:
+    def _ended(self, line: _SocketConnection, failure: ProviderError) -> bool:
         """Settle what becomes of the replies; say whether a new connection can wait until it is needed."""
         if not self._tried.is_set():
             self._failure = failure
@@ -293,13 +293,13 @@ class SocketSession(SynthesisSession):
         if self._replies:
             return False
         _log.debug("ElevenLabs: the connection ended: %s", failure)
-        return not (line.useful or trio.current_time() - line.since >= BRIEF)
+        return not (line.useful or trio.current_time() - line.since >= MIN_USEFUL_CONNECTION_S)
 
     def _fail(self, reply: _Reply, failure: ProviderError) -> None:
         self._replies.pop(reply.context, None)
         reply.finish(failure)
 
-    async def _read(self, line: _Line, socket: WebSocketClient) -> None:
+    async def _read(self, line: _SocketConnection, socket: WebSocketClient) -> None:
         while True:
             message = await socket.receive()
             try:
@@ -312,7 +312,7 @@ class SocketSession(SynthesisSession):
             for event in events:
                 await self._take(line, event)
 
-    async def _take(self, line: _Line, event: wire.Event) -> None:
+    async def _take(self, line: _SocketConnection, event: wire.Event) -> None:
         reply = self._replies.get(event.context)
         match event:
             case wire.Audio():

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 
 from patter_trio.abc import Word
 
-SHORT = 30
+MAX_FIRST_PIECE_CHARACTERS = 30
 """Characters that are spoken about as fast as a caller expects an answer: 0.1 s of work for 2 s of speech."""
-_LEAST = 8
+_MIN_FIRST_PIECE_CHARACTERS = 8
 """Characters that a first piece has at least; a single word alone sounds cut off."""
-_FURTHEST = 45
-_LONG = 100
+_MAX_JOINT_CHARACTERS = 45
+_LONG_SENTENCE_CHARACTERS = 100
 """Characters from which a later sentence is cut, too: an abandoned piece keeps its thread until it is made."""
 _CLAUSE_END = re.compile(r"[,;:\u2013\u2014](?=\s)")
 _JOINT = re.compile(
@@ -28,10 +28,16 @@ def first_pieces(sentence: str) -> tuple[str, ...]:
     Returns:
         The pieces; joined by a space they are the sentence.
     """
-    if len(sentence) <= SHORT:
+    if len(sentence) <= MAX_FIRST_PIECE_CHARACTERS:
         return (sentence,)
-    ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _LEAST, _FURTHEST)]
-    ends = ends or [match.start() for match in _JOINT.finditer(sentence, _LEAST, SHORT)][-1:]
+    ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _MIN_FIRST_PIECE_CHARACTERS, _MAX_JOINT_CHARACTERS)]
+    ends = (
+        ends
+        or [
+            match.start()
+            for match in _JOINT.finditer(sentence, _MIN_FIRST_PIECE_CHARACTERS, MAX_FIRST_PIECE_CHARACTERS)
+        ][-1:]
+    )
     if not ends:
         return later_pieces(sentence)
     return sentence[: ends[0]].rstrip(), *later_pieces(sentence[ends[0] :].lstrip())
@@ -40,11 +46,11 @@ def first_pieces(sentence: str) -> tuple[str, ...]:
 def later_pieces(sentence: str) -> tuple[str, ...]:
     """Cut a later sentence of a reply where clauses end, into pieces of about 100 characters; joined, they are it."""
     pieces = []
-    while len(sentence) > _LONG:
-        ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _LEAST)]
+    while len(sentence) > _LONG_SENTENCE_CHARACTERS:
+        ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _MIN_FIRST_PIECE_CHARACTERS)]
         if not ends:
             break
-        end = max((end for end in ends if end <= _LONG), default=ends[0])
+        end = max((end for end in ends if end <= _LONG_SENTENCE_CHARACTERS), default=ends[0])
         pieces.append(sentence[:end].rstrip())
         sentence = sentence[end:].lstrip()
     return (*pieces, sentence)

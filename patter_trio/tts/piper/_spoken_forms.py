@@ -83,14 +83,14 @@ def _clock(hour: str, minute: str | None, half: str | None) -> str:
     if minutes:
         said.append(f"oh {_cardinal(minute or '')}" if minutes < _TWO_DIGITS else _cardinal(minute or ""))
     elif not half:
-        said.append("o'clock" if int(hour) <= _NOON else "hundred")
+        said.append("o'clock" if int(hour) <= _NOON_HOUR else "hundred")
     if half:
         said.append(f"{half.upper()} M")
     return " ".join(said)
 
 
 _TWO_DIGITS = 10
-_NOON = 12
+_NOON_HOUR = 12
 
 
 def _half(text: str | None) -> str | None:

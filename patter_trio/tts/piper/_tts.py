@@ -16,20 +16,20 @@ import attrs
 import numpy as np
 import trio
 
-from patter_trio.abc import SpeechChunk, SynthesisSession, TextToSpeech
+from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, RATE
 from patter_trio.errors import ProviderError
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.weights import model_errors, require
-from patter_trio.tts.background_speech import MadeSpeech
+from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.piper._pieces import ends_sentence, first_pieces, later_pieces, word_times
 from patter_trio.tts.piper._spoken_forms import spoken
 from patter_trio.tts.piper._voice import PACKAGE, PiperVoice, piper_voice
 
-_SENTENCE_PAUSE = 0.3
+_SENTENCE_PAUSE_S = 0.3
 """Seconds between two sentences; what an unhurried speaker leaves."""
-_CLAUSE_PAUSE = 0.08
+_CLAUSE_PAUSE_S = 0.08
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +58,7 @@ class PiperTTS(TextToSpeech):
             raise ValueError(f"length_scale must be more than 0, not {self.length_scale}")
         require("gruut", "num2words", *([] if self.path else [PACKAGE]))
 
-    def open(self, *, language: str) -> AbstractAsyncContextManager[SynthesisSession]:
+    def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; the first one of a process loads the voice, in about a second.
 
         Raises:
@@ -77,7 +77,7 @@ class PiperTTS(TextToSpeech):
         await run_in_thread(voice.say, spoken("Hello, it is 1 o'clock."), self.length_scale)
 
     @asynccontextmanager
-    async def _open(self, language: str) -> AsyncIterator[SynthesisSession]:
+    async def _open(self, language: str) -> AsyncIterator[TextToSpeechSession]:
         if language.partition("-")[0].lower() != "en":
             raise ProviderError(f"piper: the pronunciation is English only, not {language!r}")
         with model_errors("piper"):
@@ -86,7 +86,7 @@ class PiperTTS(TextToSpeech):
 
 
 @attrs.frozen(eq=False)
-class _PiperSession(MadeSpeech):
+class _PiperSession(BackgroundSpeech):
     _voice: PiperVoice
     _length_scale: float
 
@@ -96,7 +96,7 @@ class _PiperSession(MadeSpeech):
             async for sentence in sentences:
                 text = " ".join(sentence.split())
                 for piece in later_pieces(text) if said else first_pieces(text):
-                    pause = (_SENTENCE_PAUSE if ends_sentence(said) else _CLAUSE_PAUSE) if said else 0.0
+                    pause = (_SENTENCE_PAUSE_S if ends_sentence(said) else _CLAUSE_PAUSE_S) if said else 0.0
                     chunk = await run_in_thread(self._chunk, piece, pause)
                     if chunk.audio:
                         said.append(piece)

@@ -29,12 +29,12 @@ _CONFIG = Weights(
 _BEGIN, _PAD, _END = "^", "_", "$"
 """Piper's marks: before the first phoneme, after each one, after the last one."""
 
-_LEVEL = 0.126
+_TARGET_RMS = 0.126
 """RMS that speech is brought to, of full scale: -18 dBFS, about what telephone sets send."""
-_PEAK = 0.9
-_VOICED = 0.02
+_MAX_PEAK_LEVEL = 0.9
+_MIN_VOICED_SHARE = 0.02
 """Share of the peak from which a sample counts as voice; what is quieter at both ends is cut off."""
-_MARGIN = 0.02
+_MARGIN_S = 0.02
 """Seconds left before and after the voice, so that no consonant is clipped."""
 
 Floats = npt.NDArray[np.float32]
@@ -106,10 +106,10 @@ def piper_voice(path: Path | None) -> PiperVoice:
 
 
 def _trim(speech: Floats, rate: int) -> Floats:
-    voiced = np.flatnonzero(np.abs(speech) > _VOICED * np.abs(speech).max(initial=0.0))
+    voiced = np.flatnonzero(np.abs(speech) > _MIN_VOICED_SHARE * np.abs(speech).max(initial=0.0))
     if not len(voiced):
         return speech[:0]
-    margin = round(_MARGIN * rate)
+    margin = round(_MARGIN_S * rate)
     return speech[max(0, voiced[0] - margin) : voiced[-1] + margin]
 
 
@@ -117,6 +117,6 @@ def _level(speech: Floats) -> Floats:
     if not len(speech):
         return speech
     peak = np.abs(speech).max()
-    voice = speech[np.abs(speech) > _VOICED * peak]
-    gain = min(_LEVEL / float(np.sqrt(np.mean(voice * voice))), _PEAK / float(peak))
+    voice = speech[np.abs(speech) > _MIN_VOICED_SHARE * peak]
+    gain = min(_TARGET_RMS / float(np.sqrt(np.mean(voice * voice))), _MAX_PEAK_LEVEL / float(peak))
     return np.asarray(speech * np.float32(gain), np.float32)

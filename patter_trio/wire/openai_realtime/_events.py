@@ -10,9 +10,9 @@ import attrs
 from patter_trio.abc import Usage
 from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
 
-SHOWN: Final = 300
+MAX_REASON_CHARACTERS: Final = 300
 """Characters of a vendor's reason that are shown."""
-READ: Final = 2000
+MAX_READ_CHARACTERS: Final = 2000
 """Characters of it that are looked at."""
 
 
@@ -228,4 +228,4 @@ Event = (
 
 def shown(told: str) -> str:
     """Return what a vendor says of an error, without what it quotes and without what looks like a key."""
-    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told[:READ])).split())[:SHOWN]
+    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told[:MAX_READ_CHARACTERS])).split())[:MAX_REASON_CHARACTERS]

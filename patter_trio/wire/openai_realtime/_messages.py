@@ -26,7 +26,7 @@ import attrs
 
 from patter_trio.abc import ToolDefinition
 from patter_trio.errors import ProviderError
-from patter_trio.wire.openai_realtime._reader import REQUEST
+from patter_trio.wire.openai_realtime._reader import REQUEST_KEY
 
 _AUDIO: Final = {"type": "audio/pcmu"}
 
@@ -182,7 +182,7 @@ def create_response(
     """
     response: dict[str, Any] = {}
     if request:
-        response["metadata"] = {REQUEST: request}
+        response["metadata"] = {REQUEST_KEY: request}
     if instructions:
         response["instructions"] = instructions
     if not tools:

@@ -28,13 +28,13 @@ from patter_trio.wire.openai_realtime._events import (
     shown,
 )
 
-REQUEST: Final = "request"
+REQUEST_KEY: Final = "request"
 """The key, in a response's metadata, of what it was asked by."""
-LONGEST_TEXT: Final = 20_000
+MAX_TEXT_CHARACTERS: Final = 20_000
 """Characters of one transcript or piece of text; what is beyond is cut off."""
-LONGEST_ARGUMENTS: Final = 65_536
+MAX_ARGUMENT_CHARACTERS: Final = 65_536
 """Characters of the arguments of one call: a model writes some 4 per token, and 4096 tokens at most."""
-LONGEST_NAME: Final = 512
+MAX_NAME_CHARACTERS: Final = 512
 """Characters of an id, a name or a code."""
 
 
@@ -182,7 +182,7 @@ def _failed_transcript(event: _InputFailed) -> TranscriptFailed:
 
 def _started(event: _ResponseEvent) -> ResponseStarted:
     metadata = _metadata(event.response)
-    return ResponseStarted(_name(event.response.id), metadata.get(REQUEST, ""), metadata)
+    return ResponseStarted(_name(event.response.id), metadata.get(REQUEST_KEY, ""), metadata)
 
 
 def _ended(event: _ResponseEvent) -> ResponseEnded:
@@ -193,7 +193,7 @@ def _ended(event: _ResponseEvent) -> ResponseEnded:
         _name(response.id),
         _status(response.status),
         _name(details.reason) or ("" if refusal is None else refusal.code or refusal.type),
-        _metadata(response).get(REQUEST, ""),
+        _metadata(response).get(REQUEST_KEY, ""),
         _usage(response.usage),
         refusal,
     )
@@ -208,13 +208,13 @@ def _item_done(event: _ItemEvent) -> ItemDone | FunctionCall | None:
         return None
     if not isinstance(item.name, str) or not isinstance(item.arguments, str):
         raise WireError("a call of a tool without name or arguments")
-    if len(item.arguments) > LONGEST_ARGUMENTS:
-        raise WireError(f"arguments of more than {LONGEST_ARGUMENTS} characters")
+    if len(item.arguments) > MAX_ARGUMENT_CHARACTERS:
+        raise WireError(f"arguments of more than {MAX_ARGUMENT_CHARACTERS} characters")
     return FunctionCall(response_id, item_id, _name(item.call_id), _name(item.name), item.arguments)
 
 
 def _text_delta(event: _Delta, *, spoken: bool) -> TextDelta:
-    return TextDelta(_name(event.response_id), _name(event.item_id), event.delta[:LONGEST_TEXT], spoken)
+    return TextDelta(_name(event.response_id), _name(event.item_id), event.delta[:MAX_TEXT_CHARACTERS], spoken)
 
 
 def _refused(error: _Error) -> Refused:
@@ -235,12 +235,12 @@ _READERS: Final[Mapping[str, _Reader]] = {
         _Committed, lambda e: Committed(_name(e.item_id), _name(e.previous_item_id))
     ),
     "conversation.item.input_audio_transcription.delta": _reader(
-        _InputDelta, lambda e: InputTranscript(_name(e.item_id), (e.delta or "")[:LONGEST_TEXT], final=False)
+        _InputDelta, lambda e: InputTranscript(_name(e.item_id), (e.delta or "")[:MAX_TEXT_CHARACTERS], final=False)
     ),
     "conversation.item.input_audio_transcription.completed": _reader(
         _InputCompleted,
         lambda e: InputTranscript(
-            _name(e.item_id), e.transcript[:LONGEST_TEXT], final=True, usage=_transcription(e.usage)
+            _name(e.item_id), e.transcript[:MAX_TEXT_CHARACTERS], final=True, usage=_transcription(e.usage)
         ),
     ),
     "conversation.item.input_audio_transcription.failed": _reader(_InputFailed, _failed_transcript),
@@ -260,8 +260,8 @@ _READERS: Final[Mapping[str, _Reader]] = {
 
 
 def _name(value: str | None) -> str:
-    if value is not None and len(value) > LONGEST_NAME:
-        raise WireError(f"a name of more than {LONGEST_NAME} characters")
+    if value is not None and len(value) > MAX_NAME_CHARACTERS:
+        raise WireError(f"a name of more than {MAX_NAME_CHARACTERS} characters")
     return value or ""
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import EngineWords
-from patter_trio.call.input.late_transcripts import LATEST, PATIENCE, LateWords
+from patter_trio.call.input.late_transcripts import MAX_LATE_UTTERANCES, TRANSCRIPT_WAIT_S, LateTranscripts
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 
@@ -40,9 +40,9 @@ def told() -> Told:
 
 
 @pytest.fixture
-def words(history: History, told: Told) -> LateWords:
+def words(history: History, told: Told) -> LateTranscripts:
     numbers: Iterator[int] = count(1)
-    return LateWords(history, told, lambda: next(numbers))  # type: ignore[arg-type]
+    return LateTranscripts(history, told, lambda: next(numbers))  # type: ignore[arg-type]
 
 
 def over(at: float, *, replaces: bool = False) -> do.CommitUser:
@@ -68,64 +68,64 @@ def told_to_a_model(history: History) -> list[str]:
 
 
 async def test_of_two_utterances_the_first_stands_first_though_its_words_come_last(
-    words: LateWords, history: History
+    words: LateTranscripts, history: History
 ) -> None:
     words.commit(over(1.0))
     words.commit(over(2.0))  # nothing of an answer was heard between them
-    words.heard(EngineWords(2, "second", final=True))
-    words.heard(EngineWords(1, "first", final=True))
+    words.on_transcript(EngineWords(2, "second", final=True))
+    words.on_transcript(EngineWords(1, "first", final=True))
     assert said(history) == ["first", "second"]
 
 
-async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: LateWords, history: History) -> None:
+async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: LateTranscripts, history: History) -> None:
     async with trio.open_nursery() as talk:
-        words.talk = talk
+        words.nursery = talk
         words.commit(over(1.0))
-        words.behind(lambda: history.add("assistant", "the answer", 1.0))
+        words.after_user_turn(lambda: history.add("assistant", "the answer", 1.0))
         words.flush(open_voice=True)
-        words.heard(EngineWords(1, "first", final=True))
-        words.heard(EngineWords(2, "bye", final=True))
+        words.on_transcript(EngineWords(1, "first", final=True))
+        words.on_transcript(EngineWords(2, "bye", final=True))
         talk.cancel_scope.cancel()
     assert told_to_a_model(history) == ["first", "the answer", "bye"]
 
 
 async def test_what_a_tool_gave_stands_behind_the_question_that_it_was_called_for(
-    words: LateWords, history: History
+    words: LateTranscripts, history: History
 ) -> None:
     history.add_tool_round(Called("earlier"))
     words.commit(over(1.0))
     history.add_tool_round(Called("what it gave"))
-    words.heard(EngineWords(1, "the question", final=True))
+    words.on_transcript(EngineWords(1, "the question", final=True))
     assert told_to_a_model(history) == ["earlier", "the question", "what it gave"]
 
 
-async def test_words_that_never_come_hold_up_one_answer_only(words: LateWords, autojump_clock: Any) -> None:
+async def test_words_that_never_come_hold_up_one_answer_only(words: LateTranscripts, autojump_clock: Any) -> None:
     done: list[float] = []
     async with trio.open_nursery() as talk:
-        words.talk = talk
+        words.nursery = talk
         words.commit(over(0.0))
-        words.behind(lambda: done.append(trio.current_time()))
+        words.after_user_turn(lambda: done.append(trio.current_time()))
         await trio.sleep(10.0)
         words.commit(over(10.0))
-        words.heard(EngineWords(2, "second", final=True))
-        words.behind(lambda: done.append(trio.current_time()))
+        words.on_transcript(EngineWords(2, "second", final=True))
+        words.after_user_turn(lambda: done.append(trio.current_time()))
         talk.cancel_scope.cancel()
-    assert done == [PATIENCE, 10.0]
-    assert not words.owed
+    assert done == [TRANSCRIPT_WAIT_S, 10.0]
+    assert not words.pending_count
 
 
-async def test_utterances_without_words_are_not_remembered_for_ever(words: LateWords, history: History) -> None:
+async def test_utterances_without_words_are_not_remembered_for_ever(words: LateTranscripts, history: History) -> None:
     for number in range(500):
         words.commit(over(float(number)))
-    assert len(words._utterances) == LATEST + 1
-    words.heard(EngineWords(500, "the last", final=True))
-    words.heard(EngineWords(1, "too old", final=True))
+    assert len(words._turns) == MAX_LATE_UTTERANCES + 1
+    words.on_transcript(EngineWords(500, "the last", final=True))
+    words.on_transcript(EngineWords(1, "too old", final=True))
     assert said(history) == ["the last"]
 
 
-def test_what_waited_for_words_is_told_before_the_next_utterance_is_over(words: LateWords, told: Told) -> None:
+def test_what_waited_for_words_is_told_before_the_next_utterance_is_over(words: LateTranscripts, told: Told) -> None:
     words.commit(over(1.0))
-    words.behind(lambda: told.names.append("the answer"))
+    words.after_user_turn(lambda: told.names.append("the answer"))
     words.commit(over(2.0))
     assert told.names == ["eos", "the answer", "eos"]
 
@@ -137,7 +137,7 @@ def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any
 
     async def call() -> None:
         history, numbers = History(), count(1)
-        words = LateWords(history, Told(), lambda: next(numbers))  # type: ignore[arg-type]
+        words = LateTranscripts(history, Told(), lambda: next(numbers))  # type: ignore[arg-type]
         late: list[EngineWords] = []
         for what, text in zip(happened, punctual, strict=True):
             if what == "utterance":
@@ -149,7 +149,7 @@ def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any
                 history.add("assistant", text, 0.0)
         luck.shuffle(late)
         for arrived in late:
-            words.heard(arrived)
+            words.on_transcript(arrived)
         assert told_to_a_model(history) == punctual
 
     trio.run(call)

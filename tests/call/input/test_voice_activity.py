@@ -9,10 +9,10 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from patter_trio.abc import VoiceActivity, VoiceEdge, VoiceSession
+from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.g711 import SILENCE, Samples
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.call.input.voice_activity import FRAMES, Listening
+from patter_trio.call.input.voice_activity import MAX_WAITING_FRAMES, VoiceActivityStage
 
 
 @attrs.frozen
@@ -23,11 +23,11 @@ class Recording(VoiceActivity):
     fed: list[tuple[float, int]] = attrs.field(factory=list)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[VoiceSession]:
+    async def open(self) -> AsyncIterator[VoiceActivitySession]:
         yield _Session(self)
 
 
-class _Session(VoiceSession):
+class _Session(VoiceActivitySession):
     def __init__(self, recording: Recording) -> None:
         self.window = recording.window
         self._fed = recording.fed
@@ -41,11 +41,11 @@ async def heard(vad: Recording, positions: Sequence[int]) -> bytes:
     """Put a frame at each position, 20 ms apart; return what the recogniser got."""
     passed: list[bytes] = []
 
-    def to_hearing(item: bytes | VoiceEdge) -> None:
+    def to_transcription(item: bytes | VoiceEdge) -> None:
         assert isinstance(item, bytes)
         passed.append(item)
 
-    listening = Listening(vad, MediaClock(), lambda _: None, to_hearing, remember=False)
+    listening = VoiceActivityStage(vad, MediaClock(), lambda _: None, to_transcription, remember=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -82,23 +82,23 @@ async def test_silence_stands_for_what_was_dropped(autojump_clock: MockClock) ->
 async def test_a_detector_that_is_too_slow_loses_the_oldest_audio_but_no_time(autojump_clock: MockClock) -> None:
     del autojump_clock
     fed: list[int] = []
-    listening = Listening(
+    listening = VoiceActivityStage(
         Recording(window=256), MediaClock(), lambda _: None, lambda item: fed.append(len(item)), remember=False
     )
-    for number in range(FRAMES + 7):
+    for number in range(MAX_WAITING_FRAMES + 7):
         listening.put(160 * number, b"\0" * 160)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert sum(fed) == pytest.approx(160 * (FRAMES + 7))
+    assert sum(fed) == pytest.approx(160 * (MAX_WAITING_FRAMES + 7))
 
 
 async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_not_seen_it(
     autojump_clock: MockClock,
 ) -> None:
     passed: list[bytes | VoiceEdge] = []
-    listening = Listening(Recording(window=800), MediaClock(), lambda _: None, passed.append, remember=False)
+    listening = VoiceActivityStage(Recording(window=800), MediaClock(), lambda _: None, passed.append, remember=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -117,11 +117,11 @@ async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock:
 
     class SlowVAD(Recording):
         @asynccontextmanager
-        async def open(self) -> AsyncIterator[VoiceSession]:
+        async def open(self) -> AsyncIterator[VoiceActivitySession]:
             yield Slow(self)
 
     passed: list[bytes | VoiceEdge] = []
-    listening = Listening(SlowVAD(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
+    listening = VoiceActivityStage(SlowVAD(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.run)
         await trio.testing.wait_all_tasks_blocked()

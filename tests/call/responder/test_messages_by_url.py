@@ -16,7 +16,7 @@ from web_kit import Request, Web, _websocket, serving
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_desk
+from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 
 SORRY = "Sorry, again please."
@@ -77,14 +77,14 @@ async def test_the_event_is_posted_as_json_signed_with_the_hmac_of_the_body(
 async def test_without_a_secret_nothing_is_signed_and_the_argument_counts_before_the_variable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from patter_trio.server.calls import messages_of  # noqa: PLC0415
+    from patter_trio.server.calls import message_handler_of  # noqa: PLC0415
 
-    assert messages_of("http://127.0.0.1/", "").secret == ""  # type: ignore[union-attr]
+    assert message_handler_of("http://127.0.0.1/", "").secret == ""  # type: ignore[union-attr]
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
-    assert messages_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]
-    assert messages_of("http://127.0.0.1/", "given").secret == "given"  # type: ignore[union-attr]
+    assert message_handler_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]
+    assert message_handler_of("http://127.0.0.1/", "given").secret == "given"  # type: ignore[union-attr]
     with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
-        messages_of("http://127.0.0.1/", b"given")  # type: ignore[arg-type]
+        message_handler_of("http://127.0.0.1/", b"given")  # type: ignore[arg-type]
 
 
 async def test_an_unsigned_request_has_no_signature_header(call_simulator: CallSimulator) -> None:
@@ -585,7 +585,7 @@ async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, messa
 async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
     caplog: pytest.LogCaptureFixture, url: str, warned: bool
 ) -> None:
-    async with open_desk(
+    async with open_call_server(
         Patter().serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
     ):
         pass

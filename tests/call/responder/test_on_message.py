@@ -31,7 +31,7 @@ async def generator(event: dict[str, Any]) -> AsyncIterator[str]:
         yield word
 
 
-class Desk:
+class CallServer:
     async def __call__(self, event: dict[str, Any]) -> str:
         return plain(event)
 
@@ -41,7 +41,7 @@ class Desk:
 
 @pytest.mark.parametrize(
     ("on_message", "model"),
-    [(coroutine, "coroutine"), (plain, "plain"), (generator, "generator"), (Desk(), "<Desk of Miller>")],
+    [(coroutine, "coroutine"), (plain, "plain"), (generator, "generator"), (CallServer(), "<Desk of Miller>")],
 )
 async def test_it_may_be_any_kind_of_function(call_simulator: CallSimulator, on_message: Any, model: str) -> None:
     async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:

@@ -17,9 +17,15 @@ import trio.testing
 from web_kit import Request, serving
 
 from patter_trio import Tool
-from patter_trio.call.tools.webhooks import DEEPEST, LARGEST, ToolWebhooks, WebhookFailed, seconds_of
+from patter_trio.call.tools.webhooks import (
+    MAX_ANSWER_BYTES,
+    MAX_NESTING_LEVELS,
+    ToolWebhooks,
+    WebhookFailed,
+    seconds_of,
+)
 from patter_trio.net.address_guard import Guard
-from patter_trio.net.circuit import LIMIT, PAUSE
+from patter_trio.net.circuit import MAX_FAILURES, OPEN_CIRCUIT_S
 from patter_trio.testing.conformance.bench import cancelled_at
 
 EVENT = {"tool": "look_up", "arguments": {"name": "Grüße 日本"}, "call_id": "CA1"}
@@ -50,10 +56,12 @@ async def told(url: str, *arguments: Any, **options: Any) -> str:
     return failed.value.told
 
 
-Answering = Callable[[Request], Awaitable[None]]
+CallMessageHandler = Callable[[Request], Awaitable[None]]
 
 
-def answers(*each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12") -> tuple[Answering, list[float]]:
+def answers(
+    *each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12"
+) -> tuple[CallMessageHandler, list[float]]:
     """A server that gives one status after another, the last one for ever, and when it was asked."""
     times: list[float] = []
 
@@ -66,7 +74,7 @@ def answers(*each: tuple[int, dict[str, str]] | int, body: bytes = b"room 12") -
     return answer, times
 
 
-def raw(data: bytes) -> Answering:
+def raw(data: bytes) -> CallMessageHandler:
     """A server that sends these bytes whatever it is asked, and then ends the connection."""
 
     async def answer(request: Request) -> None:
@@ -76,7 +84,7 @@ def raw(data: bytes) -> Answering:
     return answer
 
 
-def with_body(body: bytes, kind: str = "application/json", **headers: str) -> Answering:
+def with_body(body: bytes, kind: str = "application/json", **headers: str) -> CallMessageHandler:
     async def answer(request: Request) -> None:
         await request.answer(body, 200, kind, **headers)
 
@@ -133,12 +141,15 @@ async def test_each_call_has_a_key_of_its_own_and_by_default_one_that_nobody_gue
         (with_body("Grüße".encode(), "text/html"), "Grüße"),
         (with_body(b" \n"), None),
         (answers(204, body=b"")[0], None),
-        (with_body(b"[" * DEEPEST + b"]" * DEEPEST), json.loads("[" * DEEPEST + "]" * DEEPEST)),
-        (with_body(b"x" * LARGEST, "text/plain"), "x" * LARGEST),
+        (
+            with_body(b"[" * MAX_NESTING_LEVELS + b"]" * MAX_NESTING_LEVELS),
+            json.loads("[" * MAX_NESTING_LEVELS + "]" * MAX_NESTING_LEVELS),
+        ),
+        (with_body(b"x" * MAX_ANSWER_BYTES, "text/plain"), "x" * MAX_ANSWER_BYTES),
     ],
 )
 async def test_json_or_text_becomes_the_result(
-    autojump_clock: trio.testing.MockClock, server: Answering, result: Any
+    autojump_clock: trio.testing.MockClock, server: CallMessageHandler, result: Any
 ) -> None:
     async with serving(server) as web:
         assert await call(web.url) == result
@@ -161,7 +172,7 @@ BOMB = gzip.compress(b"0" * 10_000_000)
         (with_body(b"1" * 10_000), UNUSABLE, "answered with what is no JSON"),  # more digits than Python reads
         (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with what is no UTF-8"),
         (with_body(b"\x89PNG", "image/png"), UNUSABLE, "answered with image/png: give application/json or text"),
-        (with_body(b"x" * (LARGEST + 1), "text/plain"), UNUSABLE, "longer than 65536 bytes"),
+        (with_body(b"x" * (MAX_ANSWER_BYTES + 1), "text/plain"), UNUSABLE, "longer than 65536 bytes"),
         (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "sent a compressed answer, which was not asked for"),
         (answers(404)[0], "its server answered 404 Not Found", "answered 404 Not Found"),
         (answers(401)[0], "its server answered 401 Unauthorized", "answered 401 Unauthorized"),
@@ -170,7 +181,7 @@ BOMB = gzip.compress(b"0" * 10_000_000)
     ],
 )
 async def test_any_other_answer_is_a_failure_in_words_and_not_asked_again(
-    autojump_clock: trio.testing.MockClock, server: Answering, model: str, log: str
+    autojump_clock: trio.testing.MockClock, server: CallMessageHandler, model: str, log: str
 ) -> None:
     async with serving(server) as web:
         if not model:
@@ -213,7 +224,7 @@ async def test_a_redirect_leads_nowhere(autojump_clock: trio.testing.MockClock) 
     ],
 )
 async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_often_as_is_allowed(
-    autojump_clock: trio.testing.MockClock, server: Answering, model: str
+    autojump_clock: trio.testing.MockClock, server: CallMessageHandler, model: str
 ) -> None:
     async with serving(server) as web:
         with pytest.raises(WebhookFailed) as failed:
@@ -404,19 +415,19 @@ async def test_a_server_that_keeps_failing_is_left_alone_and_then_tried_once(
     async with serving(answer) as web:
         assert "503" in await told(web.url)
         assert await told(web.url) == AGAIN  # the fifth failure was the last straw
-        assert len(asked) == LIMIT
+        assert len(asked) == MAX_FAILURES
         opened = trio.current_time()
         assert await told(web.url, webhooks()) == AGAIN
         assert trio.current_time() == opened
-        await trio.sleep(PAUSE)
+        await trio.sleep(OPEN_CIRCUIT_S)
         assert await told(web.url) == AGAIN  # the trial failed
-        assert len(asked) == LIMIT + 1
-        await trio.sleep(PAUSE)
+        assert len(asked) == MAX_FAILURES + 1
+        await trio.sleep(OPEN_CIRCUIT_S)
         assert [await call(web.url) for _ in range(3)] == ["room 12"] * 3
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(404, b""), (302, b""), (200, b"\xff"), (200, b"x" * (LARGEST + 1))], ids=range(4)
+    ("status", "body"), [(404, b""), (302, b""), (200, b"\xff"), (200, b"x" * (MAX_ANSWER_BYTES + 1))], ids=range(4)
 )
 async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, status: int, body: bytes) -> None:
     answer, asked = answers(*[503, 503, 503, status] * 4, body=body)
@@ -433,26 +444,26 @@ async def test_deadlines_that_are_over_are_failures_and_calls_that_were_cancelle
         await trio.sleep_forever()
 
     async with serving(silent) as web:
-        for _ in range(2 * LIMIT):
+        for _ in range(2 * MAX_FAILURES):
             with trio.move_on_after(0.5):
                 await call(web.url)
-        for _ in range(LIMIT):
+        for _ in range(MAX_FAILURES):
             with pytest.raises(trio.TooSlowError):
                 await call(web.url, timeout_s=2.0)
         assert await told(web.url) == AGAIN
-        assert len(web.requests) == 3 * LIMIT
+        assert len(web.requests) == 3 * MAX_FAILURES
 
 
 async def test_a_trial_that_is_cancelled_leaves_the_way_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
     async def answer(request: Request) -> None:
-        if len(web.requests) == LIMIT + 1:
+        if len(web.requests) == MAX_FAILURES + 1:
             await trio.sleep_forever()
-        await request.answer(b"room 12", 503 if len(web.requests) <= LIMIT else 200)
+        await request.answer(b"room 12", 503 if len(web.requests) <= MAX_FAILURES else 200)
 
     async with serving(answer) as web:
         for _ in range(2):
             await told(web.url)
-        await trio.sleep(PAUSE)
+        await trio.sleep(OPEN_CIRCUIT_S)
         with trio.move_on_after(0.5):
             await call(web.url)
         assert await call(web.url) == "room 12"
@@ -468,7 +479,7 @@ async def test_servers_on_two_ports_are_two(autojump_clock: trio.testing.MockClo
 
 async def test_an_address_that_is_refused_says_nothing_about_a_server(autojump_clock: trio.testing.MockClock) -> None:
     async with serving(answers(200)[0]) as web:
-        for _ in range(2 * LIMIT):
+        for _ in range(2 * MAX_FAILURES):
             assert await told(web.url, webhooks(guard=Guard())) == "its server is at an address that is not allowed"
         assert web.connections == 0
         assert await call(web.url) == "room 12"

@@ -13,7 +13,7 @@ from web_kit import Request, serving
 from patter_trio import Agent, ConfigurationError, Patter, Tool, tool
 from patter_trio.agent.tools import tools_of
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_desk
+from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller, tool_call
 
 CALL = tool_call("look_up", name="Miller")
@@ -209,11 +209,13 @@ async def test_a_tool_on_this_machine_is_refused_when_it_is_served_and_the_error
     with pytest.raises(
         ConfigurationError, match=r'^tool look_up: .*allow it: Patter\(allow_private_hosts=\["'
     ) as refused:
-        async with open_desk(Patter().serve_options(agent, public_url="http://agent.test")):
+        async with open_call_server(Patter().serve_options(agent, public_url="http://agent.test")):
             pass
     assert "token" not in str(refused.value)
     host = str(refused.value).rpartition('["')[2].partition('"]')[0]
-    async with open_desk(Patter(allow_private_hosts=[host]).serve_options(agent, public_url="http://agent.test")):
+    async with open_call_server(
+        Patter(allow_private_hosts=[host]).serve_options(agent, public_url="http://agent.test")
+    ):
         pass
 
 
@@ -250,7 +252,7 @@ async def test_a_url_without_encryption_is_taken_with_a_warning(
 ) -> None:
     agent, _ = agent_with(url, ["Yes."])
     with caplog.at_level(logging.WARNING):
-        async with open_desk(phone().serve_options(agent, public_url="http://agent.test")):
+        async with open_call_server(phone().serve_options(agent, public_url="http://agent.test")):
             pass
     line = "tool look_up: what callers say goes to http://tools.example unencrypted; use https"
     assert [record.message for record in caplog.records] == [line] * warned
@@ -260,13 +262,15 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
     agent, _ = agent_with("https://tools.example/x", ["Yes."])
     for given in ("", "given"):
-        async with open_desk(
+        async with open_call_server(
             Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=given)
-        ) as desk:
-            assert desk._webhooks.secret == (given or "of the environment")
-            assert "environment" not in repr(desk._webhooks)
+        ) as call_server:
+            assert call_server._webhooks.secret == (given or "of the environment")
+            assert "environment" not in repr(call_server._webhooks)
     with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
-        async with open_desk(Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")):  # type: ignore[arg-type]
+        async with open_call_server(
+            Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")
+        ):  # type: ignore[arg-type]
             pass
 
 

@@ -19,19 +19,24 @@ from patter_trio import (
     ProviderTimeout,
     RateLimitError,
 )
-from patter_trio.abc import RecognitionSession, Transcript, Usage, VoiceEdge, usage_sink
+from patter_trio.abc import SpeechToTextSession, Transcript, Usage, VoiceEdge, usage_sink
 from patter_trio.audio import g711
-from patter_trio.net.websocket_client import CONNECT
+from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S
 from patter_trio.stt import deepgram
 from patter_trio.stt.deepgram import _session
-from patter_trio.stt.deepgram._session import FLUSHING, KEPT, REOPENING, STEADY
+from patter_trio.stt.deepgram._session import (
+    FLUSH_TIMEOUT_S,
+    MAX_REPEATED_S,
+    MIN_TIME_BETWEEN_LOSSES_S,
+    REOPEN_TIMEOUT_S,
+)
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.servers.deepgram import Connection, DeepgramServer, FakeDeepgram, serve_deepgram
+from patter_trio.testing.servers.deepgram import DeepgramServer, DeepgramServerConnection, FakeDeepgram, serve_deepgram
 
 FLUX = "flux-general-en"
 
 
-def recipe(vendor: DeepgramServer, **options: Any) -> DeepgramSTT:
+def provider(vendor: DeepgramServer, **options: Any) -> DeepgramSTT:
     return DeepgramSTT(**{"api_key": "key", "base_url": vendor.url} | options)
 
 
@@ -39,7 +44,7 @@ def speech(text: str, seconds: float) -> bytes:
     return audible_text.encode(text, audible_text.frames_of(seconds))
 
 
-async def hear(session: RecognitionSession, audio: bytes) -> None:
+async def hear(session: SpeechToTextSession, audio: bytes) -> None:
     """Send audio as it comes: in frames, one every 20 ms."""
     for begin in range(0, len(audio), 160):
         await session.send(audio[begin : begin + 160])
@@ -47,7 +52,7 @@ async def hear(session: RecognitionSession, audio: bytes) -> None:
 
 
 @asynccontextmanager
-async def collecting(session: RecognitionSession) -> AsyncIterator[list[Transcript]]:
+async def collecting(session: SpeechToTextSession) -> AsyncIterator[list[Transcript]]:
     told: list[Transcript] = []
 
     async def collect() -> None:
@@ -61,7 +66,7 @@ async def collecting(session: RecognitionSession) -> AsyncIterator[list[Transcri
         nursery.cancel_scope.cancel()
 
 
-async def over(connection: Connection) -> None:
+async def over(connection: DeepgramServerConnection) -> None:
     with trio.fail_after(5):
         await connection.ended.wait()
 
@@ -95,7 +100,7 @@ def test_options_that_cannot_be_are_refused_where_they_are_given(options: dict[s
 
 async def test_nova_is_asked_for_mulaw_at_8_khz_and_not_for_ends_of_utterances() -> None:
     async with serve_deepgram() as vendor:
-        stt = recipe(
+        stt = provider(
             vendor, keyterm=["Patter", "trio"], numerals=True, parameters={"mip_opt_out": True, "tag": ["a", "b"]}
         )
         async with stt.open(language="pt-BR"):
@@ -111,7 +116,7 @@ async def test_nova_is_asked_for_mulaw_at_8_khz_and_not_for_ends_of_utterances()
 
 async def test_flux_is_asked_for_what_it_knows_alone() -> None:
     async with serve_deepgram() as vendor:
-        stt = recipe(vendor, model="flux-general-multi", eot_threshold=0.8, eager_eot_threshold=0.4, keyterm="Patter")
+        stt = provider(vendor, model="flux-general-multi", eot_threshold=0.8, eager_eot_threshold=0.4, keyterm="Patter")
         async with stt.open(language="de"):
             [connection] = vendor.connections
     assert connection.path == "/v2/listen"
@@ -124,9 +129,9 @@ async def test_flux_is_asked_for_what_it_knows_alone() -> None:
 async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
     async with serve_deepgram() as vendor:
         with pytest.raises(ProviderError, match="flux-general-en hears English, not 'de'"):
-            async with recipe(vendor, model=FLUX).open(language="de"):
+            async with provider(vendor, model=FLUX).open(language="de"):
                 pass
-        async with recipe(vendor, model=FLUX).open(language="en-GB"):
+        async with provider(vendor, model=FLUX).open(language="en-GB"):
             assert len(vendor.connections) == 1
 
 
@@ -138,7 +143,7 @@ async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
 async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderError]) -> None:
     async with serve_deepgram(FakeDeepgram(status=status)) as vendor:
         with pytest.raises(ProviderError, match=f"status {status}, refused, as told") as raised:
-            async with recipe(vendor).open(language="en"):
+            async with provider(vendor).open(language="en"):
                 pass
     assert type(raised.value) is kind
 
@@ -147,14 +152,14 @@ async def test_opening_has_a_deadline(autojump_clock: MockClock) -> None:
     async with serve_deepgram(FakeDeepgram(accepting=60)) as vendor:
         began = trio.current_time()
         with pytest.raises(ProviderTimeout):
-            async with recipe(vendor).open(language="en"):
+            async with provider(vendor).open(language="en"):
                 pass
-        assert trio.current_time() - began == CONNECT
+        assert trio.current_time() - began == CONNECT_TIMEOUT_S
 
 
 async def test_nobody_listening_is_a_provider_error() -> None:
     async with serve_deepgram() as vendor:
-        stt = recipe(vendor)
+        stt = provider(vendor)
     with pytest.raises(ProviderError, match="could not be reached"):
         async with stt.open(language="en"):
             pass
@@ -169,7 +174,7 @@ async def test_audio_arrives_as_it_was_sent_and_flux_gets_it_in_pieces_of_80_ms(
     audio = bytes(range(256)) * 20
     async with serve_deepgram() as vendor:
         for model, sizes in (("nova-3", {160}), (FLUX, {640})):
-            async with recipe(vendor, model=model).open(language="en") as session:
+            async with provider(vendor, model=model).open(language="en") as session:
                 await hear(session, audio)
             await over(vendor.connections[-1])
             assert vendor.connections[-1].audio == audio
@@ -181,7 +186,7 @@ async def test_the_end_of_a_voice_has_nova_finalize_behind_all_audio_and_flux_is
 ) -> None:
     async with serve_deepgram() as vendor:
         for model in ("nova-3", FLUX):
-            async with recipe(vendor, model=model).open(language="en") as session, collecting(session) as told:
+            async with provider(vendor, model=model).open(language="en") as session, collecting(session) as told:
                 await session.voice(VoiceEdge(speaking=True, offset=0))
                 await hear(session, speech("hello there", 1.0))
                 await session.voice(VoiceEdge(speaking=False, offset=8000))
@@ -195,7 +200,7 @@ async def test_the_end_of_a_voice_has_nova_finalize_behind_all_audio_and_flux_is
 async def test_a_flush_brings_the_words_of_all_that_was_sent(model: str, asked: str, autojump_clock: MockClock) -> None:
     async with (
         serve_deepgram() as vendor,
-        recipe(vendor, model=model).open(language="en") as session,
+        provider(vendor, model=model).open(language="en") as session,
         collecting(session) as told,
     ):
         await hear(session, speech("hello there", 1.0))
@@ -211,21 +216,21 @@ async def test_a_flush_brings_the_words_of_all_that_was_sent(model: str, asked: 
 async def test_a_flush_that_the_vendor_does_not_answer_has_no_more_words(model: str, autojump_clock: MockClock) -> None:
     async with (
         serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
-        recipe(vendor, model=model).open(language="en") as session,
+        provider(vendor, model=model).open(language="en") as session,
         collecting(session) as told,
     ):
         await hear(session, g711.silence(1.0))
         began = trio.current_time()
         await session.flush()
         assert trio.current_time() == began
-        await trio.sleep(FLUSHING + 0.01)
+        await trio.sleep(FLUSH_TIMEOUT_S + 0.01)
         assert told == [Transcript("", final=True, segment=0)]
 
 
 async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) -> None:
     async with (
         serve_deepgram() as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
         collecting(session) as told,
     ):
         await trio.sleep(60)
@@ -240,7 +245,7 @@ async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) ->
 async def test_leaving_lets_the_vendor_go_at_once_also_when_cancelled(autojump_clock: MockClock) -> None:
     async with serve_deepgram() as vendor:
         with trio.move_on_after(1.0):
-            async with recipe(vendor).open(language="en") as session:
+            async with provider(vendor).open(language="en") as session:
                 await hear(session, g711.silence(60))
         left = trio.current_time()
         [connection] = vendor.connections
@@ -255,7 +260,7 @@ async def test_what_will_be_billed_is_reported_once_at_the_end_with_what_was_sen
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve_deepgram(FakeDeepgram(lose_after=(2.0,))) as vendor:
-        async with recipe(vendor, language="multi").open(language="en") as session, collecting(session):
+        async with provider(vendor, language="multi").open(language="en") as session, collecting(session):
             await hear(session, g711.silence(1.0) + speech("a b c", 2.0))
             await trio.sleep(0.1)
         for connection in vendor.connections:
@@ -269,7 +274,7 @@ async def test_what_will_be_billed_is_reported_once_at_the_end_with_what_was_sen
 # Losing the connection ------------------------------------------------------------------------------------------------
 async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) -> None:
     async with serve_deepgram() as vendor:
-        async with recipe(vendor).open(language="en") as session, collecting(session) as told:
+        async with provider(vendor).open(language="en") as session, collecting(session) as told:
             await hear(session, speech("one two", 1.0))
             await session.voice(VoiceEdge(speaking=False, offset=8000))
             await trio.sleep(0.2)
@@ -283,17 +288,17 @@ async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) 
 
 
 async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session, collecting(session):
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session, collecting(session):
         await hear(session, g711.silence(30.0))
         await vendor.connections[0].lose()
         await trio.sleep(0.1)
-        assert len(vendor.connections[1].audio) == KEPT * 8000
+        assert len(vendor.connections[1].audio) == MAX_REPEATED_S * 8000
 
 
 async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojump_clock: MockClock) -> None:
     async with (
         serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
         collecting(session) as told,
     ):
         await hear(session, speech("hello", 0.6))
@@ -306,10 +311,10 @@ async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojum
 
 
 async def test_a_second_loss_is_a_failure_unless_the_first_is_long_past(autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         for expected in (2, 3):
             await vendor.connections[-1].lose()
-            await trio.sleep(STEADY)
+            await trio.sleep(MIN_TIME_BETWEEN_LOSSES_S)
             assert len(vendor.connections) == expected
         await vendor.connections[-1].lose()
         await trio.sleep(1)
@@ -326,26 +331,26 @@ async def test_a_second_loss_is_a_failure_unless_the_first_is_long_past(autojump
 
 
 async def test_reopening_has_a_bound(autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         vendor.script = attrs.evolve(vendor.script, accepting=60)
         await vendor.connections[0].lose()
         began = trio.current_time()
         with pytest.raises(ProviderTimeout):
             async for _ in session.transcripts():
                 pass
-        assert trio.current_time() - began == pytest.approx(REOPENING, abs=0.001)
+        assert trio.current_time() - began == pytest.approx(REOPEN_TIMEOUT_S, abs=0.001)
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011])
 async def test_a_close_that_blames_nobody_is_a_loss(code: int, autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor, recipe(vendor).open(language="en"):
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en"):
         vendor.connections[0].close(code)
         await trio.sleep(1)
         assert len(vendor.connections) == 2
 
 
 async def test_a_close_that_blames_the_audio_is_a_failure_at_once(autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         vendor.connections[0].close(1008)
         with pytest.raises(ProviderError, match="1008"):
             async for _ in session.transcripts():
@@ -355,7 +360,7 @@ async def test_a_close_that_blames_the_audio_is_a_failure_at_once(autojump_clock
 
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
 async def test_an_error_that_the_vendor_reports_is_a_failure_at_once(model: str, autojump_clock: MockClock) -> None:
-    async with serve_deepgram() as vendor, recipe(vendor, model=model).open(language="en") as session:
+    async with serve_deepgram() as vendor, provider(vendor, model=model).open(language="en") as session:
         vendor.connections[0].say({"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "oops"})
         with pytest.raises(ProviderError, match="INTERNAL_SERVER_ERROR oops"):
             async for _ in session.transcripts():
@@ -366,7 +371,7 @@ async def test_an_error_that_the_vendor_reports_is_a_failure_at_once(model: str,
 async def test_metadata_before_a_loss_is_what_counts(autojump_clock: MockClock) -> None:
     used: list[Usage] = []
     usage_sink.set(used.append)
-    async with serve_deepgram() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         await hear(session, g711.silence(1.0))
         vendor.connections[0].say({"type": "Metadata", "duration": 7.0, "request_id": "r"})
         vendor.connections[0].close(1000)
@@ -382,11 +387,11 @@ async def test_cancelled_anywhere_it_leaves_at_once_and_leaves_nobody_behind(
     async with serve_deepgram(FakeDeepgram(accepting=0.01, lose_after=(0.5,))) as vendor:
         with trio.CancelScope() as scope:
             scope.deadline = trio.current_time() + after
-            async with recipe(vendor, model=model).open(language="en") as session, collecting(session):
+            async with provider(vendor, model=model).open(language="en") as session, collecting(session):
                 await hear(session, speech("one two three", 1.0))
                 await session.flush()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
-        assert trio.current_time() - scope.deadline <= _session.GOODBYE + 0.05
+        assert trio.current_time() - scope.deadline <= _session.CLOSE_TIMEOUT_S + 0.05
         for connection in vendor.connections:
             await over(connection)

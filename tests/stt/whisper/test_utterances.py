@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.audio import g711
-from patter_trio.stt.whisper._utterances import LONGEST, UtteranceBuffer
+from patter_trio.stt.whisper._utterances import MAX_UTTERANCE_S, UtteranceBuffer
 
 FRAME = 160
 
@@ -106,7 +106,7 @@ def test_whatever_the_edges_say_segments_follow_each_other_without_overlap(steps
         if part:
             heard.append(part)
     assert [utterance.segment for utterance in heard] == list(range(len(heard)))
-    assert all(utterance.seconds <= LONGEST + 9000 / 8000 for utterance in heard)
+    assert all(utterance.seconds <= MAX_UTTERANCE_S + 9000 / 8000 for utterance in heard)
     rest = g711.decode(audio[:sent]).tobytes()
     for utterance in heard:
         found = rest.find(utterance.samples.tobytes())

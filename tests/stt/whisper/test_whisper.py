@@ -11,16 +11,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from patter_trio.abc import RecognitionSession, Transcript, VoiceEdge
+from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.stt.whisper._model import WhisperModel
 from patter_trio.stt.whisper._stt import _WhisperSession
-from patter_trio.stt.whisper._utterances import Utterance
+from patter_trio.stt.whisper._utterances import RecordedUtterance
 from patter_trio.vad.silero import SileroVAD
 
 Recording = Callable[[str], Samples]
@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
     return ["mister" if word == "mr" else word for word in found]
 
 
-async def play(session: RecognitionSession, samples: Samples, vad: SileroVAD | None = None) -> None:
+async def play(session: SpeechToTextSession, samples: Samples, vad: SileroVAD | None = None) -> None:
     """Send a call's audio at its own pace, with the edges of the voice."""
     async with (vad or SileroVAD()).open() as detector:
         for at in range(0, len(samples), 160):
@@ -167,7 +167,7 @@ class Ear:
         self.failing, self.may_end, self.heard = failing, threading.Event(), []
         self.may_end.set()
 
-    def __call__(self, utterance: Utterance) -> str:
+    def __call__(self, utterance: RecordedUtterance) -> str:
         self.heard.append(utterance.seconds)
         self.may_end.wait(5)
         if self.failing:
@@ -178,11 +178,11 @@ class Ear:
 @asynccontextmanager
 async def listening(ear: Ear, interim_every: float | None = 0.5) -> AsyncIterator[_WhisperSession]:
     session = _WhisperSession(ear, interim_every)
-    async with running(session.work):
+    async with run_beside(session.work):
         yield session
 
 
-async def send(session: RecognitionSession, seconds: float) -> None:
+async def send(session: SpeechToTextSession, seconds: float) -> None:
     for _ in range(round(seconds * 50)):
         await session.send(g711.silence(0.02))
         await trio.sleep(0.02)

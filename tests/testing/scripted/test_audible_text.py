@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from patter_trio.audio import g711
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.scripted.audible_text import CAPACITY, Decoder, Kind, Sound, encode, fewest_frames
+from patter_trio.testing.scripted.audible_text import MAX_TEXT_BYTES, Decoder, Kind, Sound, encode, fewest_frames
 
 FRAME = 160
 TEXT = "What are your hours?"
@@ -109,7 +109,7 @@ def test_resampling_destroys_the_words() -> None:
 
 
 def test_a_text_that_does_not_fit_says_so() -> None:
-    encode("x" * CAPACITY, 2)
+    encode("x" * MAX_TEXT_BYTES, 2)
     with pytest.raises(ValueError, match=r"0\.04 s of simulated voice cannot carry a text of 200 bytes"):
         encode("x" * 200, 2)
     with pytest.raises(ValueError, match="1 to 65535 frames"):

@@ -17,10 +17,10 @@ from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, op
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import (
     Asked,
-    Connection,
     FakeRealtime,
     RealtimeReply,
     RealtimeServer,
+    RealtimeServerConnection,
     serve_openai_realtime,
 )
 from patter_trio.wire import openai_realtime as wire
@@ -96,7 +96,7 @@ async def connected(script: FakeRealtime, **more: Any) -> AsyncIterator[tuple[Cl
         nursery.cancel_scope.cancel()
 
 
-def last(server: RealtimeServer) -> Connection:
+def last(server: RealtimeServer) -> RealtimeServerConnection:
     return server.connections[-1]
 
 

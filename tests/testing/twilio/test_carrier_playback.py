@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.testing.twilio.playback import Mouth, Playback, Stretch, whole
+from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
 
 SILENCE = 0xFF
 STEPS = st.lists(
@@ -19,7 +19,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_what_is_played_and_when_marks_return_is_as_if_played_sample_by_sample(steps: list[tuple[str, int]]) -> None:
-    playback = Playback()
+    playback = PhonePlayback()
     now, queue, played, expected = 0, list[int | str](), dict[int, int](), list[tuple[int, str]]()
     returned: list[tuple[int, str]] = []
     for number, (kind, amount) in enumerate([*steps, ("wait", 100_000)], 1):
@@ -54,7 +54,7 @@ def test_what_is_played_and_when_marks_return_is_as_if_played_sample_by_sample(s
 
 
 def test_stretches_are_joined_where_there_is_no_gap_and_end_where_the_time_does() -> None:
-    playback = Playback()
+    playback = PhonePlayback()
     playback.media(b"a" * 800, 1.0)
     playback.media(b"b" * 800, 1.05)
     playback.media(b"c" * 800, 2.0)
@@ -66,7 +66,7 @@ def test_stretches_are_joined_where_there_is_no_gap_and_end_where_the_time_does(
 def test_what_is_said_is_handed_out_once_in_order_and_never_before_its_time(
     said: list[tuple[int, int]], frame: int
 ) -> None:
-    mouth, expected = Mouth(), dict[int, int]()
+    mouth, expected = CallerAudio(), dict[int, int]()
     for number, (gap, amount) in enumerate(said, 1):
         for _ in range(gap // frame):
             mouth.take(frame)

@@ -13,7 +13,7 @@ import trio.testing
 
 import patter_trio
 from patter_trio import Patter
-from patter_trio.abc import SpeechChunk, SynthesisSession, Usage, usage_sink
+from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.errors import (
     AuthenticationError,
@@ -22,13 +22,13 @@ from patter_trio.errors import (
     ProviderTimeout,
     RateLimitError,
 )
-from patter_trio.net.tasks import running
+from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket import connect
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.scripted.audible_text import Decoder, frames_of, word_times
-from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, Vendor, serve_elevenlabs, serve_stream
+from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_elevenlabs, serve_stream
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
-from patter_trio.tts.elevenlabs._websocket import SocketSession
+from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
 
 Simulate = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
@@ -42,7 +42,7 @@ def jumping(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
     return autojump_clock
 
 
-def recipe(vendor: Vendor, **options: object) -> ElevenLabsTTS:
+def provider(vendor: ElevenLabsServer, **options: object) -> ElevenLabsTTS:
     return ElevenLabsTTS(**{"api_key": "key", "base_url": vendor.url, **options})  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ class told(AsyncIterator[str]):  # noqa: N801
         return self._sentences.pop(0)
 
 
-async def said(session: SynthesisSession, *sentences: str, every: float = 0.0) -> list[SpeechChunk]:
+async def said(session: TextToSpeechSession, *sentences: str, every: float = 0.0) -> list[SpeechChunk]:
     async with session.speak(told(*sentences, every=every)) as chunks:
         return [chunk async for chunk in chunks]
 
@@ -84,7 +84,7 @@ def agent_of(tts: ElevenLabsTTS, *replies: str, **options: object) -> Agent:
     )
 
 
-# The recipe -----------------------------------------------------------------------------------------------------------
+# The provider -----------------------------------------------------------------------------------------------------------
 def test_without_a_key_it_says_which_class_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match=r"ElevenLabsTTS.*api_key=.*ELEVENLABS_API_KEY"):
@@ -127,7 +127,7 @@ def test_it_is_exported_and_reached_by_its_module() -> None:
 
 # The WebSocket --------------------------------------------------------------------------------------------------------
 async def test_a_reply_is_said_in_one_context_that_is_opened_fed_flushed_and_closed(jumping: object) -> None:
-    async with serve_elevenlabs() as vendor, recipe(vendor, stability=0.4).open(language="en-GB") as session:
+    async with serve_elevenlabs() as vendor, provider(vendor, stability=0.4).open(language="en-GB") as session:
         chunks = await said(session, "Good morning.", "How are you?")
         assert words_in(chunks) == "Good morning.How are you?"
         assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning.", "How are you?"]
@@ -149,7 +149,7 @@ async def test_a_reply_is_said_in_one_context_that_is_opened_fed_flushed_and_clo
 async def test_it_is_connected_before_the_first_reply_and_all_replies_share_the_connection(jumping: object) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(accepting=0.3)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         assert trio.current_time() == pytest.approx(vendor.opened[0])
         for _ in range(7):
@@ -158,7 +158,7 @@ async def test_it_is_connected_before_the_first_reply_and_all_replies_share_the_
 
 
 async def test_the_end_of_every_word_is_told_where_it_is(jumping: object) -> None:
-    async with serve_elevenlabs(FakeElevenLabs(chunk=0.1)) as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs(FakeElevenLabs(chunk=0.1)) as vendor, provider(vendor).open(language="en") as session:
         chunks = await said(session, "One two three.", "Four five.")
     position, ends, starts = 0.0, [], []
     for chunk in chunks:
@@ -173,7 +173,7 @@ async def test_the_end_of_every_word_is_told_where_it_is(jumping: object) -> Non
 
 async def test_a_barge_in_closes_its_context_at_once_and_nothing_of_it_is_in_the_next_reply(jumping: object) -> None:
     script = FakeElevenLabs(speed=1.0, late=3)
-    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(1.0) as scope:
             async with session.speak(told(LONG, every=math.inf)) as chunks:
                 async for _ in chunks:
@@ -188,7 +188,7 @@ async def test_a_barge_in_closes_its_context_at_once_and_nothing_of_it_is_in_the
 
 async def test_a_barge_in_after_all_text_was_flushed_ends_the_connection_and_another_is_ready(jumping: object) -> None:
     script = FakeElevenLabs(speed=1.0)
-    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(1.0) as scope:
             await said(session, LONG)
         await trio.sleep(1.0)
@@ -199,7 +199,7 @@ async def test_a_barge_in_after_all_text_was_flushed_ends_the_connection_and_ano
 
 
 async def test_a_reply_that_is_cut_before_its_first_text_leaves_no_context_behind(jumping: object) -> None:
-    async with serve_elevenlabs() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         for _ in range(8):
             with trio.move_on_after(0.1):
                 async with session.speak(told("", every=math.inf)) as chunks:
@@ -211,7 +211,7 @@ async def test_a_reply_that_is_cut_before_its_first_text_leaves_no_context_behin
 
 async def test_contexts_that_the_vendor_does_not_finish_never_become_more_than_it_allows(jumping: object) -> None:
     script = FakeElevenLabs(speed=1.0, final_delay=60.0)
-    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         for _ in range(12):
             with trio.move_on_after(0.5):
                 async with session.speak(told(LONG, every=math.inf)) as chunks:
@@ -226,7 +226,7 @@ async def test_contexts_that_the_vendor_does_not_finish_never_become_more_than_i
 async def test_an_idle_connection_is_kept_alive_within_the_vendors_limit(jumping: object) -> None:
     async with (
         serve_elevenlabs() as vendor,
-        recipe(vendor, inactivity_timeout=20).open(language="en") as session,
+        provider(vendor, inactivity_timeout=20).open(language="en") as session,
     ):
         await trio.sleep(300)
         assert len(vendor.opened) == 1
@@ -237,14 +237,14 @@ async def test_an_idle_connection_is_kept_alive_within_the_vendors_limit(jumping
 async def test_a_context_that_waits_for_text_is_kept_alive_under_its_id(jumping: object) -> None:
     async with (
         serve_elevenlabs() as vendor,
-        recipe(vendor, inactivity_timeout=20).open(language="en") as session,
+        provider(vendor, inactivity_timeout=20).open(language="en") as session,
     ):
         assert words_in(await said(session, "One moment.", "Here it is.", every=50)) == "One moment.Here it is."
         assert {seen.message.get("context_id") for seen in vendor.sent(text="")} == {"reply-1"}
 
 
 async def test_a_connection_that_the_vendor_closed_between_replies_is_opened_again_at_once(jumping: object) -> None:
-    async with serve_elevenlabs() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         assert words_in(await said(session, "One.")) == "One."
         vendor.close_all()
         await trio.sleep(1)
@@ -257,8 +257,8 @@ async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_
 ) -> None:
     async with serve_elevenlabs() as vendor:
         url = f"{vendor.url.replace('http', 'ws')}/v1/text-to-speech/v/multi-stream-input?inactivity_timeout=20"
-        session = SocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
-        async with running(session.work):
+        session = WebSocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
+        async with run_beside(session.work):
             await session.ready()
             await trio.sleep(50)
             assert [round(at) for at in vendor.opened] == [0, 20, 40]
@@ -267,7 +267,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_
 
 async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
-    vendor = Vendor("http://vendor.test", FakeElevenLabs(first_audio=0.3))
+    vendor = ElevenLabsServer("http://vendor.test", FakeElevenLabs(first_audio=0.3))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_stream, vendor, theirs)
         socket = await connect(ours, "ws://vendor.test/v1/text-to-speech/v/multi-stream-input", {"xi-api-key": "key"})
@@ -280,7 +280,7 @@ async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) ->
 
 async def test_a_reply_of_which_nothing_was_heard_begins_again_on_a_new_connection(jumping: object) -> None:
     script = FakeElevenLabs(first_audio=1.0)
-    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_close_at, vendor, 0.5)
             chunks = await said(session, "One.", "Two.")
@@ -288,7 +288,7 @@ async def test_a_reply_of_which_nothing_was_heard_begins_again_on_a_new_connecti
         assert vendor.texts("reply-1") == ["One.", "Two.", "One.", "Two."]
 
 
-async def _close_at(vendor: Vendor, at: float) -> None:
+async def _close_at(vendor: ElevenLabsServer, at: float) -> None:
     await trio.sleep(at)
     vendor.close_all()
 
@@ -298,7 +298,7 @@ async def test_a_connection_that_ends_in_the_middle_of_a_reply_is_its_failure_an
 ) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(close_after=2)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         with pytest.raises(ProviderError, match="ended"):
             await said(session, LONG)
@@ -315,7 +315,7 @@ async def test_a_refusal_by_status_is_raised_as_what_it_is(
 ) -> None:
     async with serve_elevenlabs(FakeElevenLabs(status=status)) as vendor:
         with pytest.raises(error) as caught:
-            async with recipe(vendor, transport=transport).open(language="en") as session:
+            async with provider(vendor, transport=transport).open(language="en") as session:
                 await said(session, "Yes.")
         assert type(caught.value) is error
         assert "key" not in str(caught.value)
@@ -336,7 +336,7 @@ async def test_a_refusal_on_the_open_connection_fails_the_reply_as_what_it_is(
 ) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(refusal=refusal)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         with pytest.raises(error, match=refusal[1][:10]) as caught:
             await said(session, "Yes.")
@@ -359,7 +359,7 @@ async def test_a_vendor_that_cannot_be_reached_is_a_provider_error() -> None:
 async def test_a_vendor_that_falls_silent_is_a_timeout(jumping: object, transport: str, after: int) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(hang_after=after)) as vendor,
-        recipe(vendor, transport=transport, timeout=4).open(language="en") as session,
+        provider(vendor, transport=transport, timeout=4).open(language="en") as session,
     ):
         began = trio.current_time()
         with pytest.raises(ProviderTimeout):
@@ -385,7 +385,7 @@ GARBAGE = (
 async def test_garbage_is_skipped_and_the_reply_goes_on(jumping: object) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(garbage=GARBAGE)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         assert words_in(await said(session, "Yes, we are open.")) == "Yes, we are open."
 
@@ -394,7 +394,7 @@ async def test_a_failure_of_one_context_is_its_replys_alone(jumping: object) -> 
     failure = '{"contextId": "reply-1", "error": "text_not_allowed", "message": "not this text", "code": 1008}'
     async with (
         serve_elevenlabs(FakeElevenLabs(garbage=(failure,))) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         with pytest.raises(ProviderError, match="not this text"):
             await said(session, "Yes.")
@@ -404,7 +404,7 @@ async def test_a_failure_of_one_context_is_its_replys_alone(jumping: object) -> 
 
 async def test_a_reply_whose_audio_nobody_takes_holds_up_the_vendor_and_not_the_next_reply(jumping: object) -> None:
     script = FakeElevenLabs(chunk=0.02, speed=1000)
-    async with serve_elevenlabs(script) as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(5.0):
             async with session.speak(told(LONG, every=math.inf)) as chunks:
                 await anext(chunks)
@@ -415,7 +415,7 @@ async def test_a_reply_whose_audio_nobody_takes_holds_up_the_vendor_and_not_the_
 async def test_a_reply_that_is_cut_while_its_connection_is_being_opened_is_never_sent(jumping: object) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(accepting=0.5)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         vendor.close_all()
         await trio.sleep(0.1)
@@ -428,14 +428,14 @@ async def test_a_reply_that_is_cut_while_its_connection_is_being_opened_is_never
 async def test_without_times_each_sentence_still_has_its_text(jumping: object) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(timings=False)) as vendor,
-        recipe(vendor).open(language="en") as session,
+        provider(vendor).open(language="en") as session,
     ):
         chunks = await said(session, "Good morning.", "How are you?", every=3)
         assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning.", "How are you?"]
 
 
 async def test_a_reply_without_text_has_no_audio_and_asks_nothing(jumping: object) -> None:
-    async with serve_elevenlabs() as vendor, recipe(vendor).open(language="en") as session:
+    async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         assert await said(session, "  ", "") == []
         assert vendor.messages == []
 
@@ -448,7 +448,7 @@ async def test_the_characters_that_were_sent_are_reported_also_of_a_reply_that_w
     usage_sink.set(used.append)
     async with (
         serve_elevenlabs(FakeElevenLabs(speed=1.0)) as vendor,
-        recipe(vendor, transport=transport).open(language="en") as session,
+        provider(vendor, transport=transport).open(language="en") as session,
     ):
         await said(session, "Good morning.")
         with trio.move_on_after(1.0):
@@ -459,9 +459,9 @@ async def test_the_characters_that_were_sent_are_reported_also_of_a_reply_that_w
 @pytest.mark.parametrize("model", ["eleven_multilingual_v2", "eleven_flash_v2"])
 async def test_the_models_that_know_no_language_code_are_told_none(jumping: object, model: str) -> None:
     async with serve_elevenlabs() as vendor:
-        async with recipe(vendor, model=model).open(language="de"):
+        async with provider(vendor, model=model).open(language="de"):
             pass
-        async with recipe(vendor, language="fr").open(language="de"):
+        async with provider(vendor, language="fr").open(language="de"):
             pass
     assert "language_code" not in vendor.targets[0]
     assert "language_code=fr" in vendor.targets[1]
@@ -471,7 +471,7 @@ async def test_the_models_that_know_no_language_code_are_told_none(jumping: obje
 async def test_over_http_each_sentence_is_a_request_that_knows_what_was_said_before(jumping: object) -> None:
     async with (
         serve_elevenlabs() as vendor,
-        recipe(vendor, transport="http", speed=1.1).open(language="en") as session,
+        provider(vendor, transport="http", speed=1.1).open(language="en") as session,
     ):
         chunks = await said(session, "Good morning.", "How are you?")
     assert words_in(chunks) == "Good morning.How are you?"
@@ -487,7 +487,7 @@ async def test_over_http_each_sentence_is_a_request_that_knows_what_was_said_bef
 async def test_over_http_a_barge_in_ends_the_request_at_once(jumping: object) -> None:
     async with (
         serve_elevenlabs(FakeElevenLabs(speed=1.0)) as vendor,
-        recipe(vendor, transport="http").open(language="en") as session,
+        provider(vendor, transport="http").open(language="en") as session,
     ):
         with trio.move_on_after(1.0) as scope:
             await said(session, LONG)
@@ -500,7 +500,7 @@ async def test_over_http_a_barge_in_ends_the_request_at_once(jumping: object) ->
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 async def test_a_whole_call_in_which_the_agent_greets_and_answers(call_simulator: Simulate, transport: str) -> None:
     async with serve_elevenlabs(FakeElevenLabs(first_audio=0.15)) as vendor:
-        tts = recipe(vendor, transport=transport)
+        tts = provider(vendor, transport=transport)
         async with call_simulator(agent_of(tts, "We close at five.", first_message="Good morning.")) as caller:
             assert (await caller.hears()).text == "Good morning."
             await caller.speaks("When do you close?", seconds=1.0)
@@ -519,7 +519,7 @@ async def test_a_barge_in_in_a_call_is_on_the_wire_in_time_and_the_history_has_w
     async with serve_elevenlabs(script) as vendor:
         # A second sentence is still being thought, so that the context is open.
         llm = ScriptedLLM([f"{LONG} {'And so on, ' * 27}end.", "Bye."], duration=20.0)
-        agent = attrs.evolve(agent_of(recipe(vendor)), llm=llm)
+        agent = attrs.evolve(agent_of(provider(vendor)), llm=llm)
         async with call_simulator(agent) as caller:
             origin = trio.current_time() - caller.now
             await caller.at(0.5)
@@ -541,7 +541,7 @@ async def test_a_barge_in_in_a_call_is_on_the_wire_in_time_and_the_history_has_w
 
 async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulate) -> None:
     async with serve_elevenlabs() as vendor:
-        agent = agent_of(recipe(vendor), first_message="Hello.")
+        agent = agent_of(provider(vendor), first_message="Hello.")
         async with call_simulator(agent) as one, call_simulator(agent) as two:
             assert (await one.heard(0)).text == (await two.heard(0)).text == "Hello."
             assert len(vendor.opened) == 2
@@ -558,7 +558,7 @@ async def test_the_key_is_in_no_log_and_no_error(
     secret = "sk_5ecret5ecret"
     caplog.set_level(logging.DEBUG)
     async with serve_elevenlabs(FakeElevenLabs(key=secret, status=status, garbage=("x",))) as vendor:
-        tts = recipe(vendor, transport=transport, api_key=secret)
+        tts = provider(vendor, transport=transport, api_key=secret)
         raised = ""
         try:
             async with tts.open(language="en") as session:

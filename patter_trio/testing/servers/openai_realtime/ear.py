@@ -10,9 +10,9 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.testing.scripted.audible_text import Decoder
 
-LOUD: Final = 2000
+LOUD_RMS: Final = 2000
 """Root mean square of 16-bit samples (-24 dBFS) that a threshold of 1 asks for."""
-PATIENCE: Final[Mapping[str, float]] = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
+SEMANTIC_SILENCE_S: Final[Mapping[str, float]] = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
 """Seconds of silence after which a turn is over, whatever was said, by eagerness."""
 
 
@@ -56,7 +56,7 @@ class Ear:
                 yield from self._edges(frame, detection)
 
     def _edges(self, frame: bytes, detection: Mapping[str, Any]) -> Iterator[Edge]:
-        if _loudness(frame) >= (detection.get("threshold") or 0.5) * LOUD:
+        if _loudness(frame) >= (detection.get("threshold") or 0.5) * LOUD_RMS:
             self._voice = self.position
             if not self.speaking:
                 self.speaking = True
@@ -71,7 +71,7 @@ class Ear:
             return float(detection.get("silence_duration_ms", 500)) / 1000
         if "".join(self._words).endswith((".", "?", "!")):
             return self._semantic_silence
-        return PATIENCE[detection.get("eagerness") or "auto"]
+        return SEMANTIC_SILENCE_S[detection.get("eagerness") or "auto"]
 
     @property
     def buffered(self) -> float:

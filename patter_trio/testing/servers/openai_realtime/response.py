@@ -11,20 +11,20 @@ import trio
 from patter_trio.abc import ToolCall
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.servers.openai_realtime.script import Asked, Connection, Json, RealtimeReply
+from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
-PER_CHARACTER: Final = 0.06
+SECONDS_PER_CHARACTER: Final = 0.06
 """Seconds of speech."""
 
 
 class RespondingSession(Protocol):
     """The session of a response, as the response uses it."""
 
-    active: "Response | None"
+    active: "RealtimeServerResponse | None"
     """The response that is being made."""
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> RealtimeServerConnection:
         """What the session has told and heard."""
 
     @property
@@ -42,7 +42,7 @@ class RespondingSession(Protocol):
 
 
 @attrs.define(eq=False)
-class Response:
+class RealtimeServerResponse:
     """A response: one that is made, or that is only asked for. Whatever ends it does so at once, in whichever task."""
 
     session: RespondingSession = attrs.field(repr=False)
@@ -119,7 +119,7 @@ class Response:
     async def _speak(self, text: str) -> None:
         """Say something: its words a little ahead of its audio, both ahead of real time."""
         session, reply = self.session, self.reply
-        seconds = len(text) * PER_CHARACTER if reply.seconds is None else reply.seconds
+        seconds = len(text) * SECONDS_PER_CHARACTER if reply.seconds is None else reply.seconds
         frames = max(audible_text.frames_of(seconds), audible_text.fewest_frames(text))
         audio = audible_text.encode(text, frames, utterance=self.asked.number, part=1)
         step = audible_text.frames_of(reply.chunk) * FRAME_SAMPLES

@@ -115,7 +115,7 @@ class FakeRealtime:
 
 
 @attrs.define(eq=False)
-class Connection:
+class RealtimeServerConnection:
     """One connection, as the server saw it; times are trio's."""
 
     number: int

@@ -21,11 +21,11 @@ import trio
 
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
-from patter_trio.testing.servers.loopback import READ, on_loopback, read_head
-from patter_trio.testing.servers.openai_realtime.script import Asked, Connection, FakeRealtime
-from patter_trio.testing.servers.openai_realtime.session import Session
+from patter_trio.testing.servers.loopback import READ_BYTES, on_loopback, read_head
+from patter_trio.testing.servers.openai_realtime.script import Asked, FakeRealtime, RealtimeServerConnection
+from patter_trio.testing.servers.openai_realtime.session import RealtimeServerSession
 
-WAITING: Final = 4096
+MAX_WAITING_MESSAGES: Final = 4096
 """Messages that wait to be sent."""
 
 
@@ -36,7 +36,7 @@ class RealtimeServer:
         self.script: FakeRealtime = script
         self.url: str = url
         """What a client is given instead of the vendor's address."""
-        self.connections: list[Connection] = []
+        self.connections: list[RealtimeServerConnection] = []
         self.refused: int = 0
         self.asked: list[Asked] = []
         """What responses were made of, on all connections."""
@@ -49,7 +49,7 @@ class RealtimeServer:
         try:
             head = await read_head(stream)
             while self.script.half_open and head:
-                head = bytes(await stream.receive_some(READ))
+                head = bytes(await stream.receive_some(READ_BYTES))
             if head:
                 await self._converse(await receive_upgrade(stream, head), stream)
         except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -67,15 +67,17 @@ class RealtimeServer:
             return
         socket = await upgrade.accept()
         number = len(self.connections)
-        connection = Connection(number, parts.path, query, dict(upgrade.headers.items()), trio.current_time())
+        connection = RealtimeServerConnection(
+            number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
+        )
         self.connections.append(connection)
-        say, waiting = trio.open_memory_channel[str | bytes | int | None](WAITING)
+        say, waiting = trio.open_memory_channel[str | bytes | int | None](MAX_WAITING_MESSAGES)
         connection._say, connection._stream = say, stream  # noqa: SLF001 (ours)
         socket.on_pending = partial(say.send_nowait, None)  # only the writer writes
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, socket, waiting)
-                await Session(connection, self.script, self.asked, nursery).run(socket)
+                await RealtimeServerSession(connection, self.script, self.asked, nursery).run(socket)
                 nursery.cancel_scope.cancel(reason="the client has left")
         except* SocketClosed as group:
             connection.code = next((e.code for e in group.exceptions if isinstance(e, SocketClosed)), 1006)

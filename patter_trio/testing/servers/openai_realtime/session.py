@@ -12,12 +12,18 @@ import trio
 from patter_trio.audio.formats import RATE
 from patter_trio.net.websocket import WebSocket
 from patter_trio.testing.servers.openai_realtime.ear import Ear, Edge
-from patter_trio.testing.servers.openai_realtime.response import Response
-from patter_trio.testing.servers.openai_realtime.script import Asked, Connection, FakeRealtime, Json, text_of
+from patter_trio.testing.servers.openai_realtime.response import RealtimeServerResponse
+from patter_trio.testing.servers.openai_realtime.script import (
+    Asked,
+    FakeRealtime,
+    Json,
+    RealtimeServerConnection,
+    text_of,
+)
 
-LEAST: Final = 0.1
+MIN_COMMIT_S: Final = 0.1
 """Seconds of audio that a commit needs."""
-CONTENT: Final = {"system": {"input_text"}, "user": {"input_text", "input_audio"}, "assistant": {"output_text"}}
+CONTENT_BY_ROLE: Final = {"system": {"input_text"}, "user": {"input_text", "input_audio"}, "assistant": {"output_text"}}
 """What a message may have in it, by its role."""
 SESSION_KEYS: Final = {
     "type", "model", "output_modalities", "instructions", "audio", "tools", "tool_choice", "parallel_tool_calls",
@@ -29,7 +35,7 @@ RESPONSE_KEYS: Final = {
 }  # fmt: skip
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """What the client wants cannot be done."""
 
     def __init__(self, code: str | None, message: str, param: str | None = None) -> None:
@@ -38,15 +44,17 @@ class Refusal(Exception):
         self.param = param
 
 
-class Session:
+class RealtimeServerSession:
     """Does what one client asks for; ``asked`` is shared by all sessions of the server."""
 
-    def __init__(self, connection: Connection, script: FakeRealtime, asked: list[Asked], nursery: trio.Nursery) -> None:
+    def __init__(
+        self, connection: RealtimeServerConnection, script: FakeRealtime, asked: list[Asked], nursery: trio.Nursery
+    ) -> None:
         self.connection = connection
         self.script = script
         self.sent: dict[str, int] = {}
         """Bytes of audio that were sent, by item."""
-        self.active: Response | None = None
+        self.active: RealtimeServerResponse | None = None
         self._asked = asked
         self._nursery = nursery
         self._ear = Ear(script.semantic_silence)
@@ -113,7 +121,7 @@ class Session:
             return
         try:
             self._do(kind, message)
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             self.connection.error(
                 refusal.code, message=str(refusal), param=refusal.param, event_id=message.get("event_id")
             )
@@ -122,21 +130,25 @@ class Session:
 
     def _do(self, kind: str, message: Json) -> None:
         if kind in self.script.refuses:
-            raise Refusal(self.script.refuses[kind], f"{kind} is refused, as told")
+            raise RequestRefused(self.script.refuses[kind], f"{kind} is refused, as told")
         if kind not in self._handlers:
-            raise Refusal("invalid_value", f"Invalid value: '{kind}'.", "type")
+            raise RequestRefused("invalid_value", f"Invalid value: '{kind}'.", "type")
         self._handlers[kind](message)
 
     # The session ------------------------------------------------------------------------------------------------------
     def _update(self, message: Json) -> None:
         new = message.get("session")
         if not isinstance(new, dict) or new.get("type") != "realtime":
-            raise Refusal("missing_required_parameter", "Missing required parameter: 'session.type'.", "session.type")
+            raise RequestRefused(
+                "missing_required_parameter", "Missing required parameter: 'session.type'.", "session.type"
+            )
         for key in new.keys() - SESSION_KEYS:
-            raise Refusal("unknown_parameter", f"Unknown parameter: 'session.{key}'.", f"session.{key}")
+            raise RequestRefused("unknown_parameter", f"Unknown parameter: 'session.{key}'.", f"session.{key}")
         merged = _merged(self.connection.session, new)
         if self.sent and merged["audio"]["output"]["voice"] != self.connection.session["audio"]["output"]["voice"]:
-            raise Refusal("cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present.")
+            raise RequestRefused(
+                "cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present."
+            )
         self.connection.session = merged
         self.tell("session.updated", session=merged)
 
@@ -145,7 +157,9 @@ class Session:
         try:
             audio = base64.b64decode(message["audio"], validate=True)
         except (KeyError, TypeError, binascii.Error, ValueError):
-            raise Refusal("invalid_value", "Invalid 'audio'. Expected base64-encoded audio bytes.", "audio") from None
+            raise RequestRefused(
+                "invalid_value", "Invalid 'audio'. Expected base64-encoded audio bytes.", "audio"
+            ) from None
         self.connection.audio += audio
         self.connection.appended.append((trio.current_time(), len(audio)))
         detection = self.connection.session["audio"]["input"].get("turn_detection")
@@ -165,16 +179,14 @@ class Session:
         if detection.get("create_response", True):
             try:
                 self._create_response({})
-            except Refusal as refusal:
+            except RequestRefused as refusal:
                 self.connection.error(refusal.code, message=str(refusal))
 
     def _commit(self, message: Json) -> None:
         del message
-        if (seconds := self._ear.buffered) < LEAST:
-            what = (
-                f"Expected at least {LEAST * 1000:g}ms of audio, but buffer only has {seconds * 1000:.2f}ms of audio."
-            )
-            raise Refusal(
+        if (seconds := self._ear.buffered) < MIN_COMMIT_S:
+            what = f"Expected at least {MIN_COMMIT_S * 1000:g}ms of audio, but buffer only has {seconds * 1000:.2f}ms of audio."
+            raise RequestRefused(
                 "input_audio_buffer_commit_empty", f"Error committing input audio buffer: buffer too small. {what}"
             )
         self._end_turn(None)
@@ -226,7 +238,7 @@ class Session:
     def _create_item(self, message: Json) -> None:
         item, previous = message.get("item"), message.get("previous_item_id")
         if not isinstance(item, dict):
-            raise Refusal("missing_required_parameter", "Missing required parameter: 'item'.", "item")
+            raise RequestRefused("missing_required_parameter", "Missing required parameter: 'item'.", "item")
         self._check(item)
         at = None
         if previous is not None:
@@ -239,25 +251,27 @@ class Session:
         match item.get("type"):
             case "message":
                 kinds = [part.get("type") for part in item.get("content") or ()]
-                if wrong := [kind for kind in kinds if kind not in CONTENT.get(str(item.get("role")), ())]:
-                    raise Refusal("invalid_value", f"Invalid value: '{wrong[0]}'.", "item.content[0].type")
+                if wrong := [kind for kind in kinds if kind not in CONTENT_BY_ROLE.get(str(item.get("role")), ())]:
+                    raise RequestRefused("invalid_value", f"Invalid value: '{wrong[0]}'.", "item.content[0].type")
             case "function_call":
                 if not item.get("name") or not isinstance(item.get("arguments"), str):
-                    raise Refusal("missing_required_parameter", "Missing required parameter: 'item.name'.", "item.name")
+                    raise RequestRefused(
+                        "missing_required_parameter", "Missing required parameter: 'item.name'.", "item.name"
+                    )
             case "function_call_output":
                 calls = [one.get("call_id") for one in self.connection.items if one["type"] == "function_call"]
                 if item.get("call_id") not in calls:
-                    raise Refusal("invalid_tool_call_id", f"Tool call ID '{item.get('call_id')}' not found.")
+                    raise RequestRefused("invalid_tool_call_id", f"Tool call ID '{item.get('call_id')}' not found.")
             case kind:
-                raise Refusal("invalid_value", f"Invalid value: '{kind}'.", "item.type")
+                raise RequestRefused("invalid_value", f"Invalid value: '{kind}'.", "item.type")
         if any(one["id"] == item.get("id") for one in self.connection.items):
-            raise Refusal("item_already_exists", "An item with this id exists already.", "item.id")
+            raise RequestRefused("item_already_exists", "An item with this id exists already.", "item.id")
 
     def _place(self, item_id: object, code: str) -> int:
         for place, item in enumerate(self.connection.items):
             if item["id"] == item_id:
                 return place
-        raise Refusal(code, f"Item with item_id '{item_id}' not found.", "item_id")
+        raise RequestRefused(code, f"Item with item_id '{item_id}' not found.", "item_id")
 
     def _retrieve(self, message: Json) -> None:
         place = self._place(message.get("item_id"), "item_retrieve_invalid_item_id")
@@ -271,11 +285,11 @@ class Session:
         item = self.connection.items[self._place(message.get("item_id"), "item_truncate_invalid_item_id")]
         end = message.get("audio_end_ms")
         if item.get("role") != "assistant" or item["id"] not in self.sent:
-            raise Refusal("invalid_value", "Only audio of the assistant can be truncated.", "item_id")
+            raise RequestRefused("invalid_value", "Only audio of the assistant can be truncated.", "item_id")
         if not isinstance(end, int) or end < 0 or message.get("content_index") != 0:
-            raise Refusal("invalid_value", "Invalid 'audio_end_ms' or 'content_index'.", "audio_end_ms")
+            raise RequestRefused("invalid_value", "Invalid 'audio_end_ms' or 'content_index'.", "audio_end_ms")
         if end > (length := self.sent[item["id"]] * 1000 // RATE):
-            raise Refusal("invalid_value", f"Audio content of {length}ms is already shorter than {end}ms")
+            raise RequestRefused("invalid_value", f"Audio content of {length}ms is already shorter than {end}ms")
         self.sent[item["id"]] = end * RATE // 1000
         item["content"] = [{"type": "output_audio", "transcript": None}]
         self.tell("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
@@ -284,11 +298,11 @@ class Session:
     def _create_response(self, message: Json) -> None:
         wanted = message.get("response") or {}
         for key in wanted.keys() - RESPONSE_KEYS:
-            raise Refusal("unknown_parameter", f"Unknown parameter: 'response.{key}'.", f"response.{key}")
+            raise RequestRefused("unknown_parameter", f"Unknown parameter: 'response.{key}'.", f"response.{key}")
         if self.active is not None:
             what = f"Conversation already has an active response in progress: {self.active.id}."
             wait = "Wait until the response is finished before creating a new one."
-            raise Refusal("conversation_already_has_active_response", f"{what} {wait}")
+            raise RequestRefused("conversation_already_has_active_response", f"{what} {wait}")
         asked = Asked(
             number=len(self._asked) + 1,
             connection=self.connection.number,
@@ -302,7 +316,9 @@ class Session:
         replies = self.script.replies
         reply = replies(asked) if callable(replies) else replies[min(asked.number, len(replies)) - 1]
         tools = wanted.get("tool_choice", self.connection.session["tool_choice"]) != "none"
-        self.active = Response(self, self.new_id("resp"), asked, reply, wanted.get("metadata"), tools=tools)
+        self.active = RealtimeServerResponse(
+            self, self.new_id("resp"), asked, reply, wanted.get("metadata"), tools=tools
+        )
         if not reply.created_delay:
             self.active.begin()
         self._nursery.start_soon(self.active.run)
@@ -310,11 +326,11 @@ class Session:
     def _cancel(self, message: Json) -> None:
         response_id = message.get("response_id")
         if self.active is None or not self.active.created or response_id not in (None, self.active.id):
-            raise Refusal("response_cancel_not_active", "Cancellation failed: no active response found")
+            raise RequestRefused("response_cancel_not_active", "Cancellation failed: no active response found")
         self.active.stop("client_cancelled")
 
 
-def _first_session(connection: Connection) -> Json:
+def _first_session(connection: RealtimeServerConnection) -> Json:
     detection = {
         "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500,
         "create_response": True, "interrupt_response": True,
