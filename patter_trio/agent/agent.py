@@ -173,19 +173,20 @@ class Agent:
 
     def policy(self, *, reply: float) -> TurnPolicy:
         """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
-        engine: dict[str, Any] = {}
-        if self.engine is not None:
-            engine = {"words": False, "stuck": MAX_MONOLOGUE_S}
-            if self.engine.ends_turns:
-                patience = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
-                engine |= {"endpoint": patience, "early_trigger": self.engine.ends_turns}
-        return TurnPolicy(
-            **{"endpoint": self.endpointing_ms / 1000} | engine,
+        policy = TurnPolicy(
+            endpoint=self.endpointing_ms / 1000,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
             min_words=self.barge_in_min_words,
             away=self.user_away_timeout or math.inf,
             reply=reply,
         )
+        if self.engine is None:
+            return policy
+        policy = attrs.evolve(policy, needs_words=False, max_wordless_voice=MAX_MONOLOGUE_S)
+        if not self.engine.ends_turns:
+            return policy
+        endpoint = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
+        return attrs.evolve(policy, endpoint=endpoint, early_trigger=self.engine.ends_turns)
 
     def filled(self, text: str) -> str:
         """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are."""
