@@ -4,7 +4,7 @@ A fault strikes a simulated call at any moment, by a plain function of its carri
 
     async with call_simulator(agent) as caller:
         await caller.at(2.0)
-        FAULTS["connection reset"].strike(caller.carrier)
+        FAULTS["connection reset"].injection(caller.carrier)
 
 docs/robustness.md shows the catalogue as a table; the tests of this package strike with each fault in every phase of a
 call, beside a second call that has to stay exact.
