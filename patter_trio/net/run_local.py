@@ -1,4 +1,4 @@
-"""What there is once in each run of trio, such as a client that all calls share."""
+"""Values that exist once in each run of trio, such as a client that all calls share."""
 
 from collections.abc import Callable
 from typing import TypeVar
