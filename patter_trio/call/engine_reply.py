@@ -14,6 +14,7 @@ from patter_trio.call.output import reply as replies
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
+from patter_trio.metrics.internal_events import LlmChunk, LlmFailed, LlmFinished, LlmStarted, TtsFinished, TtsFirstAudio
 from patter_trio.user_code.context import current_call
 
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
@@ -74,12 +75,12 @@ class EngineReply(replies.Reply):
                         await self._take(piece, decode, at)
             except* ProviderError as group:
                 error = next(leaves(group))
-                self._emit_failure("llm_failed", error)
+                self._emit_failure(LlmFailed, error)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)
                 at.post(inputs.ReplyFailed(self.number, str(error)))
             else:
                 self._end_thinking()
-                self.emit_fact("tts_finished")
+                self.emit_fact(TtsFinished(self.number, self.turn))
                 self._all_made(at.writer, at.post)
 
     async def _take(self, piece: AnswerPiece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
@@ -94,7 +95,7 @@ class EngineReply(replies.Reply):
                 at.writer.wake()
                 if piece.audio and not self._sounds:
                     self._sounds = True
-                    self.emit_fact("tts_first_audio")
+                    self.emit_fact(TtsFirstAudio(self.number, self.turn))
                     at.post(inputs.AudioArrived(self.number))
             case replies.ProgressText():
                 async with self.respond(piece.text) as response:
@@ -111,12 +112,12 @@ class EngineReply(replies.Reply):
 
     def _begin_thinking(self) -> None:
         self._thinks = True
-        self.emit_fact("llm_started")
+        self.emit_fact(LlmStarted(self.number, self.turn))
 
     def _end_thinking(self) -> None:
         if self._thinks:
             self._thinks = False
-            self.emit_fact("llm_finished")
+            self.emit_fact(LlmFinished(self.number, self.turn))
 
     def _begin(self, at: CallServices) -> None:
         """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
@@ -128,5 +129,5 @@ class EngineReply(replies.Reply):
         if not is_sayable(text):
             raise ProviderError("half a character is no text that can be said")
         if text:
-            self.emit_fact("llm_chunk", text=text)
+            self.emit_fact(LlmChunk(self.number, self.turn, text))
             self.playout.add_text(text)
