@@ -175,7 +175,7 @@ class Agent:
         """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
         engine: dict[str, Any] = {}
         if self.engine is not None:
-            engine = {"words": False, "stuck": MAX_MONOLOGUE_S}
+            engine = {"needs_words": False, "max_wordless_voice": MAX_MONOLOGUE_S}
             if self.engine.ends_turns:
                 patience = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
                 engine |= {"endpoint": patience, "early_trigger": self.engine.ends_turns}
