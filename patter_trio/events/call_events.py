@@ -85,8 +85,7 @@ class CallEvents:
 
     def wants(self, kind: type[CallEvent]) -> bool:
         """Return True if events of this class are of interest; frequent ones are only if somebody listens."""
-        frequent = FREQUENT_EVENTS.get(kind)
-        return frequent is None or self._listened(frequent) or self._tap is not None
+        return kind not in FREQUENT_EVENTS or self._listened(FREQUENT_EVENTS[kind]) or self._tap is not None
 
     def _listened(self, kind: PatterEventType) -> bool:
         return kind in self.everywhere or kind in self.own

@@ -4,7 +4,7 @@ Each payload is made as its TypedDict, so that the type checker sees a misspelt 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, get_args
 
 import attrs
 
@@ -40,6 +40,11 @@ from patter_trio.metrics.public_events import (
     TranscriptCommitted,
     TurnMeasured,
 )
+
+_FIELDS: Final[Mapping[type[Any], tuple[str, ...]]] = {
+    kind: tuple(field.name for field in attrs.fields(kind)) for kind in (*get_args(SpeechEdge), InterimTranscript)
+}
+"""The fields of each class whose fields are its payload's keys."""
 
 
 def callback_payload(event: PublicEvent, call_id: str) -> Mapping[str, Any]:
@@ -109,8 +114,7 @@ def bus_payload(event: PublishedEvent, call_id: str, timestamp_ms: int) -> Mappi
 
 def given_fields(event: SpeechEdge | InterimTranscript) -> dict[str, Any]:
     """Return an event's fields, which are its payload's keys, without those that are None."""
-    values = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name in _FIELDS[type(event)] if (value := getattr(event, name)) is not None}
 
 
 def _call_end(event: CallOver) -> CallEndEvent:

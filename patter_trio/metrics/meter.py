@@ -147,7 +147,7 @@ class Meter:
         self._exact_silence: float | None = None
         self.turns: list[TurnMetrics] = []
         """The turns that are over."""
-        self._rules: EventTable[TurnMetrics | None] = self._table()
+        self._rules = self._table().rules
 
     def __repr__(self) -> str:
         return f"<Meter of {self._call_id}, {len(self.turns)} turns>"
@@ -184,7 +184,8 @@ class Meter:
 
     def on_event(self, event: CallEvent, at: float) -> TurnMetrics | None:
         """Take an event and its instant; return the turn that is over by it."""
-        return self._rules.apply(event, at)
+        rule = self._rules.get(type(event))
+        return None if rule is None else rule(event, at)
 
     def finish(self, at: float) -> TurnMetrics | None:
         """The call is over: return the turn that was still open."""

@@ -125,7 +125,7 @@ class CallTrace:
         self._hooks: dict[str, list[float]] = {}
         """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, AgentSpeechEnded] | None = None
-        self._rules = self._table()
+        self._rules = self._table().rules
         self.media: MediaClock | None = None
         with self._isolated():
             # A trace of its own for each call, whatever span is current where calls are served from.
@@ -186,13 +186,14 @@ class CallTrace:
         if isinstance(event, CallOver):
             self._end_call(at, event.outcome, event.error, event.metrics)
             return
-        recorded = _SPAN_EVENT_OF.get(type(event))
-        if recorded is None and type(event) not in self._rules:
+        recorded, rule = _SPAN_EVENT_OF.get(type(event)), self._rules.get(type(event))
+        if recorded is None and rule is None:
             return
         with self._isolated():
             if recorded is not None:
                 self._span.add_event(recorded.name, recorded.attributes(event), self._ns(at))
-            self._rules.apply(event, at)
+            if rule is not None:
+                rule(event, at)
 
     def close(self, at: float, outcome: str, reason: str) -> None:
         """End what is open, of a call whose end nobody told: it never connected, or a bug was in the way."""
