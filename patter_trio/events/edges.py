@@ -1,4 +1,4 @@
-"""How the seven speech edges change the public states and count turns: one rule for the session and for adapters."""
+"""Rules by which the seven speech edges change the public states and count turns, for the session and for adapters."""
 
 from collections.abc import Mapping
 from typing import Final, Literal

@@ -23,7 +23,7 @@ callback may name, and with the call's ``CallControl`` if it takes a second para
 
 
 class ConversationStateSnapshot(TypedDict):
-    """Who is doing what."""
+    """The public states of the caller and of the agent."""
 
     user: str
     agent: str

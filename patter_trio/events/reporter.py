@@ -1,4 +1,4 @@
-"""What happened in a call, reported to everyone who observes it, in the order in which it happened.
+"""Report what happens in a call to everyone who observes it, in the order in which it happens.
 
 Everything passes through here: **public events** (``metrics/public_events.py``), which the application's callbacks are
 told, and **internal events** (``metrics/internal_events.py``), which measuring and tracing are made of. The trace and the
@@ -82,7 +82,7 @@ class CallReporter:
         """Measures the call."""
         self._edges = EdgeRules()
         self._fired_turns = 0
-        """Turns that adapters have committed (:meth:`fired`), of which the turn machine does not know."""
+        """Turns that adapters have committed (:meth:`fired`); the turn machine does not count them."""
 
     @property
     def state(self) -> ConversationStateSnapshot:
@@ -91,7 +91,7 @@ class CallReporter:
 
     @property
     def turn_idx(self) -> int:
-        """How many utterances have been told to be over."""
+        """The number of utterances of the caller that have ended."""
         return self._edges.turn_idx
 
     def unix(self, at: float) -> float:
@@ -151,7 +151,7 @@ class CallReporter:
         self._edge(complete_edge(edge, self._unix_ms(at), self._edges.turn_idx, offset), at)
 
     def state_is(self, user: str, agent: str) -> None:
-        """Take note of the public states."""
+        """Set the public states."""
         self._edges.user, self._edges.agent = user, agent
 
     def partial(self, at: float, text: str) -> None:
@@ -211,7 +211,7 @@ class CallReporter:
         self._edge(edge, at)
 
     def interruption(self, at: float, turn: int, seconds: float, text: str, reason: str) -> None:
-        """Report that a reply of which ``text`` was heard, in ``seconds``, was cut."""
+        """Report that a reply was cut after the caller had heard ``text``, in ``seconds``."""
         self.emit_fact(ReplyInterrupted(turn + self._fired_turns, text, _ms(seconds), reason), at)
 
     def transcript(self, at: float, role: Literal["user", "assistant"], text: str, history: Sequence[Entry]) -> None:

@@ -1,4 +1,4 @@
-"""Where a turn begins and ends, told from a call's events. Pure."""
+"""The beginnings and ends of turns, found from a call's events. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal

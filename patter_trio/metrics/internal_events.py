@@ -27,7 +27,7 @@ AnswerKind = Literal["llm", "on_message", "text", "error"]
 # The caller -----------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class AgentReady:
-    """It is settled who takes part in the call; a part that the agent does not have is an empty string."""
+    """The call's providers are settled; a part that the agent does not have is an empty string."""
 
     stt_provider: str
     stt_model: str
@@ -311,7 +311,7 @@ Event = TypeVar("Event", bound=CallEvent)
 
 
 class EventTable(Generic[Result]):
-    """What to do with an event, by its class: one dictionary look-up, however many classes there are.
+    """Rules for events by their class: one dictionary look-up, however many classes there are.
 
     The type checker compares each rule's parameter with the class that it is entered for.
     """

@@ -1,4 +1,4 @@
-"""Which values of a call become attributes of its spans, and under which names. Nothing else of an event is recorded.
+"""The values of a call that become attributes of its spans, with their names. Nothing else of an event is recorded.
 
 Beside them: what the modules that trace have in common.
 """
@@ -35,7 +35,7 @@ Edge = TypeVar("Edge")
 
 @attrs.frozen
 class SpanEvent(Generic[Edge]):
-    """How a speech edge is recorded on the call's span."""
+    """The record of a speech edge on the call's span."""
 
     edge: type[Edge]
     name: str
