@@ -567,7 +567,7 @@ async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_cloc
     call = await one_call(run, subscribe)
     assert seen == ["a"]
     assert call.bus.everywhere == {}
-    assert subscriptions[0].deliveries == {}
+    assert subscriptions[0].tasks == {}
 
 
 @pytest.mark.parametrize(
@@ -819,7 +819,7 @@ async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.
     async def run(call: OneCall) -> None:
         [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
         call.publish(DigitReceived("1"))
-        [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
+        [delivery] = subscription.tasks.values()  # type: ignore[attr-defined]
         parts = (call.bus, subscription, delivery, call.events.handler_tasks, call.events, call.events.grace)
         shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
 
