@@ -669,7 +669,7 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
         await trio.sleep(1.0)
 
     def subscribe(bus: EventBus) -> None:
-        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["text"])))
+        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["timestamp_ms"])))
 
     await one_call(run, subscribe)
     assert seen == list(range(10, MAX_QUEUED_EVENTS + 10))
