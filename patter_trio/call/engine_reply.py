@@ -16,6 +16,7 @@ from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
+from patter_trio.metrics.internal_events import LlmChunk, LlmFailed, TtsFinished
 from patter_trio.user_code.context import current_call
 
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
@@ -76,12 +77,12 @@ class EngineReply(replies.Reply):
                 await feed.finish()
             except* ProviderError as group:
                 error = next(leaves(group))
-                self._emit_failure("llm_failed", error)
+                self._emit_failure(LlmFailed, error)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)
                 at.post(inputs.ReplyFailed(self.number, str(error)))
             else:
                 self._end_thinking()
-                self.emit_fact("tts_finished")
+                self.emit_fact(TtsFinished(self.number, self.turn))
                 self._all_made(at.writer, at.post)
 
     async def _push(self) -> None:
@@ -116,5 +117,5 @@ class EngineReply(replies.Reply):
         if not is_sayable(text):
             raise ProviderError("half a character is no text that can be said")
         if text:
-            self.emit_fact("llm_chunk", text=text)
+            self.emit_fact(LlmChunk(self.number, self.turn, text))
             self.playout.add_text(text)

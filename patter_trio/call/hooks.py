@@ -21,11 +21,15 @@ from patter_trio.agent.hooks import Hook, HookContext
 from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
+from patter_trio.metrics.internal_events import HookCalled, InternalEvent
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-EmitFact = Callable[[str, dict[str, Any]], None]
+EmitFact = Callable[[InternalEvent], None]
+"""Reports an internal event, at this instant."""
+EmitBlocked = Callable[[str], None]
+"""Reports that the guardrail of that name blocked a sentence of the reply."""
 Expected = Callable[[object], str]
 """Checks a hook's answer: returns what it should have been, or an empty string if it is right."""
 
@@ -128,7 +132,7 @@ class HookRunner:
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
-        self._emit_fact("hook", {"name": hook.name, "seconds": took})
+        self._emit_fact(HookCalled(hook.name, took))
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (wanted := expected(answer)):
@@ -217,9 +221,9 @@ class HookRunner:
         return kept
 
     # The agent's side -------------------------------------------------------------------------------------------------
-    def of_reply(self, emits: AudioFormat, note: Callable[..., None], *, generated: bool) -> "ReplyHooks":
+    def of_reply(self, emits: AudioFormat, emit_blocked: EmitBlocked, *, generated: bool) -> "ReplyHooks":
         """Return the hooks for one reply; one that is not ``generated`` is the application's own text."""
-        return ReplyHooks(self, emits, note, generated=generated)
+        return ReplyHooks(self, emits, emit_blocked, generated=generated)
 
     async def rewritten(self, sentence: str) -> str:
         """Pass a sentence through the text transforms; empty: it is not to be said."""
@@ -244,11 +248,11 @@ class ReplyHooks:
     """
 
     def __init__(
-        self, hook_runner: HookRunner, emits: AudioFormat, note: Callable[..., None], *, generated: bool
+        self, hook_runner: HookRunner, emits: AudioFormat, emit_blocked: EmitBlocked, *, generated: bool
     ) -> None:
         self._transform = hook_runner.transform
         self._hook_runner = hook_runner
-        self._note = note
+        self._emit_blocked = emit_blocked
         self._generated = generated
         self._whole = hook_runner.given("after_llm.on_response") if generated else ()
         self._chunk = hook_runner.given("after_llm.on_chunk") if generated else ()
@@ -308,7 +312,7 @@ class ReplyHooks:
         if guard is None:
             return sentence
         _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
-        self._note("guardrail", name=guard.name)
+        self._emit_blocked(guard.name)
         if guard.name in self._replaced:
             return ""
         self._replaced.add(guard.name)

@@ -25,6 +25,20 @@ from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
+from patter_trio.metrics.internal_events import (
+    InternalEvent,
+    LlmChunk,
+    LlmFailed,
+    LlmFinished,
+    LlmStarted,
+    SentenceBlocked,
+    SentenceStarted,
+    TtsFailed,
+    TtsFinished,
+    TtsFirstAudio,
+    TurnVetoed,
+    UsageReported,
+)
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
@@ -37,8 +51,8 @@ ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of it."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
-EmitFact = Callable[[str, dict[str, Any]], None]
-"""Lets watchers know a fact (``events/reporter.py``)."""
+EmitFact = Callable[[InternalEvent], None]
+"""Reports an internal event (``events/reporter.py``), at this instant."""
 
 
 class AnswerPhase(Enum):
@@ -87,27 +101,33 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply {self.number} of turn {self.turn}, {self.playout!r}>"
 
-    def emit_fact(self, fact: str, **about: Any) -> None:
-        """Let watchers know a fact about this reply."""
+    def emit_fact(self, event: InternalEvent) -> None:
+        """Report an internal event, if anyone observes this reply."""
         if self._emit_fact is not None:
-            self._emit_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
+            self._emit_fact(event)
+
+    def emit_blocked(self, guardrail: str) -> None:
+        """Report that a guardrail blocked a sentence of this reply."""
+        self.emit_fact(SentenceBlocked(self.number, self.turn, guardrail))
 
     def _used(self, usage: Usage) -> None:
-        self.emit_fact("usage", usage=usage)
+        self.emit_fact(UsageReported(usage, self.number))
 
-    async def _noting(self, fact: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Run a part; let watchers know what raised first, for what it takes along with it did not fail."""
+    async def _noting(
+        self, failed: type[LlmFailed | TtsFailed], part: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
+        """Run a part; report the first exception as ``failed``. Parts that it takes along have not failed themselves."""
         try:
             await part(*arguments)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
-            self._emit_failure(fact, next(leaves(error)))
+            self._emit_failure(failed, next(leaves(error)))
             raise
 
-    def _emit_failure(self, fact: str, error: BaseException) -> None:
+    def _emit_failure(self, failed: type[LlmFailed | TtsFailed], error: BaseException) -> None:
         if not self._failed:
             self._failed = True
             theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
-            self.emit_fact(fact, error=type(theirs or error).__name__)
+            self.emit_fact(failed(self.number, self.turn, type(theirs or error).__name__))
 
     async def run(
         self, source: AnswerSource, voice: TextToSpeechSession, emits: AudioFormat, writer: CarrierWriter, post: Post
@@ -118,9 +138,9 @@ class Reply:
             try:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_SENTENCES)
-                    nursery.start_soon(self._noting, "llm_failed", self._think, source, sentences, post)
+                    nursery.start_soon(self._noting, LlmFailed, self._think, source, sentences, post)
                     feed = self._feed_of(emits, writer, post, nursery)
-                    await self._noting("tts_failed", self._speak, voice, to_voice, feed)
+                    await self._noting(TtsFailed, self._speak, voice, to_voice, feed)
             except* (ProviderError, invoke.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
@@ -138,7 +158,7 @@ class Reply:
         async with sentences:
             prepared = source if self.prepare is None else await self.prepare()
             if prepared is None:
-                self.emit_fact("vetoed")
+                self.emit_fact(TurnVetoed(self.number, self.turn))
             else:
                 await self._answer(prepared, sentences, post)
 
@@ -173,7 +193,7 @@ class Reply:
         self._begin(post)
         if not is_sayable(text):
             raise ProviderError("half a character is no text that can be said")
-        self.emit_fact("llm_chunk", text=text)
+        self.emit_fact(LlmChunk(self.number, self.turn, text))
         await self._send_all(chunker.push(text if self.hooks is None else await self.hooks.piece(text)), sentences)
 
     async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
@@ -184,12 +204,12 @@ class Reply:
 
     def _begin_thinking(self) -> None:
         self._thinks = True
-        self.emit_fact("llm_started")
+        self.emit_fact(LlmStarted(self.number, self.turn))
 
     def _end_thinking(self) -> None:
         if self._thinks:
             self._thinks = False
-            self.emit_fact("llm_finished")
+            self.emit_fact(LlmFinished(self.number, self.turn))
 
     def _begin(self, post: Post) -> None:
         """Post the first token, with the first piece of the answer whatever it is; an engine's audio may come first."""
@@ -210,7 +230,7 @@ class Reply:
 
     def _sounds(self, post: Post) -> None:
         """The first audio is in the lane."""
-        self.emit_fact("tts_first_audio")
+        self.emit_fact(TtsFirstAudio(self.number, self.turn))
         post(AudioArrived(self.number))
 
     async def _speak(
@@ -220,19 +240,19 @@ class Reply:
             async for chunk in chunks:
                 await feed.put(chunk)
             await feed.finish()
-        self.emit_fact("tts_finished")
+        self.emit_fact(TtsFinished(self.number, self.turn))
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
-        self.emit_fact("sentence", text=sentence)
+        self.emit_fact(SentenceStarted(self.number, self.turn, sentence))
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
             ended = ProviderError("the synthesiser ended before its text did")
-            self._emit_failure("tts_failed", ended)
+            self._emit_failure(TtsFailed, ended)
             raise ended from error
 
 

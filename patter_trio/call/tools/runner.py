@@ -19,7 +19,7 @@ import trio
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
-from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
+from patter_trio.call.output.reply import AnswerPhase, EmitFact, ProgressText, Reply
 from patter_trio.call.tools.context import ToolContext
 from patter_trio.call.tools.values import (
     MAX_NESTING_LEVELS,
@@ -34,6 +34,7 @@ from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
+from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
 from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
@@ -118,7 +119,7 @@ class ToolRunner:
     Args:
         call: the call; a handler that takes ``call_context`` reads and controls it.
         history: the conversation, in which each round of tools has its place.
-        emit_fact: reports a fact to the watchers of the call, at this instant.
+        emit_fact: reports an internal event, at this instant.
         post: tells the turn machine until when a reply may be busy.
         webhooks: calls the tools whose handler is a URL.
     """
@@ -127,7 +128,7 @@ class ToolRunner:
         self,
         call: ControlledCall,
         history: History,
-        emit_fact: Callable[[str, dict[str, Any]], None],
+        emit_fact: EmitFact,
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
     ) -> None:
@@ -276,7 +277,7 @@ class ToolRunner:
         if not round_.invocations:
             self._history.add_tool_round(round_)
         round_.invocations.append(invocation)
-        self._emit_fact("tool_call_started", self._about(invocation))
+        self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
 
     async def _answer(self, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None") -> str:
         """Call the handler; return what went wrong."""
@@ -346,11 +347,16 @@ class ToolRunner:
         if error:
             invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]
             invocation.result = None
-        about = {**self._about(invocation), "result": invocation.result, "duration": invocation.duration}
-        self._emit_fact("tool_call_completed", {**about, "error": error} if error else about)
-
-    def _about(self, invocation: ToolInvocation) -> dict[str, Any]:
-        return {"name": invocation.call.name, "tool_call_id": invocation.call.id, "arguments": invocation.arguments}
+        self._emit_fact(
+            ToolCallCompleted(
+                name=invocation.call.name,
+                tool_call_id=invocation.call.id,
+                arguments=invocation.arguments,
+                result=invocation.result,
+                duration=invocation.duration,
+                error=error,
+            )
+        )
 
     def close(self) -> list[dict[str, Any]]:
         """The call is over: return all calls of tools. What is shielded goes on for a while, and nobody is told how it ends."""
