@@ -20,44 +20,38 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import AudioReceived, CallInfo, DigitPressed, MarkReached, StreamStopped
+from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
+from patter_trio.call.announced import PendingControl
 from patter_trio.call.backend import Backend, CallServices
-from patter_trio.call.control import CallControl, Handle
+from patter_trio.call.control import CallControl
 from patter_trio.call.engine import EngineBackend
 from patter_trio.call.input.voice_activity import VoiceActivityStage
-from patter_trio.call.keepalive import PING_AFTER_S, wait_until_dead
-from patter_trio.call.leg import MediaLeg
+from patter_trio.call.leg import Leg, MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.output import reply as replies
-from patter_trio.call.output.writer import CarrierWriter, Stalled
+from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.call.transfers import TransferCall, Transfers
+from patter_trio.call.transfers import TransferCall, TransferRequest, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import HeardSpeech, Media
-from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
+from patter_trio.errors import CallEnded, ProviderError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
-from patter_trio.net.websocket import SocketClosed
+from patter_trio.metrics.results import CallMetrics
 
 MAX_INBOX_INPUTS: Final = 1024
 """Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
 APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds that a crashed conversation's apology may take."""
-CLOSE_TIMEOUT_S: Final = 0.15
-"""Seconds that closing the stream may take: flushing the recogniser and this must fit into one second together."""
-MAX_BAD_MESSAGES: Final = 100
-"""Messages that its protocol does not allow after which a carrier's stream is given up."""
-NORMAL_CLOSE_CODES: Final = (1000, 1001)
-"""Close codes of a stream that ended as it should (RFC 6455, section 7.4.1)."""
 LLM_REPLY_TIMEOUT_S: Final = 15.0
 ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
 """Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
@@ -78,22 +72,37 @@ class CallOptions:
     webhooks: ToolWebhooks
 
 
-class Call(Handle):
-    """A live call. ``data`` is the application's own; everything else is only to be read."""
+class CallSession:
+    """One live call: its state, its parts and its end. The application steers it through a :class:`CallControl`.
 
-    def __init__(self, leg: MediaLeg, options: CallOptions, reporter: CallReporter, media: MediaClock) -> None:
-        self.info: CallInfo = leg.info
-        self.data: dict[str, Any] = {}
+    Args:
+        stream: the carrier's media stream, started.
+        options: what the server gives to each call.
+        pending: the call as it was announced; its control and its data go on here.
+        reporter: emits the call's events.
+        media: the clock of the caller's audio.
+    """
+
+    def __init__(
+        self,
+        stream: MediaLeg,
+        options: CallOptions,
+        pending: PendingControl,
+        reporter: CallReporter,
+        media: MediaClock,
+    ) -> None:
+        self.info: CallInfo = stream.info
+        self.data: dict[str, Any] = pending.data
         self.outcome: str = ""
-        """How it ended; empty while it lives."""
-        self.control: CallControl = CallControl(self)
-        self._leg = leg
+        """How the call ended; empty while it lives."""
+        self.control: CallControl = pending.control
         self._options = options
         self._reporter = reporter
         self._media = media
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](MAX_INBOX_INPUTS)
-        self._writer = CarrierWriter(leg.socket, leg.codec, self._post)
+        self._writer = CarrierWriter(stream.socket, stream.codec, self._post)
         self._writer.sent = self._sent
+        self._leg = Leg(stream, self._writer, self)
         self._machine: TurnMachine | None = None
         self._history = History()
         self._tools = ToolRunner(self, self._history, self._emit_fact, self._post, options.webhooks)
@@ -108,9 +117,10 @@ class Call(Handle):
         self._reply: replies.Reply | None = None
         self._caller_here = trio.CancelScope()
         self._error = ""
-        self._bad_messages = 0
         self._limits = Limits()
-        self.transfers: Transfers = Transfers(self.call_id, options.transfer_call, self._demand, self._post)
+        self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
+        # Last, because what was asked of the announced call is done now.
+        pending.connect(self)
 
     def _backend_of(self, options: CallOptions) -> Backend:
         about = self.info.payload("call_id", "caller", "callee")
@@ -130,25 +140,31 @@ class Call(Handle):
         return PipelineBackend(services, options.on_message)
 
     def __repr__(self) -> str:
-        return f"<Call {self.call_id} {self.direction}, {self._machine!r}, {self._writer!r}>"
+        return f"<CallSession {self.info.call_id} {self.info.direction}, {self._machine!r}, {self._writer!r}>"
 
+    # What CallControl forwards to -------------------------------------------------------------------------------------
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
-        """``{"user": ..., "agent": ...}`` at this moment."""
+        """The public states at this moment."""
         return self._reporter.state.copy()
 
     @property
     def turn_idx(self) -> int:
-        """How many utterances of the caller were over so far."""
+        """The number of the caller's utterances that are over."""
         return self._reporter.turn_idx
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The conversation so far: role, text (of the agent's what was heard) and Unix timestamp."""
+        """The conversation so far; a copy."""
         return [dict(entry) for entry in self._history.shown()]
 
+    @property
+    def metrics(self) -> CallMetrics | None:
+        """What has been measured so far."""
+        return self._reporter.metrics(trio.current_time())
+
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``: behind what it is saying, or at once with ``interrupt``.
+        """Have the agent say ``text``.
 
         Raises:
             CallEnded: the call is over.
@@ -156,20 +172,29 @@ class Call(Handle):
         self._demand(inputs.Say(text, interruptible, interrupt))
 
     def hang_up(self) -> None:
-        """End the call after what is being said was played (10 s at most).
+        """End the call after the current speech was played.
 
         Raises:
             CallEnded: the call is over.
         """
         self._demand(inputs.HangUp("agent_hung_up"))
 
+    def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
+        """Order a transfer to ``to``, and return the order."""
+        return self._transfers.request(to, error_message)
+
+    def place_transfer(self, order: TransferRequest) -> None:
+        """Carry out an order that was made before the call connected."""
+        self._transfers.place(order)
+
     def emit_edge(self, name: str, payload: Mapping[str, Any]) -> None:
-        """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
+        """Emit a speech edge in the pipeline's place; for adapters, through ``phone.speech_events``."""
         self._post(Fired(name, payload))
 
+    # Inputs -----------------------------------------------------------------------------------------------------------
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
-            raise CallEnded(f"call {self.call_id} is over ({self.outcome})")
+            raise CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
         self._post(event)
 
     def _post(self, event: inputs.Input | Fired) -> None:
@@ -185,80 +210,30 @@ class Call(Handle):
         if reply is not None and reply.number == media.reply and self._reporter.wants("tts_chunk"):
             reply.emit_fact("tts_chunk", audio=media.audio)
 
-    # The leg ----------------------------------------------------------------------------------------------------------
-    async def read(self) -> None:
-        """Take what the carrier sends, until its end; awaits nothing but the socket."""
-        try:
-            while True:
-                message = await self._leg.socket.receive()
-                try:
-                    event = self._leg.codec.receive(message)
-                except WireError as error:
-                    self._malformed(error)
-                    continue
-                match event:
-                    case AudioReceived():
-                        self._voice_activity.put(self._media.samples, event.audio)
-                        self._media.arrived(len(event.audio), trio.current_time())
-                    case MarkReached():
-                        self._writer.reached(event.name, trio.current_time())
-                    case DigitPressed():
-                        self._reporter.emit_event("dtmf", trio.current_time(), {"digit": event.digit})
-                    case StreamStopped():
-                        self._leg_down("caller_hung_up")
-                        return
-        except SocketClosed as closed:
-            self._closed(closed)
+    # What the leg reports ---------------------------------------------------------------------------------------------
+    def on_audio(self, audio: bytes) -> None:
+        """Hand the caller's audio to the VAD."""
+        self._voice_activity.put(self._media.samples, audio)
+        self._media.arrived(len(audio), trio.current_time())
 
-    def _closed(self, closed: SocketClosed) -> None:
-        lost = closed.code not in NORMAL_CLOSE_CODES
-        if lost:
-            self._fail(f"the carrier's stream was lost: {closed}", "SocketClosed")
-        self._leg_down("failed" if lost else "caller_hung_up")
+    def on_digit(self, digit: str) -> None:
+        """Emit on_dtmf."""
+        self._reporter.emit_event("dtmf", trio.current_time(), {"digit": digit})
 
-    def _malformed(self, error: WireError) -> None:
-        self._bad_messages += 1
-        if self._bad_messages == 1:
-            _log.warning("call %s: ignoring what its stream may not send: %s", self.call_id, error)
-        if self._bad_messages == MAX_BAD_MESSAGES:
-            self._fail(
-                f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow", "WireError"
-            )
-            raise SocketClosed(1008, "protocol")
-
-    async def write(self) -> None:
-        """Send to the carrier, until its end."""
-        try:
-            await self._writer.write()
-        except SocketClosed as closed:  # whoever of the two sees it first
-            self._closed(closed)
-        except Stalled as error:
-            self._fail(str(error), "Stalled")
-            self._leg_down("failed")
-
-    async def watch(self) -> None:
-        """Give a carrier up that says nothing, not even when it is asked whether it is there."""
-        await wait_until_dead(self._leg.socket, self._writer.wake)
-        self._fail(f"the carrier said nothing for {2 * PING_AFTER_S:g} s", "Silent")
-        self._leg_down("failed")
-
-    def _leg_down(self, reason: str) -> None:
+    def on_leg_down(self, reason: str) -> None:
+        """End the conversation, and an apology, because the caller is gone."""
         self._caller_here.cancel(reason="caller left")
         self._post(inputs.LegDown(reason))
 
-    async def close(self, close_timeout: float) -> None:
-        """Close the carrier's stream, within ``patience`` seconds."""
-        await self._leg.socket.aclose(close_timeout=close_timeout)
-
-    def _fail(self, why: str, kind: str) -> None:
-        """Remember what went wrong first, and say it once; ``kind`` is what it is called where ``why`` says too much."""
+    def fail(self, why: str, kind: str) -> None:
+        """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""
         if not self._error and not self.outcome:
             self._error = why
             self._emit_fact("call_failed", {"error": kind})
-            _log.warning("call %s: %s", self.call_id, why)
+            _log.warning("call %s: %s", self.info.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
-    async def converse(self) -> None:
+    async def _converse(self) -> None:
         """Hold the conversation, from the first frame to the last word."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._guarded, "voice detector", self._voice_activity.run)
@@ -274,7 +249,7 @@ class Call(Handle):
             await part(*arguments)
         except* ProviderError as failures:
             failure = next(leaves(failures))
-            self._fail(f"{name}: {failure}", type(failure).__name__)
+            self.fail(f"{name}: {failure}", type(failure).__name__)
             agent = self._backend.agent
             if self._backend.can_speak and agent is not None:
                 self._post(inputs.Say(agent.error_message, interruptible=False, interrupt=True))
@@ -358,7 +333,7 @@ class Call(Handle):
             case do.HangUpLeg():
                 self._writer.hang_up()
             case do.TransferLeg():
-                nursery.start_soon(self.transfers.run, (self._backend.agent or self._options.agent).error_message)
+                nursery.start_soon(self._transfers.run, (self._backend.agent or self._options.agent).error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -401,16 +376,39 @@ class Call(Handle):
         self._history.add("assistant", text, self._reporter.unix(at))
         self._reporter.transcript(at, "assistant", text, self._history.shown())
 
-    # The end ----------------------------------------------------------------------------------------------------------
-    def crashed(self, bugs: BaseExceptionGroup[Any]) -> None:
-        """Take note of a bug, for the log and for ``on_call_end``."""
-        _log.error("call %s: a bug ended it", self.call_id, exc_info=bugs)
-        bug = next(leaves(bugs))
-        self._fail(f"{type(bug).__name__}: {bug}", type(bug).__name__)
+    # The call's life --------------------------------------------------------------------------------------------------
+    async def run(self, callback_queue: CallbackQueue, nursery: trio.Nursery) -> None:
+        """Run the call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
+        self._tools.shield_nursery = nursery
+        async with open_callbacks(nursery, callback_queue):
+            # The boundary for bugs, once for each ring: a bug ends its call, not the server.
+            try:
+                async with trio.open_nursery() as leg:
+                    self._leg.start(leg)
+                    try:
+                        await self._converse()
+                    except* Exception as bugs:  # noqa: BLE001
+                        self._record_bug(bugs)
+                        await self._apologise()
+                    leg.cancel_scope.cancel(reason="call over")
+            except* Exception as bugs:  # noqa: BLE001 (in the leg, or in the apology)
+                self._record_bug(bugs)
+            finally:
+                cancelled = trio.current_effective_deadline() == -math.inf
+                try:
+                    await self._leg.close()
+                finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
+                    self._end(cancelled=cancelled)
 
-    async def apologise(self) -> None:
-        """Say that something went wrong, after the conversation crashed; bounded, and without the conversation."""
-        self.freeze()
+    def _record_bug(self, bugs: BaseExceptionGroup[Any]) -> None:
+        """Record a bug for the log and for ``on_call_end``."""
+        _log.error("call %s: a bug ended it", self.info.call_id, exc_info=bugs)
+        bug = next(leaves(bugs))
+        self.fail(f"{type(bug).__name__}: {bug}", type(bug).__name__)
+
+    async def _apologise(self) -> None:
+        """Say the error message after the conversation crashed, within :data:`APOLOGY_TIMEOUT_S` seconds."""
+        self._freeze()
         agent = self._backend.agent or self._options.agent
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
@@ -418,16 +416,12 @@ class Call(Handle):
             try:
                 await self._backend.apologise(agent, reply)
             except ProviderError as error:
-                _log.warning("call %s: no apology: %s", self.call_id, error)
+                _log.warning("call %s: no apology: %s", self.info.call_id, error)
             await self._writer.wait_for_room(reply.playout, 1)
             await trio.sleep_until(self._writer.playback.end)
 
-    def shielded_in(self, nursery: trio.Nursery) -> None:
-        """Run tools that outlive the call there."""
-        self._tools.shield_nursery = nursery
-
-    def freeze(self) -> None:
-        """Cut what is being said without telling anybody: what was heard of it belongs into the transcript."""
+    def _freeze(self) -> None:
+        """Cut the live reply without an event, and enter what the caller heard of it in the transcript."""
         reply, self._reply = self._reply, None
         if reply is None:
             return
@@ -435,39 +429,13 @@ class Call(Handle):
         if heard.text:
             self._history.add("assistant", heard.text, self._reporter.unix(trio.current_time()))
 
-    def end(self, *, cancelled: bool) -> None:
-        """Tell the end of the call, once, whatever ended it."""
+    def _end(self, *, cancelled: bool) -> None:
+        """Emit on_call_end, once, whatever ended the call."""
         self._backend.user_turns.settle("the call is over")
-        self.freeze()
+        self._freeze()
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self.transfers.close(self.outcome)
+        self._transfers.close(self.outcome)
         transcript = self._history.whole()
         self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
-
-
-async def run_call(call: Call, callback_queue: CallbackQueue, nursery: trio.Nursery) -> None:
-    """Run a call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
-    call.shielded_in(nursery)
-    async with open_callbacks(nursery, callback_queue):
-        # The one boundary, once for each ring: a bug ends its call, not the server.
-        try:
-            async with trio.open_nursery() as leg:
-                leg.start_soon(call.read)
-                leg.start_soon(call.write)
-                leg.start_soon(call.watch)
-                try:
-                    await call.converse()
-                except* Exception as bugs:  # noqa: BLE001
-                    call.crashed(bugs)
-                    await call.apologise()
-                leg.cancel_scope.cancel(reason="call over")
-        except* Exception as bugs:  # noqa: BLE001 (in the leg, or in what was to apologise)
-            call.crashed(bugs)
-        finally:
-            cancelled = trio.current_effective_deadline() == -math.inf
-            try:
-                await call.close(CLOSE_TIMEOUT_S)
-            finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
-                call.end(cancelled=cancelled)

@@ -50,6 +50,7 @@ from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.edges import OF_A_TURN, EdgeRules
 from patter_trio.events.payloads import ConversationStateSnapshot, Tap
 from patter_trio.metrics.metering import Metering
+from patter_trio.metrics.results import CallMetrics
 
 
 class CallObserver(Protocol):
@@ -104,6 +105,10 @@ class CallReporter:
     def turn_idx(self) -> int:
         """How many utterances have been told to be over."""
         return self._edges.turn_idx
+
+    def metrics(self, at: float) -> CallMetrics | None:
+        """Return what was measured up to that instant."""
+        return None if self.metering is None else self.metering.so_far(at)
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""

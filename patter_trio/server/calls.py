@@ -23,7 +23,7 @@ from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
-from patter_trio.call.session import Call, CallOptions, run_call
+from patter_trio.call.session import CallOptions, CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import CallEvents, Subscribers
@@ -84,7 +84,7 @@ class ServeOptions:
     public_url: str
     callbacks: CallbackRegistry
     subscribers: Subscribers
-    live: MutableMapping[str, Call]
+    live: MutableMapping[str, CallSession]
     call_servers: "set[CallServer]"
     pricing: Pricing
     guard: Guard
@@ -154,7 +154,7 @@ class CallServer:
         self._grace_shortened = False
         self._starting: dict[str, _StartingCall] = {}
         """What is under way for each announced call, until it is live or given up."""
-        self._live: dict[str, Call] = {}
+        self._live: dict[str, CallSession] = {}
         self._draining = False
         self._idle = trio.Event()
         self._announced = trio.Event()
@@ -313,16 +313,15 @@ class CallServer:
             transfer_call=partial(self._transfer, info),
             webhooks=self._webhooks,
         )
-        call = Call(leg, options, reporter, media)
-        callback_queue.control = call.control
-        starting.call.connect(call)
+        callback_queue.control = starting.call.control
+        call = CallSession(leg, options, starting.call, reporter, media)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info.payload())
         try:
-            await run_call(call, callback_queue, self._nursery)
+            await call.run(callback_queue, self._nursery)
         finally:
             events.close()
             self._give_up(starting, "call over", "failed")
