@@ -1,11 +1,12 @@
-"""How one call hears, thinks and speaks: by a recogniser, a mind and a voice, or by one engine that does all three.
+"""How one call hears, thinks and speaks: through STT, responder and TTS, or through one engine that does all three.
 
-The session loop decides what is to happen, and asks the call's faculties to do it. All that it asks is done at once, by
-plain functions; what takes time runs in the tasks that ``run`` starts.
+The session loop decides what happens next, and the backend carries it out. Its methods are plain functions that return
+at once; what takes time runs in the parts that :meth:`Backend.open` starts.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import attrs
@@ -26,15 +27,13 @@ from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
 
-Guarded = Callable[..., Awaitable[None]]
-"""Runs a part of the call (its name, the function, its arguments) that a provider's failure ends."""
-Hold = Callable[[], Awaitable[None]]
-"""Begins the conversation, and holds what is open for it; cancelled at its end."""
+StartPart = Callable[..., None]
+"""Starts a part of the call (its name, the function, its arguments); a ``ProviderError`` from it ends the call."""
 
 
 @attrs.frozen(eq=False)
 class CallServices:
-    """What a call's faculties work with."""
+    """What a call's backend works with."""
 
     call: HookedCall
     control: CallControl
@@ -75,22 +74,25 @@ class UserTurnLog(Protocol):
 
 
 class Backend(ABC):
-    """What hears, thinks and speaks in one call."""
+    """Hears, thinks and speaks in one call."""
 
     user_turns: UserTurnLog
     agent: Agent | None = None
-    """Once it is settled who the call's agent is."""
+    """The call's agent, from :meth:`open` on."""
 
     @abstractmethod
     def hear(self, item: bytes | VoiceEdge) -> None:
         """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it."""
 
     @abstractmethod
-    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open all that the agent needs, start what runs beside it in ``talk``, and ``hold``.
+    def open(self, agent: Agent, start: StartPart) -> AbstractAsyncContextManager[BaseException | None]:
+        """Open every provider that the agent needs, and start the parts that run beside the conversation.
+
+        Yields:
+            None, or the failure of a provider without which the backend can only apologise. It stays open for that.
 
         Raises:
-            ProviderError: something of it cannot be had.
+            ProviderError: a provider cannot be opened, and nothing can apologise for it.
         """
 
     @property

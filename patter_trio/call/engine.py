@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import trio
 
@@ -32,7 +32,7 @@ from patter_trio.abc import (
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE
-from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
+from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
 from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
 from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.input.transcription import encoder
@@ -43,7 +43,7 @@ from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import HeardSpeech
-from patter_trio.errors import ProviderError
+from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.metering import parts_of
 from patter_trio.user_code.context import current_call
 
@@ -74,6 +74,7 @@ class EngineBackend(Backend):
         """The session is over for good."""
         self._by: TextToSpeech | None = None
         """The other voice, where it says the live reply."""
+        self._start_part: StartPart | None = None
         self._encode = encoder(engine.accepts, "an engine")
         self._decode = replies.decoder(engine.emits, "an engine")
         self._speaking = False
@@ -157,44 +158,36 @@ class EngineBackend(Backend):
         """Have the last words come; the inbox is told ``Flushed`` when none will."""
         if self._session is not None:
             self.user_turns.flush(open_voice=self._speaking)
-        if not self.user_turns.pending_count or self.user_turns.nursery is None:
+        if not self.user_turns.pending_count or self._start_part is None:
             self._services.post(inputs.Flushed())
         else:
-            self.user_turns.nursery.start_soon(self._await_last)
+            self._start_part("transcripts", self._await_last)
 
     async def _await_last(self) -> None:
         await self.user_turns.wait_until_complete()
         self._services.post(inputs.Flushed())
 
     # Opening ----------------------------------------------------------------------------------------------------------
-    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open the engine, and the voice for other texts."""
-        self._engine = agent.engine or self._engine
-        self.user_turns.nursery = nursery
+    @asynccontextmanager
+    async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[BaseException | None]:
+        """Open the TTS for other texts, then the engine; without the engine, the TTS can still apologise."""
+        self.agent, self._engine, self._start_part = agent, agent.engine or self._engine, start
+        self.user_turns.open(start)
         async with AsyncExitStack() as stack:
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
                 self._voice = await stack.enter_async_context(open_with_timeout(voice, agent.tts.provider))
+            failure: BaseException | None = None
             try:
                 session = await stack.enter_async_context(self._opened(agent))
-            except (ProviderError, ExceptionGroup) as error:
+            except* ProviderError as failures:
                 if self._voice is None:
                     raise
-                await self._apologise_for_engine(error, guarded)
-            self._hand_over(session)
-            nursery.start_soon(guarded, "engine", self._listen, session)
-            await hold()
-
-    async def _apologise_for_engine(self, error: Exception, guarded: Guarded) -> NoReturn:
-        """Have the other voice apologise; it is open until the call is over."""
-
-        async def fail() -> None:
-            raise error
-
-        self._services.post(inputs.Ready())
-        await guarded("engine", fail)
-        while True:
-            await trio.sleep_forever()
+                failure = next(leaves(failures))
+            else:
+                self._hand_over(session)
+                start("engine", self._listen, session)
+            yield failure
 
     def _opened(self, agent: Agent) -> AbstractAsyncContextManager[EngineSession]:
         setup = EngineSetup(

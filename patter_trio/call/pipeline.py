@@ -1,13 +1,14 @@
 """A call's faculties as three providers: a recogniser hears, a model or the application thinks, a synthesiser speaks."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
 from patter_trio.abc import TextToSpeech, TextToSpeechSession, VoiceEdge
 from patter_trio.agent.agent import Agent
-from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
+from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
 from patter_trio.call.hooks import hook_runner_of
 from patter_trio.call.input.transcription import TranscriptionStage
 from patter_trio.call.input.user_words import UserTurns
@@ -38,7 +39,7 @@ class PipelineBackend(Backend):
             on_message, services.control, services.about, services.history, self.user_turns, tools=services.tools
         )
         self._voice: TextToSpeechSession | None = None
-        self._nursery: trio.Nursery | None = None
+        self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
         return f"<Pipeline of {self._responder!r}>"
@@ -82,21 +83,24 @@ class PipelineBackend(Backend):
         self._services.post(event)
 
     # Opening ----------------------------------------------------------------------------------------------------------
-    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open recogniser and voice."""
-        services, self._nursery = self._services, nursery
+    @asynccontextmanager
+    async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[None]:
+        """Start the STT and the responder, and open the TTS."""
+        services, self.agent, self._start_part = self._services, agent, start
         if agent.stt is None:
             raise ConfigurationError("an agent needs stt= or engine=")
-        hook_runner = self._responder.hook_runner = hook_runner_of(agent, services.call, services.emit_fact)
-        if hook_runner is not None and hook_runner.given("after_transcribe"):
-            self.user_turns.after_transcribe = hook_runner.transcribed
+        hook_runner = hook_runner_of(agent, services.call, services.emit_fact)
+        if hook_runner is not None:
+            self._responder.use_hooks(hook_runner)
+            if hook_runner.given("after_transcribe"):
+                self.user_turns.use_hook(hook_runner.transcribed)
         if self._responder.message_handler is not None:
-            nursery.start_soon(self._responder.message_handler.run)
-        nursery.start_soon(self._responder.connect, agent, "begun")
-        nursery.start_soon(guarded, "recogniser", self._transcription.run, agent.stt, agent.language, hook_runner)
+            start("on_message", self._responder.message_handler.run)
+        start("responder", self._responder.connect, agent, "begun")
+        start("recogniser", self._transcription.run, agent.stt, agent.language, hook_runner)
         tts = _voice_of(agent)
         async with open_with_timeout(tts.open(language=agent.language), tts.provider) as self._voice:
-            await hold()
+            yield None
 
     # Replies ----------------------------------------------------------------------------------------------------------
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> replies.Reply:
@@ -127,8 +131,8 @@ class PipelineBackend(Backend):
             return
         if reply.prepare is not None:
             self.user_turns.cut(reason)
-        if self._nursery is not None:
-            self._nursery.start_soon(self._responder.connect, self.agent, reason)
+        if self._start_part is not None:
+            self._start_part("responder", self._responder.connect, self.agent, reason)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
         """Say the error message in a session of its own."""

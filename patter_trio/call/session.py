@@ -24,7 +24,7 @@ from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
-from patter_trio.call.backend import Backend, CallServices
+from patter_trio.call.backend import Backend, CallServices, StartPart
 from patter_trio.call.control import CallControl
 from patter_trio.call.engine import EngineBackend
 from patter_trio.call.input.voice_activity import VoiceActivityStage
@@ -97,6 +97,8 @@ class CallSession:
         """How the call ended; empty while it lives."""
         self.control: CallControl = pending.control
         self._options = options
+        self._agent = options.agent
+        """The agent as the server has it, until ``on_call_start`` has answered."""
         self._reporter = reporter
         self._media = media
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](MAX_INBOX_INPUTS)
@@ -236,36 +238,43 @@ class CallSession:
     async def _converse(self) -> None:
         """Hold the conversation, from the first frame to the last word."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._guarded, "voice detector", self._voice_activity.run)
-            nursery.start_soon(self._guarded, "voice", self._prepare, nursery)
+
+            def start(name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
+                nursery.start_soon(self._guard, name, part, *arguments)
+
+            start("voice detector", self._voice_activity.run)
+            start("voice", self._talk, start)
             self._tools.nursery = nursery
             await self._loop(nursery)
             await self._backend.user_turns.last()
             nursery.cancel_scope.cancel(reason="conversation over")
 
-    async def _guarded(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Run a part that a provider's failure ends: the caller is told, and the call with it."""
+    async def _guard(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run a part of the call; a provider's failure in it ends the call, not the server."""
         try:
             await part(*arguments)
         except* ProviderError as failures:
-            failure = next(leaves(failures))
-            self.fail(f"{name}: {failure}", type(failure).__name__)
-            agent = self._backend.agent
-            if self._backend.can_speak and agent is not None:
-                self._post(inputs.Say(agent.error_message, interruptible=False, interrupt=True))
-            self._post(inputs.HangUp("failed"))
+            self._give_up(name, next(leaves(failures)))
 
-    async def _prepare(self, nursery: trio.Nursery) -> None:
-        agent = self._backend.agent = await self._options.settled()
+    def _give_up(self, name: str, failure: BaseException) -> None:
+        """Apologise to the caller, if anything can speak, and hang up."""
+        self.fail(f"{name}: {failure}", type(failure).__name__)
+        if self._backend.can_speak:
+            self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
+        self._post(inputs.HangUp("failed"))
+
+    async def _talk(self, start: StartPart) -> None:
+        """Open the backend for the call's agent, and keep it open until the conversation is cancelled."""
+        agent = self._agent = await self._options.settled()
         self._emit_fact("agent_ready", self._backend.parts(agent))
-
-        async def hold() -> None:
+        async with self._backend.open(agent, start) as failure:
             self._post(inputs.Ready())
+            if failure is not None:
+                self._give_up("engine", failure)
+                await trio.sleep_forever()  # the apology is said in here
             if agent.first_message:
                 self._post(inputs.Say(agent.filled(agent.first_message)))
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
-
-        await self._backend.run(agent, nursery, self._guarded, hold)
 
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
@@ -333,7 +342,7 @@ class CallSession:
             case do.HangUpLeg():
                 self._writer.hang_up()
             case do.TransferLeg():
-                nursery.start_soon(self._transfers.run, (self._backend.agent or self._options.agent).error_message)
+                nursery.start_soon(self._transfers.run, self._agent.error_message)
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -409,12 +418,11 @@ class CallSession:
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, within :data:`APOLOGY_TIMEOUT_S` seconds."""
         self._freeze()
-        agent = self._backend.agent or self._options.agent
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
         with self._caller_here:
             try:
-                await self._backend.apologise(agent, reply)
+                await self._backend.apologise(self._agent, reply)
             except ProviderError as error:
                 _log.warning("call %s: no apology: %s", self.info.call_id, error)
             await self._writer.wait_for_room(reply.playout, 1)

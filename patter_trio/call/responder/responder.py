@@ -52,7 +52,7 @@ class Responder:
         self.message_handler: CallMessageHandler | None = None if on_message is None else on_message.for_call(control)
         self._tools = tools
         self.hook_runner: HookRunner | None = None
-        """Set once the call knows its agent."""
+        """The agent's hooks; None before the call knows its agent, and if the agent has none."""
 
     def __repr__(self) -> str:
         return f"<Minds of {self.kind}>"
@@ -68,6 +68,10 @@ class Responder:
             return "on_message", self._on_message.name
         llm = agent.llm if agent else None
         return (llm.provider, llm.model) if llm else ("", "")
+
+    def use_hooks(self, hook_runner: HookRunner) -> None:
+        """Run the hooks of the agent, which the call knows from here on."""
+        self.hook_runner = hook_runner
 
     async def connect(self, agent: Agent | None, reason: str) -> None:
         """Open what the model's next answer would otherwise wait for: the call has begun, or a reply was cut.
