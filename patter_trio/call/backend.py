@@ -37,8 +37,6 @@ class CallServices:
 
     call: HookedCall
     control: CallControl
-    about: Mapping[str, str]
-    """What the application is told of the call with each message."""
     history: History
     reporter: CallReporter
     emit_fact: EmitFact

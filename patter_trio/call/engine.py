@@ -325,7 +325,7 @@ class EngineBackend(Backend):
                     await services.writer.wait_for_room(reply.playout, replies.MAX_PLAYOUT_SAMPLES)
                     reply.playout.put(self._decode(piece.audio))
                     services.writer.wake()
-        reply.playout.produced = True
+        reply.playout.end()
         services.writer.wake()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -36,7 +37,7 @@ class PipelineBackend(Backend):
         self._transcription = TranscriptionStage(self._heard_words)
         self.user_turns: UserTurns = UserTurns(services.history, services.reporter)
         self._responder = Responder(
-            on_message, services.control, services.about, services.history, self.user_turns, tools=services.tools
+            on_message, services.control, services.call.info, services.history, self.user_turns, tools=services.tools
         )
         self._voice: TextToSpeechSession | None = None
         self._start_part: StartPart | None = None
@@ -107,20 +108,22 @@ class PipelineBackend(Backend):
         """Begin a reply: of the mind's, or a fixed text."""
         agent, services, voice = self.ready_agent(), self._services, self._voice
         assert voice is not None  # noqa: S101 (ready_agent has seen to it)
-        reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
+        text = agent.error_message if action.apology else action.text
+        emits, hook_runner = _voice_of(agent).emits, self._responder.hook_runner
+        reply = replies.Reply(
+            action.reply,
+            action.turn,
+            services.emit_fact,
+            language=agent.language,
+            make_hooks=None if hook_runner is None else partial(hook_runner.of_reply, emits, generated=text is None),
+            prepare=self._responder.prepare(agent) if text is None else None,
+        )
         named: dict[str, str] = {}
-        if action.apology:
-            kind, source = "error", replies.from_text(agent.error_message)
-        elif action.text is not None:
-            kind, source = "text", replies.from_text(action.text)
+        if text is not None:
+            kind, source = "error" if action.apology else "text", replies.from_text(text)
         else:
             kind, source = self._responder.kind, self._responder.source_for(agent, reply)
             named["llm_provider"], named["model"] = self.names()
-            reply.prepare = self._responder.prepare(agent, reply)
-        emits = _voice_of(agent).emits
-        if self._responder.hook_runner is not None:
-            generated = kind == self._responder.kind
-            reply.hooks = self._responder.hook_runner.of_reply(emits, reply.emit_fact, generated=generated)
         reply.emit_fact("reply_started", source=kind, **named)
         nursery.start_soon(reply.run, source, voice, emits, services.writer, services.post)
         return reply

@@ -81,6 +81,7 @@ class CallSession:
         pending: the call as it was announced; its control and its data go on here.
         reporter: emits the call's events.
         media: the clock of the caller's audio.
+        server_nursery: the server's, which outlives the call: for its callbacks and its shielded tools.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class CallSession:
         pending: PendingControl,
         reporter: CallReporter,
         media: MediaClock,
+        *,
+        server_nursery: trio.Nursery,
     ) -> None:
         self.info: CallInfo = stream.info
         self.data: dict[str, Any] = pending.data
@@ -101,13 +104,15 @@ class CallSession:
         """The agent as the server has it, until ``on_call_start`` has answered."""
         self._reporter = reporter
         self._media = media
+        self._server_nursery = server_nursery
         self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](MAX_INBOX_INPUTS)
-        self._writer = CarrierWriter(stream.socket, stream.codec, self._post)
-        self._writer.sent = self._sent
+        self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent)
         self._leg = Leg(stream, self._writer, self)
         self._machine: TurnMachine | None = None
         self._history = History()
-        self._tools = ToolRunner(self, self._history, self._emit_fact, self._post, options.webhooks)
+        self._tools = ToolRunner(
+            self, self._history, self._emit_fact, self._post, options.webhooks, shield_nursery=server_nursery
+        )
         self._backend = self._backend_of(options)
         self._voice_activity = VoiceActivityStage(
             options.agent.vad,
@@ -125,11 +130,9 @@ class CallSession:
         pending.connect(self)
 
     def _backend_of(self, options: CallOptions) -> Backend:
-        about = self.info.payload("call_id", "caller", "callee")
         services = CallServices(
             self,
             self.control,
-            about,
             self._history,
             self._reporter,
             self._emit_fact,
@@ -207,7 +210,7 @@ class CallSession:
     def _emit_fact(self, fact: str, about: dict[str, Any]) -> None:
         self._reporter.emit_fact(fact, trio.current_time(), about)
 
-    def _sent(self, media: Media) -> None:
+    def _on_sent(self, media: Media) -> None:
         reply = self._reply
         if reply is not None and reply.number == media.reply and self._reporter.wants("tts_chunk"):
             reply.emit_fact("tts_chunk", audio=media.audio)
@@ -244,9 +247,9 @@ class CallSession:
 
             start("voice detector", self._voice_activity.run)
             start("voice", self._talk, start)
-            self._tools.nursery = nursery
-            await self._loop(nursery)
-            await self._backend.user_turns.last()
+            with self._tools.open(nursery):
+                await self._loop(nursery)
+                await self._backend.user_turns.last()
             nursery.cancel_scope.cancel(reason="conversation over")
 
     async def _guard(self, name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
@@ -386,10 +389,9 @@ class CallSession:
         self._reporter.transcript(at, "assistant", text, self._history.shown())
 
     # The call's life --------------------------------------------------------------------------------------------------
-    async def run(self, callback_queue: CallbackQueue, nursery: trio.Nursery) -> None:
-        """Run the call from its first frame to its last; ``nursery`` is the server's, and outlives it."""
-        self._tools.shield_nursery = nursery
-        async with open_callbacks(nursery, callback_queue):
+    async def run(self, callback_queue: CallbackQueue) -> None:
+        """Run the call from its first frame to its last."""
+        async with open_callbacks(self._server_nursery, callback_queue):
             # The boundary for bugs, once for each ring: a bug ends its call, not the server.
             try:
                 async with trio.open_nursery() as leg:

@@ -164,7 +164,7 @@ class CallReporter:
 
     def state_is(self, user: str, agent: str) -> None:
         """Take note of the public states."""
-        self._edges.user, self._edges.agent = user, agent
+        self._edges.set_states(user, agent)
 
     def partial(self, at: float, text: str) -> None:
         """Tell an interim result of the recogniser."""

@@ -66,7 +66,7 @@ class WebSocketClient:
         """Whether it was this side that had no more use for it."""
         self.ended: trio.Event = trio.Event()
         """Set when the peer has ended the connection, or it broke, or it was abandoned."""
-        socket.on_pending = self._answer_wanted
+        socket.share_sending(self._answer_wanted)
 
     def __repr__(self) -> str:
         return f"<WebSocketClient {self._who}{'' if self.usable else ' over'}>"

@@ -117,6 +117,7 @@ class _StartingCall:
     events: CallEvents
     scope: trio.CancelScope
     done: trio.Event
+    media: MediaClock
     trace: "CallTrace | None"
     call: PendingControl
     overrides: Mapping[str, Any] | None = None
@@ -213,11 +214,11 @@ class CallServer:
         info = call.info
         self._announced.set()
         on_call_start = self.callback("on_call_start")
-        trace = None
+        media, trace = MediaClock(), None
         if self._tracing is not None:
-            trace = self._tracing(info, self._agent, at=trio.current_time(), epoch=self._epoch)
+            trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=self._epoch)
         starting = self._starting[info.call_id] = _StartingCall(
-            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, PendingControl(info)
+            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
         )
         if on_call_start is None:
             starting.done.set()
@@ -295,10 +296,9 @@ class CallServer:
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
         events.enter()
-        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace)
-        media = MediaClock()
+        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace, starting.call.control)
+        media = starting.media
         if trace is not None:
-            trace.media = media
             trace.attach()
         watchers = () if trace is None else (trace,)
         reporter = CallReporter(
@@ -313,15 +313,14 @@ class CallServer:
             transfer_call=partial(self._transfer, info),
             webhooks=self._webhooks,
         )
-        callback_queue.control = starting.call.control
-        call = CallSession(leg, options, starting.call, reporter, media)
+        call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info.payload())
         try:
-            await call.run(callback_queue, self._nursery)
+            await call.run(callback_queue)
         finally:
             events.close()
             self._give_up(starting, "call over", "failed")

@@ -58,7 +58,9 @@ class _Reply:
 class CallTrace:
     """The spans of one call; ``media`` is to be set when its media stream is there."""
 
-    def __init__(self, tracer: Tracer, info: CallInfo, agent: Agent, *, at: float, epoch: float) -> None:
+    def __init__(
+        self, tracer: Tracer, info: CallInfo, agent: Agent, media: MediaClock, *, at: float, epoch: float
+    ) -> None:
         self._tracer = tracer
         self._call_id: str = info.call_id
         self._parts: Mapping[str, Any] = {}
@@ -87,7 +89,7 @@ class CallTrace:
         self._hooks: dict[str, list[float]] = {}
         """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, Mapping[str, Any]] | None = None
-        self.media: MediaClock | None = None
+        self._media = media
         with self._isolated():
             # A trace of its own for each call, whatever span is current where calls are served from.
             self._span = tracer.start_span(
@@ -184,7 +186,7 @@ class CallTrace:
 
     def _in_audio(self, at: float, payload: Mapping[str, Any]) -> float:
         """Return when an edge of the voice was, rather than when it was noticed."""
-        zero = self.media.start if self.media is not None and self.media.start is not None else 0.0
+        zero = self._media.start or 0.0
         return zero + payload["audio_offset_ms"] / 1000 if "audio_offset_ms" in payload else at
 
     def _on_user_speech_eos(self, at: float, payload: Mapping[str, Any]) -> None:

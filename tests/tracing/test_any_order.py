@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from trace_kit import agent_of
 
 from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.tracing.call_trace import CallTrace
 
@@ -81,7 +82,7 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tu
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
+        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S)
         for at, (name, payload) in enumerate(story, start=10):
             call.on_event(name, float(at), payload)
         call.on_event("call_end", 1000.0, {"outcome": "completed", "metrics": None})
