@@ -81,7 +81,10 @@ class EngineSession(ABC):
 
     @abstractmethod
     def send(self, audio: bytes) -> None:
-        """Take the caller's next audio, in the format that the provider announces in ``accepts``."""
+        """Take the caller's next audio, in the format that the provider announces in ``accepts``.
+
+        ``commit`` and ``discard`` are preceded by all that the call's resampler held back.
+        """
 
     def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with a turn detection of its own needs none)
         """Learn of an edge of the caller's voice, in the order of the audio."""
@@ -125,6 +128,9 @@ class Engine(Prewarmable, ABC):
     """A model that hears and speaks by itself: speech in, speech out.
 
     Whose turn it is remains decided here: an engine must not answer, and not stop, unless it is asked to.
+
+    ``accepts`` and ``emits`` are the formats in which it hears and speaks, as a recogniser's and a synthesiser's; each may be
+    mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`.
     """
 
     provider: str

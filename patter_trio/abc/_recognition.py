@@ -31,18 +31,30 @@ class Transcript:
 
 
 class SpeechToTextSession(ABC):
-    """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another."""
+    """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another.
+
+    ``accepts`` is the format of this session where it differs from its provider's: a provider that stands for several
+    recognisers sets it, any other leaves it None.
+    """
+
+    accepts: AudioFormat | None = None
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
         """Take the next audio, in the format that the provider announces in ``accepts``.
+
+        At another rate than 8 kHz the call resamples it, which holds the newest 0.1 s back at most; ``flush`` is
+        preceded by all that was held back.
 
         Raises:
             ProviderError: the recogniser is gone.
         """
 
     async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
-        """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it."""
+        """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it.
+
+        Its offset counts samples at 8 kHz whatever rate the provider accepts, and may lie up to 0.1 s ahead of the audio.
+        """
 
     @abstractmethod
     async def flush(self) -> None:
@@ -64,7 +76,12 @@ class SpeechToTextSession(ABC):
 
 
 class SpeechToText(Prewarmable, ABC):
-    """A recogniser of speech."""
+    """A recogniser of speech.
+
+    ``accepts`` is the format in which it wants the caller's audio: mu-law or 16-bit PCM, at one of
+    :data:`patter_trio.audio.formats.RATES`. The call converts. Mu-law at 8 kHz, which is what carriers send, costs and delays
+    nothing.
+    """
 
     provider: str
     model: str = ""

@@ -25,12 +25,14 @@ class SpeechChunk:
     """A stretch of synthesised speech.
 
     ``text`` is the text whose speech *begins* with this chunk (usually a sentence, on its first chunk) and is empty on
-    the chunks that go on with it. ``words`` are timings, where the vendor tells them.
+    the chunks that go on with it. ``words`` are timings, where the vendor tells them. ``format`` is that of this audio where it
+    differs from the provider's ``emits``: a provider that stands for several synthesisers sets it, any other leaves it None.
     """
 
     audio: bytes
     text: str = ""
     words: tuple[Word, ...] = ()
+    format: AudioFormat | None = None
 
 
 class TextToSpeechSession(ABC):
@@ -49,7 +51,11 @@ class TextToSpeechSession(ABC):
 
 
 class TextToSpeech(Prewarmable, ABC):
-    """A synthesiser of speech."""
+    """A synthesiser of speech.
+
+    ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`. The call
+    converts; texts and words stay at their samples. Mu-law at 8 kHz passes as it is.
+    """
 
     provider: str
     model: str = ""

@@ -10,7 +10,7 @@ from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, T
 from patter_trio.agent.guardrails import Guardrail, guardrails_of
 from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
 from patter_trio.agent.tools import Tool, tools_of
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.convert import rate_problem
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
 
@@ -154,7 +154,18 @@ class Agent:
         elif self.tts is not None:
             object.__setattr__(self, "tts", self.tts.with_voice(self.voice))
 
+    def _check_formats(self) -> None:
+        for option, part, does in (
+            ("stt", self.stt, "accepts"),
+            ("tts", self.tts, "emits"),
+            ("engine", self.engine, "accepts"),
+            ("engine", self.engine, "emits"),
+        ):
+            if part is not None and (problem := rate_problem(getattr(part, does))):
+                raise ConfigurationError(f"{option} must {does[:-1]} audio {problem}")
+
     def _check_parts(self) -> None:
+        self._check_formats()
         if self.engine is None:
             missing = [name for name in ("stt", "tts") if getattr(self, name) is None]
             if missing:
@@ -162,9 +173,6 @@ class Agent:
                     f"an agent without engine= needs {' and '.join(f'{name}=' for name in missing)}"
                 )
             return
-        for does, made in (("accept", self.engine.accepts), ("emit", self.engine.emits)):
-            if made.rate != RATE:
-                raise ConfigurationError(f"engine: an engine must {does} audio at {RATE} Hz, not {made.rate}")
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
             raise ConfigurationError(
@@ -173,19 +181,20 @@ class Agent:
 
     def policy(self, *, reply: float) -> TurnPolicy:
         """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
-        engine: dict[str, Any] = {}
-        if self.engine is not None:
-            engine = {"words": False, "stuck": MAX_MONOLOGUE_S}
-            if self.engine.ends_turns:
-                patience = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
-                engine |= {"endpoint": patience, "early_trigger": self.engine.ends_turns}
-        return TurnPolicy(
-            **{"endpoint": self.endpointing_ms / 1000} | engine,
+        policy = TurnPolicy(
+            endpoint=self.endpointing_ms / 1000,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
             min_words=self.barge_in_min_words,
             away=self.user_away_timeout or math.inf,
             reply=reply,
         )
+        if self.engine is None:
+            return policy
+        policy = attrs.evolve(policy, needs_words=False, max_wordless_voice=MAX_MONOLOGUE_S)
+        if not self.engine.ends_turns:
+            return policy
+        endpoint = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
+        return attrs.evolve(policy, endpoint=endpoint, early_trigger=self.engine.ends_turns)
 
     def filled(self, text: str) -> str:
         """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are."""

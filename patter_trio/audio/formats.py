@@ -1,6 +1,7 @@
-"""The two ways in which telephone speech is written down here."""
+"""How speech is written down: encodings and sampling rates."""
 
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
@@ -11,6 +12,9 @@ FRAME_SAMPLES = 160
 """Samples of one 20 ms frame, the unit in which carriers send."""
 
 FRAME_SECONDS = FRAME_SAMPLES / RATE
+
+RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+"""Sampling rates (Hz) that a provider may have; 20 ms are a whole number of samples at each of them."""
 
 
 class Encoding(StrEnum):
@@ -28,6 +32,19 @@ class AudioFormat:
 
     encoding: Encoding
     rate: int = RATE
+
+    @property
+    def width(self) -> int:
+        """Return the bytes of one sample."""
+        return 1 if self.encoding is Encoding.MULAW else 2
+
+    def samples(self, audio: bytes) -> int:
+        """Return how many samples some audio has."""
+        return len(audio) // self.width
+
+    def seconds(self, audio: bytes) -> float:
+        """Return how long some audio lasts."""
+        return self.samples(audio) / self.rate
 
 
 MULAW_8K = AudioFormat(Encoding.MULAW)

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 from functools import partial
 from typing import Any, Final
 
+import attrs
 import trio
 
 from patter_trio.abc import (
@@ -31,13 +32,14 @@ from patter_trio.abc import (
 )
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.convert import Converter, Quality, converter
+from patter_trio.audio.formats import MULAW_8K, RATE
 from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
 from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
 from patter_trio.call.input.late_transcripts import LateTranscripts
-from patter_trio.call.input.transcription import encoder
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
+from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.responder.responder import messages_from
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
@@ -75,8 +77,8 @@ class EngineBackend(Backend):
         self._by: TextToSpeech | None = None
         """The other voice, where it says the live reply."""
         self._start_part: StartPart | None = None
-        self._encode = encoder(engine.accepts, "an engine")
-        self._decode = replies.decoder(engine.emits, "an engine")
+        self._converter: Converter | None = None
+        """Into the format that the engine accepts; None where that is mu-law at 8 kHz."""
         self._speaking = False
         """The caller has said something about which nothing was decided yet."""
         self._wanted: dict[str, ToolCall] = {}
@@ -118,7 +120,18 @@ class EngineBackend(Backend):
         elif isinstance(item, VoiceEdge):
             self._session.voice(item)
         else:
-            self._session.send(self._encode(item))
+            self._hear(self._session, item)
+
+    def _hear(self, session: EngineSession, mulaw: bytes) -> None:
+        if self._converter is None:
+            session.send(mulaw)
+        elif audio := self._converter.convert(mulaw):  # nothing, while all of it is held back
+            session.send(audio)
+
+    def _push(self) -> None:
+        """Let the engine have what the resampler holds back: what is decided next is about that, too."""
+        if self._session is not None and self._converter is not None and (rest := self._converter.flush()):
+            self._session.send(rest)
 
     def _keep(self, item: bytes | VoiceEdge) -> None:
         """Keep what comes before the engine is there; the offsets of edges hold, whatever is dropped."""
@@ -132,11 +145,12 @@ class EngineBackend(Backend):
 
     def _hand_over(self, session: EngineSession) -> None:
         """Let an engine that is there now have what was kept for it."""
+        self._converter = converter(MULAW_8K, self._engine.accepts, Quality.LOW_DELAY)
         for item in self._waiting:
             if isinstance(item, VoiceEdge):
                 session.voice(item)
             else:
-                session.send(self._encode(g711.silence(item / RATE) if isinstance(item, int) else item))
+                self._hear(session, g711.silence(item / RATE) if isinstance(item, int) else item)
         self._waiting.clear()
         self._session = session
 
@@ -148,10 +162,12 @@ class EngineBackend(Backend):
         """Have the engine forget what was no utterance."""
         self._speaking = False
         if self._session is not None:
+            self._push()
             self._session.discard()
 
     def _commit(self) -> int:
         self._speaking = False
+        self._push()
         return 0 if self._session is None else self._session.commit()
 
     def flush(self) -> None:
@@ -231,7 +247,7 @@ class EngineBackend(Backend):
         made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
         named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
         made.emit_fact("reply_started", source=kind, **named)
-        nursery.start_soon(made.make, self._pieces(agent, made, text), self._decode, services)
+        nursery.start_soon(made.make, self._pieces(agent, made, text), self._engine.emits, services)
         return made
 
     def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], AnswerPieces]:
@@ -319,12 +335,12 @@ class EngineBackend(Backend):
             await say_error_message(agent, agent.tts, reply, services)
             return
         services.writer.open(reply.playout)
+        feed = SpeechFeed(reply.playout, self._engine.emits, services.writer, replies.MAX_PLAYOUT_SAMPLES)
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
-                    await services.writer.wait_for_room(reply.playout, replies.MAX_PLAYOUT_SAMPLES)
-                    reply.playout.put(self._decode(piece.audio))
-                    services.writer.wake()
+                    await feed.put(attrs.evolve(piece, text="", words=()))
+        await feed.finish()
         reply.playout.end()
         services.writer.wake()
 

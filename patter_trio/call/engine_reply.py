@@ -3,14 +3,16 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import attrs
 
 from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk, usage_sink
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE, AudioFormat
 from patter_trio.call.backend import CallServices
 from patter_trio.call.output import reply as replies
+from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
@@ -43,14 +45,15 @@ class EngineReply(replies.Reply):
         self._session = session
         self._parts: list[_Part] = []
         self._begun = False
-        self._sounds = False
         self._thinks = False
+        self._feed: SpeechFeed | None = None
 
     @asynccontextmanager
     async def respond(
         self, text: str = "", *, tools: bool = False, by: EngineSession | None = None
     ) -> AsyncIterator[EngineResponse]:
         """Open a response as the next part of this reply; ``by`` another session than the call's."""
+        await self._push()  # the new part begins behind all audio of the one before
         async with (by or self._session).respond(text, tools=tools) as response:
             self._parts.append(_Part(response, self.playout.put_samples))
             self.playout.begin()
@@ -61,17 +64,18 @@ class EngineReply(replies.Reply):
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE))
 
-    async def make(
-        self, pieces: Callable[[], AnswerPieces], decode: Callable[[bytes], bytes], at: CallServices
-    ) -> None:
+    async def make(self, pieces: Callable[[], AnswerPieces], emits: AudioFormat, at: CallServices) -> None:
         """Have it made; the inbox is told how it went, unless the scope was cancelled."""
         usage_sink.set(self._used)
+        begun = partial(self._sounds, at.post)
+        self._feed = feed = SpeechFeed(self.playout, emits, at.writer, MAX_PLAYOUT_SAMPLES, begun=begun)
         with self.scope:
             try:
                 self._begin_thinking()
                 async with pieces() as made:
                     async for piece in made:
-                        await self._take(piece, decode, at)
+                        await self._take(piece, feed, at)
+                await feed.finish()
             except* ProviderError as group:
                 error = next(leaves(group))
                 self._emit_failure("llm_failed", error)
@@ -82,29 +86,28 @@ class EngineReply(replies.Reply):
                 self.emit_fact("tts_finished")
                 self._all_made(at.writer, at.post)
 
-    async def _take(self, piece: AnswerPiece, decode: Callable[[bytes], bytes], at: CallServices) -> None:
+    async def _push(self) -> None:
+        if self._feed is not None:
+            await self._feed.push()
+
+    async def _take(self, piece: AnswerPiece, feed: SpeechFeed, at: CallServices) -> None:
         match piece:
             case str():
                 self._begin(at)
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at)
-                await at.writer.wait_for_room(self.playout, MAX_PLAYOUT_SAMPLES)
-                self.playout.put(decode(piece.audio), "", piece.words)
-                at.writer.wake()
-                if piece.audio and not self._sounds:
-                    self._sounds = True
-                    self.emit_fact("tts_first_audio")
-                    at.post(inputs.AudioArrived(self.number))
+                await feed.put(attrs.evolve(piece, text=""))  # its words come as texts of their own
             case replies.ProgressText():
                 async with self.respond(piece.text) as response:
                     async for part in response:
                         if isinstance(part, str):
                             self.playout.add_text(part)  # it is a text of ours, not one of the engine's
                         elif isinstance(part, SpeechChunk):
-                            await self._take(part, decode, at)
+                            await self._take(part, feed, at)
             case replies.AnswerPhase.TOOLS:
                 self._begin(at)  # the call of a tool is made of tokens, too
+                await self._push()  # speech pauses until the tools have answered
                 self._end_thinking()
             case replies.AnswerPhase.MODEL:
                 self._begin_thinking()

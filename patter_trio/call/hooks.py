@@ -19,7 +19,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.agent.guardrails import Guardrail
 from patter_trio.agent.hooks import Hook, HookContext
 from patter_trio.audio import g711
-from patter_trio.audio.formats import AudioFormat, Encoding
+from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
@@ -143,18 +143,21 @@ class HookRunner:
 
     # The caller's side ------------------------------------------------------------------------------------------------
     def incoming(self, accepts: AudioFormat) -> Callable[[bytes], Awaitable[bytes]] | None:
-        """Return what makes of the caller's mu-law the recogniser's audio, by way of its hooks; None without any."""
+        """Return what passes the caller's mu-law through the recogniser's hooks; None without any.
+
+        What comes out is at 8 kHz like what goes in: mu-law for a recogniser that accepts just that, else 16-bit samples.
+        """
         hooks = self.given("before_send_to_stt", "before_stt")
         if not hooks:
             return None
-        as_pcm = accepts.encoding is Encoding.PCM16
+        as_pcm = accepts != MULAW_8K
 
         async def through(mulaw: bytes) -> bytes:
             given = pcm = g711.to_pcm(mulaw)
             for hook in hooks:
                 answer = await self.call(hook, _pcm_of(len(given)), pcm)
                 if answer is None:  # silence in its place keeps the recogniser's clock right
-                    return bytes(len(given)) if as_pcm else g711.silence(len(mulaw) / accepts.rate, accepts.rate)
+                    return bytes(len(given)) if as_pcm else bytes([g711.SILENCE]) * len(mulaw)
                 pcm = bytes(answer)
             return pcm if as_pcm else mulaw if pcm == given else g711.from_pcm(pcm)
 
@@ -221,11 +224,16 @@ class ReplyHooks:
         self._sentence = hook_runner.given("after_llm.on_sentence") if generated else ()
         self._spoken = hook_runner.given("before_synthesize", "before_tts")
         self._sound = hook_runner.given("after_tts", "after_synthesize")
-        self._as_pcm = emits.encoding is Encoding.PCM16
+        self._as_pcm = emits != MULAW_8K
         self._buffer: list[str] = []
         self._replaced: set[str] = set()
         self._text = ""  # the sentence of which audio comes
         self._owed = ""  # its text, until some audio of it is kept
+
+    @property
+    def format(self) -> AudioFormat:
+        """The format in which :meth:`audio` takes and gives audio; always at 8 kHz."""
+        return PCM16_8K if self._as_pcm else MULAW_8K
 
     @property
     def touches_audio(self) -> bool:

@@ -13,7 +13,7 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import PatterError
 from patter_trio.phone import Patter
-from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, Connect, SimulatedTwilio
 
@@ -92,7 +92,9 @@ class SimulatedCall:
             call_sid=self.call_id,
         )
         self.log: EventLog = EventLog(self._now, self._state)
-        self.caller: SimulatedCaller = SimulatedCaller(self.carrier, self.log, self._state, strict=False)
+        self.caller: SimulatedCaller = SimulatedCaller(
+            self.carrier, self.log, self._state, strict=False, band_limited=is_resampled_for(agent)
+        )
         self.failure: str = ""
         """Why the call did not go as it should; empty when it did."""
         self._phone = phone

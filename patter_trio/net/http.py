@@ -13,6 +13,8 @@ cheap.
   program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
 * **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
 * **A URL of others'** is asked by a client with a :class:`~patter_trio.net.address_guard.Guard`, one for each guard.
+* **Proxies** of the environment are for vendors. A guarded client never uses one, for the proxy would look names up where
+  the guard cannot see it; nor does a ``direct`` client, which is for URLs of the application itself.
 """
 
 # ruff: noqa: PLC0415 (importing httpx takes 0.1 s: see above)
@@ -214,6 +216,7 @@ class _Shared:
     """The one client of a run of trio for a guard, while anybody uses it."""
 
     guard: Guard | None
+    direct: bool
     users: int = 0
     client: "httpx.AsyncClient | None" = None
 
@@ -222,11 +225,13 @@ class _Shared:
             from patter_trio.net.httpx_client import new_client
 
             _hide_urls()
-            self.client = new_client(self.guard, tls=tls_context(), connect_timeout=CONNECT_TIMEOUT_S)
+            self.client = new_client(
+                self.guard, direct=self.direct, tls=tls_context(), connect_timeout=CONNECT_TIMEOUT_S
+            )
         return self.client
 
 
-_shared: Final = trio.lowlevel.RunVar[dict[Guard | None, _Shared]]("patter_trio_http")
+_shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
 @attrs.frozen
@@ -335,8 +340,13 @@ class Client:
 
 
 @asynccontextmanager
-async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
-    """Use the one client that this run of trio has for a guard; it is closed when nobody does any more."""
+async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> AsyncIterator[Client]:
+    """Use the one client that this run of trio has for a guard; it is closed when nobody does any more.
+
+    Args:
+        guard: judges the addresses, for URLs of others; its client never uses a proxy.
+        direct: use no proxy of the environment.
+    """
     # Now rather than for the first request, which may be sent while calls are live: they would be held up for 0.1 s.
     from patter_trio.net import httpx_client  # noqa: F401
 
@@ -346,14 +356,14 @@ async def shared_client(guard: Guard | None = None) -> AsyncIterator[Client]:
     except LookupError:
         clients = {}
         _shared.set(clients)
-    shared = clients.setdefault(guard, _Shared(guard))
+    shared = clients.setdefault((guard, direct), _Shared(guard, direct))
     shared.users += 1
     try:
         yield Client(shared)
     finally:
         shared.users -= 1
         if not shared.users:
-            del clients[guard]
+            del clients[guard, direct]
             if shared.client is not None:
                 with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                     await shared.client.aclose()

@@ -25,8 +25,8 @@ TOO_LATE: Final = (httpx.TimeoutException, httpcore.TimeoutException)
 NO_CONNECTION: Final = (httpx.ConnectError, httpcore.ConnectError)
 
 
-def new_client(guard: Guard | None, *, tls: SSLContext, connect_timeout: float) -> httpx.AsyncClient:
-    """Return a client whose connections a guard has judged, if one is given."""
+def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_timeout: float) -> httpx.AsyncClient:
+    """Return a client whose connections a guard has judged, if one is given; ``direct``: no proxy of the environment."""
     # No bound on connections: calls are bounded, and a request that is cancelled while it connects can leave a
     # dead entry in httpcore's pool, which must not use up a place.
     pool: dict[str, Any] = {"max_keepalive_connections": MAX_IDLE_CONNECTIONS, "keepalive_expiry": KEEP_ALIVE_S}
@@ -37,7 +37,8 @@ def new_client(guard: Guard | None, *, tls: SSLContext, connect_timeout: float) 
         verify=tls,
         http1=True,
         http2=False,
-        transport=transport,
+        transport=transport,  # one of our own keeps httpx from the environment's proxies
+        trust_env=not direct,
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},

@@ -1,43 +1,57 @@
-"""WebSockets to vendors and applications, as a client: our shell of ``net/websocket.py`` with what a client adds.
+"""WebSockets to vendors and applications, as a client: trio-websocket behind a shell that owns everything around it.
 
-Why not ``trio-websocket``: after a send that was cancelled it stays open and goes on in the middle of a frame, it costs
-twice the CPU per message (measured: 61 instead of 28 microseconds), and it cannot be run over a stream that a test
-makes. The shell that carriers' streams run on has none of that, and one implementation is enough.
+trio-websocket does the handshake, the frames and the answers to pings. The shell does what a call needs beyond that:
 
-What is added here:
+* **A reader that always reads.** The library stops answering pings as soon as one message waits in its queue. A task here
+  takes each message out and puts it into a channel of our own; at most :data:`MAX_WAITING_MESSAGES` wait, then the peer has to.
+* **One writer.** A send that is cancelled while it waits for the library's lock is lost without a trace, and the library
+  writes on behind half a frame. Here one task alone calls ``send_message``; senders queue, and a cancelled one takes its
+  message back. The answer to a ping waits for one message at most, never for the queue.
+* **A cut-off send is the end.** When a send is cancelled on its way, or takes longer than :data:`SEND_TIMEOUT_S`, TCP is closed at
+  once and nothing more is written, not even by the library: it writes through :class:`Wire`.
+* **Deadlines**: for opening, for each send, for closing. Failures of the library end the connection, as our own errors and
+  without an exception group.
+* **Any stream.** ``open_stream`` may return one that a test made.
 
-* **Somebody always reads**, so that pings are answered and a peer's end is noticed while nobody waits for a message. At
-  most :data:`MOST_WAITING` messages wait to be taken; then the peer has to.
-* **Several tasks may send**: whole messages, one after another.
-* **Deadlines**, and errors in this package's terms.
-* A send that was cancelled has broken the connection: :attr:`WebSocketClient.usable` is False from then on, and leaving
-  the block only closes it.
+Faults of trio-websocket 0.12.2 that the shell works around, each with a test: a connection that ends during the handshake
+leaves the opening waiting for ever; so does a refusal whose body never comes; a malformed handshake, and a ping behind our
+close frame, crash its reader; after a protocol error it sends no close frame and stores all further input without a bound;
+a message made of empty fragments is stored without a bound.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
+import attrs
+import h11
 import trio
-from websockets.exceptions import InvalidStatus
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+from wsproto.frame_protocol import FrameProtocol
+from wsproto.utilities import ProtocolError
 
-from patter_trio.errors import ProviderError, ProviderTimeout, WireError
+from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
+from patter_trio.net.proxies import environment_proxy, open_tunnel
 from patter_trio.net.tasks import hand_over, run_beside
-from patter_trio.net.websocket import SocketClosed, WebSocket, connect
+from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES, SocketClosed
+from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wire
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening may take, TLS and handshake included."""
-SEND_TIMEOUT_S: Final = 5.0
-"""Seconds that a message may take to be handed to the network: a peer that does not read for so long is gone."""
 CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that a close waits for the peer's answer. All that is left of a call has to be gone within a second."""
 MAX_WAITING_MESSAGES: Final = 64
 """Messages that wait to be taken."""
+ABNORMAL_CLOSURE: Final = 1006
+MESSAGE_TOO_BIG: Final = 1009
 
+_LIBRARY_ERRORS: Final = (ConnectionClosed, HandshakeError, ProtocolError, h11.ProtocolError, ValueError)
+"""What the library's reader lets out: its own errors, those of what it is built on, and what decoding a header raises."""
 _log = logging.getLogger("patter_trio.net")
 
 OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
@@ -52,21 +66,46 @@ class ConnectionOver(ProviderError):
         self.code: int = closed.code
 
 
+@attrs.define(eq=False)
+class _Outgoing:
+    """A message on its way to the writer."""
+
+    message: str | bytes = attrs.field(repr=False)
+    scope: trio.CancelScope = attrs.field(
+        factory=lambda: trio.CancelScope(deadline=trio.current_time() + SEND_TIMEOUT_S)
+    )
+    begun: bool = False
+    done: trio.Event = attrs.field(factory=trio.Event)
+    failure: Exception | None = None
+
+    def finish(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.done.set()
+
+
 class WebSocketClient:
     """An open connection; made by :func:`open_websocket`."""
 
-    def __init__(self, socket: WebSocket, who: str) -> None:
-        self._socket = socket
+    def __init__(self, wire: Wire, who: str) -> None:
+        self._wire = wire
         self._who = who
-        self._sending = trio.Lock()
-        self._pinged = trio.Event()
+        self._connection: WebSocketConnection | None = None
+        self._outbox: deque[_Outgoing] = deque()
+        self._queued = trio.Event()
         self._put, self._arrived = trio.open_memory_channel[str | bytes](MAX_WAITING_MESSAGES)
         self._over: SocketClosed | None = None
+        self._lingers = False
+        self._crash: BaseException | None = None
+        self._opened = trio.Event()
+        # The library's reader has to outlive a cancelled call by the closing handshake, so outer cancellation does not
+        # reach it; leaving the block cancels this scope after CLOSE_TIMEOUT_S seconds at most.
+        self._life = trio.CancelScope(shield=True)
+        self._work = trio.CancelScope()
+        self._goodbye = trio.CancelScope()
         self.abandoned: bool = False
         """Whether it was this side that had no more use for it."""
         self.ended: trio.Event = trio.Event()
         """Set when the peer has ended the connection, or it broke, or it was abandoned."""
-        socket.share_sending(self._answer_wanted)
 
     def __repr__(self) -> str:
         return f"<WebSocketClient {self._who}{'' if self.usable else ' over'}>"
@@ -74,7 +113,11 @@ class WebSocketClient:
     @property
     def usable(self) -> bool:
         """Whether a message can be sent, as far as is known."""
-        return self._over is None and not self.abandoned and not self._socket.broken
+        return self._is_open and not self.abandoned
+
+    @property
+    def _is_open(self) -> bool:
+        return self._over is None and not self._wire.broken
 
     async def send(self, message: str | bytes) -> None:
         """Send a message. Cancelling it while it is on its way breaks the connection.
@@ -83,7 +126,29 @@ class WebSocketClient:
             ProviderTimeout: the peer does not read.
             ConnectionOver: nothing can be sent any more.
         """
-        await self._write(partial(self._socket.send, message))
+        await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
+        if not self._is_open:
+            raise self._end_error()
+        outgoing = _Outgoing(message)
+        self._outbox.append(outgoing)
+        self._queued.set()
+        try:
+            await outgoing.done.wait()
+        except trio.Cancelled:
+            self._take_back(outgoing)
+            raise
+        if outgoing.failure is not None:
+            raise outgoing.failure
+
+    def _take_back(self, outgoing: _Outgoing) -> None:
+        """Give up a message: one that waits was never said; one that is on its way breaks the connection."""
+        if outgoing.done.is_set():
+            return
+        if outgoing.begun:
+            self._wire.broken = True  # from this moment on; the writer, which runs next, closes TCP
+            outgoing.scope.cancel(reason="the send was cancelled")
+        else:
+            self._outbox.remove(outgoing)
 
     async def receive(self) -> str | bytes:
         """Return the next message; how long that may take is the caller's to say.
@@ -94,7 +159,7 @@ class WebSocketClient:
         try:
             return await self._arrived.receive()
         except trio.EndOfChannel:
-            raise ConnectionOver(self._who, self._over or SocketClosed(1006)) from self._over
+            raise self._end_error() from self._over
 
     def discard(self) -> int:
         """Forget the messages that came and that nobody took; return how many there were."""
@@ -111,48 +176,162 @@ class WebSocketClient:
         self.abandoned = True
         self.ended.set()
 
-    async def keep(self) -> None:
-        """Read, and answer pings, until cancelled or until the connection is over."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer_pings)
-            async with self._put:
-                try:
-                    while True:
-                        await hand_over(self._put, await self._socket.receive())
-                except SocketClosed as closed:
-                    self._over = closed
-                    self.ended.set()
-            nursery.cancel_scope.cancel(reason="the connection is over")
+    def _end_error(self) -> ConnectionOver:
+        return ConnectionOver(self._who, self._over or SocketClosed(ABNORMAL_CLOSURE, "a send was cut off"))
 
-    def _answer_wanted(self) -> None:
-        self._pinged.set()
-
-    async def _answer_pings(self) -> None:
-        while True:
-            await self._pinged.wait()
-            self._pinged = trio.Event()
+    # The connection's tasks -------------------------------------------------------------------------------------------
+    async def hold(self, request: HandshakeRequest) -> None:
+        """Run the library, the reader and the writer, until the connection is over or :meth:`close` is called."""
+        with self._life:
             try:
-                await self._write(self._socket.flush)
-            except ProviderError as error:  # whoever reads sees the end, too
-                _log.debug("no answer to a ping: %s", error)
+                async with trio.open_nursery() as library:
+                    await self._run(library, request)
+            except* _LIBRARY_ERRORS as failures:
+                self._crash = next(leaves(failures))
+                _log.debug("%s: the WebSocket library failed: %s", self._who, type(self._crash).__name__)
+        self._settle()
+
+    async def _run(self, library: trio.Nursery, request: HandshakeRequest) -> None:
+        self._connection = await self._shake_hands(library, request)
+        if self._connection is not None:
+            self._opened.set()
+            with self._work:
+                async with trio.open_nursery() as tasks:
+                    tasks.start_soon(self._write, self._connection)
+                    await self._read(self._connection)
+                    tasks.cancel_scope.cancel(reason="the connection is over")
+            if self._work.cancel_called:
+                return  # the library's reader stays for the closing handshake
+            await self._answer_violation()
+        library.cancel_scope.cancel(reason="the connection is over")
+
+    async def _shake_hands(self, library: trio.Nursery, request: HandshakeRequest) -> WebSocketConnection | None:
+        """Return the connection; None if the stream ended first, which the library would wait beyond."""
+        with trio.CancelScope() as waiting:
+            self._wire.on_end = waiting.cancel
+            connection = await wrap_client_stream(
+                library,
+                cast("trio.SocketStream", self._wire),  # any stream will do
+                request.host,
+                request.target,
+                extra_headers=request.headers,
+                max_message_size=MAX_MESSAGE_BYTES,
+                receive_buffer_size=READ_BYTES,
+            )
+            self._wire.on_end = lambda: None
+            return connection
+        return None
+
+    async def _read(self, connection: WebSocketConnection) -> None:
+        try:
+            while True:
+                message = await connection.get_message()
+                self._wire.message_came()
+                await hand_over(self._put, message)
+        except ConnectionClosed as closed:
+            self._over = self._end_of(closed)
+
+    def _end_of(self, closed: ConnectionClosed) -> SocketClosed:
+        reason = closed.reason
+        if self._wire.fault is not None:
+            return SocketClosed(MESSAGE_TOO_BIG, str(self._wire.fault))
+        if reason is None or reason.code == ABNORMAL_CLOSURE:
+            return SocketClosed(ABNORMAL_CLOSURE, "connection lost")
+        return SocketClosed(int(reason.code), reason.reason or "")
+
+    async def _write(self, connection: WebSocketConnection) -> None:
+        while True:
+            while self._outbox:
+                outgoing = self._outbox[0]  # it stays there until it is finished, so that none is forgotten
+                outgoing.begun = True
+                failure: ValueError | None = None
+                try:
+                    with outgoing.scope:  # its deadline counts from the moment at which it was queued
+                        await connection.send_message(outgoing.message)
+                except ConnectionClosed as closed:
+                    self._over = self._over or self._end_of(closed)
+                except ValueError as error:  # not a message: nothing of it was written
+                    failure = error
+                if outgoing.scope.cancelled_caught or self._wire.broken:
+                    await self._wire.break_off()
+                if self._wire.broken or self._over is not None:
+                    self._fail_outbox()
+                    return
+                self._outbox.popleft().finish(failure)
+            self._queued = trio.Event()
+            await self._queued.wait()
+
+    def _fail_outbox(self) -> None:
+        """Tell all senders that wait. The clock says whether the peer was late: what closes the connection may come first."""
+        late = self._wire.late or (self._outbox and trio.current_time() >= self._outbox[0].scope.deadline)
+        while self._outbox:
+            failure = (
+                ProviderTimeout(f"{self._who} has not read for {SEND_TIMEOUT_S:g} s") if late else self._end_error()
+            )
+            self._outbox.popleft().finish(failure)
+
+    async def _answer_violation(self) -> None:
+        """Send the close frame that the library leaves out when the peer broke the protocol (RFC 6455, section 7.1.7)."""
+        over = self._over
+        if over is None or self._wire.ended:
+            return
+        if self._wire.close_sent:
+            self._lingers = (
+                over.code == MESSAGE_TOO_BIG
+            )  # the library said so, and the rest of the message is on its way
+            return
+        self._lingers = True
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            try:
+                await self._wire.send_all(FrameProtocol(client=True, extensions=[]).close(over.code, over.reason))
+            except trio.BrokenResourceError:
                 return
 
-    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write when it is this task's turn; each frame of a call's audio comes by here, so nothing waits without need."""
-        await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
-        with trio.CancelScope(deadline=trio.current_time() + SEND_TIMEOUT_S) as patience:
-            try:
-                self._sending.acquire_nowait()
-            except trio.WouldBlock:
-                await self._sending.acquire()
-            try:
-                await write()
-            except SocketClosed as closed:
-                raise ConnectionOver(self._who, closed) from closed
-            finally:
-                self._sending.release()
-        if patience.cancelled_caught:
-            raise ProviderTimeout(f"{self._who} has not read for {SEND_TIMEOUT_S:g} s")
+    def _settle(self) -> None:
+        """Let everybody who waits for the connection know that it is over."""
+        self._over = self._over or SocketClosed(ABNORMAL_CLOSURE, "connection lost")
+        self._fail_outbox()
+        self._put.close()
+        self.ended.set()
+        self._opened.set()
+        self._goodbye.cancel(reason="the library is not there to see the peer's answer")
+
+    # Its beginning and its end ----------------------------------------------------------------------------------------
+    async def opened(self, *, reason_header: str) -> None:
+        """Wait for the end of the handshake.
+
+        Raises:
+            ProviderError: the connection was refused, or lost.
+        """
+        await self._opened.wait()
+        wire = self._wire
+        if wire.refusal is not None:
+            status = wire.refusal.status
+            reason = wire.refusal.headers.get(reason_header, "") if reason_header else ""
+            told = f", {reason[:200]}" if reason else ""
+            raise status_error(status)(f"{self._who} refused the connection: status {status}{told}")
+        if self._connection is not None:
+            return
+        if wire.fault is not None:
+            raise ProviderError(f"{self._who}: {wire.fault}") from wire.fault
+        if self._crash is not None and not wire.written:  # h11 quotes the header, which may be a key
+            raise ProviderError(f"{self._who}: the URL or a header has a character that HTTP does not allow")
+        if not wire.ended:
+            raise ProviderError(f"{self._who} did not answer the WebSocket handshake as RFC 6455 requires")
+        raise self._end_error() from self._over
+
+    async def close(self) -> None:
+        """Close with a close frame where that is still possible, within :data:`CLOSE_TIMEOUT_S` seconds; also when cancelled."""
+        self._work.cancel(reason="the connection is closed")
+        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):  # also the rest of a cancelled call says goodbye
+            if self._connection is not None and self._is_open:
+                with self._goodbye:
+                    await self._connection.aclose()
+            if self._lingers or (self._connection is not None and self._crash is not None):
+                await self._wire.linger()
+        self._life.cancel(reason="the connection is closed")
+        with trio.CancelScope(shield=True):  # it is cancelled by itself, and takes no time
+            await self._wire.break_off()
 
 
 @asynccontextmanager
@@ -171,7 +350,7 @@ async def open_websocket(
         headers: in addition to those that every handshake has.
         connect_timeout: seconds until it is open.
         open_stream: opens the stream instead of :func:`open_stream_to`.
-        why: the header in which this vendor says why it refuses; it is told in the error.
+        why: the header in which this vendor says why it refuses; the error quotes it.
 
     Raises:
         AuthenticationError: the handshake was answered with status 401 or 403.
@@ -179,69 +358,64 @@ async def open_websocket(
         ProviderTimeout: it was not open in time.
         ProviderError: it was refused in another way, or nobody could be reached.
     """
-    who = origin_of(url)
-    socket = await _connected(url, who, headers or {}, connect_timeout, open_stream or open_stream_to, why=why)
-    client = WebSocketClient(socket, who)
-    try:
-        async with run_beside(client.keep):
+    who, deadline = origin_of(url), trio.current_time() + connect_timeout
+    request = HandshakeRequest.of(url, headers or {})
+    with _opening(who, connect_timeout), trio.fail_at(deadline):
+        stream = await (open_stream or open_stream_to)(url)
+    client = WebSocketClient(Wire(stream), who)
+    async with run_beside(partial(client.hold, request)):
+        try:
+            with _opening(who, connect_timeout), trio.fail_at(deadline):
+                await client.opened(reason_header=why)
             yield client
-    finally:
-        await socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
+        finally:
+            await client.close()
+
+
+@contextmanager
+def _opening(who: str, connect_timeout: float) -> Iterator[None]:
+    try:
+        yield
+    except trio.TooSlowError as error:
+        raise ProviderTimeout(f"{who} could not be reached within {connect_timeout:g} s") from error
+    except (OSError, trio.BrokenResourceError) as error:
+        raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
 
 
 async def open_stream_to(url: str) -> trio.abc.Stream:
-    """Open the TCP or TLS connection that a URL names.
+    """Open the TCP or TLS connection that a URL names, through the proxy that the environment names for it.
+
+    Raises:
+        OSError: nobody could be reached.
+        ProviderError: the proxy cannot be used.
+    """
+    return await _open_stream(url, environment_proxy(url))
+
+
+async def open_direct_stream_to(url: str) -> trio.abc.Stream:
+    """Open the TCP or TLS connection that a URL names, whatever proxies the environment names.
 
     Raises:
         OSError: nobody could be reached.
     """
+    return await _open_stream(url, None)
+
+
+async def _open_stream(url: str, proxy: str | None) -> trio.abc.Stream:
     parts = urlsplit(url)
     host, encrypted = parts.hostname or "", parts.scheme in ("wss", "https")
     port = parts.port or (443 if encrypted else 80)
+    stream: trio.abc.Stream
+    if proxy is None:
+        stream = await trio.open_tcp_stream(host, port)
+    else:
+        stream = await open_tunnel(proxy, host, port, tls_context())
     if not encrypted:
-        return await trio.open_tcp_stream(host, port)
-    stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=tls_context(), https_compatible=True)
+        return stream
+    encrypted_stream = trio.SSLStream(stream, tls_context(), server_hostname=host, https_compatible=True)
     try:
-        await stream.do_handshake()
+        await encrypted_stream.do_handshake()
     except BaseException:
-        await trio.aclose_forcefully(stream)
+        await trio.aclose_forcefully(encrypted_stream)
         raise
-    return stream
-
-
-def _told(error: WireError, header: str) -> str:
-    """What a refusal says in a header of its own, as the end of a sentence."""
-    cause = error.__cause__
-    reason = cause.response.headers.get(header, "") if header and isinstance(cause, InvalidStatus) else ""
-    return f", {reason[:200]}" if reason else ""
-
-
-async def _connected(
-    url: str, who: str, headers: Mapping[str, str], connect_timeout: float, open_stream: OpenStream, *, why: str
-) -> WebSocket:
-    stream: trio.abc.Stream | None = None
-    try:
-        with trio.fail_after(connect_timeout):
-            stream = await open_stream(url)
-            return await connect(stream, url, headers)
-    except BaseException as error:
-        if stream is not None:
-            await trio.aclose_forcefully(stream)
-        if isinstance(error, trio.TooSlowError):
-            raise ProviderTimeout(f"{who} could not be reached within {connect_timeout:g} s") from error
-        if isinstance(error, (OSError, trio.BrokenResourceError)):
-            raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
-        if isinstance(error, SocketClosed):
-            raise ConnectionOver(who, error) from error
-        if isinstance(error, WireError):
-            refusal = _refusal(who, error)
-            raise type(refusal)(f"{refusal}{_told(error, why)}") from error
-        raise
-
-
-def _refusal(who: str, error: WireError) -> ProviderError:
-    cause = error.__cause__
-    if isinstance(cause, InvalidStatus):
-        status = cause.response.status_code
-        return status_error(status)(f"{who} refused the connection: status {status}")
-    return ProviderError(f"{who}: {error}")
+    return encrypted_stream

@@ -33,6 +33,8 @@ from patter_trio.abc import (
     Transcript,
     VoiceEdge,
 )
+from patter_trio.audio.convert import rate_problem
+from patter_trio.audio.formats import AudioFormat
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 
 DEFAULT_PATIENCE_S: Final = 4.0
@@ -172,9 +174,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
     """Recognisers, of which a session is opened from the first that is well; made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
-        first, *rest = self.choice.providers
-        if any(other.accepts != first.accepts for other in rest):
-            raise ConfigurationError("Fallback: the recognisers have to accept the same format")
+        first = self.choice.providers[0]
         _set_names(self, first, accepts=first.accepts)
 
     @asynccontextmanager
@@ -190,7 +190,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
             with _timed(self.choice.patience, stt) as scope:
                 async with stt.open(language=language) as session:
                     scope.deadline = math.inf
-                    yield _WatchedRecognition(session, lambda: self.choice.watched(stt))
+                    yield _WatchedRecognition(session, lambda: self.choice.watched(stt), session.accepts or stt.accepts)
 
         async with self.choice.first_of(attempt) as session:
             yield session
@@ -200,6 +200,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
 class _WatchedRecognition(SpeechToTextSession):
     _session: SpeechToTextSession
     _watched: Callable[[], Any]
+    accepts: AudioFormat | None
 
     async def send(self, audio: bytes) -> None:
         with self._watched():
@@ -267,9 +268,7 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
     """
 
     def __attrs_post_init__(self) -> None:
-        first, *rest = self.choice.providers
-        if any(other.emits != first.emits for other in rest):
-            raise ConfigurationError("Fallback: the synthesisers have to emit the same format")
+        first = self.choice.providers[0]
         _set_names(self, first, emits=first.emits)
 
     @asynccontextmanager
@@ -310,6 +309,8 @@ class _FallbackSynthesis(TextToSpeechSession):
                     scope.deadline = math.inf  # the text may take its time
                     async with session.speak(_Sentences(text, scope, patience)) as speech:
                         chunks = aiter(speech)
+                        if tts.emits != self._choice.providers[0].emits:
+                            chunks = _Named(chunks, tts.emits)
                         begun = [chunk async for chunk in _until(chunks, lambda chunk: bool(chunk.audio))]
                         text.begun = True
                         scope.deadline = math.inf
@@ -372,6 +373,17 @@ class _Begun(AsyncIterator[T]):
             return await anext(self._rest)
 
 
+class _Named(AsyncIterator[SpeechChunk]):
+    """Speech that names its format: the recipe announces that of its first synthesiser, and another may be speaking."""
+
+    def __init__(self, chunks: AsyncIterator[SpeechChunk], emits: AudioFormat) -> None:
+        self._chunks, self._emits = chunks, emits
+
+    async def __anext__(self) -> SpeechChunk:
+        chunk = await anext(self._chunks)
+        return attrs.evolve(chunk, format=chunk.format or self._emits)
+
+
 async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> AsyncIterator[T]:
     """Iterate up to the first one that is enough, and no further."""
     async for item in items:
@@ -384,6 +396,14 @@ def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech
     """Go by the names of the first provider: metrics and prices know those."""
     for name, value in {"provider": first.provider, "model": first.model, **formats}.items():
         object.__setattr__(provider, name, value)
+
+
+def _check_formats(providers: Sequence[object]) -> None:
+    for provider in providers:
+        for does in ("accepts", "emits"):
+            made = getattr(provider, does, None)
+            if made is not None and (problem := rate_problem(made)):
+                raise ConfigurationError(f"Fallback: {type(provider).__name__} must {does[:-1]} audio {problem}")
 
 
 @overload
@@ -404,12 +424,14 @@ def Fallback(  # noqa: N802 (it is used like the providers that it stands for)
         recover_after: seconds for which one that failed is tried only when there is no other.
 
     Raises:
-        ConfigurationError: there are none, or they are of different kinds or formats, or a number is not positive.
+        ConfigurationError: there are none, they are of different kinds, one has a format that no call can convert, or a
+            number is not positive.
     """
     if not (patience > 0 and recover_after > 0):
         raise ConfigurationError("Fallback: patience and recover_after are seconds, more than 0")
     for kind, provider in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
         if providers and all(isinstance(provider, kind) for provider in providers):
+            _check_formats(providers)
             return provider(choice=_Choice(providers, patience, recover_after))
     given = ", ".join(type(provider).__name__ for provider in providers) or "nothing"
     raise ConfigurationError(f"Fallback: give recognisers, or minds, or synthesisers, all of one kind, not {given}")

@@ -437,7 +437,12 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
     webhooks = ToolWebhooks(secret_of(options.on_message_secret), options.guard)
     webhooks.check(agent.tools)
     admission = Admission(max_calls=options.max_calls, max_lag=options.max_lag, now=trio.current_time())
-    async with shared_client(), shared_client(webhooks.guard), trio.open_nursery() as nursery:
+    async with (
+        shared_client(),
+        shared_client(direct=True),
+        shared_client(webhooks.guard),
+        trio.open_nursery() as nursery,
+    ):
         call_server = CallServer(
             attrs.evolve(options, callbacks=callbacks),
             seams or Seams(),

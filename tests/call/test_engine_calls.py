@@ -508,8 +508,9 @@ async def test_how_long_an_engine_thought_is_not_how_long_it_is_heard(call_simul
 
 
 @pytest.mark.parametrize("format_of", ["accepts", "emits"])
-def test_an_engine_of_another_rate_is_refused_when_the_agent_is_made(format_of: str) -> None:
-    wide = AudioFormat(Encoding.PCM16, 24_000)
-    engine = ScriptedEngine(accepts=wide) if format_of == "accepts" else ScriptedEngine(tts=ScriptedTTS(emits=wide))
-    with pytest.raises(ConfigurationError, match=f"an engine must {format_of[:-1]} audio at 8000 Hz, not 24000"):
+def test_an_engine_of_an_odd_rate_is_refused(format_of: str) -> None:
+    """The rates that a call can convert are named when the agent is made."""
+    odd = AudioFormat(Encoding.PCM16, 11_025)
+    engine = ScriptedEngine(accepts=odd) if format_of == "accepts" else ScriptedEngine(tts=ScriptedTTS(emits=odd))
+    with pytest.raises(ConfigurationError, match=f"engine must {format_of[:-1]} audio at 8000, .* 48000 Hz, got 11025"):
         Patter().agent("x", engine=engine)

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from call_kit import SORRY, At, ToldDetector, agent_of, edges, give_up, told, told_agent
 
-from patter_trio import Patter
+from patter_trio import ConfigurationError, Patter
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 PCM = AudioFormat(Encoding.PCM16, 8000)
-WIDE = AudioFormat(Encoding.PCM16, 16000)
+ODD = AudioFormat(Encoding.PCM16, 11025)
+RATES = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
 
 
 # A mind, or a voice: the reply fails, the call goes on -------------------------------------------------------------------
@@ -212,17 +213,16 @@ async def test_a_recogniser_and_a_voice_of_16_bit_samples_will_do(call_simulator
 @pytest.mark.parametrize(
     ("providers", "error"),
     [
-        ({"stt": ScriptedSTT(accepts=WIDE)}, "a recogniser must accept audio at 8000 Hz, not 16000"),
-        ({"tts": ScriptedTTS(emits=WIDE)}, "a synthesiser must emit audio at 8000 Hz, not 16000"),
+        ({"stt": ScriptedSTT(accepts=ODD)}, f"stt must accept audio at {RATES}, got 11025 Hz"),
+        ({"tts": ScriptedTTS(emits=ODD)}, f"tts must emit audio at {RATES}, got 11025 Hz"),
     ],
 )
-async def test_another_rate_is_refused_with_a_name(
-    call_simulator: CallSimulator, providers: dict[str, Any], error: str
-) -> None:
-    async with call_simulator(agent_of(first_message="Hello.", **providers)) as caller:
-        await caller.carrier.over.wait()
-        await caller.waits(0.01)
-    assert caller.payloads("call_end")[0]["error"] == f"ConfigurationError: {error}"
+def test_an_odd_rate_is_refused_with_a_name(providers: dict[str, Any], error: str) -> None:
+    """The rates that a call can convert are named when the agent is made, and when a call is given one."""
+    with pytest.raises(ConfigurationError) as refused:
+        agent_of(**providers)
+    assert str(refused.value) == error
+    assert agent_of().overridden(providers) == (agent_of(), [error])
 
 
 # Turn detectors --------------------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ class LineSTT(Line, SpeechToText):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         if self.flaw == "wants a studio":
-            object.__setattr__(self, "accepts", AudioFormat(Encoding.MULAW, 16000))
+            object.__setattr__(self, "accepts", AudioFormat(Encoding.MULAW, 11025))
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:

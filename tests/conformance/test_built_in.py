@@ -4,7 +4,8 @@ import pytest
 from trio.testing import MockClock
 
 from patter_trio.abc import Message
-from patter_trio.audio.formats import PCM16_8K
+from patter_trio.audio import g711
+from patter_trio.audio.formats import PCM16_8K, AudioFormat, Encoding
 from patter_trio.testing import (
     ENGINE_CHECKS,
     LLM_CHECKS,
@@ -14,6 +15,7 @@ from patter_trio.testing import (
     ScriptedLLM,
     ScriptedSTT,
     ScriptedTTS,
+    Speech,
     check_engine,
     check_llm,
     check_stt,
@@ -23,11 +25,17 @@ from patter_trio.testing.conformance.engine import CHECKS as OF_ENGINE
 from patter_trio.testing.conformance.llm import CHECKS as OF_LLM
 from patter_trio.testing.conformance.stt import CHECKS as OF_STT
 from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
+from patter_trio.testing.scripted import band_limited
 
 LOCAL_STT, LOCAL_LLM, LOCAL_TTS, LOCAL_ENGINE = (
     [check.name for check in checks if not check.needs_vendor and not check.needs_credentials]
     for checks in (OF_STT, OF_LLM, OF_TTS, OF_ENGINE)
 )
+
+OTHER_RATES = [AudioFormat(Encoding.PCM16, 24_000), AudioFormat(Encoding.MULAW, 44_100)]
+BAND_LIMITED = [
+    Speech(g711.encode(band_limited.encode(text, 30, utterance=1))) for text in ("One room, please", "Two of them")
+]
 
 
 def test_what_needs_no_vendor_is_most() -> None:
@@ -41,6 +49,12 @@ def test_what_needs_no_vendor_is_most() -> None:
 async def test_scripted_stt_conforms(autojump_clock: MockClock, check: str) -> None:
     await check_stt(ScriptedSTT, check)
     await check_stt(lambda: ScriptedSTT(interim_every=0.1, accepts=PCM16_8K), check)
+
+
+@pytest.mark.parametrize("made", OTHER_RATES, ids=str)
+@pytest.mark.parametrize("check", LOCAL_STT)
+async def test_scripted_stt_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+    await check_stt(lambda: ScriptedSTT(accepts=made), check, speech=BAND_LIMITED)
 
 
 @pytest.mark.parametrize("check", LOCAL_LLM)
@@ -61,6 +75,19 @@ async def test_scripted_llm_of_a_function_conforms(autojump_clock: MockClock, ch
 async def test_scripted_tts_conforms(autojump_clock: MockClock, check: str) -> None:
     await check_tts(ScriptedTTS, check)
     await check_tts(lambda: ScriptedTTS(duration=3.0, timings=False, emits=PCM16_8K), check)
+
+
+@pytest.mark.parametrize("made", OTHER_RATES, ids=str)
+@pytest.mark.parametrize("check", LOCAL_TTS)
+async def test_scripted_tts_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+    await check_tts(lambda: ScriptedTTS(emits=made), check)
+
+
+@pytest.mark.parametrize("made", OTHER_RATES, ids=str)
+@pytest.mark.parametrize("check", LOCAL_ENGINE)
+async def test_scripted_engine_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+    engine = ScriptedEngine(tts=ScriptedTTS(emits=made), accepts=made)
+    await check_engine(lambda: engine, check, speech=BAND_LIMITED)
 
 
 @pytest.mark.parametrize("check", LOCAL_ENGINE)

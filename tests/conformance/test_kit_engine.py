@@ -63,7 +63,7 @@ class Flawed(Engine):
     @property
     def accepts(self) -> AudioFormat:  # type: ignore[override]
         given = self.inner.accepts
-        return attrs.evolve(given, rate=44_100) if self.flaw == "wants a studio" else given
+        return attrs.evolve(given, rate=32_000) if self.flaw == "wants a studio" else given
 
     @property
     def emits(self) -> AudioFormat:  # type: ignore[override]

@@ -74,6 +74,58 @@ async def serving(answer: Answer | None = None, converse: Converse | None = None
             nursery.cancel_scope.cancel()
 
 
+@attrs.define
+class Proxy:
+    """What the proxy saw."""
+
+    port: int
+    heads: list[bytes] = attrs.field(factory=list)
+    tunnelled: bytearray = attrs.field(factory=bytearray)
+    """What the client sent through the tunnel."""
+
+
+@asynccontextmanager
+async def proxying(answer: bytes = b"HTTP/1.1 200 Connected\r\n\r\n", to: int = 0) -> AsyncIterator[Proxy]:
+    """Answer each ``CONNECT`` with these bytes, and then connect it to a port of this machine; 0: to nothing."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    proxy = Proxy(listener.socket.getsockname()[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, partial(_proxy, proxy, answer, to), [listener]))
+        try:
+            yield proxy
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def _proxy(proxy: Proxy, answer: bytes, to: int, stream: trio.SocketStream) -> None:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += await stream.receive_some(65536)
+    proxy.heads.append(head)
+    await stream.send_all(answer)
+    if to:
+        await tunnel(stream, await trio.open_tcp_stream("127.0.0.1", to), proxy.tunnelled)
+    else:
+        await trio.sleep_forever()
+
+
+async def tunnel(client: trio.SocketStream, server: trio.SocketStream, sent: bytearray) -> None:
+    """Pass on what either side sends, until one of them has ended; ``sent`` collects what the client sent."""
+
+    async def copy(source: trio.SocketStream, target: trio.SocketStream, seen: bytearray) -> None:
+        try:
+            async for data in source:
+                seen += data
+                await target.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        nursery.cancel_scope.cancel()
+
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(copy, client, server, sent)
+        nursery.start_soon(copy, server, client, bytearray())
+
+
 async def _http(web: Web, answer: Answer, stream: trio.SocketStream) -> None:
     web.connections += 1
     number, http = web.connections, h11.Connection(h11.SERVER)

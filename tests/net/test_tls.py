@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, Web, _http, _websocket
+from web_kit import Request, Web, _http, _websocket, proxying
 
 from patter_trio.errors import ProviderError
 from patter_trio.net import http, websocket_client
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import Unreachable, shared_client
-from patter_trio.net.websocket import Upgrade, WebSocket
+from patter_trio.net.websocket import Upgrade, WebSocket, receive_upgrade
 from patter_trio.net.websocket_client import open_websocket
 
 OPENSSL = shutil.which("openssl")
@@ -95,6 +95,68 @@ async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.Mock
         with pytest.raises(ProviderError, match=refused):
             async with open_websocket(f"wss://127.0.0.1:{port}/", connect_timeout=20):
                 pass
+
+
+async def test_tls_within_a_tunnel(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    """The proxy learns the server's name and no more: the key in the handshake's header passes it encrypted."""
+    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
+    async with serving(certificate) as port, proxying(to=port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        async with open_websocket(f"wss://127.0.0.1:{port}/", headers={"Authorization": "secret"}) as socket:
+            await socket.send("Hello")
+            assert await socket.receive() == "Hello"
+        assert proxy.tunnelled
+        assert b"secret" not in proxy.heads[0] + proxy.tunnelled
+
+
+async def test_certificate_is_judged_within_a_tunnel(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    """A proxy that plays the server itself is found out."""
+    async with serving(certificate) as port, proxying(to=port) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(
+            ProviderError, match=r"wss://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
+        ):
+            async with open_websocket(f"wss://127.0.0.1:{port}/"):
+                pass
+
+
+async def test_cancelled_send_over_tls(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+) -> None:
+    """A send that TLS holds back is cut off, and TCP closed, at the instant of the cancellation."""
+    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
+    async with deaf(certificate) as port, open_websocket(f"wss://127.0.0.1:{port}/") as socket:
+        began = trio.current_time()
+        with trio.move_on_after(1) as scope:
+            await socket.send(b"x" * 6_000_000)
+        assert scope.cancelled_caught
+        assert not socket.usable
+        await socket.ended.wait()
+        assert trio.current_time() == pytest.approx(began + 1)
+
+
+@asynccontextmanager
+async def deaf(certificate: Path) -> AsyncIterator[int]:
+    """Accept WebSockets, and then read nothing."""
+
+    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        upgrade = await receive_upgrade(stream, bytes(await stream.receive_some(65536)))
+        await upgrade.accept()
+        await trio.sleep_forever()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1")
+    socket = listeners[0].transport_listener.socket
+    socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)  # what is sent soon has nowhere to go
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, serve, listeners))
+        yield socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
 
 
 class _Everywhere(trio.abc.HostnameResolver):

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Fallback, Patter, ProviderError
 from patter_trio.abc import LanguageModel, Message, SpeechToText, TextToSpeech
-from patter_trio.audio.formats import PCM16_8K
+from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.errors import ProviderTimeout
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import (
@@ -279,10 +279,11 @@ def test_what_cannot_be_put_behind_each_other_is_refused() -> None:
     for given in ((), (WELL, ScriptedTTS()), ("x",)):
         with pytest.raises(ConfigurationError, match="all of one kind"):
             Fallback(*given)
-    with pytest.raises(ConfigurationError, match="same format"):
-        Fallback(ScriptedTTS(), ScriptedTTS(emits=PCM16_8K))
-    with pytest.raises(ConfigurationError, match="same format"):
-        Fallback(ScriptedSTT(), ScriptedSTT(accepts=PCM16_8K))
+    odd = AudioFormat(Encoding.PCM16, 11_025)
+    with pytest.raises(ConfigurationError, match=r"ScriptedTTS must emit audio at 8000, .* or 48000 Hz, got 11025 Hz"):
+        Fallback(ScriptedTTS(), ScriptedTTS(emits=odd))
+    with pytest.raises(ConfigurationError, match=r"ScriptedSTT must accept audio at 8000, .* or 48000 Hz, got 11025"):
+        Fallback(ScriptedSTT(), ScriptedSTT(accepts=odd))
     for numbers in ({"patience": 0}, {"recover_after": -1}):
         with pytest.raises(ConfigurationError, match="more than 0"):
             Fallback(WELL, **numbers)

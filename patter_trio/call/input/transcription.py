@@ -10,12 +10,12 @@ import trio
 
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE, AudioFormat, Encoding
+from patter_trio.audio.convert import Quality, converter
+from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.conversation.inputs import FinalWords, Flushed, InterimWords
-from patter_trio.errors import ConfigurationError
 
 MAX_UNSENT_FRAMES: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
@@ -62,12 +62,13 @@ class TranscriptionStage:
         Raises:
             ProviderError: the recogniser cannot be had, or failed.
         """
-        hook_stream = None if hook_runner is None else hook_runner.incoming(stt.accepts)
         async with (
             open_with_timeout(stt.open(language=language), stt.provider) as session,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(self._send, session, stt.accepts, hook_stream)
+            accepts = session.accepts or stt.accepts
+            hook_stream = None if hook_runner is None else hook_runner.incoming(accepts)
+            nursery.start_soon(self._send, session, accepts, hook_stream)
             hooked = hook_runner is not None and bool(hook_runner.given("after_stt"))
             async for result in session.transcripts():
                 transcript: Transcript | None = result
@@ -89,31 +90,52 @@ class TranscriptionStage:
         accepts: AudioFormat,
         hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
     ) -> None:
-        encode = encoder(accepts)
+        outgoing = _Outgoing(session, accepts, hook_stream)
         sent = 0
         while True:
             for position, item in await self._feed.take():
                 if position > sent:  # silence stands for what was dropped, so that the edges' offsets hold
-                    await session.send(encode(g711.silence((position - sent) / RATE)))
+                    await outgoing.silence(position - sent)
                     sent = position
                 match item:
                     case bytes():
-                        await session.send(encode(item) if hook_stream is None else await hook_stream(item))
+                        await outgoing.send(item)
                         sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)
                     case Flush():
+                        await outgoing.push()  # the words in what the resampler holds back are wanted, too
                         await session.flush()
 
 
-def encoder(accepts: AudioFormat, who: str = "a recogniser") -> Callable[[bytes], bytes]:
-    """Return what makes of mu-law at 8 kHz what a recogniser or an engine accepts.
+class _Outgoing:
+    """The caller's audio on its way into a recogniser: through the hooks, then into the format that it accepts."""
 
-    Raises:
-        ConfigurationError: it accepts another sampling rate.
-    """
-    if accepts.rate != RATE:
-        raise ConfigurationError(f"{who} must accept audio at {RATE} Hz, not {accepts.rate}")
-    if accepts.encoding is Encoding.MULAW:
-        return bytes
-    return g711.to_pcm
+    def __init__(
+        self,
+        session: SpeechToTextSession,
+        accepts: AudioFormat,
+        hook_stream: Callable[[bytes], Awaitable[bytes]] | None,
+    ) -> None:
+        self._session = session
+        self._hook_stream = hook_stream
+        # Hooks that want 16-bit samples give them, too: another coding as mu-law would only add noise.
+        self._shown_as_pcm = hook_stream is not None and accepts != MULAW_8K
+        self._converter = converter(PCM16_8K if self._shown_as_pcm else MULAW_8K, accepts, Quality.LOW_DELAY)
+
+    async def send(self, mulaw: bytes) -> None:
+        await self._give(mulaw if self._hook_stream is None else await self._hook_stream(mulaw))
+
+    async def silence(self, samples: int) -> None:
+        await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE]) * samples)
+
+    async def push(self) -> None:
+        """Have what the resampler holds back go out."""
+        if self._converter is not None and (rest := self._converter.flush()):
+            await self._session.send(rest)
+
+    async def _give(self, audio: bytes) -> None:
+        if self._converter is None:
+            await self._session.send(audio)
+        elif converted := self._converter.convert(audio):  # nothing, while all of it is held back
+            await self._session.send(converted)

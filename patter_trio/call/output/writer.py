@@ -12,7 +12,16 @@ import trio
 
 from patter_trio.abc import StreamCodec
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import Clear, Close, HeardSpeech, Mark, Media, Playback, PlayoutQueue
+from patter_trio.conversation.playback import (
+    CLOCK_TOLERANCE_S,
+    Clear,
+    Close,
+    HeardSpeech,
+    Mark,
+    Media,
+    Playback,
+    PlayoutQueue,
+)
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.websocket import WebSocket
 
@@ -92,6 +101,17 @@ class CarrierWriter:
         """Wait until fewer than ``samples`` wait in the lane; a cut lane has room for ever."""
         while playout.waiting >= samples and not playout.is_cut:
             await self._progress.wait()
+
+    async def wait_until_dry(self, playout: PlayoutQueue, lead: float) -> None:
+        """Wait until nothing waits in an open lane, and the carrier has at most ``lead`` seconds of audio left to play."""
+        while True:
+            if playout is not self._playout or playout.waiting:
+                await self._progress.wait()
+                continue
+            left = self.playback.end - trio.current_time() - lead
+            if left <= CLOCK_TOLERANCE_S:
+                return
+            await trio.sleep(left)
 
     def _post_drained(self) -> None:
         playout = self._playout

@@ -21,7 +21,13 @@ from patter_trio.call.responder.on_message import CallMessageHandler, MessageHan
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
-from patter_trio.net.websocket_client import ConnectionOver, OpenStream, WebSocketClient, open_stream_to, open_websocket
+from patter_trio.net.websocket_client import (
+    ConnectionOver,
+    OpenStream,
+    WebSocketClient,
+    open_direct_stream_to,
+    open_websocket,
+)
 from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, checked_url, encoded, signed
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -93,7 +99,7 @@ class _WebhookCallHandler(CallMessageHandler):
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
             deadline = replies.ON_MESSAGE_TIMEOUT_S
             async with (
-                shared_client() as http,
+                shared_client(direct=True) as http,  # the application's own URL: no proxy of the environment
                 http.stream(
                     "POST",
                     self.webhook.url,
@@ -156,7 +162,7 @@ class SocketHandler(MessageHandler):
 
     url: str = attrs.field(repr=False)
     secret: str = attrs.field(repr=False)
-    open_stream: OpenStream = attrs.field(default=open_stream_to, repr=False)
+    open_stream: OpenStream = attrs.field(default=open_direct_stream_to, repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
     def for_call(self, control: CallControl) -> CallMessageHandler:

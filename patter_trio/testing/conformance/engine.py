@@ -22,7 +22,8 @@ from patter_trio.abc import (
     ToolDefinition,
 )
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, Encoding
+from patter_trio.audio.convert import converted, rate_problem
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import run_beside
@@ -39,7 +40,7 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
-from patter_trio.testing.conformance.stt import SIMULATED, Speech
+from patter_trio.testing.conformance.stt import SIMULATED, Speech, frames_of
 from patter_trio.testing.conformance.tts import Spoken
 from patter_trio.testing.servers.fake_vendor import Misbehaviour, ServeVendor
 
@@ -109,10 +110,9 @@ class EngineBench(Bench):
     async def say(self, session: EngineSession, provider: Engine, speech: Speech, *, after: int = 0) -> None:
         """Say something at the pace of speech, ``after`` so many samples of the session."""
         edges, sent = list(speech.edges), 0
-        while sent < len(speech.audio):
-            frame = speech.audio[sent : sent + FRAME_SAMPLES]
-            session.send(encoded(provider, frame))
-            sent += len(frame)
+        for frame in frames_of(speech.audio, provider.accepts):
+            session.send(frame)
+            sent += FRAME_SAMPLES
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 session.voice(attrs.evolve(edge, offset=edge.offset + after))
@@ -135,11 +135,6 @@ class EngineBench(Bench):
                 if isinstance(piece, SpeechChunk) and piece.audio:
                     break
             yield response
-
-
-def encoded(provider: Engine, mulaw: bytes) -> bytes:
-    """Return audio as an engine accepts it."""
-    return mulaw if provider.accepts.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
 
 
 async def answer_of(session: EngineSession, text: str = "", *, tools: bool = True) -> list[Piece]:
@@ -173,12 +168,13 @@ async def _demand_well(session: EngineSession, what: str) -> None:
 async def _has_telephone_speech(bench: EngineBench) -> None:
     provider = bench.provider()
     for name, audio in (("accepts", provider.accepts), ("emits", provider.emits)):
-        demand(audio.rate == RATE, f"it {name} {audio.rate} Hz", f"the telephone has {RATE} Hz")
+        problem = rate_problem(audio)
+        demand(not problem, f"it {name} audio {problem}", "the call converts those rates alone")
     async with bench.session(provider) as (session, _):
         pieces = await answer_of(session)
-    size = 1 if provider.emits.encoding is Encoding.MULAW else 2
     for piece in pieces:
         if isinstance(piece, SpeechChunk):
+            size = (piece.format or provider.emits).width
             demand(isinstance(piece.audio, bytes), f"it gave {piece!r}"[:120], "audio is bytes")
             demand(len(piece.audio) % size == 0, f"a chunk has {len(piece.audio)} bytes", "no sample is cut in two")
 
@@ -240,7 +236,7 @@ async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
         for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _BACKLOG_S):
-            session.send(encoded(provider, g711.silence(seconds)))
+            session.send(converted(g711.silence(seconds), MULAW_8K, provider.accepts))
         await told.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")
 

@@ -10,7 +10,8 @@ import trio
 
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE, AudioFormat, Encoding
+from patter_trio.audio.convert import converted, rate_problem
+from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
 from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
@@ -75,8 +76,11 @@ class _Heard(Collected[Transcript]):
         await self.until(lambda: len(self.finals()) > finals, f"the answer to {what}", demands)
 
 
-def _encoder(accepts: AudioFormat) -> Callable[[bytes], bytes]:
-    return bytes if accepts.encoding is Encoding.MULAW else g711.to_pcm
+def frames_of(speech: bytes, accepts: AudioFormat) -> list[bytes]:
+    """Return mu-law speech in the format that is accepted, in pieces of 20 ms."""
+    audio = converted(speech, MULAW_8K, accepts)
+    size = round(FRAME_SECONDS * accepts.rate) * accepts.width  # whole samples at every rate
+    return [audio[begin : begin + size] for begin in range(0, len(audio), size)]
 
 
 @attrs.frozen
@@ -104,11 +108,10 @@ class SttBench(Bench):
         self, session: SpeechToTextSession, provider: SpeechToText, speech: Speech, *, after: int = 0
     ) -> None:
         """Say something at the pace of speech, ``after`` so many samples of the session."""
-        encode, edges, sent = _encoder(provider.accepts), list(speech.edges), 0
-        while sent < len(speech.audio):
-            frame = speech.audio[sent : sent + FRAME_SAMPLES]
-            await session.send(encode(frame))
-            sent += len(frame)
+        edges, sent = list(speech.edges), 0
+        for frame in frames_of(speech.audio, provider.accepts):
+            await session.send(frame)
+            sent += FRAME_SAMPLES
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 await session.voice(attrs.evolve(edge, offset=edge.offset + after))
@@ -132,7 +135,9 @@ class SttBench(Bench):
 
 async def _accepts_telephone_speech(bench: SttBench) -> None:
     accepts = bench.provider().accepts
-    demand(accepts.rate == RATE, f"it accepts {accepts.rate} Hz", f"the telephone has {RATE} Hz")
+    demand(
+        not (problem := rate_problem(accepts)), f"it accepts audio {problem}", "the call converts to those rates alone"
+    )
 
 
 async def _gives_transcripts(bench: SttBench) -> None:
@@ -195,7 +200,7 @@ async def _answers_a_flush_of_nothing(bench: SttBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, heard):
         await bench.flush(session, heard)
-        await session.send(_encoder(provider.accepts)(g711.silence(0.2)))
+        await session.send(converted(g711.silence(0.2), MULAW_8K, provider.accepts))
         await bench.flush(session, heard)
     words = [result.text for result in heard.items if result.text]
     demand(not words, f"it heard {words[:1]} in silence", "the final is empty where there are no words")
@@ -203,13 +208,12 @@ async def _answers_a_flush_of_nothing(bench: SttBench) -> None:
 
 async def _takes_audio_of_any_size(bench: SttBench) -> None:
     provider = bench.provider()
-    encode = _encoder(provider.accepts)
     async with bench.session(provider) as (session, heard):
         with finish_within(
             STEP_TIMEOUT_S, f"sending {_BACKLOG_S:g} s of audio at once", "audio comes in pieces of any size"
         ):
             for samples in (b"", g711.silence(FRAME_SECONDS / FRAME_SAMPLES), g711.silence(_BACKLOG_S)):
-                await session.send(encode(samples))
+                await session.send(converted(samples, MULAW_8K, provider.accepts))
         await bench.flush(session, heard)
 
 

@@ -105,14 +105,23 @@ def encode(
     """
     if not 0 < frames <= MAX_PART_FRAMES:
         raise ValueError(f"an utterance has 1 to {MAX_PART_FRAMES} frames of {FRAME_SECONDS:g} s, not {frames}")
-    carried = _spread(_pieces(text), frames if spoken is None else min(spoken, frames))
-    carried += [b""] * (frames - len(carried))
+    carried = carried_text(text, frames, spoken=spoken)
     return b"".join(_frame(kind, (utterance, part, index, frames), words) for index, words in enumerate(carried))
 
 
-def fewest_frames(text: str) -> int:
+def carried_text(text: str, frames: int, *, spoken: int | None = None, capacity: int = MAX_TEXT_BYTES) -> list[bytes]:
+    """Return the text that each of ``frames`` frames carries, ``capacity`` bytes at most.
+
+    Raises:
+        ValueError: the text does not fit.
+    """
+    carried = _spread(_pieces(text), frames if spoken is None else min(spoken, frames), capacity)
+    return carried + [b""] * (frames - len(carried))
+
+
+def fewest_frames(text: str, capacity: int = MAX_TEXT_BYTES) -> int:
     """Return the fewest frames into which ``text`` fits for certain."""
-    return max(1, -(-len(text.encode()) // (MAX_TEXT_BYTES - MAX_PIECE_BYTES)))
+    return max(1, -(-len(text.encode()) // (capacity - MAX_PIECE_BYTES)))
 
 
 def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
@@ -140,7 +149,7 @@ def _pieces(text: str) -> list[bytes]:
     return pieces
 
 
-def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
+def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES) -> list[bytes]:
     """Return the text of each frame: a piece ends in the frame in which its share of the characters does.
 
     What finds no room there moves on to the next frame, and from the end back.
@@ -153,7 +162,7 @@ def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
     for piece in pieces:
         characters += len(piece.decode())
         place = max(earliest, -(-characters * frames // total) - 1)
-        while place < frames and len(carried[place]) + len(piece) > MAX_TEXT_BYTES:
+        while place < frames and len(carried[place]) + len(piece) > capacity:
             place += 1
         if place == frames:
             break
@@ -163,7 +172,7 @@ def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
         return carried
     carried = [b""] * frames
     for piece in reversed(pieces):
-        while len(carried[latest]) + len(piece) > MAX_TEXT_BYTES:
+        while len(carried[latest]) + len(piece) > capacity:
             latest -= 1
             if latest < 0:
                 size, seconds = sum(map(len, pieces)), frames * FRAME_SECONDS
@@ -174,10 +183,25 @@ def _spread(pieces: Sequence[bytes], frames: int) -> list[bytes]:
     return carried
 
 
-def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
+def packed(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
+    """Return the head of a frame, its checksum and its text."""
     head = struct.pack(">B4HB", kind, *(number & 0xFFFF for number in numbers), len(words))
     check = zlib.crc32(head + words) & 0xFFFF
-    data = np.frombuffer(head + check.to_bytes(2) + words, dtype=np.uint8)
+    return head + check.to_bytes(2) + words
+
+
+def unpacked(data: bytes) -> tuple[Kind, tuple[int, int, int, int], bytes] | None:
+    """Return kind, numbers and text of a frame; None if it is damaged."""
+    kind, size = data[0], data[HEAD_BYTES - 3]
+    utterance, part, index, total = struct.unpack_from(">4H", data, 1)
+    numbers, words = (utterance, part, index, total), data[HEAD_BYTES : HEAD_BYTES + size]
+    if kind not in _SPOKEN_KINDS or not data.startswith(packed(Kind(kind), numbers, words)):
+        return None
+    return Kind(kind), numbers, words
+
+
+def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
+    data = np.frombuffer(packed(kind, numbers, words), dtype=np.uint8)
     nibbles = np.zeros(FRAME_SAMPLES - len(MAGIC), dtype=np.uint8)
     nibbles[: 2 * len(data)] = np.stack([data >> 4, data & 0x0F], axis=1).reshape(-1)
     nibbles[1::2] |= 0x80

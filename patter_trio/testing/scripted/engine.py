@@ -1,6 +1,6 @@
 """An engine that follows a script: a scripted mind and voice behind the interface of an engine, with the same timing."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -23,12 +23,13 @@ from patter_trio.abc import (
     ToolDefinition,
     VoiceEdge,
 )
-from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
 from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.scripted.audible_text import Decoder, Kind
+from patter_trio.testing.scripted.audible_text import Kind, Sound
+from patter_trio.testing.scripted.band_limited import WordReader
 from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
 from patter_trio.testing.scripted.timed_results import TimedResults
 
@@ -53,6 +54,7 @@ class ScriptedEngine(Engine):
         fail_to_open: no session can be had.
         ends_turns: what it is called that ends turns, with ``turn_delay``.
         longest_silence: seconds of silence after which it says that it has ended one; 0: it does not say.
+        accepts: the format in which it wants the caller's audio; it speaks in that of ``tts``.
     """
 
     llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
@@ -96,8 +98,7 @@ class ScriptedEngine(Engine):
 class _Session(EngineSession):
     def __init__(self, script: ScriptedEngine, setup: EngineSetup, voice: Any) -> None:
         self._script, self._setup, self._voice_of = script, setup, voice
-        self._decoder = Decoder()
-        self._fed = 0
+        self._reader = WordReader(script.accepts)
         self._words = ""
         self._utterance = 0
         self._commits = 0
@@ -107,25 +108,28 @@ class _Session(EngineSession):
 
     # The caller -------------------------------------------------------------------------------------------------------
     def send(self, audio: bytes) -> None:
-        self._fed += len(audio)
-        for sound in self._decoder.feed(audio):
+        self._read(self._reader.feed(audio))
+        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
+            self._gone = True
+            self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
+
+    def _read(self, sounds: Sequence[Sound]) -> None:
+        for sound in sounds:
             if sound.kind in (Kind.COUGH, Kind.SOUND):
                 continue
             if sound.utterance != self._utterance:
                 self._utterance = sound.utterance
                 self._words += " "
             self._words += sound.words
-        if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
-            self._gone = True
-            self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
 
     def voice(self, edge: VoiceEdge) -> None:
         delay = self._script.turn_delay
         if delay is not None and not edge.speaking:
-            ended = trio.current_time() - (self._fed - edge.offset) / RATE
+            ended = trio.current_time() - (self._reader.fed - edge.offset) / RATE
             self._due.put(max(trio.current_time(), ended + delay), EngineTurnOver())
 
     def commit(self) -> int:
+        self._read(self._reader.settle())
         self._commits += 1
         text, self._words = " ".join(self._words.split()), ""
         self._add("user", text)
@@ -138,6 +142,7 @@ class _Session(EngineSession):
         return self._commits
 
     def discard(self) -> None:
+        self._read(self._reader.settle())
         self._words = ""
         self._script.discarded.append(trio.current_time())
 
@@ -239,13 +244,13 @@ class _Response(EngineResponse):
         sentences: trio.MemoryReceiveChannel[str],
         put: trio.MemorySendChannel[str | SpeechChunk | ToolCall],
     ) -> None:
-        width = 1 if self._session.script.emits.encoding is Encoding.MULAW else 2
+        emits = self._session.script.emits
         with put, sentences:
             async with self._session.voice_of.speak(sentences) as chunks:
                 async for chunk in chunks:
-                    self._spoken.put(bytes(len(chunk.audio) // width), chunk.text, chunk.words)
+                    self._spoken.put(bytes(round(emits.seconds(chunk.audio) * RATE)), chunk.text, chunk.words)
                     await put.send(attrs.evolve(chunk, text=""))
-            self._spoken.produced = True
+            self._spoken.end()
 
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
         try:

@@ -35,12 +35,13 @@ from patter_trio.abc import (
     report_usage,
 )
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.audio.formats import FRAME_SECONDS, MULAW_8K, RATE, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
+from patter_trio.testing.scripted import audible_text, band_limited
+from patter_trio.testing.scripted.audible_text import Kind, Sound
+from patter_trio.testing.scripted.band_limited import WordReader
 from patter_trio.testing.scripted.timed_results import TimedResults
 
 MAX_GAP_SAMPLES: Final = round(0.1 * RATE)
@@ -126,7 +127,8 @@ class ScriptedSTT(SpeechToText):
         fail_at: seconds of audio after which the recogniser is gone.
         fail_to_open: no session can be had.
         hang_on_open: opening a session takes for ever.
-        accepts: the format in which audio is wanted.
+        accepts: the format in which audio is wanted; at another rate than 8 kHz the caller of ``call_simulator`` speaks
+            the voice that survives resampling.
     """
 
     final_delay: float = 0.2
@@ -167,29 +169,24 @@ class _Utterance:
 class _RecognitionSession(SpeechToTextSession):
     def __init__(self, script: ScriptedSTT) -> None:
         self._script = script
-        self._decoder = Decoder()
-        self._fed = 0
+        self._reader = WordReader(script.accepts)
         self._now: _Utterance | None = None
         self._segments = 0
         self._due: TimedResults[Transcript] = TimedResults()
 
     async def send(self, audio: bytes) -> None:
-        mulaw = audio
-        if self._script.accepts.encoding is Encoding.PCM16:
-            mulaw = g711.encode(np.frombuffer(audio, dtype=np.int16))
-        self._fed += len(mulaw)
-        for sound in self._decoder.feed(mulaw):
+        for sound in self._reader.feed(audio):
             self._hear(sound)
-        if self._now is not None and self._decoder.position - self._now.end >= MAX_GAP_SAMPLES:
+        if self._now is not None and self._reader.position - self._now.end >= MAX_GAP_SAMPLES:
             self._close(self._script.final_delay)
-        if self._script.fail_at is not None and self._fed >= self._script.fail_at * RATE:
-            gone = f"ScriptedSTT is gone after {self._fed / RATE:g} s, as told"
+        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
+            gone = f"ScriptedSTT is gone after {self._reader.fed / RATE:g} s, as told"
             self._tell(trio.current_time(), ProviderError(gone))
             raise ProviderError(gone)
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
-        for sound in self._decoder.finish():
+        for sound in self._reader.finish():
             self._hear(sound)
         if self._now is not None:
             self._close(self._script.final_delay)
@@ -235,7 +232,7 @@ class _RecognitionSession(SpeechToTextSession):
 
     def _arrival(self, sample: int) -> float:
         """Return when that sample came in, or would have, had it been sent alone instead of within a frame."""
-        return trio.current_time() - (self._fed - sample) / RATE
+        return trio.current_time() - (self._reader.fed - sample) / RATE
 
     def _tell(self, at: float, result: Transcript | ProviderError) -> None:
         if not (self._script.silent and isinstance(result, Transcript)):
@@ -351,7 +348,7 @@ class ScriptedTTS(TextToSpeech):
         hang_after: seconds of a reply's audio after which nothing more comes; 0 = nothing at all.
         mute: the replies have no sound.
         fail_to_open: no session can be had.
-        emits: the format of the audio.
+        emits: the format of the audio; at another rate than 8 kHz it has the voice that survives resampling.
     """
 
     first_audio: float = 0.2
@@ -438,12 +435,12 @@ class _SpokenReply:
     async def _part(self, text: str, frames: int) -> AsyncGenerator[SpeechChunk, None]:
         self._parts += 1
         try:
-            frames = max(frames, audible_text.fewest_frames(text))
+            frames = max(frames, self._fewest_frames(text))
         except UnicodeEncodeError as error:
             raise ProviderError("ScriptedTTS cannot say half a character") from error
-        natural = max(audible_text.frames_of(len(text) * self._script.per_character), audible_text.fewest_frames(text))
+        natural = max(audible_text.frames_of(len(text) * self._script.per_character), self._fewest_frames(text))
         spoken = min(frames, natural)
-        audio = audible_text.encode(text, frames, spoken=spoken, utterance=self._number, part=self._parts)
+        audio = self._voiced(text, frames, spoken)
         words = audible_text.word_times(text, spoken) if self._script.timings else []
         step = audible_text.frames_of(self._script.chunk)
         self._time = max(self._time, trio.current_time())
@@ -451,18 +448,34 @@ class _SpokenReply:
             await self._stop()
             if self._script.mute:
                 continue
-            piece = audio[first * FRAME_SAMPLES : (first + step) * FRAME_SAMPLES]
-            begin, seconds = first * FRAME_SECONDS, len(piece) / RATE
+            frame = len(audio) // frames
+            piece = audio[first * frame : (first + step) * frame]
+            begin, seconds = first * FRAME_SECONDS, self._script.emits.seconds(piece)
             # By whole frames: as seconds, a word that begins where a chunk does could belong to two of them.
             mine = [word for word in words if first <= round(word[1] / FRAME_SECONDS) < first + step]
             yield SpeechChunk(
-                audio=piece if self._script.emits.encoding is Encoding.MULAW else g711.decode(piece).tobytes(),
+                audio=piece,
                 text="" if first else text,
                 words=tuple(Word(w, s - begin, e - begin) for w, s, e in mine),
             )
-            self._frames += len(piece) // FRAME_SAMPLES
+            self._frames += len(piece) // frame
             self._time += seconds / self._script.speed
             await trio.sleep_until(self._time)
+
+    def _fewest_frames(self, text: str) -> int:
+        exact = self._script.emits.rate == RATE
+        return (
+            audible_text.fewest_frames(text) if exact else audible_text.fewest_frames(text, band_limited.MAX_TEXT_BYTES)
+        )
+
+    def _voiced(self, text: str, frames: int, spoken: int) -> bytes:
+        """Return the speech of a text in the format that is emitted."""
+        emits, number, part = self._script.emits, self._number, self._parts
+        if emits.rate == RATE:
+            mulaw = audible_text.encode(text, frames, spoken=spoken, utterance=number, part=part)
+            return mulaw if emits.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
+        samples = band_limited.encode(text, frames, rate=emits.rate, spoken=spoken, utterance=number, part=part)
+        return g711.encode(samples) if emits.encoding is Encoding.MULAW else samples.astype("<i2").tobytes()
 
     async def _stop(self) -> None:
         made = self._frames * FRAME_SECONDS

@@ -8,12 +8,14 @@ from typing import Any, Final
 import numpy as np
 import trio
 
+from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
+from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.threads import run_in_thread
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted import audible_text, band_limited
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.simulation import timeline
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, Heard, Said, State, heard_utterances
@@ -43,6 +45,7 @@ class SimulatedCaller:
         log: where the agent's events are collected.
         state: returns the call's public states as they are.
         strict: False = instants of :meth:`at` that are over already are ignored, as at real pace they may be.
+        band_limited: speak the voice that survives resampling, for recognisers and engines at other rates than 8 kHz.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class SimulatedCaller:
         state: Callable[[], State | None],
         *,
         strict: bool = True,
+        band_limited: bool = False,
     ) -> None:
+        self._band_limited = band_limited
         self._log = log
         self._state = state
         self._strict = strict
@@ -148,7 +153,11 @@ class SimulatedCaller:
 
     async def _utter(self, text: str, seconds: float, kind: Kind, wait: bool) -> Said:
         self._utterances += 1
-        audio = audible_text.encode(text, audible_text.frames_of(seconds), kind=kind, utterance=self._utterances)
+        frames, number = audible_text.frames_of(seconds), self._utterances
+        if self._band_limited:
+            audio = g711.encode(band_limited.encode(text, frames, kind=kind, utterance=number))
+        else:
+            audio = audible_text.encode(text, frames, kind=kind, utterance=number)
         return await self._say(audio, text, kind, wait=wait)
 
     async def _say(self, audio: bytes, text: str, kind: Kind, *, wait: bool) -> Said:
@@ -270,6 +279,11 @@ class SimulatedCaller:
 
     def _unexpected(self, what: str) -> NotAsExpected:
         return NotAsExpected(f"{what}\n\n{self.timeline()}")
+
+
+def is_resampled_for(agent: Agent) -> bool:
+    """Return True if what hears the caller of this agent does so at another rate than the telephone's."""
+    return any(ear is not None and ear.accepts.rate != RATE for ear in (agent.stt, agent.engine))
 
 
 def _load(path: Path) -> Samples:

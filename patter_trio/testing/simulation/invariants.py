@@ -4,12 +4,15 @@ Each check is a pure function over the record of a call that returns what is wro
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import attrs
 
-from patter_trio.testing.scripted.audible_text import Decoder, Kind
+from patter_trio.testing.scripted.audible_text import Kind, Sound
+from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.simulation.record import TOLERANCE_S, Event
 from patter_trio.testing.twilio.carrier import Arrival, ProtocolFault
 
@@ -81,21 +84,33 @@ def _protocol(record: CallRecord) -> Iterator[str]:
 
 def _silent_after_clear(record: CallRecord) -> Iterator[str]:
     """A voice that was cleared away does not come back; told by the numbers of the replies that sound carries."""
-    decoder, cleared, current = Decoder(), dict[int, float](), set[int]()
-    for arrival in record.arrivals:
-        if arrival.clears:
-            cleared |= dict.fromkeys(current, arrival.at)
-            decoder, current = Decoder(), set()
-        for sound in decoder.feed(arrival.audio):
-            if sound.kind is Kind.SOUND:
-                continue
+    cleared = dict[int, float]()
+    for cleared_at, sounds in _between_clears(record):
+        for at, sound in sounds:
             if sound.utterance in cleared:
                 words = f" ({sound.words.strip()!r})" if sound.words.strip() else ""
                 yield (
-                    f"at {arrival.at:.3f} the carrier got sound{words} of a reply that was cleared away "
+                    f"at {at:.3f} the carrier got sound{words} of a reply that was cleared away "
                     f"at {cleared.pop(sound.utterance):.3f}"
                 )
-            current.add(sound.utterance)
+        cleared |= dict.fromkeys((sound.utterance for _, sound in sounds), cleared_at)
+
+
+def _between_clears(record: CallRecord) -> Iterator[tuple[float, list[tuple[float, Sound]]]]:
+    """Yield when each ``clear`` came, infinity at the end, with the readable sound before it and when that had come."""
+    stretch: list[Arrival] = []
+    for arrival in record.arrivals:
+        if arrival.clears:
+            yield arrival.at, _readable(stretch)
+            stretch = []
+        stretch.append(arrival)
+    yield math.inf, _readable(stretch)
+
+
+def _readable(arrivals: Sequence[Arrival]) -> list[tuple[float, Sound]]:
+    ends = list(accumulate(len(arrival.audio) for arrival in arrivals))
+    sounds = sounds_in(b"".join(arrival.audio for arrival in arrivals))
+    return [(arrivals[bisect_left(ends, one.end)].at, one) for one in sounds if one.kind is not Kind.SOUND]
 
 
 # The events -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import trio
 
 from patter_trio.audio.formats import RATE
 from patter_trio.events.kinds import PatterEventType
-from patter_trio.testing.scripted.audible_text import Decoder, Kind
+from patter_trio.testing.scripted.audible_text import Kind
+from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.twilio.playback import Stretch
 
 State = Mapping[str, str]
@@ -125,8 +126,7 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
 
 def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
     for stretch in played:
-        decoder = Decoder()
-        for sound in decoder.feed(stretch.audio) + decoder.finish():
+        for sound in sounds_in(stretch.audio):
             begun, ended = stretch.at + sound.start / RATE, stretch.at + sound.end / RATE
             sentence = None if sound.kind is Kind.SOUND else (sound.utterance, sound.part)
             yield _Sounding(begun, ended, sound.words, sentence)

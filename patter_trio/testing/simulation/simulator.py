@@ -17,7 +17,7 @@ from patter_trio.phone import Patter
 from patter_trio.server.calls import CallServer, Seams, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
@@ -93,7 +93,7 @@ class _Simulation:
             callee=phone.phone_number or "+15550100002",
         )
         self.log = EventLog(self._now, self._state)
-        self.caller = SimulatedCaller(self.carrier, self.log, self._state)
+        self.caller = SimulatedCaller(self.carrier, self.log, self._state, band_limited=is_resampled_for(agent))
         self._call_server: CallServer | None = None
         self._connections: trio.Nursery | None = None
         self._left_after_end: list[str] = []

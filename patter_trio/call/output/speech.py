@@ -1,0 +1,125 @@
+"""From a synthesiser's or an engine's speech to a reply's playout queue: converted, shown to the hooks, written as mu-law.
+
+mu-law at 8 kHz goes straight through. Everything else has a converter of its own for each reply. What a resampler holds
+back, 160 ms at most, comes out when the reply ends, and also when the carrier is about to run dry: before a tool answers
+or the application writes its next sentence, the caller must not wait seconds for the end of a word.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from patter_trio.abc import SpeechChunk
+from patter_trio.audio import g711
+from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
+from patter_trio.call.hooks import ReplyHooks
+from patter_trio.call.output.writer import CarrierWriter
+from patter_trio.conversation.playback import PlayoutQueue
+from patter_trio.conversation.speech import SpeechConverter
+
+DRY_LEAD_S: Final = 0.1
+"""Seconds of audio that the carrier has left when held-back speech is pushed out: one message of media, 100 ms."""
+
+
+class SpeechFeed:
+    """The speech of one reply on its way into its queue.
+
+    Args:
+        playout: where it goes.
+        emits: the format of chunks that do not name another one.
+        writer: paces it, and sends it.
+        bound: samples that may wait in the queue; a voice that is further ahead waits.
+        hooks: those that want to see the audio.
+        begun: called once, with the first audio that reaches the queue.
+        start_soon: starts a task that pushes out held-back speech before the carrier runs dry; without it the reply
+            itself has to :meth:`push` where it pauses.
+    """
+
+    def __init__(
+        self,
+        playout: PlayoutQueue,
+        emits: AudioFormat,
+        writer: CarrierWriter,
+        bound: int,
+        *,
+        hooks: ReplyHooks | None = None,
+        begun: Callable[[], None] | None = None,
+        start_soon: Callable[..., Any] | None = None,
+    ) -> None:
+        self._playout = playout
+        self._emits = emits
+        self._writer = writer
+        self._bound = bound
+        self._hooks = hooks
+        self._target = MULAW_8K if hooks is None else hooks.format
+        self._begun = begun
+        self._start_soon = start_soon
+        self._converter: SpeechConverter | None = None
+        # Held while converted chunks are handed over: two tasks do that, and a hook may take its time.
+        self._turn = trio.Lock()
+        self._held = trio.Event()
+        self._pushing = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<SpeechFeed {self._emits} into {self._playout!r}, {self._converter}>"
+
+    async def put(self, chunk: SpeechChunk) -> None:
+        """Take the next speech; waits while too much of it waits in the queue."""
+        await self._writer.wait_for_room(self._playout, self._bound)
+        made = chunk.format or self._emits
+        if made == self._target and self._converter is None:
+            await self._hand_over(chunk)
+            return
+        async with self._turn:
+            for part in self._converted(chunk, made):
+                await self._hand_over(part)
+        self._held.set()
+
+    async def push(self) -> None:
+        """Have what is held back come out: speech pauses here, or ends."""
+        if self._converter is not None:
+            async with self._turn:
+                for part in self._converter.rest():
+                    await self._hand_over(part)
+
+    async def finish(self) -> None:
+        """Have the rest come out: this was all of the reply."""
+        if self._converter is None:
+            return
+        async with self._turn:  # cancelled elsewhere, the task would lose what it is handing over
+            self._pushing.cancel(reason="all of the reply was spoken")
+        await self.push()
+
+    def _converted(self, chunk: SpeechChunk, made: AudioFormat) -> list[SpeechChunk]:
+        before: list[SpeechChunk] = []
+        if self._converter is None or self._converter.source != made:
+            before = [] if self._converter is None else self._converter.rest()
+            first, self._converter = self._converter is None, SpeechConverter(made, self._target)
+            if first and self._start_soon is not None and made.rate != RATE:
+                self._start_soon(self._keep_flowing)
+        return before + self._converter.take(chunk)
+
+    async def _hand_over(self, chunk: SpeechChunk) -> None:
+        shown = chunk if self._hooks is None else await self._hooks.audio(chunk)
+        if shown is None:
+            return
+        audio = shown.audio if self._target == MULAW_8K else g711.from_pcm(shown.audio)
+        self._playout.put(audio, shown.text, shown.words)
+        self._writer.wake()
+        if audio and self._begun is not None:
+            begun, self._begun = self._begun, None
+            begun()
+
+    async def _keep_flowing(self) -> None:
+        with self._pushing:
+            while True:
+                await self._held.wait()
+                if self._playout.put_samples:
+                    await self._writer.wait_until_dry(self._playout, DRY_LEAD_S)
+                else:  # all of it is held back, so the queue does not open; more is usually on its way
+                    await trio.sleep(DRY_LEAD_S)
+                    if self._playout.put_samples:
+                        continue
+                self._held = trio.Event()
+                await self.push()

@@ -1,0 +1,243 @@
+"""A simulated voice that survives resampling, for providers at other rates than 8 kHz.
+
+The voice of :mod:`patter_trio.testing.scripted.audible_text` is exact to the bit, up to 4 kHz, and any filter destroys it. This one carries
+the same frames of 20 ms by pulses below 3 kHz, which pass the resamplers of a call unchanged:
+
+* A frame has 70 pulses of raised-cosine shape, 0.25 ms apart; none reaches into the next frame. At the centre of each, all
+  others are zero, so its height can be read there: one of 16, a nibble.
+* The first six are a fixed pattern, the rest what a frame of the other voice has: head, checksum, up to 20 bytes of text.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import gcd
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from patter_trio.audio import g711
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE, AudioFormat, Encoding
+from patter_trio.audio.g711 import Samples
+from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted.audible_text import HEAD_BYTES, MAX_SILENCE_LEVEL, Decoder, Kind, Sound
+
+Floats = npt.NDArray[np.float64]
+
+_SPACING_SAMPLES: Final = 2
+"""Samples (8 kHz) from pulse to pulse; with the roll-off of a half, the voice ends at 3 kHz."""
+_MARGIN_SAMPLES: Final = 10
+"""Samples before the first pulse's centre and behind the last one's: where a pulse has faded to -50 dB."""
+_CENTRES: Final = np.arange(_MARGIN_SAMPLES, FRAME_SAMPLES - _MARGIN_SAMPLES, _SPACING_SAMPLES)
+_PATTERN: Final = np.array([15, 0, 15, 15, 0, 0])
+_LEVEL: Final = 14000
+"""Height of the highest pulse: their sum stays below full scale, and mu-law's steps are a quarter of what tells two apart."""
+_STEP: Final = 2 * _LEVEL / 15
+MAX_TEXT_BYTES: Final = (len(_CENTRES) - len(_PATTERN)) // 2 - HEAD_BYTES
+"""Bytes of text that fit into a frame."""
+_TAPS_EACH_SIDE: Final = 8
+"""Samples on either side from which a value between two samples is read."""
+
+
+def encode(
+    text: str,
+    frames: int,
+    *,
+    rate: int = RATE,
+    spoken: int | None = None,
+    kind: Kind = Kind.SPEECH,
+    utterance: int = 0,
+    part: int = 0,
+) -> Samples:
+    """Return ``frames`` voiced frames that speak ``text``, as 16-bit samples; as :func:`patter_trio.testing.scripted.audible_text.encode`.
+
+    Raises:
+        ValueError: the text does not fit into so few frames.
+    """
+    carried = audible_text.carried_text(text, frames, spoken=spoken, capacity=MAX_TEXT_BYTES)
+    rows = [
+        _nibbles(audible_text.packed(kind, (utterance, part, index, frames), words))
+        for index, words in enumerate(carried)
+    ]
+    sound = (np.array(rows) * _STEP - _LEVEL) @ _pulses(rate)
+    return np.rint(sound).astype(np.int16).reshape(-1)
+
+
+def _nibbles(data: bytes) -> npt.NDArray[np.int64]:
+    nibbles = np.zeros(len(_CENTRES), np.int64)
+    nibbles[: len(_PATTERN)] = _PATTERN
+    codes = np.frombuffer(data, np.uint8)
+    nibbles[len(_PATTERN) : len(_PATTERN) + 2 * len(codes)] = np.stack([codes >> 4, codes & 0x0F], axis=1).reshape(-1)
+    return nibbles
+
+
+@lru_cache
+def _pulses(rate: int) -> Floats:
+    """Return each pulse of a frame at a rate, a row for each."""
+    times = np.arange(FRAME_SAMPLES * rate // RATE) * (RATE / rate)
+    apart = (times[None, :] - _CENTRES[:, None]) / _SPACING_SAMPLES
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pulses = np.sinc(apart) * np.cos(np.pi * apart / 2) / (1 - apart * apart)
+    pulses[np.abs(np.abs(apart) - 1) < 1e-9] = 0.0  # noqa: PLR2004 (sinc is zero there, and the quotient finite)
+    return np.where(np.abs(apart) * _SPACING_SAMPLES <= _MARGIN_SAMPLES, pulses, 0.0)
+
+
+class BandLimitedDecoder:
+    """Finds the frames of this voice, and other sound, in 8 kHz samples that come in pieces of any length."""
+
+    def __init__(self) -> None:
+        self._held: Samples = np.zeros(0, np.int16)
+        self.position: int = 0
+        """Number of the sample up to which everything has been reported."""
+
+    def feed(self, samples: Samples) -> list[Sound]:
+        """Take the next audio; return the sounds that are complete with it, oldest first."""
+        self._held = np.concatenate([self._held, samples])
+        return list(self._take(final=False))
+
+    def finish(self) -> list[Sound]:
+        """Return what is still held back because it could have become a frame."""
+        return list(self._take(final=True))
+
+    def _take(self, *, final: bool) -> Iterator[Sound]:
+        while len(self._held):
+            start = self._frame_start()
+            if start is None:  # the beginning of a pattern may be among the newest samples
+                reach = _MARGIN_SAMPLES + _SPACING_SAMPLES * len(_PATTERN)
+                yield from self._other(len(self._held) if final else max(0, len(self._held) - reach))
+                return
+            yield from self._other(start)
+            if len(self._held) < FRAME_SAMPLES:
+                if final:
+                    yield from self._other(len(self._held))
+                return
+            read = audible_text.unpacked(self._data())
+            if read is None:
+                yield from self._other(_SPACING_SAMPLES)
+                continue
+            kind, (utterance, part, index, total), words = read
+            end = self.position + FRAME_SAMPLES
+            yield Sound(kind, self.position, end, utterance, part, index, total, words.decode())
+            self._drop(FRAME_SAMPLES)
+
+    def _frame_start(self) -> int | None:
+        """Return where the first frame begins whose pattern is there."""
+        ends = len(self._held) - _MARGIN_SAMPLES - _SPACING_SAMPLES * (len(_PATTERN) - 1)
+        if ends <= 0 or np.abs(self._held.astype(np.int32)).max() <= MAX_SILENCE_LEVEL:
+            return None
+        expected = _PATTERN * _STEP - _LEVEL
+        fits = np.ones(ends, bool)
+        for place, height in enumerate(expected):
+            first = _MARGIN_SAMPLES + _SPACING_SAMPLES * place
+            fits &= np.abs(self._held[first : first + ends] - height) < _STEP / 2
+        found = np.flatnonzero(fits)
+        return int(found[0]) if len(found) else None
+
+    def _data(self) -> bytes:
+        heights = self._held[_CENTRES].astype(np.float64)
+        nibbles = np.clip(np.rint((heights + _LEVEL) / _STEP), 0, 15).astype(np.uint8)[len(_PATTERN) :]
+        return (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
+
+    def _drop(self, count: int) -> None:
+        self._held = self._held[count:]
+        self.position += count
+
+    def _other(self, count: int) -> Iterator[Sound]:
+        """Report sound among the next ``count`` samples, from the first loud one to the last."""
+        loud = np.flatnonzero(np.abs(self._held[:count].astype(np.int32)) > MAX_SILENCE_LEVEL)
+        if len(loud):
+            yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
+        self._drop(count)
+
+
+class WordReader:
+    """Reads a simulated voice in audio of any format, and counts in samples at 8 kHz."""
+
+    def __init__(self, accepts: AudioFormat) -> None:
+        self._accepts = accepts
+        self._exact = Decoder() if accepts.rate == RATE else None
+        self._filtered = BandLimitedDecoder()
+        self._sampler = _Sampler(accepts.rate)
+        self._taken = 0
+
+    @property
+    def fed(self) -> int:
+        """Samples fed so far."""
+        return round(self._taken * RATE / self._accepts.rate)
+
+    @property
+    def position(self) -> int:
+        """Number of the sample up to which everything has been reported."""
+        return self._filtered.position if self._exact is None else self._exact.position
+
+    def feed(self, audio: bytes) -> list[Sound]:
+        """Take the next audio; return the sounds that are complete with it, oldest first."""
+        self._taken += self._accepts.samples(audio)
+        mulaw = self._accepts.encoding is Encoding.MULAW
+        if self._exact is not None:
+            return self._exact.feed(audio if mulaw else g711.from_pcm(audio))
+        samples = g711.decode(audio) if mulaw else np.frombuffer(audio, "<i2").astype(np.int16)
+        return self._filtered.feed(self._sampler.take(samples))
+
+    def finish(self) -> list[Sound]:
+        """Return what is still held back because it could have become a frame."""
+        return self._exact.finish() if self._exact is not None else self.settle() + self._filtered.finish()
+
+    def settle(self) -> list[Sound]:
+        """Return the sounds that are complete if silence follows; reading between two samples needs those around it."""
+        if self._exact is not None:
+            return []
+        return self._filtered.feed(self._sampler.take(np.zeros(0, np.int16), last=True))
+
+
+class _Sampler:
+    """Reads audio that has nothing above 3 kHz at the instants of 8 kHz.
+
+    No resampler: it has no delay but a fraction of a millisecond, so that what is due when stays exact.
+    """
+
+    def __init__(self, rate: int) -> None:
+        common = gcd(rate, RATE)
+        self._step, self._phases = rate // common, RATE // common
+        # At a multiple of 8 kHz every instant is that of a sample.
+        self._reach = _TAPS_EACH_SIDE if self._phases > 1 else 0
+        offsets = np.arange(-self._reach, self._reach + 1)
+        apart = offsets[None, :] - (np.arange(self._phases) / self._phases)[:, None]
+        self._weights = np.sinc(apart) * np.cos(np.pi * apart / (2 * self._reach + 4)) ** 2
+        self._offsets = offsets
+        self._held = np.zeros(self._reach)
+        self._next = 0
+
+    def take(self, samples: Samples, *, last: bool = False) -> Samples:
+        """Return what can be read with the next samples; with ``last`` all, as if silence followed."""
+        self._held = np.concatenate([self._held, samples])
+        known = np.concatenate([self._held, np.zeros(self._reach if last else 0)])
+        whole = (len(known) - 2 * self._reach - 1) * self._phases + self._phases - 1
+        numbers = np.arange(self._next, max(self._next, whole // self._step + 1))
+        if not len(numbers):
+            return np.zeros(0, np.int16)
+        places, phases = np.divmod(numbers * self._step, self._phases)
+        windows = known[(places + self._reach)[:, None] + self._offsets[None, :]]
+        read = (windows * self._weights[phases]).sum(axis=1)
+        # Positions start anew with what the next instant needs.
+        needed = (int(numbers[-1]) + 1) * self._step // self._phases
+        gone = min(needed, len(self._held)) // self._step * self._step
+        self._held = self._held[gone:]
+        self._next = int(numbers[-1]) + 1 - gone * self._phases // self._step
+        values: Samples = np.clip(np.rint(read), -32768, 32767).astype(np.int16)
+        return values
+
+
+def sounds_in(mulaw: bytes) -> list[Sound]:
+    """Return the sounds in a whole stretch of audio, whichever of the two voices it has."""
+    exact = Decoder()
+    sounds = exact.feed(mulaw) + exact.finish()
+    if all(sound.kind is not Kind.SOUND for sound in sounds):
+        return sounds
+    decoder, samples = BandLimitedDecoder(), g711.decode(mulaw)
+    filtered = decoder.feed(samples) + decoder.finish()
+    if all(sound.kind is Kind.SOUND for sound in filtered):
+        return sounds
+    frames = [sound for sound in sounds if sound.kind is not Kind.SOUND]
+    others = [one for one in filtered if not any(one.start < frame.end and frame.start < one.end for frame in frames)]
+    return sorted([*frames, *others], key=lambda sound: sound.start)
