@@ -58,7 +58,7 @@ async def talk() -> Seen:
 
 
 class _Nobody:
-    def tell(self, *_: object) -> None:
+    def put(self, *_: object) -> None:
         pass
 
 
@@ -71,9 +71,8 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
     spent = 0.0
     for _ in range(repeats):
-        reporter = CallReporter(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
-        if metering:
-            reporter.metering = Metering("CA1", Meter("CA1", media), reporter.emit_event)
+        info, meter = CallInfo("CA1", "", "", "inbound"), Meter("CA1", media) if metering else None
+        reporter = CallReporter(_Nobody(), info, media, epoch=0.0, tap=None, meter=meter)  # type: ignore[arg-type]
         began = time.process_time()
         for name, at, payload in seen:
             if name in edges:

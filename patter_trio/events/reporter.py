@@ -37,7 +37,7 @@ fact                      beside ``call_id``
 ========================  =====================================================================================
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -49,6 +49,7 @@ from patter_trio.events.call_events import CallEvents
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.edges import OF_A_TURN, EdgeRules
 from patter_trio.events.payloads import ConversationStateSnapshot, Tap
+from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
 from patter_trio.metrics.results import CallMetrics
 
@@ -56,8 +57,26 @@ from patter_trio.metrics.results import CallMetrics
 class CallObserver(Protocol):
     """Sees all that is told of one call; it neither waits nor raises."""
 
+    def wants(self, name: str) -> bool:
+        """Return True if it uses facts of that name; others need not be put into words."""
+
     def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event's or a fact's name, its instant on the call's clock, and what is said about it."""
+
+
+@attrs.frozen(eq=False)
+class _OnBus:
+    """The event bus as an observer: it publishes each event with the public states as they are then."""
+
+    events: CallEvents
+    state: Callable[[], ConversationStateSnapshot]
+
+    def wants(self, name: str) -> bool:
+        return self.events.wants(name)
+
+    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+        if self.events.wants(name):
+            self.events.on_event(name, at, payload, self.state())
 
 
 @attrs.frozen
@@ -69,7 +88,18 @@ class Fired:
 
 
 class CallReporter:
-    """Tells one call's events, each with the state as it is then."""
+    """Tells one call's events, each with the state as it is then.
+
+    Args:
+        callback_queue: takes what the application's callbacks are told.
+        info: the facts of the call.
+        media: the clock of the caller's audio.
+        epoch: Unix time of the clock's zero.
+        tap: sees every event at once; for the test kit.
+        observers: see every event and fact.
+        events: the call on the event bus, which comes behind the observers.
+        meter: measures the call; comes last.
+    """
 
     def __init__(
         self,
@@ -79,19 +109,24 @@ class CallReporter:
         *,
         epoch: float,
         tap: Tap | None,
-        watchers: Sequence[CallObserver] = (),
+        observers: Sequence[CallObserver] = (),
         events: CallEvents | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        self._watchers = watchers
         self._events = events
+        self._metering = None if meter is None else Metering(info.call_id, meter, self.emit_event)
+        self._observers: tuple[CallObserver, ...] = (
+            *observers,
+            *(() if events is None else (_OnBus(events, lambda: self.state),)),
+            # Last: what it reports, the others must see behind the event that it was reported for.
+            *(() if self._metering is None else (self._metering,)),
+        )
         self._callback_queue = callback_queue
         self._info = info
         self._call_id = info.call_id
         self._media = media
         self._epoch = epoch
         self._tap = tap
-        self.metering: Metering | None = None
-        """Measures the call."""
         self._edges = EdgeRules()
         self._fired_turns = 0
         """Turns that adapters have committed (:meth:`fired`), of which the turn machine does not know."""
@@ -108,7 +143,7 @@ class CallReporter:
 
     def metrics(self, at: float) -> CallMetrics | None:
         """Return what was measured up to that instant."""
-        return None if self.metering is None else self.metering.so_far(at)
+        return None if self._metering is None else self._metering.so_far(at)
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""
@@ -123,25 +158,17 @@ class CallReporter:
         self._callback_queue.put(name, told, self.state)
 
     def emit_fact(self, fact: str, at: float, payload: Mapping[str, Any]) -> None:
-        """Let the watchers know a fact that no callback is told."""
+        """Report a fact, which the observers see and no callback is told."""
         if self.wants(fact):
             self._notify(fact, at, {"call_id": self._call_id, **payload})
 
     def wants(self, fact: str) -> bool:
-        """Return whether anybody is to know a fact."""
-        return (
-            bool(self._watchers)
-            or (self._events is not None and self._events.wants(fact))
-            or (self.metering is not None and self.metering.wants(fact))
-        )
+        """Return True if an observer uses a fact; others need not be put into words."""
+        return any(observer.wants(fact) for observer in self._observers)
 
     def _notify(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        for watcher in self._watchers:
-            watcher.on_event(name, at, payload)
-        if self._events is not None and self._events.wants(name):
-            self._events.on_event(name, at, payload, self.state)
-        if self.metering is not None:  # last, for it tells something itself
-            self.metering.on_event(name, at, payload)
+        for observer in self._observers:
+            observer.on_event(name, at, payload)
 
     def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         if self._edges.count(name):
@@ -232,7 +259,7 @@ class CallReporter:
             **self._info.payload("caller", "callee", "direction"),
             "ended_at": self.unix(at),
             "transcript": list(transcript),
-            "metrics": None if self.metering is None else self.metering.close(at),
+            "metrics": None if self._metering is None else self._metering.close(at),
             "tool_calls": list(tool_calls),
             "outcome": outcome,
         }

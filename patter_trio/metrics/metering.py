@@ -1,4 +1,4 @@
-"""The measuring of a call, joined to the call: a watcher that tells ``on_metrics`` of each turn that is over.
+"""The measuring of a call, joined to the call: an observer that reports each turn that is over (``on_metrics``).
 
 Measuring must never hurt a call. Whatever is wrong in it is logged once, with its traceback; from then on nothing is
 measured, and ``on_call_end`` says None instead of a half-truth.
@@ -35,7 +35,7 @@ def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> dict[str, Any]:
 class Metering:
     """Feeds a meter with what is told of its call.
 
-    It comes behind all watchers: what it tells, they are to see after that which it was told by.
+    It comes behind all other observers: they see a turn's last event before the turn that the meter reports then.
     """
 
     def __init__(self, call_id: str, meter: Meter, emit: EmitEvent) -> None:

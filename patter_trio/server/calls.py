@@ -35,7 +35,6 @@ from patter_trio.events.payloads import Tap
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.meter import Meter
-from patter_trio.metrics.metering import Metering
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.pricing import Pricing
@@ -300,11 +299,16 @@ class CallServer:
         media = starting.media
         if trace is not None:
             trace.attach()
-        watchers = () if trace is None else (trace,)
         reporter = CallReporter(
-            callback_queue, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events
+            callback_queue,
+            info,
+            media,
+            epoch=self._epoch,
+            tap=self._tap,
+            observers=() if trace is None else (trace,),
+            events=events,
+            meter=self._meter(info, media),
         )
-        reporter.metering = self._metering(info, media, reporter)
         usage_sink.set(lambda usage: reporter.emit_fact("usage", trio.current_time(), {"usage": usage}))
         options = CallOptions(
             agent=self._agent,
@@ -329,8 +333,8 @@ class CallServer:
             _log.info("call %s: ended, %s", info.call_id, call.outcome)
             self._note_idle()
 
-    def _metering(self, info: CallInfo, media: MediaClock, reporter: CallReporter) -> Metering:
-        meter = Meter(
+    def _meter(self, info: CallInfo, media: MediaClock) -> Meter:
+        return Meter(
             info.call_id,
             media,
             self._options.pricing,
@@ -339,7 +343,6 @@ class CallServer:
             carrier=info.provider,
             direction=info.direction,
         )
-        return Metering(info.call_id, meter, reporter.emit_event)
 
     def expire_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""

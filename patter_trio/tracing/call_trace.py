@@ -115,6 +115,10 @@ class CallTrace:
         with self._isolated():
             contexts.attach(set_span_in_context(self._span))
 
+    def wants(self, name: str) -> bool:  # noqa: ARG002 (any fact may become an attribute of a span)
+        """Return True: the trace looks at every fact."""
+        return True
+
     def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         """Take an event or a fact of the call; there is a method ``_on_...`` for each that means more than a span event."""
         if self._over:

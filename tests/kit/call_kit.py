@@ -258,9 +258,12 @@ async def never_returns(event: dict[str, Any]) -> None:
 # What is seen of a call -----------------------------------------------------------------------------------------------
 @attrs.frozen
 class Witness:
-    """A watcher that remembers."""
+    """An observer that remembers."""
 
     seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+
+    def wants(self, name: str) -> bool:
+        return True
 
     def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         assert at >= 0
