@@ -43,7 +43,7 @@ class PendingControl:
         self._order: TransferRequest | None = None
 
     def __repr__(self) -> str:
-        return f"<Announced {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
+        return f"<PendingControl {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -96,7 +96,7 @@ class PendingControl:
             raise self._over()
         if len(self._deferred) == MAX_DEFERRED_COMMANDS:
             raise PatterError(
-                f"call {self.info.call_id} has not begun, and {MAX_DEFERRED_COMMANDS} things are wanted of it already"
+                f"call {self.info.call_id} has not connected, and {MAX_DEFERRED_COMMANDS} commands already wait for it"
             )
         self._deferred.append(command)
 

@@ -80,7 +80,7 @@ class Backend(ABC):
 
     @abstractmethod
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it."""
+        """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it; never waits."""
 
     @abstractmethod
     def open(self, agent: Agent, start: StartPart) -> AbstractAsyncContextManager[BaseException | None]:
@@ -96,19 +96,19 @@ class Backend(ABC):
     @property
     @abstractmethod
     def can_speak(self) -> bool:
-        """Whether a text of our own can be spoken."""
+        """True if a text of our own can be spoken."""
 
     @abstractmethod
     def names(self) -> tuple[str, str]:
-        """Return provider and model of what thinks, as ``llm_token`` has them."""
+        """Return the provider and model that answer, as ``llm_token`` has them."""
 
     @abstractmethod
     def audio_provider(self) -> str:
-        """Return who makes the audio, as ``audio_out`` has it."""
+        """Return the provider that makes the audio, as ``audio_out`` has it."""
 
     @abstractmethod
     def speaker(self) -> Mapping[str, str]:
-        """Return who speaks, as ``agent_speech_started`` has it."""
+        """Return the provider that speaks, as ``agent_speech_started`` has it."""
 
     @abstractmethod
     def parts(self, agent: Agent) -> dict[str, Any]:
@@ -120,31 +120,31 @@ class Backend(ABC):
 
     @abstractmethod
     def end_reply(self, reply: Reply, heard: HeardSpeech, reason: str) -> None:
-        """A reply is over: played, or cut for that reason."""
+        """Take the end of a reply, which was played or cut for that reason."""
 
     def on_voice_started(self) -> None:  # noqa: B027 (words tell a recogniser as much)
-        """The caller has begun to speak."""
+        """Take the start of the caller's voice."""
 
     def drop_utterance(self) -> None:  # noqa: B027 (with words, nothing is dropped)
-        """What the caller said was no utterance."""
+        """Drop what the caller said: it was not an utterance."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        """Ask for the last words; ``Flushed`` is posted when no more will come."""
 
     @abstractmethod
     async def apologise(self, agent: Agent, reply: Reply) -> None:
-        """Say the error message, alone: the conversation is over.
+        """Say the error message after the conversation is over.
 
         Raises:
-            ProviderError: nobody can.
+            ProviderError: no provider can say it.
         """
 
     def ready_agent(self) -> Agent:
-        """Return the agent of a call that is under way.
+        """Return the agent of a call that is ready.
 
         Raises:
-            CallEnded: it is not yet; the turn machine starts nothing before it is.
+            CallEnded: the call is not ready; the turn machine starts no reply before.
         """
         if self.agent is None or not self.can_speak:
             raise CallEnded("a reply before the call was ready")

@@ -1,4 +1,4 @@
-"""A call's faculties as one engine: it hears, thinks and speaks; whose turn it is remains decided here.
+"""A call's backend made of one engine, which hears, thinks and speaks. The turn machine still decides whose turn it is.
 
 The engine is sent all that the caller says, in one order with what is decided about it: an utterance is over (commit),
 or was none (discard). It answers when it is asked to, faster than it is heard; what was not heard of an answer that was
@@ -60,7 +60,7 @@ class EngineBackend(Backend):
     """The engine of one call, and a voice for texts that are not its own, if the agent has one.
 
     Args:
-        around: what it works with.
+        services: what the backend works with.
         engine: the served agent's; ``on_call_start`` may have given it another voice by the time it is opened.
     """
 
@@ -88,12 +88,12 @@ class EngineBackend(Backend):
         self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:
-        return f"<EngineFaculties of {self._engine.provider}, {self.user_turns!r}>"
+        return f"<EngineBackend of {self._engine.provider}, {self.user_turns!r}>"
 
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
-        """Whether the engine is there, or another voice."""
+        """True once the engine or the TTS is open."""
         return self._session is not None or self._voice is not None
 
     def names(self) -> tuple[str, str]:
@@ -101,7 +101,7 @@ class EngineBackend(Backend):
         return self._engine.provider, self._engine.model
 
     def audio_provider(self) -> str:
-        """Return the provider of who speaks."""
+        """Return the provider that speaks the live reply: the engine or the TTS."""
         return self._engine.provider if self._by is None else self._by.provider
 
     def speaker(self) -> Mapping[str, str]:
@@ -114,7 +114,7 @@ class EngineBackend(Backend):
 
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Hand it to the engine; what comes before it is there waits."""
+        """Hand it to the engine, or keep it until the engine is open."""
         if self._session is None:
             self._keep(item)
         elif isinstance(item, VoiceEdge):

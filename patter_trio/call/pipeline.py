@@ -1,4 +1,4 @@
-"""A call's faculties as three providers: a recogniser hears, a model or the application thinks, a synthesiser speaks."""
+"""A call's backend made of three parts: STT, a responder (LLM or ``on_message``), and TTS."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,11 +25,11 @@ from patter_trio.metrics.metering import parts_of
 
 
 class PipelineBackend(Backend):
-    """Recogniser, mind and voice of one call.
+    """STT, responder and TTS of one call.
 
     Args:
-        around: what it works with.
-        on_message: what answers in the place of a model, if the application does.
+        services: what the backend works with.
+        on_message: answers instead of an LLM, if the application does.
     """
 
     def __init__(self, services: CallServices, on_message: MessageHandler | None) -> None:
@@ -43,24 +43,24 @@ class PipelineBackend(Backend):
         self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
-        return f"<Pipeline of {self._responder!r}>"
+        return f"<PipelineBackend {self._responder!r}>"
 
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
-        """Whether the voice is open."""
+        """True once the TTS is open."""
         return self._voice is not None
 
     def names(self) -> tuple[str, str]:
-        """Return provider and model of what thinks."""
+        """Return the responder's provider and model."""
         return self._responder.names(self.agent)
 
     def audio_provider(self) -> str:
-        """Return the synthesiser's name."""
+        """Return the TTS provider's name."""
         return self.agent.tts.provider if self.agent is not None and self.agent.tts is not None else ""
 
     def speaker(self) -> Mapping[str, str]:
-        """Return the synthesiser's name."""
+        """Return the TTS provider's name, as ``agent_speech_started`` has it."""
         return {"tts_provider": self.audio_provider()}
 
     def parts(self, agent: Agent) -> dict[str, Any]:
@@ -69,11 +69,11 @@ class PipelineBackend(Backend):
 
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Hand it to the recogniser."""
+        """Hand it to the STT."""
         self._transcription.put(item)
 
     def flush(self) -> None:
-        """Have the recogniser's last words come."""
+        """Ask the STT for its last words."""
         self._transcription.flush()
 
     def _heard_words(self, event: inputs.InterimWords | inputs.FinalWords | inputs.Flushed) -> None:
@@ -105,7 +105,7 @@ class PipelineBackend(Backend):
 
     # Replies ----------------------------------------------------------------------------------------------------------
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> replies.Reply:
-        """Begin a reply: of the mind's, or a fixed text."""
+        """Begin a reply: the responder's answer, or a fixed text."""
         agent, services, voice = self.ready_agent(), self._services, self._voice
         assert voice is not None  # noqa: S101 (ready_agent has seen to it)
         text = agent.error_message if action.apology else action.text
@@ -129,7 +129,7 @@ class PipelineBackend(Backend):
         return reply
 
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:  # noqa: ARG002 (an engine is told)
-        """After a cut, open what the next answer would wait for."""
+        """After a cut, connect in advance for the next answer."""
         if reason == "played":
             return
         if reply.prepare is not None:

@@ -1,14 +1,14 @@
-"""A call, in three rings, each of which may outlive the one inside it by a stated bound.
+"""One call, in three rings. Each ring may outlive the one inside it by a stated time.
 
 ::
 
     observers (the server's nursery)         the application's callbacks
-    └─ leg: reader, writer                   the carrier's socket; can still apologise when the ring inside has crashed
-       └─ conversation                       listening, hearing, replies, and the session loop
+    └─ leg: reader, writer, keep-alive       the carrier's socket; can still apologise after the conversation crashed
+       └─ conversation                       VAD, STT, replies, tools, and the session loop
 
-The session loop awaits nothing but its inbox; those who fill the inbox never await it (a full one is a bug, and ends
-the call). Every input carries the instant at which it happened. The turn machine decides what they mean, and its
-actions are carried out by plain functions: a barge-in is over before anything else can happen.
+The session loop awaits nothing but its inbox, and no task waits to fill it: a full inbox is a bug, and ends the call.
+Every input carries the instant at which it happened. The turn machine decides what the inputs mean, and plain functions
+carry out its actions, so that a barge-in is complete before anything else can happen.
 """
 
 import logging
@@ -49,12 +49,12 @@ from patter_trio.events.reporter import CallReporter, Fired
 from patter_trio.metrics.results import CallMetrics
 
 MAX_INBOX_INPUTS: Final = 1024
-"""Inputs that may wait. The loop takes microseconds for each: a full inbox means that it is stuck."""
+"""Inputs that may wait. The loop handles one in microseconds, so a full inbox means that the loop is stuck."""
 APOLOGY_TIMEOUT_S: Final = 8.0
-"""Seconds that a crashed conversation's apology may take."""
+"""Seconds for the apology after the conversation crashed."""
 LLM_REPLY_TIMEOUT_S: Final = 15.0
 ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
-"""Longest wait for a reply's first audio; ``on_message`` has a deadline of its own, and the voice comes behind it."""
+"""Longest wait for a reply's first audio. ``on_message`` has its own deadline, and the TTS starts only after it."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -64,9 +64,9 @@ class CallOptions:
     """What the server gives to each call."""
 
     agent: Agent
-    """As the server has it; voice activity, turn detection and the turn's numbers are this one's."""
+    """The served agent: its VAD, turn detector and turn policy hold for the whole call."""
     settled: Callable[[], Awaitable[Agent]]
-    """Waits for what ``on_call_start`` has to say, and returns the agent for this call."""
+    """Waits for the answer of ``on_call_start``, and returns the agent for this call."""
     on_message: MessageHandler | None
     transfer_call: TransferCall
     webhooks: ToolWebhooks
@@ -203,7 +203,7 @@ class CallSession:
         self._post(event)
 
     def _post(self, event: inputs.Input | Fired) -> None:
-        """Put an input into the inbox, stamped; what comes after the end is for nobody."""
+        """Put an input into the inbox with its instant; inputs after the call's end are dropped."""
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
 
@@ -239,7 +239,7 @@ class CallSession:
 
     # The conversation -------------------------------------------------------------------------------------------------
     async def _converse(self) -> None:
-        """Hold the conversation, from the first frame to the last word."""
+        """Run the conversation from the first frame to the last word."""
         async with trio.open_nursery() as nursery:
 
             def start(name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
@@ -293,16 +293,16 @@ class CallSession:
                 self._reporter.fired(fired, at)
 
     async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
-        """Return the next input and its instant, or nothing when the machine's deadline is there first."""
+        """Return the next input and its instant, or None if the machine's deadline comes first."""
         try:
-            return self._inbox.receive_nowait()  # even when the deadline is over: what happened before it counts first
+            return self._inbox.receive_nowait()  # even after the deadline: inputs from before it count first
         except trio.WouldBlock:
             with trio.CancelScope(deadline=deadline):
                 return await self._inbox.receive()
             return None, trio.current_time()
 
     def _perform(self, action: do.Action, nursery: trio.Nursery) -> None:
-        """Carry out one decision: a plain function, so that nothing happens between its parts."""
+        """Carry out one action. It is a plain function, so that nothing happens between its steps."""
         match action:
             case do.StateChanged():
                 self._reporter.state_is(action.user, action.agent)
@@ -350,7 +350,7 @@ class CallSession:
                 self.outcome = action.reason
 
     def _finish(self, action: do.FinishReply) -> None:
-        """A reply was played to its end."""
+        """Close the live reply, which was played to its end."""
         heard, reply, self._reply = self._writer.close(), self._reply, None
         if reply is None:
             return
@@ -361,7 +361,7 @@ class CallSession:
         self._tools.played(reply)
 
     def _cut(self, action: do.CutReply) -> None:
-        """Silence a reply: its lane, the carrier's buffer, and everything that was still being made for it."""
+        """Silence the live reply: its playout queue, the carrier's buffer, and everything still being made for it."""
         reply, self._reply = self._reply, None
         if reply is None:
             return

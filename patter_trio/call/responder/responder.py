@@ -24,10 +24,10 @@ _log = logging.getLogger("patter_trio.call")
 
 
 class Responder:
-    """Makes the mind of each reply that answers the conversation.
+    """Makes the answer source of each reply that answers the conversation.
 
     Args:
-        on_message: what answers in the place of a model, if the application does.
+        on_message: answers instead of an LLM, if the application does.
         control: the call's, for the application.
         info: the facts of the call.
         history: the conversation.
@@ -55,7 +55,7 @@ class Responder:
         """The agent's hooks; None before the call knows its agent, and if the agent has none."""
 
     def __repr__(self) -> str:
-        return f"<Minds of {self.kind}>"
+        return f"<Responder {self.kind}>"
 
     @property
     def kind(self) -> str:
