@@ -641,7 +641,7 @@ async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator) -> N
             pass
 
 
-@pytest.mark.parametrize("method", ["take", "finish", "call", "cost"])
+@pytest.mark.parametrize("method", ["on_event", "finish", "call", "cost"])
 async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_call(
     method: str, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
