@@ -44,8 +44,6 @@ class EngineReply(replies.Reply):
         super().__init__(number, turn, emit_fact, language=language)
         self._session = session
         self._parts: list[_Part] = []
-        self._begun = False
-        self._thinks = False
         self._feed: SpeechFeed | None = None
 
     @asynccontextmanager
@@ -93,10 +91,10 @@ class EngineReply(replies.Reply):
     async def _take(self, piece: AnswerPiece, feed: SpeechFeed, at: CallServices) -> None:
         match piece:
             case str():
-                self._begin(at)
+                self._begin(at.post)
                 self._say(piece)
             case SpeechChunk():
-                self._begin(at)
+                self._begin(at.post)
                 await feed.put(attrs.evolve(piece, text=""))  # its words come as texts of their own
             case replies.ProgressText():
                 async with self.respond(piece.text) as response:
@@ -106,26 +104,13 @@ class EngineReply(replies.Reply):
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, feed, at)
             case replies.AnswerPhase.TOOLS:
-                self._begin(at)  # the call of a tool is made of tokens, too
+                self._begin(at.post)  # the call of a tool is made of tokens, too
                 await self._push()  # speech pauses until the tools have answered
                 self._end_thinking()
             case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
-
-    def _begin_thinking(self) -> None:
-        self._thinks = True
-        self.emit_fact("llm_started")
-
-    def _end_thinking(self) -> None:
-        if self._thinks:
-            self._thinks = False
-            self.emit_fact("llm_finished")
-
-    def _begin(self, at: CallServices) -> None:
-        """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
-        if not self._begun:
-            self._begun = True
-            at.post(inputs.TokenArrived(self.number))
+            case replies.AnswerPhase.OVER:
+                pass  # an engine's reply ends when its response is closed
 
     def _say(self, text: str) -> None:
         if not is_sayable(text):

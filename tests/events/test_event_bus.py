@@ -791,7 +791,7 @@ async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.
     async def run(call: OneCall) -> None:
         [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
         call.publish("dtmf", digit="1")
-        [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
+        [delivery] = subscription.tasks.values()  # type: ignore[attr-defined]
         parts = (call.bus, subscription, delivery, call.events.handler_tasks, call.events, call.events.grace)
         shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
 

@@ -17,6 +17,7 @@ from patter_trio.call.backend import StartPart
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
+from patter_trio.net.pulse import Pulse
 
 TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
@@ -70,7 +71,7 @@ class LateTranscripts:
         self._deferred: list[Callable[[], None]] = []
         """What waits for the words in front of it, in order."""
         self._due = trio.Event()
-        self._completed = trio.Event()
+        self._completed = Pulse()
         self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
@@ -136,8 +137,7 @@ class LateTranscripts:
             self._enter(utterance)
         if not self.pending_count:
             self._release()
-            self._completed.set()
-            self._completed = trio.Event()
+            self._completed.fire()
 
     def _enter(self, utterance: _CommittedTurn) -> None:
         now, text = trio.current_time(), utterance.text
