@@ -546,7 +546,7 @@ async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_cloc
     call = await one_call(run, subscribe)
     assert seen == ["a"]
     assert call.bus.everywhere == {}
-    assert subscriptions[0].deliveries == {}
+    assert subscriptions[0].tasks == {}
 
 
 @pytest.mark.parametrize(
