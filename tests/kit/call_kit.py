@@ -263,6 +263,9 @@ class Witness:
 
     seen: list[CallEvent] = attrs.field(factory=list)
 
+    def wants(self, kind: type[CallEvent]) -> bool:
+        return True
+
     def on_event(self, event: CallEvent, at: float) -> None:
         assert at >= 0
         self.seen.append(event)

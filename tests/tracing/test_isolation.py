@@ -222,18 +222,18 @@ async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
 
 
 def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
-    watchers: list[Any] = []
+    observers: list[Any] = []
     made = CallReporter.__init__
 
     def seen(self: CallReporter, *arguments: Any, **options: Any) -> None:
-        watchers.append(options.get("watchers", ()))
+        observers.append(options.get("observers", ()))
         made(self, *arguments, **options)
 
     monkeypatch.setattr(CallReporter, "__init__", seen)
     a_call()
     monkeypatch.delenv("PATTER_OTEL_ENABLED")
     a_call()
-    assert [[type(watcher).__name__ for watcher in some] for some in watchers] == [["CallTrace"], []]
+    assert [[type(observer).__name__ for observer in some] for some in observers] == [["CallTrace"], []]
 
 
 @pytest.mark.parametrize(("value", "complains"), [("", False), ("0", False), ("true", True), ("2", True)])
@@ -255,7 +255,7 @@ def test_nothing_but_1_switches_tracing_on(
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
-    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
+    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S)
 
 
 def over(outcome: str = "completed", metrics: Any = None) -> CallOver:
