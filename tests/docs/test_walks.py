@@ -11,12 +11,13 @@ import trio
 
 import patter_trio
 from patter_trio import Patter
+from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 PACKAGE = Path(patter_trio.__file__).parent
 PREFIX = f"{PACKAGE}/"
 PAGE = PACKAGE.parent / "docs" / "design.md"
-STEP = re.compile(r"^\| `(?P<file>[\w/]+\.py)` \| `(?P<function>[\w.]+)` \|", re.M)
+STEP = re.compile(r"^\| `(?P<file>[\w/]+\.py)` \| `(?P<function>[\w.]+)` \|", re.MULTILINE)
 
 WALKS = {
     "One 20 ms frame of the caller's voice": (0.6, 0.62),
@@ -51,7 +52,7 @@ class Recorder:
         yield from (step for at, step in self.ran if start <= at <= end)
 
 
-async def test_walks_are_in_order(call_simulator) -> None:  # type: ignore[no-untyped-def]
+async def test_walks_are_in_order(call_simulator: CallSimulator) -> None:
     """Every function of a walk runs in a simulated call, each behind the one above it."""
     recorder = Recorder()
     agent = Patter().agent(
