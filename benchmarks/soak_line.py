@@ -12,8 +12,9 @@ import trio.testing
 
 from benchmarks.soak_script import Application, Dice, act, phone_and_agent
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import CallServer, Seams, open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations

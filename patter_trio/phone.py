@@ -26,9 +26,10 @@ from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG_S
-from patter_trio.server.calls import CallServer, ServeOptions, check_answerer, open_call_server
+from patter_trio.server.calls import check_answerer, open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+from patter_trio.server.options import Drainable, ServeOptions
 
 _log = logging.getLogger("patter_trio.server")
 
@@ -92,7 +93,7 @@ class Patter(SpeechCallbacks):
         """Fires the speech edges for adapters of the application's own."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
-        self.call_servers: set[CallServer] = set()
+        self.call_servers: set[Drainable] = set()
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"

@@ -33,9 +33,10 @@ from patter_trio.audio.wav import RATES_HZ, WavError, read_wav, write_wav
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, receive_upgrade
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
+from patter_trio.server.options import Seams
 from patter_trio.server.pending import PendingCalls
 from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD

@@ -1,13 +1,13 @@
-"""The front desk: joins a phone, its agent and the application's callbacks to the calls that come in.
+"""Join a phone, its agent and the application's callbacks to the calls that come in.
 
-Two nurseries. The inner one is whoever serves connections; each call runs in the task of its connection. The outer one,
-opened here, holds the observers: they outlive their calls by the bounds stated in ``events/callbacks.py``.
+There are two nurseries. The inner one serves connections, and each call runs in the task of its connection. The outer
+one, opened here, holds the observers: they outlive their calls by the bounds stated in ``events/callbacks.py``.
 """
 
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,7 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, Carrier, usage_sink
+from patter_trio.abc import CallInfo, usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
@@ -26,21 +26,19 @@ from patter_trio.call.responder.on_message_urls import checked_message_url, remo
 from patter_trio.call.session import Call, CallOptions, run_call
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.call_events import CallEvents, Subscribers
-from patter_trio.events.callback_registry import Callback, CallbackRegistry
+from patter_trio.events.call_events import CallEvents
+from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.delivery import HandlerTasks
 from patter_trio.events.grace import GracePeriods
-from patter_trio.events.payloads import Tap
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
-from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import origin_of, shared_client
-from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.context import ServerContext
+from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code import invoke
@@ -50,64 +48,11 @@ from patter_trio.user_code.urls import is_exposed, secret_of
 if TYPE_CHECKING:
     from patter_trio.tracing.call_trace import CallTrace
 
-TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
-"""Connects a caller with somebody else, as ``Carrier.transfer`` does."""
-
 ON_CALL_START_TIMEOUT_S: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class ServeOptions:
-    """What a server takes over from its phone, and from those who have it serve.
-
-    Attributes:
-        agent: answers the calls.
-        carrier: brings them.
-        public_url: where the carrier reaches us.
-        callbacks: the application's functions; those given to ``serve`` are its own, the phone's lie beneath.
-        subscribers: who has subscribed to the events of all of the phone's calls.
-        live: the phone's live calls by id; entered and removed here.
-        desks: the phone's open desks; likewise.
-        pricing: what things cost.
-        guard: says where tools behind a URL may be.
-        max_calls: more at once hear busy; None: no limit.
-        max_lag: new calls hear busy while the event loop is later than this, in seconds; None: however late it is.
-        on_message_secret: as for ``Patter.serve``.
-    """
-
-    agent: Agent
-    carrier: Carrier
-    public_url: str
-    callbacks: CallbackRegistry
-    subscribers: Subscribers
-    live: MutableMapping[str, Call]
-    call_servers: "set[CallServer]"
-    pricing: Pricing
-    guard: Guard
-    max_calls: int | None = None
-    max_lag: float | None = None
-    on_message_secret: str = attrs.field(default="", repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class Seams:
-    """What tests and simulated calls put in the place of the world, or look through.
-
-    Attributes:
-        epoch: Unix time of the clock's zero; default: as it is now.
-        tap: sees every event of every call.
-        bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
-        transfer: connects callers with somebody else in the carrier's place.
-    """
-
-    epoch: float | None = None
-    tap: Tap | None = None
-    bus_tap: Tap | None = None
-    transfer: TransferOverride | None = None
 
 
 @attrs.define
@@ -123,7 +68,17 @@ class _StartingCall:
 
 
 class CallServer:
-    """What happens to a call from its announcement to its end."""
+    """Takes each call from its announcement to its end.
+
+    Args:
+        options: what is served, and for which phone.
+        seams: what tests and simulated calls put in the place of the world.
+        nursery: the observers'; it outlives the calls.
+        messages: answers callers instead of a model; None: the agent's ``llm`` or ``engine`` does.
+        webhooks: calls tools behind a URL.
+        admission: decides whether there is room for another call.
+        tracing: opens the trace of a call; None: tracing is off.
+    """
 
     def __init__(
         self,
@@ -171,7 +126,7 @@ class CallServer:
         )
 
     def __repr__(self) -> str:
-        return f"<Desk {len(self._live)} calls{', draining' if self._draining else ''}>"
+        return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
 
     def callback(self, name: str) -> Callback | None:
         """Return the application's callback of that name, as it is now; None where there is none."""
@@ -418,7 +373,7 @@ def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
 
 @asynccontextmanager
 async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
-    """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
+    """Open a server of calls; leaving it waits until the last callback of the last call has run, or its time is over.
 
     Args:
         options: what is served, and for whom.
@@ -470,5 +425,5 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             options.call_servers.discard(call_server)
             call_server.expire_all()
             call_server.close()
-            forgetting.cancel(reason="the desk is closed")
-            measuring.cancel(reason="the desk is closed")
+            forgetting.cancel(reason="the call server is closed")
+            measuring.cancel(reason="the call server is closed")

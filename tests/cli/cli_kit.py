@@ -15,8 +15,9 @@ from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 
 AGENT = """
 from patter_trio import Patter, Twilio

@@ -21,8 +21,9 @@ from patter_trio.events.delivery import MAX_QUEUED_EVENTS, HandlerTasks
 from patter_trio.events.kinds import LOSSY_TYPES, PAYLOADS, PUBLISHED
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S

@@ -188,12 +188,12 @@ async def test_draining_waits_for_the_last_call_or_for_its_grace(
         for caller in callers:
             await here.nursery.start(caller.run)
         await trio.sleep(0.01)
-        assert repr(here.call_server) == "<Desk 2 calls>"
+        assert repr(here.call_server) == "<CallServer 2 calls>"
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(here.call_server.drain, 20.0)
             await trio.sleep(1.0)
-            assert repr(here.call_server) == "<Desk 2 calls, draining>"
+            assert repr(here.call_server) == "<CallServer 2 calls, draining>"
             with pytest.raises(CallRefused, match="busy"):
                 await here.caller(3)._ask()
             callers[0].hang_up()
