@@ -1,21 +1,18 @@
 """The phone: where agents are made and served."""
 
+import inspect
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
 
-from patter_trio import defaults
-from patter_trio.abc import Carrier, Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.abc import Carrier
 from patter_trio.agent.agent import Agent
-from patter_trio.agent.guardrails import Guardrail
-from patter_trio.agent.hooks import PipelineHooks
-from patter_trio.agent.tools import Tool
 from patter_trio.call.session import Call
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
@@ -31,10 +28,34 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Drainable, ServeOptions
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 _log = logging.getLogger("patter_trio.server")
 
 DRAIN_TIMEOUT_S = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
+
+
+def _with_parameters_of(
+    make: Callable[_P, _R],
+) -> Callable[[Callable[..., _R]], Callable[Concatenate["Patter", _P], _R]]:
+    """Give a method the parameters of ``make``, and behind its own docstring what that of ``make`` says about them.
+
+    Type checkers and editors see the parameters by ``_P``; ``help`` and :func:`inspect.signature` by what is set here.
+    """
+
+    def decorate(method: Callable[..., _R]) -> Callable[Concatenate["Patter", _P], _R]:
+        myself, *_ = inspect.signature(method).parameters.values()
+        taken = inspect.signature(make)
+        method.__signature__ = taken.replace(  # type: ignore[attr-defined]
+            parameters=[myself, *taken.parameters.values()], return_annotation=make
+        )
+        _, heading, options = inspect.cleandoc(make.__doc__ or "").partition("\n\nArgs:")
+        method.__doc__ = f"{method.__doc__}{heading}{options}"
+        return method
+
+    return decorate
 
 
 class Patter(SpeechCallbacks):
@@ -113,68 +134,10 @@ class Patter(SpeechCallbacks):
         newest = next(reversed(self.live.values()), None)
         return self.speech_events.conversation_state if newest is None else newest.conversation_state
 
-    def agent(
-        self,
-        system_prompt: str,
-        *,
-        engine: Engine | None = None,
-        stt: SpeechToText | None = None,
-        tts: TextToSpeech | None = None,
-        llm: LanguageModel | None = None,
-        vad: VoiceActivity | None = None,
-        turn_detector: TurnDetector | None = None,
-        language: str = "en",
-        voice: str = "",
-        first_message: str = "",
-        tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] = (),
-        variables: Mapping[str, Any] | None = None,
-        hooks: PipelineHooks | None = None,
-        text_transforms: Sequence[Callable[[str], str]] = (),
-        guardrails: Sequence[Guardrail | Mapping[str, Any]] = (),
-        barge_in_threshold_ms: int = 250,
-        barge_in_min_words: int = 0,
-        endpointing_ms: int = 500,
-        user_away_timeout: float | None = None,
-        silence_timeout: float | None = None,
-        max_call_duration: float | None = None,
-        error_message: str | None = None,
-    ) -> Agent:
-        """Make an agent; the options are :class:`~patter_trio.agent.agent.Agent`'s.
-
-        Omitted ``vad`` is Silero; omitted ``stt`` and ``tts`` are the embedded local ones, unless there is an ``engine``.
-
-        Raises:
-            MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
-            ConfigurationError: an option has a wrong type or value, or cannot be beside another.
-        """
-        if engine is None:
-            stt = stt if stt is not None else defaults.default_stt()
-            tts = tts if tts is not None else defaults.default_tts()
-        given: dict[str, Any] = {} if error_message is None else {"error_message": error_message}
-        return Agent(
-            system_prompt=system_prompt,
-            engine=engine,
-            stt=stt,
-            tts=tts,
-            llm=llm,
-            vad=vad if vad is not None else defaults.default_vad(),
-            turn_detector=turn_detector,
-            language=language,
-            voice=voice,
-            first_message=first_message,
-            tools=tools,
-            variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
-            hooks=hooks,
-            text_transforms=text_transforms,
-            guardrails=guardrails,
-            barge_in_threshold_ms=barge_in_threshold_ms,
-            barge_in_min_words=barge_in_min_words,
-            endpointing_ms=endpointing_ms,
-            user_away_timeout=user_away_timeout,
-            silence_timeout=silence_timeout,
-            max_call_duration=max_call_duration,
-            **given,
-        )
+    @_with_parameters_of(Agent)
+    def agent(self, *arguments: Any, **options: Any) -> Agent:
+        """Make an agent: the same as :class:`~patter_trio.Agent`."""
+        return Agent(*arguments, **options)
 
     async def serve(
         self,

@@ -341,7 +341,7 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     """
     if not isinstance(agent, Agent):
         raise ConfigurationError(
-            f"serve takes an agent made by phone.agent(...), not {type(agent).__name__}: {agent!r}"
+            f"agent must be an Agent such as phone.agent(...) returns, got {type(agent).__name__}: {agent!r}"
         )
     for name, callback in callbacks.items():
         if name == "on_message" and isinstance(callback, str):
@@ -386,6 +386,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
     mask_logs()
     agent, callbacks = options.agent, options.callbacks
     check_answerer(agent, callbacks.own)
+    agent = agent.resolved
     if agent.engine is not None:
         if callbacks.own.get("on_message") is not None:
             _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
@@ -401,7 +402,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
         trio.open_nursery() as nursery,
     ):
         call_server = CallServer(
-            attrs.evolve(options, callbacks=callbacks),
+            attrs.evolve(options, agent=agent, callbacks=callbacks),
             seams or Seams(),
             nursery,
             messages=messages,

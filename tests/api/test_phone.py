@@ -74,7 +74,7 @@ def mind(event: dict[str, Any]) -> str:
         (agent_of(llm=None), {}, r"exactly one of llm= .* and on_message= .*; this one has neither"),
         (agent_of(), {"on_message": mind}, "this one has both"),
         (agent_of(), {"on_call_end": "https://example.com"}, "on_call_end must be a function, not str: 'https://exam"),
-        ("agent", {}, r"serve takes an agent made by phone.agent\(\.\.\.\), not str: 'agent'"),
+        ("agent", {}, r"agent must be an Agent such as phone.agent\(\.\.\.\) returns, got str: 'agent'"),
     ],
 )
 async def test_what_cannot_be_served_is_said_before_anything_is_opened(
