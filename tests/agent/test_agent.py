@@ -71,7 +71,7 @@ def test_phone_makes_the_same_agent() -> None:
     assert Patter().agent("x", **options) == Agent("x", **options) == Agent(system_prompt="x", **options)
     omitted = dict.fromkeys(("vad", "tools", "variables", "text_transforms", "guardrails", "error_message"))
     assert Patter().agent("x", **omitted) == Agent("x")
-    with pytest.raises(TypeError, match="language"):
+    with pytest.raises(TypeError, match="positional"):
         Agent("x", "en")  # type: ignore[misc]
 
 
