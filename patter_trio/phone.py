@@ -62,17 +62,19 @@ class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
     Args:
-        carrier: who brings the calls, such as ``Twilio()``. None: the local development carrier, which only the
-            simulator of this package can call.
+        carrier: brings the calls, such as ``Twilio()``; None: the local development carrier, which only the simulator
+            of this package can call.
         phone_number: the number, E.164.
-        webhook_url: where the carrier reaches us: a host (then https), or a URL.
-        pricing: your own prices, over the list prices (:func:`~patter_trio.pricing.merge_pricing`).
+        webhook_url: where the carrier reaches us: a host (then https) or a URL; empty: the address that
+            :meth:`serve` listens on.
+        pricing: the application's own prices, over the list prices, as
+            :func:`~patter_trio.pricing.merge_pricing` takes them; None: the list prices.
         allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although they are not on the
             internet, such as ``localhost``.
 
     Raises:
-        ConfigurationError: ``carrier`` is none, ``pricing`` is no table of prices, or ``allow_private_hosts`` no list of
-            names.
+        ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
+            ``allow_private_hosts`` is not a list of names.
     """
 
     # A misspelled callback is an error instead of one that is never called.
@@ -162,26 +164,27 @@ class Patter(SpeechCallbacks):
         returns the bound ``(host, port)`` as soon as it listens.
 
         Args:
-            agent: who answers.
-            port: TCP port; 0 = a free one.
-            host: address to listen on; default: ``PATTER_BIND_HOST``, else 127.0.0.1.
-            on_call_start: told when a call connects; a dict that it returns changes the agent for this call.
-            on_call_end: told once for each call that started.
-            on_transcript: told of each utterance of either side.
+            agent: answers the calls.
+            port: TCP port; 0: a free one.
+            host: address to listen on; empty: ``PATTER_BIND_HOST``, else 127.0.0.1.
+            on_call_start: called when a call is announced; a dict that it returns changes the agent for this call.
+            on_call_end: called once for each call that started.
+            on_transcript: called with each utterance of either side.
             on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
-                that gives text, an async generator of text, or None; or an http(s) or ws(s) URL.
-            on_message_secret: signs what goes to such a URL, and to a tool's; default: ``PATTER_WEBHOOK_SECRET``, else
+                that returns text or None, an async generator of text, or an http(s) or ws(s) URL.
+            on_message_secret: signs what goes to such a URL, and to a tool's; empty: ``PATTER_WEBHOOK_SECRET``, else
                 unsigned.
-            on_metrics: told of each turn that is over: its latencies, and what the call has cost so far.
-            on_dtmf: told of each key that the caller presses.
-            max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
-            max_lag: seconds by which the event loop may be late; while it is later, or another call is expected to keep
-                it at work for more than 85 % of the time, new calls hear that we are busy. None: never for that.
+            on_metrics: called with the latencies of each turn that is over, and what the call has cost so far.
+            on_dtmf: called with each key that the caller presses.
+            max_calls: calls at once, announced ones included, beyond which callers hear busy; None: no limit.
+            max_lag: seconds of event loop lag from which new calls hear busy; they also do while another call is
+                expected to keep the loop busy for more than 85 % of the time. None: never for that.
             task_status: for ``nursery.start``.
 
         Raises:
-            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function (``on_message``: nor
-                a URL), a tool is at an address that ``allow_private_hosts`` lacks, or the agent has not exactly one of ``llm=`` and ``on_message=``.
+            ConfigurationError: the port is in use; ``webhook_url`` is not a URL; a callback is not callable
+                (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
+                ``allow_private_hosts``; or the agent has not exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl
 import attrs
 import trio
 
-from patter_trio.abc import Form
+from patter_trio.abc import Carrier, Form
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
@@ -126,16 +126,21 @@ def _plain(code: int, *headers: tuple[bytes, bytes]) -> WebhookResponse:
     return WebhookResponse(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
 
 
+def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
+    """Return what answers each path and method of a server whose calls come from ``carrier``."""
+    return {
+        "/health": {"GET": health},
+        carrier.voice_path: {"POST": voice_webhook},
+        carrier.status_path: {"POST": status_webhook},
+    }
+
+
 class Application:
     """The ASGI application of a site. Only HTTP reaches it: media streams are taken at the door."""
 
     def __init__(self, context: ServerContext) -> None:
         self._site = context
-        self._routes: dict[str, dict[str, Handler]] = {
-            "/health": {"GET": health},
-            context.carrier.voice_path: {"POST": voice_webhook},
-            context.carrier.status_path: {"POST": status_webhook},
-        }
+        self._routes = routes_of(context.carrier)
 
     async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
         """Answer one request; a client that leaves before its request is whole gets none."""

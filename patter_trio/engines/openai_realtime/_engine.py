@@ -30,14 +30,14 @@ SEMANTIC_SILENCE_S: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.
 """The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
 (https://platform.openai.com/docs/guides/realtime-vad)."""
 _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
-_DETECTIONS: Final = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
+_DETECTIONS: Final[dict[str, ServerVAD | SemanticVAD]] = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
 
 
 def _api_key(given: str | None) -> str:
     return credential(given, owner="OpenAIRealtime", argument="api_key", variable="OPENAI_API_KEY")
 
 
-def _detection(given: object) -> TurnDetection:
+def _detection(given: TurnDetection | Literal["server_vad", "semantic_vad"]) -> TurnDetection:
     """Return who looks for ends of turns; it is never the vendor's to answer, or to stop."""
     if isinstance(given, str):
         found = _DETECTIONS.get(given)
