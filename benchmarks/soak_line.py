@@ -55,7 +55,7 @@ class Server:
         with trio.CancelScope() as self.scope:
             async with (
                 open_call_server(
-                    self.phone.serve_options(
+                    self.phone._serve_options(  # noqa: SLF001 (as the test kit does)
                         self._agent, carrier=CARRIER, public_url=PUBLIC_URL, callbacks=self._callbacks
                     ),
                     Seams(epoch=EPOCH, tap=self._tap),
@@ -84,7 +84,7 @@ class Server:
         self._logs.pop(call_id, None)
 
     def state(self, call_id: str) -> State | None:
-        call = self.phone.live.get(call_id)
+        call = next((call for call in self.phone.calls if call.call_id == call_id), None)
         return None if call is None else {**call.conversation_state}
 
     async def connect(self, tasks: set[trio.lowlevel.Task], *, real: bool) -> trio.abc.Stream:

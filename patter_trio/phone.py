@@ -16,7 +16,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.call.session import Call
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.bus import EventBus
+from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
@@ -80,11 +80,11 @@ class Patter(SpeechCallbacks):
     # A misspelled callback is an error instead of one that is never called.
     __slots__ = (
         "__weakref__",
-        "call_servers",
+        "_call_servers",
+        "_guard",
+        "_live",
         "carrier",
         "events",
-        "guard",
-        "live",
         "phone_number",
         "pricing",
         "speech_events",
@@ -106,26 +106,26 @@ class Patter(SpeechCallbacks):
         self.carrier: Carrier | None = carrier
         self.phone_number: str = phone_number
         self.webhook_url: str = webhook_url
-        self.guard: Guard = Guard(allow_private_hosts)
-        """Says where tools behind a URL may be."""
+        self._guard: Guard = Guard(allow_private_hosts)
+        """Decides where the URLs of tools may lead."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
-        self.live: dict[str, Call] = {}
-        """The live calls by id, oldest first; kept by the desks."""
-        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self.live.get)
+        self._live: dict[str, Call] = {}
+        """The live calls by id, oldest first; kept by the servers of calls."""
+        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self._live.get)
         """Fires the speech edges for adapters of the application's own."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
-        self.call_servers: set[Drainable] = set()
+        self._call_servers: set[Drainable] = set()
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"
-        return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self.live)} calls>"
+        return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self._live)} calls>"
 
     @property
     def calls(self) -> tuple[Call, ...]:
         """The live calls, oldest first."""
-        return tuple(self.live.values())
+        return tuple(self._live.values())
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -133,7 +133,7 @@ class Patter(SpeechCallbacks):
         seen = seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
-        newest = next(reversed(self.live.values()), None)
+        newest = next(reversed(self._live.values()), None)
         return self.speech_events.conversation_state if newest is None else newest.conversation_state
 
     @_with_parameters_of(Agent)
@@ -213,7 +213,7 @@ class Patter(SpeechCallbacks):
         try:
             async with (
                 open_call_server(
-                    self.serve_options(
+                    self._serve_options(
                         agent,
                         public_url=public_url,
                         callbacks=callbacks,
@@ -234,7 +234,7 @@ class Patter(SpeechCallbacks):
             for listener in listeners:
                 listener.socket.close()
 
-    def serve_options(
+    def _serve_options(
         self,
         agent: Agent,
         *,
@@ -245,7 +245,7 @@ class Patter(SpeechCallbacks):
         max_lag: float | None = None,
         on_message_secret: str = "",
     ) -> ServeOptions:
-        """Return what a server of this phone's calls has to know. Not for the application, which has :meth:`serve`.
+        """Return what a server of this phone's calls has to know.
 
         Args:
             agent: who answers.
@@ -261,11 +261,11 @@ class Patter(SpeechCallbacks):
             carrier=carrier or self.carrier or LocalCarrier(),
             public_url=public_url,
             callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),
-            subscribers=self.events.everywhere,
-            live=self.live,
-            call_servers=self.call_servers,
+            subscribers=subscribers_of(self.events),
+            live=self._live,
+            call_servers=self._call_servers,
             pricing=self.pricing,
-            guard=self.guard,
+            guard=self._guard,
             max_calls=max_calls,
             max_lag=max_lag,
             on_message_secret=on_message_secret,
@@ -288,7 +288,7 @@ class Patter(SpeechCallbacks):
             async for _ in signals:
                 _log.info(
                     "SIGTERM: no more calls are taken; live calls: %d, with %g s to end",
-                    len(self.live),
+                    len(self._live),
                     DRAIN_TIMEOUT_S,
                 )
                 await self.drain(DRAIN_TIMEOUT_S)
@@ -296,5 +296,5 @@ class Patter(SpeechCallbacks):
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
         async with trio.open_nursery() as nursery:
-            for call_server in tuple(self.call_servers):
+            for call_server in tuple(self._call_servers):
                 nursery.start_soon(partial(call_server.drain, timeout))

@@ -328,7 +328,8 @@ async def _call(data: bytes) -> None:
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
     async with open_call_server(
-        phone.serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks), Seams(epoch=0.0)
+        phone._serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks),  # noqa: SLF001 (as the test kit does)
+        Seams(epoch=0.0),
     ) as call_server:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
         call = call_server.context.pending.announce(info, trio.current_time())

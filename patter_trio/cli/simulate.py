@@ -171,7 +171,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     busy = LoadMonitor()
     async with (
         open_call_server(
-            program.phone.serve_options(
+            program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
             Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),

@@ -203,7 +203,7 @@ async def test_draining_lets_the_calls_finish_and_takes_no_more(bounded: None) -
         caller.hang_up()
         await caller.over.wait()
     assert [end["outcome"] for end in ends] == ["caller_hung_up"]
-    assert phone.call_servers == set()
+    assert phone._call_servers == set()
 
 
 async def test_serve_tells_on_metrics_of_each_turn_and_on_call_end_of_all(bounded: None) -> None:

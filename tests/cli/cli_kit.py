@@ -108,7 +108,7 @@ async def ready_call(
 
     async with (
         open_call_server(
-            phone.serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
+            phone._serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
             Seams(tap=tap),
         ) as call_server,
         trio.open_nursery() as connections,

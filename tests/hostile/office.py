@@ -129,7 +129,7 @@ class Office:
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
         async with (
             open_call_server(
-                self.phone.serve_options(
+                self.phone._serve_options(
                     agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
                 ),
                 Seams(epoch=EPOCH_UNIX_S, tap=self._tap),
@@ -145,7 +145,7 @@ class Office:
             line.log.tap(at, name, payload)
 
     def _state(self, call_id: str) -> State | None:
-        call = self.phone.live.get(call_id)
+        call = self.phone._live.get(call_id)
         return dict(call.conversation_state) if call is not None else None  # type: ignore[arg-type]
 
     async def place(
@@ -206,7 +206,7 @@ class Office:
             if line.carrier.ended is None:
                 raise
         await caller.at(GOODBYE)
-        call = self.phone.live.get(line.call_id)
+        call = self.phone._live.get(line.call_id)
         if says_goodbye() and call is not None and not call.outcome:
             call.say("Bye.")
             call.hang_up()

@@ -241,7 +241,7 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     with load(monkeypatch) as is_late:
         async with (
             call_servers.open_call_server(
-                Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
+                Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
                 Seams(epoch=0.0),
             ) as call_server,
             trio.open_nursery() as nursery,
@@ -274,7 +274,7 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
     async with call_servers.open_call_server(
-        Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
+        Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
         Seams(epoch=0.0),
     ) as call_server:
         for number in range(2):

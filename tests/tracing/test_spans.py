@@ -545,7 +545,7 @@ async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often
 ) -> None:
     async with (
         open_call_server(
-            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
+            Patter()._serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
         ) as call_server,
         trio.open_nursery() as nursery,
     ):

@@ -105,7 +105,7 @@ class _Simulation:
         return 0.0 if now != now else now  # noqa: PLR0124 (not a number before the media's start)
 
     def _state(self) -> State | None:
-        call = self._phone.live.get(self.carrier.call_sid)
+        call = next((call for call in self._phone.calls if call.call_id == self.carrier.call_sid), None)
         if call is None:
             return None
         state = call.conversation_state
@@ -137,7 +137,7 @@ class _Simulation:
             with trio.CancelScope() as serving:
                 async with (
                     open_call_server(
-                        self._phone.serve_options(
+                        self._phone._serve_options(  # noqa: SLF001 (the kit serves in memory, as the package's own)
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
                         Seams(epoch=EPOCH_UNIX_S, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
