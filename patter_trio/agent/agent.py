@@ -190,7 +190,7 @@ class Agent:
 
     @cached_property
     def resolved(self) -> "Agent":
-        """This agent as calls use it: defaults stand for omitted providers, and the one that speaks has ``voice``.
+        """The agent as calls use it: defaults stand for omitted providers, and the provider that speaks has ``voice``.
 
         The fields keep what was given; of the resolved agent ``voice`` is empty, since its provider has it.
         """

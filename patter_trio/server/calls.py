@@ -108,13 +108,13 @@ class CallServer:
         self._grace: WeakSet[GracePeriods] = WeakSet()
         self._grace_shortened = False
         self._starting: dict[str, _StartingCall] = {}
-        """What is under way for each announced call, until it is live or given up."""
+        """``on_call_start`` of each announced call, until the call is live or given up."""
         self._live: dict[str, Call] = {}
         self._draining = False
         self._idle = trio.Event()
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
-        """Set when :meth:`drain` is through: nothing is to be served any more."""
+        """Set when :meth:`drain` is through and the server can be closed."""
         self.context: ServerContext = ServerContext(
             carrier=options.carrier,
             public_url=options.public_url,
@@ -129,11 +129,11 @@ class CallServer:
         return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
 
     def callback(self, name: str) -> Callback | None:
-        """Return the application's callback of that name, as it is now; None where there is none."""
+        """Return the application's callback of that name, as it is now; None if none is set."""
         return self._callbacks.find(name)
 
     def refusal(self, call_id: str) -> str:
-        """Return why a call that is announced for the first time is not welcome; empty: it is."""
+        """Return why a call that is announced for the first time must hear busy; empty: there is room."""
         if call_id in self._live:
             return "it is live already"
         if self._draining:
@@ -164,7 +164,7 @@ class CallServer:
             self._never_connected(call.info, "failed", "its media stream never came")
 
     def on_announced(self, call: PendingCall) -> None:
-        """A call is announced: ask ``on_call_start`` already, before its audio is there."""
+        """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
         info = call.info
         self._announced.set()
         on_call_start = self.callback("on_call_start")
@@ -180,7 +180,7 @@ class CallServer:
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
     def on_refused(self, info: CallInfo, why: str) -> None:
-        """A call hears busy: the bus is told; a live one that is announced again goes on."""
+        """Publish that a call hears busy; a live call that is announced again goes on."""
         if info.call_id not in self._live:
             self._events_of(info.call_id).never_connected("busy", why, info)
 
@@ -299,12 +299,12 @@ class CallServer:
         return Metering(info.call_id, meter, reporter.emit_event)
 
     def expire_all(self) -> None:
-        """Nobody will answer the calls that are announced and not connected: ask no more about them."""
+        """Give up the calls that are announced and not connected: nothing answers them any more."""
         for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
 
     def _give_up(self, starting: _StartingCall, reason: str, outcome: str) -> None:
-        """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
+        """Cancel ``on_call_start``; end the trace of a call whose end no event reports."""
         starting.scope.cancel(reason=reason)
         if starting.trace is not None:
             starting.trace.close(trio.current_time(), outcome, reason)
@@ -322,22 +322,22 @@ class CallServer:
         self.closed.set()
 
     def close(self) -> None:
-        """All calls are over: end when what waits was told."""
+        """Let the handlers' tasks end once every waiting event has been delivered; all calls are over."""
         self._deliveries.close()
 
     def shorten_grace(self) -> None:
-        """The server is being cancelled: shorten the callbacks' time."""
+        """Shorten the callbacks' time, because the server is being cancelled."""
         self._grace_shortened = True
         for grace in tuple(self._grace):
             grace.shorten()
 
 
 def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
-    """Make sure that one thing, and only one, answers the caller, and that the callbacks are functions.
+    """Check that exactly one of model and callback answers the caller, and that the callbacks are functions.
 
     Raises:
-        ConfigurationError: they are not, or an agent without an engine has not exactly one of ``llm=`` and
-            ``on_message=``.
+        ConfigurationError: ``agent`` is not an :class:`Agent`, a callback is not callable, or an agent without an
+            engine has not exactly one of ``llm=`` and ``on_message=``.
     """
     if not isinstance(agent, Agent):
         raise ConfigurationError(
@@ -358,7 +358,7 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
 
 
 def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
-    """Return what answers the messages of all calls, if the application does.
+    """Return the handler of the messages of all calls; None if a model answers.
 
     Args:
         on_message: a function, or a URL that :func:`check_answerer` has seen.

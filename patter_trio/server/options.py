@@ -1,4 +1,4 @@
-"""What a server of calls is given: by the phone that opens it, and by tests."""
+"""Options of a server of calls: those that its phone gives, and those that tests give."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Protocol
@@ -27,7 +27,7 @@ class Drainable(Protocol):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ServeOptions:
-    """What a server of calls takes over from its phone, and from ``phone.serve``.
+    """Everything that a server of calls takes over from its phone and from ``phone.serve``.
 
     Attributes:
         agent: answers the calls.
@@ -60,7 +60,7 @@ class ServeOptions:
 
 @attrs.frozen(kw_only=True)
 class Seams:
-    """What tests and simulated calls put in the place of the world, or look through; by default nothing.
+    """Seams for tests and simulated calls: replacements for clock and carrier, and taps; by default none is used.
 
     Attributes:
         epoch: Unix time, in seconds, of zero on trio's clock; None: from the machine's clock when the server opens.

@@ -37,7 +37,7 @@ class WebhookRequest:
 
     @property
     def query(self) -> str:
-        """What follows the question mark."""
+        """The part behind the question mark."""
         return self.target.partition("?")[2]
 
 
@@ -55,12 +55,12 @@ Handler = Callable[[ServerContext, WebhookRequest], WebhookResponse]
 
 
 def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
-    """Say that the server lives; open to everyone, so that it says no more."""
+    """Answer that the server lives, and nothing else, since it is open to everyone."""
     return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
 def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Take the announcement of a call in, and answer with where to stream it or with busy."""
+    """Accept the announcement of a call; answer with the address of its media stream, or with busy."""
     form = _signed_form(context, request)
     if isinstance(form, WebhookResponse):
         return form
@@ -91,7 +91,7 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
 
 
 def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Take note that a call's status changed."""
+    """Accept a change of a call's status."""
     form = _signed_form(context, request)
     return form if isinstance(form, WebhookResponse) else WebhookResponse(204)
 
