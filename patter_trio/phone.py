@@ -13,7 +13,8 @@ import trio
 
 from patter_trio.abc import Carrier
 from patter_trio.agent.agent import Agent
-from patter_trio.call.session import Call
+from patter_trio.call.control import CallControl
+from patter_trio.call.session import CallSession
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
@@ -110,7 +111,7 @@ class Patter(SpeechCallbacks):
         """Decides where the URLs of tools may lead."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
-        self._live: dict[str, Call] = {}
+        self._live: dict[str, CallSession] = {}
         """The live calls by id, oldest first; kept by the servers of calls."""
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self._live.get)
         """Fires the speech edges for adapters of the application's own."""
@@ -123,9 +124,9 @@ class Patter(SpeechCallbacks):
         return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self._live)} calls>"
 
     @property
-    def calls(self) -> tuple[Call, ...]:
-        """The live calls, oldest first."""
-        return tuple(self._live.values())
+    def calls(self) -> tuple[CallControl, ...]:
+        """The live calls, oldest first: the very objects that callbacks get as ``call_control``."""
+        return tuple(call.control for call in self._live.values())
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:

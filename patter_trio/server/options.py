@@ -7,7 +7,7 @@ import attrs
 
 from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
-from patter_trio.call.session import Call
+from patter_trio.call.session import CallSession
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
 from patter_trio.events.payloads import Tap
@@ -49,7 +49,7 @@ class ServeOptions:
     public_url: str
     callbacks: CallbackRegistry
     subscribers: Subscribers
-    live: MutableMapping[str, Call]
+    live: MutableMapping[str, CallSession]
     call_servers: set[Drainable]
     pricing: Pricing
     guard: Guard
