@@ -137,7 +137,7 @@ class Soak:
             try:
                 while trio.current_time() < until:
                     await trio.sleep(1.0)
-                    live = max(live, sum(len(server.phone.live) for server in servers))
+                    live = max(live, sum(len(server.phone._live) for server in servers))
                     tasks = max(tasks, trio.lowlevel.current_statistics().tasks_living)
                     descriptors = max(descriptors, _descriptors())
                     _deepen(depths, phones, servers)
@@ -219,7 +219,7 @@ def _kept(server: Server) -> int:
     call_server = server.call_server
     known = 0 if call_server is None else len(call_server._grace) + len(call_server._deliveries._running)
     known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
-    return known + len(server.phone.live) + len(server._logs)
+    return known + len(server.phone._live) + len(server._logs)
 
 
 def _descriptors() -> int:

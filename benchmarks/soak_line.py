@@ -12,8 +12,9 @@ import trio.testing
 
 from benchmarks.soak_script import Application, Dice, act, phone_and_agent
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import CallServer, Seams, open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
@@ -54,7 +55,7 @@ class Server:
         with trio.CancelScope() as self.scope:
             async with (
                 open_call_server(
-                    self.phone.serve_options(
+                    self.phone._serve_options(  # noqa: SLF001 (as the test kit does)
                         self._agent, carrier=CARRIER, public_url=PUBLIC_URL, callbacks=self._callbacks
                     ),
                     Seams(epoch=EPOCH, tap=self._tap),
@@ -83,7 +84,7 @@ class Server:
         self._logs.pop(call_id, None)
 
     def state(self, call_id: str) -> State | None:
-        call = self.phone.live.get(call_id)
+        call = next((call for call in self.phone.calls if call.call_id == call_id), None)
         return None if call is None else {**call.conversation_state}
 
     async def connect(self, tasks: set[trio.lowlevel.Task], *, real: bool) -> trio.abc.Stream:

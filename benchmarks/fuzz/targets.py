@@ -33,9 +33,10 @@ from patter_trio.audio.wav import RATES_HZ, WavError, read_wav, write_wav
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, receive_upgrade
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
+from patter_trio.server.options import Seams
 from patter_trio.server.pending import PendingCalls
 from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -327,7 +328,8 @@ async def _call(data: bytes) -> None:
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
     async with open_call_server(
-        phone.serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks), Seams(epoch=0.0)
+        phone._serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks),  # noqa: SLF001 (as the test kit does)
+        Seams(epoch=0.0),
     ) as call_server:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
         call = call_server.context.pending.announce(info, trio.current_time())

@@ -46,10 +46,10 @@ class Twilio(Carrier):
     Args:
         account_sid: the account; default: ``TWILIO_ACCOUNT_SID``.
         auth_token: its secret; default: ``TWILIO_AUTH_TOKEN``.
-        api_url: of the REST interface, where it is not in the usual region.
+        api_url: URL of the REST interface; another one for another region.
 
     Raises:
-        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is none.
+        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is not a URL.
     """
 
     name: ClassVar[str] = "twilio"

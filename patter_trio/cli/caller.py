@@ -107,7 +107,7 @@ class SimulatedCall:
         return 0.0 if math.isnan(self.carrier.now) else self.carrier.now
 
     def _state(self) -> State | None:
-        call = self._phone.live.get(self.call_id)
+        call = next((call for call in self._phone.calls if call.call_id == self.call_id), None)
         return {**call.conversation_state} if call is not None else None  # type: ignore[dict-item]
 
     def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:

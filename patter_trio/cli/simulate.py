@@ -23,8 +23,9 @@ from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+from patter_trio.server.options import Seams
 
 CALL_INTERVAL_S: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
@@ -170,7 +171,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     busy = LoadMonitor()
     async with (
         open_call_server(
-            program.phone.serve_options(
+            program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
             Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),

@@ -428,7 +428,7 @@ def Fallback(  # noqa: N802 (it is used like the providers that it stands for)
         providers: in the order in which they are tried.
         patience: seconds that each has to open its session, or to give its first token, or its first audio once it has
             a text.
-        recover_after: seconds for which one that failed is tried only when there is no other.
+        recover_after: seconds for which a provider that failed is tried only after all others.
 
     Raises:
         ConfigurationError: there are none, they are of different kinds, one has a format that no call can convert, or a

@@ -17,12 +17,17 @@ def make(tts: Any, **options: Any) -> Agent:
     return Patter().agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=tts, **options)
 
 
-def test_it_takes_the_place_of_the_recipes_and_leaves_the_recipe_as_it_is() -> None:
+def test_voice_is_given_to_the_resolved_synthesiser() -> None:
+    """The fields keep what was given; the agent that calls use has the synthesiser with the voice."""
     tts = ElevenLabsTTS(api_key="key", voice="one", speed=1.1)
     agent = make(tts, voice="two")
-    assert agent.tts == ElevenLabsTTS(api_key="key", voice="two", speed=1.1)
-    assert tts.voice == "one"
-    assert make(tts).tts is tts
+    assert agent.tts is tts
+    assert agent.voice == "two"
+    assert agent.resolved.tts == ElevenLabsTTS(api_key="key", voice="two", speed=1.1)
+    assert agent.resolved is agent.resolved
+    plain = make(tts)
+    assert plain.resolved is plain
+    assert plain.tts is tts
 
 
 def test_a_synthesiser_with_one_voice_says_so() -> None:

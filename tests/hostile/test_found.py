@@ -88,7 +88,7 @@ REQUEST = (
 async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
         open_call_server(
-            Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+            Patter()._serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
         ) as call_server,
         trio.open_nursery() as nursery,
     ):
@@ -101,7 +101,7 @@ async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
     async with open_call_server(
-        phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+        phone._serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
     ) as call_server:
         if not more:
             for _ in range(100):
@@ -164,7 +164,7 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
     async with call_simulator(agent, phone) as caller:
         FAULTS["marks too early"].injection(caller.carrier)
         await caller.at(GOODBYE)
-        (call,) = phone.live.values()
+        (call,) = phone._live.values()
         call.say("Goodbye, and thank you.")
         call.hang_up()
         heard = await caller.heard()

@@ -352,7 +352,7 @@ async def test_there_is_no_other_way_than_by_tcp() -> None:
 def test_hosts_are_known_in_the_form_that_connections_know() -> None:
     given = ["LocalHost", "crm.internal.", "Grüße.de", "10.0.0.7", "::1", "[fd00::1]"]
     assert hosts_of(given) == {"localhost", "crm.internal", "xn--gre-6ka8l.de", "10.0.0.7", "::1", "fd00::1"}
-    assert Patter(allow_private_hosts=given).guard == Guard(reversed(given))
+    assert Patter(allow_private_hosts=given)._guard == Guard(reversed(given))
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class Undecided(TurnDetector):
 async def call_server(**options: Any) -> Any:
     async with (
         open_call_server(
-            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
+            Patter()._serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
         ) as opened,
         trio.open_nursery() as nursery,
     ):

@@ -30,14 +30,14 @@ SEMANTIC_SILENCE_S: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.
 """The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
 (https://platform.openai.com/docs/guides/realtime-vad)."""
 _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
-_DETECTIONS: Final = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
+_DETECTIONS: Final[dict[str, ServerVAD | SemanticVAD]] = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
 
 
 def _api_key(given: str | None) -> str:
     return credential(given, owner="OpenAIRealtime", argument="api_key", variable="OPENAI_API_KEY")
 
 
-def _detection(given: object) -> TurnDetection:
+def _detection(given: TurnDetection | Literal["server_vad", "semantic_vad"]) -> TurnDetection:
     """Return who looks for ends of turns; it is never the vendor's to answer, or to stop."""
     if isinstance(given, str):
         found = _DETECTIONS.get(given)
@@ -79,7 +79,7 @@ class OpenAIRealtime(Engine):
         api_key: default: ``OPENAI_API_KEY``.
         model: its name.
         voice: in which it speaks.
-        turn_detection: who says that the caller has finished: None: the agent (``endpointing_ms``, ``turn_detector``);
+        turn_detection: decides that the caller has finished: None: the agent (``endpointing_ms``, ``turn_detector``);
             ``"server_vad"`` or a ``ServerVAD``: the vendor, by silence; ``"semantic_vad"`` or a ``SemanticVAD``: the
             vendor, by what is said. The vendor never answers or stops by itself.
         transcription: the model that writes down what the caller says.
@@ -89,13 +89,13 @@ class OpenAIRealtime(Engine):
         parallel_tool_calls: whether several tools may be called at once; None: as the model does.
         speed: of the speech, 0.25 to 1.5.
         reasoning_effort: such as ``"low"``, for models that reason; every thought is silence on the line.
-        base_url: of the vendor, or of whoever speaks its protocol, up to and with ``/v1``.
+        base_url: URL of the vendor, or of another server that speaks its protocol, up to and with ``/v1``.
         first_audio: seconds until an answer begins.
         between: seconds for each next piece of it; an answer that stops in the middle is silence for as long.
         renew_after: seconds after which a connection is renewed in the next quiet moment.
 
     Raises:
-        ConfigurationError: there is no API key, or an option is out of range.
+        ConfigurationError: the API key is missing, or an option is out of range.
     """
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)

@@ -55,7 +55,7 @@ class DeepgramSTT(SpeechToText):
             (``endpointing_ms``) is enough. Default: it never does.
         eot_timeout_ms: Flux: milliseconds of silence, 500 to 60000, after which a turn is over in any case.
         parameters: what else the URL is to carry, by the vendor's names, such as ``{"mip_opt_out": True}``.
-        base_url: of the vendor, or of whoever speaks its protocol.
+        base_url: URL of the vendor, or of another server that speaks its protocol.
 
     Raises:
         ConfigurationError: there is no API key, or an option is out of range or not for this model.

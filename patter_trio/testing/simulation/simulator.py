@@ -14,8 +14,9 @@ from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.phone import Patter
-from patter_trio.server.calls import CallServer, Seams, open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
@@ -104,7 +105,7 @@ class _Simulation:
         return 0.0 if now != now else now  # noqa: PLR0124 (not a number before the media's start)
 
     def _state(self) -> State | None:
-        call = self._phone.live.get(self.carrier.call_sid)
+        call = next((call for call in self._phone.calls if call.call_id == self.carrier.call_sid), None)
         if call is None:
             return None
         state = call.conversation_state
@@ -136,7 +137,7 @@ class _Simulation:
             with trio.CancelScope() as serving:
                 async with (
                     open_call_server(
-                        self._phone.serve_options(
+                        self._phone._serve_options(  # noqa: SLF001 (the kit serves in memory, as the package's own)
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
                         Seams(epoch=EPOCH_UNIX_S, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),

@@ -586,7 +586,7 @@ async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
     caplog: pytest.LogCaptureFixture, url: str, warned: bool
 ) -> None:
     async with open_call_server(
-        Patter().serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
+        Patter()._serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
     ):
         pass
     assert [("unencrypted" in line, "hush" in line) for line in warnings(caplog)] == [(True, False)] * warned

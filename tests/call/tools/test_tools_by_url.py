@@ -209,12 +209,12 @@ async def test_a_tool_on_this_machine_is_refused_when_it_is_served_and_the_error
     with pytest.raises(
         ConfigurationError, match=r'^tool look_up: .*allow it: Patter\(allow_private_hosts=\["'
     ) as refused:
-        async with open_call_server(Patter().serve_options(agent, public_url="http://agent.test")):
+        async with open_call_server(Patter()._serve_options(agent, public_url="http://agent.test")):
             pass
     assert "token" not in str(refused.value)
     host = str(refused.value).rpartition('["')[2].partition('"]')[0]
     async with open_call_server(
-        Patter(allow_private_hosts=[host]).serve_options(agent, public_url="http://agent.test")
+        Patter(allow_private_hosts=[host])._serve_options(agent, public_url="http://agent.test")
     ):
         pass
 
@@ -252,7 +252,7 @@ async def test_a_url_without_encryption_is_taken_with_a_warning(
 ) -> None:
     agent, _ = agent_with(url, ["Yes."])
     with caplog.at_level(logging.WARNING):
-        async with open_call_server(phone().serve_options(agent, public_url="http://agent.test")):
+        async with open_call_server(phone()._serve_options(agent, public_url="http://agent.test")):
             pass
     line = "tool look_up: what callers say goes to http://tools.example unencrypted; use https"
     assert [record.message for record in caplog.records] == [line] * warned
@@ -263,13 +263,13 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
     agent, _ = agent_with("https://tools.example/x", ["Yes."])
     for given in ("", "given"):
         async with open_call_server(
-            Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=given)
+            Patter()._serve_options(agent, public_url="http://agent.test", on_message_secret=given)
         ) as call_server:
             assert call_server._webhooks.secret == (given or "of the environment")
             assert "environment" not in repr(call_server._webhooks)
     with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
         async with open_call_server(
-            Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")
+            Patter()._serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")
         ):  # type: ignore[arg-type]
             pass
 
