@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, settings
 from patter_trio import Patter
 from patter_trio.testing import ScriptedEngine
 
-pytest_plugins = ["recordings", "watching"]
+pytest.register_assert_rewrite("tests.kit")
+pytest_plugins = ["tests.kit.recordings", "tests.kit.watching"]
 """Fixtures that tests of several folders use; in tests/kit."""
 
 BOTH_WAYS = {

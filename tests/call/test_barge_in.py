@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, hangs_up_in_time, told
 
 from patter_trio import CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import agent_of, edges, hangs_up_in_time, told
 
 LONG = "Our house was built in eighteen hundred and five by a miller."
 

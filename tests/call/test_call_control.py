@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, told
 
 from patter_trio import CallControl, CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.invoke import in_thread
 from patter_trio.user_code.signatures import takes_call_control
+from tests.kit.call import agent_of, edges, told
 
 MINDLESS = {"llm": None}
 

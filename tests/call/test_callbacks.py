@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, At, agent_of, break_down, sound_of_agent, told, told_agent
 
 from patter_trio import Agent, Patter
 from patter_trio.conversation.history import MAX_SHOWN_ENTRIES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from tests.kit.call import SORRY, At, agent_of, break_down, sound_of_agent, told, told_agent
 
 LONG = "We open at nine and close at five, every day but Sunday and Monday."
 HEARD = "We open at nine and close at five,"

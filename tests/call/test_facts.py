@@ -6,11 +6,11 @@ from typing import Any
 
 import attrs
 import pytest
-from call_kit import Witness, told_events
 
 from patter_trio import Patter
 from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.call import Witness, told_events
 
 
 def agent() -> Any:

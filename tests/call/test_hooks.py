@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from call_kit import Witness, agent_of, edges, sound_of_agent, told
 
 from patter_trio import HookContext, Patter, PatterDeprecationWarning, PipelineHooks, filter_for_tts
 from patter_trio.abc import Transcript
@@ -17,6 +16,7 @@ from patter_trio.call.hooks import HookRunner
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import Witness, agent_of, edges, sound_of_agent, told
 
 HOURS = "We open at nine. We close at five."
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from call_kit import SORRY, At, ToldDetector, agent_of, edges, give_up, told, told_agent
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.call import SORRY, At, ToldDetector, agent_of, edges, give_up, told, told_agent
 
 PCM = AudioFormat(Encoding.PCM16, 8000)
 ODD = AudioFormat(Encoding.PCM16, 11025)

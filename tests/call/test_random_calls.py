@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import told_events
 
 from patter_trio import Agent, Patter, end_call, tool
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import told_events
 
 REPLIES = (
     "Yes.",

@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from test_random_calls import act, pipeline_for
 
 from patter_trio import Agent, PipelineHooks
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.call.test_random_calls import act, pipeline_for
 
 
 def marked(text: str) -> str:

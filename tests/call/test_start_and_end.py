@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, At, agent_of, break_down, give_up, hangs_up_in_time, sound_of_agent, told, told_agent
 
 from patter_trio import CallEnded, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
@@ -13,6 +12,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.wire.twilio import TwilioCodec
+from tests.kit.call import SORRY, At, agent_of, break_down, give_up, hangs_up_in_time, sound_of_agent, told, told_agent
 
 
 # on_call_start --------------------------------------------------------------------------------------------------------

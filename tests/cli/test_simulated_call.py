@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
-from cli_kit import Seen, ready_call, sound
 from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Patter
@@ -19,6 +18,7 @@ from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.twilio.carrier import CallRefused
+from tests.kit.cli import Seen, ready_call, sound
 
 
 class Seemingly(LoadMonitor):

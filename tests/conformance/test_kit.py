@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from line_providers import VARIABLE, LineLLM, LineSTT, LineTTS, kept, live, wrong
-from line_vendor import KEY, serve_lines
 from trio.testing import MockClock
 
 from patter_trio.abc import Message
@@ -26,6 +24,8 @@ from patter_trio.testing import (
     disturbed,
 )
 from patter_trio.testing.faults.proxy import text_frame
+from tests.kit.line_providers import VARIABLE, LineLLM, LineSTT, LineTTS, kept, live, wrong
+from tests.kit.line_vendor import KEY, serve_lines
 
 KINDS: dict[str, tuple[type, Callable[..., Any], tuple[str, ...]]] = {
     "stt": (LineSTT, check_stt, STT_CHECKS),

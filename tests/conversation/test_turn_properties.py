@@ -67,14 +67,14 @@ from typing import Any
 
 import attrs
 import pytest
-from turn_laws import Laws
-from voice_laws import VoiceLaws
 
 from patter_trio.conversation import actions, inputs
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Noticed
+from tests.kit.turn_laws import Laws
+from tests.kit.voice_laws import VoiceLaws
 
 CALLS = 20_000
 CHUNKS = 8

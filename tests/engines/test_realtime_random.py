@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from realtime_kit import Line, answered, engine_of, line_of, serve, taken
 from trio.testing import MockClock
 
 from patter_trio.abc import EngineResponse, EngineWords
 from patter_trio.errors import ProviderError
 from patter_trio.testing.servers.openai_realtime import Asked, RealtimeReply, RealtimeServer
+from tests.kit.realtime import Line, answered, engine_of, line_of, serve, taken
 
 HARMLESS = {"response_cancel_not_active"}
 """What a vendor may complain of that was told too late."""

@@ -9,20 +9,6 @@ from functools import partial
 import attrs
 import pytest
 import trio
-from realtime_kit import (
-    FRAME,
-    KEY,
-    SILENCE,
-    answered,
-    bare,
-    engine_of,
-    items_of,
-    line_of,
-    sent_after,
-    serve,
-    shown,
-    taken,
-)
 from trio.testing import MockClock
 
 from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime, ProviderError, ProviderTimeout
@@ -43,6 +29,20 @@ from patter_trio.errors import RateLimitError
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
+from tests.kit.realtime import (
+    FRAME,
+    KEY,
+    SILENCE,
+    answered,
+    bare,
+    engine_of,
+    items_of,
+    line_of,
+    sent_after,
+    serve,
+    shown,
+    taken,
+)
 
 TEN = RealtimeReply(text="One two three four five six seven eight nine ten.", seconds=10.0, first_audio=0.5, chunk=0.2)
 BRIEF = RealtimeReply(text="Yes.", seconds=1.0, first_audio=0.2)

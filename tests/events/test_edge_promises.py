@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps, told_events
 
 from patter_trio import Patter
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.call import SORRY, agent_of, edges, never_returns, raises, sleeps, told_events
 
 
 @pytest.mark.pipeline("on_message answers")

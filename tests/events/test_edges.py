@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, told_events
 
 from patter_trio import Patter
 from patter_trio.events.payloads import EDGES
@@ -16,6 +15,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.invoke import in_thread
+from tests.kit.call import agent_of, edges, told_events
 
 STATES = {
     "user_speech_started": ("speaking", "idle"),

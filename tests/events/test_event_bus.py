@@ -12,7 +12,6 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
 
 from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
 from patter_trio.carriers.twilio import Twilio
@@ -27,6 +26,7 @@ from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedT
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.context import current_call
+from tests.kit.call import SORRY, agent_of, edges, never_returns, raises, sleeps
 
 T = PatterEventType
 STATE = ConversationStateSnapshot(user="listening", agent="idle")

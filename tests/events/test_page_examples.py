@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from call_kit import agent_of
 
 from patter_trio import EventBus, Patter, PatterEventType
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import agent_of
 
 
 async def talked_over(caller: SimulatedCaller) -> None:

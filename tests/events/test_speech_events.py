@@ -11,7 +11,6 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from call_kit import agent_of, edges, told_events
 
 import patter_trio
 from patter_trio import ConfigurationError, ConversationStateSnapshot, EouTrigger, Patter, SpeechEvents
@@ -19,6 +18,7 @@ from patter_trio.abc import LanguageModel, Message, SpeechChunk, TextToSpeech, T
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
+from tests.kit.call import agent_of, edges, told_events
 
 FIRE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "user_speech_started": ("fire_user_speech_started", {}, {"vad_confidence": 0.9, "audio_offset_ms": 40}),

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from office import ENDING, GOODBYE, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
 
 from patter_trio.testing.faults import FAULTS, Fault
+from tests.kit.office import ENDING, GOODBYE, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
 
 EVERY = os.environ.get("PATTER_HOSTILE") == "every"
 FULL = EVERY or os.environ.get("PATTER_HOSTILE") == "full"

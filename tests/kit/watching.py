@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from call_kit import Witness
 
 from patter_trio.events.reporter import CallReporter
+from tests.kit.call import Witness
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ pytest.importorskip("openai", reason="the vendor's package is an oracle: pip ins
 
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
-from oracle_kit import complaints
 from pydantic import TypeAdapter, ValidationError
+
+from tests.kit.oracle import complaints
 
 CALL = {"id": "a", "name": "hours", "arguments": '{"day": "Monday"}'}
 MESSAGES: list[Message] = [

@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from call_kit import SORRY, At, agent_of, break_down, edges, give_up, told_agent
 
 from patter_trio import (
     CallMetrics,
@@ -32,6 +31,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from tests.kit.call import SORRY, At, agent_of, break_down, edges, give_up, told_agent
 
 
 def turns(caller: SimulatedCaller) -> list[TurnMetrics]:

@@ -10,7 +10,6 @@ import httpcore
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, serving
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.errors import ProviderTimeout
@@ -18,6 +17,7 @@ from patter_trio.net.address_guard import AddressRefused, Guard, hosts_of
 from patter_trio.net.guarded import ATTEMPT_INTERVAL_S, GuardedNetwork, Network
 from patter_trio.net.http import Client, Unreachable, shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
+from tests.kit.web import Request, serving
 
 METADATA = "169.254.169.254"
 PUBLIC, ANOTHER = "192.0.78.9", "2606:4700::1111"

@@ -3,10 +3,10 @@
 import gc
 
 import pytest
-from web_kit import Request, serving
 
 from patter_trio.net.http import shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
+from tests.kit.web import Request, serving
 
 
 async def answer(request: Request) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, Web, _http, _websocket, proxying
 
 from patter_trio.errors import ProviderError
 from patter_trio.net import http, websocket_client
@@ -19,6 +18,7 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import Unreachable, shared_client
 from patter_trio.net.websocket import Upgrade, WebSocket, receive_upgrade
 from patter_trio.net.websocket_client import open_websocket
+from tests.kit.web import Request, Web, _http, _websocket, proxying
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate with openssl")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from site_kit import CARRIER
 
 from patter_trio import Agent, Patter
 from patter_trio.server import calls as call_servers
@@ -28,6 +27,7 @@ from patter_trio.server.admission import (
 )
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from tests.kit.server import CARRIER
 
 LIMIT = 0.1
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from trace_kit import agent_of
 
 from patter_trio.abc import CallInfo
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.tracing.call_trace import CallTrace
+from tests.kit.tracing import agent_of
 
 INFO = CallInfo("CA1", "", "", "inbound", provider="twilio")
 REPLY = st.fixed_dictionaries({"reply": st.integers(1, 3), "turn_idx": st.integers(0, 3)})

@@ -15,7 +15,6 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
-from trace_kit import Trace, agent_of, seconds, sent
 
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
@@ -23,6 +22,7 @@ from patter_trio.events.reporter import CallReporter
 from patter_trio.pytest_plugin import run
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
+from tests.kit.tracing import Trace, agent_of, seconds, sent
 
 
 class Raising(SpanProcessor):

@@ -13,7 +13,6 @@ import trio
 import trio.testing
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from trace_kit import REPLY, Trace, agent_of, seconds
 
 from patter_trio import Patter, PipelineHooks, in_thread
 from patter_trio.abc import LanguageModel, Message
@@ -26,6 +25,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from tests.kit.tracing import REPLY, Trace, agent_of, seconds
 
 PUBLIC = "http://agent.test"
 CARRIER = Twilio("AC1", "hush")

@@ -29,9 +29,10 @@ from patter_trio.wire import openai_realtime as wire
 pytest.importorskip("openai", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
 
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
-from oracle_kit import complaints, instances, members
 
-CLIENT = Path(__file__).with_name("openai_realtime_client.py")
+from tests.kit.oracle import complaints, instances, members
+
+CLIENT = Path(__file__).parents[1] / "kit" / "vendor_clients" / "openai_realtime_client.py"
 HOURS = ToolDefinition("hours", "When we are open.", {"type": "object", "properties": {"day": {"type": "string"}}})
 FROM_US, FROM_THEM = members(RealtimeClientEvent), members(RealtimeServerEvent)
 HEARD = "conversation.item.input_audio_transcription"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, serving
 
 from patter_trio import Tool
 from patter_trio.call.tools.webhooks import (
@@ -27,6 +26,7 @@ from patter_trio.call.tools.webhooks import (
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.circuit import MAX_FAILURES, OPEN_CIRCUIT_S
 from patter_trio.testing.conformance.bench import cancelled_at
+from tests.kit.web import Request, serving
 
 EVENT = {"tool": "look_up", "arguments": {"name": "Grüße 日本"}, "call_id": "CA1"}
 HERE = Guard(["127.0.0.1"])

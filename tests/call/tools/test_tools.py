@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, told
 
 from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
 from patter_trio.abc import ToolCall
@@ -15,6 +14,7 @@ from patter_trio.events.kinds import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import agent_of, edges, told
 
 CALL = tool_call("look_up", name="Miller")
 

@@ -26,10 +26,11 @@ with warnings.catch_warnings():
     pytest.importorskip("deepgram", reason="the vendor's package is in the extra oracles")
     from deepgram.listen.v1 import types as v1
     from deepgram.listen.v2 import types as v2
-    from oracle_kit import complaints, instances
     from pydantic import BaseModel
 
-CLIENT = Path(__file__).with_name("deepgram_client.py")
+    from tests.kit.oracle import complaints, instances
+
+CLIENT = Path(__file__).parents[2] / "kit" / "vendor_clients" / "deepgram_client.py"
 FROM_NOVA = [
     v1.ListenV1Results, v1.ListenV1Metadata, v1.ListenV1UtteranceEnd, v1.ListenV1SpeechStarted, v1.ListenV1Error,
     v1.ListenV1ConfigureSuccess, v1.ListenV1ConfigureFailure,
