@@ -26,7 +26,7 @@ CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
     for name in ("STT_CHECKS", "LLM_CHECKS", "TTS_CHECKS", *sorted(dir(patter_trio.testing)))
     if name.endswith("_CHECKS")
 }
-TITLES: Final = {"STT": "Recognisers", "LLM": "Responder", "TTS": "Synthesisers", "ENGINE": "Engines"}
+TITLES: Final = {"STT": "Recognisers", "LLM": "Language models", "TTS": "Synthesisers", "ENGINE": "Engines"}
 HEAD: Final = """# What is proved of each provider
 
 Made from a run of the tests, by `python docs/make_matrix.py`. Two kinds of proof:
@@ -56,7 +56,17 @@ def files() -> list[Path]:
 
 
 def _pytest(*options: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "_conforms or _oracle", *options, *map(str, files())]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--deep",
+        "-k",
+        "_conforms or _oracle",
+        *options,
+        *map(str, files()),
+    ]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout  # noqa: S603 (ours)
 
 
@@ -66,7 +76,7 @@ def collected() -> list[str]:
     Raises:
         SystemExit: a file of them cannot be imported.
     """
-    told = _pytest("--collect-only", "-p", "no:randomly")
+    told = _pytest("--collect-only")
     if re.search(r"^ERROR ", told, re.MULTILINE):
         raise SystemExit(told[-2000:])
     return [line for line in told.splitlines() if "::" in line]

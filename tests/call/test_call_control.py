@@ -16,6 +16,8 @@ from patter_trio.user_code.invoke import in_thread
 from patter_trio.user_code.signatures import takes_call_control
 from tests.kit.call import agent_of, edges, told
 
+pytestmark = pytest.mark.pipeline("its agents are pipelines")
+
 MINDLESS = {"llm": None}
 
 

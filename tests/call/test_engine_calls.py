@@ -23,6 +23,8 @@ from tests.kit.call import (
     told,
 )
 
+pytestmark = pytest.mark.engine
+
 LONG = "Our opening hours are from nine to five, every day of the week."
 
 

@@ -7,24 +7,21 @@ from typing import Any
 import attrs
 import pytest
 
-from patter_trio import Patter
 from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from tests.kit.call import Witness, told_events
+from tests.kit.call import Backend, Witness, told_events
+
+pytestmark = pytest.mark.both_backends
 
 
-def agent() -> Any:
-    return agent_of()
-
-
-def agent_of(**options: Any) -> Any:
+def answering(backend: Backend, **options: Any) -> Any:
     chosen: dict[str, Any] = {
         "vad": ScriptedVAD(),
         "stt": ScriptedSTT(),
         "llm": ScriptedLLM(["We open at nine. We close at five."]),
         "tts": ScriptedTTS(duration=4.0),
     }
-    return Patter().agent("...", **chosen | options)
+    return backend.agent("...", **chosen | options)
 
 
 @attrs.frozen
@@ -51,9 +48,9 @@ class _Curt(TextToSpeechSession):
 
 
 async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
-    call_simulator: Any, witness: Witness, way: str
+    call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(agent()) as caller:
+    async with call_simulator(answering(backend)) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -64,7 +61,7 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     assert facts.index("llm_finished") < facts.index("tts_finished")
     said = [payload["text"] for name, payload in witness.seen if name == "llm_chunk"]
     assert "".join(said) == "We open at nine. We close at five."
-    sentences = ["We open at nine.", "We close at five."] if way == "pipeline" else []  # an engine cuts none
+    sentences = ["We open at nine.", "We close at five."] if backend.is_pipeline else []  # an engine cuts none
     assert [payload["text"] for name, payload in witness.seen if name == "sentence"] == sentences
     sent = b"".join(payload["audio"] for name, payload in witness.seen if name == "tts_chunk")
     assert len(sent) == 4.0 * 8000
@@ -73,8 +70,8 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     assert [payload["text"] for name, payload in witness.seen if name == "words_final"] == ["What are your hours?"]
 
 
-async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness) -> None:
-    async with call_simulator(agent()) as caller:
+async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    async with call_simulator(answering(backend)) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.at(4.0)
@@ -84,8 +81,10 @@ async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witne
     assert ended[0] == "barge-in"
 
 
-async def test_watchers_see_the_events_too_in_their_order(call_simulator: Any, witness: Witness) -> None:
-    async with call_simulator(agent()) as caller:
+async def test_watchers_see_the_events_too_in_their_order(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
+    async with call_simulator(answering(backend)) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -95,22 +94,22 @@ async def test_watchers_see_the_events_too_in_their_order(call_simulator: Any, w
 
 
 async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
-    call_simulator: Any, witness: Witness, way: str
+    call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(agent()) as caller:
+    async with call_simulator(answering(backend)) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
     seen = [(name, {k: v for k, v in payload.items() if k != "call_id"}) for name, payload in witness.seen]
     names = [name for name, _ in seen]
     facts = dict(reversed(seen))  # the first of each
-    part = "scripted" if way == "pipeline" else ""
+    part = "scripted" if backend.is_pipeline else ""
     assert facts["agent_ready"] == {
         "stt_provider": part,
         "stt_model": part,
         "tts_provider": part,
         "tts_model": part,
-        "provider_mode": "pipeline" if way == "pipeline" else "scripted",
+        "provider_mode": "pipeline" if backend.is_pipeline else "scripted",
         "llm_provider": "scripted",
         "llm_model": "scripted",
         "prompt_characters": 3,
@@ -127,15 +126,17 @@ def failures(witness: Witness) -> list[tuple[str, str]]:
     return [(name, payload["error"]) for name, payload in witness.seen if name.endswith("_failed")]
 
 
-async def asked(call_simulator: Any, **options: Any) -> None:
+async def asked(backend: Backend, call_simulator: Any, **options: Any) -> None:
     callbacks = {"on_message": options.pop("on_message")} if "on_message" in options else {}
-    async with call_simulator(agent_of(**options), **callbacks) as caller:
+    async with call_simulator(answering(backend, **options), **callbacks) as caller:
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.waits(8.0)
 
 
-async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_simulator: Any, witness: Witness) -> None:
-    await asked(call_simulator, first_message="Hello.")
+async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
+    await asked(backend, call_simulator, first_message="Hello.")
     started = [payload for name, payload in witness.seen if name == "reply_started"]
     assert [(one["source"], one.get("llm_provider"), one.get("model")) for one in started] == [
         ("text", None, None),
@@ -145,44 +146,48 @@ async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_si
 
 @pytest.mark.parametrize("after", [0, 2])
 async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
-    call_simulator: Any, witness: Witness, after: int
+    call_simulator: Any, witness: Witness, backend: Backend, after: int
 ) -> None:
-    await asked(call_simulator, llm=ScriptedLLM(["We open at nine."], fail_after=after))
+    await asked(backend, call_simulator, llm=ScriptedLLM(["We open at nine."], fail_after=after))
     assert failures(witness) == [("llm_failed", "ProviderError")]
 
 
 @pytest.mark.pipeline("on_message answers")
 async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error(
-    call_simulator: Any, witness: Witness
+    call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
     def reception(event: dict[str, Any]) -> str:
         raise KeyError("hours")
 
-    await asked(call_simulator, llm=None, on_message=reception)
+    await asked(backend, call_simulator, llm=None, on_message=reception)
     assert failures(witness) == [("llm_failed", "KeyError")]
 
 
 @pytest.mark.pipeline("of the synthesiser")
 @pytest.mark.parametrize("duration", [0.3, 6.0])
 async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_thinks(
-    call_simulator: Any, witness: Witness, duration: float
+    call_simulator: Any, witness: Witness, backend: Backend, duration: float
 ) -> None:
     """The apology fails, too."""
     llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
-    await asked(call_simulator, llm=llm, tts=ScriptedTTS(fail_after=0))
+    await asked(backend, call_simulator, llm=llm, tts=ScriptedTTS(fail_after=0))
     assert failures(witness) == [("tts_failed", "ProviderError")] * 2
 
 
 @pytest.mark.pipeline("of the synthesiser")
-async def test_a_voice_that_ends_before_its_text_is_what_failed(call_simulator: Any, witness: Witness) -> None:
+async def test_a_voice_that_ends_before_its_text_is_what_failed(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
-    await asked(call_simulator, llm=ScriptedLLM([sentences]), tts=Curt())
+    await asked(backend, call_simulator, llm=ScriptedLLM([sentences]), tts=Curt())
     assert failures(witness)[0] == ("tts_failed", "ProviderError")
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_call_says_by_its_class_what_went_wrong_first(call_simulator: Any, witness: Witness) -> None:
-    async with call_simulator(agent_of(stt=ScriptedSTT(fail_at=0.5))) as caller:
+async def test_a_call_says_by_its_class_what_went_wrong_first(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
+    async with call_simulator(answering(backend, stt=ScriptedSTT(fail_at=0.5))) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()
     assert [failure for failure in failures(witness) if failure[0] == "call_failed"] == [

@@ -17,6 +17,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
 from tests.kit.call import agent_of
 
+pytestmark = pytest.mark.pipeline("an engine has no hooks")
+
 HOURS = "We open at nine. We close at five."
 NAMES = [name for name in TIERS if name != "guardrails"]
 PER_SENTENCE = ["after_llm.on_sentence", "text_transforms", "before_synthesize", "before_tts"]

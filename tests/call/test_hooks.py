@@ -18,6 +18,8 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Witness, agent_of, edges, sound_of_agent, told
 
+pytestmark = pytest.mark.pipeline("an engine has no hooks")
+
 HOURS = "We open at nine. We close at five."
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,10 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from patter_trio.abc import CallInfo
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.tracing.call_trace import CallTrace
-from tests.kit.tracing import agent_of
+from tests.kit.call import PIPELINE
+from tests.kit.tracing import speaking
+
+pytestmark = pytest.mark.no_coverage
 
 INFO = CallInfo("CA1", "", "", "inbound", provider="twilio")
 REPLY = st.fixed_dictionaries({"reply": st.integers(1, 3), "turn_idx": st.integers(0, 3)})
@@ -81,7 +85,7 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tu
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
+        call = CallTrace(provider.get_tracer("patter_trio"), INFO, speaking(PIPELINE), at=0.0, epoch=EPOCH_UNIX_S)
         for at, (name, payload) in enumerate(story, start=10):
             call.on_event(name, float(at), payload)
         call.on_event("call_end", 1000.0, {"outcome": "completed", "metrics": None})

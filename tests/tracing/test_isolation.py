@@ -22,7 +22,9 @@ from patter_trio.events.reporter import CallReporter
 from patter_trio.pytest_plugin import run
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
-from tests.kit.tracing import Trace, agent_of, seconds, sent
+from tests.kit.call import PIPELINE
+from tests.kit.depth import few
+from tests.kit.tracing import Trace, seconds, sent, speaking
 
 
 class Raising(SpanProcessor):
@@ -84,7 +86,7 @@ def untraced_call() -> tuple[list[Any], list[Any]]:
 
 
 async def _greeted_asked_and_interrupted() -> tuple[list[Any], list[Any]]:
-    agent = agent_of("We open at nine. We close at five.", "Good bye.", first_message="Hello.")
+    agent = speaking(PIPELINE, "We open at nine. We close at five.", "Good bye.", first_message="Hello.")
     async with simulate_call(agent) as caller:
         await caller.hears()
         await caller.at(4.0)
@@ -104,7 +106,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]
     ours += [record for record in caplog.records if record.name.startswith("patter_trio")]
 
 
-@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("at", few(["start", "end"], 1))
 @pytest.mark.parametrize("name", ["patter.call", "patter.stt", "chat", "patter.tts", "patter.bargein", ""])
 def test_a_tracer_that_raises_is_one_warning_and_the_call_is_the_same(
     provided: Callable[[SpanProcessor], None],
@@ -252,7 +254,7 @@ def test_nothing_but_1_switches_tracing_on(
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
-    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
+    return CallTrace(trace.get_tracer("patter_trio"), info, speaking(PIPELINE), at=0.0, epoch=EPOCH_UNIX_S)
 
 
 class Numbers:

@@ -12,6 +12,8 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of, edges, hangs_up_in_time, told
 
+pytestmark = pytest.mark.pipeline("hooks see the recogniser's words")
+
 
 class Transcribed:
     """An ``after_transcribe`` that takes its time, and what it was asked."""

@@ -13,6 +13,8 @@ from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.context import current_call
 from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, told
 
+pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
+
 MINDLESS = {"llm": None}
 
 
