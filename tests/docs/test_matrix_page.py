@@ -19,7 +19,6 @@ def _maker() -> ModuleType:
     return module
 
 
-@pytest.mark.deep
 def test_the_matrix_is_that_of_the_tests_that_there_are(maker: ModuleType) -> None:
     for oracle in maker.oracles({}):
         pytest.importorskip(oracle.module, reason="without the vendor's package its tests cannot be counted")
@@ -37,7 +36,7 @@ def test_a_failure_or_a_skip_shows_in_cell_and_sum(maker: ModuleType) -> None:
         | {tests[0]: "failed", tests[1]: "skipped", cases[0]: "passed", cases[1]: "failed"}
     )
     count = len(tests)
-    assert f"| mine | language model | {count - 2} of {count} |" in text
+    assert f"| mine | LLM | {count - 2} of {count} |" in text
     assert f"| {maker.CHECKS['LLM'][0]} | **no** |" in text
     assert f"| {maker.CHECKS['LLM'][1]} | skipped |" in text
     assert f"| {judged.removeprefix('test_').replace('_', ' ')} | 2 | **no** |" in text
