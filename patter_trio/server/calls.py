@@ -7,7 +7,7 @@ opened here, holds the observers: they outlive their calls by the bounds stated 
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +32,7 @@ from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.delivery import HandlerTasks
 from patter_trio.events.grace import GracePeriods
 from patter_trio.events.payloads import Tap
-from patter_trio.events.reporter import CallReporter
+from patter_trio.events.reporter import CallObserver, CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
@@ -102,12 +102,18 @@ class Seams:
         tap: sees every event of every call.
         bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
         transfer: connects callers with somebody else in the carrier's place.
+        observers: see every event and fact of every call.
+        meter: makes what measures a call.
+        measure_lag: measures the event loop for the admission of calls, until cancelled.
     """
 
     epoch: float | None = None
     tap: Tap | None = None
     bus_tap: Tap | None = None
     transfer: TransferOverride | None = None
+    observers: Sequence[CallObserver] = ()
+    meter: Callable[..., Meter] = Meter
+    measure_lag: Callable[[Admission, Callable[[], int]], Awaitable[None]] = measure
 
 
 @attrs.define
@@ -145,6 +151,7 @@ class CallServer:
         self._admission = admission
         self._tracing = tracing
         self._epoch = time.time() - trio.current_time() if seams.epoch is None else seams.epoch
+        self._seams = seams
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
         self._transfer = seams.transfer or options.carrier.transfer
@@ -190,7 +197,7 @@ class CallServer:
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
         with scope:
-            await measure(self._admission, self._live.__len__)
+            await self._seams.measure_lag(self._admission, self._live.__len__)
 
     async def expire_pending(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
@@ -300,7 +307,7 @@ class CallServer:
         if trace is not None:
             trace.media = media
             trace.attach()
-        watchers = () if trace is None else (trace,)
+        watchers = (*self._seams.observers,) if trace is None else (trace, *self._seams.observers)
         reporter = CallReporter(
             callback_queue, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events
         )
@@ -332,7 +339,7 @@ class CallServer:
             self._note_idle()
 
     def _metering(self, info: CallInfo, media: MediaClock, reporter: CallReporter) -> Metering:
-        meter = Meter(
+        meter = self._seams.meter(
             info.call_id,
             media,
             self._options.pricing,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -50,7 +51,7 @@ class _Curt(TextToSpeechSession):
 async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(answering(backend)) as caller:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -71,7 +72,7 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
 
 
 async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness, backend: Backend) -> None:
-    async with call_simulator(answering(backend)) as caller:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.at(4.0)
@@ -84,7 +85,7 @@ async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witne
 async def test_watchers_see_the_events_too_in_their_order(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(answering(backend)) as caller:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -96,7 +97,7 @@ async def test_watchers_see_the_events_too_in_their_order(
 async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(answering(backend)) as caller:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -136,7 +137,7 @@ async def asked(backend: Backend, call_simulator: Any, **options: Any) -> None:
 async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    await asked(backend, call_simulator, first_message="Hello.")
+    await asked(backend, partial(call_simulator, seams=witness.seams), first_message="Hello.")
     started = [payload for name, payload in witness.seen if name == "reply_started"]
     assert [(one["source"], one.get("llm_provider"), one.get("model")) for one in started] == [
         ("text", None, None),
@@ -148,7 +149,9 @@ async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(
 async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
     call_simulator: Any, witness: Witness, backend: Backend, after: int
 ) -> None:
-    await asked(backend, call_simulator, llm=ScriptedLLM(["We open at nine."], fail_after=after))
+    await asked(
+        backend, partial(call_simulator, seams=witness.seams), llm=ScriptedLLM(["We open at nine."], fail_after=after)
+    )
     assert failures(witness) == [("llm_failed", "ProviderError")]
 
 
@@ -159,7 +162,7 @@ async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error
     def reception(event: dict[str, Any]) -> str:
         raise KeyError("hours")
 
-    await asked(backend, call_simulator, llm=None, on_message=reception)
+    await asked(backend, partial(call_simulator, seams=witness.seams), llm=None, on_message=reception)
     assert failures(witness) == [("llm_failed", "KeyError")]
 
 
@@ -170,7 +173,7 @@ async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_t
 ) -> None:
     """The apology fails, too."""
     llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
-    await asked(backend, call_simulator, llm=llm, tts=ScriptedTTS(fail_after=0))
+    await asked(backend, partial(call_simulator, seams=witness.seams), llm=llm, tts=ScriptedTTS(fail_after=0))
     assert failures(witness) == [("tts_failed", "ProviderError")] * 2
 
 
@@ -179,7 +182,7 @@ async def test_a_voice_that_ends_before_its_text_is_what_failed(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
-    await asked(backend, call_simulator, llm=ScriptedLLM([sentences]), tts=Curt())
+    await asked(backend, partial(call_simulator, seams=witness.seams), llm=ScriptedLLM([sentences]), tts=Curt())
     assert failures(witness)[0] == ("tts_failed", "ProviderError")
 
 
@@ -187,7 +190,7 @@ async def test_a_voice_that_ends_before_its_text_is_what_failed(
 async def test_a_call_says_by_its_class_what_went_wrong_first(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(answering(backend, stt=ScriptedSTT(fail_at=0.5))) as caller:
+    async with call_simulator(answering(backend, stt=ScriptedSTT(fail_at=0.5)), seams=witness.seams) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()
     assert [failure for failure in failures(witness) if failure[0] == "call_failed"] == [

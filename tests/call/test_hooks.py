@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -505,7 +506,7 @@ async def test_the_time_of_each_hook_is_a_fact(call_simulator: CallSimulator, wi
         return text
 
     hooks = PipelineHooks(before_stt=lambda pcm: pcm, after_llm={"on_sentence": slowly})
-    caller, _ = await answered(call_simulator, hooks)
+    caller, _ = await answered(partial(call_simulator, seams=witness.seams), hooks)
     facts = [payload for name, payload in witness.seen if name == "hook"]
     assert {payload["call_id"] for payload in facts} == {caller.carrier.call_sid}
     assert {payload["name"] for payload in facts} == {"before_stt", "after_llm.on_sentence"}
@@ -516,7 +517,7 @@ async def test_the_time_of_each_hook_is_a_fact(call_simulator: CallSimulator, wi
 async def test_a_veto_and_a_blocked_sentence_are_facts(call_simulator: CallSimulator, witness: Witness) -> None:
     hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
     guards = [{"name": "hours", "blocked_terms": ["nine"]}]
-    async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards)) as caller:
+    async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards), seams=witness.seams) as caller:
         await caller.speaks("Stupid robot", seconds=1.0)
         await caller.waits(1.0)
         await caller.speaks("Your hours?", seconds=1.0)

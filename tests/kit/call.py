@@ -24,6 +24,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
+from patter_trio.server.calls import Seams
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.scripted.audible_text import Decoder
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -295,9 +296,14 @@ async def never_returns(event: dict[str, Any]) -> None:
 # What is seen of a call -----------------------------------------------------------------------------------------------
 @attrs.frozen
 class Witness:
-    """A watcher that remembers."""
+    """An observer that remembers."""
 
     seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+
+    @property
+    def seams(self) -> Seams:
+        """Have a call observed: ``call_simulator(agent, seams=witness.seams)``."""
+        return Seams(observers=[self])
 
     def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
         assert at >= 0

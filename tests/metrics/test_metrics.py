@@ -28,6 +28,7 @@ from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.calls import Seams
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
@@ -660,7 +661,6 @@ async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_cal
     method: str,
     call_simulator: CallSimulator,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
     backend: Backend,
 ) -> None:
     calm = await one_call(backend, call_simulator)
@@ -668,9 +668,8 @@ async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_cal
     def broken(self: Meter, *arguments: Any) -> Any:
         raise ZeroDivisionError("a bug of the meter")
 
-    monkeypatch.setattr(Meter, method, broken)
-    ends: list[Any] = []
-    upset = await one_call(backend, call_simulator, on_call_end=ends.append)
+    seams, ends = Seams(meter=type("BrokenMeter", (Meter,), {method: broken})), list[Any]()
+    upset = await one_call(backend, call_simulator, seams=seams, on_call_end=ends.append)
     assert heard_bytes(upset) == heard_bytes(calm)
     assert edges(upset) == edges(calm)
     assert ends[0]["metrics"] is None

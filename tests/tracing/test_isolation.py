@@ -18,10 +18,10 @@ from opentelemetry.trace import StatusCode
 
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.events.reporter import CallReporter
 from patter_trio.pytest_plugin import run
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
+from patter_trio.tracing.setup import opened_tracing
 from tests.kit.call import PIPELINE
 from tests.kit.depth import few
 from tests.kit.tracing import Trace, seconds, sent, speaking
@@ -220,19 +220,11 @@ async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
     assert "let it export from a thread of its own (BatchSpanProcessor)" in warning.message
 
 
-def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
-    watchers: list[Any] = []
-    made = CallReporter.__init__
-
-    def seen(self: CallReporter, *arguments: Any, **options: Any) -> None:
-        watchers.append(options.get("watchers", ()))
-        made(self, *arguments, **options)
-
-    monkeypatch.setattr(CallReporter, "__init__", seen)
-    a_call()
+async def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
+    """A server opens a trace of each call with what this gives, and none without it."""
+    assert opened_tracing() is not None
     monkeypatch.delenv("PATTER_OTEL_ENABLED")
-    a_call()
-    assert [[type(watcher).__name__ for watcher in some] for some in watchers] == [["CallTrace"], []]
+    assert opened_tracing() is None
 
 
 @pytest.mark.parametrize(("value", "complains"), [("", False), ("0", False), ("true", True), ("2", True)])
