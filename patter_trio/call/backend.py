@@ -6,7 +6,7 @@ plain functions; what takes time runs in the tasks that ``run`` starts.
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 import trio
@@ -25,6 +25,8 @@ from patter_trio.conversation.inputs import Input
 from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import AgentReady
+from patter_trio.metrics.public_events import AgentSpeechStarted
 
 Guarded = Callable[..., Awaitable[None]]
 """Runs a part of the call (its name, the function, its arguments) that a provider's failure ends."""
@@ -43,7 +45,7 @@ class CallServices:
     history: History
     reporter: CallReporter
     emit_fact: EmitFact
-    """Lets watchers know a fact, at this instant."""
+    """Reports an internal event, at this instant."""
     tools: ToolRunner
     writer: CarrierWriter
     post: Callable[[Input], None]
@@ -107,12 +109,12 @@ class Backend(ABC):
         """Return who makes the audio, as ``audio_out`` has it."""
 
     @abstractmethod
-    def speaker(self) -> Mapping[str, str]:
-        """Return who speaks, as ``agent_speech_started`` has it."""
+    def speaker(self) -> AgentSpeechStarted:
+        """Return who speaks, as ``agent_speech_started`` has it; the reporter fills in time and turn."""
 
     @abstractmethod
-    def parts(self, agent: Agent) -> dict[str, Any]:
-        """Return who takes part in the call, as the fact ``agent_ready`` has it."""
+    def parts(self, agent: Agent) -> AgentReady:
+        """Return who takes part in the call."""
 
     @abstractmethod
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> Reply:

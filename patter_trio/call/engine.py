@@ -8,10 +8,10 @@ asked again.
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import attrs
 import trio
@@ -46,7 +46,9 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import ProviderError
+from patter_trio.metrics.internal_events import AgentReady, AnswerKind, ReplyStarted
 from patter_trio.metrics.metering import parts_of
+from patter_trio.metrics.public_events import AgentSpeechStarted
 from patter_trio.user_code.context import current_call
 
 MAX_OPENING_SAMPLES: Final = 5 * RATE
@@ -103,11 +105,12 @@ class EngineBackend(Backend):
         """Return the provider of who speaks."""
         return self._engine.provider if self._by is None else self._by.provider
 
-    def speaker(self) -> Mapping[str, str]:
-        """Return the same."""
-        return {"engine" if self._by is None else "tts_provider": self.audio_provider()}
+    def speaker(self) -> AgentSpeechStarted:
+        """Return the engine, or the other voice, as the one who speaks."""
+        name = self.audio_provider()
+        return AgentSpeechStarted(engine=name) if self._by is None else AgentSpeechStarted(tts_provider=name)
 
-    def parts(self, agent: Agent) -> dict[str, Any]:
+    def parts(self, agent: Agent) -> AgentReady:
         """Return the engine's names."""
         return parts_of(agent, *self.names())
 
@@ -242,18 +245,18 @@ class EngineBackend(Backend):
         """Begin a reply: of the engine's, or a fixed text."""
         agent, services, session = self.ready_agent(), self._services, self._session
         text = agent.error_message if action.apology else action.text
-        kind = "error" if action.apology else "llm" if text is None else "text"
+        kind: AnswerKind = "error" if action.apology else "llm" if text is None else "text"
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
             reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
-            reply.emit_fact("reply_started", source=kind)
+            reply.emit_fact(ReplyStarted(reply.number, reply.turn, kind))
             fixed, emits = replies.from_text(text), self._by.emits
             nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
         made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
-        named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
-        made.emit_fact("reply_started", source=kind, **named)
+        llm_provider, model = self.names() if text is None else ("", "")
+        made.emit_fact(ReplyStarted(made.number, made.turn, kind, llm_provider, model))
         nursery.start_soon(made.make, self._pieces(agent, made, text), self._engine.emits, services)
         return made
 

@@ -1,8 +1,5 @@
 """A call's faculties as three providers: a recogniser hears, a model or the application thinks, a synthesiser speaks."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import trio
 
 from patter_trio.abc import TextToSpeech, TextToSpeechSession, VoiceEdge
@@ -19,7 +16,9 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import ConfigurationError
+from patter_trio.metrics.internal_events import AgentReady, AnswerKind, ReplyStarted, WordsFinal
 from patter_trio.metrics.metering import parts_of
+from patter_trio.metrics.public_events import AgentSpeechStarted
 
 
 class PipelineBackend(Backend):
@@ -57,11 +56,11 @@ class PipelineBackend(Backend):
         """Return the synthesiser's name."""
         return self.agent.tts.provider if self.agent is not None and self.agent.tts is not None else ""
 
-    def speaker(self) -> Mapping[str, str]:
-        """Return the synthesiser's name."""
-        return {"tts_provider": self.audio_provider()}
+    def speaker(self) -> AgentSpeechStarted:
+        """Return the synthesiser as the one who speaks."""
+        return AgentSpeechStarted(tts_provider=self.audio_provider())
 
-    def parts(self, agent: Agent) -> dict[str, Any]:
+    def parts(self, agent: Agent) -> AgentReady:
         """Return the names of all three."""
         return parts_of(agent, *self._responder.names(agent))
 
@@ -78,7 +77,7 @@ class PipelineBackend(Backend):
         if isinstance(event, inputs.InterimWords) and not self._services.control.outcome:
             self._services.reporter.partial(trio.current_time(), event.text)
         elif isinstance(event, inputs.FinalWords):
-            self._services.emit_fact("words_final", {"text": event.text})
+            self._services.emit_fact(WordsFinal(event.text))
         self._services.post(event)
 
     # Opening ----------------------------------------------------------------------------------------------------------
@@ -104,20 +103,21 @@ class PipelineBackend(Backend):
         agent, services, voice = self.ready_agent(), self._services, self._voice
         assert voice is not None  # noqa: S101 (ready_agent has seen to it)
         reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
-        named: dict[str, str] = {}
+        llm_provider = model = ""
+        kind: AnswerKind
         if action.apology:
             kind, source = "error", replies.from_text(agent.error_message)
         elif action.text is not None:
             kind, source = "text", replies.from_text(action.text)
         else:
             kind, source = self._responder.kind, self._responder.source_for(agent, reply)
-            named["llm_provider"], named["model"] = self.names()
+            llm_provider, model = self.names()
             reply.prepare = self._responder.prepare(agent, reply)
         emits = _voice_of(agent).emits
         if self._responder.hook_runner is not None:
             generated = kind == self._responder.kind
-            reply.hooks = self._responder.hook_runner.of_reply(emits, reply.emit_fact, generated=generated)
-        reply.emit_fact("reply_started", source=kind, **named)
+            reply.hooks = self._responder.hook_runner.of_reply(emits, reply.emit_blocked, generated=generated)
+        reply.emit_fact(ReplyStarted(reply.number, reply.turn, kind, llm_provider, model))
         nursery.start_soon(reply.run, source, voice, emits, services.writer, services.post)
         return reply
 

@@ -13,7 +13,7 @@ actions are carried out by plain functions: a barge-in is over before anything e
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ from patter_trio.errors import CallEnded, ProviderError, WireError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
+from patter_trio.metrics.internal_events import CallFailed, InternalEvent, ReplyEnded, ReplyHeard, TtsChunk
+from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
 from patter_trio.net.websocket import SocketClosed
 
 MAX_INBOX_INPUTS: Final = 1024
@@ -163,9 +165,9 @@ class Call(Handle):
         """
         self._demand(inputs.HangUp("agent_hung_up"))
 
-    def emit_edge(self, name: str, payload: Mapping[str, Any]) -> None:
+    def emit_edge(self, edge: SpeechEdge) -> None:
         """Tell a speech edge in the place of the pipeline; for adapters, by ``phone.speech_events``."""
-        self._post(Fired(name, payload))
+        self._post(Fired(edge))
 
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
@@ -177,13 +179,13 @@ class Call(Handle):
         if not self.outcome:
             self._send.send_nowait((event, trio.current_time()))
 
-    def _emit_fact(self, fact: str, about: dict[str, Any]) -> None:
-        self._reporter.emit_fact(fact, trio.current_time(), about)
+    def _emit_fact(self, event: InternalEvent) -> None:
+        self._reporter.emit_fact(event, trio.current_time())
 
     def _sent(self, media: Media) -> None:
         reply = self._reply
-        if reply is not None and reply.number == media.reply and self._reporter.wants("tts_chunk"):
-            reply.emit_fact("tts_chunk", audio=media.audio)
+        if reply is not None and reply.number == media.reply and self._reporter.wants(TtsChunk):
+            reply.emit_fact(TtsChunk(reply.number, reply.turn, media.audio))
 
     # The leg ----------------------------------------------------------------------------------------------------------
     async def read(self) -> None:
@@ -203,7 +205,7 @@ class Call(Handle):
                     case MarkReached():
                         self._writer.reached(event.name, trio.current_time())
                     case DigitPressed():
-                        self._reporter.emit_event("dtmf", trio.current_time(), {"digit": event.digit})
+                        self._reporter.emit_event(DigitReceived(event.digit), trio.current_time())
                     case StreamStopped():
                         self._leg_down("caller_hung_up")
                         return
@@ -254,7 +256,7 @@ class Call(Handle):
         """Remember what went wrong first, and say it once; ``kind`` is what it is called where ``why`` says too much."""
         if not self._error and not self.outcome:
             self._error = why
-            self._emit_fact("call_failed", {"error": kind})
+            self._emit_fact(CallFailed(kind))
             _log.warning("call %s: %s", self.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
@@ -282,7 +284,7 @@ class Call(Handle):
 
     async def _prepare(self, nursery: trio.Nursery) -> None:
         agent = self._backend.agent = await self._options.settled()
-        self._emit_fact("agent_ready", self._backend.parts(agent))
+        self._emit_fact(self._backend.parts(agent))
 
         async def hold() -> None:
             self._post(inputs.Ready())
@@ -389,7 +391,8 @@ class Call(Handle):
         self._over(reply, action.reason)
 
     def _over(self, reply: replies.Reply, reason: str) -> None:
-        self._backend.user_turns.after_user_turn(partial(reply.emit_fact, "reply_ended", reason=reason))
+        ended = ReplyEnded(reply.number, reply.turn, reason)
+        self._backend.user_turns.after_user_turn(partial(reply.emit_fact, ended))
 
     def _report_heard(self, reply: replies.Reply, at: float, heard: HeardSpeech, *, interrupted: bool) -> None:
         self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
@@ -397,7 +400,7 @@ class Call(Handle):
             self._backend.user_turns.after_user_turn(partial(self._enter_heard, at, heard.text, reply))
 
     def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
-        reply.emit_fact("reply_heard")
+        reply.emit_fact(ReplyHeard(reply.number, reply.turn))
         self._history.add("assistant", text, self._reporter.unix(at))
         self._reporter.transcript(at, "assistant", text, self._history.shown())
 

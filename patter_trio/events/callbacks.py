@@ -18,6 +18,7 @@ import trio
 
 from patter_trio.events.grace import DeliveryClass, GracePeriods
 from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
+from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import takes_call_control
 
@@ -54,7 +55,7 @@ class CallbackQueue:
         self._find = find
         self._queue: deque[_QueuedEvent] = deque()
         self._lossy = 0
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self._over = False
         self._grace = GracePeriods() if grace is None else grace
         self.control: object = None
@@ -82,7 +83,7 @@ class CallbackQueue:
             return
         self._lossy += lossy
         self._queue.append(_QueuedEvent(name, payload, state, lossy))
-        self._wake.set()
+        self._wake.fire()
 
     def _drop(self) -> None:
         oldest = next(index for index, told in enumerate(self._queue) if told.lossy)
@@ -97,14 +98,13 @@ class CallbackQueue:
         self.put("call_end", payload, state)
         self._over = True
         self._grace.begin(cancelled=cancelled)
-        self._wake.set()
+        self._wake.fire()
 
     async def deliver(self) -> None:
         """Tell what is queued until the call's end was told, or the bounds are over."""
         with self._grace.limit("end", shield=True) as shield:
             while self._queue or not self._over:
                 if not self._queue:
-                    self._wake = trio.Event()
                     await self._wake.wait()
                     continue
                 told = self._queue.popleft()

@@ -34,6 +34,7 @@ from patter_trio.events.grace import GracePeriods
 from patter_trio.events.payloads import Tap
 from patter_trio.events.reporter import CallObserver, CallReporter
 from patter_trio.logs import mask_logs
+from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
 from patter_trio.net.address_guard import Guard
@@ -312,7 +313,7 @@ class CallServer:
             callback_queue, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events
         )
         reporter.metering = self._metering(info, media, reporter)
-        usage_sink.set(lambda usage: reporter.emit_fact("usage", trio.current_time(), {"usage": usage}))
+        usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, starting),
@@ -327,7 +328,7 @@ class CallServer:
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
-        events.connected(media, info.payload())
+        events.connected(media, info)
         try:
             await run_call(call, callback_queue, self._nursery)
         finally:

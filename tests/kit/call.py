@@ -1,6 +1,6 @@
 """What the tests of whole calls share: agents of scripted providers, and providers that stall or break where told."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
+from patter_trio.metrics.internal_events import CallEvent, Event
 from patter_trio.server.calls import Seams
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.scripted.audible_text import Decoder
@@ -296,19 +297,24 @@ async def never_returns(event: dict[str, Any]) -> None:
 # What is seen of a call -----------------------------------------------------------------------------------------------
 @attrs.frozen
 class Witness:
-    """An observer that remembers."""
+    """An observer that remembers every event."""
 
-    seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+    seen: list[CallEvent] = attrs.field(factory=list)
 
     @property
     def seams(self) -> Seams:
         """Have a call observed: ``call_simulator(agent, seams=witness.seams)``."""
         return Seams(observers=[self])
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def on_event(self, event: CallEvent, at: float) -> None:
         assert at >= 0
-        self.seen.append((name, dict(payload)))
+        self.seen.append(event)
 
-    def of_reply(self, number: int) -> list[str]:
-        names = [name for name, payload in self.seen if payload.get("reply") == number]
-        return [name for place, name in enumerate(names) if names[:place][-1:] != [name]]
+    def of(self, kind: type[Event]) -> list[Event]:
+        """Return the events of one class."""
+        return [event for event in self.seen if isinstance(event, kind)]
+
+    def of_reply(self, number: int) -> list[type[CallEvent]]:
+        """Return the classes of a reply's events, each run of the same class as one."""
+        kinds = [type(event) for event in self.seen if getattr(event, "reply", None) == number]
+        return [kind for place, kind in enumerate(kinds) if kinds[:place][-1:] != [kind]]

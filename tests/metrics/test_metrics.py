@@ -195,7 +195,7 @@ async def test_an_application_that_answers_is_measured_like_a_model(call_simulat
     assert (latency.llm_ttft_ms, latency.llm_ms, latency.llm_total_ms) == (300.0, 300.0, 700.0)
     metrics = metrics_of(caller)
     assert metrics.llm_provider == "on_message"
-    assert metrics.llm_model == "desk"
+    assert metrics.llm_model == "call_server"
     assert metrics.cost.llm == 0
 
 
@@ -656,7 +656,7 @@ async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, back
             pass
 
 
-@pytest.mark.parametrize("method", ["take", "finish", "call", "cost"])
+@pytest.mark.parametrize("method", ["on_event", "finish", "call", "cost"])
 async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_call(
     method: str,
     call_simulator: CallSimulator,

@@ -16,6 +16,8 @@ from patter_trio.abc import EngineWords
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import LateWords, UserAmended, WordsFinal
+from patter_trio.net.pulse import Pulse
 
 TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
@@ -69,7 +71,7 @@ class LateTranscripts:
         self._deferred: list[Callable[[], None]] = []
         """What waits for the words in front of it, in order."""
         self._due = trio.Event()
-        self._completed = trio.Event()
+        self._completed = Pulse()
         self.nursery: trio.Nursery | None = None
         """The conversation's, once it is under way."""
 
@@ -127,22 +129,21 @@ class LateTranscripts:
         if utterance.parts[words.commit] is not None:
             return
         utterance.parts[words.commit] = words.text
-        self._reporter.emit_fact("words_final", trio.current_time(), {"text": words.text})
+        self._reporter.emit_fact(WordsFinal(words.text), trio.current_time())
         if utterance.is_complete:
             self._enter(utterance)
         if not self.pending_count:
             self._release()
-            self._completed.set()
-            self._completed = trio.Event()
+            self._completed.fire()
 
     def _enter(self, utterance: _CommittedTurn) -> None:
         now, text = trio.current_time(), utterance.text
         if not text:
-            self._reporter.emit_fact("user_amended", now, {"text": ""})
+            self._reporter.emit_fact(UserAmended(""), now)
             return
         utterance.entry.fill(text, self._reporter.unix(utterance.at))
         if utterance is not self._turns[-1]:
-            self._reporter.emit_fact("late_words", now, {})
+            self._reporter.emit_fact(LateWords(), now)
         self._reporter.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:

@@ -21,6 +21,7 @@ import trio
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import UserAmended
 from patter_trio.user_code.context import current_call
 
 LAST_WORDS_TIMEOUT_S = 0.04
@@ -140,4 +141,4 @@ class UserTurns:
         if words.reports:
             self._reporter.transcript(now, "user", text, self._history.shown())
         else:
-            self._reporter.emit_fact("user_amended", now, {"text": text})
+            self._reporter.emit_fact(UserAmended(text), now)

@@ -23,6 +23,7 @@ from patter_trio.conversation.playback import (
     PlayoutQueue,
 )
 from patter_trio.errors import PatterConnectionError
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import WebSocket
 
 STALL_TIMEOUT_S: Final = 5.0
@@ -40,8 +41,8 @@ class CarrierWriter:
         self._socket = socket
         self._codec = codec
         self._post = post
-        self._wake = trio.Event()
-        self._progress = trio.Event()
+        self._wake = trio.Event()  # kept until the writer has seen it: it may be set between its look and its wait
+        self._progress = Pulse()
         self._drained_posted: tuple[int, int] | None = None
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
@@ -142,8 +143,7 @@ class CarrierWriter:
             self._post(OnWire(message.reply, self.playback.end))
             if self.sent is not None:
                 self.sent(message)
-            self._progress.set()
-            self._progress = trio.Event()
+            self._progress.fire()
 
     @contextmanager
     def _progressing(self) -> Iterator[None]:

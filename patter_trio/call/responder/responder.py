@@ -15,6 +15,7 @@ from patter_trio.call.responder.on_message import CallMessageHandler, MessageHan
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.metrics.internal_events import AnswerKind
 from patter_trio.user_code.context import current_call
 
 CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
@@ -58,7 +59,7 @@ class Responder:
         return f"<Minds of {self.kind}>"
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> AnswerKind:
         """``llm`` or ``on_message``."""
         return "llm" if self._on_message is None else "on_message"
 
