@@ -74,9 +74,8 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     made = [(type(event), attrs.asdict(event, recurse=False), at) for event, at in kept]
     spent = 0.0
     for _ in range(repeats):
-        reporter = CallReporter(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
-        if metering:
-            reporter.metering = Metering("CA1", Meter("CA1", media), reporter.emit_event)
+        info, meter = CallInfo("CA1", "", "", "inbound"), Meter("CA1", media) if metering else None
+        reporter = CallReporter(_Nobody(), info, media, epoch=0.0, tap=None, meter=meter)  # type: ignore[arg-type]
         began = time.process_time()
         for kind, fields, at in made:
             event = kind(**fields)

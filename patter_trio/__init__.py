@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from patter_trio.agent.tools import Tool, end_call, tool
     from patter_trio.agent.transfer_tool import transfer_call
     from patter_trio.call.control import CallControl
-    from patter_trio.call.session import Call
     from patter_trio.carriers.twilio import Twilio
     from patter_trio.conversation.actions import EouTrigger
     from patter_trio.conversation.sentences import SentenceChunker
@@ -81,7 +80,6 @@ else:
         {
             "patter_trio.agent.agent": ("Agent",),
             "patter_trio.call.control": ("CallControl",),
-            "patter_trio.call.session": ("Call",),
             "patter_trio.user_code.invoke": ("in_thread",),
             "patter_trio.carriers.twilio": ("Twilio",),
             "patter_trio.llm.chat_context": ("ChatContext",),
@@ -156,7 +154,6 @@ __all__ = [
     "AgentState",
     "AudioOutEvent",
     "AuthenticationError",
-    "Call",
     "CallControl",
     "CallEndEvent",
     "CallEnded",

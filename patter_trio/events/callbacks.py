@@ -48,9 +48,18 @@ class _QueuedEvent:
 
 
 class CallbackQueue:
-    """The callbacks of one call; ``grace`` is how long they may run on after it."""
+    """The callbacks of one call.
 
-    def __init__(self, call_id: str, find: FindCallback, grace: GracePeriods | None = None) -> None:
+    Args:
+        call_id: the call's.
+        find: returns the application's callback of a name.
+        grace: how long callbacks may run on after the call.
+        control: the call's, for the callbacks that take it.
+    """
+
+    def __init__(
+        self, call_id: str, find: FindCallback, grace: GracePeriods | None = None, control: object = None
+    ) -> None:
         self._call_id = call_id
         self._find = find
         self._queue: deque[_QueuedEvent] = deque()
@@ -58,8 +67,7 @@ class CallbackQueue:
         self._wake = Pulse()
         self._over = False
         self._grace = GracePeriods() if grace is None else grace
-        self.control: object = None
-        """The call's, for the callbacks that take it."""
+        self._control = control
         self._takes_control: dict[str, tuple[Callable[..., Any], bool]] = {}
         """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
         self.dropped: int = 0
@@ -136,7 +144,7 @@ class CallbackQueue:
         if known is not callback:
             takes = takes_call_control(callback)
             self._takes_control[name] = (callback, takes)
-        return (self.control,) if takes and self.control is not None else ()
+        return (self._control,) if takes and self._control is not None else ()
 
 
 def span_event(name: str) -> str:

@@ -66,6 +66,10 @@ class EdgeRules:
             self._told.add(name)
         return True
 
+    def set_states(self, user: str, agent: str) -> None:
+        """Set both public states."""
+        self.user, self.agent = user, agent
+
     def move(self, name: str) -> None:
         """Move the public states to where an edge leads."""
         # llm_token and audio_out change no state.

@@ -6,7 +6,7 @@ meter see both, at once; so does the event bus, which publishes the classes of `
 becomes a payload, a dict, only for the application (``events/rendering.py``) and for the test kit's tap.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -26,6 +26,7 @@ from patter_trio.metrics.internal_events import (
     UtteranceOver,
     VoiceStarted,
 )
+from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
 from patter_trio.metrics.public_events import (
     AgentSpeechEnded,
@@ -41,13 +42,32 @@ from patter_trio.metrics.public_events import (
     UserSpeechEos,
     UserSpeechStarted,
 )
+from patter_trio.metrics.results import CallMetrics
 
 
 class CallObserver(Protocol):
     """Sees every event of one call; it neither waits nor raises."""
 
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Return True if it uses events of that class; internal events that no observer wants are not reported."""
+
     def on_event(self, event: CallEvent, at: float) -> None:
         """Take an event and its instant on the call's clock, in seconds."""
+
+
+@attrs.frozen(eq=False)
+class _OnBus:
+    """The event bus as an observer: it publishes each event with the public states as they are then."""
+
+    events: CallEvents
+    state: Callable[[], ConversationStateSnapshot]
+
+    def wants(self, kind: type[CallEvent]) -> bool:
+        return self.events.wants(kind)
+
+    def on_event(self, event: CallEvent, at: float) -> None:
+        if self.events.wants(type(event)):
+            self.events.on_event(event, at, self.state())
 
 
 @attrs.frozen
@@ -58,7 +78,18 @@ class Fired:
 
 
 class CallReporter:
-    """Reports one call's events, each with the public states as they are then."""
+    """Reports one call's events, each with the public states as they are then.
+
+    Args:
+        callback_queue: takes what the application's callbacks are told.
+        info: the facts of the call.
+        media: the clock of the caller's audio.
+        epoch: Unix time of the clock's zero, in seconds.
+        tap: sees every public event at once; for the test kit.
+        observers: see every event.
+        events: the call on the event bus, which comes behind the observers.
+        meter: measures the call; comes last.
+    """
 
     def __init__(
         self,
@@ -68,18 +99,23 @@ class CallReporter:
         *,
         epoch: float,
         tap: Tap | None,
-        watchers: Sequence[CallObserver] = (),
+        observers: Sequence[CallObserver] = (),
         events: CallEvents | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        self._watchers = watchers
         self._events = events
+        self._metering = None if meter is None else Metering(info.call_id, meter, self.emit_event)
+        self._observers: tuple[CallObserver, ...] = (
+            *observers,
+            *(() if events is None else (_OnBus(events, lambda: self.state),)),
+            # Last: what it reports, the others must see behind the event that it was reported for.
+            *(() if self._metering is None else (self._metering,)),
+        )
         self._callback_queue = callback_queue
         self._info = info
         self._media = media
         self._epoch = epoch
         self._tap = tap
-        self.metering: Metering | None = None
-        """Measures the call."""
         self._edges = EdgeRules()
         self._fired_turns = 0
         """Turns that adapters have committed (:meth:`fired`); the turn machine does not count them."""
@@ -93,6 +129,10 @@ class CallReporter:
     def turn_idx(self) -> int:
         """The number of utterances of the caller that have ended."""
         return self._edges.turn_idx
+
+    def metrics(self, at: float) -> CallMetrics | None:
+        """Return what was measured up to that instant."""
+        return None if self._metering is None else self._metering.so_far(at)
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""
@@ -114,11 +154,7 @@ class CallReporter:
 
     def wants(self, kind: type[InternalEvent]) -> bool:
         """Return True if an observer uses internal events of this class; others need not be made."""
-        return (
-            bool(self._watchers)
-            or (self._events is not None and self._events.wants(kind))
-            or (self.metering is not None and self.metering.wants(kind))
-        )
+        return any(observer.wants(kind) for observer in self._observers)
 
     def _render(self, event: PublicEvent, at: float) -> Mapping[str, Any]:
         """Return an event's payload; the tap sees it before anyone else."""
@@ -128,13 +164,8 @@ class CallReporter:
         return payload
 
     def _notify(self, event: CallEvent, at: float) -> None:
-        for watcher in self._watchers:
-            watcher.on_event(event, at)
-        if self._events is not None and self._events.wants(type(event)):
-            self._events.on_event(event, at, self.state)
-        # Last: the meter may report a turn in answer to this event, which the others must see behind it.
-        if self.metering is not None:
-            self.metering.on_event(event, at)
+        for observer in self._observers:
+            observer.on_event(event, at)
 
     def _edge(self, edge: SpeechEdge, at: float) -> None:
         if self._edges.count(edge.name):
@@ -152,7 +183,7 @@ class CallReporter:
 
     def state_is(self, user: str, agent: str) -> None:
         """Set the public states."""
-        self._edges.user, self._edges.agent = user, agent
+        self._edges.set_states(user, agent)
 
     def partial(self, at: float, text: str) -> None:
         """Report an interim result of the recogniser."""
@@ -234,7 +265,7 @@ class CallReporter:
             ended_at=self.unix(at),
             transcript=list(transcript),
             # Before the end is told: closing the meter reports the turn that is still open.
-            metrics=None if self.metering is None else self.metering.close(at),
+            metrics=None if self._metering is None else self._metering.close(at),
             tool_calls=[dict(call) for call in tool_calls],
             outcome=outcome,
             error=error,

@@ -86,7 +86,7 @@ class SpeechEvents(SpeechCallbacks):
     def mark_call_started(self, ts_ms: int | None = None) -> None:
         """The call is accepted: the agent is idle, and ``audio_offset_ms`` counts from here (epoch milliseconds)."""
         self._call_began_ms = self._now_ms() if ts_ms is None else ts_ms
-        self._rules.user, self._rules.agent = "listening", "idle"
+        self._rules.set_states("listening", "idle")
 
     async def fire_user_speech_started(
         self,

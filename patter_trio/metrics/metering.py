@@ -44,6 +44,7 @@ class Metering:
         self._call_id = call_id
         self._meter: Meter | None = meter
         self._emitted = emit
+        self._final: CallMetrics | None = None
 
     def __repr__(self) -> str:
         return f"<Metering of {self._call_id}, {self._meter or 'broken'}>"
@@ -61,16 +62,25 @@ class Metering:
         except Exception as bug:  # noqa: BLE001 (measuring must never hurt a call)
             self._give_up(bug)
 
-    def close(self, at: float) -> CallMetrics | None:
-        """The call is over: tell the turn that was still open, and return all that was measured."""
-        if self._meter is None:
-            return None
+    def so_far(self, at: float) -> CallMetrics | None:
+        """Return what was measured up to that instant, or all of it once the call is over; None after a bug."""
+        if self._meter is None or self._final is not None:
+            return self._final
         try:
-            self._emit(self._meter.finish(at), at)
             return self._meter.call(at)
         except Exception as bug:  # noqa: BLE001 (same)
             self._give_up(bug)
             return None
+
+    def close(self, at: float) -> CallMetrics | None:
+        """Report the turn that was still open, and return all that was measured."""
+        if self._meter is not None:
+            try:
+                self._emit(self._meter.finish(at), at)
+            except Exception as bug:  # noqa: BLE001 (same)
+                self._give_up(bug)
+        self._final = self.so_far(at)
+        return self._final
 
     def _emit(self, turn: TurnMetrics | None, at: float) -> None:
         if turn is not None and self._meter is not None:

@@ -96,7 +96,9 @@ class _Reply:
 class CallTrace:
     """The spans of one call; ``media`` is to be set when its media stream is there."""
 
-    def __init__(self, tracer: Tracer, info: CallInfo, agent: Agent, *, at: float, epoch: float) -> None:
+    def __init__(
+        self, tracer: Tracer, info: CallInfo, agent: Agent, media: MediaClock, *, at: float, epoch: float
+    ) -> None:
         self._tracer = tracer
         self._call_id: str = info.call_id
         self._parts: AgentReady | None = None
@@ -126,7 +128,7 @@ class CallTrace:
         """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, AgentSpeechEnded] | None = None
         self._rules = self._table().rules
-        self.media: MediaClock | None = None
+        self._media = media
         with self._isolated():
             # A trace of its own for each call, whatever span is current where calls are served from.
             self._span = tracer.start_span(
@@ -178,6 +180,10 @@ class CallTrace:
         rules.on(CallFailed, self._call_failed)
         rules.on(TurnMeasured, self._turn_measured)
         return rules
+
+    def wants(self, kind: type[CallEvent]) -> bool:  # noqa: ARG002 (any event may become an attribute of a span)
+        """Return True: the trace looks at every event."""
+        return True
 
     def on_event(self, event: CallEvent, at: float) -> None:
         """Record an event: a speech edge as a span event, and whatever begins or ends a span."""
@@ -249,7 +255,7 @@ class CallTrace:
 
     def _in_audio(self, event: UserSpeechStarted | UserSpeechEnded, at: float) -> float:
         """Return when an edge of the voice was, rather than when it was noticed."""
-        zero = self.media.start if self.media is not None and self.media.start is not None else 0.0
+        zero = self._media.start or 0.0
         return at if event.audio_offset_ms is None else zero + event.audio_offset_ms / 1000
 
     def _user_speech_eos(self, event: UserSpeechEos, at: float) -> None:

@@ -172,7 +172,9 @@ async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
     call_simulator: Any, witness: Witness, backend: Backend, after: int
 ) -> None:
     await asked(
-        backend, partial(call_simulator, seams=witness.seams), llm=ScriptedLLM(["We open at nine."], fail_after=after)
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=ScriptedLLM(["We open at nine."], fail_after=after),
     )
     assert failures(witness) == [(LlmFailed, "ProviderError")]
 
@@ -184,7 +186,12 @@ async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error
     def reception(event: dict[str, Any]) -> str:
         raise KeyError("hours")
 
-    await asked(backend, partial(call_simulator, seams=witness.seams), llm=None, on_message=reception)
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=None,
+        on_message=reception,
+    )
     assert failures(witness) == [(LlmFailed, "KeyError")]
 
 
@@ -195,7 +202,12 @@ async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_t
 ) -> None:
     """The apology fails, too."""
     llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
-    await asked(backend, partial(call_simulator, seams=witness.seams), llm=llm, tts=ScriptedTTS(fail_after=0))
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=llm,
+        tts=ScriptedTTS(fail_after=0),
+    )
     assert failures(witness) == [(TtsFailed, "ProviderError")] * 2
 
 
@@ -204,7 +216,12 @@ async def test_a_voice_that_ends_before_its_text_is_what_failed(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
-    await asked(backend, partial(call_simulator, seams=witness.seams), llm=ScriptedLLM([sentences]), tts=Curt())
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=ScriptedLLM([sentences]),
+        tts=Curt(),
+    )
     assert failures(witness)[0] == (TtsFailed, "ProviderError")
 
 

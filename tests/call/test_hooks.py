@@ -507,7 +507,7 @@ async def test_each_hooks_time_is_an_internal_event(call_simulator: CallSimulato
         return text
 
     hooks = PipelineHooks(before_stt=lambda pcm: pcm, after_llm={"on_sentence": slowly})
-    await answered(partial(partial(call_simulator, seams=witness.seams), seams=witness.seams), hooks)
+    await answered(partial(call_simulator, seams=witness.seams), hooks)
     called = witness.of(HookCalled)
     assert {hook.name for hook in called} == {"before_stt", "after_llm.on_sentence"}
     slow = [hook.seconds for hook in called if hook.name == "after_llm.on_sentence"]

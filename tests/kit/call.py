@@ -306,6 +306,9 @@ class Witness:
         """Have a call observed: ``call_simulator(agent, seams=witness.seams)``."""
         return Seams(observers=[self])
 
+    def wants(self, kind: type[CallEvent]) -> bool:
+        return True
+
     def on_event(self, event: CallEvent, at: float) -> None:
         assert at >= 0
         self.seen.append(event)

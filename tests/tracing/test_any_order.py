@@ -10,6 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
 from patter_trio.metrics.internal_events import (
     AgentReady,
     AnswerKind,
@@ -127,7 +128,9 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[Ca
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), INFO, speaking(PIPELINE), at=0.0, epoch=EPOCH_UNIX_S)
+        call = CallTrace(
+            provider.get_tracer("patter_trio"), INFO, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+        )
         for at, event in enumerate(story, start=10):
             call.on_event(event, float(at))
         call.on_event(CallOver(info=INFO, ended_at=0.0, outcome="completed"), 1000.0)
@@ -144,6 +147,8 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[Ca
 
 async def test_every_event_that_a_trace_records_is_tried() -> None:
     """An event whose class has a rule, or a span event, is among those that the stories are made of."""
-    call = CallTrace(TracerProvider().get_tracer("patter_trio"), INFO, speaking(PIPELINE), at=0.0, epoch=EPOCH_UNIX_S)
+    call = CallTrace(
+        TracerProvider().get_tracer("patter_trio"), INFO, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+    )
     kinds = {*get_args(InternalEvent), *get_args(PublicEvent)}
     assert {kind for kind in kinds if kind in call._rules} | {event.edge for event in SPAN_EVENTS} <= set(EVENTS)

@@ -249,7 +249,9 @@ def test_nothing_but_1_switches_tracing_on(
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
-    return CallTrace(trace.get_tracer("patter_trio"), info, speaking(PIPELINE), at=0.0, epoch=EPOCH_UNIX_S)
+    return CallTrace(
+        trace.get_tracer("patter_trio"), info, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+    )
 
 
 def over(outcome: str = "completed", metrics: Any = None) -> CallOver:

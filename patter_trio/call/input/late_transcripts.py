@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from patter_trio.abc import EngineWords
+from patter_trio.call.backend import StartPart
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
@@ -72,8 +73,7 @@ class LateTranscripts:
         """What waits for the words in front of it, in order."""
         self._due = trio.Event()
         self._completed = Pulse()
-        self.nursery: trio.Nursery | None = None
-        """The conversation's, once it is under way."""
+        self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
         return f"<LateWords, {self.pending_count} utterances unknown, {len(self._deferred)} things behind them>"
@@ -82,6 +82,10 @@ class LateTranscripts:
     def pending_count(self) -> int:
         """The number of utterances whose words are awaited."""
         return sum(not (utterance.is_complete or utterance.timed_out) for utterance in self._turns)
+
+    def open(self, start: StartPart) -> None:
+        """Begin the conversation: from here on, waiting for words has a limit."""
+        self._start_part = start
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and ask the engine for its words."""
@@ -154,9 +158,9 @@ class LateTranscripts:
         if not self.pending_count:
             callback()
             return
-        if not self._deferred and self.nursery is not None:
+        if not self._deferred and self._start_part is not None:
             self._due = trio.Event()
-            self.nursery.start_soon(self._time_out, self._due)
+            self._start_part("transcripts", self._time_out, self._due)
         self._deferred.append(callback)
 
     async def _time_out(self, released: trio.Event) -> None:

@@ -55,11 +55,14 @@ class UserTurns:
         self._waiting: _PendingTurn | None = None
         self._entry: Spoken | None = None
         """Position of the newest commit's words; None before they are entered, and after a veto."""
-        self.after_transcribe: AfterTranscribe | None = None
-        """Set once the call knows its agent."""
+        self._after_transcribe: AfterTranscribe | None = None
 
     def __repr__(self) -> str:
         return f"<UserWords {self._waiting!r}>"
+
+    def use_hook(self, after_transcribe: AfterTranscribe) -> None:
+        """Ask the agent's hook, which the call knows from here on, about every utterance."""
+        self._after_transcribe = after_transcribe
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and enter its words."""
@@ -106,9 +109,9 @@ class UserTurns:
     async def run_hook(self) -> bool:
         """Ask the hook about the words that wait. Return True if there is something to answer."""
         waiting = self._waiting
-        if waiting is None or self.after_transcribe is None:
+        if waiting is None or self._after_transcribe is None:
             return True
-        text = await self.after_transcribe(waiting.text)
+        text = await self._after_transcribe(waiting.text)
         # Other words, or the end of the reply, have overtaken this answer of the hook.
         if self._waiting is not waiting:
             return False
@@ -127,7 +130,7 @@ class UserTurns:
 
     def _take(self, words: _PendingTurn) -> None:
         self._waiting = None
-        if self.after_transcribe is None:
+        if self._after_transcribe is None:
             self._enter(words, words.text, words.at)
         else:
             self._waiting = words

@@ -75,21 +75,40 @@ class ProgressText:
 
 AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | AnswerPhase | ProgressText]]]
 """Opens the streamed answer to the conversation as it is now."""
-Prepare = Callable[[], Awaitable[AnswerSource | None]]
-"""Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
+Prepare = Callable[["Reply"], Awaitable[AnswerSource | None]]
+"""Runs the hooks before the answer and returns its source; None if there is nothing to answer."""
+MakeHooks = Callable[[Callable[..., None]], ReplyHooks]
+"""Makes one reply's hooks; its argument emits facts about that reply."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 class Reply:
-    """A reply: its number, its turn, its way out, and the scope that is all of it."""
+    """A reply: its number, its turn, its playout queue, and the scope that everything made for it runs in.
 
-    def __init__(self, number: int, turn: int, emit_fact: EmitFact | None = None, *, language: str = "en") -> None:
+    Args:
+        number: counts the call's replies.
+        turn: the turn that it belongs to.
+        emit_fact: emits internal events.
+        language: the agent's, for splitting sentences.
+        make_hooks: makes the hooks that see the reply's text and audio.
+        prepare: makes the source of the answer within the reply's scope, instead of the one given to :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        turn: int,
+        emit_fact: EmitFact | None = None,
+        *,
+        language: str = "en",
+        make_hooks: MakeHooks | None = None,
+        prepare: Prepare | None = None,
+    ) -> None:
         self.number = number
         self.language = language
-        self.hooks: ReplyHooks | None = None
-        self.prepare: Prepare | None = None
-        """Makes the mind within the reply's scope, in the place of the one that it is run with."""
+        self.hooks: ReplyHooks | None = None if make_hooks is None else make_hooks(self.emit_fact)
+        self.prepare: Prepare | None = prepare
         self._emit_fact = emit_fact
         self._failed = False
         self._begun = False
@@ -150,13 +169,13 @@ class Reply:
                 self._all_made(writer, post)
 
     def _all_made(self, writer: CarrierWriter, post: Post) -> None:
-        self.playout.produced = True
+        self.playout.end()
         writer.wake()
         post(Produced(self.number))
 
     async def _think(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         async with sentences:
-            prepared = source if self.prepare is None else await self.prepare()
+            prepared = source if self.prepare is None else await self.prepare(self)
             if prepared is None:
                 self.emit_fact(TurnVetoed(self.number, self.turn))
             else:

@@ -122,6 +122,7 @@ class ToolRunner:
         emit_fact: reports an internal event, at this instant.
         post: tells the turn machine until when a reply may be busy.
         webhooks: calls the tools whose handler is a URL.
+        shield_nursery: the server's, which outlives the call; runs the tools that a barge-in must not cancel.
     """
 
     def __init__(
@@ -131,6 +132,8 @@ class ToolRunner:
         emit_fact: EmitFact,
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
+        *,
+        shield_nursery: trio.Nursery,
     ) -> None:
         self._webhooks = webhooks
         self._info = call.info
@@ -144,14 +147,21 @@ class ToolRunner:
         self._floor_is_free = False
         self._floor_freed = Pulse()
         self._closed = False
-        self.nursery: trio.Nursery | None = None
-        """The conversation's, while it lasts."""
-        self.shield_nursery: trio.Nursery | None = None
-        """The server's, for what is shielded."""
+        self._nursery: trio.Nursery | None = None
+        self._shield_nursery = shield_nursery
 
     def __repr__(self) -> str:
         running = sum(not invocation.over for invocation in self._invocations)
         return f"<Toolbox of {self._context.call_id}, {len(self._invocations)} calls, {running} running>"
+
+    @contextmanager
+    def open(self, nursery: trio.Nursery) -> Iterator[None]:
+        """Run tools in ``nursery``, the conversation's, for as long as the block lasts."""
+        self._nursery = nursery
+        try:
+            yield
+        finally:
+            self._nursery = None
 
     def set_floor(self, *, free: bool) -> None:
         """Take note of whether the live reply has the floor, or could."""
@@ -236,7 +246,7 @@ class ToolRunner:
         later: Sequence[tuple[ToolInvocation, ToolRound]] = (),
     ) -> None:
         shielded = invocation.tool is not None and invocation.tool.on_barge_in == "shield"
-        nursery = self.shield_nursery if shielded else self.nursery
+        nursery = self._shield_nursery if shielded else self._nursery
         if nursery is None or self._closed:
             if progress is not None:
                 progress.close()

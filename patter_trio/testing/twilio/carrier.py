@@ -286,7 +286,7 @@ class SimulatedTwilio:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
 
     async def _carry(self, socket: WebSocket, stream: messages.StreamTwiml, task_status: trio.TaskStatus[None]) -> None:
-        socket.on_pending = lambda: self._queue("")
+        socket.share_sending(lambda: self._queue(""))
         self.media_start = trio.current_time()
         self._post(messages.Connected())
         body = messages.StartBody(
