@@ -18,13 +18,15 @@ MAX_CPU_SHARE: Final = 0.85
 MAX_CROWDING_SHARE: Final = 0.2
 """Seconds of waiting for a core, for each second on one: from here on other programs' work is in the latencies."""
 
-_THREADS: Final = Path("/proc/self/task")
+THREADS: Final = Path("/proc/self/task")
+"""Where the system tells of each thread of this process."""
 
 
 class LoadMonitor:
     """Watches the event loop's lag, the process's share of the machine, and how long its threads wait for a core."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Path = THREADS) -> None:
+        self._threads = threads
         self._lags: list[float] = [0.0]
         self._began = trio.current_time()
         self._cpu = time.process_time()
@@ -34,12 +36,12 @@ class LoadMonitor:
     async def watch(self) -> None:
         """Measure until cancelled."""
         self._began, self._cpu = trio.current_time(), time.process_time()
-        self._before = dict(_schedule())
+        self._before = dict(_schedule(self._threads))
         while True:
             due = trio.current_time() + SAMPLE_INTERVAL_S
             await trio.sleep_until(due)
             self._lags.append(trio.current_time() - due)
-            self._scheduled.update(_schedule())  # a thread that ends keeps its last values
+            self._scheduled.update(_schedule(self._threads))  # a thread that ends keeps its last values
 
     def _crowding(self) -> float:
         """Return the seconds of waiting for a core per second on one."""
@@ -74,11 +76,11 @@ def verdict(lag: float, share: float, crowding: float) -> str:
     )
 
 
-def _schedule() -> Iterator[tuple[str, tuple[int, int]]]:
+def _schedule(threads: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield for each thread of this process how long it was on a core and how long it waited for one, in ns.
 
     Where the system does not tell there is nothing to yield.
     """
-    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+    for thread in threads.iterdir() if threads.is_dir() else ():
         if (told := on_core_and_waiting(thread)) is not None:
             yield thread.name, told

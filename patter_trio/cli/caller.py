@@ -81,6 +81,8 @@ class SimulatedCall:
         lines: tuple[tuple[str, Samples], ...],
         interrupt_at: float | None,
         view: View,
+        greeting_timeout_s: float = GREETING_TIMEOUT_S,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self.call_id: str = f"CA{secrets.token_hex(16)}"
         self.carrier: SimulatedTwilio = SimulatedTwilio(
@@ -102,6 +104,8 @@ class SimulatedCall:
         self._lines = lines
         self._interrupt_at = interrupt_at
         self._view = view
+        self._greeting_timeout_s = greeting_timeout_s
+        self._answer_timeout_s = answer_timeout_s
 
     def _now(self) -> float:
         return 0.0 if math.isnan(self.carrier.now) else self.carrier.now
@@ -123,7 +127,7 @@ class SimulatedCall:
                 complaint = await self._conversation()
                 self.carrier.hang_up()
                 await self.carrier.over.wait()
-                await self._until_told("call_end", 1, GREETING_TIMEOUT_S, "the agent's side did not end the call")
+                await self._until_told("call_end", 1, self._greeting_timeout_s, "the agent's side did not end the call")
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
         except* CallFailed as failed:
@@ -174,14 +178,14 @@ class SimulatedCall:
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
             await self._until_told(
-                "user_speech_eos", understood + 1, GREETING_TIMEOUT_S, f"no words were recognised in {name}"
+                "user_speech_eos", understood + 1, self._greeting_timeout_s, f"no words were recognised in {name}"
             )
             if not (number == 0 and self._interrupt_at is not None):
                 await self._answered(f"its answer to {name}")
 
     async def _greeted(self) -> None:
         """Listen to the greeting, if the agent speaks first."""
-        with trio.move_on_after(GREETING_TIMEOUT_S):
+        with trio.move_on_after(self._greeting_timeout_s):
             while not self._over() and not self._is_ready():
                 with trio.move_on_after(POLL_INTERVAL_S):
                     await self.log.news()
@@ -194,7 +198,7 @@ class SimulatedCall:
         return (self._state() or {}).get("agent", "initializing") != "initializing"
 
     async def _first_reply(self) -> None:
-        with trio.move_on_after(ANSWER_TIMEOUT_S):
+        with trio.move_on_after(self._answer_timeout_s):
             while not self._over() and not any(
                 payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started")
             ):
@@ -204,7 +208,7 @@ class SimulatedCall:
 
     async def _answered(self, name: str) -> None:
         """Wait until the agent has said what it has to say: it stays idle for a while."""
-        with trio.move_on_after(ANSWER_TIMEOUT_S):
+        with trio.move_on_after(self._answer_timeout_s):
             while not self._over():
                 spoke = self._spoke_this_turn()
                 with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if spoke else NO_ANSWER_AFTER_S) as quiet:
@@ -213,7 +217,7 @@ class SimulatedCall:
                 if quiet.cancelled_caught and idle:
                     return
             return
-        raise CallFailed(f"the agent did not finish {name} within {ANSWER_TIMEOUT_S:g} s")
+        raise CallFailed(f"the agent did not finish {name} within {self._answer_timeout_s:g} s")
 
     def _spoke_this_turn(self) -> bool:
         turn = len(self.caller.times("user_speech_eos"))

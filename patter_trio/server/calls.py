@@ -36,7 +36,7 @@ from patter_trio.logs import mask_logs
 from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
 from patter_trio.net.http import origin_of, shared_client
-from patter_trio.server.admission import Admission, measure
+from patter_trio.server.admission import Admission
 from patter_trio.server.context import ServerContext
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -101,6 +101,7 @@ class CallServer:
         self._admission = admission
         self._tracing = tracing
         self._epoch = time.time() - trio.current_time() if seams.epoch is None else seams.epoch
+        self._seams = seams
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
         self._transfer = seams.transfer or options.carrier.transfer
@@ -146,7 +147,7 @@ class CallServer:
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
         with scope:
-            await measure(self._admission, self._live.__len__)
+            await self._seams.measure_lag(self._admission, self._live.__len__)
 
     async def expire_pending(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
@@ -261,7 +262,7 @@ class CallServer:
             media,
             epoch=self._epoch,
             tap=self._tap,
-            observers=() if trace is None else (trace,),
+            observers=(*(() if trace is None else (trace,)), *self._seams.observers),
             events=events,
             meter=self._meter(info, media),
         )
@@ -290,7 +291,7 @@ class CallServer:
             self._note_idle()
 
     def _meter(self, info: CallInfo, media: MediaClock) -> Meter:
-        return Meter(
+        return self._seams.meter(
             info.call_id,
             media,
             self._options.pricing,

@@ -1,6 +1,6 @@
 """Options of a server of calls: those that its phone gives, and those that tests give."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -11,8 +11,11 @@ from patter_trio.call.session import CallSession
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
 from patter_trio.events.payloads import Tap
+from patter_trio.events.reporter import CallObserver
+from patter_trio.metrics.meter import Meter
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing
+from patter_trio.server.admission import Admission, measure
 
 TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
 """Connects the caller of a call with a number (E.164), as ``Carrier.transfer`` does."""
@@ -67,9 +70,15 @@ class Seams:
         tap: sees every callback event of every call: its name, its call time in seconds, its payload.
         bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
         transfer: connects callers with a number in the carrier's place; None: the carrier does.
+        observers: see every event of every call, internal ones included.
+        meter: makes what measures a call.
+        measure_lag: measures the event loop for the admission of calls, until cancelled.
     """
 
     epoch: float | None = None
     tap: Tap | None = None
     bus_tap: Tap | None = None
     transfer: TransferOverride | None = None
+    observers: Sequence[CallObserver] = ()
+    meter: Callable[..., Meter] = Meter
+    measure_lag: Callable[[Admission, Callable[[], int]], Awaitable[None]] = measure

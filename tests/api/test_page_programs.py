@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from program_kit import calling, environment, free_port, last_line, running
 
 from patter_trio.testing.scripted.audible_text import encode, frames_of
+from tests.kit.programs import calling, environment, free_port, last_line, running
 
 PROVIDERS = """
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD

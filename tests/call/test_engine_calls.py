@@ -4,13 +4,26 @@ import logging
 from typing import Any
 
 import pytest
-from call_kit import SORRY, At, ToldLLM, ToldTTS, ToldVAD, break_down, edges, hangs_up_in_time, sound_of_agent, told
 
 from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import (
+    SORRY,
+    At,
+    ToldLLM,
+    ToldTTS,
+    ToldVAD,
+    break_down,
+    edges,
+    hangs_up_in_time,
+    sound_of_agent,
+    told,
+)
+
+pytestmark = pytest.mark.engine
 
 LONG = "Our opening hours are from nine to five, every day of the week."
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from call_kit import SORRY, agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, ProviderError
 from patter_trio.abc import CallInfo
@@ -16,6 +15,7 @@ from patter_trio.conversation.inputs import Transfer, TransferFailed
 from patter_trio.errors import ConfigurationError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
+from tests.kit.call import SORRY, agent_of, told
 
 MINDLESS = {"llm": None}
 DESK = "+15550100003"

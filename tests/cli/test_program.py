@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from cli_kit import write_agent
 
 from patter_trio import ConfigurationError
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.program import Program, Script, load
+from tests.kit.cli import write_agent
 
 AGENT = "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x')\n"
 LOOP = "the program starts a loop while it is imported; put that behind `if __name__ == '__main__':`"

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import trio
-from cli_kit import write_agent
 
 from patter_trio import Patter
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.run import _announce, _serve
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from tests.kit.cli import write_agent
 
 TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
 TOLD = "told = []\ndef on_call_end(event): told.append(event)"

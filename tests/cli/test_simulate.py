@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_kit import write_agent, write_format, write_sound
 
 import patter_trio
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.simulate import _recording
+from tests.kit.cli import write_agent, write_format, write_sound
 
 CALL = re.compile(r"CA[0-9a-f]{32}")
 

@@ -9,7 +9,6 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from office import GOODBYE
 
 from patter_trio import Patter
 from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
@@ -29,6 +28,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.faults.injections import TEXT_OPCODE, faulty_stream_of, frame
 from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
+from tests.kit.office import GOODBYE
 
 CARRIER = Twilio("AC1", "hush")
 CLOCK = trio.testing.MockClock

@@ -8,11 +8,11 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, serving
 
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError
 from patter_trio.net import http as shell
 from patter_trio.net.http import Client, origin_of, shared_client
+from tests.kit.web import Request, serving
 
 
 async def ask(client: Client, url: str, *, within: float = 5.0, largest: int = 100) -> bytes:

@@ -14,7 +14,6 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from web_kit import Request, proxying, serving, tunnel
 
 from patter_trio.call.responder.on_message_urls import SocketHandler
 from patter_trio.errors import ProviderError, ProviderTimeout
@@ -23,6 +22,7 @@ from patter_trio.net.http import shared_client
 from patter_trio.net.proxies import environment_proxy
 from patter_trio.net.websocket import Upgrade, WebSocket
 from patter_trio.net.websocket_client import WebSocketClient, open_direct_stream_to, open_websocket
+from tests.kit.web import Request, proxying, serving, tunnel
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXIES = ("", "http://proxy.test:3128", "proxy.test:3129", "https://user:hush@proxy.test")

@@ -8,7 +8,6 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from web_kit import serving
 
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
@@ -21,6 +20,7 @@ from patter_trio.net.websocket_client import (
     open_websocket,
 )
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
+from tests.kit.web import serving
 
 URL = "ws://agent.test/chat?key=hush"
 

@@ -17,6 +17,7 @@ from patter_trio.pricing import (
     calculate_telephony_cost,
     calculate_tts_cost,
     merge_pricing,
+    rates,
 )
 
 MILLION = 1_000_000
@@ -42,8 +43,9 @@ TABLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patter_trio.pricing.rates._told", set())
+def nothing_said_before() -> None:
+    """Have each test hear what is said once in a process."""
+    rates._told.clear()
 
 
 def llm(model: str, provider: str = "acme") -> float:

@@ -303,14 +303,15 @@ async def test_patience_is_a_timeout(autojump_clock: MockClock) -> None:
     assert isinstance(caught.value.__cause__, ProviderTimeout)
 
 
-async def test_a_fallback_conforms(autojump_clock: MockClock) -> None:
+async def test_a_fallback_conforms(autojump_clock: MockClock, deep: bool) -> None:
     """To all that the kit demands of its parts, with a first one that fails each time and with one that is well."""
-    await check_stt(lambda: Fallback(ScriptedSTT(), ScriptedSTT(model="second")))
-    await check_stt(lambda: Fallback(ScriptedSTT(fail_to_open=True), ScriptedSTT()))
+    points = 150 if deep else 3
+    await check_stt(lambda: Fallback(ScriptedSTT(), ScriptedSTT(model="second")), points=points)
+    await check_stt(lambda: Fallback(ScriptedSTT(fail_to_open=True), ScriptedSTT()), points=points)
     for first in (ScriptedLLM(["One two."]), FAILING):
-        await check_llm(lambda first=first: Fallback(first, ScriptedLLM(["One two."])))
+        await check_llm(lambda first=first: Fallback(first, ScriptedLLM(["One two."])), points=points)
     for voice in (ScriptedTTS(), ScriptedTTS(fail_after=0)):
-        await check_tts(lambda voice=voice: Fallback(voice, ScriptedTTS(model="second")))
+        await check_tts(lambda voice=voice: Fallback(voice, ScriptedTTS(model="second")), points=points)
 
 
 async def test_a_call_goes_on_with_the_second_of_each(call_simulator: CallSimulator) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import attrs
 import trio
 import trio.testing
 
@@ -41,7 +42,7 @@ class CallInvariantError(AssertionError):
 
 @asynccontextmanager
 async def simulate_call(
-    agent: Agent, phone: Patter | None = None, carrier: str = "twilio", **callbacks: Any
+    agent: Agent, phone: Patter | None = None, carrier: str = "twilio", *, seams: Seams | None = None, **callbacks: Any
 ) -> AsyncIterator[SimulatedCaller]:
     """Serve ``agent``, call it, and give the caller to the block; its end hangs up and checks the call.
 
@@ -49,6 +50,7 @@ async def simulate_call(
         agent: who answers.
         phone: whose agent it is, if its callbacks or its carrier's credentials matter; default: a new one.
         carrier: whose protocol is spoken.
+        seams: parts of the server that a test of this package replaces, or looks through.
         callbacks: as for ``Patter.serve``.
 
     Raises:
@@ -63,7 +65,7 @@ async def simulate_call(
         raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
     if carrier not in CARRIERS:
         raise ValueError(f"the simulator speaks {', '.join(CARRIERS)}, not {carrier!r}")
-    simulation = _Simulation(agent, phone or Patter(), callbacks)
+    simulation = _Simulation(agent, phone or Patter(), callbacks, seams or Seams())
     try:
         async with simulation.call() as caller:
             yield caller
@@ -76,8 +78,9 @@ async def simulate_call(
 class _Simulation:
     """The parts of one call."""
 
-    def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any]) -> None:
+    def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any], seams: Seams) -> None:
         self._agent = agent
+        self._seams = seams
         self._phone = phone
         self._ends: list[dict[str, Any]] | None = None
         if callbacks.get("on_call_end") is None and getattr(phone, "on_call_end", None) is None:
@@ -140,7 +143,13 @@ class _Simulation:
                         self._phone._serve_options(  # noqa: SLF001 (the kit serves in memory, as the package's own)
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
-                        Seams(epoch=EPOCH_UNIX_S, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
+                        attrs.evolve(
+                            self._seams,
+                            epoch=EPOCH_UNIX_S,
+                            tap=self.log.tap,
+                            bus_tap=self._bus_tap,
+                            transfer=self._transfer,
+                        ),
                     ) as self._call_server,
                     open_flat_nursery() as self._connections,
                 ):

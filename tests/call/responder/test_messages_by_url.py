@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, Web, _websocket, serving
 
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
+from tests.kit.web import Request, Web, _websocket, serving
 
 SORRY = "Sorry, again please."
 SECRET = "hush"

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, agent_of, edges, hangs_up_in_time, told
 
 from patter_trio import Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.context import current_call
+from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, told
+
+pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
 
 MINDLESS = {"llm": None}
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, serving
 
 from patter_trio import Tool
 from patter_trio.call.tools.webhooks import (
@@ -27,6 +26,7 @@ from patter_trio.call.tools.webhooks import (
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.circuit import MAX_FAILURES, OPEN_CIRCUIT_S
 from patter_trio.testing.conformance.bench import cancelled_at
+from tests.kit.web import Request, serving
 
 EVENT = {"tool": "look_up", "arguments": {"name": "Grüße 日本"}, "call_id": "CA1"}
 HERE = Guard(["127.0.0.1"])
@@ -493,6 +493,7 @@ async def test_a_call_that_is_cancelled_anywhere_leaves_nothing_behind(
     autojump_clock: trio.testing.MockClock,
     recwarn: pytest.WarningsRecorder,
     monkeypatch: pytest.MonkeyPatch,
+    stride: int,
 ) -> None:
     left: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", left.append)
@@ -504,7 +505,7 @@ async def test_a_call_that_is_cancelled_anywhere_leaves_nothing_behind(
         begun = 0
         whole = await cancelled_at(partial(call, web.url), 0)
         assert whole.result == "room 12"
-        for step in range(1, whole.steps + 1):
+        for step in range(1, whole.steps + 1, stride):
             begun = len(web.requests)
             end = await cancelled_at(partial(call, web.url), step)
             assert not end.errors

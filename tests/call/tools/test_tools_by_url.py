@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import trio
-from web_kit import Request, serving
 
 from patter_trio import Agent, ConfigurationError, Patter, Tool, tool
 from patter_trio.agent.tools import tools_of
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller, tool_call
+from tests.kit.web import Request, serving
 
 CALL = tool_call("look_up", name="Miller")
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}

@@ -22,6 +22,7 @@ from patter_trio.stt.whisper._model import WhisperModel
 from patter_trio.stt.whisper._stt import _WhisperSession
 from patter_trio.stt.whisper._utterances import RecordedUtterance
 from patter_trio.vad.silero import SileroVAD
+from tests.kit.depth import few
 
 Recording = Callable[[str], Samples]
 
@@ -82,17 +83,20 @@ def wrong(said: list[str], heard: list[str]) -> int:
 
 @pytest.mark.parametrize(
     ("name", "said", "allowed"),
-    [
-        (
-            "dashwood_leisure",
-            "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
-            0,
-        ),
-        ("ill_disposed", "he was not an ill disposed young man", 0),
-        ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed", 1),
-        ("cards_1", "ten of clubs", 1),
-        ("cards_2", "four queen of clubs", 1),
-    ],
+    few(
+        [
+            (
+                "dashwood_leisure",
+                "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
+                0,
+            ),
+            ("ill_disposed", "he was not an ill disposed young man", 0),
+            ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed", 1),
+            ("cards_1", "ten of clubs", 1),
+            ("cards_2", "four queen of clubs", 1),
+        ],
+        2,
+    ),
 )
 async def test_people_are_heard_right_over_the_telephone(
     autojump_clock: MockClock, recording: Recording, name: str, said: str, allowed: int

@@ -11,12 +11,12 @@ from urllib.parse import parse_qs
 import numpy as np
 import pytest
 import trio
-from fake_agent import SID, STREAM_SID, TOKEN, TWIML, FakeAgent, carrier_for
 from trio.testing import MockClock
 
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted.audible_text import encode
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from tests.kit.fake_agent import SID, STREAM_SID, TOKEN, TWIML, FakeAgent, carrier_for
 
 
 @asynccontextmanager

@@ -98,6 +98,7 @@ async def ready_call(
     *lines: tuple[str, Samples],
     phone: Patter,
     interrupt_at: float | None = None,
+    timeouts: dict[str, float] | None = None,
     **callbacks: Any,
 ) -> AsyncIterator[tuple[SimulatedCall, Seen]]:
     """Serve ``agent`` on memory streams and give a call that is ready to be run, with what it shows."""
@@ -129,6 +130,7 @@ async def ready_call(
             lines=lines,
             interrupt_at=interrupt_at,
             view=seen,
+            **(timeouts or {}),
         )
         yield call, seen
         connections.cancel_scope.cancel()
