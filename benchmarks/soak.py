@@ -200,11 +200,11 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
     """Note how much waits in each queue, where that is the most so far."""
     now: dict[str, list[int]] = {name: [0] for name in depths}
     for server in servers:
-        for call in server.phone.calls:
+        for call in server.phone._live.values():
             now["inbox"].append(call._send.statistics().current_buffer_used)
-            now["frames to the detector"].append(len(call._listening._frames._items))
+            now["frames to the detector"].append(call._voice_activity._frames.waiting)
             if isinstance(call._backend, PipelineBackend):
-                now["audio to the recogniser"].append(len(call._backend._hearing._feed._items))
+                now["audio to the recogniser"].append(call._backend._transcription._feed.waiting)
             if call._reply is not None:
                 now["lane, samples"].append(call._reply.playout.waiting)
             now["callbacks"].append(len(call._reporter._callback_queue._queue))

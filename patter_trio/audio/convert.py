@@ -13,15 +13,17 @@ Where both formats are the same, as with mu-law at 8 kHz, there is no converter 
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATES, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
+
+if TYPE_CHECKING:
+    from soxr import ResampleStream
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,8 +48,10 @@ class Converter:
         self.target = target
         self._decode = _DECODERS[source.encoding]
         self._encode = _ENCODERS[target.encoding]
-        self._stream: soxr.ResampleStream | None = None
+        self._stream: ResampleStream | None = None
         if source.rate != target.rate:
+            import soxr  # noqa: PLC0415 (most providers take the telephone's rate and never need it)
+
             # Floats, because soxr adds dither to whole numbers: silence has to stay silence.
             self._stream = soxr.ResampleStream(source.rate, target.rate, 1, dtype="float32", quality=quality.value)
         self._taken = 0

@@ -163,10 +163,10 @@ async def broken_server() -> None:
 
         async def breaks(leg: Any) -> None:
             with trio.move_on_after(1.0):
-                await opened.answer(leg)
+                await opened.run_call(leg)
             raise RuntimeError(f"a bug, of {CALLER}")
 
-        await nursery.start(caller_of(opened, nursery, attrs.evolve(opened.context, answer=breaks)).run)
+        await nursery.start(caller_of(opened, nursery, attrs.evolve(opened.context, run_call=breaks)).run)
         await trio.sleep(3.0)
 
 
