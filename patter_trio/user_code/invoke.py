@@ -1,7 +1,7 @@
-"""The border to the application's own functions: sync or async, and free to raise anything.
+"""Calls to the application's own functions, which may be sync or async and may raise anything.
 
-Whatever they raise comes out as :class:`ApplicationError`, so that no broad handler is needed anywhere else below the
-call's boundary. Cancellation passes through.
+Whatever they raise becomes :class:`ApplicationError`, so no broad handler is needed anywhere else below the call's
+boundary. Cancellation passes through.
 """
 
 import inspect
@@ -20,29 +20,30 @@ from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 MAX_BLOCKING_S: Final = 0.05
-"""A plain function that holds up all calls for longer is reported: at 50 frames a second, more is heard."""
+"""Longest time, in seconds, that a plain function may block all calls without a warning: at 50 frames a second, callers
+hear more."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 class ApplicationError(PatterError):
-    """A function of the application's raised; the cause is what it raised."""
+    """An exception raised by one of the application's functions; the cause is the original."""
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:
-    """Call the application's function and await what it returns, if that can be awaited.
+    """Call the application's function and await its result if it is awaitable.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the function raised.
     """
     return await await_result(function, call_sync(function, *arguments))
 
 
 def call_sync(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
-    """Call the application's function without awaiting; report it when it held up the loop.
+    """Call the application's function without awaiting; log a warning if it blocked the event loop.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the function raised.
     """
     remedy = f"make it async, or wrap it: in_thread({getattr(function, '__name__', '...')})"
     with isolate(name_of(function), remedy):
@@ -51,12 +52,13 @@ def call_sync(function: Callable[..., Any], *arguments: object, **keywords: obje
 
 @contextmanager
 def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
-    """Run what is not ours inline, without awaiting; report it, with the ``remedy``, when it held up the loop.
+    """Translate errors of application code that runs inline, without awaiting.
 
-    ``call_id`` is whose it is, where that is not the current call's.
+    If the code blocked the event loop, log a warning with the ``remedy``. ``call_id`` is the call that the code works
+    for, if it is not the current one.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the code raised.
     """
     began = trio.current_time()
     try:
@@ -72,15 +74,19 @@ def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
 
 @types.coroutine
 def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[Any, Any, Any]:
-    """Await, and report a step that held up the loop: ``async`` makes no function let go of it."""
+    """Await ``result``, and log a warning if a single step blocks the event loop.
+
+    An ``async def`` can still block.
+    """
     steps = result.__await__()
-    if not hasattr(steps, "send"):  # a plain iterator, which nothing can be thrown into
+    if not hasattr(steps, "send"):  # a plain iterator: nothing can be thrown into it
         return (yield from steps)
+    # Each step runs from one await to the next. Driving the coroutine by hand is the only way to time one.
     step, value, reported = steps.send, None, False
     while True:
         began = trio.current_time()
         try:
-            wish = step(value)
+            awaited = step(value)
         except StopIteration as over:
             return over.value
         finally:
@@ -89,22 +95,22 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
                 reported = True
                 _log.warning(
                     "call %s: %s blocked every call for %.0f ms between two awaits; "
-                    "run what takes so long in a thread, by trio.to_thread.run_sync or in_thread",
+                    "run the slow part in a thread, with trio.to_thread.run_sync or in_thread",
                     current_call.get(),
                     name_of(function),
                     took * 1000,
                 )
         try:
-            step, value = steps.send, (yield wish)
-        except BaseException as error:  # noqa: BLE001 (it is thrown into the function, as awaiting does)
+            step, value = steps.send, (yield awaited)
+        except BaseException as error:  # noqa: BLE001 (thrown into the function, as await does)
             step, value = steps.throw, error
 
 
 async def await_result(function: Callable[..., Any], result: Any) -> Any:
-    """Await what the application's function returned, if that can be awaited.
+    """Await what the application's function returned if it is awaitable.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the function raised.
     """
     try:
         return await _watched(function, result) if inspect.isawaitable(result) else result
@@ -113,7 +119,7 @@ async def await_result(function: Callable[..., Any], result: Any) -> Any:
 
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """Make a callback of a plain function that takes its time (a database, ``requests``): it runs in a thread.
+    """Make an async callback of a slow plain function (a database, ``requests``), which then runs in a thread.
 
     ::
 
@@ -128,7 +134,7 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 class UserIterator:
-    """The iteration over an async generator of the application's, or over another iterator that need not be closed."""
+    """Iteration over the application's async generator, or over another async iterator that needs no closing."""
 
     def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
         self.function = function
@@ -146,12 +152,12 @@ class UserIterator:
             raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:
-        """Close the generator; what it raises then is reported, and hurts nobody: its reply is over."""
+        """Close the generator. Log what it raises and go on: its reply is over."""
         close = getattr(self._generator, "aclose", None)
         if close is None:
             return
         try:
             await close()
-        except Exception as error:  # noqa: BLE001 (the application's)
+        except Exception as error:  # noqa: BLE001 (application code may raise anything)
             name = name_of(self.function)
-            _log.warning("call %s: %s raised while it was closed: %s", current_call.get(), name, error, exc_info=error)
+            _log.warning("call %s: %s raised while closing: %s", current_call.get(), name, error, exc_info=error)
