@@ -1,8 +1,8 @@
-"""Writes docs/providers/matrix.md from a run of the tests that it is about: ``python docs/make_matrix.py [pytest's options]``.
+"""Write docs/providers/matrix.md from a run of the provider tests: ``python docs/make_matrix.py [options of pytest]``.
 
-Nothing is listed here. A test ``test_<provider>_conforms``, of any file, with a check of the kit as its parameter, is a
-provider's column; the kit's kinds are the ``*_CHECKS`` of ``patter_trio.testing``; a file ``test_<vendor>_oracle.py`` is a
-vendor's judge, and what its tests are called is what they prove.
+This script lists no provider. Every test ``test_<provider>_conforms`` whose parameter is a check of the kit becomes a column;
+the kinds are the ``*_CHECKS`` of ``patter_trio.testing``; each file ``test_<vendor>_oracle.py`` becomes a table of what the
+vendor's package confirms, with a row for each test name.
 """
 
 import ast
@@ -26,27 +26,33 @@ CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
     for name in ("STT_CHECKS", "LLM_CHECKS", "TTS_CHECKS", *sorted(dir(patter_trio.testing)))
     if name.endswith("_CHECKS")
 }
-TITLES: Final = {"STT": "Recognisers", "LLM": "Responder", "TTS": "Synthesisers", "ENGINE": "Engines"}
-HEAD: Final = """# What is proved of each provider
+TITLES: Final = {
+    "STT": "Speech-to-text (STT)",
+    "LLM": "Language models (LLM)",
+    "TTS": "Text-to-speech (TTS)",
+    "ENGINE": "Engines",
+}
+KINDS: Final = {"STT": "STT", "LLM": "LLM", "TTS": "TTS", "ENGINE": "engine"}
+HEAD: Final = """# What is tested for each provider
 
-Made from a run of the tests, by `python docs/make_matrix.py`. Two kinds of proof:
+This page is generated from a run of the tests by `python docs/make_matrix.py`. There are two kinds of proof:
 
-* **the kit**: the [checks](../providers.md#what-is-checked) that every provider has to pass, the vendors' against fakes of
-  them, behind a proxy that stalls, tears and lies. That each check finds what it is there to find is proved by
-  [providers with one thing wrong](../../tests/conformance/test_kit.py). An empty cell is a check about a vendor, of a
-  provider that has none;
-* **an oracle**: the package that the vendor itself publishes, in an exact version. Its types judge what we send, what they
-  can express is what we have to understand, and its client talks to our fake: so the fake is what the vendor is, as far
-  as the package tells. What the vendor's machines do beyond that, no test without an account can know.
+* **the kit**: the [checks](../providers.md#what-is-checked) that every provider must pass. Providers of vendors are checked
+  against fakes of the vendors, behind a proxy that stalls, cuts connections and sends garbage. Tests with
+  [defective providers](../../tests/conformance/test_kit.py) prove that each check finds its defect. A cell is empty if the
+  check is about a vendor and the provider does not have one;
+* **an oracle**: the package that the vendor publishes, in an exact version. Its types validate what we send and generate what
+  we must understand, and its client talks to our fake. So the fake matches the vendor as far as the package describes it. What
+  the vendor's servers do beyond that, only a test with an account can show.
 
 """
 
 Results = Mapping[str, str]
-"""What became of each test, by its id: ``passed``, ``failed`` or ``skipped``."""
+"""The outcome of each test, by its id: ``passed``, ``failed`` or ``skipped``."""
 
 
 def files() -> list[Path]:
-    """Return the files of tests that the page is made from."""
+    """Return the test files from which the page is generated."""
     of_kit = re.compile(r"^(async )?def test_\w+_conforms\(", re.MULTILINE)
     return [
         path
@@ -61,10 +67,10 @@ def _pytest(*options: str) -> str:
 
 
 def collected() -> list[str]:
-    """Return the ids of the tests that there are, without running them.
+    """Return the ids of all tests of the page, without running them.
 
     Raises:
-        SystemExit: a file of them cannot be imported.
+        SystemExit: A test file cannot be imported.
     """
     told = _pytest("--collect-only", "-p", "no:randomly")
     if re.search(r"^ERROR ", told, re.MULTILINE):
@@ -73,7 +79,7 @@ def collected() -> list[str]:
 
 
 def run(options: list[str]) -> Results:
-    """Run the tests; return what became of them. One of which pytest says nothing was skipped."""
+    """Run the tests and return their outcomes; a test that pytest does not report was skipped."""
     results = dict.fromkeys(collected(), "skipped")
     told = _pytest("-rpfE", *options)
     for word, rest in re.findall(r"^(PASSED|FAILED|ERROR) (.+)$", told, re.MULTILINE):
@@ -86,26 +92,26 @@ def run(options: list[str]) -> Results:
 # The kit --------------------------------------------------------------------------------------------------------------
 @attrs.define
 class Provider:
-    """One provider, and what became of the checks that it was put to."""
+    """One provider, and the outcomes of its checks."""
 
     name: str
     checks: dict[str, str] = attrs.field(factory=dict)
 
     @property
     def kind(self) -> str:
-        """Its kind; there is one only that has all of its checks.
+        """The provider's kind: the only one that has all of its checks.
 
         Raises:
-            SystemExit: there is none, or more than one.
+            SystemExit: No kind has all of them, or more than one has.
         """
         kinds = [kind for kind, names in CHECKS.items() if self.checks.keys() <= set(names)]
         if len(kinds) != 1:
-            raise SystemExit(f"{self.name}: which kind of provider? {kinds}")
+            raise SystemExit(f"{self.name}: its checks must belong to exactly one kind, got {kinds or 'none'}")
         return kinds[0]
 
 
 def providers(results: Results) -> list[Provider]:
-    """Return the providers that the kit was run on, by name."""
+    """Return the providers that the kit checked, by name."""
     known = sorted({name for names in CHECKS.values() for name in names}, key=len, reverse=True)
     found: dict[str, Provider] = {}
     for test, outcome in results.items():
@@ -118,12 +124,12 @@ def providers(results: Results) -> list[Provider]:
 
 
 def shown(outcome: str | None) -> str:
-    """Return how a cell shows an outcome; nothing where the check was not run."""
+    """Return the text of a cell; empty if the check was not run."""
     return {"passed": "yes", "failed": "**no**", None: ""}.get(outcome, str(outcome))
 
 
 def table_of(kind: str, those: list[Provider]) -> str:
-    """Return the checks of a kind, with its providers as columns."""
+    """Return the table of a kind: a row per check, a column per provider."""
     lines = [
         f"## {TITLES.get(kind, kind.capitalize())}",
         "",
@@ -139,26 +145,26 @@ def table_of(kind: str, those: list[Provider]) -> str:
 # The oracles ----------------------------------------------------------------------------------------------------------
 @attrs.define
 class Oracle:
-    """A file of tests in which a vendor's package judges."""
+    """A test file that checks our code against a vendor's package."""
 
     path: Path
     tests: dict[str, Counter[str]] = attrs.field(factory=dict)
-    """By name, in the file's order: how many of its cases ended how."""
+    """Counts of outcomes by test name, in the file's order."""
 
     @property
     def vendor(self) -> str:
-        """Whose package it is, as providers are named."""
+        """The vendor's name, as in the names of providers."""
         return self.path.stem.removeprefix("test_").removesuffix("_oracle").replace("_", " ")
 
     @property
     def module(self) -> str:
-        """What is imported, and without which the tests are skipped."""
+        """The imported module, without which the tests are skipped."""
         match = re.search(r'importorskip\(\s*"(\w+)"', self.path.read_text(encoding="utf-8"))
         return match[1] if match else ""
 
     @property
     def package(self) -> str:
-        """The package and its version, as the project pins it."""
+        """The package and its version, as pinned by the project."""
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         pins = project["optional-dependencies"]["oracles"]
         pin = next((pin for pin in pins if self.module and pin.startswith(self.module)), self.module)
@@ -166,17 +172,17 @@ class Oracle:
 
     @property
     def about(self) -> str:
-        """What the file says of itself."""
+        """The first line of the file's docstring."""
         return (ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
     def count(self) -> tuple[int, int]:
-        """Return how many cases passed, and how many there are."""
+        """Return the number of cases that passed, and the number of all cases."""
         every = sum(self.tests.values(), Counter[str]())
         return every["passed"], every.total()
 
 
 def oracles(results: Results) -> list[Oracle]:
-    """Return the oracles, by the vendors' names."""
+    """Return the oracles, sorted by vendor."""
     found: list[Oracle] = []
     for path in files():
         if not path.stem.endswith("_oracle"):
@@ -191,8 +197,8 @@ def oracles(results: Results) -> list[Oracle]:
 
 
 def table_of_oracle(oracle: Oracle) -> str:
-    """Return what an oracle proves."""
-    lines = [f"## {oracle.package} about {oracle.vendor}", "", oracle.about, ""]
+    """Return the table of an oracle."""
+    lines = [f"## {oracle.package} for {oracle.vendor}", "", oracle.about, ""]
     lines += [f"Tests: [{oracle.path.name}](../../{oracle.path.relative_to(ROOT).as_posix()}).", ""]
     lines += ["| what it proves | cases | |", "|---|---:|---|"]
     for name, ends in oracle.tests.items():
@@ -203,8 +209,11 @@ def table_of_oracle(oracle: Oracle) -> str:
 
 # The page -------------------------------------------------------------------------------------------------------------
 def summary(those: list[Provider], judges: list[Oracle]) -> str:
-    """Return a line for each provider."""
-    lines = ["| provider | kind | passes, of the kit's checks | passes, of its vendor's oracle |", "|---|---|---|---|"]
+    """Return the summary table: a row per provider."""
+    lines = [
+        "| provider | kind | checks of the kit passed | cases of the vendor's oracle passed |",
+        "|---|---|---|---|",
+    ]
     for provider in those:
         every = len(CHECKS[provider.kind])
         passed = sum(outcome == "passed" for outcome in provider.checks.values())
@@ -212,14 +221,12 @@ def summary(those: list[Provider], judges: list[Oracle]) -> str:
         told = f"{passed} of {every}" + (f" ({lacks} are about a vendor)" if lacks else "")
         judge = next((oracle for oracle in judges if oracle.vendor == provider.name), None)
         verdict = f"{judge.package}: {judge.count()[0]} of {judge.count()[1]}" if judge else ""
-        lines.append(
-            f"| {provider.name} | {TITLES.get(provider.kind, provider.kind).lower()[:-1]} | {told} | {verdict} |"
-        )
+        lines.append(f"| {provider.name} | {KINDS.get(provider.kind, provider.kind.lower())} | {told} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
 def page(results: Results) -> str:
-    """Return the page as these results have it."""
+    """Return the page for these results."""
     those, judges = providers(results), oracles(results)
     kinds = [(kind, [one for one in those if one.kind == kind]) for kind in CHECKS]
     tables = [table_of(kind, mine) for kind, mine in kinds if mine]
@@ -228,7 +235,7 @@ def page(results: Results) -> str:
 
 
 def main(options: list[str]) -> Any:
-    """Run the tests and write the page; return what is not as it should be."""
+    """Run the tests and write the page; return the tests that did not pass."""
     results = run(options)
     PAGE.write_text(page(results), encoding="utf-8")
     return [test for test, outcome in results.items() if outcome != "passed"] or None

@@ -1,6 +1,6 @@
-"""Draws docs/metrics.svg, a turn and what is measured of it: ``python docs/make_metrics.py``.
+"""Draw docs/metrics.svg, a turn and its latencies: ``python docs/make_metrics.py``.
 
-The instants are made up, the latencies are what the meter makes of them.
+The instants are made up; the meter computes the latencies from them.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ INSTANTS: Final = {"S0": 0.2, "S1": 1.4, "W": 1.55, "E": 1.9, "T": 2.2, "A": 2.5
 """Seconds; what the letters mean is in ``patter_trio/metrics/results.py``."""
 LANES: Final = (
     ("caller", "S0", "S1", "speaks"),
-    ("recogniser", "S1", "W", ""),
+    ("STT", "S1", "W", ""),
     ("end of utterance", "S1", "E", ""),
-    ("mind", "E", "L", "text"),
-    ("synthesiser", "T", "Z", "audio"),
+    ("LLM", "E", "L", "text"),
+    ("TTS", "T", "Z", "audio"),
     ("on the wire", "P", "", "the caller hears the agent"),
 )
 MEASURED: Final = (
@@ -47,7 +47,7 @@ STYLE: Final = (
 
 
 def latencies() -> LatencyBreakdown:
-    """Return what the meter makes of these instants."""
+    """Return the latencies that the meter computes from these instants."""
     media = MediaClock()
     media.arrived(160, 0.02)
     meter = Meter("CA1", media)
@@ -61,7 +61,7 @@ def latencies() -> LatencyBreakdown:
         (at["E"], "utterance_over", {"silence": at["E"] - at["S1"]}),
         (at["E"], "user_speech_eos", {}),
         (at["E"], "transcript", said),
-        (at["E"], "reply_started", {**reply, "mind": "llm"}),
+        (at["E"], "reply_started", {**reply, "source": "llm"}),
         (at["T"], "llm_chunk", {**reply, "text": "Yes."}),
         (at["A"], "tts_first_audio", reply),
         (at["P"], "agent_speech_started", reply),
@@ -74,12 +74,12 @@ def latencies() -> LatencyBreakdown:
 
 
 def x(seconds: float) -> float:
-    """Return where an instant is drawn."""
+    """Return the x coordinate of an instant."""
     return round(LEFT + seconds * SCALE, 1)
 
 
 def lanes() -> Iterator[str]:
-    """Draw who does what when."""
+    """Draw a lane for each stage."""
     for row, (name, begin, end, text) in enumerate(LANES):
         top = 34 + row * LANE
         left, right = x(INSTANTS[begin]), x(INSTANTS.get(end, UNTIL))
@@ -98,7 +98,7 @@ def letters() -> Iterator[str]:
 
 
 def spans(measured: LatencyBreakdown) -> Iterator[str]:
-    """Draw each latency from one instant to the other."""
+    """Draw each latency between its two instants."""
     for row, (name, begin, end) in enumerate(MEASURED):
         y = 34 + (len(LANES) + row) * LANE + 26
         left, right = x(INSTANTS[begin]), x(INSTANTS[end])
@@ -112,7 +112,7 @@ def picture() -> str:
     height = 34 + (len(LANES) + len(MEASURED)) * LANE + 26
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
-        f"<title>A turn, and what is measured of it</title><style>{STYLE}</style>"
+        f"<title>A turn and its latencies</title><style>{STYLE}</style>"
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>'
     )
     parts = [head, *letters(), *lanes(), *spans(latencies()), "</svg>"]

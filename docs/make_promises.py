@@ -1,4 +1,4 @@
-"""Writes docs/promises.md from docs/promises.toml and the tests that it names: ``python docs/make_promises.py``."""
+"""Write docs/promises.md from docs/promises.toml and the tests that it names: ``python docs/make_promises.py``."""
 
 import ast
 import tomllib
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(__file__).with_name("promises.toml")
 PAGE = Path(__file__).with_name("promises.md")
 ENGINES = {"test_engine_calls"}
-"""Modules of tests of engines."""
+"""Test modules about engines."""
 PIPELINES = {
     "test_after_transcribe",
     "test_call_control",
@@ -19,25 +19,26 @@ PIPELINES = {
     "test_given_hooks",
     "test_on_message",
 }
-"""Modules that are about what an engine has not."""
+"""Test modules about features that only a pipeline has."""
 
 CONFTEST = ROOT / "tests" / "conftest.py"
 
 HEAD = """# Promises
 
-What is promised of callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it. A promise without a
-test is not kept yet. Each is proved with a pipeline: a recogniser, a mind and a voice. The column "engine" says what is proved
-with a speech-to-speech engine in their place:
+What the package promises about callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it. A
+promise without a test is not kept yet. Each is proved with a pipeline of STT, LLM and TTS. The column "engine" says what is
+proved with a speech-to-speech engine instead:
 
-* yes: the same test is run with an engine, or a test of engines alone proves it;
-* pipeline: it is about what an engine has not: hooks, `on_message`, words that a recogniser tells from noise, prices of three;
-* any: it is proved outside of a call, or where it makes no difference who answers.
+* yes: the same test also runs with an engine, or a test of engines proves it;
+* pipeline: the promise is about something that an engine does not have: hooks, `on_message`, words that the STT distinguishes
+  from noise, separate prices of three providers;
+* any: the proof does not need a call, or the backend makes no difference.
 
 """
 
 
 class _Test(NamedTuple):
-    """A test, and how it is run: ``yes``, ``pipeline`` or ``any``."""
+    """A test, and what it proves of engines: ``yes``, ``pipeline`` or ``any``."""
 
     file: str
     engine: str
@@ -45,7 +46,7 @@ class _Test(NamedTuple):
 
 @cache
 def both_ways() -> tuple[set[str], set[str]]:
-    """Return the modules of tests that are run both ways, and the arguments of such a test."""
+    """Return the test modules that run with both backends, and the fixtures of such a test."""
     found: dict[str, set[str]] = {}
     for node in ast.parse(CONFTEST.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Set):
@@ -65,7 +66,7 @@ def _engine(path: Path, test: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 @cache
 def tests() -> dict[str, list[_Test]]:
-    """Return the tests of a name, by that name."""
+    """Return all tests, by name."""
     found: dict[str, list[_Test]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -76,32 +77,31 @@ def tests() -> dict[str, list[_Test]]:
 
 
 def _the(name: str) -> _Test:
-    """Return a test; ``name`` may say the folder that it is in: ``call/test_...``.
+    """Return the test with a name, which may begin with its folder: ``call/test_...``.
 
     Raises:
-        SystemExit: there is not exactly one test of that name.
+        SystemExit: Not exactly one test has that name.
     """
     folder, _, test = name.rpartition("/")
     found = [one for one in tests().get(test, []) if one.file.startswith(f"tests/{folder}")]
     if len(found) != 1:
-        raise SystemExit(f"{SOURCE.name}: {name} is the name of {len(found) or 'no'} tests")
+        raise SystemExit(f"{SOURCE.name}: {name} must be the name of exactly one test, got {len(found)}")
     return found[0]
 
 
 def proof(name: str) -> str:
-    """Return how the page names a test, with a link to its file."""
-    title = name.rpartition("/")[2].removeprefix("test_").replace("_", " ")
-    return f"[{title}](../{_the(name).file})"
+    """Return the link to a test, as the page shows it."""
+    return f"[`{name.rpartition('/')[2]}`](../{_the(name).file})"
 
 
 def with_engine(names: list[str]) -> str:
-    """Return what the tests of a promise prove of engines: what one of them does is proved."""
+    """Return what the tests of a promise prove for engines; the strongest of them counts."""
     ways = {_the(name).engine for name in names}
     return next((way for way in ("yes", "pipeline", "any") if way in ways), "")
 
 
 def page() -> str:
-    """Return the page as promises and tests are now."""
+    """Return the page for the present promises and tests."""
     sections = tomllib.loads(SOURCE.read_text(encoding="utf-8"))["section"]
     rows = [promise for section in sections for promise in section["promises"]]
     kept = sum(len(promise) > 1 for promise in rows)

@@ -1,4 +1,4 @@
-"""Writes the table of docs/robustness.md from the catalogue of faults: ``python docs/make_robustness.py``."""
+"""Write the table of docs/robustness.md from the catalogue of faults: ``python docs/make_robustness.py``."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ BEGIN, END = "<!-- the catalogue -->\n", "<!-- end of the catalogue -->\n"
 
 
 def becomes(fault: Fault) -> str:
-    """Return what becomes of a call that a fault strikes."""
+    """Return the effect of a fault on a call."""
     if not fault.outcome:
         return "goes on, exact to the millisecond" if fault.harmless else "goes on"
     within = "1 s" if fault.within <= 1 else f"{fault.within:g} s"
@@ -18,8 +18,8 @@ def becomes(fault: Fault) -> str:
 
 
 def table() -> str:
-    """Return the catalogue, by kind."""
-    lines = ["| | the other side ... | the call | the log says why |", "|---|---|---|---|"]
+    """Return the catalogue, grouped by kind."""
+    lines = ["| | the other side ... | the call | the log has the reason |", "|---|---|---|---|"]
     for kind in dict.fromkeys(fault.kind for fault in FAULTS.values()):
         lines.append(f"| **{kind}** | | | |")
         lines += [
@@ -31,7 +31,7 @@ def table() -> str:
 
 
 def page(text: str) -> str:
-    """Return the page with its table as the catalogue is now."""
+    """Return the page with its table brought up to date."""
     return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: BEGIN + table() + END, text, flags=re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/turns.md from the tables of the turn machine: ``python docs/make_turns.py``."""
+"""Write docs/turns.md from the tables of the turn machine: ``python docs/make_turns.py``."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -64,7 +64,7 @@ def publics(states: Mapping[Any, str]) -> str:
 def numbers() -> str:
     """Return the rows of durations and counts with their defaults."""
     policy = attrs.asdict(TurnPolicy())
-    switches = {"words", "early_trigger"}  # they select how an engine is treated; they are not numbers
+    switches = {"needs_words", "early_trigger"}  # they select how an engine is treated; they are not numbers
     return "\n".join(f"| `{name}` | {number:g} |" for name, number in policy.items() if name not in switches)
 
 
@@ -93,21 +93,21 @@ starts *overlap*, counted from the voice's onset. While neither side speaks, *aw
 
 ## Speech-to-speech engines
 
-With an engine (`words` is false in the policy) there are no recognised words, and a voice alone is an utterance. *final*,
-*words* and the rules for late words do not apply.
+With an engine (`needs_words` is false in the policy) there are no recognised words, and a voice alone is an utterance.
+*final*, *words* and the rules for late words do not apply.
 
-* The utterance is over after *endpoint*. If the engine ends turns itself (a `Final` without words), the utterance is over
+* The utterance is over after *endpoint*. If the engine ends turns itself (`FinalWords` without text), the utterance is over
   as soon as the engine says so, even while the voice goes on; *endpoint* then only serves as a fallback.
 * If the caller adds something before the answer is heard, the answer is retracted when that voice ends, not when it
   begins.
 * A voice over the agent that was too short to interrupt is dropped if the agent is still speaking when the machine
   decides about it. Any other voice waits until the agent has finished, and is answered then.
-* A voice that lasts longer than *stuck* counts as over.
+* A voice that is still going on when *stuck* is due counts as over.
 
 ## The numbers
 
 In seconds. You set some of them with `phone.agent(...)`: `endpointing_ms` (endpoint), `barge_in_threshold_ms` (overlap),
-`barge_in_min_words` (min_words, words) and `user_away_timeout` (away).
+`barge_in_min_words` (min_words, a number of words) and `user_away_timeout` (away).
 
 | | default |
 |---|---|

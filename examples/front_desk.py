@@ -10,14 +10,14 @@ agent = phone.agent(
     first_message="Trattoria Miller, good evening! How can I help you?",
 )
 
-callers = [f"audio/{name}.wav" for name in ("hours", "book", "name", "phone", "bye")]  # what the simulator says
+callers = [f"audio/{name}.wav" for name in ("hours", "book", "name", "phone", "bye")]  # recordings for the simulator
 
 HOURS = "On weekdays we open at noon and close at ten. On Saturday and Sunday we open at 5:30 in the afternoon and close at eleven."
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 def party_size(text):
-    """The number behind "for": spelled out, or in digits."""
+    """Return the number after "for", spelled out or in digits."""
     found = re.search(r"\bfor (\d+|" + "|".join(NUMBERS) + r")\b", text)
     return found.group(1) if found else "two"
 

@@ -1,6 +1,6 @@
-"""An agent that OpenAI's Realtime API hears, thinks and speaks for, and a log of its calls.
+"""An agent on OpenAI's Realtime API that logs its calls.
 
-Needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, OPENAI_API_KEY, PHONE_NUMBER and WEBHOOK_URL, in the environment or in `.env`.
+It needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, OPENAI_API_KEY, PHONE_NUMBER and WEBHOOK_URL, in the environment or in `.env`.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""All seven speech edges of a call, printed as they happen, with what they say about latency and interruptions.
+"""All seven speech edges of a call, printed as they happen, with latencies and interruptions.
 
-Needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and OPENAI_API_KEY in the environment.
+It needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and OPENAI_API_KEY in the environment.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ agent = phone.agent(
 )
 
 
-# --- the caller's voice, as it is detected ----------------------------------------------------------------------------
+# --- the raw edges of the caller's voice ------------------------------------------------------------------------------
 async def on_user_speech_started(ev):
     print(f"[vad+] t={ev['timestamp_ms']} state={phone.conversation_state}")
 
@@ -25,7 +25,7 @@ async def on_user_speech_ended(ev):
     print(f"[vad-] dur={ev['speech_duration_ms']}ms")
 
 
-# --- the caller has finished: latencies count from here ---------------------------------------------------------------
+# --- the caller has finished: measure latencies from here -------------------------------------------------------------
 async def on_user_speech_eos(ev):
     print(f"[eos ] trigger={ev['trigger']} silence={ev.get('trailing_silence_ms')}ms")
     on_user_speech_eos.last_eos_ms = ev["timestamp_ms"]
@@ -44,7 +44,7 @@ async def on_audio_out(ev):
     print(f"[tts ] turn={ev['turn_idx']} provider={ev['tts_provider']}")
 
 
-# --- what the caller hears of the agent, and whether it was talked over -----------------------------------------------
+# --- playback of the agent's reply, and interruptions -----------------------------------------------------------------
 async def on_agent_speech_started(ev):
     print(f"[wire] turn={ev['turn_idx']} engine={ev.get('engine')}")
 

@@ -90,7 +90,7 @@ class Laws:
             self.over = event.finished and (self.over or isinstance(event, inputs.FinalWords))
             self.hastened = event.finished
 
-    def _in_Interim(self, event: inputs.InterimWords) -> None:
+    def _in_InterimWords(self, event: inputs.InterimWords) -> None:
         self._judged(event)
         self._go_on(event)
         if event.segment not in self.finals and event.segment not in self.promoted:
@@ -98,7 +98,7 @@ class Laws:
             self.interims[event.segment] = event.text
             self.pending |= set(event.text.split())
 
-    def _in_Final(self, event: inputs.FinalWords) -> None:
+    def _in_FinalWords(self, event: inputs.FinalWords) -> None:
         self._judged(event)
         self._go_on(event)
         self.finals[event.segment] = event.text
@@ -144,7 +144,7 @@ class Laws:
             self.leave_at = math.inf if self.patient else self.now
         self.leaving = True
 
-    def _in_TransferTaken(self, event: inputs.TransferAccepted) -> None:
+    def _in_TransferAccepted(self, event: inputs.TransferAccepted) -> None:
         self.taken = self.taken or self.asked
 
     def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:

@@ -36,7 +36,7 @@ def test_a_failure_or_a_skip_shows_in_cell_and_sum(maker: ModuleType) -> None:
         | {tests[0]: "failed", tests[1]: "skipped", cases[0]: "passed", cases[1]: "failed"}
     )
     count = len(tests)
-    assert f"| mine | mind | {count - 2} of {count} |" in text
+    assert f"| mine | LLM | {count - 2} of {count} |" in text
     assert f"| {maker.CHECKS['LLM'][0]} | **no** |" in text
     assert f"| {maker.CHECKS['LLM'][1]} | skipped |" in text
     assert f"| {judged.removeprefix('test_').replace('_', ' ')} | 2 | **no** |" in text

@@ -1,4 +1,4 @@
-"""docs/metrics.md: its picture is what the meter measures, its providers print what they should."""
+"""docs/metrics.md: its picture is what the meter measures, its recipes print what they should."""
 
 import re
 import runpy
@@ -14,7 +14,7 @@ SNIPPETS = re.findall(
 
 def printed(pytester: pytest.Pytester, mark: str) -> list[str]:
     (code,) = [snippet for snippet in SNIPPETS if mark in snippet]
-    result = pytester.runpython(pytester.makepyfile(provider=code))
+    result = pytester.runpython(pytester.makepyfile(recipe=code))
     assert result.ret == 0, result.stderr.str()
     return result.stdout.lines
 

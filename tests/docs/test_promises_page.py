@@ -24,7 +24,7 @@ def test_the_page_of_promises_is_up_to_date(maker: ModuleType) -> None:
 
 
 def test_a_promise_whose_test_is_gone_is_no_promise(maker: ModuleType) -> None:
-    with pytest.raises(SystemExit, match="test_that_is_not_there is the name of no tests"):
+    with pytest.raises(SystemExit, match="test_that_is_not_there must be the name of exactly one test, got 0"):
         maker.proof("test_that_is_not_there")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from patter_trio.testing import ENGINE_CHECKS, LLM_CHECKS, STT_CHECKS, TTS_CHECKS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
-KINDS = {"recognisers": STT_CHECKS, "minds": LLM_CHECKS, "synthesisers": TTS_CHECKS, "engines": ENGINE_CHECKS}
+KINDS = {"STT": STT_CHECKS, "LLM": LLM_CHECKS, "TTS": TTS_CHECKS, "engines": ENGINE_CHECKS}
 
 
 def test_the_table_has_each_check_and_the_kinds_that_it_is_for() -> None:

@@ -4,7 +4,7 @@ A fault strikes a simulated call at any moment, by a plain function of its carri
 
     async with call_simulator(agent) as caller:
         await caller.at(2.0)
-        FAULTS["connection reset"].strike(caller.carrier)
+        FAULTS["connection reset"].injection(caller.carrier)
 
 docs/robustness.md shows the catalogue as a table; the tests of this package strike with each fault in every phase of a
 call, beside a second call that has to stay exact.
@@ -96,7 +96,7 @@ _ALL: Final = (
     Fault(
         "half-open peer",
         "connection",
-        "is gone, and nobody says so; what is sent to it vanishes",
+        "has vanished without closing the connection; data sent to it is lost",
         on_stream(FaultyStream.vanish),
         "failed",
         21.0,
@@ -139,17 +139,17 @@ _ALL: Final = (
     Fault(
         "pause of 0.3 s",
         "connection",
-        "is held up by the network for 0.3 s, both ways",
+        "is delayed by the network for 0.3 s, both ways",
         lambda carrier: carrier.stall(0.3),
     ),
     Fault(
-        "pause of 3 s", "connection", "is held up by the network for 3 s, both ways", lambda carrier: carrier.stall(3.0)
+        "pause of 3 s", "connection", "is delayed by the network for 3 s, both ways", lambda carrier: carrier.stall(3.0)
     ),
     # Frames
     Fault(
         "garbage",
         "frames",
-        "sends bytes that are no frame",
+        "sends bytes that are not a frame",
         raw_bytes(b"\xff" * 64),
         "failed",
         1.0,
@@ -185,7 +185,7 @@ _ALL: Final = (
     Fault(
         "unmasked frame",
         "frames",
-        "sends a frame as only servers may",
+        "sends an unmasked frame, as only servers may",
         raw_bytes(frame(TEXT_OPCODE, b"{}", masked=False)),
         "failed",
         1.0,
@@ -203,7 +203,7 @@ _ALL: Final = (
     Fault(
         "orphaned continuation",
         "frames",
-        "continues a message that was not begun",
+        "sends a continuation frame without a message before it",
         raw_bytes(frame(CONTINUATION_OPCODE, b"{}")),
         "failed",
         1.0,
@@ -228,9 +228,9 @@ _ALL: Final = (
         _LOST,
     ),
     Fault(
-        "text that is no UTF-8",
+        "invalid UTF-8",
         "frames",
-        "sends a text frame of bytes that are none",
+        "sends a text frame whose bytes are not UTF-8",
         raw_bytes(frame(TEXT_OPCODE, b"\xff\xfe")),
         "failed",
         1.0,
@@ -312,7 +312,7 @@ _ALL: Final = (
     Fault(
         "flood of pongs",
         "frames",
-        "sends 2,000 answers to pings that nobody sent",
+        "sends 2,000 pongs without a ping",
         raw_bytes(frame(PONG_OPCODE, b"!") * 2000),
         harmless=True,
     ),
@@ -346,7 +346,7 @@ _ALL: Final = (
     Fault(
         "malformed JSON",
         "messages",
-        "sends a message that is no JSON",
+        "sends a message that is not JSON",
         messages("{"),
         "",
         0.0,
@@ -356,7 +356,7 @@ _ALL: Final = (
     Fault(
         "wrong types",
         "messages",
-        "sends numbers and lists where texts belong",
+        "sends numbers and lists in place of strings",
         messages({"event": "media", "streamSid": 7, "media": []}),
         "",
         0.0,
@@ -376,7 +376,7 @@ _ALL: Final = (
     Fault(
         "100 bad messages",
         "messages",
-        "sends a hundred messages that its protocol does not allow",
+        "sends a hundred messages that violate its protocol",
         messages("{", times=100),
         "failed",
         1.0,
@@ -451,7 +451,7 @@ _ALL: Final = (
         True,
     ),
     Fault(
-        "payload that is no base64",
+        "payload not base64",
         "media",
         "sends media that cannot be decoded",
         messages({**media(b""), "media": {"payload": "%%%%"}}),
@@ -460,18 +460,18 @@ _ALL: Final = (
         _IGNORED + "field missing",
         True,
     ),
-    Fault("no more media", "media", "sends no media any more, but lives", every(1, gone, "media")),
+    Fault("no more media", "media", "stops sending media, but keeps the connection alive", every(1, gone, "media")),
     Fault("media in crumbs", "media", "sends 200 messages of one sample", messages(media(b"\xff"), times=200)),
     Fault("media in lumps", "media", "sends ten seconds of audio in one message", messages(media(g711.silence(10.0)))),
     Fault("flood of media", "media", "sends ten seconds of audio at once", messages(media(SILENT_FRAME), times=500)),
-    Fault("fast clock", "media", "sends 2 % more audio than there is time for", every(50, twice, "media")),
-    Fault("slow clock", "media", "sends 2 % less audio than there is time for", every(50, gone, "media")),
+    Fault("fast clock", "media", "sends audio 2 % faster than real time", every(50, twice, "media")),
+    Fault("slow clock", "media", "sends audio 2 % slower than real time", every(50, gone, "media")),
     # Marks
-    Fault("marks never come", "marks", "reports no mark any more", every(1, gone, "mark")),
+    Fault("marks never come", "marks", "stops reporting marks", every(1, gone, "mark")),
     Fault(
         "foreign marks",
         "marks",
-        "reports marks that nobody asked for",
+        "reports marks that were never requested",
         messages({"event": "mark", "streamSid": "SID", "mark": {"name": "r9.999"}}, times=100),
         harmless=True,
     ),
