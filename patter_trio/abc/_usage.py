@@ -9,7 +9,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """What a provider will bill for one request, or for the time since its last report.
+    """Quantities that a provider will bill for one request, or for the time since its last report.
 
     Each token and second is counted once: tokens read from a cache are not input tokens as well. ``cost`` is the amount
     (USD) if the provider reports it, and takes precedence over any price table. ``model`` is the billed model if it

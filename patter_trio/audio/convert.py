@@ -8,7 +8,7 @@ with LQ, up to 160 ms with HQ, depending on the rate (docs/design.md has the fig
 * Code that needs all of the audio, such as at the end of an utterance or of a reply, calls :meth:`Converter.flush`.
 * A stream belongs to one session or one reply. When a reply is cut, its stream is dropped with everything it held back.
 
-If both formats are the same, as with mu-law at 8 kHz, there is no converter.
+Equal formats, such as mu-law at 8 kHz on both sides, need no converter.
 """
 
 from collections.abc import Callable, Mapping

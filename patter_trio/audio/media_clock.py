@@ -18,7 +18,7 @@ class MediaClock:
 
     def __init__(self) -> None:
         self.start: float | None = None
-        """When the first sample was spoken, judged by the arrival of its own frame; the zero of call time."""
+        """Time at which the first sample was spoken, by the arrival of its own frame; the zero of call time."""
         self._zero = 0.0
         self.samples: int = 0
         """Samples that have arrived so far."""

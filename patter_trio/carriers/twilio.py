@@ -6,8 +6,8 @@
 
 A stream's URL must not have a query; values that must come back go into ``<Parameter>``. Nothing follows ``<Connect>``,
 so that closing the stream ends the call: when our server closes the stream, Twilio goes on with the verb behind
-``<Connect>``, and hangs up if there is none. So a hang-up needs no request. A transfer does: it gives the call other
-TwiML, which ends the stream (``carriers/twilio_rest.py``).
+``<Connect>``, and hangs up without one. So a hang-up needs no request. A transfer does: it gives the call other TwiML,
+which ends the stream (``carriers/twilio_rest.py``).
 """
 
 import base64

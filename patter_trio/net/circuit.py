@@ -65,7 +65,7 @@ class Permit:
 class _Circuit:
     failures: int = 0
     until: float = -math.inf
-    """When the pause ends."""
+    """Time at which the pause ends."""
     trying: bool = False
     pending: int = 0
 

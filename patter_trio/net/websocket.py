@@ -5,7 +5,7 @@ can be cancelled, and that a stream whose send was cancelled is never written to
 
 * One task reads (:meth:`WebSocket.receive`), one task writes (:meth:`WebSocket.send`). The reader never writes: answers
   to pings wait in ``pending``. ``on_pending`` tells the writer, which sends them with its next message or by
-  :meth:`WebSocket.flush`. Without ``on_pending`` there is no other writer yet, and the reader sends them itself.
+  :meth:`WebSocket.flush`. Without ``on_pending`` nothing else writes yet, and the reader sends them itself.
 * A cancelled send may have put half a frame on the wire. From then on the socket is ``broken``: no more sends, no close
   frame, only the forceful end of the stream.
 * Closing sends a close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
@@ -80,7 +80,7 @@ class WebSocket:
         self.on_pending: Callable[[], None] | None = None
         self.broken: bool = False
         self.heard_at: float = trio.current_time()
-        """When the peer's last whole frame came, on trio's clock."""
+        """Time of the peer's last whole frame, on trio's clock."""
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"

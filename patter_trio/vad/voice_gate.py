@@ -17,7 +17,7 @@ from patter_trio.abc import VoiceEdge
 from patter_trio.audio.formats import RATE
 
 HYSTERESIS = 0.15
-"""How far below ``threshold`` a voice ends; the value that the model's authors use."""
+"""Distance below ``threshold`` at which a voice ends; the value that the model's authors use."""
 
 
 def _probability(_: object, __: object, value: float) -> None:

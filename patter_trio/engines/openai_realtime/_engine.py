@@ -79,9 +79,9 @@ class OpenAIRealtime(Engine):
         api_key: default: ``OPENAI_API_KEY``.
         model: its name.
         voice: the voice in which it speaks.
-        turn_detection: who detects that the caller has finished. None: the agent (``endpointing_ms``,
-            ``turn_detector``); ``"server_vad"`` or a ``ServerVAD``: the vendor, by silence; ``"semantic_vad"`` or a
-            ``SemanticVAD``: the vendor, by the words. The vendor never answers or stops by itself.
+        turn_detection: the judge of the end of a turn. None: the agent (``endpointing_ms``, ``turn_detector``);
+            ``"server_vad"`` or a ``ServerVAD``: the vendor, by silence; ``"semantic_vad"`` or a ``SemanticVAD``: the
+            vendor, by the words. The vendor never answers or stops by itself.
         transcription: the model that transcribes the caller.
         language: the caller's; default: the agent's.
         noise_reduction: ``"near_field"`` or ``"far_field"``; empty: none.

@@ -39,7 +39,7 @@ class RealtimeResponse(EngineResponse):
         self.abandoned: bool = False
         """True once no more of it is wanted."""
         self.text: str = ""
-        """Its words so far."""
+        """Words received so far."""
         self.playing_until: float = -math.inf
         """Until when, on trio's clock, the answer may be playing; the call never reports that it was heard to its
         end."""

@@ -128,7 +128,7 @@ class RealtimeSession(EngineSession):
         self._opened = trio.Event()
         self._used: ConnectionUse | None = None
         self._told_at = -math.inf
-        """When the last message came."""
+        """Time of the last message received."""
         self._sink = usage_sink.get()
         self._known = KnownItems()
         """The tool calls that this connection knows."""

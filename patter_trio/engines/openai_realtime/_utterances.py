@@ -21,11 +21,11 @@ class _Utterance:
 
     number: int
     until: float = math.inf
-    """When its words are given up."""
+    """Time at which its words are given up."""
     items: dict[str, str | None] = attrs.field(factory=dict)
     partial: dict[str, str] = attrs.field(factory=dict)
     audio: bytes = attrs.field(default=b"", repr=False)
-    """Its audio, until its words are known."""
+    """Audio of the utterance, until its words are known."""
 
     @property
     def known(self) -> bool:
@@ -60,7 +60,7 @@ class CommittedUtterances:
 
     @property
     def due(self) -> float:
-        """When the next words are given up; infinite if none are awaited."""
+        """Time at which the next words are given up; infinite if no words are awaited."""
         return min((one.until for one in self._waiting), default=math.inf)
 
     def commit(self, audio: bytes, now: float, *, by_vendor: bool) -> tuple[int, bool]:

@@ -89,7 +89,7 @@ class _SocketConnection:
         self.closing: set[str] = set()
         """Contexts among them that were flushed or closed."""
         self.since = math.inf
-        """When the connection was opened."""
+        """Time at which the connection was opened."""
         self.useful = False
         """True once any speech came."""
         self.failure: ProviderError | None = None

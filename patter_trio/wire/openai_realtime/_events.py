@@ -135,7 +135,7 @@ class FunctionCall:
 
 
 class Status(StrEnum):
-    """How a response ended."""
+    """Outcome of a response."""
 
     COMPLETED = "completed"
     CANCELLED = "cancelled"

@@ -2,7 +2,7 @@
 
 Protocol: https://developers.openai.com/api/docs/guides/realtime and its reference of client and server events
 
-Audio is mu-law at 8 kHz both ways. No state is needed between messages, so there is no codec object: functions make the
+Audio is mu-law at 8 kHz both ways. Messages need no state between them, and so no codec object: functions make the
 outgoing messages, and :func:`receive` decodes the incoming ones. Facts that shape this module:
 
 * **Metadata ties a response to its request.** The vendor repeats it when the response begins and when it ends; a
