@@ -79,6 +79,7 @@ async def _serving(
     """Serve, and end the command when the phone has drained."""
     serve = partial(program.phone.serve, program.agent, port=port, host=host, **program.callbacks)
     await serve(task_status=task_status)
+    # The task that waits for Ctrl-C would otherwise keep the command alive.
     scope.cancel(reason="drained")
 
 

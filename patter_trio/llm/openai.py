@@ -173,7 +173,11 @@ class OpenAILLM(LanguageModel):
 
 
 class _Pieces:
-    """The pieces of an answer; tool calls come last."""
+    """Iterator over an answer's pieces; tool calls come last.
+
+    It is a class, not a generator: the reply may leave it at any point, and the stream then reads its state (``over``,
+    the usage). A channel would cost each token a switch of tasks.
+    """
 
     def __init__(self, answer: HttpAnswer) -> None:
         self.events = ServerEvents(answer)

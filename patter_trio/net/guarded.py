@@ -45,6 +45,7 @@ class GuardedNetwork(Network):
         try:
             with trio.fail_after(math.inf if timeout is None else timeout):
                 addresses = await _looked_up(host, port)
+                # Judged between lookup and connection, without another lookup that could give another answer.
                 self._guard.judge(host, addresses)
                 return await self._first_of(addresses, port, local_address, socket_options)
         except trio.TooSlowError as error:
@@ -66,6 +67,7 @@ class GuardedNetwork(Network):
                 errors.append(error)
                 failed.set()
             else:
+                # Recorded before the cancellation, so that no open stream is forgotten.
                 opened.append(stream)
                 nursery.cancel_scope.cancel(reason="one address has answered")
 
@@ -73,6 +75,7 @@ class GuardedNetwork(Network):
             async with trio.open_nursery() as nursery:
                 for address in addresses:
                     failed = trio.Event()
+                    # A failure wakes the loop at once; a slow address keeps trying beside the next one.
                     nursery.start_soon(attempt, address, failed)
                     with trio.move_on_after(ATTEMPT_INTERVAL_S):
                         await failed.wait()

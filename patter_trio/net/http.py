@@ -43,6 +43,7 @@ from patter_trio.errors import (
 )
 from patter_trio.logs import mask_logs
 from patter_trio.net.address_guard import Guard
+from patter_trio.net.run_local import run_local
 
 if TYPE_CHECKING:
     import httpx
@@ -210,6 +211,7 @@ class _Pieces:
         """
         from patter_trio.net.httpx_client import BROKEN, StreamError
 
+        # Cancelled from the start: the read ends at its first checkpoint and never waits for the peer.
         with trio.CancelScope() as scope, suppress(*BROKEN, StreamError):
             scope.cancel(reason="the rest of the answer is not wanted")
             async for _ in self._raw:
@@ -285,6 +287,7 @@ class Client:
         from patter_trio.net.httpx_client import Body
 
         client = self._shared.open()
+        # Marks the log records of this task, so that the filter hides only our own URLs.
         token = _asking.set(True)
         try:
             with _translated(who, head_timeout):
@@ -339,6 +342,7 @@ class Client:
         token = _asking.set(True)
         try:
             with _translated(origin_of(url), head_timeout):
+                # HEAD has no body to read: closing the answer leaves its connection idle and reusable.
                 response = await client.send(client.build_request("HEAD", url))
                 await response.aclose()
         except ProviderError:
@@ -360,11 +364,7 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
     from patter_trio.net import httpx_client  # noqa: F401
 
     mask_logs()
-    try:
-        clients = _shared.get()
-    except LookupError:
-        clients = {}
-        _shared.set(clients)
+    clients: dict[tuple[Guard | None, bool], _Shared] = run_local(_shared, dict)
     shared = clients.setdefault((guard, direct), _Shared(guard, direct))
     shared.users += 1
     try:
@@ -404,6 +404,7 @@ async def _explanation(who: str, response: "httpx.Response") -> bytes:
             return body
     except ProviderError:
         pass
+    # Late, broken or too long: end the body like any other that is not read to its end.
     await pieces.abandon()
     return b""
 

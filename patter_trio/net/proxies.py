@@ -136,6 +136,7 @@ async def open_tunnel(proxy: str, host: str, port: int, context: SSLContext) -> 
         if url.scheme not in DEFAULT_PORTS:
             raise ProviderError(f"{who} must have the scheme http, https, socks5 or socks5h")
         speak = _request_tunnel if url.scheme in ("http", "https") else _request_socks
+        # Errors of this stream are the proxy's; the caller does TLS to the server on top of it.
         stream: trio.abc.Stream = await trio.open_tcp_stream(url.host, url.port or DEFAULT_PORTS[url.scheme])
         try:
             if url.scheme == "https":

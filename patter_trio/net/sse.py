@@ -11,7 +11,10 @@ from patter_trio.wire.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent
 
 
 class ServerEvents:
-    """Iterator over the events of an answer; it need not be closed.
+    """Iterator over the events of an answer.
+
+    It is a class, not a generator, so that it may be left at any point without being closed, and :meth:`drain` can go
+    on from there. A channel would cost each token a switch of tasks.
 
     Args:
         answer: the answer to read.

@@ -25,6 +25,7 @@ async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[Non
             try:
                 yield
             finally:
+                # Also after an error of the block: the nursery would otherwise wait for a task that may never end.
                 nursery.cancel_scope.cancel(reason="the block beside it has ended")
     except BaseExceptionGroup as group:
         match group.exceptions:
@@ -52,9 +53,9 @@ async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
 
 @attrs.frozen(eq=False)
 class ResultStream(AsyncIterator[T]):
-    """A session's results, followed by the error that ended it, if any.
+    """Iterator over a session's results, which raises the session's failure, if any, at their end.
 
-    It is a plain iterator, which may be left at any point.
+    It may be left at any point.
     """
 
     _channel: trio.MemoryReceiveChannel[T]

@@ -25,6 +25,8 @@ from typing import Protocol, TypeVar, TypeVarTuple, cast
 import attrs
 import trio
 
+from patter_trio.net.run_local import run_local
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -54,6 +56,7 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     waits for its result. Its exceptions are raised here.
     """
     _wait_at_exit()
+    # Held while waiting for a free thread, too: that wait depends on real time.
     with clock_held():
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
@@ -79,6 +82,7 @@ def available() -> int:
 
 
 def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    # Counted inside the thread: an abandoned thread still counts until it has really ended.
     _working.enter()
     try:
         return function(*args)
@@ -119,12 +123,7 @@ def _wait_at_exit() -> None:
 
 
 def _threads() -> trio.CapacityLimiter:
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(max(1, _cores() - 1))
-        _limiter.set(limiter)
-        return limiter
+    return run_local(_limiter, lambda: trio.CapacityLimiter(max(1, _cores() - 1)))
 
 
 def _cores() -> int:
@@ -141,11 +140,8 @@ def clock_held() -> Iterator[None]:
         yield
         return
     jumping = cast("_JumpingClock", clock)
-    try:
-        hold = _hold.get()
-    except LookupError:
-        hold = _Hold()
-        _hold.set(hold)
+    hold = run_local(_hold, _Hold)
+    # Only the first holder saves the threshold, and only the last one restores it.
     if hold.count == 0:
         hold.threshold, jumping.autojump_threshold = jumping.autojump_threshold, math.inf
     hold.count += 1

@@ -4,8 +4,8 @@ Why not a ready-made connection class: a call needs that *nothing but the socket
 can be cancelled, and that a stream whose send was cancelled is never written to again. Hence:
 
 * One task reads (:meth:`WebSocket.receive`), one task writes (:meth:`WebSocket.send`). The reader never writes: answers
-  to pings wait in ``pending``. ``on_pending`` tells the writer, which sends them with its next message or by
-  :meth:`WebSocket.flush`. Without ``on_pending`` nothing else writes yet, and the reader sends them itself.
+  to pings wait in ``pending``, the reader wakes the writer, and the writer sends them with its next message or by
+  :meth:`WebSocket.flush`. Before :meth:`WebSocket.share_sending` nothing else writes, and the reader sends them itself.
 * A cancelled send may have put half a frame on the wire. From then on the socket is ``broken``: no more sends, no close
   frame, only the forceful end of the stream.
 * Closing sends a close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
@@ -77,13 +77,17 @@ class WebSocket:
         self._partial = bytearray()
         self._partial_text = True
         self.pending: bytearray = bytearray()
-        self.on_pending: Callable[[], None] | None = None
+        self._wake_writer: Callable[[], None] | None = None
         self.broken: bool = False
         self.heard_at: float = trio.current_time()
         """Time of the peer's last whole frame, on trio's clock."""
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"
+
+    def share_sending(self, wake: Callable[[], None]) -> None:
+        """Leave sending to a writer in another task; ``wake`` tells it that ``pending`` holds something."""
+        self._wake_writer = wake
 
     async def receive(self) -> str | bytes:
         """Return the next message.
@@ -117,6 +121,7 @@ class WebSocket:
         if len(self._frames) > before:
             self.heard_at = trio.current_time()
         self._queue()
+        # A peer that floods pings and never reads must not fill memory.
         if len(self.pending) > MAX_UNSENT_PONG_BYTES:
             raise SocketClosed(1008, "too many unanswered pings")
 
@@ -128,10 +133,10 @@ class WebSocket:
     async def _answer(self) -> None:
         if not self.pending:
             return
-        if self.on_pending is None:
+        if self._wake_writer is None:
             await self.flush()
         else:
-            self.on_pending()
+            self._wake_writer()
 
     def _take(self, frame: Frame) -> str | bytes | None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
@@ -183,6 +188,7 @@ class WebSocket:
         self._queue()
         if self.broken:
             raise SocketClosed(1006, "a send was cut off")
+        # Taken before the await: what the reader adds meanwhile belongs to the next flush.
         data, self.pending = bytes(self.pending), bytearray()
         if not data:
             return

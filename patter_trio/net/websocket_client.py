@@ -39,6 +39,7 @@ from wsproto.utilities import ProtocolError
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
 from patter_trio.net.proxies import environment_proxy, open_tunnel
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES, SocketClosed
 from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wire
@@ -93,7 +94,7 @@ class WebSocketClient:
         self._who = who
         self._connection: WebSocketConnection | None = None
         self._outbox: deque[_Outgoing] = deque()
-        self._queued = trio.Event()
+        self._queued = Pulse()
         self._put, self._arrived = trio.open_memory_channel[str | bytes](MAX_WAITING_MESSAGES)
         self._over: SocketClosed | None = None
         self._lingers = False
@@ -131,9 +132,10 @@ class WebSocketClient:
         await trio.lowlevel.checkpoint_if_cancelled()  # before the message is queued: the connection stays intact
         if not self._is_open:
             raise self._end_error()
+        # No await from here to the wait: the message is either queued for the writer or was never there.
         outgoing = _Outgoing(message)
         self._outbox.append(outgoing)
-        self._queued.set()
+        self._queued.fire()
         try:
             await outgoing.done.wait()
         except trio.Cancelled:
@@ -150,6 +152,7 @@ class WebSocketClient:
             self._wire.broken = True  # from now on; the writer runs next and closes TCP
             outgoing.scope.cancel(reason="the send was cancelled")
         else:
+            # The writer has not begun it, so the connection stays usable.
             self._outbox.remove(outgoing)
 
     async def receive(self) -> str | bytes:
@@ -197,6 +200,7 @@ class WebSocketClient:
         self._connection = await self._shake_hands(library, request)
         if self._connection is not None:
             self._opened.set()
+            # A scope of its own: close() stops the reader and the writer, but not the library, which it still needs.
             with self._work:
                 async with trio.open_nursery() as tasks:
                     tasks.start_soon(self._write, self._connection)
@@ -210,6 +214,7 @@ class WebSocketClient:
     async def _shake_hands(self, library: trio.Nursery, request: HandshakeRequest) -> WebSocketConnection | None:
         """Return the connection; None if the stream ended first, after which the library would wait for ever."""
         with trio.CancelScope() as waiting:
+            # The library does not notice the end of the stream while it waits for the handshake.
             self._wire.on_end = waiting.cancel
             connection = await wrap_client_stream(
                 library,
@@ -255,13 +260,13 @@ class WebSocketClient:
                     self._over = self._over or self._end_of(closed)
                 except ValueError as error:  # not a valid message: nothing was written
                     failure = error
+                # Half a frame may be on the wire: close TCP, before the next message could follow it.
                 if outgoing.scope.cancelled_caught or self._wire.broken:
                     await self._wire.break_off()
                 if self._wire.broken or self._over is not None:
                     self._fail_outbox()
                     return
                 self._outbox.popleft().finish(failure)
-            self._queued = trio.Event()
             await self._queued.wait()
 
     def _fail_outbox(self) -> None:
@@ -282,7 +287,7 @@ class WebSocketClient:
         if over is None or self._wire.ended:
             return
         if self._wire.close_sent:
-            # The library sent the frame. The rest of a message that is too big may still be on its way.
+            # The library sent the frame itself. The rest of a message that is too big may still be on its way.
             self._lingers = over.code == MESSAGE_TOO_BIG
             return
         self._lingers = True
@@ -295,6 +300,7 @@ class WebSocketClient:
 
     def _settle(self) -> None:
         """Notify all tasks that wait for the connection of its end."""
+        # The reason comes first: the tasks that wake below report it.
         self._over = self._over or SocketClosed(ABNORMAL_CLOSURE, "connection lost")
         self._fail_outbox()
         self._put.close()

@@ -322,6 +322,7 @@ class _FallbackSynthesis(TextToSpeechSession):
                         if tts.emits != self._choice.providers[0].emits:
                             chunks = _Named(chunks, tts.emits)
                         begun = [chunk async for chunk in _until(chunks, lambda chunk: bool(chunk.audio))]
+                        # The caller is about to hear this voice: the sentences need not be kept for another one.
                         text.begun = True
                         scope.deadline = math.inf
                         yield _Begun(begun, chunks, lambda: self._choice.watched(tts))
@@ -331,6 +332,7 @@ class _FallbackSynthesis(TextToSpeechSession):
 
     @asynccontextmanager
     async def _session_of(self, tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
+        # The call holds this session open; leaving it here would close it for the next reply.
         if tts is self._kept:
             yield self._session
             return
@@ -351,7 +353,10 @@ class _Text:
 
 
 class _Sentences(AsyncIterator[str]):
-    """A reply's text from its beginning. The first sentence starts the deadline of the synthesiser that reads it."""
+    """Iterator over a reply's text from its beginning; the first sentence starts the deadline of its synthesiser.
+
+    It is a class, not a generator, because a synthesiser that fails may leave it at any point and does not close it.
+    """
 
     def __init__(self, text: _Text, scope: trio.CancelScope, patience: float) -> None:
         self._text, self._scope, self._patience, self._next = text, scope, patience, 0
@@ -374,7 +379,11 @@ class _Sentences(AsyncIterator[str]):
 
 # What has begun -------------------------------------------------------------------------------------------------------
 class _Begun(AsyncIterator[T]):
-    """The items that came before the stream counted as begun, followed by the rest."""
+    """Iterator over the pieces that came before a provider counted as begun, then over the rest as they come.
+
+    It is a class, not a generator, because the reply may leave it at any point and does not close it. A channel would
+    cost each token a switch of tasks.
+    """
 
     def __init__(self, begun: list[T], rest: AsyncIterator[T], watched: Callable[[], Any]) -> None:
         self._begun, self._rest, self._watched = begun, rest, watched

@@ -1,7 +1,7 @@
-"""Calls to the application's own functions, which may be sync or async and may raise anything.
+"""Calls to the application's functions, sync or async, which may raise anything.
 
-Whatever they raise becomes :class:`ApplicationError`, so no broad handler is needed anywhere else below the call's
-boundary. Cancellation passes through.
+What they raise leaves as :class:`ApplicationError`, so that no code below the call's boundary needs another broad
+handler. Cancellation passes through.
 """
 
 import inspect
@@ -20,18 +20,17 @@ from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 MAX_BLOCKING_S: Final = 0.05
-"""Longest time, in seconds, that a plain function may block all calls without a warning: at 50 frames a second, callers
-hear more."""
+"""Longest step without a warning, in seconds: a longer one delays all calls by more than two frames of 20 ms."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 class ApplicationError(PatterError):
-    """An exception raised by one of the application's functions; the cause is the original."""
+    """An exception of one of the application's functions; ``__cause__`` is the original."""
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:
-    """Call the application's function and await its result if it is awaitable.
+    """Call the application's function, and await its result if that is awaitable.
 
     Raises:
         ApplicationError: the function raised.
@@ -40,7 +39,7 @@ async def call(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 def call_sync(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
-    """Call the application's function without awaiting; log a warning if it blocked the event loop.
+    """Call the application's function without awaiting; log a warning if it blocks the event loop.
 
     Raises:
         ApplicationError: the function raised.
@@ -52,13 +51,15 @@ def call_sync(function: Callable[..., Any], *arguments: object, **keywords: obje
 
 @contextmanager
 def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
-    """Translate errors of application code that runs inline, without awaiting.
+    """Run a block of the application's code that does not await; log a warning if it blocks the event loop.
 
-    If the code blocked the event loop, log a warning with the ``remedy``. ``call_id`` is the call that the code works
-    for, if it is not the current one.
+    Args:
+        name: what the log and the error call the code.
+        remedy: what the log advises against blocking.
+        call_id: the call to name in the log; default: the current one.
 
     Raises:
-        ApplicationError: the code raised.
+        ApplicationError: the block raised.
     """
     began = trio.current_time()
     try:
@@ -74,25 +75,28 @@ def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
 
 @types.coroutine
 def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[Any, Any, Any]:
-    """Await ``result``, and log a warning if a single step blocks the event loop.
+    """Await ``result``, and log a warning the first time that a step of it blocks the event loop.
 
-    An ``async def`` can still block.
+    A function that is ``async`` can still block: between two of its awaits, no other task runs. To time each of these
+    steps, this does by hand what ``await`` does: it resumes the coroutine, passes what the coroutine yields (trio's
+    traps) on to the event loop, and passes back what the loop answers, be it a value or an exception such as Cancelled.
     """
     steps = result.__await__()
-    if not hasattr(steps, "send"):  # a plain iterator: nothing can be thrown into it
+    if not hasattr(steps, "send"):
+        # An awaitable may return a plain iterator, which cannot take an exception: ``yield from`` treats it as await does.
         return (yield from steps)
-    # Each step runs from one await to the next. Driving the coroutine by hand is the only way to time one.
-    step, value, reported = steps.send, None, False
+    step, value, reported = steps.send, None, False  # the first step: a coroutine that has not started takes only None
     while True:
         began = trio.current_time()
         try:
-            awaited = step(value)
+            wish = step(value)
         except StopIteration as over:
-            return over.value
+            return over.value  # the coroutine has returned
         finally:
+            # Also after a step that raised or was the last one: these block as much as any other.
             took = trio.current_time() - began
             if took > MAX_BLOCKING_S and not reported:
-                reported = True
+                reported = True  # once: a loop that blocks at every step would fill the log
                 _log.warning(
                     "call %s: %s blocked every call for %.0f ms between two awaits; "
                     "run the slow part in a thread, with trio.to_thread.run_sync or in_thread",
@@ -101,13 +105,15 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
                     took * 1000,
                 )
         try:
-            step, value = steps.send, (yield awaited)
-        except BaseException as error:  # noqa: BLE001 (thrown into the function, as await does)
+            # Here the task sleeps, for as long as the coroutine waits; only what follows in the next round is timed.
+            step, value = steps.send, (yield wish)
+        except BaseException as error:  # noqa: BLE001 (it is thrown into the function, as awaiting does)
+            # Cancelled, too, goes to the coroutine, which may clean up and take further steps.
             step, value = steps.throw, error
 
 
 async def await_result(function: Callable[..., Any], result: Any) -> Any:
-    """Await what the application's function returned if it is awaitable.
+    """Await what the application's function returned, if that is awaitable.
 
     Raises:
         ApplicationError: the function raised.
@@ -134,7 +140,10 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 class UserIterator:
-    """Iteration over the application's async generator, or over another async iterator that needs no closing."""
+    """Iterator over the application's async generator, or another async iterator, that times each step of it.
+
+    A class, since ``aclose`` must close the application's generator and must not raise what that raises.
+    """
 
     def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
         self.function = function
@@ -158,6 +167,6 @@ class UserIterator:
             return
         try:
             await close()
-        except Exception as error:  # noqa: BLE001 (application code may raise anything)
+        except Exception as error:  # noqa: BLE001 (the application's)
             name = name_of(self.function)
             _log.warning("call %s: %s raised while closing: %s", current_call.get(), name, error, exc_info=error)

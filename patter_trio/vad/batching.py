@@ -18,6 +18,7 @@ import numpy.typing as npt
 import trio
 
 from patter_trio.errors import ProviderError
+from patter_trio.net.run_local import run_local
 
 BATCH_WAIT_S: Final = 0.008
 """Longest wait, in seconds, of a batch's first window: the most by which a decision is late. The calls that join later
@@ -54,6 +55,7 @@ class _Batch(Generic[S]):
         """Run the inference once, and keep the results, or the error, for all calls that wait for the batch."""
         if self.done.is_set():
             return
+        # Set before the inference: after an unexpected exception, the waiting calls must not read missing results.
         self.error = ProviderError("the inference of another call's window crashed")
         try:
             probabilities, self.states = model.infer(np.stack(self.windows), self.states)
@@ -123,10 +125,5 @@ _batchers: trio.lowlevel.RunVar[dict[int, Batcher[Any]]] = trio.lowlevel.RunVar(
 
 def batcher_of(model: BatchModel[S]) -> Batcher[S]:
     """Return the single batcher of a model in this trio run."""
-    try:
-        batchers = _batchers.get()
-    except LookupError:
-        batchers = {}
-        _batchers.set(batchers)
     # By identity: the batcher holds the model, so its id cannot be reused for another one.
-    return batchers.setdefault(id(model), Batcher(model))
+    return run_local(_batchers, dict[int, Batcher[Any]]).setdefault(id(model), Batcher(model))

@@ -105,6 +105,7 @@ class ConnectionAttempt:
                     await self._await_session(socket, updated=True)
             except trio.TooSlowError as error:
                 raise ProviderTimeout(f"OpenAI's session was not ready within {SESSION_SETUP_TIMEOUT_S:g} s") from error
+            # Only now: the starting task gets a connection that is ready for audio.
             connection = RealtimeConnection(socket)
             task_status.started(connection)
             await connection.left()

@@ -93,6 +93,7 @@ class RealtimeResponse(EngineResponse):
 
     def abandon(self) -> None:
         """Make the vendor stop, and delete the tool calls that nobody has seen."""
+        # Once only: heard() and the end of the answer's context both come here.
         if self.abandoned:
             return
         self.abandoned = True
@@ -155,6 +156,7 @@ class RealtimeResponse(EngineResponse):
         try:
             self._send.send_nowait(piece)
         except trio.WouldBlock:
+            # Never wait: this runs in the task that reads the socket for the whole call.
             self.abandon()
             self.fail(ProviderError(f"OpenAI's answer must have at most {MAX_WAITING_PIECES} waiting pieces"))
 

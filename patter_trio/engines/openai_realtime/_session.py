@@ -37,6 +37,7 @@ from patter_trio.engines.openai_realtime._items import KnownItems, verbatim
 from patter_trio.engines.openai_realtime._response import RealtimeResponse
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import ResultStream
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
@@ -101,7 +102,7 @@ class RealtimeSession(EngineSession):
         self._renew_after = renew_after
         self._transcription = transcription
         self._outbox: deque[str] = deque()
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self._fed = 0
         self._recent = bytearray()
         """The last audio that is not part of a commit."""
@@ -114,15 +115,15 @@ class RealtimeSession(EngineSession):
         self._undecided = False
         """True from the start of a voice until the call commits or discards it."""
         self._utterances = CommittedUtterances()
-        self._committed = trio.Event()
+        self._committed = Pulse()
         self._responses = 0
         self._active: RealtimeResponse | None = None
         self._making: dict[str, RealtimeResponse] = {}
         """Unfinished answers: the active one, and cancelled ones that end late, because they are billed, too."""
         self._last: RealtimeResponse | None = None
-        self._idle = trio.Event()
-        self._stirred = trio.Event()
-        """Event set whenever something ends, so that the session may be idle."""
+        self._idle = Pulse()
+        self._stirred = Pulse()
+        """Fired whenever something ends, so that the session may be idle."""
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
@@ -153,7 +154,7 @@ class RealtimeSession(EngineSession):
     def voice(self, edge: VoiceEdge) -> None:
         """Start or stop sending a voice, with a little of the audio before it."""
         self._speaking = edge.speaking
-        self._stirred.set()
+        self._stirred.fire()
         if edge.speaking:
             self._onset = max(edge.offset - PREFIX_SAMPLES, self._end)
             if not self._undecided:
@@ -178,7 +179,7 @@ class RealtimeSession(EngineSession):
             self._unsent += silence(MIN_COMMIT_SAMPLES / RATE)
         self._append()
         number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
-        self._committed.set()
+        self._committed.fire()
         if by_us:
             self._put(wire.commit(f"commit_{number}"))
         for words in self._utterances.late():
@@ -201,7 +202,7 @@ class RealtimeSession(EngineSession):
     def _decide(self) -> None:
         self._voice.clear()
         self._undecided = self._speaking
-        self._stirred.set()
+        self._stirred.fire()
 
     def remember(self, message: Message) -> None:
         """Add a message to the conversation."""
@@ -246,9 +247,8 @@ class RealtimeSession(EngineSession):
         self._making.pop(response.request, None)
         if self._active is response:
             self._active = None
-            self._idle.set()
-            self._idle = trio.Event()
-            self._stirred.set()
+            self._idle.fire()
+            self._stirred.fire()
 
     # Messages out, events in ------------------------------------------------------------------------------------------
     def _put(self, message: str) -> None:
@@ -256,10 +256,10 @@ class RealtimeSession(EngineSession):
             self._fail(ProviderError(f"OpenAI did not read: {MAX_OUTBOX_MESSAGES} messages are waiting"))
             return
         self._outbox.append(message)
-        self._wake.set()
+        self._wake.fire()
 
     def _bring(self, event: EngineEvent) -> None:
-        self._stirred.set()
+        self._stirred.fire()
         try:
             self._tell.send_nowait(event)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -275,7 +275,7 @@ class RealtimeSession(EngineSession):
                 self._over(self._active)
             self._tell.close()
             self._opened.set()
-            self._wake.set()
+            self._wake.fire()
 
     async def ready(self) -> None:
         """Wait for the first connection.
@@ -300,7 +300,6 @@ class RealtimeSession(EngineSession):
     async def _give_words_up(self) -> None:
         """Report overdue words as final."""
         while True:
-            self._committed = trio.Event()
             with trio.move_on_at(self._utterances.due):
                 await self._committed.wait()
             for words in self._utterances.overdue(trio.current_time()):
@@ -405,8 +404,7 @@ class RealtimeSession(EngineSession):
                     await socket.send(self._outbox[0])  # queued until sent: the session is not idle before
                     if self._outbox:
                         self._outbox.popleft()
-                self._stirred.set()
-                self._wake = trio.Event()
+                self._stirred.fire()
                 await self._wake.wait()
         except ProviderError as error:
             use.lose(error)
@@ -445,7 +443,6 @@ class RealtimeSession(EngineSession):
             deadline = math.inf if busy else self._playing_until
             if deadline <= trio.current_time():
                 return
-            self._stirred = trio.Event()
             with trio.move_on_at(deadline):
                 await self._stirred.wait()
 

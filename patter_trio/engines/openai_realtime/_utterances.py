@@ -81,6 +81,7 @@ class CommittedUtterances:
             self._owed.append(utterance)
         utterance.audio, utterance.until = audio, now + TRANSCRIPT_TIMEOUT_S
         self._waiting.append(utterance)
+        # The newest audio is kept first; older utterances lose theirs once the limit is reached.
         kept = 0
         for older in reversed(self._waiting):
             kept += len(older.audio)
@@ -101,6 +102,7 @@ class CommittedUtterances:
         """
         if self._owed:
             self._owed[0].items[item] = None
+            # An item that the vendor announced by itself crossed our commit, whose own item is still to come.
             if item != self._stopped:
                 self._owed.popleft()
             return False

@@ -106,13 +106,14 @@ class ListenSession(SpeechToTextSession):
         self._bad_messages = 0
         self._finalizing = False  # the final words were requested and have not come
         self._flush_due = math.inf
-        self._flushing = trio.Event()
+        self._flushing = trio.Event()  # kept, unlike a Pulse: a flush may be asked for while the last one is awaited
         self.seconds: float = 0.0
         """Seconds that will be billed, as the vendor reports them, or else as they were sent."""
 
     # Called by the task of the audio ----------------------------------------------------------------------------------
     async def send(self, audio: bytes) -> None:
         self._check()
+        # Kept first: if this send breaks the connection, the next one gets the audio again.
         self._tape.add(audio)
         if self._connection is None:  # being reopened: the new connection gets the kept audio
             await trio.lowlevel.checkpoint()
@@ -193,6 +194,7 @@ class ListenSession(SpeechToTextSession):
         async with open_websocket(
             self._url, headers=self._headers, connect_timeout=connect_timeout, why=REFUSAL_HEADER
         ) as socket:
+            # From the last final words on, as far as the audio is still kept.
             start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
             self._codec.connected(start / RATE)
             connection = _Connection(socket, start)
@@ -205,6 +207,7 @@ class ListenSession(SpeechToTextSession):
                         nursery.start_soon(self._answer_flushes)
                         nursery.start_soon(self._listen, connection)
             finally:
+                # Before the await below: the audio's task must not send to a connection that is closing.
                 self._connection = None
                 sent = (connection.sent - connection.start) / RATE
                 self.seconds += sent if self._codec.billed is None else self._codec.billed
@@ -215,9 +218,11 @@ class ListenSession(SpeechToTextSession):
 
     async def _resume(self, connection: _Connection) -> None:
         """Send the audio that is not final yet, and what has come meanwhile; from then on the audio's task sends."""
+        # Published only afterwards: two tasks that send the same audio would mix its order.
         await self._push(connection, self._chunk)
         self._connection = connection
         self._opened.set()
+        # The lost connection took the request for the final words with it.
         if self._finalizing:
             await connection.tell(self._codec.finalize)
 
@@ -266,6 +271,7 @@ class ListenSession(SpeechToTextSession):
                 raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} invalid messages") from error
             return
         for transcript in transcripts:
+            # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
             self._finalizing = self._finalizing and not transcript.final
             await hand_over(self._results, transcript)
         self._tape.forget(round(self._codec.settled * RATE))

@@ -136,10 +136,12 @@ class _WhisperSession(SpeechToTextSession):
                 async for job in self._waiting_jobs:
                     text = await self._words(job)
                     result = None if text is None else Transcript(text, job.final, job.utterance.segment)
+                    # Final results always go out, even when empty; an interim result only if it says something new.
                     if result and (job.final or (text and result != last)):
                         last = result
                         await self._results.send(result)
         except ProviderError as failure:
+            # The failure comes first: closing the channel wakes the senders, which then raise it.
             self._failure = failure
             self._waiting_jobs.close()
 

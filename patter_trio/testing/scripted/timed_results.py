@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import trio
 
 from patter_trio.errors import ProviderError
+from patter_trio.net.pulse import Pulse
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class TimedResults(Generic[T]):
     def __init__(self) -> None:
         self._due: list[tuple[float, int, T | ProviderError]] = []
         self._count = 0
-        self._news = trio.Event()
+        self._news = Pulse()
 
     def __repr__(self) -> str:
         return f"<Due {len(self._due)} results>"
@@ -27,8 +28,7 @@ class TimedResults(Generic[T]):
         """Have a result told at an instant, behind those that are due at the same."""
         self._count += 1
         heappush(self._due, (at, self._count, result))
-        self._news.set()
-        self._news = trio.Event()
+        self._news.fire()
 
     def waiting(self) -> Iterator[T]:
         """Yield the results that are not told yet, in no order."""

@@ -26,6 +26,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, report_usage
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.tts.elevenlabs._alignment import SpokenText
@@ -82,7 +83,7 @@ class _SocketConnection:
         self._settings = settings
         self._keep_alive = keep_alive
         self._outbox: deque[tuple[str, str]] = deque()  # context and message
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self.scope = trio.CancelScope()
         self.contexts: set[str] = set()
         """Contexts that were opened and not reported as finished."""
@@ -100,7 +101,7 @@ class _SocketConnection:
 
     def _queue(self, context: str, message: str) -> None:
         self._outbox.append((context, message))
-        self._wake.set()
+        self._wake.fire()
 
     def say(self, context: str, text: str) -> None:
         """Queue a text for a context, which is opened if it is new."""
@@ -125,6 +126,7 @@ class _SocketConnection:
         if wire.begin(context, self._settings) in unsent:  # the vendor does not know the context
             self.contexts.discard(context)
             return True
+        # The vendor has all of the text and was told to speak it: a close would not stop it.
         if context in self.closing and wire.flush(context) not in unsent:
             return False
         self.closing.add(context)
@@ -142,10 +144,9 @@ class _SocketConnection:
                 while self._outbox:
                     # Taken out before the await: stop() must not find a message that is already on its way.
                     await socket.send(self._outbox.popleft()[1])
-                self._wake = trio.Event()
-                with trio.move_on_after(self._keep_alive):
+                with trio.move_on_after(self._keep_alive) as idle:
                     await self._wake.wait()
-                if not self._wake.is_set():
+                if idle.cancelled_caught and not self._outbox:
                     waiting = sorted(self.contexts - self.closing) or [""]
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
@@ -177,7 +178,7 @@ class WebSocketSession(TextToSpeechSession):
         self._replies: dict[str, _Reply] = {}
         self._connection: _SocketConnection | None = None
         self._count = 0
-        self._wanted = trio.Event()
+        self._wanted = Pulse()
         self._tried = trio.Event()
         self._failure: ProviderError | None = None
 
@@ -235,10 +236,11 @@ class WebSocketSession(TextToSpeechSession):
         self._replies[reply.context] = reply
         if self._connection is not None:
             self._connection.say(reply.context, text)
-        self._wanted.set()
+        self._wanted.fire()
 
     def _leave(self, reply: _Reply) -> None:
         """End a reply, whether it was spoken or not; no more of it is synthesised."""
+        # Both ends: the connection's reader must not wait for a reply that nobody takes.
         reply.put.close()
         reply.taken.close()
         self._replies.pop(reply.context, None)
@@ -257,7 +259,6 @@ class WebSocketSession(TextToSpeechSession):
             except ProviderError as error:
                 connection.failure = connection.failure or _named(error)
             if connection.failure is not None and self._ended(connection, connection.failure):
-                self._wanted = trio.Event()
                 await self._wanted.wait()
 
     async def _hold(self, connection: _SocketConnection, socket: WebSocketClient) -> None:
@@ -276,6 +277,7 @@ class WebSocketSession(TextToSpeechSession):
         self._connection = connection
         self._tried.set()
         connection.since = trio.current_time()
+        # Replies that waited for the connection, and replies whose connection ended before any audio came.
         for reply in self._replies.values():
             for text in reply.sentences:
                 connection.say(reply.context, text)
@@ -368,6 +370,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
                 if not (rest and reply.heard):
                     raise StopAsyncIteration
                 return SpeechChunk(b"", rest)
+            # While text is still to come there is no deadline until more of it does: the LLM may pause.
             reply.wait_until(trio.current_time() + self._timeout if reply.ended else math.inf)
             self._ready.extend(reply.text.chunks(made.audio, made.characters))
         return self._ready.popleft()
