@@ -370,7 +370,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
                 if not (rest and reply.heard):
                     raise StopAsyncIteration
                 return SpeechChunk(b"", rest)
-            # While text is still to come there is no deadline until more of it does: the LLM may pause.
+            # While text is still to come, lift the deadline until more of it does: the LLM may pause.
             reply.wait_until(trio.current_time() + self._timeout if reply.ended else math.inf)
             self._ready.extend(reply.text.chunks(made.audio, made.characters))
         return self._ready.popleft()
