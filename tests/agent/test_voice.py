@@ -31,7 +31,7 @@ def test_voice_is_given_to_the_resolved_synthesiser() -> None:
 
 
 def test_a_synthesiser_with_one_voice_says_so() -> None:
-    with pytest.raises(ConfigurationError, match="ScriptedTTS has no other voice than its own, so not 'two'"):
+    with pytest.raises(ConfigurationError, match="ScriptedTTS has only one voice, got 'two'"):
         make(ScriptedTTS(), voice="two")
     with pytest.raises(ConfigurationError, match="voice must be a text that is not empty"):
         make(ElevenLabsTTS(api_key="key"), voice=" ")
@@ -48,7 +48,7 @@ def test_an_override_of_the_voice_or_the_synthesiser_is_as_it_was_given() -> Non
     assert not complaints
     same, complaints = make(ScriptedTTS()).overridden({"voice": "six"})
     assert same.voice == ""
-    assert "ScriptedTTS has no other voice" in complaints[0]
+    assert "ScriptedTTS has only one voice" in complaints[0]
 
 
 async def test_on_call_start_may_choose_the_voice_of_its_call(call_simulator: Simulate) -> None:

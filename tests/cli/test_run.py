@@ -54,7 +54,7 @@ def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: py
         "Listening on http://127.0.0.1:8000",
         "Give twilio this webhook for your number (a call comes in, HTTP POST):",
         "    http://127.0.0.1:8000/webhooks/twilio/voice",
-        "The carrier cannot reach that address: give Patter(webhook_url=...) the public one.",
+        "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.",
         "Ctrl-C stops.",
     ]
 
@@ -62,7 +62,7 @@ def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: py
 def test_without_a_carrier_it_says_how_to_call_and_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert announced(capsys, "", ("::1", 8000)) == [
         "Listening on http://[::1]:8000",
-        "No carrier is named: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
+        "No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
         "Try:  patter-trio simulate agent.py",
         "Ctrl-C stops.",
     ]

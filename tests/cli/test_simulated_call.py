@@ -113,11 +113,11 @@ async def bug(event: dict[str, Any]) -> None:
     [
         (
             {"lines": 1, "on_message": no_answer},
-            "the agent did not answer: nothing was heard of it after the caller had spoken",
+            "the agent did not answer: the caller heard nothing after speaking",
         ),
         (
             {"lines": 1, "tts": ScriptedTTS(fail_after=0), "first_message": ""},
-            "the agent did not answer: nothing was heard of it after the caller had spoken",
+            "the agent did not answer: the caller heard nothing after speaking",
         ),
         (
             {"tts": ScriptedTTS(mute=True), "interrupt_at": 0.5, "first_message": ""},

@@ -120,7 +120,7 @@ async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
         await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
         assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
     (line,) = warnings(caplog)
-    assert line.startswith("connection closed: not a websocket handshake: ")
+    assert line.startswith("connection closed: the request must be a WebSocket handshake: ")
 
 
 async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CLOCK) -> None:

@@ -93,7 +93,7 @@ async def test_a_way_into_our_own_network_is_refused_before_a_connection_and_the
         with pytest.raises(AddressRefused) as refused:
             await fetch(client, f"http://{host}:{port}/")
         assert why in str(refused.value)
-        assert "allow it: Patter(allow_private_hosts=[" in str(refused.value)
+        assert "to allow it, set Patter(allow_private_hosts=[" in str(refused.value)
         assert web.connections == 0
 
 
