@@ -250,7 +250,7 @@ async def test_an_engine_that_cannot_be_opened_fails_the_call_with_an_apology_wh
         await caller.carrier.over.wait()
         await caller.waits(0.5)
         [end] = caller.payloads("call_end")
-    assert (end["outcome"], "gives no session" in end["error"]) == ("failed", True)
+    assert (end["outcome"], "opens no session" in end["error"]) == ("failed", True)
     assert [heard.text for heard in caller.utterances] == ([SORRY] if tts else [])
 
 

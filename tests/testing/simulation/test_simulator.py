@@ -230,7 +230,7 @@ async def test_mistakes_in_the_call_of_the_simulator_are_named(call_simulator: C
     with pytest.raises(ConfigurationError, match="exactly one of llm="):
         async with call_simulator(make_agent(llm=None)):
             pass
-    with pytest.raises(ValueError, match="let it last longer"):
+    with pytest.raises(ValueError, match="make it longer"):
         async with call_simulator(make_agent()) as caller:
             await caller.speaks("word " * 100, seconds=0.1)
 
