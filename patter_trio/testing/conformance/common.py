@@ -36,7 +36,7 @@ _MIN_LEAKING_RUNS: Final = 2
 """Leftovers that count as a leak: fewer than one for each use can be chance, such as a cache that grows once."""
 
 
-# The provider -----------------------------------------------------------------------------------------------------
+# The provider ---------------------------------------------------------------------------------------------------------
 async def _is_of_its_kind(bench: Bench) -> None:
     provider = bench.provider()
     kind = bench.kind.__name__
@@ -114,7 +114,7 @@ async def _keeps_its_secret(bench: Bench) -> None:
     demand(not shown, "its repr shows the credential", "credentials appear neither in a repr nor in a log")
 
 
-# Sessions ---------------------------------------------------------------------------------------------------------
+# Sessions -------------------------------------------------------------------------------------------------------------
 async def _works_again(bench: Bench) -> None:
     provider = bench.provider()
     with finish_within(2 * STEP_TIMEOUT_S, "prewarming it and two uses", "every await has a deadline"):

@@ -74,7 +74,7 @@ class _Told(Collected[EngineEvent]):
         return [event for event in self.items if isinstance(event, EngineWords)]
 
     def finals(self) -> dict[int, str]:
-        """The final words of each commit; the first ones, if a commit has several."""
+        """Return the final words of each commit; the first ones, if a commit has several."""
         return {words.commit: words.text for words in reversed(self.words()) if words.final}
 
     async def closed(self, commit: int) -> str:
@@ -164,7 +164,7 @@ async def _demand_well(session: EngineSession, what: str) -> None:
     demand(size_of(pieces), f"after {what} it gave no audio", "the session continues")
 
 
-# Input ------------------------------------------------------------------------------------------------------------
+# Input ----------------------------------------------------------------------------------------------------------------
 async def _has_telephone_speech(bench: EngineBench) -> None:
     provider = bench.provider()
     for name, audio in (("accepts", provider.accepts), ("emits", provider.emits)):
@@ -247,7 +247,7 @@ async def _takes_audio_of_any_size(bench: EngineBench) -> None:
         await _demand_well(session, "30 s of audio at once")
 
 
-# Answers ----------------------------------------------------------------------------------------------------------
+# Answers --------------------------------------------------------------------------------------------------------------
 async def _answers_in_pieces(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, _):

@@ -113,7 +113,7 @@ def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
     return list(zip(turns[0::2].tolist(), turns[1::2].tolist(), strict=True))
 
 
-# Speech-to-text ---------------------------------------------------------------------------------------------------
+# Speech-to-text -------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class ScriptedSTT(SpeechToText):
     """An STT provider that hears the words carried by the audio and yields them ``final_delay`` after the voice ended.
@@ -239,7 +239,7 @@ class _RecognitionSession(SpeechToTextSession):
             self._due.put(at, result)
 
 
-# LLM --------------------------------------------------------------------------------------------------------------
+# LLM ------------------------------------------------------------------------------------------------------------------
 Scripted = str | ToolCall | Sequence[str | ToolCall]
 """One reply: a text, a tool call, or several of these with the calls last."""
 Replies = Sequence[Scripted] | Callable[[Sequence[Message]], Scripted]
@@ -330,7 +330,7 @@ def tokens_of(text: str) -> list[str]:
     return [token if number == 0 else f" {token}" for number, token in enumerate(tokens)] if text else []
 
 
-# Text-to-speech ---------------------------------------------------------------------------------------------------
+# Text-to-speech -------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class ScriptedTTS(TextToSpeech):
     """A TTS provider that speaks the voice a simulated caller understands, with a length that is known beforehand.
