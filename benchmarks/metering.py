@@ -1,9 +1,10 @@
-"""What measuring a call costs: the processor time of its metrics, per second of call.
+"""The cost of measuring a call: the processor time of its metrics, per second of call.
 
 ``python -m benchmarks.metering [--repeats 200]``
 
-A call of a minute is simulated (its clock jumps), all that its watchers see is written down, and is then fed to a fresh
-meter as often as asked, with the building of what is said about each fact, which nobody would need without watchers.
+A call of a minute is simulated on an autojump clock. All that its observers see is recorded, and then fed to a fresh
+meter ``--repeats`` times. The cost includes building the payload of each internal event, which is needed only for
+observers.
 """
 
 import argparse
@@ -30,7 +31,7 @@ Seen = list[tuple[str, float, Mapping[str, Any]]]
 
 
 async def talk() -> Seen:
-    """Hold a call of a minute, in turns; return all that its metering sees."""
+    """Run a call of a minute, in turns; return everything that its metering sees."""
     seen: Seen = []
     on_event = Metering.on_event
 
@@ -63,7 +64,7 @@ class _Nobody:
 
 
 def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
-    """Return the processor seconds of telling all of it once."""
+    """Return the processor seconds that it takes to report everything once."""
     media = MediaClock()
     media.arrived(160, 0.02)
     media.samples = round(CALL_S * 8000)
@@ -93,7 +94,7 @@ def main() -> None:
     with_it = measured(seen, repeats, metering=True)
     without = measured(seen, repeats, metering=False)
     turns = sum(name == "metrics" for name, _, _ in seen)
-    print(f"a call of {CALL_S:g} s, {turns} turns, {len(seen)} events and facts")
+    print(f"a call of {CALL_S:g} s, {turns} turns, {len(seen)} events")
     print(f"measured:     {with_it / CALL_S * 1e6:6.1f} us of processor time per second of call")
     print(f"not measured: {without / CALL_S * 1e6:6.1f} us")
     print(f"difference:   {(with_it - without) / CALL_S * 1e6:6.1f} us, {(with_it - without) / CALL_S:.6%} of a core")
