@@ -246,7 +246,7 @@ def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFi
         "Other = type('Other', (Carrier,), dict.fromkeys(Carrier.__abstractmethods__))\n" + source
     )
     assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
-    assert capsys.readouterr() == ("", "patter-trio: the simulator can only play Twilio, got Other\n")
+    assert capsys.readouterr() == ("", "patter-trio: the simulator cannot play Other\n")
 
 
 # The command line -----------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from patter_trio.testing.servers.fake_vendor import Misbehaviour
 _LEAK_CHECK_RUNS: Final = 3
 """Uses after which leftovers are counted; one use before them may fill caches."""
 _MIN_LEAKING_RUNS: Final = 2
-"""Leftovers that count as a leak: fewer than one for each use can be chance, such as a cache that grows once."""
+"""Leftovers from which they count as a leak: one of the uses may leave something behind, two may not."""
 
 
 # The provider ---------------------------------------------------------------------------------------------------------

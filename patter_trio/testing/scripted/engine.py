@@ -34,7 +34,7 @@ from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
 from patter_trio.testing.scripted.timed_results import TimedResults
 
 MAX_WAITING_PIECES = 4096
-"""Pieces of one response that may wait: more than a reply of an hour has. A full channel makes the script wait."""
+"""Pieces of one response that may wait; a full channel makes the script wait."""
 
 
 @attrs.frozen

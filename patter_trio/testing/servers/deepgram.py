@@ -30,7 +30,7 @@ from patter_trio.testing.servers.loopback import on_loopback, read_head
 IDLE_TIMEOUT_S: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
 MAX_WAITING_MESSAGES: Final = 4096
-"""Maximum number of messages that wait to be sent: more than any test makes in a connection."""
+"""Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
 _REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
 _FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}

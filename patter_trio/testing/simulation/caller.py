@@ -73,8 +73,7 @@ class SimulatedCaller:
         at = f" at {self.now:.2f} s" if trio.lowlevel.in_trio_run() else ""
         return f"<SimulatedCaller{at}, {self.carrier!r}>"
 
-    # Actions
-    #  -----------------------------------------------------------------------------------------------------------------
+    # Actions ----------------------------------------------------------------------------------------------------------
     @property
     def now(self) -> float:
         """The current call time."""

@@ -27,7 +27,7 @@ from patter_trio.testing.servers.openai_realtime.script import Asked, FakeRealti
 from patter_trio.testing.servers.openai_realtime.session import RealtimeServerSession
 
 MAX_WAITING_MESSAGES: Final = 4096
-"""Maximum number of messages that wait to be sent: more than any test makes in a connection."""
+"""Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
 
 
 class RealtimeServer:
