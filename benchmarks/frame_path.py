@@ -192,7 +192,7 @@ async def ledger() -> float:
     playback.open(playout)
     now, media = 0.0, 0
     playout.put(bytes(LOOPS * FRAME_BYTES // 5), "Text.")
-    playout.produced = True
+    playout.end()
     began = time.process_time()
     while playout.waiting:
         match playback.next_message(now):

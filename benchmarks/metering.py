@@ -2,16 +2,14 @@
 
 ``python -m benchmarks.metering [--repeats 200]``
 
-A call of a minute is simulated on an autojump clock. All that its observers see is recorded, and then fed to a fresh
-meter ``--repeats`` times. The cost includes building the payload of each internal event, which is needed only for
-observers.
+A call of a minute is simulated on an autojump clock and its events are recorded. They are then reported to a fresh
+meter ``--repeats`` times, each event made anew as the call makes it.
 """
 
 import argparse
 import time
-from collections.abc import Mapping
-from typing import Any
 
+import attrs
 import trio
 from trio.testing import MockClock
 
@@ -19,15 +17,17 @@ from patter_trio import Patter
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import CallEvent
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
+from patter_trio.metrics.public_events import CallOver, PublicEvent, TurnMeasured
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.simulator import simulate_call
 
 CALL_S = 60.0
 ANSWER = "We are open from nine in the morning to six in the evening. On Sundays we are closed, all day."
 
-Seen = list[tuple[str, float, Mapping[str, Any]]]
+Seen = list[tuple[CallEvent, float]]
 
 
 async def talk() -> Seen:
@@ -35,9 +35,9 @@ async def talk() -> Seen:
     seen: Seen = []
     on_event = Metering.on_event
 
-    def noted(self: Metering, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        seen.append((name, at, payload))
-        on_event(self, name, at, payload)
+    def noted(self: Metering, event: CallEvent, at: float) -> None:
+        seen.append((event, at))
+        on_event(self, event, at)
 
     Metering.on_event = noted  # type: ignore[method-assign]
     agent = Patter().agent(
@@ -59,7 +59,7 @@ async def talk() -> Seen:
 
 
 class _Nobody:
-    def tell(self, *_: object) -> None:
+    def put(self, *_: object) -> None:
         pass
 
 
@@ -68,19 +68,20 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     media = MediaClock()
     media.arrived(160, 0.02)
     media.samples = round(CALL_S * 8000)
-    edges = {"user_speech_started", "user_speech_ended", "user_speech_eos", "transcript", "llm_token", "audio_out"}
-    edges |= {"agent_speech_started", "agent_speech_ended", "transcript_partial"}
+    # The meter makes the events that are left out here itself.
+    kept = [event for event in seen if not isinstance(event[0], TurnMeasured | CallOver)]
+    made = [(type(event), attrs.asdict(event, recurse=False), at) for event, at in kept]
     spent = 0.0
     for _ in range(repeats):
-        reporter = CallReporter(_Nobody(), CallInfo("CA1", "", "", "inbound"), media, epoch=0.0, tap=None)  # type: ignore[arg-type]
-        if metering:
-            reporter.metering = Metering("CA1", Meter("CA1", media), reporter.emit_event)
+        info, meter = CallInfo("CA1", "", "", "inbound"), Meter("CA1", media) if metering else None
+        reporter = CallReporter(_Nobody(), info, media, epoch=0.0, tap=None, meter=meter)  # type: ignore[arg-type]
         began = time.process_time()
-        for name, at, payload in seen:
-            if name in edges:
-                reporter.emit_event(name, at, payload)
-            elif name not in ("metrics", "call_end"):
-                reporter.emit_fact(name, at, {**payload})
+        for kind, fields, at in made:
+            event = kind(**fields)
+            if isinstance(event, PublicEvent):
+                reporter.emit_event(event, at)
+            else:
+                reporter.emit_fact(event, at)
         spent += time.process_time() - began
     return spent / repeats
 
@@ -93,7 +94,7 @@ def main() -> None:
     seen = trio.run(talk, clock=MockClock(autojump_threshold=0))
     with_it = measured(seen, repeats, metering=True)
     without = measured(seen, repeats, metering=False)
-    turns = sum(name == "metrics" for name, _, _ in seen)
+    turns = sum(isinstance(event, TurnMeasured) for event, _ in seen)
     print(f"a call of {CALL_S:g} s, {turns} turns, {len(seen)} events")
     print(f"measured:     {with_it / CALL_S * 1e6:6.1f} us of processor time per second of call")
     print(f"not measured: {without / CALL_S * 1e6:6.1f} us")

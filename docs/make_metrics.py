@@ -5,10 +5,29 @@ The instants are made up; the meter computes the latencies from them.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from patter_trio.audio.media_clock import MediaClock
+from patter_trio.metrics.internal_events import (
+    CallEvent,
+    LlmChunk,
+    LlmFinished,
+    ReplyEnded,
+    ReplyStarted,
+    TtsFinished,
+    TtsFirstAudio,
+    UtteranceOver,
+    VoiceStarted,
+    WordsFinal,
+)
 from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.public_events import (
+    AgentSpeechStarted,
+    TranscriptCommitted,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 from patter_trio.metrics.results import LatencyBreakdown
 
 PICTURE: Final = Path(__file__).with_name("metrics.svg")
@@ -51,25 +70,24 @@ def latencies() -> LatencyBreakdown:
     media = MediaClock()
     media.arrived(160, 0.02)
     meter = Meter("CA1", media)
-    at, reply = INSTANTS, {"reply": 1, "turn_idx": 1}
-    said: dict[str, Any] = {"role": "user", "text": "Hello", "history": []}
-    told: tuple[tuple[float, str, dict[str, Any]], ...] = (
-        (at["S0"], "voice_started", {"offset": at["S0"]}),
-        (at["S0"], "user_speech_started", {}),
-        (at["W"], "words_final", {"text": "Hello"}),
-        (at["E"], "user_speech_ended", {}),
-        (at["E"], "utterance_over", {"silence": at["E"] - at["S1"]}),
-        (at["E"], "user_speech_eos", {}),
-        (at["E"], "transcript", said),
-        (at["E"], "reply_started", {**reply, "source": "llm"}),
-        (at["T"], "llm_chunk", {**reply, "text": "Yes."}),
-        (at["A"], "tts_first_audio", reply),
-        (at["P"], "agent_speech_started", reply),
-        (at["L"], "llm_finished", reply),
-        (at["Z"], "tts_finished", reply),
-        (4.0, "reply_ended", {**reply, "reason": "played"}),
+    at, voice_ms = INSTANTS, round((INSTANTS["S1"] - INSTANTS["S0"]) * 1000)
+    events: tuple[tuple[float, CallEvent], ...] = (
+        (at["S0"], VoiceStarted(at["S0"])),
+        (at["S0"], UserSpeechStarted()),
+        (at["W"], WordsFinal("Hello")),
+        (at["E"], UserSpeechEnded(speech_duration_ms=voice_ms)),
+        (at["E"], UtteranceOver(at["E"] - at["S1"])),
+        (at["E"], UserSpeechEos(trigger="vad_silence")),
+        (at["E"], TranscriptCommitted("user", "Hello", [])),
+        (at["E"], ReplyStarted(1, 1, "llm")),
+        (at["T"], LlmChunk(1, 1, "Yes.")),
+        (at["A"], TtsFirstAudio(1, 1)),
+        (at["P"], AgentSpeechStarted(turn_idx=1)),
+        (at["L"], LlmFinished(1, 1)),
+        (at["Z"], TtsFinished(1, 1)),
+        (4.0, ReplyEnded(1, 1, "played")),
     )
-    (turn,) = (turn for when, name, payload in told if (turn := meter.on_event(name, when, payload)))
+    (turn,) = (turn for when, event in events if (turn := meter.on_event(event, when)))
     return turn.latency
 
 

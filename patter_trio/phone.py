@@ -16,7 +16,8 @@ from patter_trio.agent.agent import Agent
 from patter_trio.agent.guardrails import Guardrail
 from patter_trio.agent.hooks import PipelineHooks
 from patter_trio.agent.tools import Tool
-from patter_trio.call.session import Call
+from patter_trio.call.control import CallControl
+from patter_trio.call.session import CallSession
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus
@@ -86,7 +87,7 @@ class Patter(SpeechCallbacks):
         """Says where tools behind a URL may be."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
-        self.live: dict[str, Call] = {}
+        self.live: dict[str, CallSession] = {}
         """The live calls by id, oldest first; kept by the desks."""
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self.live.get)
         """Fires the speech edges for adapters of the application's own."""
@@ -99,9 +100,9 @@ class Patter(SpeechCallbacks):
         return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self.live)} calls>"
 
     @property
-    def calls(self) -> tuple[Call, ...]:
-        """The live calls, oldest first."""
-        return tuple(self.live.values())
+    def calls(self) -> tuple[CallControl, ...]:
+        """The live calls, oldest first: the very objects that callbacks get as ``call_control``."""
+        return tuple(call.control for call in self.live.values())
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:

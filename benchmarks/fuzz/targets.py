@@ -187,7 +187,7 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
     line = FaultyStream(theirs)
     socket = await (await receive_upgrade(line, bytes(await line.receive_some(65536)))).accept()
     if writer:
-        socket.on_pending = lambda: None
+        socket.share_sending(lambda: None)
     await ours.send_all(data)
     await ours.send_eof()
     line.trickle(size)

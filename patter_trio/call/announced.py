@@ -1,30 +1,32 @@
-"""A call that is announced and whose media has not begun: what ``on_call_start(event, call_control)`` steers.
+"""An announced call whose media has not begun: what ``on_call_start(event, call_control)`` steers.
 
-What is wanted of it is done when it connects; of one that never does, it is over.
+Commands are carried out when the call connects. A call that never connects drops them and is over.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from patter_trio.abc import CallInfo
-from patter_trio.call.control import CallControl, ControlledCall
-from patter_trio.call.transfers import TransferRequest, Transfers
+from patter_trio.call.control import CallControl, ControlledCall, connect_control
+from patter_trio.call.transfers import TransferRequest
 from patter_trio.errors import CallEnded, PatterError, ProviderError
 from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot
+from patter_trio.metrics.results import CallMetrics
 from patter_trio.phone_numbers import checked_destination
 
 MAX_DEFERRED_COMMANDS: Final = 64
-"""What may be wanted of a call before it connects; it does so within a second or two."""
+"""Commands that wait for the connection; it takes a second or two, so more are a mistake."""
 
 
-class BegunCall(ControlledCall, Protocol):
-    """A call that has begun, as the announced one hands over to it what it was asked to do."""
+class ConnectedCall(ControlledCall, Protocol):
+    """A call that has connected, and carries out what was asked of the announced one."""
 
-    transfers: Transfers
+    def place_transfer(self, order: TransferRequest) -> None:
+        """Carry out an order that was made before the call connected."""
 
 
 class PendingControl:
-    """A call before it is one, as its :attr:`control` sees it.
+    """A call before it connects, as its :attr:`control` sees it.
 
     Args:
         info: the facts of the call.
@@ -37,16 +39,26 @@ class PendingControl:
         self.outcome: str = ""
         self.control: CallControl = CallControl(self)
         """What steers the call, from now on to its end."""
-        self._deferred: list[Callable[[BegunCall], object]] = []
+        self._deferred: list[Callable[[ConnectedCall], object]] = []
         self._order: TransferRequest | None = None
 
     def __repr__(self) -> str:
-        return f"<Announced {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
+        return f"<PendingControl {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """That of a call that has not begun."""
         return ConversationStateSnapshot(user=INITIAL_STATE["user"], agent=INITIAL_STATE["agent"])
+
+    @property
+    def turn_idx(self) -> int:
+        """Zero: the caller has said nothing yet."""
+        return 0
+
+    @property
+    def metrics(self) -> CallMetrics | None:
+        """None: nothing has been measured yet."""
+        return None
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
         """Have the agent say ``text`` when the call has begun, before its first message.
@@ -75,31 +87,30 @@ class PendingControl:
         order = TransferRequest(checked_destination(to), error_message)
         if self._order is not None:
             raise ProviderError(f"call {self.info.call_id} is being transferred already")
-        self._defer(lambda call: call.transfers.place(order))
+        self._defer(lambda call: call.place_transfer(order))
         self._order = order
         return order
 
-    def _defer(self, command: Callable[[BegunCall], object]) -> None:
+    def _defer(self, command: Callable[[ConnectedCall], object]) -> None:
         if self.outcome:
             raise self._over()
         if len(self._deferred) == MAX_DEFERRED_COMMANDS:
             raise PatterError(
-                f"call {self.info.call_id} has not begun, and {MAX_DEFERRED_COMMANDS} things are wanted of it already"
+                f"call {self.info.call_id} has not connected, and {MAX_DEFERRED_COMMANDS} commands already wait for it"
             )
         self._deferred.append(command)
 
     def _over(self) -> CallEnded:
         return CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
 
-    def connect(self, call: BegunCall) -> None:
-        """The call has begun: from here on it is the one that is steered."""
-        call.data = self.data
-        self.control.connect(call)
-        for wish in self._deferred:
-            wish(call)
+    def connect(self, call: ConnectedCall) -> None:
+        """Have :attr:`control` steer ``call`` from here on, and carry out the deferred commands."""
+        connect_control(self.control, call)
+        for command in self._deferred:
+            command(call)
 
     def close(self, outcome: str) -> None:
-        """The call never connected."""
+        """End a call that never connected."""
         self.outcome = outcome
         if self._order is not None:
             self._order.settle(self._over())

@@ -1,12 +1,13 @@
-"""How one call hears, thinks and speaks: by a recogniser, a mind and a voice, or by one engine that does all three.
+"""How one call hears, thinks and speaks: through STT, responder and TTS, or through one engine that does all three.
 
-The session loop decides what is to happen, and asks the call's faculties to do it. All that it asks is done at once, by
-plain functions; what takes time runs in the tasks that ``run`` starts.
+The session loop decides what happens next, and the backend carries it out. Its methods are plain functions that return
+at once; what takes time runs in the parts that :meth:`Backend.open` starts.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import attrs
 import trio
@@ -25,25 +26,23 @@ from patter_trio.conversation.inputs import Input
 from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import AgentReady
+from patter_trio.metrics.public_events import AgentSpeechStarted
 
-Guarded = Callable[..., Awaitable[None]]
-"""Runs a part of the call (its name, the function, its arguments) that a provider's failure ends."""
-Hold = Callable[[], Awaitable[None]]
-"""Begins the conversation, and holds what is open for it; cancelled at its end."""
+StartPart = Callable[..., None]
+"""Starts a part of the call (its name, the function, its arguments); a ``ProviderError`` from it ends the call."""
 
 
 @attrs.frozen(eq=False)
 class CallServices:
-    """What a call's faculties work with."""
+    """What a call's backend works with."""
 
     call: HookedCall
     control: CallControl
-    about: Mapping[str, str]
-    """What the application is told of the call with each message."""
     history: History
     reporter: CallReporter
     emit_fact: EmitFact
-    """Lets watchers know a fact, at this instant."""
+    """Reports an internal event, at this instant."""
     tools: ToolRunner
     writer: CarrierWriter
     post: Callable[[Input], None]
@@ -75,44 +74,47 @@ class UserTurnLog(Protocol):
 
 
 class Backend(ABC):
-    """What hears, thinks and speaks in one call."""
+    """Hears, thinks and speaks in one call."""
 
     user_turns: UserTurnLog
     agent: Agent | None = None
-    """Once it is settled who the call's agent is."""
+    """The call's agent, from :meth:`open` on."""
 
     @abstractmethod
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it."""
+        """Take the caller's audio, mu-law at 8 kHz, or an edge of the voice in it; never waits."""
 
     @abstractmethod
-    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open all that the agent needs, start what runs beside it in ``talk``, and ``hold``.
+    def open(self, agent: Agent, start: StartPart) -> AbstractAsyncContextManager[BaseException | None]:
+        """Open every provider that the agent needs, and start the parts that run beside the conversation.
+
+        Yields:
+            None, or the failure of a provider without which the backend can only apologise. It stays open for that.
 
         Raises:
-            ProviderError: something of it cannot be had.
+            ProviderError: a provider cannot be opened, and nothing can apologise for it.
         """
 
     @property
     @abstractmethod
     def can_speak(self) -> bool:
-        """Whether a text of our own can be spoken."""
+        """True if a text of our own can be spoken."""
 
     @abstractmethod
     def names(self) -> tuple[str, str]:
-        """Return provider and model of what thinks, as ``llm_token`` has them."""
+        """Return the provider and model that answer, as ``llm_token`` has them."""
 
     @abstractmethod
     def audio_provider(self) -> str:
-        """Return who makes the audio, as ``audio_out`` has it."""
+        """Return the provider that makes the audio, as ``audio_out`` has it."""
 
     @abstractmethod
-    def speaker(self) -> Mapping[str, str]:
-        """Return who speaks, as ``agent_speech_started`` has it."""
+    def speaker(self) -> AgentSpeechStarted:
+        """Return the provider that speaks, as ``agent_speech_started`` has it; the reporter fills in time and turn."""
 
     @abstractmethod
-    def parts(self, agent: Agent) -> dict[str, Any]:
-        """Return who takes part in the call, as the fact ``agent_ready`` has it."""
+    def parts(self, agent: Agent) -> AgentReady:
+        """Return who takes part in the call."""
 
     @abstractmethod
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> Reply:
@@ -120,31 +122,31 @@ class Backend(ABC):
 
     @abstractmethod
     def end_reply(self, reply: Reply, heard: HeardSpeech, reason: str) -> None:
-        """A reply is over: played, or cut for that reason."""
+        """Take the end of a reply, which was played or cut for that reason."""
 
     def on_voice_started(self) -> None:  # noqa: B027 (words tell a recogniser as much)
-        """The caller has begun to speak."""
+        """Take the start of the caller's voice."""
 
     def drop_utterance(self) -> None:  # noqa: B027 (with words, nothing is dropped)
-        """What the caller said was no utterance."""
+        """Drop what the caller said: it was not an utterance."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        """Ask for the last words; ``Flushed`` is posted when no more will come."""
 
     @abstractmethod
     async def apologise(self, agent: Agent, reply: Reply) -> None:
-        """Say the error message, alone: the conversation is over.
+        """Say the error message after the conversation is over.
 
         Raises:
-            ProviderError: nobody can.
+            ProviderError: no provider can say it.
         """
 
     def ready_agent(self) -> Agent:
-        """Return the agent of a call that is under way.
+        """Return the agent of a call that is ready.
 
         Raises:
-            CallEnded: it is not yet; the turn machine starts nothing before it is.
+            CallEnded: the call is not ready; the turn machine starts no reply before.
         """
         if self.agent is None or not self.can_speak:
             raise CallEnded("a reply before the call was ready")

@@ -1,14 +1,11 @@
-"""What callbacks, tools and ``on_message`` get as ``call_control``: the call, as far as the application may steer it.
+"""What callbacks, tools, ``on_message`` and ``phone.calls`` hand out: the call, as far as the application may steer it."""
 
-Beside it: what the calls of ``phone.calls`` have in common with it.
-"""
-
-from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-from patter_trio.abc import CallInfo, Direction
-from patter_trio.call.transfers import TransferRequest, Transfers
+from patter_trio.abc import CallInfo
+from patter_trio.call.transfers import TransferRequest
 from patter_trio.events.payloads import ConversationStateSnapshot
+from patter_trio.metrics.results import CallMetrics
 
 
 class ControlledCall(Protocol):
@@ -29,6 +26,14 @@ class ControlledCall(Protocol):
         """The public states at this moment."""
 
     @property
+    def turn_idx(self) -> int:
+        """The number of the caller's utterances that are over."""
+
+    @property
+    def metrics(self) -> CallMetrics | None:
+        """What has been measured so far."""
+
+    @property
     def outcome(self) -> str:
         """How the call ended; empty while it lives."""
 
@@ -43,9 +48,9 @@ class ControlledCall(Protocol):
 
 
 class CallControl:
-    """One call, to be steered from callbacks, tools and ``on_message``: speak, hang up, transfer, remember.
+    """One call, steered from callbacks, tools, ``on_message`` and ``phone.calls``: speak, hang up, transfer, remember.
 
-    It can be kept and used from other tasks for as long as the call lives. Two calls never share one.
+    The application may keep it and use it from other tasks for as long as the call lives. Two calls never share one.
     """
 
     __slots__ = ("_call", "_hung_up")
@@ -53,10 +58,6 @@ class CallControl:
     def __init__(self, call: ControlledCall) -> None:
         self._call = call
         self._hung_up = False
-
-    def connect(self, call: ControlledCall) -> None:
-        """Steer that call from here on: the announced one has begun. Not for the application."""
-        self._call = call
 
     def __repr__(self) -> str:
         return f"<CallControl {self.call_id}{', ended' if self.ended else ''}>"
@@ -93,7 +94,7 @@ class CallControl:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The application's own for this call, the same as ``phone.calls[...].data``."""
+        """The application's own values for this call."""
         return self._call.data
 
     @property
@@ -105,6 +106,19 @@ class CallControl:
     def conversation_state(self) -> ConversationStateSnapshot:
         """``{"user": ..., "agent": ...}`` at this moment."""
         return self._call.conversation_state
+
+    @property
+    def turn_idx(self) -> int:
+        """The number of the caller's utterances that are over."""
+        return self._call.turn_idx
+
+    @property
+    def metrics(self) -> CallMetrics | None:
+        """What has been measured so far; the final figures once the call is over.
+
+        None before the call connects, and if measuring failed.
+        """
+        return self._call.metrics
 
     @property
     def outcome(self) -> str:
@@ -166,66 +180,6 @@ class CallControl:
         self.hang_up()
 
 
-class Handle(ABC):
-    """A call that can be steered by whoever holds it."""
-
-    info: CallInfo
-    """The facts of the call."""
-    control: CallControl
-    """What callbacks, tools and ``on_message`` get as ``call_control``."""
-    transfers: Transfers
-    """Its transfers."""
-
-    @property
-    def call_id(self) -> str:
-        """The carrier's id of the call."""
-        return self.info.call_id
-
-    @property
-    def caller(self) -> str:
-        """The number that calls, E.164."""
-        return self.info.caller
-
-    @property
-    def callee(self) -> str:
-        """The number that is called, E.164."""
-        return self.info.callee
-
-    @property
-    def direction(self) -> Direction:
-        """``inbound`` or ``outbound``."""
-        return self.info.direction
-
-    @property
-    def telephony_provider(self) -> str:
-        """The carrier's name."""
-        return self.info.provider
-
-    @property
-    def custom_params(self) -> dict[str, str]:
-        """The parameters that came with the call; a copy."""
-        return dict(self.info.custom_params)
-
-    @abstractmethod
-    def hang_up(self) -> None:
-        """End the call after what is being said was played (10 s at most).
-
-        Raises:
-            CallEnded: the call is over.
-        """
-
-    async def hangup(self) -> None:
-        """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.
-
-        Raises:
-            CallEnded: the call is over.
-        """
-        self.hang_up()
-
-    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
-        """Hand the call over after what is being said was played: :meth:`CallControl.transfer`, which says all."""
-        await self.control.transfer(to, error_message=error_message, wait=wait)
-
-    def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
-        """Do as :meth:`Transfers.request`, which is behind :meth:`transfer`."""
-        return self.transfers.request(to, error_message)
+def connect_control(control: CallControl, call: ControlledCall) -> None:
+    """Have ``control`` steer ``call`` from here on: the announced call has connected."""
+    control._call = call  # noqa: SLF001 (same module: applications must not see this)

@@ -1,4 +1,4 @@
-"""A call's faculties as one engine: it hears, thinks and speaks; whose turn it is remains decided here.
+"""A call's backend made of one engine, which hears, thinks and speaks. The turn machine still decides whose turn it is.
 
 The engine is sent all that the caller says, in one order with what is decided about it: an utterance is over (commit),
 or was none (discard). It answers when it is asked to, faster than it is heard; what was not heard of an answer that was
@@ -8,10 +8,10 @@ asked again.
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final
 
 import attrs
 import trio
@@ -34,7 +34,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.convert import Converter, Quality, converter
 from patter_trio.audio.formats import MULAW_8K, RATE
-from patter_trio.call.backend import Backend, CallServices, Guarded, Hold, say_error_message
+from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
 from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
 from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.opening import open_with_timeout
@@ -45,8 +45,10 @@ from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.playback import HeardSpeech
-from patter_trio.errors import ProviderError
+from patter_trio.errors import ProviderError, leaves
+from patter_trio.metrics.internal_events import AgentReady, AnswerKind, ReplyStarted
 from patter_trio.metrics.metering import parts_of
+from patter_trio.metrics.public_events import AgentSpeechStarted
 from patter_trio.user_code.context import current_call
 
 MAX_OPENING_SAMPLES: Final = 5 * RATE
@@ -60,7 +62,7 @@ class EngineBackend(Backend):
     """The engine of one call, and a voice for texts that are not its own, if the agent has one.
 
     Args:
-        around: what it works with.
+        services: what the backend works with.
         engine: the served agent's; ``on_call_start`` may have given it another voice by the time it is opened.
     """
 
@@ -76,6 +78,7 @@ class EngineBackend(Backend):
         """The session is over for good."""
         self._by: TextToSpeech | None = None
         """The other voice, where it says the live reply."""
+        self._start_part: StartPart | None = None
         self._converter: Converter | None = None
         """Into the format that the engine accepts; None where that is mu-law at 8 kHz."""
         self._speaking = False
@@ -87,12 +90,12 @@ class EngineBackend(Backend):
         self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:
-        return f"<EngineFaculties of {self._engine.provider}, {self.user_turns!r}>"
+        return f"<EngineBackend of {self._engine.provider}, {self.user_turns!r}>"
 
     # Who it is --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
-        """Whether the engine is there, or another voice."""
+        """True once the engine or the TTS is open."""
         return self._session is not None or self._voice is not None
 
     def names(self) -> tuple[str, str]:
@@ -100,20 +103,21 @@ class EngineBackend(Backend):
         return self._engine.provider, self._engine.model
 
     def audio_provider(self) -> str:
-        """Return the provider of who speaks."""
+        """Return the provider that speaks the live reply: the engine or the TTS."""
         return self._engine.provider if self._by is None else self._by.provider
 
-    def speaker(self) -> Mapping[str, str]:
-        """Return the same."""
-        return {"engine" if self._by is None else "tts_provider": self.audio_provider()}
+    def speaker(self) -> AgentSpeechStarted:
+        """Return the engine, or the other voice, as the one who speaks."""
+        name = self.audio_provider()
+        return AgentSpeechStarted(engine=name) if self._by is None else AgentSpeechStarted(tts_provider=name)
 
-    def parts(self, agent: Agent) -> dict[str, Any]:
+    def parts(self, agent: Agent) -> AgentReady:
         """Return the engine's names."""
         return parts_of(agent, *self.names())
 
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Hand it to the engine; what comes before it is there waits."""
+        """Hand it to the engine, or keep it until the engine is open."""
         if self._session is None:
             self._keep(item)
         elif isinstance(item, VoiceEdge):
@@ -173,44 +177,36 @@ class EngineBackend(Backend):
         """Have the last words come; the inbox is told ``Flushed`` when none will."""
         if self._session is not None:
             self.user_turns.flush(open_voice=self._speaking)
-        if not self.user_turns.pending_count or self.user_turns.nursery is None:
+        if not self.user_turns.pending_count or self._start_part is None:
             self._services.post(inputs.Flushed())
         else:
-            self.user_turns.nursery.start_soon(self._await_last)
+            self._start_part("transcripts", self._await_last)
 
     async def _await_last(self) -> None:
         await self.user_turns.wait_until_complete()
         self._services.post(inputs.Flushed())
 
     # Opening ----------------------------------------------------------------------------------------------------------
-    async def run(self, agent: Agent, nursery: trio.Nursery, guarded: Guarded, hold: Hold) -> None:
-        """Open the engine, and the voice for other texts."""
-        self._engine = agent.engine or self._engine
-        self.user_turns.nursery = nursery
+    @asynccontextmanager
+    async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[BaseException | None]:
+        """Open the TTS for other texts, then the engine; without the engine, the TTS can still apologise."""
+        self.agent, self._engine, self._start_part = agent, agent.engine or self._engine, start
+        self.user_turns.open(start)
         async with AsyncExitStack() as stack:
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
                 self._voice = await stack.enter_async_context(open_with_timeout(voice, agent.tts.provider))
+            failure: BaseException | None = None
             try:
                 session = await stack.enter_async_context(self._opened(agent))
-            except (ProviderError, ExceptionGroup) as error:
+            except* ProviderError as failures:
                 if self._voice is None:
                     raise
-                await self._apologise_for_engine(error, guarded)
-            self._hand_over(session)
-            nursery.start_soon(guarded, "engine", self._listen, session)
-            await hold()
-
-    async def _apologise_for_engine(self, error: Exception, guarded: Guarded) -> NoReturn:
-        """Have the other voice apologise; it is open until the call is over."""
-
-        async def fail() -> None:
-            raise error
-
-        self._services.post(inputs.Ready())
-        await guarded("engine", fail)
-        while True:
-            await trio.sleep_forever()
+                failure = next(leaves(failures))
+            else:
+                self._hand_over(session)
+                start("engine", self._listen, session)
+            yield failure
 
     def _opened(self, agent: Agent) -> AbstractAsyncContextManager[EngineSession]:
         setup = EngineSetup(
@@ -242,18 +238,18 @@ class EngineBackend(Backend):
         """Begin a reply: of the engine's, or a fixed text."""
         agent, services, session = self.ready_agent(), self._services, self._session
         text = agent.error_message if action.apology else action.text
-        kind = "error" if action.apology else "llm" if text is None else "text"
+        kind: AnswerKind = "error" if action.apology else "llm" if text is None else "text"
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
             reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
-            reply.emit_fact("reply_started", source=kind)
+            reply.emit_fact(ReplyStarted(reply.number, reply.turn, kind))
             fixed, emits = replies.from_text(text), self._by.emits
             nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)
             return reply
         assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
         made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
-        named = dict(zip(("llm_provider", "model"), self.names(), strict=True)) if text is None else {}
-        made.emit_fact("reply_started", source=kind, **named)
+        llm_provider, model = self.names() if text is None else ("", "")
+        made.emit_fact(ReplyStarted(made.number, made.turn, kind, llm_provider, model))
         nursery.start_soon(made.make, self._pieces(agent, made, text), self._engine.emits, services)
         return made
 
@@ -348,7 +344,7 @@ class EngineBackend(Backend):
                 if isinstance(piece, SpeechChunk):
                     await feed.put(attrs.evolve(piece, text="", words=()))
         await feed.finish()
-        reply.playout.produced = True
+        reply.playout.end()
         services.writer.wake()
 
 

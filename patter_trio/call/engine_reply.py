@@ -16,6 +16,7 @@ from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
+from patter_trio.metrics.internal_events import LlmChunk, LlmFailed, TtsFinished
 from patter_trio.user_code.context import current_call
 
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
@@ -44,8 +45,6 @@ class EngineReply(replies.Reply):
         super().__init__(number, turn, emit_fact, language=language)
         self._session = session
         self._parts: list[_Part] = []
-        self._begun = False
-        self._thinks = False
         self._feed: SpeechFeed | None = None
 
     @asynccontextmanager
@@ -78,12 +77,12 @@ class EngineReply(replies.Reply):
                 await feed.finish()
             except* ProviderError as group:
                 error = next(leaves(group))
-                self._emit_failure("llm_failed", error)
+                self._emit_failure(LlmFailed, error)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)
                 at.post(inputs.ReplyFailed(self.number, str(error)))
             else:
                 self._end_thinking()
-                self.emit_fact("tts_finished")
+                self.emit_fact(TtsFinished(self.number, self.turn))
                 self._all_made(at.writer, at.post)
 
     async def _push(self) -> None:
@@ -93,10 +92,10 @@ class EngineReply(replies.Reply):
     async def _take(self, piece: AnswerPiece, feed: SpeechFeed, at: CallServices) -> None:
         match piece:
             case str():
-                self._begin(at)
+                self._begin(at.post)
                 self._say(piece)
             case SpeechChunk():
-                self._begin(at)
+                self._begin(at.post)
                 await feed.put(attrs.evolve(piece, text=""))  # its words come as texts of their own
             case replies.ProgressText():
                 async with self.respond(piece.text) as response:
@@ -106,30 +105,17 @@ class EngineReply(replies.Reply):
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, feed, at)
             case replies.AnswerPhase.TOOLS:
-                self._begin(at)  # the call of a tool is made of tokens, too
+                self._begin(at.post)  # the call of a tool is made of tokens, too
                 await self._push()  # speech pauses until the tools have answered
                 self._end_thinking()
             case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
-
-    def _begin_thinking(self) -> None:
-        self._thinks = True
-        self.emit_fact("llm_started")
-
-    def _end_thinking(self) -> None:
-        if self._thinks:
-            self._thinks = False
-            self.emit_fact("llm_finished")
-
-    def _begin(self, at: CallServices) -> None:
-        """Tell the first token with whatever comes first: it is told before audio, also if it comes behind it."""
-        if not self._begun:
-            self._begun = True
-            at.post(inputs.TokenArrived(self.number))
+            case replies.AnswerPhase.OVER:
+                pass  # an engine's reply ends when its response is closed
 
     def _say(self, text: str) -> None:
         if not is_sayable(text):
             raise ProviderError("half a character is no text that can be said")
         if text:
-            self.emit_fact("llm_chunk", text=text)
+            self.emit_fact(LlmChunk(self.number, self.turn, text))
             self.playout.add_text(text)

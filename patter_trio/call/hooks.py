@@ -9,7 +9,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -21,15 +21,28 @@ from patter_trio.agent.hooks import Hook, HookContext
 from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
+from patter_trio.metrics.internal_events import HookCalled, InternalEvent
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-EmitFact = Callable[[str, dict[str, Any]], None]
+EmitFact = Callable[[InternalEvent], None]
+"""Reports an internal event, at this instant."""
+EmitBlocked = Callable[[str], None]
+"""Reports that the guardrail of that name blocked a sentence of the reply."""
 Expected = Callable[[object], str]
-"""Says what an answer should have been; empty when it is that."""
+"""Checks a hook's answer: returns what it should have been, or an empty string if it is right."""
+
+_PASSES: Final = "the original passes"
+"""The consequence in the log where a hook fails."""
+_BLOCKS: Final = "blocked"
+"""The consequence where a guardrail fails: a sentence that could not be checked is not spoken."""
 
 _log = logging.getLogger("patter_trio.events")
+
+
+class _HookFailed(Exception):
+    """A hook gave no answer that could be used; its failure is logged."""
 
 
 class HookedCall(Protocol):
@@ -65,9 +78,7 @@ class HookRunner:
         self._off: set[str] = set()
 
     def __repr__(self) -> str:
-        return (
-            f"<Hooking of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
-        )
+        return f"<HookRunner of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
 
     def given(self, *names: str) -> tuple[Hook, ...]:
         """Return those of the named hooks that there are."""
@@ -78,11 +89,36 @@ class HookRunner:
         return HookContext(call.info.call_id, call.info.caller, call.info.callee, tuple(call.history))
 
     # Asking one -------------------------------------------------------------------------------------------------------
-    async def call(self, hook: Hook, convert: Expected, *values: Any, failed: Any = None) -> Any:
-        """Return the hook's answer, or ``failed`` (default: the first of ``values``) where there is none to be had."""
-        otherwise = values[0] if failed is None else failed
+    async def transform(self, hook: Hook, expected: Expected, value: Any, *more: object, copied: bool = False) -> Any:
+        """Return what a hook makes of a value; a hook that fails lets the original pass.
+
+        Args:
+            hook: the hook.
+            expected: checks the answer's type.
+            value: the hook's first argument, and the answer where the hook fails.
+            more: the hook's further arguments, as in its tier.
+            copied: give the hook a deep copy, so that a hook that fails halfway leaves the original as it was.
+        """
+        try:
+            return await self._ask(hook, expected, (copy.deepcopy(value) if copied else value, *more), _PASSES)
+        except _HookFailed:
+            return value
+
+    async def check(self, hook: Hook, text: str) -> bool:
+        """Return True if a hook blocks a text; a hook that fails blocks it, too."""
+        try:
+            return bool(await self._ask(hook, _anything, (text,), _BLOCKS))
+        except _HookFailed:
+            return True
+
+    async def _ask(self, hook: Hook, expected: Expected, values: tuple[object, ...], consequence: str) -> Any:
+        """Return a hook's answer; log a failure, with its ``consequence``.
+
+        Raises:
+            _HookFailed: the hook raised, was too slow or gave the wrong type, or is disabled for this call.
+        """
         if hook.name in self._off:
-            return otherwise
+            raise _HookFailed
         positional, keywords = hook.arguments(values, self._context)
         began = trio.current_time()
         answer, problem, held = None, "", 0.0
@@ -96,21 +132,20 @@ class HookRunner:
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
-        self._emit_fact("hook", {"name": hook.name, "seconds": took})
+        self._emit_fact(HookCalled(hook.name, took))
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
-        elif not problem and (expected := convert(answer)):
-            problem = f"{name_of(hook.function)} must give {expected}, not {type(answer).__name__}"
+        elif not problem and (wanted := expected(answer)):
+            problem = f"{name_of(hook.function)} must give {wanted}, not {type(answer).__name__}"
         if problem:
-            then = "the original passes" if failed is not True else "blocked"
-            self._complain(hook, problem, then, cause, for_good=hook.tier.often and scope.cancelled_caught)
-            return otherwise
-        if took > hook.tier.budget and held <= invoke.MAX_BLOCKING_S:  # else it was reported already
+            self._complain(hook, problem, consequence, cause, for_good=hook.tier.often and scope.cancelled_caught)
+            raise _HookFailed
+        if took > hook.tier.budget and held <= invoke.MAX_BLOCKING_S:  # else call_sync has reported it
             self._slow(hook, took)
         return answer
 
     def _complain(self, hook: Hook, problem: str, then: str, cause: BaseException | None, *, for_good: bool) -> None:
-        """Say what went wrong; of a hook that is asked many times a second only the first time, and that it is left."""
+        """Log a hook's failure; of a hook that is asked many times a second, only the first and its being disabled."""
         if for_good:
             self._off.add(hook.name)
             then += ", and it is not asked again in this call"
@@ -135,7 +170,7 @@ class HookRunner:
     async def text(self, hooks: Iterable[Hook], text: str) -> str | None:
         """Pass a text through hooks; None as soon as one answers so."""
         for hook in hooks:
-            answer: str | None = await self.call(hook, _text_or_none, text)
+            answer: str | None = await self.transform(hook, _text_or_none, text)
             if answer is None:
                 return None
             text = answer
@@ -155,7 +190,7 @@ class HookRunner:
         async def through(mulaw: bytes) -> bytes:
             given = pcm = g711.to_pcm(mulaw)
             for hook in hooks:
-                answer = await self.call(hook, _pcm_of(len(given)), pcm)
+                answer = await self.transform(hook, _pcm_of(len(given)), pcm)
                 if answer is None:  # silence in its place keeps the recogniser's clock right
                     return bytes(len(given)) if as_pcm else bytes([g711.SILENCE]) * len(mulaw)
                 pcm = bytes(answer)
@@ -166,7 +201,7 @@ class HookRunner:
     async def result(self, transcript: Transcript) -> Transcript | None:
         """Pass a recogniser's result through ``after_stt``; None: it is not to be noticed."""
         for hook in self.given("after_stt"):
-            answer = await self.call(hook, _words, transcript)
+            answer = await self.transform(hook, _words, transcript)
             if answer is None:  # a final result closes its segment, with or without words
                 return attrs.evolve(transcript, text="") if transcript.final else None
             text = answer if isinstance(answer, str) else answer.text
@@ -181,19 +216,19 @@ class HookRunner:
         """Pass what the model is to be asked through ``before_llm``."""
         kept = list(messages)
         for hook in self.given("before_llm"):
-            answer = await self.call(hook, _messages_or_none, copy.deepcopy(kept), failed=kept)
+            answer = await self.transform(hook, _messages_or_none, kept, copied=True)
             kept = kept if answer is None else list(answer)
         return kept
 
     # The agent's side -------------------------------------------------------------------------------------------------
-    def of_reply(self, emits: AudioFormat, note: Callable[..., None], *, generated: bool) -> "ReplyHooks":
+    def of_reply(self, emits: AudioFormat, emit_blocked: EmitBlocked, *, generated: bool) -> "ReplyHooks":
         """Return the hooks for one reply; one that is not ``generated`` is the application's own text."""
-        return ReplyHooks(self, emits, note, generated=generated)
+        return ReplyHooks(self, emits, emit_blocked, generated=generated)
 
     async def rewritten(self, sentence: str) -> str:
         """Pass a sentence through the text transforms; empty: it is not to be said."""
         for hook in self._transforms:
-            sentence = await self.call(hook, _text, sentence)
+            sentence = await self.transform(hook, _text, sentence)
         return sentence
 
     async def blocking(self, sentence: str) -> Guardrail | None:
@@ -201,7 +236,7 @@ class HookRunner:
         for guard in self._guardrails:
             if guard.names(sentence):
                 return guard
-            if guard.hook is not None and await self.call(guard.hook, _anything, sentence, failed=True):
+            if guard.hook is not None and await self.check(guard.hook, sentence):
                 return guard
         return None
 
@@ -213,11 +248,11 @@ class ReplyHooks:
     """
 
     def __init__(
-        self, hook_runner: HookRunner, emits: AudioFormat, note: Callable[..., None], *, generated: bool
+        self, hook_runner: HookRunner, emits: AudioFormat, emit_blocked: EmitBlocked, *, generated: bool
     ) -> None:
-        self._call_hook = hook_runner.call
+        self._transform = hook_runner.transform
         self._hook_runner = hook_runner
-        self._note = note
+        self._emit_blocked = emit_blocked
         self._generated = generated
         self._whole = hook_runner.given("after_llm.on_response") if generated else ()
         self._chunk = hook_runner.given("after_llm.on_chunk") if generated else ()
@@ -243,24 +278,26 @@ class ReplyHooks:
     async def piece(self, text: str) -> str:
         """Pass a piece of the answer through ``on_chunk``; nothing comes back while ``on_response`` is waited for."""
         for hook in self._chunk:
-            text = await self._call_hook(hook, _text, text)
+            text = await self._transform(hook, _text, text)
         if not self._whole:
             return text
         self._buffer.append(text)
         return ""
 
     async def rest(self) -> str:
-        """Return the answer if it was held back, passed through ``on_response``."""
+        """Return the answer if it was held back, passed through ``on_response``; an answer without text asks nobody."""
+        if not self._buffer:
+            return ""
         text, self._buffer = "".join(self._buffer), []
         for hook in self._whole:
-            answer = await self._call_hook(hook, _text_or_none, text)
+            answer = await self._transform(hook, _text_or_none, text)
             text = text if answer is None else answer
         return text
 
     async def sentence(self, sentence: str) -> str:
         """Pass a sentence through all that rewrites or drops one; empty: it is not to be said."""
         for hook in self._sentence:
-            answer = await self._call_hook(hook, _text_or_none, sentence)
+            answer = await self._transform(hook, _text_or_none, sentence)
             sentence = sentence if answer is None else answer
         if sentence.strip():
             sentence = await self._hook_runner.rewritten(sentence)
@@ -275,7 +312,7 @@ class ReplyHooks:
         if guard is None:
             return sentence
         _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
-        self._note("guardrail", name=guard.name)
+        self._emit_blocked(guard.name)
         if guard.name in self._replaced:
             return ""
         self._replaced.add(guard.name)
@@ -288,7 +325,7 @@ class ReplyHooks:
         if chunk.audio:
             given = pcm = chunk.audio if self._as_pcm else g711.to_pcm(chunk.audio)
             for hook in self._sound:
-                answer = await self._call_hook(hook, _pcm_of(), pcm, self._text)
+                answer = await self._transform(hook, _pcm_of(), pcm, self._text)
                 if not answer:  # no sound, whether as None or as no bytes
                     return None
                 pcm = bytes(answer)

@@ -1,16 +1,142 @@
-"""The carrier's side of a call: its media stream."""
+"""The carrier's side of a call: its media stream, read, written and kept alive by a task each."""
+
+import logging
+from typing import Final, Protocol
 
 import attrs
+import trio
 
-from patter_trio.abc import CallInfo, StreamCodec, StreamStarted
-from patter_trio.net.websocket import WebSocket
+from patter_trio.abc import (
+    AudioReceived,
+    CallInfo,
+    DigitPressed,
+    MarkReached,
+    StreamCodec,
+    StreamStarted,
+    StreamStopped,
+)
+from patter_trio.call.keepalive import PING_AFTER_S, wait_until_dead
+from patter_trio.call.output.writer import CarrierWriter, Stalled
+from patter_trio.errors import WireError
+from patter_trio.net.websocket import SocketClosed, WebSocket
+
+CLOSE_TIMEOUT_S: Final = 0.15
+"""Seconds to close the stream: together with flushing the STT, the call then ends within one second."""
+MAX_BAD_MESSAGES: Final = 100
+"""Messages against the carrier's protocol after which the call gives up its stream."""
+NORMAL_CLOSE_CODES: Final = (1000, 1001)
+"""Close codes of a stream that ended as intended (RFC 6455, section 7.4.1)."""
+
+_log = logging.getLogger("patter_trio.call")
 
 
 @attrs.frozen
 class MediaLeg:
-    """A media stream that belongs to an announced call: proven, started and not yet answered."""
+    """A media stream that belongs to an announced call: authenticated, started and not yet answered."""
 
     socket: WebSocket
     codec: StreamCodec
     started: StreamStarted
     info: CallInfo
+
+
+class LegListener(Protocol):
+    """Handles what a leg receives. Every method returns at once."""
+
+    def on_audio(self, audio: bytes) -> None:
+        """Take the caller's next audio, mu-law at 8 kHz."""
+
+    def on_digit(self, digit: str) -> None:
+        """Take a digit that the caller pressed."""
+
+    def on_leg_down(self, reason: str) -> None:
+        """Take the end of the stream; both directions may report it."""
+
+    def fail(self, why: str, kind: str) -> None:
+        """Record a failure; ``kind`` is its public name, without the details in ``why``."""
+
+
+class Leg:
+    """The running media stream of one call.
+
+    Args:
+        stream: the started stream.
+        writer: sends to it.
+        listener: handles what comes from it.
+    """
+
+    def __init__(self, stream: MediaLeg, writer: CarrierWriter, listener: LegListener) -> None:
+        self._socket = stream.socket
+        self._codec = stream.codec
+        self._call_id = stream.info.call_id
+        self._writer = writer
+        self._listener = listener
+        self._bad_messages = 0
+
+    def __repr__(self) -> str:
+        return f"<Leg of {self._call_id}, {self._socket!r}, {self._bad_messages} bad messages>"
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start reading, writing and the keep-alive."""
+        nursery.start_soon(self._read)
+        nursery.start_soon(self._write)
+        nursery.start_soon(self._keep_alive)
+
+    async def close(self) -> None:
+        """Close the stream, within :data:`CLOSE_TIMEOUT_S` seconds."""
+        await self._socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
+
+    async def _read(self) -> None:
+        # Awaits nothing but the socket, so that a slow stage never delays marks, digits and the end.
+        try:
+            while True:
+                message = await self._socket.receive()
+                try:
+                    event = self._codec.receive(message)
+                except WireError as error:
+                    self._count_bad(error)
+                    continue
+                match event:
+                    case AudioReceived():
+                        self._listener.on_audio(event.audio)
+                    case MarkReached():
+                        self._writer.reached(event.name, trio.current_time())
+                    case DigitPressed():
+                        self._listener.on_digit(event.digit)
+                    case StreamStopped():
+                        self._listener.on_leg_down("caller_hung_up")
+                        return
+        except SocketClosed as closed:
+            self._on_closed(closed)
+
+    def _count_bad(self, error: WireError) -> None:
+        self._bad_messages += 1
+        if self._bad_messages == 1:
+            _log.warning("call %s: ignoring what its stream may not send: %s", self._call_id, error)
+        if self._bad_messages == MAX_BAD_MESSAGES:
+            self._listener.fail(
+                f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow", "WireError"
+            )
+            raise SocketClosed(1008, "protocol")
+
+    async def _write(self) -> None:
+        try:
+            await self._writer.write()
+        except SocketClosed as closed:  # the reader or the writer, whichever notices first
+            self._on_closed(closed)
+        except Stalled as error:
+            self._lose(str(error), "Stalled")
+
+    async def _keep_alive(self) -> None:
+        await wait_until_dead(self._socket, self._writer.wake)
+        self._lose(f"the carrier said nothing for {2 * PING_AFTER_S:g} s", "Silent")
+
+    def _on_closed(self, closed: SocketClosed) -> None:
+        if closed.code in NORMAL_CLOSE_CODES:
+            self._listener.on_leg_down("caller_hung_up")
+        else:
+            self._lose(f"the carrier's stream was lost: {closed}", "SocketClosed")
+
+    def _lose(self, why: str, kind: str) -> None:
+        self._listener.fail(why, kind)
+        self._listener.on_leg_down("failed")

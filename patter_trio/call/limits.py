@@ -1,4 +1,4 @@
-"""How long a call may be, and how long silent."""
+"""The longest call and the longest silence."""
 
 import math
 from collections.abc import Callable
@@ -10,24 +10,24 @@ from patter_trio.conversation.inputs import HangUp
 
 
 class Limits:
-    """Hangs up when a call has been long or silent enough."""
+    """Hangs up when a call has lasted, or been silent, for too long."""
 
     def __init__(self) -> None:
         self._silent_since: float | None = None
-        """Since when neither side speaks, and the agent does not think; None while one does."""
+        """When both sides fell silent; None while the caller or the agent speaks, or the agent thinks."""
 
     def __repr__(self) -> str:
         return f"<Limits, silent since {self._silent_since}>"
 
     def state_is(self, user: str, agent: str) -> None:
-        """Take note of the public states."""
+        """Follow the public states."""
         if user not in ("listening", "away") or agent != "idle":
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = trio.current_time()
 
     async def keep(self, silence: float | None, duration: float | None, post: Callable[[HangUp], None]) -> Never:
-        """Post a hang-up after so many seconds of silence, or of the call from here on; None: never."""
+        """Post a hang-up after ``silence`` seconds of silence, or ``duration`` seconds from now; None means never."""
         patience = silence or math.inf
         over = trio.current_time() + (duration or math.inf)
         while True:

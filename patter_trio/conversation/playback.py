@@ -117,6 +117,10 @@ class PlayoutQueue:
         """Samples that were put in and not taken yet."""
         return self.put_samples - self.sent_samples
 
+    def end(self) -> None:
+        """Record that all of the reply's audio was produced."""
+        self.produced = True
+
     def put(self, audio: bytes, text: str = "", words: tuple[Word, ...] = ()) -> None:
         """Add mu-law audio. ``text`` is the sentence that begins with it; ``words`` have times from its first sample."""
         if self.is_cut:

@@ -26,7 +26,8 @@ from patter_trio.events.call_events import CallEvents, Subscribers, current_even
 from patter_trio.events.delivery import MAX_QUEUED_EVENTS, Published, Subscription
 from patter_trio.events.kinds import PatterEventType, event_type
 
-Handler = Callable[[dict[str, Any]], Any]
+Handler = Callable[[Any], Any]
+"""A handler, sync or async. Its parameter may be typed as the TypedDict of the event type (``events/payloads.py``)."""
 Scope = Literal["call", "all"]
 
 _log = logging.getLogger("patter_trio.events")

@@ -1,8 +1,7 @@
 """One call on the event bus: what is published of it, and who has subscribed to this call alone."""
 
-from collections.abc import Mapping
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 import trio
 
@@ -10,23 +9,13 @@ from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.events.delivery import HandlerTasks, Published
 from patter_trio.events.grace import GracePeriods
-from patter_trio.events.kinds import FREQUENT_EVENTS, PUBLISHED, PatterEventType
+from patter_trio.events.kinds import FREQUENT_EVENTS, PUBLISHED, PatterEventType, PublishedEvent
 from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot, Tap
+from patter_trio.events.rendering import bus_payload
 from patter_trio.events.turns import Turns
+from patter_trio.metrics.internal_events import CallEvent, LlmChunk
+from patter_trio.metrics.public_events import CallConnected, CallOver
 from patter_trio.user_code.context import current_call
-
-_STAMPED: Final = frozenset(
-    {
-        PatterEventType.LLM_CHUNK,
-        PatterEventType.TTS_CHUNK,
-        PatterEventType.INTERRUPTION,
-        PatterEventType.TOOL_CALL_STARTED,
-        PatterEventType.TOOL_CALL_COMPLETED,
-        PatterEventType.TURN_STARTED,
-        PatterEventType.TURN_ENDED,
-    }
-)
-"""Types that carry their instant, and are not told to a callback that carries it already."""
 
 
 class Subscriber(Protocol):
@@ -88,41 +77,40 @@ class CallEvents:
         current_call.set(self.call_id)
         current_events.set(self)
 
-    def connected(self, media: MediaClock, about: Mapping[str, Any]) -> None:
-        """The call's media has begun: publish CALL_STARTED. Called by the task that is the call."""
+    def connected(self, media: MediaClock, info: CallInfo) -> None:
+        """Publish CALL_STARTED: the call's media has begun. Must be called by the task that is the call."""
         self._media = media
         self.context = copy_context()
-        self.on_event("call_start", trio.current_time(), about, _initial())
+        self.on_event(CallConnected(info), trio.current_time(), _initial())
 
-    def wants(self, fact: str) -> bool:
-        """Return whether a fact is of interest: what comes many times a second is only if somebody listens."""
-        return fact not in FREQUENT_EVENTS or self._listened(PUBLISHED[fact]) or self._tap is not None
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Return True if events of this class are of interest; frequent ones are only if somebody listens."""
+        return kind not in FREQUENT_EVENTS or self._listened(FREQUENT_EVENTS[kind]) or self._tap is not None
 
     def _listened(self, kind: PatterEventType) -> bool:
         return kind in self.everywhere or kind in self.own
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
-        """Take an event or a fact of the call, at its instant, and publish what it means on the bus."""
-        turns = list(self._turns.step(name, payload))
-        kind = PUBLISHED.get(name)
-        fixed = name == "llm_chunk" and not self._turns.thought(payload["reply"])
-        itself = [] if kind is None or fixed else [(kind, payload)]
+    def on_event(self, event: CallEvent, at: float, state: ConversationStateSnapshot) -> None:
+        """Take an event of the call, at its instant, and publish what it means on the bus."""
+        turns = list(self._turns.step(event))
+        itself: list[PublishedEvent] = []
+        # A fixed text has no LLM_CHUNK: only what an LLM or the application thinks is published.
+        if isinstance(event, PublishedEvent) and not (
+            isinstance(event, LlmChunk) and not self._turns.thought(event.reply)
+        ):
+            itself = [event]
         # The end of a call is its last event.
-        for what, told in [*turns, *itself] if kind is PatterEventType.CALL_ENDED else [*itself, *turns]:
-            self._publish(what, at, told, state)
+        for published in [*turns, *itself] if isinstance(event, CallOver) else [*itself, *turns]:
+            self._publish(published, at, state)
 
-    def _publish(
-        self, kind: PatterEventType, at: float, fields: Mapping[str, Any], state: ConversationStateSnapshot
-    ) -> None:
+    def _publish(self, published: PublishedEvent, at: float, state: ConversationStateSnapshot) -> None:
+        kind = PUBLISHED[type(published)]
         if self._tap is None and not self._listened(kind):
             return
-        payload: dict[str, Any] = {"call_id": self.call_id}
-        if kind in _STAMPED:
-            payload["timestamp_ms"] = round((self._epoch + at) * 1000)
-        payload |= fields
+        payload = bus_payload(published, self.call_id, round((self._epoch + at) * 1000))
         if self._tap is not None:
             start = None if self._media is None else self._media.start
-            self._tap(0.0 if start is None else at - start, kind.value, payload)
+            self._tap(0.0 if start is None else at - start, kind.value, dict(payload))
         event = Published(kind, payload, state, self)
         for subscribers in (self.everywhere, self.own):
             for subscriber in tuple(subscribers.get(kind, ())):
@@ -131,16 +119,8 @@ class CallEvents:
     def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> None:
         """Publish CALL_ENDED of a call that never was one, and end its subscriptions."""
         now = trio.current_time()
-        told = {
-            **info.payload("call_id", "caller", "callee", "direction"),
-            "ended_at": self._epoch + now,
-            "transcript": [],
-            "metrics": None,
-            "tool_calls": [],
-            "outcome": outcome,
-            "error": error,
-        }
-        self.on_event("call_end", now, told, _initial())
+        over = CallOver(info=info, ended_at=self._epoch + now, outcome=outcome, error=error)
+        self.on_event(over, now, _initial())
         self.grace.begin(cancelled=cancelled)
         self.close()
 

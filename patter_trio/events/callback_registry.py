@@ -1,7 +1,7 @@
 """The application's callbacks by name, each as it is at this moment."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, overload
+from typing import Any
 
 from patter_trio.events.payloads import SpeechEventCallback
 
@@ -42,27 +42,10 @@ class CallbackRegistry:
         return CallbackRegistry({key: callback for key, callback in self._own.items() if key != name}, self._beneath)
 
 
-class RegisteredCallback:
-    """An attribute of :class:`SpeechCallbacks` that is kept in its registry, under the attribute's name."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, holder: None, owner: type) -> "RegisteredCallback": ...
-    @overload
-    def __get__(self, holder: "SpeechCallbacks", owner: type) -> SpeechEventCallback | None: ...
-    def __get__(
-        self, holder: "SpeechCallbacks | None", owner: type
-    ) -> "RegisteredCallback | SpeechEventCallback | None":
-        return self if holder is None else holder._callbacks.find(self._name)  # noqa: SLF001 (its own part)
-
-    def __set__(self, holder: "SpeechCallbacks", callback: SpeechEventCallback | None) -> None:
-        holder._callbacks.put(self._name, callback)  # noqa: SLF001 (its own part)
-
-
 class SpeechCallbacks:
     """The seven callbacks for speech edges as attributes. Objects that share a registry share the callbacks.
+
+    Each is None until it is set; an unknown name cannot be set.
 
     Args:
         callbacks: the registry that keeps them.
@@ -71,13 +54,68 @@ class SpeechCallbacks:
     # A misspelled callback is an error instead of one that is never called.
     __slots__ = ("_callbacks",)
 
-    on_user_speech_started: RegisteredCallback = RegisteredCallback()
-    on_user_speech_ended: RegisteredCallback = RegisteredCallback()
-    on_user_speech_eos: RegisteredCallback = RegisteredCallback()
-    on_agent_speech_started: RegisteredCallback = RegisteredCallback()
-    on_agent_speech_ended: RegisteredCallback = RegisteredCallback()
-    on_llm_token: RegisteredCallback = RegisteredCallback()
-    on_audio_out: RegisteredCallback = RegisteredCallback()
-
     def __init__(self, callbacks: CallbackRegistry) -> None:
         self._callbacks = callbacks
+
+    @property
+    def on_user_speech_started(self) -> SpeechEventCallback | None:
+        """Called with a ``UserSpeechStartedEvent`` when the caller's voice began."""
+        return self._callbacks.find("on_user_speech_started")
+
+    @on_user_speech_started.setter
+    def on_user_speech_started(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_user_speech_started", callback)
+
+    @property
+    def on_user_speech_ended(self) -> SpeechEventCallback | None:
+        """Called with a ``UserSpeechEndedEvent`` when the caller's voice ended."""
+        return self._callbacks.find("on_user_speech_ended")
+
+    @on_user_speech_ended.setter
+    def on_user_speech_ended(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_user_speech_ended", callback)
+
+    @property
+    def on_user_speech_eos(self) -> SpeechEventCallback | None:
+        """Called with a ``UserSpeechEosEvent`` when the utterance is over."""
+        return self._callbacks.find("on_user_speech_eos")
+
+    @on_user_speech_eos.setter
+    def on_user_speech_eos(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_user_speech_eos", callback)
+
+    @property
+    def on_agent_speech_started(self) -> SpeechEventCallback | None:
+        """Called with a ``AgentSpeechStartedEvent`` when the reply is on the wire."""
+        return self._callbacks.find("on_agent_speech_started")
+
+    @on_agent_speech_started.setter
+    def on_agent_speech_started(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_agent_speech_started", callback)
+
+    @property
+    def on_agent_speech_ended(self) -> SpeechEventCallback | None:
+        """Called with a ``AgentSpeechEndedEvent`` when the caller hears nothing more of the reply."""
+        return self._callbacks.find("on_agent_speech_ended")
+
+    @on_agent_speech_ended.setter
+    def on_agent_speech_ended(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_agent_speech_ended", callback)
+
+    @property
+    def on_llm_token(self) -> SpeechEventCallback | None:
+        """Called with a ``LlmTokenEvent`` when the first text of the reply arrived."""
+        return self._callbacks.find("on_llm_token")
+
+    @on_llm_token.setter
+    def on_llm_token(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_llm_token", callback)
+
+    @property
+    def on_audio_out(self) -> SpeechEventCallback | None:
+        """Called with a ``AudioOutEvent`` when the first audio of the reply was made."""
+        return self._callbacks.find("on_audio_out")
+
+    @on_audio_out.setter
+    def on_audio_out(self, callback: SpeechEventCallback | None) -> None:
+        self._callbacks.put("on_audio_out", callback)

@@ -18,6 +18,7 @@ import trio
 
 from patter_trio.events.grace import DeliveryClass, GracePeriods
 from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
+from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import takes_call_control
 
@@ -47,18 +48,26 @@ class _QueuedEvent:
 
 
 class CallbackQueue:
-    """The callbacks of one call; ``grace`` is how long they may run on after it."""
+    """The callbacks of one call.
 
-    def __init__(self, call_id: str, find: FindCallback, grace: GracePeriods | None = None) -> None:
+    Args:
+        call_id: the call's.
+        find: returns the application's callback of a name.
+        grace: how long callbacks may run on after the call.
+        control: the call's, for the callbacks that take it.
+    """
+
+    def __init__(
+        self, call_id: str, find: FindCallback, grace: GracePeriods | None = None, control: object = None
+    ) -> None:
         self._call_id = call_id
         self._find = find
         self._queue: deque[_QueuedEvent] = deque()
         self._lossy = 0
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self._over = False
         self._grace = GracePeriods() if grace is None else grace
-        self.control: object = None
-        """The call's, for the callbacks that take it."""
+        self._control = control
         self._takes_control: dict[str, tuple[Callable[..., Any], bool]] = {}
         """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
         self.dropped: int = 0
@@ -82,7 +91,7 @@ class CallbackQueue:
             return
         self._lossy += lossy
         self._queue.append(_QueuedEvent(name, payload, state, lossy))
-        self._wake.set()
+        self._wake.fire()
 
     def _drop(self) -> None:
         oldest = next(index for index, told in enumerate(self._queue) if told.lossy)
@@ -97,14 +106,13 @@ class CallbackQueue:
         self.put("call_end", payload, state)
         self._over = True
         self._grace.begin(cancelled=cancelled)
-        self._wake.set()
+        self._wake.fire()
 
     async def deliver(self) -> None:
         """Tell what is queued until the call's end was told, or the bounds are over."""
         with self._grace.limit("end", shield=True) as shield:
             while self._queue or not self._over:
                 if not self._queue:
-                    self._wake = trio.Event()
                     await self._wake.wait()
                     continue
                 told = self._queue.popleft()
@@ -136,7 +144,7 @@ class CallbackQueue:
         if known is not callback:
             takes = takes_call_control(callback)
             self._takes_control[name] = (callback, takes)
-        return (self.control,) if takes and self.control is not None else ()
+        return (self._control,) if takes and self._control is not None else ()
 
 
 def span_event(name: str) -> str:

@@ -19,6 +19,7 @@ from patter_trio.events.callbacks import copied
 from patter_trio.events.grace import BACKLOG_GRACE_S, LAST_EVENTS_GRACE_S, DeliveryClass, GracePeriods
 from patter_trio.events.kinds import LOSSY_TYPES, PatterEventType
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
+from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
@@ -134,7 +135,7 @@ class HandlerTask:
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
         self._queue: deque[Published] = deque()
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self._closed = False
         self.shield: trio.CancelScope = trio.CancelScope(shield=True)
         self._context: Context | None = None
@@ -147,7 +148,7 @@ class HandlerTask:
         if len(self._queue) == MAX_QUEUED_EVENTS:
             self._subscription.lose(self._queue.popleft())
         self._queue.append(event)
-        self._wake.set()
+        self._wake.fire()
 
     def drop_all(self) -> None:
         """Forget what waits."""
@@ -156,7 +157,7 @@ class HandlerTask:
     def close(self) -> None:
         """End when what waits was told."""
         self._closed = True
-        self._wake.set()
+        self._wake.fire()
 
     async def run(self) -> None:
         """Tell what is queued, until closed."""
@@ -165,7 +166,6 @@ class HandlerTask:
                 if self._queue:
                     await self._call_handler(self._queue.popleft())
                     continue
-                self._wake = trio.Event()
                 await self._wake.wait()
 
     async def _call_handler(self, event: Published) -> None:

@@ -1,7 +1,19 @@
-"""How the seven speech edges change the public states and count turns: one rule for the session and for adapters."""
+"""Rules by which the seven speech edges change the public states and count turns, for the session and for adapters."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
+
+import attrs
+
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    AudioOut,
+    LlmToken,
+    SpeechEdge,
+    UserSpeechEnded,
+    UserSpeechStarted,
+)
 
 EDGES: Final = (
     "user_speech_started",
@@ -15,9 +27,6 @@ EDGES: Final = (
 """The names of the seven edges."""
 ONCE_A_TURN: Final = frozenset({"llm_token", "audio_out"})
 """Edges that are told once per turn. ``user_speech_eos`` arms them again."""
-OF_A_TURN: Final = frozenset({"agent_speech_started", "agent_speech_ended", *ONCE_A_TURN})
-"""Edges whose payload has ``turn_idx``."""
-
 Side = Literal["user", "agent"]
 STATES_AFTER: Final[Mapping[str, Mapping[Side, str]]] = {
     "user_speech_started": {"user": "speaking"},
@@ -57,9 +66,23 @@ class EdgeRules:
             self._told.add(name)
         return True
 
+    def set_states(self, user: str, agent: str) -> None:
+        """Set both public states."""
+        self.user, self.agent = user, agent
+
     def move(self, name: str) -> None:
         """Move the public states to where an edge leads."""
         # llm_token and audio_out change no state.
         states = STATES_AFTER.get(name, {})
         self.user = states.get("user", self.user)
         self.agent = states.get("agent", self.agent)
+
+
+def complete_edge(edge: SpeechEdge, timestamp_ms: int, turn_idx: int, audio_offset_ms: int | None) -> SpeechEdge:
+    """Return an edge with what an adapter left out: its time, its turn, and where it is in the caller's audio."""
+    match edge:
+        case LlmToken() | AudioOut() | AgentSpeechStarted() | AgentSpeechEnded():
+            edge = attrs.evolve(edge, turn_idx=turn_idx)
+        case UserSpeechStarted() | UserSpeechEnded() if edge.audio_offset_ms is None:
+            edge = attrs.evolve(edge, audio_offset_ms=audio_offset_ms)
+    return edge if edge.timestamp_ms is not None else attrs.evolve(edge, timestamp_ms=timestamp_ms)

@@ -1,7 +1,7 @@
-"""What observers are told: the seven speech edges, the callbacks, and the public states.
+"""The payloads that callbacks and handlers of the event bus are given, as TypedDicts, and the public states.
 
-Every payload carries ``call_id``. ``timestamp_ms`` is epoch milliseconds, ``audio_offset_ms`` milliseconds since the
-call's first media frame. A key that does not apply is absent, never None.
+Every payload carries ``call_id``. ``timestamp_ms`` is Unix time in milliseconds, ``audio_offset_ms`` milliseconds since
+the call's first media frame. A key that does not apply is absent, never None. ``events/rendering.py`` makes the payloads.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,17 +11,19 @@ from typing import Any, Final, Literal, NotRequired, TypedDict
 from patter_trio.conversation.actions import EouTrigger
 from patter_trio.conversation.history import Entry
 from patter_trio.events import edges
+from patter_trio.events.turns import TurnEndReason
 from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
 
 UserState = Literal["listening", "speaking", "thinking", "away"]
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]
 
-SpeechEventCallback = Callable[[dict[str, Any]], Awaitable[None] | None]
-"""A callback of an edge: sync or async; it gets the payload, a dict of its own."""
+SpeechEventCallback = Callable[..., Awaitable[None] | None]
+"""A callback for a speech edge, sync or async. It is called with the payload, a dict of its own, whose TypedDict the
+callback may name, and with the call's ``CallControl`` if it takes a second parameter."""
 
 
 class ConversationStateSnapshot(TypedDict):
-    """Who is doing what."""
+    """The public states of the caller and of the agent."""
 
     user: str
     agent: str
@@ -31,37 +33,42 @@ INITIAL_STATE: Final[Mapping[str, str]] = {"user": "listening", "agent": "initia
 """The state before a call is accepted."""
 
 
+# The seven speech edges -----------------------------------------------------------------------------------------------
 class UserSpeechStartedEvent(TypedDict):
-    """Voice activity began; not yet an utterance."""
+    """``on_user_speech_started``: voice activity began; it is not an utterance yet."""
 
     call_id: str
     timestamp_ms: int
     audio_offset_ms: int
     vad_confidence: NotRequired[float]
+    """The detector's probability, 0 to 1."""
 
 
 class UserSpeechEndedEvent(TypedDict):
-    """Voice activity ended; the caller may go on in a moment."""
+    """``on_user_speech_ended``: voice activity ended; the caller may go on in a moment."""
 
     call_id: str
     timestamp_ms: int
     speech_duration_ms: int
     audio_offset_ms: int
     vad_confidence: NotRequired[float]
+    """The detector's probability, 0 to 1."""
 
 
 class UserSpeechEosEvent(TypedDict):
-    """The utterance is over: the decision that the caller has finished."""
+    """``on_user_speech_eos``: the utterance is over, the decision that the caller has finished."""
 
     call_id: str
     timestamp_ms: int
     trigger: EouTrigger
-    trailing_silence_ms: int
-    transcript_so_far: str
+    trailing_silence_ms: NotRequired[int]
+    """Absent where an adapter fired the edge without it."""
+    transcript_so_far: NotRequired[str]
+    """Absent while no words are known."""
 
 
 class LlmTokenEvent(TypedDict):
-    """The first text of the turn's reply."""
+    """``on_llm_token``: the first text of the turn's reply."""
 
     call_id: str
     timestamp_ms: int
@@ -71,7 +78,7 @@ class LlmTokenEvent(TypedDict):
 
 
 class AudioOutEvent(TypedDict):
-    """The first audio of the turn's reply was synthesised; it is not on the wire yet."""
+    """``on_audio_out``: the first audio of the turn's reply was made; it is not on the wire yet."""
 
     call_id: str
     timestamp_ms: int
@@ -80,26 +87,31 @@ class AudioOutEvent(TypedDict):
 
 
 class AgentSpeechStartedEvent(TypedDict):
-    """The first audio of the reply is on the wire."""
+    """``on_agent_speech_started``: the first audio of the reply is on the wire."""
 
     call_id: str
     timestamp_ms: int
     turn_idx: int
-    tts_provider: str
+    tts_provider: NotRequired[str]
+    """The synthesiser that speaks, if one does."""
+    engine: NotRequired[str]
+    """The engine that speaks, if one does."""
 
 
 class AgentSpeechEndedEvent(TypedDict):
-    """The caller hears nothing more of the reply; ``speech_duration_ms`` is what was played."""
+    """``on_agent_speech_ended``: the caller hears nothing more of the reply."""
 
     call_id: str
     timestamp_ms: int
     turn_idx: int
     speech_duration_ms: int
+    """How much of the reply was played."""
     interrupted: bool
 
 
+# The callbacks of serve() ---------------------------------------------------------------------------------------------
 class CallStartEvent(TypedDict):
-    """``on_call_start``: the call is there. What it returns (a dict) changes the agent for this call."""
+    """``on_call_start`` and CALL_STARTED. A dict that ``on_call_start`` returns changes the agent for this call."""
 
     call_id: str
     caller: str
@@ -110,13 +122,14 @@ class CallStartEvent(TypedDict):
 
 
 class CallEndEvent(TypedDict):
-    """``on_call_end``: exactly once for each call that started."""
+    """``on_call_end``, exactly once for each call that started, and CALL_ENDED."""
 
     call_id: str
     caller: str
     callee: str
     direction: Literal["inbound", "outbound"]
     ended_at: float
+    """Unix time in seconds."""
     transcript: list[Entry]
     metrics: CallMetrics | None
     tool_calls: list[dict[str, Any]]
@@ -125,20 +138,12 @@ class CallEndEvent(TypedDict):
 
 
 class TranscriptEvent(TypedDict):
-    """``on_transcript``: the caller's committed words, or those of the agent's that were heard."""
+    """``on_transcript`` and TRANSCRIPT_FINAL: the caller's committed words, or what the caller heard of the agent's."""
 
     call_id: str
     role: Literal["user", "assistant"]
     text: str
     history: list[Entry]
-
-
-class MetricsEvent(TypedDict):
-    """``on_metrics``: a turn is over, after its ``on_transcript``; what the call has cost up to here."""
-
-    call_id: str
-    turn: TurnMetrics
-    cost_so_far: CostBreakdown
 
 
 class MessageEvent(TypedDict):
@@ -149,6 +154,109 @@ class MessageEvent(TypedDict):
     callee: str
     text: str
     history: list[Entry]
+
+
+class MetricsEvent(TypedDict):
+    """``on_metrics`` and METRICS_COLLECTED: a turn is over, after its ``on_transcript``."""
+
+    call_id: str
+    turn: TurnMetrics
+    cost_so_far: CostBreakdown
+    """What the call has cost up to here."""
+
+
+class DtmfEvent(TypedDict):
+    """``on_dtmf`` and DTMF_RECEIVED: the caller pressed a key."""
+
+    call_id: str
+    digit: str
+
+
+# The event bus alone --------------------------------------------------------------------------------------------------
+# ``reply`` is the number of the reply within its call: a reply that was taken back has another number than the next one.
+class TranscriptPartialEvent(TypedDict):
+    """TRANSCRIPT_PARTIAL: words that may still change."""
+
+    call_id: str
+    timestamp_ms: int
+    text: str
+
+
+class LlmChunkEvent(TypedDict):
+    """LLM_CHUNK: a piece of the reply's text, as the LLM or ``on_message`` gave it."""
+
+    call_id: str
+    timestamp_ms: int
+    turn_idx: int
+    reply: int
+    text: str
+
+
+class TtsChunkEvent(TypedDict):
+    """TTS_CHUNK: mu-law at 8 kHz, as it was written to the carrier."""
+
+    call_id: str
+    timestamp_ms: int
+    turn_idx: int
+    reply: int
+    audio: bytes
+
+
+class ToolCallStartedEvent(TypedDict):
+    """TOOL_CALL_STARTED: a tool is being called."""
+
+    call_id: str
+    timestamp_ms: int
+    name: str
+    tool_call_id: str
+    arguments: Any
+    """A dict; the text that the LLM wrote if it is not a valid JSON object."""
+
+
+class ToolCallCompletedEvent(TypedDict):
+    """TOOL_CALL_COMPLETED: the tool has answered, or failed, or was ended."""
+
+    call_id: str
+    timestamp_ms: int
+    name: str
+    tool_call_id: str
+    arguments: Any
+    result: Any
+    duration: float
+    """Seconds."""
+    error: NotRequired[str]
+
+
+class TurnStartedEvent(TypedDict):
+    """TURN_STARTED: an utterance of the caller is over, or the agent speaks first."""
+
+    call_id: str
+    timestamp_ms: int
+    turn_idx: int
+
+
+class TurnEndedEvent(TypedDict):
+    """TURN_ENDED: the turn's reply is over."""
+
+    call_id: str
+    timestamp_ms: int
+    turn_idx: int
+    reason: TurnEndReason
+
+
+class InterruptionEvent(TypedDict):
+    """INTERRUPTION: a reply that the caller was hearing was cut.
+
+    ``text`` and ``speech_duration_ms`` are what was heard of the reply. ``reason`` is who cut it: the caller
+    (``barge-in``), the application (``say``), the end of the call (``leg down``, ``goodbye``), or a failure (``failed``).
+    """
+
+    call_id: str
+    timestamp_ms: int
+    turn_idx: int
+    text: str
+    speech_duration_ms: int
+    reason: str
 
 
 EDGES: Final = edges.EDGES

@@ -1,44 +1,13 @@
-"""What happened in a call, put into words for observers: payloads, their instants, and the public states.
+"""Report what happens in a call to everyone who observes it, in the order in which it happens.
 
-All that is told passes through here, in the order in which it happened, and with it facts that no callback is told but
-that the measuring of a call is made of. :class:`CallObserver` objects see both, at once; so does the event bus, which
-publishes those that ``event_types.PUBLISHED`` names.
-
-========================  =====================================================================================
-fact                      beside ``call_id``
-========================  =====================================================================================
-``agent_ready``           ``stt_provider``, ``stt_model``, ``tts_...``, ``llm_...``, ``provider_mode``, ``prompt_characters``
-``voice_started``         ``offset``: seconds since the first media frame, exact
-``words_final``           ``text``: the recogniser's final result
-``utterance_over``        ``silence``: seconds since the caller's last voice, exact
-``user_amended``          ``text``: late words have changed the newest utterance
-``reply_started``         ``reply``, ``turn_idx``, ``mind``: ``llm``, ``on_message``, ``text`` or ``error``; with the
-                          first two ``llm_provider`` and ``model``, as in ``llm_token``
-``llm_started``           ``reply``, ``turn_idx``: the mind is asked
-``llm_chunk``             ``reply``, ``turn_idx``, ``text``
-``llm_finished``          ``reply``, ``turn_idx``
-``llm_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
-``sentence``              ``reply``, ``turn_idx``, ``text``: handed to the synthesiser
-``tts_first_audio``       ``reply``, ``turn_idx``: the reply's first audio was made
-``tts_finished``          ``reply``, ``turn_idx``: all of the reply is synthesised
-``tts_failed``            ``reply``, ``turn_idx``, ``error``: the class of what was raised
-``tts_chunk``             ``reply``, ``turn_idx``, ``audio``: mu-law at 8 kHz, written to the carrier
-``usage``                 ``usage``: what a provider reports; ``reply``, ``turn_idx`` where it is a reply's
-``reply_heard``           ``reply``, ``turn_idx``: what was heard of it is told next
-``late_words``            the caller's words that are told next are those of an utterance before the newest
-``reply_ended``           ``reply``, ``turn_idx``, ``reason``: ``played``, or why it was cut
-``hook``                  ``name``, ``seconds``: a hook was asked, and how long it took
-``tool_call_started``     ``name``, ``tool_call_id``, ``arguments``
-``tool_call_completed``   the same, and ``result``, ``duration`` (s), and ``error`` where it failed
-``vetoed``                ``reply``, ``turn_idx``: ``after_transcribe`` would have no answer
-``guardrail``             ``reply``, ``turn_idx``, ``name``: a sentence was blocked
-``interruption``          ``turn_idx``, ``text``, ``speech_duration_ms``, ``reason``: a reply that was heard was cut
-``call_failed``           ``error``: the class of what went wrong first
-========================  =====================================================================================
+Everything passes through here: **public events** (``metrics/public_events.py``), which the application's callbacks are
+told, and **internal events** (``metrics/internal_events.py``), which measuring and tracing are made of. The trace and the
+meter see both, at once; so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event
+becomes a payload, a dict, only for the application (``events/rendering.py``) and for the test kit's tap.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -47,28 +16,80 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.conversation.history import Entry
 from patter_trio.events.call_events import CallEvents
 from patter_trio.events.callbacks import CallbackQueue
-from patter_trio.events.edges import OF_A_TURN, EdgeRules
+from patter_trio.events.edges import EdgeRules, complete_edge
 from patter_trio.events.payloads import ConversationStateSnapshot, Tap
+from patter_trio.events.rendering import callback_payload
+from patter_trio.metrics.internal_events import (
+    CallEvent,
+    InternalEvent,
+    ReplyInterrupted,
+    UtteranceOver,
+    VoiceStarted,
+)
+from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    AudioOut,
+    CallOver,
+    InterimTranscript,
+    LlmToken,
+    PublicEvent,
+    SpeechEdge,
+    TranscriptCommitted,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
+from patter_trio.metrics.results import CallMetrics
 
 
 class CallObserver(Protocol):
-    """Sees all that is told of one call; it neither waits nor raises."""
+    """Sees every event of one call; it neither waits nor raises."""
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        """Take an event's or a fact's name, its instant on the call's clock, and what is said about it."""
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Return True if it uses events of that class; internal events that no observer wants are not reported."""
+
+    def on_event(self, event: CallEvent, at: float) -> None:
+        """Take an event and its instant on the call's clock, in seconds."""
+
+
+@attrs.frozen(eq=False)
+class _OnBus:
+    """The event bus as an observer: it publishes each event with the public states as they are then."""
+
+    events: CallEvents
+    state: Callable[[], ConversationStateSnapshot]
+
+    def wants(self, kind: type[CallEvent]) -> bool:
+        return self.events.wants(kind)
+
+    def on_event(self, event: CallEvent, at: float) -> None:
+        if self.events.wants(type(event)):
+            self.events.on_event(event, at, self.state())
 
 
 @attrs.frozen
 class Fired:
     """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
 
-    name: str
-    payload: Mapping[str, Any]
+    edge: SpeechEdge
 
 
 class CallReporter:
-    """Tells one call's events, each with the state as it is then."""
+    """Reports one call's events, each with the public states as they are then.
+
+    Args:
+        callback_queue: takes what the application's callbacks are told.
+        info: the facts of the call.
+        media: the clock of the caller's audio.
+        epoch: Unix time of the clock's zero, in seconds.
+        tap: sees every public event at once; for the test kit.
+        observers: see every event.
+        events: the call on the event bus, which comes behind the observers.
+        meter: measures the call; comes last.
+    """
 
     def __init__(
         self,
@@ -78,22 +99,26 @@ class CallReporter:
         *,
         epoch: float,
         tap: Tap | None,
-        watchers: Sequence[CallObserver] = (),
+        observers: Sequence[CallObserver] = (),
         events: CallEvents | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        self._watchers = watchers
         self._events = events
+        self._metering = None if meter is None else Metering(info.call_id, meter, self.emit_event)
+        self._observers: tuple[CallObserver, ...] = (
+            *observers,
+            *(() if events is None else (_OnBus(events, lambda: self.state),)),
+            # Last: what it reports, the others must see behind the event that it was reported for.
+            *(() if self._metering is None else (self._metering,)),
+        )
         self._callback_queue = callback_queue
         self._info = info
-        self._call_id = info.call_id
         self._media = media
         self._epoch = epoch
         self._tap = tap
-        self.metering: Metering | None = None
-        """Measures the call."""
         self._edges = EdgeRules()
         self._fired_turns = 0
-        """Turns that adapters have committed (:meth:`fired`), of which the turn machine does not know."""
+        """Turns that adapters have committed (:meth:`fired`); the turn machine does not count them."""
 
     @property
     def state(self) -> ConversationStateSnapshot:
@@ -102,115 +127,127 @@ class CallReporter:
 
     @property
     def turn_idx(self) -> int:
-        """How many utterances have been told to be over."""
+        """The number of utterances of the caller that have ended."""
         return self._edges.turn_idx
+
+    def metrics(self, at: float) -> CallMetrics | None:
+        """Return what was measured up to that instant."""
+        return None if self._metering is None else self._metering.so_far(at)
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""
         return self._epoch + at
 
-    def emit_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        """Tell an event; ``at`` is its instant on the call's clock."""
-        told = {"call_id": self._call_id, **payload}
+    def _unix_ms(self, at: float) -> int:
+        return _ms(self.unix(at))
+
+    def emit_event(self, event: PublicEvent, at: float) -> None:
+        """Report a public event; ``at`` is its instant on the call's clock."""
+        payload = self._render(event, at)
+        self._notify(event, at)
+        self._callback_queue.put(event.name, payload, self.state)
+
+    def emit_fact(self, event: InternalEvent, at: float) -> None:
+        """Report an internal event; ``at`` is its instant on the call's clock."""
+        if self.wants(type(event)):
+            self._notify(event, at)
+
+    def wants(self, kind: type[InternalEvent]) -> bool:
+        """Return True if an observer uses internal events of this class; others need not be made."""
+        return any(observer.wants(kind) for observer in self._observers)
+
+    def _render(self, event: PublicEvent, at: float) -> Mapping[str, Any]:
+        """Return an event's payload; the tap sees it before anyone else."""
+        payload = callback_payload(event, self._info.call_id)
         if self._tap is not None:
-            self._tap(at - (at if self._media.start is None else self._media.start), name, told)
-        self._notify(name, at, told)
-        self._callback_queue.put(name, told, self.state)
+            self._tap(at - (at if self._media.start is None else self._media.start), event.name, dict(payload))
+        return payload
 
-    def emit_fact(self, fact: str, at: float, payload: Mapping[str, Any]) -> None:
-        """Let the watchers know a fact that no callback is told."""
-        if self.wants(fact):
-            self._notify(fact, at, {"call_id": self._call_id, **payload})
+    def _notify(self, event: CallEvent, at: float) -> None:
+        for observer in self._observers:
+            observer.on_event(event, at)
 
-    def wants(self, fact: str) -> bool:
-        """Return whether anybody is to know a fact."""
-        return (
-            bool(self._watchers)
-            or (self._events is not None and self._events.wants(fact))
-            or (self.metering is not None and self.metering.wants(fact))
-        )
+    def _edge(self, edge: SpeechEdge, at: float) -> None:
+        if self._edges.count(edge.name):
+            self.emit_event(edge, at)
 
-    def _notify(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        for watcher in self._watchers:
-            watcher.on_event(name, at, payload)
-        if self._events is not None and self._events.wants(name):
-            self._events.on_event(name, at, payload, self.state)
-        if self.metering is not None:  # last, for it tells something itself
-            self.metering.on_event(name, at, payload)
-
-    def _edge(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        if self._edges.count(name):
-            self.emit_event(name, at, {"timestamp_ms": round(self.unix(at) * 1000), **payload})
-
-    def _of_turn(self, name: str, at: float, turn: int, payload: Mapping[str, Any]) -> None:
-        self._edge(name, at, {"turn_idx": turn + self._fired_turns, **payload})
-
-    def fired(self, edge: Fired, at: float) -> None:
-        """Tell an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
-        name = edge.name
-        if name == "llm_token" and self._edges.was_counted("audio_out"):
+    def fired(self, fired: Fired, at: float) -> None:
+        """Report an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
+        edge = fired.edge
+        if isinstance(edge, LlmToken) and self._edges.was_counted(AudioOut.name):
             return  # too late: within a turn it comes before audio_out
-        self._fired_turns += name == "user_speech_eos"
-        self._edges.move(name)
-        turn = {"turn_idx": self._edges.turn_idx} if name in OF_A_TURN else {}
-        if name in ("user_speech_started", "user_speech_ended") and self._media.start is not None:
-            turn = {"audio_offset_ms": _ms(at - self._media.start)}
-        self._edge(name, at, {**turn, **edge.payload})
+        self._fired_turns += isinstance(edge, UserSpeechEos)
+        self._edges.move(edge.name)
+        offset = None if self._media.start is None else _ms(at - self._media.start)
+        self._edge(complete_edge(edge, self._unix_ms(at), self._edges.turn_idx, offset), at)
 
     def state_is(self, user: str, agent: str) -> None:
-        """Take note of the public states."""
-        self._edges.user, self._edges.agent = user, agent
+        """Set the public states."""
+        self._edges.set_states(user, agent)
 
     def partial(self, at: float, text: str) -> None:
-        """Tell an interim result of the recogniser."""
-        self.emit_event("transcript_partial", at, {"timestamp_ms": round(self.unix(at) * 1000), "text": text})
+        """Report an interim result of the recogniser."""
+        self.emit_event(InterimTranscript(self._unix_ms(at), text), at)
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
-        """Tell user_speech_started; ``offset`` in seconds since the first media frame."""
-        self.emit_fact("voice_started", at, {"offset": offset})
-        self._edge("user_speech_started", at, {"audio_offset_ms": _ms(offset), **_confidence(confidence)})
+        """Report user_speech_started; ``offset`` in seconds since the first media frame."""
+        self.emit_fact(VoiceStarted(offset), at)
+        edge = UserSpeechStarted(timestamp_ms=self._unix_ms(at), audio_offset_ms=_ms(offset), vad_confidence=confidence)
+        self._edge(edge, at)
 
     def user_ended(self, at: float, offset: float, seconds: float, confidence: float | None) -> None:
-        """Tell user_speech_ended, after ``seconds`` of voice."""
-        self._edge(
-            "user_speech_ended",
-            at,
-            {"speech_duration_ms": _ms(seconds), "audio_offset_ms": _ms(offset), **_confidence(confidence)},
+        """Report user_speech_ended, after ``seconds`` of voice."""
+        edge = UserSpeechEnded(
+            timestamp_ms=self._unix_ms(at),
+            speech_duration_ms=_ms(seconds),
+            audio_offset_ms=_ms(offset),
+            vad_confidence=confidence,
         )
+        self._edge(edge, at)
 
     def eos(self, at: float, trigger: str, silence: float, text: str) -> None:
-        """Tell user_speech_eos, ``silence`` seconds after the last voice."""
-        self.emit_fact("utterance_over", at, {"silence": silence})
-        self._edge(
-            "user_speech_eos",
-            at,
-            {"trigger": trigger, "trailing_silence_ms": _ms(silence), **({"transcript_so_far": text} if text else {})},
+        """Report user_speech_eos, ``silence`` seconds after the last voice."""
+        self.emit_fact(UtteranceOver(silence), at)
+        edge = UserSpeechEos(
+            timestamp_ms=self._unix_ms(at),
+            trigger=trigger,
+            trailing_silence_ms=_ms(silence),
+            transcript_so_far=text or None,
         )
+        self._edge(edge, at)
 
     def token(self, at: float, turn: int, provider: str, model: str) -> None:
-        """Tell llm_token."""
-        self._of_turn("llm_token", at, turn, {"llm_provider": provider, "model": model})
+        """Report llm_token."""
+        turn_idx = turn + self._fired_turns
+        self._edge(LlmToken(timestamp_ms=self._unix_ms(at), turn_idx=turn_idx, llm_provider=provider, model=model), at)
 
     def audio(self, at: float, turn: int, provider: str) -> None:
-        """Tell audio_out."""
-        self._of_turn("audio_out", at, turn, {"tts_provider": provider})
+        """Report audio_out."""
+        turn_idx = turn + self._fired_turns
+        self._edge(AudioOut(timestamp_ms=self._unix_ms(at), turn_idx=turn_idx, tts_provider=provider), at)
 
-    def agent_started(self, at: float, turn: int, speaker: Mapping[str, str]) -> None:
-        """Tell agent_speech_started; ``speaker`` is the payload's ``tts_provider`` or ``engine``."""
-        self._of_turn("agent_speech_started", at, turn, speaker)
+    def agent_started(self, at: float, turn: int, speaker: AgentSpeechStarted) -> None:
+        """Report agent_speech_started; ``speaker`` says who speaks, and lacks time and turn."""
+        turn_idx = turn + self._fired_turns
+        self._edge(attrs.evolve(speaker, timestamp_ms=self._unix_ms(at), turn_idx=turn_idx), at)
 
     def agent_ended(self, at: float, turn: int, seconds: float, *, interrupted: bool) -> None:
-        """Tell agent_speech_ended, after ``seconds`` were played."""
-        self._of_turn("agent_speech_ended", at, turn, {"speech_duration_ms": _ms(seconds), "interrupted": interrupted})
+        """Report agent_speech_ended, after ``seconds`` were played."""
+        edge = AgentSpeechEnded(
+            timestamp_ms=self._unix_ms(at),
+            turn_idx=turn + self._fired_turns,
+            speech_duration_ms=_ms(seconds),
+            interrupted=interrupted,
+        )
+        self._edge(edge, at)
 
     def interruption(self, at: float, turn: int, seconds: float, text: str, reason: str) -> None:
-        """Note that a reply of which ``text`` was heard, in ``seconds``, was cut."""
-        about = {"turn_idx": turn + self._fired_turns, "text": text, "speech_duration_ms": _ms(seconds)}
-        self.emit_fact("interruption", at, {**about, "reason": reason})
+        """Report that a reply was cut after the caller had heard ``text``, in ``seconds``."""
+        self.emit_fact(ReplyInterrupted(turn + self._fired_turns, text, _ms(seconds), reason), at)
 
-    def transcript(self, at: float, role: str, text: str, history: Sequence[Entry]) -> None:
-        """Tell on_transcript."""
-        self.emit_event("transcript", at, {"role": role, "text": text, "history": list(history)})
+    def transcript(self, at: float, role: Literal["user", "assistant"], text: str, history: Sequence[Entry]) -> None:
+        """Report on_transcript."""
+        self.emit_event(TranscriptCommitted(role, text, list(history)), at)
 
     def ended(
         self,
@@ -222,29 +259,23 @@ class CallReporter:
         tool_calls: Sequence[Mapping[str, Any]] = (),
         cancelled: bool,
     ) -> None:
-        """Tell on_call_end, the last event."""
-        payload: dict[str, Any] = {
-            **self._info.payload("caller", "callee", "direction"),
-            "ended_at": self.unix(at),
-            "transcript": list(transcript),
-            "metrics": None if self.metering is None else self.metering.close(at),
-            "tool_calls": list(tool_calls),
-            "outcome": outcome,
-        }
-        if error:
-            payload["error"] = error
-        told = {"call_id": self._call_id, **payload}
-        if self._tap is not None:
-            self._tap(at - (at if self._media.start is None else self._media.start), "call_end", told)
-        self._notify("call_end", at, told)
-        self._callback_queue.end(told, self.state, cancelled=cancelled)
+        """Report on_call_end, the last event."""
+        event = CallOver(
+            info=self._info,
+            ended_at=self.unix(at),
+            transcript=list(transcript),
+            # Before the end is told: closing the meter reports the turn that is still open.
+            metrics=None if self._metering is None else self._metering.close(at),
+            tool_calls=[dict(call) for call in tool_calls],
+            outcome=outcome,
+            error=error,
+        )
+        payload = self._render(event, at)
+        self._notify(event, at)
+        self._callback_queue.end(payload, self.state, cancelled=cancelled)
         if self._events is not None:
             self._events.close()
 
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _confidence(confidence: float | None) -> dict[str, Any]:
-    return {} if confidence is None else {"vad_confidence": confidence}

@@ -7,7 +7,7 @@ in that call, in its order and to the phone's callbacks, and the pipeline does n
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol, get_args
 
 import trio
@@ -16,8 +16,19 @@ from patter_trio.conversation.actions import EouTrigger
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.callback_registry import CallbackRegistry, SpeechCallbacks
 from patter_trio.events.callbacks import span_event
-from patter_trio.events.edges import OF_A_TURN, EdgeRules
+from patter_trio.events.edges import EdgeRules, complete_edge
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
+from patter_trio.events.rendering import given_fields
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    AudioOut,
+    LlmToken,
+    SpeechEdge,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import NO_CALL, current_call
 
@@ -38,7 +49,7 @@ class FiringCall(Protocol):
     def turn_idx(self) -> int:
         """How many utterances of the caller were over so far."""
 
-    def emit_edge(self, name: str, about: Mapping[str, Any]) -> None:
+    def emit_edge(self, edge: SpeechEdge) -> None:
         """Tell a speech edge in its place among the call's events."""
 
 
@@ -75,7 +86,7 @@ class SpeechEvents(SpeechCallbacks):
     def mark_call_started(self, ts_ms: int | None = None) -> None:
         """The call is accepted: the agent is idle, and ``audio_offset_ms`` counts from here (epoch milliseconds)."""
         self._call_began_ms = self._now_ms() if ts_ms is None else ts_ms
-        self._rules.user, self._rules.agent = "listening", "idle"
+        self._rules.set_states("listening", "idle")
 
     async def fire_user_speech_started(
         self,
@@ -86,8 +97,10 @@ class SpeechEvents(SpeechCallbacks):
         call_id: str | None = None,
     ) -> None:
         """The caller's voice began."""
-        about = {"vad_confidence": vad_confidence, "audio_offset_ms": audio_offset_ms}
-        await self._fire("user_speech_started", about, timestamp_ms, call_id)
+        edge = UserSpeechStarted(
+            timestamp_ms=timestamp_ms, audio_offset_ms=audio_offset_ms, vad_confidence=vad_confidence
+        )
+        await self._fire(edge, call_id)
 
     async def fire_user_speech_ended(
         self,
@@ -99,12 +112,13 @@ class SpeechEvents(SpeechCallbacks):
         call_id: str | None = None,
     ) -> None:
         """The caller's voice ended, after so many milliseconds; the caller may go on."""
-        about = {
-            "speech_duration_ms": speech_duration_ms,
-            "vad_confidence": vad_confidence,
-            "audio_offset_ms": audio_offset_ms,
-        }
-        await self._fire("user_speech_ended", about, timestamp_ms, call_id)
+        edge = UserSpeechEnded(
+            timestamp_ms=timestamp_ms,
+            speech_duration_ms=speech_duration_ms,
+            audio_offset_ms=audio_offset_ms,
+            vad_confidence=vad_confidence,
+        )
+        await self._fire(edge, call_id)
 
     async def fire_user_speech_eos(
         self,
@@ -117,13 +131,14 @@ class SpeechEvents(SpeechCallbacks):
     ) -> None:
         """The caller has finished: a new turn. A trigger other than the three is fired all the same, with a warning."""
         if trigger not in TRIGGERS:
-            _log.warning("%s: unknown trigger %r; there are %s", span_event("user_speech_eos"), trigger, TRIGGERS)
-        about = {
-            "trigger": trigger,
-            "trailing_silence_ms": trailing_silence_ms,
-            "transcript_so_far": transcript_so_far,
-        }
-        await self._fire("user_speech_eos", about, timestamp_ms, call_id)
+            _log.warning("%s: unknown trigger %r; there are %s", span_event(UserSpeechEos.name), trigger, TRIGGERS)
+        edge = UserSpeechEos(
+            timestamp_ms=timestamp_ms,
+            trigger=trigger,
+            trailing_silence_ms=trailing_silence_ms,
+            transcript_so_far=transcript_so_far,
+        )
+        await self._fire(edge, call_id)
 
     async def fire_agent_speech_started(
         self,
@@ -134,8 +149,8 @@ class SpeechEvents(SpeechCallbacks):
         call_id: str | None = None,
     ) -> None:
         """The first audio of the reply is on the wire."""
-        about = {"tts_provider": tts_provider, "engine": engine}
-        await self._fire("agent_speech_started", about, timestamp_ms, call_id)
+        edge = AgentSpeechStarted(timestamp_ms=timestamp_ms, tts_provider=tts_provider, engine=engine)
+        await self._fire(edge, call_id)
 
     async def fire_agent_speech_ended(
         self,
@@ -146,42 +161,39 @@ class SpeechEvents(SpeechCallbacks):
         call_id: str | None = None,
     ) -> None:
         """The caller hears nothing more of the reply, so many milliseconds of which were played."""
-        about = {"speech_duration_ms": speech_duration_ms, "interrupted": interrupted}
-        await self._fire("agent_speech_ended", about, timestamp_ms, call_id)
+        edge = AgentSpeechEnded(
+            timestamp_ms=timestamp_ms, speech_duration_ms=speech_duration_ms, interrupted=interrupted
+        )
+        await self._fire(edge, call_id)
 
     async def fire_llm_first_token(
         self, *, llm_provider: str, model: str, timestamp_ms: int | None = None, call_id: str | None = None
     ) -> None:
         """The model has begun to answer: ``on_llm_token``, once in a turn."""
-        await self._fire("llm_token", {"llm_provider": llm_provider, "model": model}, timestamp_ms, call_id)
+        await self._fire(LlmToken(timestamp_ms=timestamp_ms, llm_provider=llm_provider, model=model), call_id)
 
     async def fire_audio_out(
         self, *, tts_provider: str, timestamp_ms: int | None = None, call_id: str | None = None
     ) -> None:
         """The first audio of the reply was synthesised: ``on_audio_out``, once in a turn."""
-        await self._fire("audio_out", {"tts_provider": tts_provider}, timestamp_ms, call_id)
+        await self._fire(AudioOut(timestamp_ms=timestamp_ms, tts_provider=tts_provider), call_id)
 
-    async def _fire(self, name: str, about: dict[str, Any], timestamp_ms: int | None, call_id: str | None) -> None:
-        now = self._now_ms() if timestamp_ms is None else timestamp_ms
-        if not self._rules.count(name):
+    async def _fire(self, edge: SpeechEdge, call_id: str | None) -> None:
+        now = self._now_ms() if edge.timestamp_ms is None else edge.timestamp_ms
+        if not self._rules.count(edge.name):
             return
-        self._rules.move(name)
-        payload: dict[str, Any] = {"timestamp_ms": now}
+        self._rules.move(edge.name)
+        offset = None if self._call_began_ms is None else now - self._call_began_ms
         call = call_id or current_call.get()
-        if call != NO_CALL:
-            payload["call_id"] = call
-        if name in OF_A_TURN:
-            payload["turn_idx"] = self._rules.turn_idx
-        if "audio_offset_ms" in about and self._call_began_ms is not None:
-            payload["audio_offset_ms"] = now - self._call_began_ms
-        payload |= _given(about)
-        callback = self._callbacks.find(f"on_{name}")
+        payload: dict[str, Any] = {} if call == NO_CALL else {"call_id": call}
+        payload |= given_fields(complete_edge(edge, now, self._rules.turn_idx, offset))
+        callback = self._callbacks.find(f"on_{edge.name}")
         if callback is None:
             return
         try:
             await invoke.call(callback, payload)
         except invoke.ApplicationError as error:
-            _log.warning("call %s: %s: %s", call, span_event(name), error, exc_info=error.__cause__)
+            _log.warning("call %s: %s: %s", call, span_event(edge.name), error, exc_info=error.__cause__)
 
     def _now_ms(self) -> int:
         """Return the Unix time in milliseconds; intervals are those of trio's clock.
@@ -229,18 +241,14 @@ class PhoneSpeechEvents(SpeechEvents):
         call = self._find_call(current_call.get())
         return super().turn_idx if call is None else call.turn_idx
 
-    async def _fire(self, name: str, about: dict[str, Any], timestamp_ms: int | None, call_id: str | None) -> None:
+    async def _fire(self, edge: SpeechEdge, call_id: str | None) -> None:
         known = call_id or current_call.get()
         if known == NO_CALL:
-            await super()._fire(name, about, timestamp_ms, call_id)
+            await super()._fire(edge, call_id)
             return
         call = self._find_call(known)
         if call is not None:
-            call.emit_edge(name, _given({"timestamp_ms": timestamp_ms, **about}))
+            call.emit_edge(edge)
         elif call_id is not None:
-            _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(name))
+            _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(edge.name))
         await trio.lowlevel.checkpoint()
-
-
-def _given(about: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in about.items() if value is not None}

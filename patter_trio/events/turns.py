@@ -1,9 +1,20 @@
-"""Where a turn begins and ends, told from a call's events and facts. Pure."""
+"""The beginnings and ends of turns, found from a call's events. Pure."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final, Literal
 
-from patter_trio.events.kinds import PatterEventType, TurnEndReason
+import attrs
+
+from patter_trio.metrics.internal_events import AnswerKind, CallEvent, ReplyEnded, ReplyStarted
+from patter_trio.metrics.public_events import CallOver, UserSpeechEos
+
+TurnEndReason = Literal["completed", "interrupted", "continued", "failed", "call_ended"]
+"""Why a turn ended.
+
+``completed``: its reply was played, or there was nothing to say. ``interrupted``: the caller or ``say`` cut the reply.
+``continued``: the caller went on before the reply was heard; the next turn answers both. ``failed``: the reply failed, and
+so did the apology. ``call_ended``: the call ended.
+"""
 
 _END_REASONS: Final[Mapping[str, TurnEndReason]] = {
     "barge-in": "interrupted",
@@ -15,6 +26,21 @@ _END_REASONS: Final[Mapping[str, TurnEndReason]] = {
 """What the end of a reply, by its reason, is for its turn, where that is not ``completed``."""
 _OPEN_REASONS: Final = frozenset({"retracted", "amended"})
 """Reasons that leave the turn open: its question is still to be answered."""
+
+
+@attrs.frozen
+class TurnStarted:
+    """A turn began."""
+
+    turn_idx: int
+
+
+@attrs.frozen
+class TurnEnded:
+    """A turn ended."""
+
+    turn_idx: int
+    reason: TurnEndReason
 
 
 class Turns:
@@ -29,7 +55,7 @@ class Turns:
         self.turn_idx: int = 0
         self._open = False
         self._begun = False
-        self._reply: tuple[Any, str] = (0, "")
+        self._reply: tuple[int, AnswerKind] = (0, "text")
         """The newest reply's number, and what made it."""
 
     def __repr__(self) -> str:
@@ -39,29 +65,29 @@ class Turns:
         """Return whether a reply is thought, by a model or by the application, and not a fixed text."""
         return self._reply[0] == reply and self._reply[1] in ("llm", "on_message")
 
-    def step(self, name: str, about: Mapping[str, Any]) -> Iterator[tuple[PatterEventType, dict[str, Any]]]:
-        """Take an event or a fact; yield what begins and ends with it."""
-        match name:
-            case "user_speech_eos":
+    def step(self, event: CallEvent) -> Iterator[TurnStarted | TurnEnded]:
+        """Take an event; yield what begins and ends with it."""
+        match event:
+            case UserSpeechEos():
                 yield from self._end("continued")
                 self.turn_idx += 1
                 yield self._start()
-            case "reply_started":
-                self._reply = (about["reply"], about["source"])
+            case ReplyStarted():
+                self._reply = (event.reply, event.source)
                 if not self._begun:
                     yield self._start()
-            case "reply_ended" if about["reason"] not in _OPEN_REASONS:
-                apologised = about["reason"] == "failed" and self._reply[1] != "error"
+            case ReplyEnded() if event.reason not in _OPEN_REASONS:
+                apologised = event.reason == "failed" and self._reply[1] != "error"
                 if not apologised:
-                    yield from self._end(_END_REASONS.get(about["reason"], "completed"))
-            case "call_end":
+                    yield from self._end(_END_REASONS.get(event.reason, "completed"))
+            case CallOver():
                 yield from self._end("call_ended")
 
-    def _start(self) -> tuple[PatterEventType, dict[str, Any]]:
+    def _start(self) -> TurnStarted:
         self._open = self._begun = True
-        return PatterEventType.TURN_STARTED, {"turn_idx": self.turn_idx}
+        return TurnStarted(self.turn_idx)
 
-    def _end(self, reason: TurnEndReason) -> Iterator[tuple[PatterEventType, dict[str, Any]]]:
+    def _end(self, reason: TurnEndReason) -> Iterator[TurnEnded]:
         if self._open:
             self._open = False
-            yield PatterEventType.TURN_ENDED, {"turn_idx": self.turn_idx, "reason": reason}
+            yield TurnEnded(self.turn_idx, reason)

@@ -168,7 +168,11 @@ class OpenAILLM(LanguageModel):
 
 
 class _Pieces:
-    """What an answer says, piece by piece; the calls of tools come last."""
+    """Iterates over an answer's pieces; tool calls come last.
+
+    A class, not a generator: the reply may leave it anywhere, and the stream then reads its state (``over``, the usage).
+    A channel would cost each token a switch of tasks.
+    """
 
     def __init__(self, answer: HttpAnswer) -> None:
         self.events = ServerEvents(answer)

@@ -1,6 +1,6 @@
-"""Measures one call: fed with its events and facts, each with its instant, it adds up turns, latencies and costs.
+"""Measures one call: fed with its events, each with its instant, it adds up turns, latencies and costs.
 
-It knows no clock. What is fed is what a :class:`~patter_trio.events.reporter.Watcher` sees. When a turn is over:
+It knows no clock: it sees what a :class:`~patter_trio.events.reporter.CallObserver` sees. When a turn is over:
 
 * A turn begins with ``user_speech_eos``; turn 0 with the first thing that the agent says before any.
 * It is over when its answer is: played, without sound, or cut. What ``say`` adds costs money and belongs to no turn.
@@ -13,13 +13,41 @@ It knows no clock. What is fed is what a :class:`~patter_trio.events.reporter.Wa
 
 # ruff: noqa: ARG002 - every rule has the same signature, whether or not it looks at all of it.
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.metrics.bill import Bill
+from patter_trio.metrics.internal_events import (
+    AgentReady,
+    AnswerKind,
+    CallEvent,
+    EventTable,
+    LateWords,
+    LlmChunk,
+    LlmFinished,
+    LlmStarted,
+    ReplyEnded,
+    ReplyHeard,
+    ReplyStarted,
+    SentenceStarted,
+    TtsFinished,
+    TtsFirstAudio,
+    UsageReported,
+    UserAmended,
+    UtteranceOver,
+    VoiceStarted,
+    WordsFinal,
+)
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    TranscriptCommitted,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 from patter_trio.metrics.results import (
     CallMetrics,
     CostBreakdown,
@@ -39,7 +67,7 @@ class _Reply:
     """What is known of one reply."""
 
     number: int
-    answer_source: str
+    answer_source: AnswerKind
     first_text: float | None = None
     last_text: float | None = None
     first_audio: float | None = None
@@ -114,81 +142,91 @@ class Meter:
         self._heard_of: int | None = None  # the reply of which the next words of the agent are
         self._speaking = False
         self._words: float | None = None
-        # Exact values come as facts just before the events that round them; who fires events alone has the rounded ones.
+        # Exact values come in internal events just before the edges that round them; an adapter's edges come alone.
         self._exact_offset: float | None = None
         self._exact_silence: float | None = None
         self.turns: list[TurnMetrics] = []
         """The turns that are over."""
-        self._rules: Mapping[str, Callable[[float, Mapping[str, Any]], TurnMetrics | None]] = {
-            "agent_ready": self._ready,
-            "voice_started": self._offset,
-            "user_speech_started": self._voice_started,
-            "user_speech_ended": self._voice_ended,
-            "words_final": self._words_came,
-            "utterance_over": self._silence,
-            "user_speech_eos": self._commit,
-            "user_amended": self._amend,
-            "transcript": self._transcript,
-            "late_words": self._late_words,
-            "reply_heard": self._reply_heard,
-            "reply_started": self._reply_started,
-            "llm_started": self._asked,
-            "llm_chunk": self._text,
-            "llm_finished": self._text_over,
-            "sentence": self._sentence,
-            "tts_first_audio": self._audio,
-            "tts_finished": self._audio_over,
-            "agent_speech_started": self._heard,
-            "agent_speech_ended": self._silenced,
-            "usage": self._used,
-            "reply_ended": self._reply_ended,
-        }
+        self._rules = self._table().rules
 
     def __repr__(self) -> str:
         return f"<Meter of {self._call_id}, {len(self.turns)} turns>"
 
-    def wants(self, name: str) -> bool:
-        """Return whether that event or fact is of use."""
-        return name in self._rules
+    def _table(self) -> EventTable[TurnMetrics | None]:
+        rules: EventTable[TurnMetrics | None] = EventTable()
+        rules.on(AgentReady, self._ready)
+        rules.on(VoiceStarted, self._offset)
+        rules.on(UserSpeechStarted, self._voice_started)
+        rules.on(UserSpeechEnded, self._voice_ended)
+        rules.on(WordsFinal, self._words_came)
+        rules.on(UtteranceOver, self._silence)
+        rules.on(UserSpeechEos, self._commit)
+        rules.on(UserAmended, self._amend)
+        rules.on(TranscriptCommitted, self._transcript)
+        rules.on(LateWords, self._late_words)
+        rules.on(ReplyHeard, self._reply_heard)
+        rules.on(ReplyStarted, self._reply_started)
+        rules.on(LlmStarted, self._asked)
+        rules.on(LlmChunk, self._text)
+        rules.on(LlmFinished, self._text_over)
+        rules.on(SentenceStarted, self._sentence)
+        rules.on(TtsFirstAudio, self._audio)
+        rules.on(TtsFinished, self._audio_over)
+        rules.on(AgentSpeechStarted, self._heard)
+        rules.on(AgentSpeechEnded, self._silenced)
+        rules.on(UsageReported, self._used)
+        rules.on(ReplyEnded, self._reply_ended)
+        return rules
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
-        """Take an event or a fact; return the turn that is over by it."""
-        rule = self._rules.get(name)
-        return None if rule is None else rule(at, payload)
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Return True if events of this class are of use."""
+        return kind in self._rules
+
+    def on_event(self, event: CallEvent, at: float) -> TurnMetrics | None:
+        """Take an event and its instant; return the turn that is over by it."""
+        rule = self._rules.get(type(event))
+        return None if rule is None else rule(event, at)
 
     def finish(self, at: float) -> TurnMetrics | None:
         """The call is over: return the turn that was still open."""
         return self._close(at, interrupted=True)
 
     # The caller -------------------------------------------------------------------------------------------------------
-    def _ready(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._bill.names = {key: payload[key] for key in payload if key.endswith(("_provider", "_model"))}
-        self._mode = payload.get("provider_mode", self._mode)
-        self._prompt_characters = payload["prompt_characters"]
+    def _ready(self, event: AgentReady, at: float) -> None:
+        self._bill.names = {
+            "stt_provider": event.stt_provider,
+            "stt_model": event.stt_model,
+            "tts_provider": event.tts_provider,
+            "tts_model": event.tts_model,
+            "llm_provider": event.llm_provider,
+            "llm_model": event.llm_model,
+        }
+        self._mode = event.provider_mode
+        self._prompt_characters = event.prompt_characters
 
-    def _offset(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._exact_offset = payload["offset"]
+    def _offset(self, event: VoiceStarted, at: float) -> None:
+        self._exact_offset = event.offset
 
-    def _voice_started(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _voice_started(self, event: UserSpeechStarted, at: float) -> None:
         offset, self._exact_offset = self._exact_offset, None
-        if offset is None and "audio_offset_ms" in payload:
-            offset = payload["audio_offset_ms"] / 1000
+        if offset is None and event.audio_offset_ms is not None:
+            offset = event.audio_offset_ms / 1000
         self._last_onset = at if offset is None else self._start + offset
         self._speaking = True
         if self._onset is None:
             self._onset = self._last_onset
 
-    def _voice_ended(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _voice_ended(self, event: UserSpeechEnded, at: float) -> None:
         self._speaking = False
 
-    def _words_came(self, at: float, payload: Mapping[str, Any]) -> None:
-        if payload["text"] and self._mode == "pipeline":  # an engine's come apart from its understanding
+    def _words_came(self, event: WordsFinal, at: float) -> None:
+        if event.text and self._mode == "pipeline":  # an engine's come apart from its understanding
             self._words = at
 
-    def _silence(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._exact_silence = payload["silence"]
+    def _silence(self, event: UtteranceOver, at: float) -> None:
+        self._exact_silence = event.silence
 
-    def _commit(self, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
+    def _commit(self, event: UserSpeechEos, at: float) -> TurnMetrics | None:
         """A new turn, or the open one again, if its answer was taken back."""
         self._committed += 1
         joined = self._turn if self._turn is not None and self._turn.retracted else None
@@ -197,8 +235,8 @@ class Meter:
         turn.index, turn.began, turn.eos, turn.retracted = self._committed, at, at, False
         turn.onset = self._onset if turn.onset is None else turn.onset
         silence, self._exact_silence = self._exact_silence, None
-        if silence is None and "trailing_silence_ms" in payload:
-            silence = payload["trailing_silence_ms"] / 1000
+        if silence is None and event.trailing_silence_ms is not None:
+            silence = event.trailing_silence_ms / 1000
         turn.speech_end = None if silence is None else at - silence
         turn.words = self._words
         turn.user_text = None
@@ -206,32 +244,32 @@ class Meter:
         self._turn = turn
         return over
 
-    def _amend(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _amend(self, event: UserAmended, at: float) -> None:
         if self._turn is not None:
-            self._turn.user_text = payload["text"]
+            self._turn.user_text = event.text
 
-    def _late_words(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _late_words(self, event: LateWords, at: float) -> None:
         self._late = True
 
-    def _reply_heard(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._heard_of = payload["reply"]
+    def _reply_heard(self, event: ReplyHeard, at: float) -> None:
+        self._heard_of = event.reply
 
-    def _transcript(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._history_characters = sum(len(entry["text"]) for entry in payload["history"])
+    def _transcript(self, event: TranscriptCommitted, at: float) -> None:
+        self._history_characters = sum(len(entry["text"]) for entry in event.history)
         late, self._late = self._late, False
         heard = self._live if self._heard_of is None else self._replies.get(self._heard_of)
         self._heard_of = None
         if self._turn is None:
             return
-        if payload["role"] == "user":
+        if event.role == "user":
             if not late:  # its turn has been told
-                self._turn.user_text = payload["text"]
+                self._turn.user_text = event.text
         elif heard in self._turn.replies:
-            self._turn.heard.append(payload["text"])
+            self._turn.heard.append(event.text)
 
     # The agent --------------------------------------------------------------------------------------------------------
-    def _reply_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies[payload["reply"]] = self._live = _Reply(payload["reply"], payload["source"])
+    def _reply_started(self, event: ReplyStarted, at: float) -> None:
+        reply = self._replies[event.reply] = self._live = _Reply(event.reply, event.source)
         if not self._greeted and not self._committed:
             self._greeted = True
             self._turn = _Turn(0, at, user_text="")
@@ -239,56 +277,56 @@ class Meter:
             self._turn.retracted = False
             self._turn.replies.append(reply)
 
-    def _asked(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _asked(self, event: LlmStarted, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is not None and reply.answer_source == "llm":
             self._bill.count(reply.number, "asked", self._prompt_characters + self._history_characters)
 
-    def _text(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
-        if reply is not None and payload["text"]:
+    def _text(self, event: LlmChunk, at: float) -> None:
+        reply = self._replies.get(event.reply)
+        if reply is not None and event.text:
             if reply.answer_source == "llm":
-                self._bill.count(reply.number, "said", len(payload["text"]))
+                self._bill.count(reply.number, "said", len(event.text))
             if reply.first_text is None:
                 reply.first_text = at
 
-    def _text_over(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _text_over(self, event: LlmFinished, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is not None and reply.first_text is not None:
             reply.last_text = at
 
-    def _sentence(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _sentence(self, event: SentenceStarted, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is not None:
-            reply.characters += len(payload["text"])
-            self._bill.count(reply.number, "spoken", len(payload["text"]))
+            reply.characters += len(event.text)
+            self._bill.count(reply.number, "spoken", len(event.text))
 
-    def _audio(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _audio(self, event: TtsFirstAudio, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is not None:
             reply.first_audio = at
 
-    def _audio_over(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _audio_over(self, event: TtsFinished, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is not None and reply.first_audio is not None:
             reply.last_audio = at
 
-    def _heard(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _heard(self, event: AgentSpeechStarted, at: float) -> None:
         turn = self._turn
         if turn is not None and self._live in turn.replies and turn.on_wire is None:
             turn.on_wire = at
             turn.answer = self._live
 
-    def _silenced(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _silenced(self, event: AgentSpeechEnded, at: float) -> None:
         turn = self._turn
-        if turn is None or self._live not in turn.replies or not payload["interrupted"] or self._last_onset is None:
+        if turn is None or self._live not in turn.replies or not event.interrupted or self._last_onset is None:
             return
         if self._speaking or self._last_onset >= (turn.on_wire or 0.0):  # words may come when the voice is over
             turn.bargein = at - self._last_onset
 
-    def _reply_ended(self, at: float, payload: Mapping[str, Any]) -> TurnMetrics | None:
-        turn, reason = self._turn, payload["reason"]
-        if turn is None or not turn.replies or turn.replies[-1].number != payload["reply"]:
+    def _reply_ended(self, event: ReplyEnded, at: float) -> TurnMetrics | None:
+        turn, reason = self._turn, event.reason
+        if turn is None or not turn.replies or turn.replies[-1].number != event.reply:
             return None
         if reason != "barge-in":
             turn.bargein = None
@@ -321,8 +359,8 @@ class Meter:
         return told
 
     # Money ------------------------------------------------------------------------------------------------------------
-    def _used(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._bill.used(payload.get("reply"), payload["usage"])
+    def _used(self, event: UsageReported, at: float) -> None:
+        self._bill.used(event.reply, event.usage)
 
     @property
     def _start(self) -> float:

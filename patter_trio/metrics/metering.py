@@ -1,78 +1,90 @@
-"""The measuring of a call, joined to the call: a watcher that tells ``on_metrics`` of each turn that is over.
+"""The measuring of a call, joined to the call: an observer that reports each turn that is over (``on_metrics``).
 
 Measuring must never hurt a call. Whatever is wrong in it is logged once, with its traceback; from then on nothing is
 measured, and ``on_call_end`` says None instead of a half-truth.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from patter_trio.agent.agent import Agent
+from patter_trio.metrics.internal_events import AgentReady, CallEvent
 from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.public_events import TurnMeasured
 from patter_trio.metrics.results import CallMetrics, TurnMetrics
 
-EmitEvent = Callable[[str, float, Mapping[str, Any]], None]
+EmitMeasured = Callable[[TurnMeasured, float], None]
+"""Reports a measured turn, at an instant on the call's clock."""
 
 _log = logging.getLogger("patter_trio.telemetry")
 
 
-def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> dict[str, Any]:
-    """Return who takes part in a call, as the fact ``agent_ready`` tells it; what there is not has no name."""
+def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> AgentReady:
+    """Return who takes part in a call with that agent."""
     stt, tts, engine = agent.stt, agent.tts, agent.engine
-    return {
-        "stt_provider": "" if stt is None else stt.provider,
-        "stt_model": "" if stt is None else stt.model,
-        "tts_provider": "" if tts is None else tts.provider,
-        "tts_model": "" if tts is None else tts.model,
-        "llm_provider": llm_provider,
-        "llm_model": llm_model,
-        "provider_mode": "pipeline" if engine is None else engine.provider,
-        "prompt_characters": len(agent.system_prompt),
-    }
+    return AgentReady(
+        stt_provider="" if stt is None else stt.provider,
+        stt_model="" if stt is None else stt.model,
+        tts_provider="" if tts is None else tts.provider,
+        tts_model="" if tts is None else tts.model,
+        llm_provider=llm_provider,
+        llm_model=llm_model,
+        provider_mode="pipeline" if engine is None else engine.provider,
+        prompt_characters=len(agent.system_prompt),
+    )
 
 
 class Metering:
-    """Feeds a meter with what is told of its call.
+    """Feeds a meter with the events of its call.
 
-    It comes behind all watchers: what it tells, they are to see after that which it was told by.
+    It comes behind all other observers: they see a turn's last event before the turn that the meter reports then.
     """
 
-    def __init__(self, call_id: str, meter: Meter, emit: EmitEvent) -> None:
+    def __init__(self, call_id: str, meter: Meter, emit: EmitMeasured) -> None:
         self._call_id = call_id
         self._meter: Meter | None = meter
         self._emitted = emit
+        self._final: CallMetrics | None = None
 
     def __repr__(self) -> str:
         return f"<Metering of {self._call_id}, {self._meter or 'broken'}>"
 
-    def wants(self, name: str) -> bool:
-        """Return whether a fact is of use; what nobody wants need not be put into words."""
-        return self._meter is not None and self._meter.wants(name)
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Return True if the meter uses events of this class; others need not be made for it."""
+        return self._meter is not None and self._meter.wants(kind)
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        """Take an event's or a fact's name, its instant, and what is said about it."""
+    def on_event(self, event: CallEvent, at: float) -> None:
+        """Take an event and its instant on the call's clock, in seconds."""
         if self._meter is None:
             return
         try:
-            self._emit(self._meter.on_event(name, at, payload), at)
+            self._emit(self._meter.on_event(event, at), at)
         except Exception as bug:  # noqa: BLE001 (measuring must never hurt a call)
             self._give_up(bug)
 
-    def close(self, at: float) -> CallMetrics | None:
-        """The call is over: tell the turn that was still open, and return all that was measured."""
-        if self._meter is None:
-            return None
+    def so_far(self, at: float) -> CallMetrics | None:
+        """Return what was measured up to that instant, or all of it once the call is over; None after a bug."""
+        if self._meter is None or self._final is not None:
+            return self._final
         try:
-            self._emit(self._meter.finish(at), at)
             return self._meter.call(at)
         except Exception as bug:  # noqa: BLE001 (same)
             self._give_up(bug)
             return None
 
+    def close(self, at: float) -> CallMetrics | None:
+        """Report the turn that was still open, and return all that was measured."""
+        if self._meter is not None:
+            try:
+                self._emit(self._meter.finish(at), at)
+            except Exception as bug:  # noqa: BLE001 (same)
+                self._give_up(bug)
+        self._final = self.so_far(at)
+        return self._final
+
     def _emit(self, turn: TurnMetrics | None, at: float) -> None:
         if turn is not None and self._meter is not None:
-            self._emitted("metrics", at, {"turn": turn, "cost_so_far": self._meter.cost(at)})
+            self._emitted(TurnMeasured(turn, self._meter.cost(at)), at)
 
     def _give_up(self, bug: Exception) -> None:
         self._meter = None

@@ -42,6 +42,7 @@ from patter_trio.errors import (
 )
 from patter_trio.logs import mask_logs
 from patter_trio.net.address_guard import Guard
+from patter_trio.net.run_local import run_local
 
 if TYPE_CHECKING:
     import httpx
@@ -351,11 +352,7 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
     from patter_trio.net import httpx_client  # noqa: F401
 
     mask_logs()
-    try:
-        clients = _shared.get()
-    except LookupError:
-        clients = {}
-        _shared.set(clients)
+    clients: dict[tuple[Guard | None, bool], _Shared] = run_local(_shared, dict)
     shared = clients.setdefault((guard, direct), _Shared(guard, direct))
     shared.users += 1
     try:

@@ -11,7 +11,10 @@ from patter_trio.wire.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent
 
 
 class ServerEvents:
-    """Iterates over the events of an answer; it need not be closed.
+    """Iterates over the events of an answer.
+
+    A class, not a generator, so that it may be left anywhere without being closed, and :meth:`drain` can go on from
+    there; a channel would cost each token a switch of tasks.
 
     Args:
         answer: what was answered.

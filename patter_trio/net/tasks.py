@@ -52,7 +52,7 @@ async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
 
 @attrs.frozen(eq=False)
 class ResultStream(AsyncIterator[T]):
-    """A session's results, and at their end what it failed with; a plain iterator, which may be left anywhere."""
+    """Iterates over a session's results; raises the session's failure, if any, at their end. It may be left anywhere."""
 
     _channel: trio.MemoryReceiveChannel[T]
     _failure: Callable[[], ProviderError | None]

@@ -25,6 +25,8 @@ from typing import Protocol, TypeVar, TypeVarTuple, cast
 import attrs
 import trio
 
+from patter_trio.net.run_local import run_local
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -118,12 +120,7 @@ def _wait_at_exit() -> None:
 
 
 def _threads() -> trio.CapacityLimiter:
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(max(1, _cores() - 1))
-        _limiter.set(limiter)
-        return limiter
+    return run_local(_limiter, lambda: trio.CapacityLimiter(max(1, _cores() - 1)))
 
 
 def _cores() -> int:
@@ -140,11 +137,7 @@ def clock_held() -> Iterator[None]:
         yield
         return
     jumping = cast("_JumpingClock", clock)
-    try:
-        hold = _hold.get()
-    except LookupError:
-        hold = _Hold()
-        _hold.set(hold)
+    hold = run_local(_hold, _Hold)
     if hold.count == 0:
         hold.threshold, jumping.autojump_threshold = jumping.autojump_threshold, math.inf
     hold.count += 1

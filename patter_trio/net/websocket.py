@@ -4,8 +4,8 @@ Why not a ready-made connection class: what a call needs is that *nothing but th
 send can be cancelled, and that a stream whose send was cancelled is never written to again. Hence:
 
 * One task reads (:meth:`WebSocket.receive`), one task writes (:meth:`WebSocket.send`). The reader never writes:
-  answers to pings wait in ``pending``, the writer is told by ``on_pending`` and sends them with its next message or by
-  :meth:`WebSocket.flush`. Without ``on_pending`` (nobody else writes yet) the reader sends them itself.
+  answers to pings wait in ``pending``, the reader wakes the writer, and the writer sends them with its next message or by
+  :meth:`WebSocket.flush`. Before :meth:`WebSocket.share_sending` there is no writer, and the reader sends them itself.
 * A cancelled send may have put half a frame on the wire. From then on the socket is ``broken``: no more sends, no close
   frame, only the stream's forceful end.
 * Closing says its close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
@@ -73,13 +73,17 @@ class WebSocket:
         self._partial = bytearray()
         self._partial_text = True
         self.pending: bytearray = bytearray()
-        self.on_pending: Callable[[], None] | None = None
+        self._wake_writer: Callable[[], None] | None = None
         self.broken: bool = False
         self.heard_at: float = trio.current_time()
         """When the peer's last whole frame came, on trio's clock."""
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"
+
+    def share_sending(self, wake: Callable[[], None]) -> None:
+        """Leave sending to a writer in another task; ``wake`` tells it that ``pending`` holds something."""
+        self._wake_writer = wake
 
     async def receive(self) -> str | bytes:
         """Return the next message.
@@ -123,10 +127,10 @@ class WebSocket:
     async def _answer(self) -> None:
         if not self.pending:
             return
-        if self.on_pending is None:
+        if self._wake_writer is None:
             await self.flush()
         else:
-            self.on_pending()
+            self._wake_writer()
 
     def _take(self, frame: Frame) -> str | bytes | None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):

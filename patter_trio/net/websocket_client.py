@@ -37,6 +37,7 @@ from wsproto.utilities import ProtocolError
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
 from patter_trio.net.proxies import environment_proxy, open_tunnel
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES, SocketClosed
 from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wire
@@ -91,7 +92,7 @@ class WebSocketClient:
         self._who = who
         self._connection: WebSocketConnection | None = None
         self._outbox: deque[_Outgoing] = deque()
-        self._queued = trio.Event()
+        self._queued = Pulse()
         self._put, self._arrived = trio.open_memory_channel[str | bytes](MAX_WAITING_MESSAGES)
         self._over: SocketClosed | None = None
         self._lingers = False
@@ -131,7 +132,7 @@ class WebSocketClient:
             raise self._end_error()
         outgoing = _Outgoing(message)
         self._outbox.append(outgoing)
-        self._queued.set()
+        self._queued.fire()
         try:
             await outgoing.done.wait()
         except trio.Cancelled:
@@ -258,7 +259,6 @@ class WebSocketClient:
                     self._fail_outbox()
                     return
                 self._outbox.popleft().finish(failure)
-            self._queued = trio.Event()
             await self._queued.wait()
 
     def _fail_outbox(self) -> None:

@@ -338,7 +338,10 @@ class _Text:
 
 
 class _Sentences(AsyncIterator[str]):
-    """A reply's text from its beginning; the clock of whoever speaks it starts with the first sentence."""
+    """Iterates over a reply's text from its beginning; the first sentence starts the deadline of its synthesiser.
+
+    A class, not a generator, since a synthesiser that fails may leave it anywhere and does not close it.
+    """
 
     def __init__(self, text: _Text, scope: trio.CancelScope, patience: float) -> None:
         self._text, self._scope, self._patience, self._next = text, scope, patience, 0
@@ -360,7 +363,11 @@ class _Sentences(AsyncIterator[str]):
 
 # What has begun -------------------------------------------------------------------------------------------------------
 class _Begun(AsyncIterator[T]):
-    """What came until it was sure that it has begun, and the rest as it comes."""
+    """Iterates over the pieces that came before a provider counted as begun, then over the rest as they come.
+
+    A class, not a generator, since the reply may leave it anywhere and does not close it; no channel, since each token
+    of a model passes here.
+    """
 
     def __init__(self, begun: list[T], rest: AsyncIterator[T], watched: Callable[[], Any]) -> None:
         self._begun, self._rest, self._watched = begun, rest, watched

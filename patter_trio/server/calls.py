@@ -23,7 +23,7 @@ from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
-from patter_trio.call.session import Call, CallOptions, run_call
+from patter_trio.call.session import CallOptions, CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import CallEvents, Subscribers
@@ -34,8 +34,8 @@ from patter_trio.events.grace import GracePeriods
 from patter_trio.events.payloads import Tap
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
+from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
-from patter_trio.metrics.metering import Metering
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.pricing import Pricing
@@ -84,7 +84,7 @@ class ServeOptions:
     public_url: str
     callbacks: CallbackRegistry
     subscribers: Subscribers
-    live: MutableMapping[str, Call]
+    live: MutableMapping[str, CallSession]
     call_servers: "set[CallServer]"
     pricing: Pricing
     guard: Guard
@@ -117,6 +117,7 @@ class _StartingCall:
     events: CallEvents
     scope: trio.CancelScope
     done: trio.Event
+    media: MediaClock
     trace: "CallTrace | None"
     call: PendingControl
     overrides: Mapping[str, Any] | None = None
@@ -154,7 +155,7 @@ class CallServer:
         self._grace_shortened = False
         self._starting: dict[str, _StartingCall] = {}
         """What is under way for each announced call, until it is live or given up."""
-        self._live: dict[str, Call] = {}
+        self._live: dict[str, CallSession] = {}
         self._draining = False
         self._idle = trio.Event()
         self._announced = trio.Event()
@@ -213,11 +214,11 @@ class CallServer:
         info = call.info
         self._announced.set()
         on_call_start = self.callback("on_call_start")
-        trace = None
+        media, trace = MediaClock(), None
         if self._tracing is not None:
-            trace = self._tracing(info, self._agent, at=trio.current_time(), epoch=self._epoch)
+            trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=self._epoch)
         starting = self._starting[info.call_id] = _StartingCall(
-            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), trace, PendingControl(info)
+            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
         )
         if on_call_start is None:
             starting.done.set()
@@ -295,17 +296,21 @@ class CallServer:
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
         events.enter()
-        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace)
-        media = MediaClock()
+        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace, starting.call.control)
+        media = starting.media
         if trace is not None:
-            trace.media = media
             trace.attach()
-        watchers = () if trace is None else (trace,)
         reporter = CallReporter(
-            callback_queue, info, media, epoch=self._epoch, tap=self._tap, watchers=watchers, events=events
+            callback_queue,
+            info,
+            media,
+            epoch=self._epoch,
+            tap=self._tap,
+            observers=() if trace is None else (trace,),
+            events=events,
+            meter=self._meter(info, media),
         )
-        reporter.metering = self._metering(info, media, reporter)
-        usage_sink.set(lambda usage: reporter.emit_fact("usage", trio.current_time(), {"usage": usage}))
+        usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         options = CallOptions(
             agent=self._agent,
             settled=partial(self._settled, starting),
@@ -313,16 +318,14 @@ class CallServer:
             transfer_call=partial(self._transfer, info),
             webhooks=self._webhooks,
         )
-        call = Call(leg, options, reporter, media)
-        callback_queue.control = call.control
-        starting.call.connect(call)
+        call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
-        events.connected(media, info.payload())
+        events.connected(media, info)
         try:
-            await run_call(call, callback_queue, self._nursery)
+            await call.run(callback_queue)
         finally:
             events.close()
             self._give_up(starting, "call over", "failed")
@@ -331,8 +334,8 @@ class CallServer:
             _log.info("call %s: ended, %s", info.call_id, call.outcome)
             self._note_idle()
 
-    def _metering(self, info: CallInfo, media: MediaClock, reporter: CallReporter) -> Metering:
-        meter = Meter(
+    def _meter(self, info: CallInfo, media: MediaClock) -> Meter:
+        return Meter(
             info.call_id,
             media,
             self._options.pricing,
@@ -341,7 +344,6 @@ class CallServer:
             carrier=info.provider,
             direction=info.direction,
         )
-        return Metering(info.call_id, meter, reporter.emit_event)
 
     def expire_all(self) -> None:
         """Nobody will answer the calls that are announced and not connected: ask no more about them."""

@@ -1,13 +1,24 @@
-"""Which values of a call are told as attributes of its spans, and under which names. All that is not here is not told.
+"""The values of a call that become attributes of its spans, with their names. Nothing else of an event is recorded.
 
 Beside them: what the modules that trace have in common.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
 
 from patter_trio.metrics import results
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    AudioOut,
+    LlmToken,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 
 FLUSH_TIMEOUT_S: Final = 5.0
 """Seconds that the last spans have to leave."""
@@ -17,45 +28,94 @@ SLOW_EXPORT_REMEDY: Final = "let it export from a thread of its own (BatchSpanPr
 Scalar = str | bool | int | float
 """What an attribute can be."""
 
-TURN: Final = {"turn_idx": "patter.turn.idx"}
-_VOICE: Final = {**TURN, "tts_provider": "patter.tts.provider"}
+TURN: Final = "patter.turn.idx"
 
-EDGES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
-    "user_speech_started": (
+Edge = TypeVar("Edge")
+
+
+@attrs.frozen
+class SpanEvent(Generic[Edge]):
+    """The record of a speech edge on the call's span."""
+
+    edge: type[Edge]
+    name: str
+    values: Mapping[str, Callable[[Edge], Scalar | None]]
+    """How to read each attribute from the edge; None: the attribute is absent."""
+
+    def attributes(self, edge: Edge) -> dict[str, Scalar]:
+        """Return the attributes of an edge."""
+        return present({attribute: value(edge) for attribute, value in self.values.items()})
+
+
+SPAN_EVENTS: Final = (
+    SpanEvent(
+        UserSpeechStarted,
         "patter.event.user_speech_started",
-        {"audio_offset_ms": "patter.audio.offset_ms", "vad_confidence": "patter.vad.confidence"},
+        {
+            "patter.audio.offset_ms": lambda edge: edge.audio_offset_ms,
+            "patter.vad.confidence": lambda edge: edge.vad_confidence,
+        },
     ),
-    "user_speech_ended": ("patter.event.user_speech_ended", {"speech_duration_ms": "patter.speech.duration_ms"}),
-    "user_speech_eos": (
+    SpanEvent(
+        UserSpeechEnded,
+        "patter.event.user_speech_ended",
+        {"patter.speech.duration_ms": lambda edge: edge.speech_duration_ms},
+    ),
+    SpanEvent(
+        UserSpeechEos,
         "patter.event.user_speech_eos",
-        {"trigger": "patter.eos.trigger", "trailing_silence_ms": "patter.eos.trailing_silence_ms"},
+        {
+            "patter.eos.trigger": lambda edge: edge.trigger,
+            "patter.eos.trailing_silence_ms": lambda edge: edge.trailing_silence_ms,
+        },
     ),
-    "agent_speech_started": ("patter.event.agent_speech_started", {**_VOICE, "engine": "patter.engine"}),
-    "agent_speech_ended": (
+    SpanEvent(
+        AgentSpeechStarted,
+        "patter.event.agent_speech_started",
+        {
+            TURN: lambda edge: edge.turn_idx,
+            "patter.tts.provider": lambda edge: edge.tts_provider,
+            "patter.engine": lambda edge: edge.engine,
+        },
+    ),
+    SpanEvent(
+        AgentSpeechEnded,
         "patter.event.agent_speech_ended",
-        {**TURN, "speech_duration_ms": "patter.speech.duration_ms", "interrupted": "patter.turn.interrupted"},
+        {
+            TURN: lambda edge: edge.turn_idx,
+            "patter.speech.duration_ms": lambda edge: edge.speech_duration_ms,
+            "patter.turn.interrupted": lambda edge: edge.interrupted,
+        },
     ),
-    "llm_token": (
+    SpanEvent(
+        LlmToken,
         "patter.event.llm_first_token",
-        {"model": "gen_ai.request.model", "llm_provider": "gen_ai.provider.name", **TURN},
+        {
+            "gen_ai.request.model": lambda edge: edge.model,
+            "gen_ai.provider.name": lambda edge: edge.llm_provider,
+            TURN: lambda edge: edge.turn_idx,
+        },
     ),
-    "audio_out": ("patter.event.tts_first_audio", _VOICE),
-}
-"""Edge -> name of the span event, and its attributes by the payload's keys."""
+    SpanEvent(
+        AudioOut,
+        "patter.event.tts_first_audio",
+        {TURN: lambda edge: edge.turn_idx, "patter.tts.provider": lambda edge: edge.tts_provider},
+    ),
+)
+"""What is recorded of each speech edge."""
 
 COSTS: Final = tuple(entry.name for entry in fields(results.CostBreakdown))
 STATISTICS: Final = ("avg", "p50", "p95")
 LATENCIES: Final = tuple(name for name in results.LATENCIES if name != "llm_ms")  # llm_ttft_ms says the same
 
 
-def named(payload: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Scalar]:
-    """Return what a payload has of these keys, under the names of the attributes."""
-    return {attribute: _value(payload[key]) for key, attribute in keys.items() if key in payload}
-
-
-def _value(value: Any) -> Scalar:
-    """Return a value as exporters take it: a number of numpy's as one of Python's."""
-    return value if isinstance(value, bool | int | float | str) else float(value)
+def present(values: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return the attributes that have a value, as exporters take them: a number of numpy's as one of Python's."""
+    return {
+        name: value if isinstance(value, bool | int | float | str) else float(value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def costs(cost: Any) -> dict[str, Scalar]:

@@ -10,8 +10,8 @@
     ├── patter.tts                  first sentence - all of the reply is synthesised
     └── patter.bargein              voice over the agent - the agent is silent
 
-A :class:`CallTrace` is a watcher (``events/reporter.py``): it waits for nothing, and nothing that a tracer raises leaves it.
-What anyone said never gets in: of all payloads only what the tables here name is taken, and none of them names a text.
+A :class:`CallTrace` is an observer (``events/reporter.py``): it waits for nothing, and nothing that a tracer raises leaves it.
+What anyone said is never recorded: no attribute here, or in ``attributes.py``, is made from an event's text.
 Errors are told by their class, because a message may quote what was said.
 
 Spans whose beginning is known only when they are over (who knows that a sound is an utterance before it has words?) are
@@ -19,7 +19,7 @@ made then, with the instants of the past. This module imports opentelemetry: onl
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
@@ -31,24 +31,62 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
+from patter_trio.metrics.internal_events import (
+    AgentReady,
+    CallEvent,
+    CallFailed,
+    EventTable,
+    HookCalled,
+    LlmChunk,
+    LlmFailed,
+    LlmFinished,
+    LlmStarted,
+    ReplyEnded,
+    ReplyStarted,
+    SentenceStarted,
+    ToolCallCompleted,
+    ToolCallStarted,
+    TtsFailed,
+    TtsFinished,
+    WordsFinal,
+)
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    CallOver,
+    InterimTranscript,
+    TranscriptCommitted,
+    TurnMeasured,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
+from patter_trio.metrics.results import CallMetrics
 from patter_trio.phone_numbers import mask_number
-from patter_trio.tracing.attributes import EDGES, SLOW_EXPORT_REMEDY, TURN, Scalar, costs, hook_times, latencies, named
+from patter_trio.tracing.attributes import (
+    SLOW_EXPORT_REMEDY,
+    SPAN_EVENTS,
+    TURN,
+    Scalar,
+    SpanEvent,
+    costs,
+    hook_times,
+    latencies,
+    present,
+)
 from patter_trio.user_code import invoke
 
 _CUT: Final = "patter.cut.reason"
-_STT: Final = {"stt_provider": "patter.stt.provider", "stt_model": "patter.stt.model"}
-_TTS: Final = {"tts_provider": "patter.tts.provider", "tts_model": "patter.tts.model"}
-
-_Heed = Callable[[float, Mapping[str, Any]], None]
+_SPAN_EVENT_OF: Final[Mapping[type[Any], SpanEvent[Any]]] = {recorded.edge: recorded for recorded in SPAN_EVENTS}
 
 _log = logging.getLogger("patter_trio.telemetry")
 
 
 @attrs.define
 class _Reply:
-    """A reply under way: what was said about it when it began, and its open spans."""
+    """A reply under way, and its open spans."""
 
-    about: Mapping[str, Any]
+    started: ReplyStarted
     spans: dict[str, Span] = attrs.field(factory=dict)
     asked: float = 0.0
     answered: bool = False
@@ -58,10 +96,12 @@ class _Reply:
 class CallTrace:
     """The spans of one call; ``media`` is to be set when its media stream is there."""
 
-    def __init__(self, tracer: Tracer, info: CallInfo, agent: Agent, *, at: float, epoch: float) -> None:
+    def __init__(
+        self, tracer: Tracer, info: CallInfo, agent: Agent, media: MediaClock, *, at: float, epoch: float
+    ) -> None:
         self._tracer = tracer
         self._call_id: str = info.call_id
-        self._parts: Mapping[str, Any] = {}
+        self._parts: AgentReady | None = None
         """Who takes part in the call: not always those of ``agent``, for ``on_call_start`` may give it others."""
         self._epoch = round(epoch * 1e9)
         self._span: Span = INVALID_SPAN
@@ -86,8 +126,9 @@ class CallTrace:
         self._agent_spoke = 0.0
         self._hooks: dict[str, list[float]] = {}
         """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
-        self._interruption: tuple[float, Mapping[str, Any]] | None = None
-        self.media: MediaClock | None = None
+        self._interruption: tuple[float, AgentSpeechEnded] | None = None
+        self._rules = self._table().rules
+        self._media = media
         with self._isolated():
             # A trace of its own for each call, whatever span is current where calls are served from.
             self._span = tracer.start_span(
@@ -113,28 +154,58 @@ class CallTrace:
         with self._isolated():
             contexts.attach(set_span_in_context(self._span))
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
-        """Take an event or a fact of the call; there is a method ``_on_...`` for each that means more than a span event."""
+    def _table(self) -> EventTable[None]:
+        rules: EventTable[None] = EventTable()
+        rules.on(AgentReady, self._agent_ready)
+        rules.on(UserSpeechStarted, self._user_speech_started)
+        rules.on(UserSpeechEnded, self._user_speech_ended)
+        rules.on(UserSpeechEos, self._user_speech_eos)
+        rules.on(TranscriptCommitted, self._transcript_committed)
+        rules.on(InterimTranscript, self._interim_transcript)
+        rules.on(WordsFinal, self._words_final)
+        rules.on(AgentSpeechStarted, self._agent_speech_started)
+        rules.on(AgentSpeechEnded, self._agent_speech_ended)
+        rules.on(ReplyStarted, self._reply_started)
+        rules.on(LlmStarted, self._llm_started)
+        rules.on(LlmChunk, self._llm_chunk)
+        rules.on(LlmFinished, self._llm_finished)
+        rules.on(LlmFailed, self._llm_failed)
+        rules.on(SentenceStarted, self._sentence_started)
+        rules.on(TtsFinished, self._tts_finished)
+        rules.on(TtsFailed, self._tts_failed)
+        rules.on(ReplyEnded, self._reply_ended)
+        rules.on(ToolCallStarted, self._tool_call_started)
+        rules.on(ToolCallCompleted, self._tool_call_completed)
+        rules.on(HookCalled, self._hook_called)
+        rules.on(CallFailed, self._call_failed)
+        rules.on(TurnMeasured, self._turn_measured)
+        return rules
+
+    def wants(self, kind: type[CallEvent]) -> bool:  # noqa: ARG002 (any event may become an attribute of a span)
+        """Return True: the trace looks at every event."""
+        return True
+
+    def on_event(self, event: CallEvent, at: float) -> None:
+        """Record an event: a speech edge as a span event, and whatever begins or ends a span."""
         if self._over:
             return
-        if name == "call_end":
-            self._end_call(at, payload)
+        if isinstance(event, CallOver):
+            self._end_call(at, event.outcome, event.error, event.metrics)
             return
-        heed: _Heed | None = getattr(self, f"_on_{name}", None)
-        if heed is None and name not in EDGES:
+        recorded, rule = _SPAN_EVENT_OF.get(type(event)), self._rules.get(type(event))
+        if recorded is None and rule is None:
             return
         with self._isolated():
-            if name in EDGES:
-                event, keys = EDGES[name]
-                self._span.add_event(event, named(payload, keys), self._ns(at))
-            if heed is not None:
-                heed(at, payload)
+            if recorded is not None:
+                self._span.add_event(recorded.name, recorded.attributes(event), self._ns(at))
+            if rule is not None:
+                rule(event, at)
 
     def close(self, at: float, outcome: str, reason: str) -> None:
         """End what is open, of a call whose end nobody told: it never connected, or a bug was in the way."""
         if not self._over:
             self._error = self._error or reason
-            self._end_call(at, {"outcome": outcome})
+            self._end_call(at, outcome)
 
     @contextmanager
     def _isolated(self) -> Iterator[None]:
@@ -169,41 +240,41 @@ class CallTrace:
         """Make a span of what is over already."""
         self._start(name, min(began, ended), attributes).end(self._ns(ended))
 
-    def _on_agent_ready(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _agent_ready(self, event: AgentReady, at: float) -> None:
         del at
-        self._parts = payload
+        self._parts = event
 
     # The caller --------------------------------------------------------------------------------------------------
-    def _on_user_speech_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._over_agent = began = self._in_audio(at, payload)
+    def _user_speech_started(self, event: UserSpeechStarted, at: float) -> None:
+        self._over_agent = began = self._in_audio(event, at)
         if self._voice is None or (not self._worded and began > self._voice_over + self._patience):
             self._voice = began
 
-    def _on_user_speech_ended(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._voice_over = self._in_audio(at, payload)
+    def _user_speech_ended(self, event: UserSpeechEnded, at: float) -> None:
+        self._voice_over = self._in_audio(event, at)
 
-    def _in_audio(self, at: float, payload: Mapping[str, Any]) -> float:
+    def _in_audio(self, event: UserSpeechStarted | UserSpeechEnded, at: float) -> float:
         """Return when an edge of the voice was, rather than when it was noticed."""
-        zero = self.media.start if self.media is not None and self.media.start is not None else 0.0
-        return zero + payload["audio_offset_ms"] / 1000 if "audio_offset_ms" in payload else at
+        zero = self._media.start or 0.0
+        return at if event.audio_offset_ms is None else zero + event.audio_offset_ms / 1000
 
-    def _on_user_speech_eos(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _user_speech_eos(self, event: UserSpeechEos, at: float) -> None:
         self._turn += 1
         self._utterance(at)
-        if "trailing_silence_ms" in payload:
-            attributes = {**named(payload, EDGES["user_speech_eos"][1]), "patter.turn.idx": self._turn}
-            self._past("patter.endpoint", at - payload["trailing_silence_ms"] / 1000, at, attributes)
+        if event.trailing_silence_ms is not None:
+            attributes = {**_SPAN_EVENT_OF[UserSpeechEos].attributes(event), TURN: self._turn}
+            self._past("patter.endpoint", at - event.trailing_silence_ms / 1000, at, attributes)
 
-    def _on_transcript(self, at: float, payload: Mapping[str, Any]) -> None:
-        if payload["role"] == "user":  # what was said under speech that may not be interrupted has no eos
+    def _transcript_committed(self, event: TranscriptCommitted, at: float) -> None:
+        if event.role == "user":  # what was said under speech that may not be interrupted has no eos
             self._utterance(at)
 
-    def _on_transcript_partial(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _interim_transcript(self, event: InterimTranscript, at: float) -> None:
         del at
-        self._worded = self._worded or bool(payload["text"].strip())
+        self._worded = self._worded or bool(event.text.strip())
 
-    def _on_words_final(self, at: float, payload: Mapping[str, Any]) -> None:
-        if payload["text"].strip():
+    def _words_final(self, event: WordsFinal, at: float) -> None:
+        if event.text.strip():
             self._worded, self._words = True, at
             if self._voice is None:
                 self._voice = at
@@ -212,33 +283,38 @@ class CallTrace:
         """Make the recogniser's span: until its final words, or until its guess was good enough."""
         began, self._voice, words, self._words = self._voice, None, self._words, None
         self._worded = False
-        if began is None or not self._parts.get("stt_provider"):
-            return  # what an engine hears is its own affair
-        attributes = {**named(self._parts, _STT), "patter.turn.idx": self._turn}
+        if began is None or self._parts is None or not self._parts.stt_provider:
+            return  # an engine has no recogniser
+        attributes: dict[str, Scalar] = {
+            "patter.stt.provider": self._parts.stt_provider,
+            "patter.stt.model": self._parts.stt_model,
+            TURN: self._turn,
+        }
         self._past("patter.stt", began, at if words is None else words, attributes)
 
-    def _on_agent_speech_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        del payload
+    def _agent_speech_started(self, event: AgentSpeechStarted, at: float) -> None:
+        del event
         self._agent_spoke = at
 
-    def _on_agent_speech_ended(self, at: float, payload: Mapping[str, Any]) -> None:
-        if payload["interrupted"]:
-            self._interruption = (at, payload)
+    def _agent_speech_ended(self, event: AgentSpeechEnded, at: float) -> None:
+        if event.interrupted:
+            self._interruption = (at, event)
 
     # Replies ----------------------------------------------------------------------------------------------------------
-    def _on_reply_started(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _reply_started(self, event: ReplyStarted, at: float) -> None:
         del at
-        self._replies.setdefault(payload["reply"], _Reply(payload))
+        self._replies.setdefault(event.reply, _Reply(event))
 
-    def _on_llm_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
-        if reply is None or "llm" in reply.spans or reply.about["source"] not in ("llm", "on_message"):
+    def _llm_started(self, event: LlmStarted, at: float) -> None:
+        reply = self._replies.get(event.reply)
+        if reply is None or "llm" in reply.spans or reply.started.source not in ("llm", "on_message"):
             return
-        model, turn = reply.about.get("model", ""), named(payload, TURN)
-        if reply.about["source"] == "llm":
+        model = reply.started.model
+        turn: dict[str, Scalar] = {TURN: event.turn_idx}
+        if reply.started.source == "llm":
             attributes: dict[str, Scalar] = {
                 "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": reply.about.get("llm_provider", ""),
+                "gen_ai.provider.name": reply.started.llm_provider,
                 "gen_ai.request.model": model,
                 "gen_ai.request.stream": True,
                 "gen_ai.conversation.id": self._call_id,
@@ -250,50 +326,53 @@ class CallTrace:
         # We are called by the task that thinks: what it opens from here on belongs to this span, until it ends.
         contexts.attach(set_span_in_context(span))
 
-    def _on_llm_chunk(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
-        if reply is None or reply.answered or not payload["text"]:
+    def _llm_chunk(self, event: LlmChunk, at: float) -> None:
+        reply = self._replies.get(event.reply)
+        if reply is None or reply.answered or not event.text:
             return
         reply.answered = True
-        if reply.about["source"] == "llm" and "llm" in reply.spans:
+        if reply.started.source == "llm" and "llm" in reply.spans:
             reply.spans["llm"].set_attribute("gen_ai.response.time_to_first_chunk", round(at - reply.asked, 6))
 
-    def _on_llm_finished(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._part_over("llm", at, payload)
+    def _llm_finished(self, event: LlmFinished, at: float) -> None:
+        self._part_over("llm", event, at)
 
-    def _on_llm_failed(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._part_over("llm", at, payload)
+    def _llm_failed(self, event: LlmFailed, at: float) -> None:
+        self._part_over("llm", event, at)
 
-    def _on_sentence(self, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _sentence_started(self, event: SentenceStarted, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is None or "tts" in reply.spans:
             return
-        attributes = {**named(self._parts, _TTS), **named(payload, TURN)}
+        attributes: dict[str, Scalar] = {TURN: event.turn_idx}
+        if self._parts is not None:
+            attributes["patter.tts.provider"] = self._parts.tts_provider
+            attributes["patter.tts.model"] = self._parts.tts_model
         reply.spans["tts"] = self._start("patter.tts", at, attributes)
 
-    def _on_tts_finished(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._part_over("tts", at, payload)
+    def _tts_finished(self, event: TtsFinished, at: float) -> None:
+        self._part_over("tts", event, at)
 
-    def _on_tts_failed(self, at: float, payload: Mapping[str, Any]) -> None:
-        self._part_over("tts", at, payload)
+    def _tts_failed(self, event: TtsFailed, at: float) -> None:
+        self._part_over("tts", event, at)
 
-    def _part_over(self, part: str, at: float, payload: Mapping[str, Any]) -> None:
-        reply = self._replies.get(payload["reply"])
+    def _part_over(self, part: str, event: LlmFinished | LlmFailed | TtsFinished | TtsFailed, at: float) -> None:
+        reply = self._replies.get(event.reply)
         if reply is not None:
-            error = payload.get("error", "")
+            error = event.error if isinstance(event, LlmFailed | TtsFailed) else ""
             reply.failed = reply.failed or bool(error)
             self._end(reply.spans.pop(part, None), at, error=error)
 
-    def _on_reply_ended(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _reply_ended(self, event: ReplyEnded, at: float) -> None:
         interruption, self._interruption = self._interruption, None
-        reply = self._replies.pop(payload["reply"], None)
+        reply = self._replies.pop(event.reply, None)
         if reply is not None:
-            self._end_reply(reply, at, payload["reason"])
-        if payload["reason"] == "barge-in" and interruption is not None:
+            self._end_reply(reply, at, event.reason)
+        if event.reason == "barge-in" and interruption is not None:
             ended, heard = interruption
             began = max(self._over_agent, self._agent_spoke)
-            keys = {**TURN, "speech_duration_ms": "patter.speech.duration_ms"}
-            self._past("patter.bargein", began, ended, named(heard, keys))
+            attributes = present({TURN: heard.turn_idx, "patter.speech.duration_ms": heard.speech_duration_ms})
+            self._past("patter.bargein", began, ended, attributes)
 
     def _end_reply(self, reply: _Reply, at: float, reason: str) -> None:
         late = reason == "failed" and not reply.failed  # nobody raised: the time of what should come first was over
@@ -313,32 +392,36 @@ class CallTrace:
         span.end(self._ns(at))
 
     # Tools ------------------------------------------------------------------------------------------------------------
-    def _on_tool_call_started(self, at: float, payload: Mapping[str, Any]) -> None:
-        attributes = named(payload, {"name": "gen_ai.tool.name", "tool_call_id": "gen_ai.tool.call.id"})
-        attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function"}
-        span = self._start(f"execute_tool {payload['name']}", at, attributes)
-        self._tools.setdefault(_tool(payload), []).append(span)
+    def _tool_call_started(self, event: ToolCallStarted, at: float) -> None:
+        attributes: dict[str, Scalar] = {
+            "gen_ai.tool.name": event.name,
+            "gen_ai.tool.call.id": event.tool_call_id,
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.type": "function",
+        }
+        span = self._start(f"execute_tool {event.name}", at, attributes)
+        self._tools.setdefault(_tool(event), []).append(span)
 
-    def _on_tool_call_completed(self, at: float, payload: Mapping[str, Any]) -> None:
-        spans = self._tools.get(_tool(payload))
+    def _tool_call_completed(self, event: ToolCallCompleted, at: float) -> None:
+        spans = self._tools.get(_tool(event))
         if spans:
-            self._end(spans.pop(0), at, error="tool_error" if payload.get("error") else "")
+            self._end(spans.pop(0), at, error="tool_error" if event.error else "")
 
-    def _on_hook(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _hook_called(self, event: HookCalled, at: float) -> None:
         del at
-        times = self._hooks.setdefault(payload["name"], [0, 0.0, 0.0])
-        times[:] = times[0] + 1, times[1] + payload["seconds"], max(times[2], payload["seconds"])
+        times = self._hooks.setdefault(event.name, [0, 0.0, 0.0])
+        times[:] = times[0] + 1, times[1] + event.seconds, max(times[2], event.seconds)
 
     # The end ----------------------------------------------------------------------------------------------------------
-    def _on_call_failed(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _call_failed(self, event: CallFailed, at: float) -> None:
         del at
-        self._error = payload["error"]
+        self._error = event.error
 
-    def _on_metrics(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _turn_measured(self, event: TurnMeasured, at: float) -> None:
         del at
-        self._cost = payload.get("cost_so_far")
+        self._cost = event.cost_so_far
 
-    def _end_call(self, at: float, payload: Mapping[str, Any]) -> None:
+    def _end_call(self, at: float, outcome: str, error: str = "", metrics: CallMetrics | None = None) -> None:
         """End all that is open; a tracer that breaks over one span still gets the others."""
         self._over = True
         for reply in self._replies.values():
@@ -349,22 +432,21 @@ class CallTrace:
                 self._end(tool, at, cut="call ended")
         span = self._span
         with self._isolated():
-            metrics = payload.get("metrics")
             span.set_attributes(
                 {
-                    "patter.call.outcome": payload["outcome"],
+                    "patter.call.outcome": outcome,
                     "patter.call.turns": self._turn,
                     **costs(getattr(metrics, "cost", self._cost)),
                     **latencies(metrics),
                     **hook_times(self._hooks),
                 }
             )
-            if payload.get("error") or payload["outcome"] == "failed":
-                span.set_attribute("error.type", self._error or payload["outcome"])
-                span.set_status(Status(StatusCode.ERROR, payload["outcome"]))
+            if error or outcome == "failed":
+                span.set_attribute("error.type", self._error or outcome)
+                span.set_status(Status(StatusCode.ERROR, outcome))
         with self._isolated():
             span.end(self._ns(at))
 
 
-def _tool(payload: Mapping[str, Any]) -> str:
-    return str(payload.get("tool_call_id") or payload["name"])
+def _tool(event: ToolCallStarted | ToolCallCompleted) -> str:
+    return event.tool_call_id or event.name

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from patter_trio.abc import CallInfo
     from patter_trio.agent.agent import Agent
+    from patter_trio.audio.media_clock import MediaClock
     from patter_trio.tracing.call_trace import CallTrace
 
 ENABLED_VARIABLE: Final = "PATTER_OTEL_ENABLED"
@@ -30,8 +31,13 @@ _log = logging.getLogger("patter_trio.telemetry")
 class OpenTrace(Protocol):
     """Opens the trace of a call that was announced."""
 
-    def __call__(self, info: "CallInfo", agent: "Agent", *, at: float, epoch: float) -> "CallTrace":
-        """Return it, begun at ``at`` on the call's clock, whose zero is the Unix time ``epoch``."""
+    def __call__(
+        self, info: "CallInfo", agent: "Agent", media: "MediaClock", *, at: float, epoch: float
+    ) -> "CallTrace":
+        """Return it, begun at ``at`` on the call's clock, whose zero is the Unix time ``epoch``.
+
+        ``media`` is the clock of the caller's audio, which has not started.
+        """
 
 
 def is_enabled() -> bool:

@@ -1,7 +1,7 @@
-"""The border to the application's own functions: sync or async, and free to raise anything.
+"""Calls the application's functions, sync or async, which may raise anything.
 
-Whatever they raise comes out as :class:`ApplicationError`, so that no broad handler is needed anywhere else below the
-call's boundary. Cancellation passes through.
+What they raise leaves as :class:`ApplicationError`, so that no code below the call's boundary needs another broad
+handler. Cancellation passes through.
 """
 
 import inspect
@@ -20,29 +20,29 @@ from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 MAX_BLOCKING_S: Final = 0.05
-"""A plain function that holds up all calls for longer is reported: at 50 frames a second, more is heard."""
+"""A step that blocks the event loop for longer is logged: it delays all calls by more than two frames of 20 ms."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 class ApplicationError(PatterError):
-    """A function of the application's raised; the cause is what it raised."""
+    """A function of the application raised; ``__cause__`` is what it raised."""
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:
-    """Call the application's function and await what it returns, if that can be awaited.
+    """Call the application's function, and await its result if that is awaitable.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the function raised.
     """
     return await await_result(function, call_sync(function, *arguments))
 
 
 def call_sync(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
-    """Call the application's function without awaiting; report it when it held up the loop.
+    """Call the application's function without awaiting; log a warning if it blocks the event loop.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the function raised.
     """
     remedy = f"make it async, or wrap it: in_thread({getattr(function, '__name__', '...')})"
     with isolate(name_of(function), remedy):
@@ -51,12 +51,15 @@ def call_sync(function: Callable[..., Any], *arguments: object, **keywords: obje
 
 @contextmanager
 def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
-    """Run what is not ours inline, without awaiting; report it, with the ``remedy``, when it held up the loop.
+    """Run a block of the application's code that does not await; log a warning if it blocks the event loop.
 
-    ``call_id`` is whose it is, where that is not the current call's.
+    Args:
+        name: what the log and the error call the code.
+        remedy: what the log advises against blocking.
+        call_id: the call to name in the log; default: the current one.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the block raised.
     """
     began = trio.current_time()
     try:
@@ -72,21 +75,28 @@ def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
 
 @types.coroutine
 def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[Any, Any, Any]:
-    """Await, and report a step that held up the loop: ``async`` makes no function let go of it."""
+    """Await ``result``, and log a warning the first time that a step of it blocks the event loop.
+
+    A function that is ``async`` can still block: between two of its awaits, no other task runs. To time each of these
+    steps, this does by hand what ``await`` does: it resumes the coroutine, passes what the coroutine yields (trio's
+    traps) on to the event loop, and passes back what the loop answers, be it a value or an exception such as Cancelled.
+    """
     steps = result.__await__()
-    if not hasattr(steps, "send"):  # a plain iterator, which nothing can be thrown into
+    if not hasattr(steps, "send"):
+        # An awaitable may return a plain iterator, which cannot take an exception: ``yield from`` treats it as await does.
         return (yield from steps)
-    step, value, reported = steps.send, None, False
+    step, value, reported = steps.send, None, False  # the first step: a coroutine that has not started takes only None
     while True:
         began = trio.current_time()
         try:
             wish = step(value)
         except StopIteration as over:
-            return over.value
+            return over.value  # the coroutine has returned
         finally:
+            # Also after a step that raised or was the last one: these block as much as any other.
             took = trio.current_time() - began
             if took > MAX_BLOCKING_S and not reported:
-                reported = True
+                reported = True  # once: a loop that blocks at every step would fill the log
                 _log.warning(
                     "call %s: %s blocked every call for %.0f ms between two awaits; "
                     "run what takes so long in a thread, by trio.to_thread.run_sync or in_thread",
@@ -95,16 +105,18 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
                     took * 1000,
                 )
         try:
+            # Here the task sleeps, for as long as the coroutine waits; only what follows in the next round is timed.
             step, value = steps.send, (yield wish)
         except BaseException as error:  # noqa: BLE001 (it is thrown into the function, as awaiting does)
+            # Cancelled, too, goes to the coroutine, which may clean up and take further steps.
             step, value = steps.throw, error
 
 
 async def await_result(function: Callable[..., Any], result: Any) -> Any:
-    """Await what the application's function returned, if that can be awaited.
+    """Await what the application's function returned, if that is awaitable.
 
     Raises:
-        ApplicationError: it raised.
+        ApplicationError: the function raised.
     """
     try:
         return await _watched(function, result) if inspect.isawaitable(result) else result
@@ -128,7 +140,10 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 class UserIterator:
-    """The iteration over an async generator of the application's, or over another iterator that need not be closed."""
+    """Iterates over the application's async generator, or another async iterator, and times each step of it.
+
+    A class, since ``aclose`` must close the application's generator and must not raise what that raises.
+    """
 
     def __init__(self, function: Callable[..., Any], generator: AsyncIterator[Any]) -> None:
         self.function = function
@@ -146,7 +161,7 @@ class UserIterator:
             raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:
-        """Close the generator; what it raises then is reported, and hurts nobody: its reply is over."""
+        """Close the generator; log what it raises then, since its reply is over."""
         close = getattr(self._generator, "aclose", None)
         if close is None:
             return

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import trio
 
 from patter_trio.errors import ProviderError
+from patter_trio.net.run_local import run_local
 
 BATCH_WAIT_S: Final = 0.008
 """Seconds that the first window of a batch waits for others: what a decision is later by at most, and on average half of
@@ -120,10 +121,5 @@ _batchers: trio.lowlevel.RunVar[dict[int, Batcher[Any]]] = trio.lowlevel.RunVar(
 
 def batcher_of(model: BatchModel[S]) -> Batcher[S]:
     """Return the one batcher of a model, in this run of trio."""
-    try:
-        batchers = _batchers.get()
-    except LookupError:
-        batchers = {}
-        _batchers.set(batchers)
     # By identity: the batcher holds the model, so that its id cannot come to mean another one.
-    return batchers.setdefault(id(model), Batcher(model))
+    return run_local(_batchers, dict[int, Batcher[Any]]).setdefault(id(model), Batcher(model))

@@ -22,7 +22,7 @@ def test_every_export_that_can_have_one_has_a_docstring() -> None:
 def test_public_methods_of_the_phone_the_agent_and_the_call_are_documented() -> None:
     bare = [
         f"{kind.__name__}.{name}"
-        for kind in (patter_trio.Patter, patter_trio.Agent, patter_trio.Call)
+        for kind in (patter_trio.Patter, patter_trio.Agent, patter_trio.CallControl)
         for name, member in inspect.getmembers(kind, inspect.isroutine)
         if not name.startswith("_") and not inspect.getdoc(member)
     ]

@@ -198,7 +198,10 @@ async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSim
         kept = phone.calls
         kept[0].data["customer"] = 7
         assert phone.calls[0].data == {"customer": 7}
-        assert repr(kept[0]).startswith(f"<Call {c.carrier.call_sid} inbound, <TurnMachine turn 0,")
+        assert repr(kept[0]) == f"<CallControl {c.carrier.call_sid}>"
+        assert repr(phone.live[c.carrier.call_sid]).startswith(
+            f"<CallSession {c.carrier.call_sid} inbound, <TurnMachine turn 0,"
+        )
         await c.speaks("Hello", seconds=0.5)
         assert [(await c.hears()).text for _ in range(2)] == ["Sure.", "Is that all?"]
     assert late == [f"call {c.carrier.call_sid} is over (caller_hung_up)"]

@@ -1,7 +1,6 @@
 """``on_message(event, call_control)``: who gets the control, and what it does to its call."""
 
 import builtins
-import inspect
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any
@@ -152,7 +151,7 @@ async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
                 "ended": (call.ended, call.outcome),
                 "history": [(entry["role"], entry["text"]) for entry in history],
                 "same data": call.data is phone.calls[0].data,
-                "same control": call is phone.calls[0].control,
+                "same control": call is phone.calls[0],
             }
         )
         assert repr(call) == f"<CallControl {call.call_id}>"
@@ -294,18 +293,48 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
     assert [name for _, name in edges(caller)][-1] == "call_end"
 
 
-async def test_a_handle_of_the_phones_has_the_same_methods(call_simulator: CallSimulator) -> None:
-    phone = Patter()
-    async with call_simulator(agent_of(), phone=phone) as caller:
+async def test_calls_of_the_phone_are_the_controls(call_simulator: CallSimulator) -> None:
+    """``phone.calls`` holds the very object that ``on_call_start`` got before the call connected."""
+    phone, started = Patter(), list[CallControl]()
+
+    def on_call_start(event: Any, call: CallControl) -> None:
+        assert (call.turn_idx, call.metrics, phone.calls) == (0, None, ())
+        started.append(call)
+
+    async with call_simulator(agent_of(), phone=phone, on_call_start=on_call_start) as caller:
         await caller.at(1.0)
         [call] = phone.calls
-        for name in ("say", "hang_up", "hangup", "transfer"):
-            ours, theirs = getattr(call, name), getattr(call.control, name)
-            assert inspect.signature(ours) == inspect.signature(theirs)
-            assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(theirs)
+        assert call is started[0]
         await call.hangup()
         await caller.carrier.over.wait()
     assert caller.outcome == "agent_hung_up"
+
+
+def test_a_control_shows_nothing_of_the_session() -> None:
+    """Its public names are those that the application is promised."""
+    assert {name for name in dir(CallControl) if not name.startswith("_")} == {
+        *("call_id", "caller", "callee", "direction", "telephony_provider", "custom_params"),
+        *("data", "history", "conversation_state", "turn_idx", "metrics", "outcome", "ended"),
+        *("say", "hang_up", "hangup", "transfer"),
+    }
+
+
+async def test_a_control_counts_turns_and_measures(call_simulator: CallSimulator) -> None:
+    """``turn_idx`` and ``metrics`` follow the call, and keep the final figures after it."""
+    phone, ends = Patter(), list[dict[str, Any]]()
+    async with call_simulator(agent_of("Yes."), phone=phone, on_call_end=ends.append) as caller:
+        await caller.at(1.0)
+        [call] = phone.calls
+        assert call.metrics is not None
+        assert (call.turn_idx, call.metrics.duration_seconds, call.metrics.turns) == (0, pytest.approx(1.0), ())
+        for text in ("One", "Two"):
+            await caller.speaks(text, seconds=0.5)
+            await caller.hears()
+        await caller.waits(1.0)
+        assert (call.turn_idx, [turn.user_text for turn in call.metrics.turns]) == (2, ["One", "Two"])
+    await trio.sleep(5.0)
+    assert call.metrics == ends[0]["metrics"]
+    assert call.metrics.duration_seconds < trio.current_time() - 4.0
 
 
 def test_each_name_appears_when_it_works() -> None:

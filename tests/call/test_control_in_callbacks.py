@@ -216,7 +216,7 @@ def test_no_more_is_kept_for_a_call_to_come_than_anybody_wants() -> None:
     announced = PendingControl(INFO)
     for _ in range(MAX_DEFERRED_COMMANDS):
         announced.control.say("x")
-    with pytest.raises(PatterError, match="has not begun, and 64 things are wanted of it"):
+    with pytest.raises(PatterError, match="has not connected, and 64 commands already wait for it"):
         announced.control.say("x")
     with pytest.raises(ValueError, match=r"E\.164"):
         announced.request_transfer("5", None)

@@ -1,4 +1,4 @@
-"""The facts of a call that watchers see beside its events: what its measuring is made of."""
+"""The internal events of a call, which observers see beside its public ones: what its measuring is made of."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,34 @@ from call_kit import Witness, told_events
 
 from patter_trio import Patter
 from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
+from patter_trio.events.rendering import callback_payload
+from patter_trio.metrics.internal_events import (
+    AgentReady,
+    CallFailed,
+    LlmChunk,
+    LlmFailed,
+    LlmFinished,
+    LlmStarted,
+    ReplyEnded,
+    ReplyHeard,
+    ReplyStarted,
+    SentenceStarted,
+    TtsChunk,
+    TtsFailed,
+    TtsFinished,
+    TtsFirstAudio,
+    UtteranceOver,
+    VoiceStarted,
+    WordsFinal,
+)
+from patter_trio.metrics.public_events import (
+    AgentSpeechStarted,
+    AudioOut,
+    PublicEvent,
+    TurnMeasured,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 
@@ -57,20 +85,17 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
-    (number,) = {payload["reply"] for name, payload in witness.seen if "reply" in payload}
-    facts = witness.of_reply(number)
-    assert facts[:3] == ["reply_started", "llm_started", "llm_chunk"]
-    assert facts[-3:] == ["tts_chunk", "reply_heard", "reply_ended"]
-    assert facts.index("llm_finished") < facts.index("tts_finished")
-    said = [payload["text"] for name, payload in witness.seen if name == "llm_chunk"]
-    assert "".join(said) == "We open at nine. We close at five."
+    [started] = witness.of(ReplyStarted)
+    kinds = witness.of_reply(started.reply)
+    assert kinds[:3] == [ReplyStarted, LlmStarted, LlmChunk]
+    assert kinds[-3:] == [TtsChunk, ReplyHeard, ReplyEnded]
+    assert kinds.index(LlmFinished) < kinds.index(TtsFinished)
+    assert "".join(chunk.text for chunk in witness.of(LlmChunk)) == "We open at nine. We close at five."
     sentences = ["We open at nine.", "We close at five."] if way == "pipeline" else []  # an engine cuts none
-    assert [payload["text"] for name, payload in witness.seen if name == "sentence"] == sentences
-    sent = b"".join(payload["audio"] for name, payload in witness.seen if name == "tts_chunk")
-    assert len(sent) == 4.0 * 8000
-    (started,) = [payload for name, payload in witness.seen if name == "reply_started"]
-    assert (started["turn_idx"], started["source"]) == (1, "llm")
-    assert [payload["text"] for name, payload in witness.seen if name == "words_final"] == ["What are your hours?"]
+    assert [sentence.text for sentence in witness.of(SentenceStarted)] == sentences
+    assert len(b"".join(chunk.audio for chunk in witness.of(TtsChunk))) == 4.0 * 8000
+    assert (started.turn_idx, started.source) == (1, "llm")
+    assert witness.of(WordsFinal) == [WordsFinal("What are your hours?")]
 
 
 async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness) -> None:
@@ -80,18 +105,17 @@ async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witne
         await caller.at(4.0)
         await caller.speaks("Stop!", seconds=0.5)
         await caller.heard(0)
-    ended = [payload["reason"] for name, payload in witness.seen if name == "reply_ended"]
-    assert ended[0] == "barge-in"
+    assert witness.of(ReplyEnded)[0].reason == "barge-in"
 
 
-async def test_watchers_see_the_events_too_in_their_order(call_simulator: Any, witness: Witness) -> None:
+async def test_observers_see_public_events_in_order(call_simulator: Any, witness: Witness) -> None:
     async with call_simulator(agent()) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
     told = [(name, payload) for _, name, payload in told_events(caller) if name != "call_start"]
-    names = {name for name, _ in told}
-    assert [(name, payload) for name, payload in witness.seen if name in names] == told
+    seen = [event for event in witness.seen if isinstance(event, PublicEvent)]
+    assert [(event.name, callback_payload(event, caller.carrier.call_sid)) for event in seen] == told
 
 
 async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
@@ -101,30 +125,31 @@ async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
-    seen = [(name, {k: v for k, v in payload.items() if k != "call_id"}) for name, payload in witness.seen]
-    names = [name for name, _ in seen]
-    facts = dict(reversed(seen))  # the first of each
+    kinds = [type(event) for event in witness.seen]
     part = "scripted" if way == "pipeline" else ""
-    assert facts["agent_ready"] == {
-        "stt_provider": part,
-        "stt_model": part,
-        "tts_provider": part,
-        "tts_model": part,
-        "provider_mode": "pipeline" if way == "pipeline" else "scripted",
-        "llm_provider": "scripted",
-        "llm_model": "scripted",
-        "prompt_characters": 3,
-    }
-    assert facts["voice_started"]["offset"] == pytest.approx(0.5)
-    assert facts["utterance_over"]["silence"] == pytest.approx(0.5)
-    assert names.index("voice_started") + 1 == names.index("user_speech_started")
-    assert names.index("utterance_over") + 1 == names.index("user_speech_eos")
-    assert names.index("tts_first_audio") < names.index("audio_out") < names.index("agent_speech_started")
-    assert names.index("metrics") > names.index("reply_ended")  # what it tells comes behind what it was told by
+    assert witness.of(AgentReady) == [
+        AgentReady(
+            stt_provider=part,
+            stt_model=part,
+            tts_provider=part,
+            tts_model=part,
+            llm_provider="scripted",
+            llm_model="scripted",
+            provider_mode="pipeline" if way == "pipeline" else "scripted",
+            prompt_characters=3,
+        )
+    ]
+    assert witness.of(VoiceStarted)[0].offset == pytest.approx(0.5)
+    assert witness.of(UtteranceOver)[0].silence == pytest.approx(0.5)
+    assert kinds.index(VoiceStarted) + 1 == kinds.index(UserSpeechStarted)
+    assert kinds.index(UtteranceOver) + 1 == kinds.index(UserSpeechEos)
+    assert kinds.index(TtsFirstAudio) < kinds.index(AudioOut) < kinds.index(AgentSpeechStarted)
+    assert kinds.index(TurnMeasured) > kinds.index(ReplyEnded)  # a turn is reported behind the event that ended it
 
 
-def failures(witness: Witness) -> list[tuple[str, str]]:
-    return [(name, payload["error"]) for name, payload in witness.seen if name.endswith("_failed")]
+def failures(witness: Witness) -> list[tuple[type, str]]:
+    failed = [event for event in witness.seen if isinstance(event, LlmFailed | TtsFailed | CallFailed)]
+    return [(type(event), event.error) for event in failed]
 
 
 async def asked(call_simulator: Any, **options: Any) -> None:
@@ -136,9 +161,8 @@ async def asked(call_simulator: Any, **options: Any) -> None:
 
 async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_simulator: Any, witness: Witness) -> None:
     await asked(call_simulator, first_message="Hello.")
-    started = [payload for name, payload in witness.seen if name == "reply_started"]
-    assert [(one["source"], one.get("llm_provider"), one.get("model")) for one in started] == [
-        ("text", None, None),
+    assert [(started.source, started.llm_provider, started.model) for started in witness.of(ReplyStarted)] == [
+        ("text", "", ""),
         ("llm", "scripted", "scripted"),
     ]
 
@@ -148,7 +172,7 @@ async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
     call_simulator: Any, witness: Witness, after: int
 ) -> None:
     await asked(call_simulator, llm=ScriptedLLM(["We open at nine."], fail_after=after))
-    assert failures(witness) == [("llm_failed", "ProviderError")]
+    assert failures(witness) == [(LlmFailed, "ProviderError")]
 
 
 @pytest.mark.pipeline("on_message answers")
@@ -159,7 +183,7 @@ async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error
         raise KeyError("hours")
 
     await asked(call_simulator, llm=None, on_message=reception)
-    assert failures(witness) == [("llm_failed", "KeyError")]
+    assert failures(witness) == [(LlmFailed, "KeyError")]
 
 
 @pytest.mark.pipeline("of the synthesiser")
@@ -170,14 +194,14 @@ async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_t
     """The apology fails, too."""
     llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
     await asked(call_simulator, llm=llm, tts=ScriptedTTS(fail_after=0))
-    assert failures(witness) == [("tts_failed", "ProviderError")] * 2
+    assert failures(witness) == [(TtsFailed, "ProviderError")] * 2
 
 
 @pytest.mark.pipeline("of the synthesiser")
 async def test_a_voice_that_ends_before_its_text_is_what_failed(call_simulator: Any, witness: Witness) -> None:
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
     await asked(call_simulator, llm=ScriptedLLM([sentences]), tts=Curt())
-    assert failures(witness)[0] == ("tts_failed", "ProviderError")
+    assert failures(witness)[0] == (TtsFailed, "ProviderError")
 
 
 @pytest.mark.pipeline("of the recogniser")
@@ -185,6 +209,4 @@ async def test_a_call_says_by_its_class_what_went_wrong_first(call_simulator: An
     async with call_simulator(agent_of(stt=ScriptedSTT(fail_at=0.5))) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()
-    assert [failure for failure in failures(witness) if failure[0] == "call_failed"] == [
-        ("call_failed", "ProviderError")
-    ]
+    assert [failure for failure in failures(witness) if failure[0] == CallFailed] == [(CallFailed, "ProviderError")]

@@ -10,6 +10,7 @@ import trio
 from call_kit import agent_of
 
 from patter_trio import PipelineHooks
+from patter_trio.abc import CallInfo
 from patter_trio.agent.guardrails import guardrail
 from patter_trio.agent.hooks import TIERS
 from patter_trio.audio.formats import MULAW_8K
@@ -227,7 +228,7 @@ async def test_a_plain_hook_that_blocks_is_reported_once_by_its_time() -> None:
     """On the real clock: no other can show that the loop stood still."""
 
     class Call:
-        call_id, caller, callee = "CA1", "+1", "+2"
+        info = CallInfo("CA1", "+1", "+2", "inbound")
         history: list[dict[str, Any]] = []  # noqa: RUF012
 
     def blocks(pcm: bytes) -> bytes:

@@ -14,6 +14,7 @@ from patter_trio.abc import Transcript
 from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
 from patter_trio.call.hooks import HookRunner
+from patter_trio.metrics.internal_events import HookCalled, LlmStarted, SentenceBlocked, TurnVetoed
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -497,21 +498,22 @@ async def test_a_greeting_meets_the_transforms_and_the_voices_hooks_but_not_what
 
 
 # Facts and overrides --------------------------------------------------------------------------------------------------
-async def test_the_time_of_each_hook_is_a_fact(call_simulator: CallSimulator, witness: Witness) -> None:
+async def test_each_hooks_time_is_an_internal_event(call_simulator: CallSimulator, witness: Witness) -> None:
     async def slowly(text: str) -> str:
         await trio.sleep(0.2)
         return text
 
     hooks = PipelineHooks(before_stt=lambda pcm: pcm, after_llm={"on_sentence": slowly})
-    caller, _ = await answered(call_simulator, hooks)
-    facts = [payload for name, payload in witness.seen if name == "hook"]
-    assert {payload["call_id"] for payload in facts} == {caller.carrier.call_sid}
-    assert {payload["name"] for payload in facts} == {"before_stt", "after_llm.on_sentence"}
-    slow = [payload["seconds"] for payload in facts if payload["name"] == "after_llm.on_sentence"]
+    await answered(call_simulator, hooks)
+    called = witness.of(HookCalled)
+    assert {hook.name for hook in called} == {"before_stt", "after_llm.on_sentence"}
+    slow = [hook.seconds for hook in called if hook.name == "after_llm.on_sentence"]
     assert slow == pytest.approx([0.2, 0.2])
 
 
-async def test_a_veto_and_a_blocked_sentence_are_facts(call_simulator: CallSimulator, witness: Witness) -> None:
+async def test_vetoes_and_blocked_sentences_are_internal_events(
+    call_simulator: CallSimulator, witness: Witness
+) -> None:
     hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
     guards = [{"name": "hours", "blocked_terms": ["nine"]}]
     async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards)) as caller:
@@ -519,11 +521,9 @@ async def test_a_veto_and_a_blocked_sentence_are_facts(call_simulator: CallSimul
         await caller.waits(1.0)
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.hears()
-    facts = [(name, payload["turn_idx"], payload.get("name")) for name, payload in witness.seen if name in FACTS]
-    assert facts == [("vetoed", 1, None), ("llm_started", 2, None), ("guardrail", 2, "hours")]
-
-
-FACTS = ("vetoed", "llm_started", "guardrail")
+    events = [event for event in witness.seen if isinstance(event, TurnVetoed | LlmStarted | SentenceBlocked)]
+    first, second = [event.reply for event in events[:2]]
+    assert events == [TurnVetoed(first, 1), LlmStarted(second, 2), SentenceBlocked(second, 2, "hours")]
 
 
 async def test_the_language_of_the_agent_selects_the_abbreviations_at_which_its_answer_is_not_cut(

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from call_kit import agent_of
 
-from patter_trio.abc import VoiceEdge
+from patter_trio.abc import SpeechToTextSession, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.audio_queue import DropOldestChannel
@@ -129,9 +129,12 @@ async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
 ) -> None:
     taken: list[bytes] = []
 
-    class Session:
+    class Session(SpeechToTextSession):
         async def send(self, audio: bytes) -> None:
             taken.append(audio)
+
+        async def flush(self) -> None:
+            await trio.lowlevel.checkpoint()
 
         async def transcripts(self) -> AsyncIterator[Any]:
             await trio.sleep_forever()

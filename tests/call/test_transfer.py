@@ -236,7 +236,7 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
     phone, kept = Patter(), list[CallControl]()
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.at(1.0)
-        kept.append(phone.calls[0].control)
+        kept.append(phone.calls[0])
         await caller.hangs_up()
         await caller.waits(1.0)
     with pytest.raises(CallEnded, match=r"is over \(caller_hung_up\)"):

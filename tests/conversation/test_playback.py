@@ -69,7 +69,7 @@ def lane_with(*sentences: tuple[str, float]) -> PlayoutQueue:
     playout = PlayoutQueue(1)
     for text, seconds in sentences:
         playout.put(b"\x00" * round(seconds * 8000), text)
-    playout.produced = True
+    playout.end()
     return playout
 
 
@@ -148,7 +148,7 @@ def test_a_lost_mark_is_covered_by_the_next() -> None:
 def test_word_timings_beat_proportion() -> None:
     playout = PlayoutQueue(1)
     playout.put(SECOND, "Aaaaaaaaaa b.", (Word("Aaaaaaaaaa", 0.0, 0.1), Word("b.", 0.1, 1.0)))
-    playout.produced = True
+    playout.end()
     assert playout.heard(1600).text == "Aaaaaaaaaa"
 
 
@@ -191,7 +191,7 @@ def test_heard_never_exceeds_what_the_carrier_played(
     playout = PlayoutQueue(1)
     for index, (samples, begins) in enumerate(pieces):
         playout.put(b"\x00" * samples, f"Sentence {index}." if begins or not index else "")
-    playout.produced = True
+    playout.end()
     playback, carrier = Playback(), Carrier(delay)
     playback.open(playout)
     run(playback, carrier, 0.0, cut_at)
@@ -210,7 +210,7 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
     audio = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
     for index, piece in enumerate(audio):
         playout.put(piece, f"Sentence {index}.")
-    playout.produced = True
+    playout.end()
     playback, carrier = Playback(), Carrier()
     playback.open(playout)
     run(playback, carrier, 0.0, 100.0)

@@ -57,7 +57,7 @@ def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
             assert playout.heard(heard).text == " ".join(over)
     for chunk in converter.rest():
         playout.put(chunk.audio, chunk.text, chunk.words)
-    playout.produced = True
+    playout.end()
     assert playout.put_samples == 28_000
     assert playout.heard(28_000).text == text
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from patter_trio.tracing import call_trace
-from patter_trio.tracing.attributes import COSTS, EDGES, STATISTICS
+from patter_trio.tracing.attributes import COSTS, SPAN_EVENTS, STATISTICS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text(encoding="utf-8")
 NAME = re.compile(r"\b(?:patter|gen_ai|error|code)\.[a-z_]+(?:\.[a-z_]+)*\b")
@@ -12,8 +12,8 @@ NAME = re.compile(r"\b(?:patter|gen_ai|error|code)\.[a-z_]+(?:\.[a-z_]+)*\b")
 
 def test_the_page_has_the_table_of_span_events() -> None:
     rows = {
-        f"| `on_{edge}` | `{event}` | {', '.join(f'`{name}`' for name in keys.values())} |"
-        for edge, (event, keys) in EDGES.items()
+        f"| `on_{event.edge.name}` | `{event.name}` | {', '.join(f'`{name}`' for name in event.values)} |"
+        for event in SPAN_EVENTS
     }
     assert rows <= set(PAGE.splitlines())
 
@@ -21,7 +21,7 @@ def test_the_page_has_the_table_of_span_events() -> None:
 def test_the_page_names_every_attribute_and_span_of_a_call_and_no_other() -> None:
     code = Path(call_trace.__file__).read_text(encoding="utf-8")
     recorded = set(NAME.findall(" ".join(re.findall(r'"[^"\n]*"', code))))
-    recorded |= {name for event, keys in EDGES.values() for name in (event, *keys.values())}
+    recorded |= {name for event in SPAN_EVENTS for name in (event.name, *event.values)}
     prose = re.sub(r"^```python\n.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
     named = set(NAME.findall(" ".join(re.findall(r"`[^`\n]*`", prose))))
     measured = {name for name in named if name.startswith(("patter.cost.", "patter.latency.", "patter.hook"))}

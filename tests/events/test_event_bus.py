@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -15,11 +15,31 @@ import trio.testing
 from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps
 
 from patter_trio import Agent, ConfigurationError, EventBus, Patter, PatterEventType, in_thread
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.twilio import Twilio
+from patter_trio.conversation.history import Entry
 from patter_trio.events.call_events import CallEvents
 from patter_trio.events.delivery import MAX_QUEUED_EVENTS, HandlerTasks
-from patter_trio.events.kinds import LOSSY_TYPES, PAYLOADS, PUBLISHED
+from patter_trio.events.kinds import FREQUENT_EVENTS, LOSSY_TYPES, PAYLOADS, PUBLISHED, PublishedEvent
 from patter_trio.events.payloads import ConversationStateSnapshot
+from patter_trio.metrics.internal_events import (
+    CallEvent,
+    LlmChunk,
+    ReplyEnded,
+    ReplyStarted,
+    ToolCallCompleted,
+    ToolCallStarted,
+    TtsChunk,
+)
+from patter_trio.metrics.public_events import (
+    CallConnected,
+    CallOver,
+    DigitReceived,
+    InterimTranscript,
+    TranscriptCommitted,
+    TurnMeasured,
+)
+from patter_trio.metrics.results import CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import Seams, open_call_server
 from patter_trio.server.connection import serve_connection
@@ -30,6 +50,7 @@ from patter_trio.user_code.context import current_call
 
 T = PatterEventType
 STATE = ConversationStateSnapshot(user="listening", agent="idle")
+TURN = TurnMetrics(turn_index=1, user_text="", agent_text="", latency=LatencyBreakdown())
 LONG = "Our opening hours are from nine to five, every day of the week."
 
 
@@ -57,11 +78,11 @@ class OneCall:
     events: CallEvents
     bus: EventBus
 
-    def publish(self, what: str, /, **about: Any) -> None:
-        self.events.on_event(what, trio.current_time(), {"call_id": self.events.call_id, **about}, STATE)
+    def publish(self, event: CallEvent) -> None:
+        self.events.on_event(event, trio.current_time(), STATE)
 
     def end(self, *, cancelled: bool = False) -> None:
-        self.publish("call_end")
+        self.publish(CallOver(info=CallInfo("CA1", "", "", "inbound"), ended_at=0.0, outcome="completed"))
         self.events.grace.begin(cancelled=cancelled)
         self.events.close()
 
@@ -102,16 +123,16 @@ async def test_every_payload_has_exactly_the_keys_that_its_type_says(call_simula
         assert None not in [value for key, value in payload.items() if key != "metrics"]
 
 
-async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.testing.MockClock) -> None:
-    """Tools and metrics need only be told or noted under these names."""
+async def test_tool_calls_and_measured_turns_are_published(autojump_clock: trio.testing.MockClock) -> None:
+    """An event that is reported is published; nothing else has to know the event bus."""
     seen: dict[str, Any] = {}
 
     async def run(call: OneCall) -> None:
         await trio.sleep(1.5)
-        called = {"name": "book", "tool_call_id": "t1", "arguments": {"room": 7}}
-        call.publish("tool_call_started", **called)
-        call.publish("tool_call_completed", **called, result="done", duration=0.5)
-        call.publish("metrics", turn="T", cost_so_far="C")
+        room = {"room": 7}
+        call.publish(ToolCallStarted("book", "t1", room))
+        call.publish(ToolCallCompleted(name="book", tool_call_id="t1", arguments=room, result="done", duration=0.5))
+        call.publish(TurnMeasured(TURN, CostBreakdown(total=0.5)))
 
     def subscribe(bus: EventBus) -> None:
         for kind in (T.TOOL_CALL_STARTED, T.TOOL_CALL_COMPLETED, T.METRICS_COLLECTED):
@@ -128,7 +149,7 @@ async def test_what_other_parts_tell_by_name_is_published(autojump_clock: trio.t
     assert seen == {
         T.TOOL_CALL_STARTED: book,
         T.TOOL_CALL_COMPLETED: {**book, "result": "done", "duration": 0.5},
-        T.METRICS_COLLECTED: {"call_id": "CA1", "turn": "T", "cost_so_far": "C"},
+        T.METRICS_COLLECTED: {"call_id": "CA1", "turn": TURN, "cost_so_far": CostBreakdown(total=0.5)},
     }
     for kind, payload in seen.items():
         shape: Any = PAYLOADS[PatterEventType(kind)]
@@ -487,7 +508,7 @@ async def test_handlers_may_be_sync_or_async_and_are_called_in_order_one_at_a_ti
 
     async def run(call: OneCall) -> None:
         for text in "abc":
-            call.publish("transcript_partial", text=text)
+            call.publish(InterimTranscript(0, text))
         await trio.sleep(10.0)
 
     def subscribe(bus: EventBus) -> None:
@@ -510,16 +531,16 @@ async def test_a_payload_is_a_copy_for_each_handler_and_channel(autojump_clock: 
         event["history"][0]["text"] = "spoiled"
         seen.append(event)
 
-    history = [{"role": "user", "text": "hi"}]
+    history: list[Entry] = [{"role": "user", "text": "hi", "timestamp": 0.0}]
 
     async def run(call: OneCall) -> None:
         async with call.bus.subscribe(T.TRANSCRIPT_FINAL) as channel:
-            call.publish("transcript", history=history)
+            call.publish(TranscriptCommitted("user", "hi", history))
             seen.append(await channel.receive())
         await trio.sleep(1.0)
 
     await one_call(run, lambda bus: [bus.on(T.TRANSCRIPT_FINAL, spoil) for _ in range(2)] and None)
-    assert history == [{"role": "user", "text": "hi"}]
+    assert history == [{"role": "user", "text": "hi", "timestamp": 0.0}]
     assert len({id(event["history"][0]) for event in seen}) == 3
     assert [event["history"][0]["text"] for event in seen].count("hi") == 1
 
@@ -536,9 +557,9 @@ async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_cloc
 
     async def run(call: OneCall) -> None:
         for text in "abc":
-            call.publish("transcript_partial", text=text)
+            call.publish(InterimTranscript(0, text))
         await trio.sleep(3.0)
-        call.publish("transcript_partial", text="d")
+        call.publish(InterimTranscript(0, "d"))
 
     def subscribe(bus: EventBus) -> None:
         subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, once))
@@ -546,7 +567,7 @@ async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_cloc
     call = await one_call(run, subscribe)
     assert seen == ["a"]
     assert call.bus.everywhere == {}
-    assert subscriptions[0].deliveries == {}
+    assert subscriptions[0].tasks == {}
 
 
 @pytest.mark.parametrize(
@@ -612,7 +633,7 @@ async def test_what_a_handler_raises_is_logged_and_the_next_event_is_told(
 
     async def run(call: OneCall) -> None:
         for _ in range(2):
-            call.publish("dtmf", digit="1")
+            call.publish(DigitReceived("1"))
         await trio.sleep(1.0)
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, broken) and None)
@@ -629,7 +650,7 @@ async def test_what_raises_many_times_a_second_is_logged_once_for_each_call(
 ) -> None:
     async def run(call: OneCall) -> None:
         for _ in range(100):
-            call.publish("transcript_partial", text="x")
+            call.publish(InterimTranscript(0, "x"))
         await trio.sleep(1.0)
 
     await one_call(run, lambda bus: bus.on(T.TRANSCRIPT_PARTIAL, raises) and None)
@@ -644,11 +665,11 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
 
     async def run(call: OneCall) -> None:
         for number in range(MAX_QUEUED_EVENTS + 10):
-            call.publish("transcript_partial", text=number)
+            call.publish(InterimTranscript(number, ""))
         await trio.sleep(1.0)
 
     def subscribe(bus: EventBus) -> None:
-        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["text"])))
+        subscriptions.append(bus.on(T.TRANSCRIPT_PARTIAL, lambda event: seen.append(event["timestamp_ms"])))
 
     await one_call(run, subscribe)
     assert seen == list(range(10, MAX_QUEUED_EVENTS + 10))
@@ -657,27 +678,34 @@ async def test_of_too_many_events_the_oldest_go_with_one_warning_and_are_counted
 
 
 @pytest.mark.parametrize(
-    ("name", "cancelled", "until"),
+    ("event", "cancelled", "until"),
     [
-        ("transcript_partial", False, 2.0),
-        ("transcript", False, 2.0 + 15.0),
-        ("call_end", False, 2.0 + 30.0),
-        ("transcript", True, 2.0 + 2.5),
-        ("call_end", True, 2.0 + 5.0),
+        (InterimTranscript(0, "x"), False, 2.0),
+        (TranscriptCommitted("user", "x", []), False, 2.0 + 15.0),
+        (None, False, 2.0 + 30.0),
+        (TranscriptCommitted("user", "x", []), True, 2.0 + 2.5),
+        (None, True, 2.0 + 5.0),
     ],
+    ids=["interim", "kept", "end", "kept-cancelled", "end-cancelled"],
 )
 async def test_after_the_call_a_handler_has_the_time_that_callbacks_have(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, name: str, cancelled: bool, until: float
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    event: CallEvent | None,
+    cancelled: bool,
+    until: float,
 ) -> None:
+    kind = T.CALL_ENDED if event is None else PUBLISHED[type(event)]
+
     async def run(call: OneCall) -> None:
-        if name != "call_end":
-            call.publish(name, text="x")
+        if event is not None:
+            call.publish(event)
         await trio.sleep(100.0)
         call.end(cancelled=cancelled)
 
-    await one_call(run, lambda bus: bus.on(PUBLISHED[name], never_returns) and None)
+    await one_call(run, lambda bus: bus.on(kind, never_returns) and None)
     assert trio.current_time() == pytest.approx(100.0 + until)
-    assert caplog.text.count(f"call CA1: {PUBLISHED[name]}: never_returns was cancelled: its time was over") == 1
+    assert caplog.text.count(f"call CA1: {kind}: never_returns was cancelled: its time was over") == 1
 
 
 async def test_what_still_waits_when_its_time_is_over_is_dropped_and_counted(
@@ -687,7 +715,7 @@ async def test_what_still_waits_when_its_time_is_over_is_dropped_and_counted(
 
     async def run(call: OneCall) -> None:
         for _ in range(3):
-            call.publish("transcript_partial", text="x")
+            call.publish(InterimTranscript(0, "x"))
         await trio.sleep(1.0)
         call.end()
 
@@ -720,12 +748,12 @@ async def test_a_handler_that_hangs_in_one_call_hears_of_the_next(call_simulator
 async def test_without_a_subscriber_nothing_is_made_of_what_comes_many_times_a_second(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
+    made: list[type[CallEvent]] = []
     on_event = CallEvents.on_event
 
-    def noting(self: CallEvents, name: str, *rest: Any) -> None:
-        made.append(name)
-        on_event(self, name, *rest)
+    def noting(self: CallEvents, event: CallEvent, *rest: Any) -> None:
+        made.append(type(event))
+        on_event(self, event, *rest)
 
     monkeypatch.setattr(CallEvents, "on_event", noting)
     phone = Patter()
@@ -734,13 +762,13 @@ async def test_without_a_subscriber_nothing_is_made_of_what_comes_many_times_a_s
         async with trio.open_nursery() as nursery:
             await nursery.start(caller.run)
             await trio.sleep(3.0)
-            assert {"call_start", "reply_started", "reply_ended"} <= set(made)
-            assert "tts_chunk" not in made
-            assert "llm_chunk" not in made
+            assert {CallConnected, ReplyStarted, ReplyEnded} <= set(made)
+            assert TtsChunk not in made
+            assert LlmChunk not in made
             phone.events.on(T.TTS_CHUNK, print)
             phone.calls[0].say("And now?")
             await trio.sleep(2.0)
-            assert "tts_chunk" in made
+            assert TtsChunk in made
             caller.hang_up()
 
 
@@ -753,7 +781,7 @@ async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time
         time.sleep(0.06)
 
     async def run(call: OneCall) -> None:
-        call.publish("dtmf", digit="1")
+        call.publish(DigitReceived("1"))
         await trio.lowlevel.checkpoint()
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, writes_to_a_slow_disk) and None)
@@ -779,7 +807,7 @@ async def test_what_is_published_while_the_server_closes_is_told_and_holds_nothi
 
     async def run(call: OneCall) -> None:
         call.events.handler_tasks.close()
-        call.publish("dtmf", digit="1")
+        call.publish(DigitReceived("1"))
 
     await one_call(run, lambda bus: bus.on(T.DTMF_RECEIVED, seen.append) and None)
     assert [event["digit"] for event in seen] == ["1"]
@@ -790,8 +818,8 @@ async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.
 
     async def run(call: OneCall) -> None:
         [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
-        call.publish("dtmf", digit="1")
-        [delivery] = subscription.deliveries.values()  # type: ignore[attr-defined]
+        call.publish(DigitReceived("1"))
+        [delivery] = subscription.tasks.values()  # type: ignore[attr-defined]
         parts = (call.bus, subscription, delivery, call.events.handler_tasks, call.events, call.events.grace)
         shown.extend(repr(part) for part in (*parts, call.bus.subscribe(T.LLM_CHUNK)))
 
@@ -853,8 +881,8 @@ async def test_a_channel_drops_the_oldest_counts_and_never_blocks(
         subscription = call.bus.subscribe(T.TRANSCRIPT_PARTIAL, size=3)
         async with subscription as channel:
             for number in range(10):
-                call.publish("transcript_partial", text=number)
-            got.extend([(await channel.receive())["text"] for _ in range(3)])
+                call.publish(InterimTranscript(number, ""))
+            got.extend([(await channel.receive())["timestamp_ms"] for _ in range(3)])
             got.append(subscription.dropped)
             with pytest.raises(trio.WouldBlock):
                 channel.receive_nowait()
@@ -1007,7 +1035,9 @@ async def test_nothing_of_a_call_is_left_on_the_bus(call_simulator: CallSimulato
 
 def test_every_type_has_a_payload_and_a_source() -> None:
     assert set(PAYLOADS) == set(T)
-    assert set(PUBLISHED.values()) | {T.TURN_STARTED, T.TURN_ENDED} == set(T)
+    assert set(PUBLISHED.values()) == set(T)
+    assert set(PUBLISHED) == set(get_args(PublishedEvent))
+    assert {kind: PUBLISHED[kind] for kind in FREQUENT_EVENTS} == FREQUENT_EVENTS
     assert set(T) > LOSSY_TYPES
     assert isinstance(T.LLM_CHUNK, str)
     assert T.LLM_CHUNK == "llm_chunk"

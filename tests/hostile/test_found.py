@@ -133,7 +133,7 @@ async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CL
 def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:
     playback, playout = Playback(), PlayoutQueue(1)
     playout.put(bytes(8000), "one second of words")
-    playout.produced = True
+    playout.end()
     playback.open(playout)
     now, sent = 0.0, 0
     while sent < 8000:

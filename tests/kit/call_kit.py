@@ -1,6 +1,6 @@
 """What the tests of whole calls share: agents of scripted providers, and providers that stall or break where told."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
+from patter_trio.metrics.internal_events import CallEvent, Event
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.scripted.audible_text import Decoder
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -258,14 +259,22 @@ async def never_returns(event: dict[str, Any]) -> None:
 # What is seen of a call -----------------------------------------------------------------------------------------------
 @attrs.frozen
 class Witness:
-    """A watcher that remembers."""
+    """An observer that remembers every event."""
 
-    seen: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+    seen: list[CallEvent] = attrs.field(factory=list)
 
-    def on_event(self, name: str, at: float, payload: Mapping[str, Any]) -> None:
+    def wants(self, kind: type[CallEvent]) -> bool:
+        return True
+
+    def on_event(self, event: CallEvent, at: float) -> None:
         assert at >= 0
-        self.seen.append((name, dict(payload)))
+        self.seen.append(event)
 
-    def of_reply(self, number: int) -> list[str]:
-        names = [name for name, payload in self.seen if payload.get("reply") == number]
-        return [name for place, name in enumerate(names) if names[:place][-1:] != [name]]
+    def of(self, kind: type[Event]) -> list[Event]:
+        """Return the events of one class."""
+        return [event for event in self.seen if isinstance(event, kind)]
+
+    def of_reply(self, number: int) -> list[type[CallEvent]]:
+        """Return the classes of a reply's events, each run of the same class as one."""
+        kinds = [type(event) for event in self.seen if getattr(event, "reply", None) == number]
+        return [kind for place, kind in enumerate(kinds) if kinds[:place][-1:] != [kind]]

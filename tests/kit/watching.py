@@ -10,12 +10,12 @@ from patter_trio.events.reporter import CallReporter
 
 @pytest.fixture
 def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
-    """A watcher of every call."""
+    """An observer of every call."""
     witness = Witness()
     made = CallReporter.__init__
 
     def watched(self: CallReporter, *arguments: Any, **options: Any) -> None:
-        made(self, *arguments, **{**options, "watchers": (*options.get("watchers", ()), witness)})
+        made(self, *arguments, **{**options, "observers": (*options.get("observers", ()), witness)})
 
     monkeypatch.setattr(CallReporter, "__init__", watched)
     return witness

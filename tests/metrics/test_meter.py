@@ -1,17 +1,41 @@
-"""The meter alone: a list of events and instants in, turns out."""
+"""The meter alone: a list of instants and events in, turns out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import pytest
 
 from patter_trio.abc import Usage
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.metrics.bill import Bill
+from patter_trio.metrics.internal_events import (
+    AnswerKind,
+    CallEvent,
+    LlmChunk,
+    LlmFinished,
+    ReplyEnded,
+    ReplyStarted,
+    SentenceStarted,
+    TtsChunk,
+    TtsFinished,
+    TtsFirstAudio,
+    UtteranceOver,
+    VoiceStarted,
+    WordsFinal,
+)
 from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    DigitReceived,
+    TranscriptCommitted,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 from patter_trio.metrics.results import CostBreakdown, LatencyBreakdown, TurnMetrics
 
-Told = tuple[float, str, dict[str, Any]]
+Told = tuple[float, CallEvent]
 PRICES = {
     "acme": {
         "unit": "token",
@@ -37,39 +61,38 @@ def meter_of() -> Meter:
 
 
 def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
-    return [turn for at, name, payload in told if (turn := meter.on_event(name, at, payload)) is not None]
+    return [turn for at, event in told if (turn := meter.on_event(event, at)) is not None]
 
 
 def spoken(onset: float, end: float, eos: float) -> list[Told]:
     return [
-        (onset + 0.06, "voice_started", {"offset": onset - 10.0}),
-        (onset + 0.06, "user_speech_started", {"audio_offset_ms": 1}),  # rounded; the fact before it counts
-        (end + 0.1, "user_speech_ended", {}),
-        (end + 0.2, "words_final", {"text": "Hello"}),
-        (end + 0.25, "words_final", {"text": ""}),  # the recogniser's answer to a flush: no words
-        (eos, "utterance_over", {"silence": eos - end}),
-        (eos, "user_speech_eos", {}),
+        (onset + 0.06, VoiceStarted(onset - 10.0)),
+        (onset + 0.06, UserSpeechStarted(audio_offset_ms=1)),  # rounded; the internal event before it counts
+        (end + 0.1, UserSpeechEnded(speech_duration_ms=1)),
+        (end + 0.2, WordsFinal("Hello")),
+        (end + 0.25, WordsFinal("")),  # the recogniser's answer to a flush: no words
+        (eos, UtteranceOver(eos - end)),
+        (eos, UserSpeechEos(trigger="vad_silence")),
     ]
 
 
-def said(at: float, role: str, text: str) -> Told:
-    return (at, "transcript", {"role": role, "text": text, "history": [{"text": text}]})
+def said(at: float, role: Literal["user", "assistant"], text: str) -> Told:
+    return (at, TranscriptCommitted(role, text, [{"role": role, "text": text, "timestamp": at}]))
 
 
-def answered(number: int, turn: int, at: float, reason: str = "played") -> list[Told]:
-    reply = {"reply": number, "turn_idx": turn}
+def answered(number: int, turn: int, at: float, source: AnswerKind = "llm") -> list[Told]:
     return [
-        (at, "reply_started", {**reply, "source": "llm"}),
-        (at + 0.1, "llm_chunk", {**reply, "text": ""}),
-        (at + 0.2, "llm_chunk", {**reply, "text": "Yes."}),
-        (at + 0.3, "llm_finished", reply),
-        (at + 0.3, "sentence", {**reply, "text": "Yes."}),
-        (at + 0.5, "tts_first_audio", reply),
-        (at + 0.6, "agent_speech_started", {"turn_idx": turn}),
-        (at + 0.7, "tts_finished", reply),
-        (at + 1.0, "agent_speech_ended", {"turn_idx": turn, "interrupted": False}),
+        (at, ReplyStarted(number, turn, source)),
+        (at + 0.1, LlmChunk(number, turn, "")),
+        (at + 0.2, LlmChunk(number, turn, "Yes.")),
+        (at + 0.3, LlmFinished(number, turn)),
+        (at + 0.3, SentenceStarted(number, turn, "Yes.")),
+        (at + 0.5, TtsFirstAudio(number, turn)),
+        (at + 0.6, AgentSpeechStarted(turn_idx=turn)),
+        (at + 0.7, TtsFinished(number, turn)),
+        (at + 1.0, AgentSpeechEnded(turn_idx=turn, speech_duration_ms=400)),
         said(at + 1.0, "assistant", "Yes."),
-        (at + 1.0, "reply_ended", {**reply, "reason": reason}),
+        (at + 1.0, ReplyEnded(number, turn, "played")),
     ]
 
 
@@ -119,7 +142,7 @@ def test_a_vetoed_turn_has_no_metrics_and_its_audio_counts_for_the_next() -> Non
 def test_an_answer_that_was_taken_back_and_given_after_all_is_one_turn() -> None:
     """The caller only cleared their throat: the same turn is answered anew, without another eos."""
     meter = meter_of()
-    retracted = [*answered(1, 1, 12.5)[:6], (13.2, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "retracted"})]
+    retracted = [*answered(1, 1, 12.5)[:6], (13.2, ReplyEnded(1, 1, "retracted"))]
     (turn,) = feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *answered(2, 1, 14.0)])
     assert (turn.turn_index, turn.interrupted, turn.tts_characters) == (1, False, 8)
     assert (turn.latency.total_ms, turn.latency.llm_ttft_ms) == (2600.0, 1700.0)
@@ -127,7 +150,7 @@ def test_an_answer_that_was_taken_back_and_given_after_all_is_one_turn() -> None
 
 def test_a_turn_that_failed_and_was_not_apologised_for_is_over_with_the_next() -> None:
     meter = meter_of()
-    failed = [answered(1, 1, 12.5)[0], (13.0, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "failed"})]
+    failed = [answered(1, 1, 12.5)[0], (13.0, ReplyEnded(1, 1, "failed"))]
     first = [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *failed]
     assert feed(meter, first) == []
     (turn,) = feed(meter, spoken(14.0, 15.0, 15.5))
@@ -135,13 +158,13 @@ def test_a_turn_that_failed_and_was_not_apologised_for_is_over_with_the_next() -
 
 
 def test_events_that_an_adapter_fires_alone_are_measured_as_they_are() -> None:
-    """Rounded to milliseconds, or not told at all; their turns are not those of the replies' facts."""
+    """Rounded to milliseconds, or not told at all; their turns are not those of the replies' events."""
     fired: list[Told] = [
-        (11.0, "user_speech_started", {"audio_offset_ms": 900}),
-        (12.4, "user_speech_ended", {}),
-        (12.5, "user_speech_eos", {"trailing_silence_ms": 500}),
+        (11.0, UserSpeechStarted(audio_offset_ms=900)),
+        (12.4, UserSpeechEnded(speech_duration_ms=1100)),
+        (12.5, UserSpeechEos(trigger="vad_silence", trailing_silence_ms=500)),
     ]
-    bare: list[Told] = [(14.0, "user_speech_started", {}), (15.5, "user_speech_eos", {})]
+    bare: list[Told] = [(14.0, UserSpeechStarted()), (15.5, UserSpeechEos(trigger="vad_silence"))]
     meter = meter_of()
     told = [*fired, said(12.5, "user", "Hello"), *answered(1, 0, 12.5)]
     (first,) = feed(meter, told)
@@ -153,8 +176,8 @@ def test_events_that_an_adapter_fires_alone_are_measured_as_they_are() -> None:
 def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
     """The answer was taken back, the application says something meanwhile, and then the caller is answered."""
     meter = meter_of()
-    retracted = [answered(1, 1, 12.5)[0], (12.9, "reply_ended", {"reply": 1, "turn_idx": 1, "reason": "retracted"})]
-    remark = [(at, name, {**about, "source": "text"}) for at, name, about in answered(2, 1, 13.0)]
+    retracted = [answered(1, 1, 12.5)[0], (12.9, ReplyEnded(1, 1, "retracted"))]
+    remark = answered(2, 1, 13.0, "text")
     (turn,) = feed(
         meter,
         [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *remark, *answered(3, 1, 15.0)],
@@ -179,8 +202,9 @@ def test_a_call_whose_audio_never_came_lasted_from_its_streams_opening() -> None
 
 def test_what_nobody_measures_is_ignored() -> None:
     meter = meter_of()
-    assert feed(meter, [(11.0, "dtmf", {"digit": "1"}), (11.0, "tts_chunk", {"audio": b""}), (12.0, "news", {})]) == []
-    assert feed(meter, [(12.0, "llm_chunk", {"reply": 9, "text": "of a reply that never began"})]) == []
+    assert feed(meter, [(11.0, DigitReceived("1")), (11.0, TtsChunk(1, 1, b""))]) == []
+    assert not meter.wants(TtsChunk)
+    assert feed(meter, [(12.0, LlmChunk(9, 1, "of a reply that never began"))]) == []
 
 
 # The bill -------------------------------------------------------------------------------------------------------------

@@ -175,13 +175,13 @@ async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimul
 
 @pytest.mark.pipeline("on_message answers")
 async def test_an_application_that_answers_is_measured_like_a_model(call_simulator: CallSimulator) -> None:
-    async def call_server(event: dict[str, Any]) -> AsyncIterator[str]:
+    async def desk(event: dict[str, Any]) -> AsyncIterator[str]:
         await trio.sleep(0.3)
         yield "One moment"
         await trio.sleep(0.4)
         yield " please."
 
-    async with call_simulator(agent_of(llm=None), on_message=call_server) as caller:
+    async with call_simulator(agent_of(llm=None), on_message=desk) as caller:
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
     latency = turns(caller)[0].latency
@@ -641,7 +641,7 @@ async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator) -> N
             pass
 
 
-@pytest.mark.parametrize("method", ["take", "finish", "call", "cost"])
+@pytest.mark.parametrize("method", ["on_event", "finish", "call", "cost"])
 async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_call(
     method: str, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ async def test_fragments_are_joined_and_a_ping_between_them_is_answered() -> Non
 async def test_with_a_writer_the_reader_leaves_pongs_to_it() -> None:
     server, _, raw = await open_pair()
     told: list[bytes] = []
-    server.on_pending = lambda: told.append(bytes(server.pending))
+    server.share_sending(lambda: told.append(bytes(server.pending)))
     await raw.send_all(frame(Opcode.PING, b"?") + frame(Opcode.TEXT, b"x"))
     assert await server.receive() == "x"
     assert told == [Frame(Opcode.PONG, b"?").serialize(mask=False)]

@@ -1,6 +1,6 @@
 """Whatever a call tells, in whatever order: every span that was begun is ended, within its call, and nothing is amiss."""
 
-from typing import Any
+from typing import Any, get_args
 
 import trio
 from hypothesis import given
@@ -10,54 +10,97 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from trace_kit import agent_of
 
 from patter_trio.abc import CallInfo
+from patter_trio.audio.media_clock import MediaClock
+from patter_trio.metrics.internal_events import (
+    AgentReady,
+    AnswerKind,
+    CallEvent,
+    CallFailed,
+    HookCalled,
+    InternalEvent,
+    LlmChunk,
+    LlmFailed,
+    LlmFinished,
+    LlmStarted,
+    ReplyEnded,
+    ReplyStarted,
+    SentenceStarted,
+    ToolCallCompleted,
+    ToolCallStarted,
+    TtsChunk,
+    TtsFailed,
+    TtsFinished,
+    WordsFinal,
+)
+from patter_trio.metrics.public_events import (
+    AgentSpeechEnded,
+    AgentSpeechStarted,
+    AudioOut,
+    CallOver,
+    DigitReceived,
+    InterimTranscript,
+    LlmToken,
+    PublicEvent,
+    TranscriptCommitted,
+    TurnMeasured,
+    UserSpeechEnded,
+    UserSpeechEos,
+    UserSpeechStarted,
+)
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from patter_trio.tracing.attributes import SPAN_EVENTS
 from patter_trio.tracing.call_trace import CallTrace
 
 INFO = CallInfo("CA1", "", "", "inbound", provider="twilio")
-REPLY = st.fixed_dictionaries({"reply": st.integers(1, 3), "turn_idx": st.integers(0, 3)})
+REPLY = {"reply": st.integers(1, 3), "turn_idx": st.integers(0, 3)}
 WORDS = st.sampled_from(["", " ", "secret"])
 ERROR = st.sampled_from(["ProviderError", "KeyError"])
 NAME = st.sampled_from(["weather", "transfer"])
+TURN = st.integers(0, 3)
+MS = st.integers(0, 9000)
+OPTIONAL_MS = st.none() | MS
+NOTHING: st.SearchStrategy[Any] = st.none()
 
-
-def told(base: st.SearchStrategy[dict[str, Any]], **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.builds(lambda one, two: one | two, base, st.fixed_dictionaries(more))
-
-
-NOTHING = st.just({})
-FACTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
-    "agent_ready": st.fixed_dictionaries({}, optional=dict.fromkeys(("stt_provider", "tts_model"), NAME)),
-    "user_speech_started": st.fixed_dictionaries({}, optional={"audio_offset_ms": st.integers(0, 9000)}),
-    "user_speech_ended": told(NOTHING, speech_duration_ms=st.integers(0, 9000)),
-    "user_speech_eos": st.fixed_dictionaries(
-        {"trigger": st.just("vad_silence"), "transcript_so_far": WORDS},
-        optional={"trailing_silence_ms": st.integers(0, 9000)},
+EVENTS: dict[type[CallEvent], st.SearchStrategy[CallEvent]] = {
+    AgentReady: st.builds(AgentReady, NAME, NAME, NAME, NAME, NAME, NAME, NAME, MS),
+    UserSpeechStarted: st.builds(UserSpeechStarted, audio_offset_ms=OPTIONAL_MS),
+    UserSpeechEnded: st.builds(UserSpeechEnded, speech_duration_ms=MS, audio_offset_ms=OPTIONAL_MS),
+    UserSpeechEos: st.builds(
+        UserSpeechEos, trigger=st.just("vad_silence"), transcript_so_far=WORDS, trailing_silence_ms=OPTIONAL_MS
     ),
-    "agent_speech_started": told(NOTHING, turn_idx=st.integers(0, 3)),
-    "agent_speech_ended": told(NOTHING, turn_idx=st.integers(0, 3), interrupted=st.booleans()),
-    "llm_token": told(NOTHING, turn_idx=st.integers(0, 3), llm_provider=st.just("p"), model=st.just("m")),
-    "audio_out": told(NOTHING, turn_idx=st.integers(0, 3), tts_provider=st.just("p")),
-    "transcript": told(NOTHING, role=st.sampled_from(["user", "assistant"]), text=WORDS),
-    "transcript_partial": told(NOTHING, text=WORDS),
-    "words_final": told(NOTHING, text=WORDS),
-    "reply_started": told(REPLY, source=st.sampled_from(["llm", "on_message", "text", "error"])),
-    "llm_started": REPLY,
-    "llm_chunk": told(REPLY, text=WORDS),
-    "llm_finished": REPLY,
-    "llm_failed": told(REPLY, error=ERROR),
-    "sentence": told(REPLY, text=WORDS),
-    "tts_finished": REPLY,
-    "tts_failed": told(REPLY, error=ERROR),
-    "tts_chunk": told(REPLY, audio=st.just(b"")),
-    "reply_ended": told(REPLY, reason=st.sampled_from(["played", "barge-in", "failed", "leg down"])),
-    "tool_call_started": told(NOTHING, name=NAME),
-    "tool_call_completed": told(NOTHING, name=NAME, result=WORDS),
-    "hook": told(NOTHING, name=NAME, seconds=st.floats(0, 9)),
-    "call_failed": told(NOTHING, error=ERROR),
-    "metrics": told(NOTHING, cost_so_far=st.none()),
-    "something_new": told(NOTHING, text=WORDS),
+    AgentSpeechStarted: st.builds(AgentSpeechStarted, turn_idx=TURN),
+    AgentSpeechEnded: st.builds(AgentSpeechEnded, turn_idx=TURN, speech_duration_ms=MS, interrupted=st.booleans()),
+    LlmToken: st.builds(LlmToken, turn_idx=TURN, llm_provider=st.just("p"), model=st.just("m")),
+    AudioOut: st.builds(AudioOut, turn_idx=TURN, tts_provider=st.just("p")),
+    TranscriptCommitted: st.builds(TranscriptCommitted, st.sampled_from(["user", "assistant"]), WORDS, st.just([])),
+    InterimTranscript: st.builds(InterimTranscript, MS, WORDS),
+    WordsFinal: st.builds(WordsFinal, WORDS),
+    ReplyStarted: st.builds(ReplyStarted, **REPLY, source=st.sampled_from(get_args(AnswerKind))),
+    LlmStarted: st.builds(LlmStarted, **REPLY),
+    LlmChunk: st.builds(LlmChunk, **REPLY, text=WORDS),
+    LlmFinished: st.builds(LlmFinished, **REPLY),
+    LlmFailed: st.builds(LlmFailed, **REPLY, error=ERROR),
+    SentenceStarted: st.builds(SentenceStarted, **REPLY, text=WORDS),
+    TtsFinished: st.builds(TtsFinished, **REPLY),
+    TtsFailed: st.builds(TtsFailed, **REPLY, error=ERROR),
+    TtsChunk: st.builds(TtsChunk, **REPLY, audio=st.just(b"")),
+    ReplyEnded: st.builds(ReplyEnded, **REPLY, reason=st.sampled_from(["played", "barge-in", "failed", "leg down"])),
+    ToolCallStarted: st.builds(ToolCallStarted, NAME, st.just(""), WORDS),
+    ToolCallCompleted: st.builds(
+        ToolCallCompleted,
+        name=NAME,
+        tool_call_id=st.just(""),
+        arguments=WORDS,
+        result=WORDS,
+        duration=st.just(1.0),
+        error=WORDS,
+    ),
+    HookCalled: st.builds(HookCalled, NAME, st.floats(0, 9)),
+    CallFailed: st.builds(CallFailed, ERROR),
+    TurnMeasured: st.builds(TurnMeasured, NOTHING, NOTHING),
+    DigitReceived: st.builds(DigitReceived, st.just("1")),
 }
-STORIES = st.lists(st.sampled_from(sorted(FACTS)).flatmap(lambda name: st.tuples(st.just(name), FACTS[name])))
+STORIES = st.lists(st.one_of(*EVENTS.values()))
 
 
 class Ledger(SpanProcessor):
@@ -75,16 +118,16 @@ class Ledger(SpanProcessor):
 
 
 @given(STORIES)
-def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tuple[str, dict[str, Any]]]) -> None:
+def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[CallEvent]) -> None:
     ledger = Ledger()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
-        for at, (name, payload) in enumerate(story, start=10):
-            call.on_event(name, float(at), payload)
-        call.on_event("call_end", 1000.0, {"outcome": "completed", "metrics": None})
+        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S)
+        for at, event in enumerate(story, start=10):
+            call.on_event(event, float(at))
+        call.on_event(CallOver(info=INFO, ended_at=0.0, outcome="completed"), 1000.0)
         assert not call._complained
 
     trio.run(tell)
@@ -96,6 +139,10 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[tu
         assert "secret" not in span.to_json()
 
 
-def test_the_names_of_all_facts_are_tried() -> None:
-    heeded = {name.removeprefix("_on_") for name in dir(CallTrace) if name.startswith("_on_")}
-    assert heeded <= set(FACTS)
+async def test_every_event_that_a_trace_records_is_tried() -> None:
+    """An event whose class has a rule, or a span event, is among those that the stories are made of."""
+    call = CallTrace(
+        TracerProvider().get_tracer("patter_trio"), INFO, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+    )
+    kinds = {*get_args(InternalEvent), *get_args(PublicEvent)}
+    assert {kind for kind in kinds if kind in call._rules} | {event.edge for event in SPAN_EVENTS} <= set(EVENTS)

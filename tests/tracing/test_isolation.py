@@ -20,6 +20,9 @@ from trace_kit import Trace, agent_of, seconds, sent
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
+from patter_trio.metrics.public_events import AgentSpeechStarted, CallOver, LlmToken, TurnMeasured
+from patter_trio.metrics.results import CostBreakdown
 from patter_trio.pytest_plugin import run
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
@@ -211,7 +214,7 @@ async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
     """On the real clock: no other can show that the loop stood still."""
     provided(SimpleSpanProcessor(BrokenExporter(lambda: time.sleep(0.06))))
     call = a_trace()
-    call.on_event("call_end", trio.current_time(), {"outcome": "caller_hung_up"})
+    call.on_event(over("caller_hung_up"), trio.current_time())
     [warning] = [record for record in caplog.records if record.name.startswith("patter_trio")]
     assert warning.levelno == logging.WARNING
     assert warning.message.startswith("call CA1: the tracer provider blocked every call for ")
@@ -219,18 +222,18 @@ async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
 
 
 def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
-    watchers: list[Any] = []
+    observers: list[Any] = []
     made = CallReporter.__init__
 
     def seen(self: CallReporter, *arguments: Any, **options: Any) -> None:
-        watchers.append(options.get("watchers", ()))
+        observers.append(options.get("observers", ()))
         made(self, *arguments, **options)
 
     monkeypatch.setattr(CallReporter, "__init__", seen)
     a_call()
     monkeypatch.delenv("PATTER_OTEL_ENABLED")
     a_call()
-    assert [[type(watcher).__name__ for watcher in some] for some in watchers] == [["CallTrace"], []]
+    assert [[type(observer).__name__ for observer in some] for some in observers] == [["CallTrace"], []]
 
 
 @pytest.mark.parametrize(("value", "complains"), [("", False), ("0", False), ("true", True), ("2", True)])
@@ -252,7 +255,22 @@ def test_nothing_but_1_switches_tracing_on(
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
-    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), at=0.0, epoch=EPOCH_UNIX_S)
+    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S)
+
+
+def over(outcome: str = "completed", metrics: Any = None) -> CallOver:
+    return CallOver(info=CallInfo("CA1", "", "", "inbound"), ended_at=0.0, outcome=outcome, metrics=metrics)
+
+
+def completed(started: ToolCallStarted, *, result: object = None, error: str = "") -> ToolCallCompleted:
+    return ToolCallCompleted(
+        name=started.name,
+        tool_call_id=started.tool_call_id,
+        arguments=started.arguments,
+        result=result,
+        duration=1.0,
+        error=error,
+    )
 
 
 class Numbers:
@@ -264,12 +282,13 @@ class Numbers:
 
 async def test_tools_are_spans_by_the_generative_ai_conventions_without_what_they_were_told(traced: Trace) -> None:
     call = a_trace()
-    call.on_event("tool_call_started", 1.0, {"name": "weather", "tool_call_id": "t1", "arguments": {"city": "Bern"}})
-    call.on_event("tool_call_started", 1.25, {"name": "weather", "tool_call_id": "t2", "arguments": {"city": "Rome"}})
-    call.on_event("tool_call_completed", 1.5, {"name": "weather", "tool_call_id": "t2", "result": "rain in Rome"})
-    call.on_event("tool_call_completed", 2.0, {"name": "weather", "tool_call_id": "t1", "error": "no such Bern"})
-    call.on_event("tool_call_started", 3.0, {"name": "transfer"})
-    call.on_event("call_end", 4.0, {"outcome": "transferred"})
+    bern, rome = ToolCallStarted("weather", "t1", {"city": "Bern"}), ToolCallStarted("weather", "t2", {"city": "Rome"})
+    call.on_event(bern, 1.0)
+    call.on_event(rome, 1.25)
+    call.on_event(completed(rome, result="rain in Rome"), 1.5)
+    call.on_event(completed(bern, error="no such Bern"), 2.0)
+    call.on_event(ToolCallStarted("transfer", "", {}), 3.0)
+    call.on_event(over("transferred"), 4.0)
     good, bad, cut = [span for span in traced.spans if span.name.startswith("execute_tool ")]
     assert dict(good.attributes or {}) == {
         "gen_ai.operation.name": "execute_tool",
@@ -291,7 +310,7 @@ async def test_cost_and_latency_of_a_call_that_was_measured_are_attributes_of_it
         latency_p50=Numbers(total_ms=800.0),
         latency_p95=Numbers(total_ms=901.5, stt_ms=120),
     )
-    a_trace().on_event("call_end", 9.0, {"outcome": "completed", "metrics": metrics})
+    a_trace().on_event(over(metrics=metrics), 9.0)
     measured = {
         name: value
         for name, value in (traced.one("patter.call").attributes or {}).items()
@@ -313,17 +332,18 @@ async def test_cost_and_latency_of_a_call_that_was_measured_are_attributes_of_it
 
 async def test_a_call_whose_metrics_failed_has_the_cost_that_was_told_last(traced: Trace) -> None:
     call = a_trace()
-    call.on_event("metrics", 3.0, {"cost_so_far": Numbers(total=0.1)})
-    call.on_event("metrics", 6.0, {"cost_so_far": Numbers(total=0.25)})
-    call.on_event("call_end", 9.0, {"outcome": "completed", "metrics": None})
+    turn: Any = None
+    call.on_event(TurnMeasured(turn, CostBreakdown(total=0.1)), 3.0)
+    call.on_event(TurnMeasured(turn, CostBreakdown(total=0.25)), 6.0)
+    call.on_event(over(), 9.0)
     assert (traced.one("patter.call").attributes or {})["patter.cost.total"] == 0.25
 
 
 async def test_what_comes_after_the_end_is_for_nobody(traced: Trace) -> None:
     call = a_trace()
-    call.on_event("call_end", 1.0, {"outcome": "completed"})
-    call.on_event("llm_token", 2.0, {"turn_idx": 1, "model": "m", "llm_provider": "p"})
-    call.on_event("call_end", 3.0, {"outcome": "failed"})
+    call.on_event(over(), 1.0)
+    call.on_event(LlmToken(turn_idx=1, model="m", llm_provider="p"), 2.0)
+    call.on_event(over("failed"), 3.0)
     call.close(4.0, "failed", "never connected")
     assert seconds(traced.one("patter.call").end_time) == 1.0
     assert not traced.events()
@@ -332,8 +352,8 @@ async def test_what_comes_after_the_end_is_for_nobody(traced: Trace) -> None:
 async def test_an_engine_is_named_where_there_is_one(traced: Trace) -> None:
     call = a_trace()
     call.media = MediaClock()
-    call.on_event("agent_speech_started", 1.0, {"turn_idx": 1, "engine": "openai_realtime"})
-    call.on_event("call_end", 2.0, {"outcome": "completed"})
+    call.on_event(AgentSpeechStarted(turn_idx=1, engine="openai_realtime"), 1.0)
+    call.on_event(over(), 2.0)
     assert traced.events() == [
         (1.0, "patter.event.agent_speech_started", {"patter.turn.idx": 1, "patter.engine": "openai_realtime"})
     ]

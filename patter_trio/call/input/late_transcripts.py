@@ -13,9 +13,12 @@ import attrs
 import trio
 
 from patter_trio.abc import EngineWords
+from patter_trio.call.backend import StartPart
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import LateWords, UserAmended, WordsFinal
+from patter_trio.net.pulse import Pulse
 
 TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
@@ -69,9 +72,8 @@ class LateTranscripts:
         self._deferred: list[Callable[[], None]] = []
         """What waits for the words in front of it, in order."""
         self._due = trio.Event()
-        self._completed = trio.Event()
-        self.nursery: trio.Nursery | None = None
-        """The conversation's, once it is under way."""
+        self._completed = Pulse()
+        self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
         return f"<LateWords, {self.pending_count} utterances unknown, {len(self._deferred)} things behind them>"
@@ -80,6 +82,10 @@ class LateTranscripts:
     def pending_count(self) -> int:
         """The number of utterances whose words are awaited."""
         return sum(not (utterance.is_complete or utterance.timed_out) for utterance in self._turns)
+
+    def open(self, start: StartPart) -> None:
+        """Begin the conversation: from here on, waiting for words has a limit."""
+        self._start_part = start
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and ask the engine for its words."""
@@ -127,22 +133,21 @@ class LateTranscripts:
         if utterance.parts[words.commit] is not None:
             return
         utterance.parts[words.commit] = words.text
-        self._reporter.emit_fact("words_final", trio.current_time(), {"text": words.text})
+        self._reporter.emit_fact(WordsFinal(words.text), trio.current_time())
         if utterance.is_complete:
             self._enter(utterance)
         if not self.pending_count:
             self._release()
-            self._completed.set()
-            self._completed = trio.Event()
+            self._completed.fire()
 
     def _enter(self, utterance: _CommittedTurn) -> None:
         now, text = trio.current_time(), utterance.text
         if not text:
-            self._reporter.emit_fact("user_amended", now, {"text": ""})
+            self._reporter.emit_fact(UserAmended(""), now)
             return
         utterance.entry.fill(text, self._reporter.unix(utterance.at))
         if utterance is not self._turns[-1]:
-            self._reporter.emit_fact("late_words", now, {})
+            self._reporter.emit_fact(LateWords(), now)
         self._reporter.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
@@ -153,9 +158,9 @@ class LateTranscripts:
         if not self.pending_count:
             callback()
             return
-        if not self._deferred and self.nursery is not None:
+        if not self._deferred and self._start_part is not None:
             self._due = trio.Event()
-            self.nursery.start_soon(self._time_out, self._due)
+            self._start_part("transcripts", self._time_out, self._due)
         self._deferred.append(callback)
 
     async def _time_out(self, released: trio.Event) -> None:

@@ -21,6 +21,7 @@ import trio
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
+from patter_trio.metrics.internal_events import UserAmended
 from patter_trio.user_code.context import current_call
 
 LAST_WORDS_TIMEOUT_S = 0.04
@@ -54,11 +55,14 @@ class UserTurns:
         self._waiting: _PendingTurn | None = None
         self._entry: Spoken | None = None
         """Position of the newest commit's words; None before they are entered, and after a veto."""
-        self.after_transcribe: AfterTranscribe | None = None
-        """Set once the call knows its agent."""
+        self._after_transcribe: AfterTranscribe | None = None
 
     def __repr__(self) -> str:
         return f"<UserWords {self._waiting!r}>"
+
+    def use_hook(self, after_transcribe: AfterTranscribe) -> None:
+        """Ask the agent's hook, which the call knows from here on, about every utterance."""
+        self._after_transcribe = after_transcribe
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: tell eos, and enter its words."""
@@ -105,9 +109,9 @@ class UserTurns:
     async def run_hook(self) -> bool:
         """Ask the hook about the words that wait. Return True if there is something to answer."""
         waiting = self._waiting
-        if waiting is None or self.after_transcribe is None:
+        if waiting is None or self._after_transcribe is None:
             return True
-        text = await self.after_transcribe(waiting.text)
+        text = await self._after_transcribe(waiting.text)
         # Other words, or the end of the reply, have overtaken this answer of the hook.
         if self._waiting is not waiting:
             return False
@@ -126,7 +130,7 @@ class UserTurns:
 
     def _take(self, words: _PendingTurn) -> None:
         self._waiting = None
-        if self.after_transcribe is None:
+        if self._after_transcribe is None:
             self._enter(words, words.text, words.at)
         else:
             self._waiting = words
@@ -140,4 +144,4 @@ class UserTurns:
         if words.reports:
             self._reporter.transcript(now, "user", text, self._history.shown())
         else:
-            self._reporter.emit_fact("user_amended", now, {"text": text})
+            self._reporter.emit_fact(UserAmended(text), now)

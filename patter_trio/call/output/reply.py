@@ -6,7 +6,7 @@ swallows.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from enum import Enum
 from functools import partial
@@ -25,6 +25,20 @@ from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
+from patter_trio.metrics.internal_events import (
+    InternalEvent,
+    LlmChunk,
+    LlmFailed,
+    LlmFinished,
+    LlmStarted,
+    SentenceBlocked,
+    SentenceStarted,
+    TtsFailed,
+    TtsFinished,
+    TtsFirstAudio,
+    TurnVetoed,
+    UsageReported,
+)
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
@@ -37,8 +51,8 @@ ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of it."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
-EmitFact = Callable[[str, dict[str, Any]], None]
-"""Lets watchers know a fact (``events/reporter.py``)."""
+EmitFact = Callable[[InternalEvent], None]
+"""Reports an internal event (``events/reporter.py``), at this instant."""
 
 
 class AnswerPhase(Enum):
@@ -48,6 +62,8 @@ class AnswerPhase(Enum):
     """The model has spoken, and waits for tools: what it said is to be heard meanwhile."""
     MODEL = "model"
     """The tools have answered: the model is asked again."""
+    OVER = "over"
+    """The model has said everything, and calls no tool; only its connection remains to be closed."""
 
 
 @attrs.frozen
@@ -59,23 +75,44 @@ class ProgressText:
 
 AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | AnswerPhase | ProgressText]]]
 """Opens the streamed answer to the conversation as it is now."""
-Prepare = Callable[[], Awaitable[AnswerSource | None]]
-"""Makes the mind, by way of the hooks before it; None: there is nothing to answer."""
+Prepare = Callable[["Reply"], Awaitable[AnswerSource | None]]
+"""Runs the hooks before the answer and returns its source; None if there is nothing to answer."""
+MakeHooks = Callable[[Callable[..., None]], ReplyHooks]
+"""Makes one reply's hooks; its argument emits facts about that reply."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 class Reply:
-    """A reply: its number, its turn, its way out, and the scope that is all of it."""
+    """A reply: its number, its turn, its playout queue, and the scope that everything made for it runs in.
 
-    def __init__(self, number: int, turn: int, emit_fact: EmitFact | None = None, *, language: str = "en") -> None:
+    Args:
+        number: counts the call's replies.
+        turn: the turn that it belongs to.
+        emit_fact: emits internal events.
+        language: the agent's, for splitting sentences.
+        make_hooks: makes the hooks that see the reply's text and audio.
+        prepare: makes the source of the answer within the reply's scope, instead of the one given to :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        turn: int,
+        emit_fact: EmitFact | None = None,
+        *,
+        language: str = "en",
+        make_hooks: MakeHooks | None = None,
+        prepare: Prepare | None = None,
+    ) -> None:
         self.number = number
         self.language = language
-        self.hooks: ReplyHooks | None = None
-        self.prepare: Prepare | None = None
-        """Makes the mind within the reply's scope, in the place of the one that it is run with."""
+        self.hooks: ReplyHooks | None = None if make_hooks is None else make_hooks(self.emit_fact)
+        self.prepare: Prepare | None = prepare
         self._emit_fact = emit_fact
         self._failed = False
+        self._begun = False
+        self._thinks = False
         self.turn = turn
         self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -83,27 +120,33 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply {self.number} of turn {self.turn}, {self.playout!r}>"
 
-    def emit_fact(self, fact: str, **about: Any) -> None:
-        """Let watchers know a fact about this reply."""
+    def emit_fact(self, event: InternalEvent) -> None:
+        """Report an internal event, if anyone observes this reply."""
         if self._emit_fact is not None:
-            self._emit_fact(fact, {"reply": self.number, "turn_idx": self.turn, **about})
+            self._emit_fact(event)
+
+    def emit_blocked(self, guardrail: str) -> None:
+        """Report that a guardrail blocked a sentence of this reply."""
+        self.emit_fact(SentenceBlocked(self.number, self.turn, guardrail))
 
     def _used(self, usage: Usage) -> None:
-        self.emit_fact("usage", usage=usage)
+        self.emit_fact(UsageReported(usage, self.number))
 
-    async def _noting(self, fact: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Run a part; let watchers know what raised first, for what it takes along with it did not fail."""
+    async def _noting(
+        self, failed: type[LlmFailed | TtsFailed], part: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
+        """Run a part; report the first exception as ``failed``. Parts that it takes along have not failed themselves."""
         try:
             await part(*arguments)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
-            self._emit_failure(fact, next(leaves(error)))
+            self._emit_failure(failed, next(leaves(error)))
             raise
 
-    def _emit_failure(self, fact: str, error: BaseException) -> None:
+    def _emit_failure(self, failed: type[LlmFailed | TtsFailed], error: BaseException) -> None:
         if not self._failed:
             self._failed = True
             theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
-            self.emit_fact(fact, error=type(theirs or error).__name__)
+            self.emit_fact(failed(self.number, self.turn, type(theirs or error).__name__))
 
     async def run(
         self, source: AnswerSource, voice: TextToSpeechSession, emits: AudioFormat, writer: CarrierWriter, post: Post
@@ -114,9 +157,9 @@ class Reply:
             try:
                 async with trio.open_nursery() as nursery:
                     sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_SENTENCES)
-                    nursery.start_soon(self._noting, "llm_failed", self._think, source, sentences, post)
+                    nursery.start_soon(self._noting, LlmFailed, self._think, source, sentences, post)
                     feed = self._feed_of(emits, writer, post, nursery)
-                    await self._noting("tts_failed", self._speak, voice, to_voice, feed)
+                    await self._noting(TtsFailed, self._speak, voice, to_voice, feed)
             except* (ProviderError, invoke.ApplicationError) as group:
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
@@ -126,51 +169,76 @@ class Reply:
                 self._all_made(writer, post)
 
     def _all_made(self, writer: CarrierWriter, post: Post) -> None:
-        self.playout.produced = True
+        self.playout.end()
         writer.wake()
         post(Produced(self.number))
 
     async def _think(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         async with sentences:
-            prepared = source if self.prepare is None else await self.prepare()
+            prepared = source if self.prepare is None else await self.prepare(self)
             if prepared is None:
-                self.emit_fact("vetoed")
+                self.emit_fact(TurnVetoed(self.number, self.turn))
             else:
                 await self._answer(prepared, sentences, post)
 
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
+        """Follow the answer through its phases, and send each sentence to the synthesiser as soon as it is whole."""
         chunker = SentenceChunker(language=self.language)
-        begun = said = thought = False
-        self.emit_fact("llm_started")
+        self._begin_thinking()
         async with source() as pieces:
             async for piece in pieces:
-                if not begun and piece and not isinstance(piece, ProgressText):
-                    begun = True  # also by the call of a tool, which is made of tokens, too
-                    post(TokenArrived(self.number))
-                if isinstance(piece, str):
-                    if not piece:
-                        continue
-                    if not is_sayable(piece):
-                        raise ProviderError("half a character is no text that can be said")
-                    said = True
-                    self.emit_fact("llm_chunk", text=piece)
-                    for sentence in chunker.push(piece if self.hooks is None else await self.hooks.piece(piece)):
-                        await self._hand_over(sentences, sentence)
-                    continue
-                thought = piece is not AnswerPhase.MODEL
-                if piece is AnswerPhase.MODEL:
-                    self.emit_fact("llm_started")
-                    continue
-                if piece is AnswerPhase.TOOLS:
-                    self.emit_fact("llm_finished")
-                for sentence in [*chunker.flush(), *([piece.text] if isinstance(piece, ProgressText) else [])]:
-                    await self._hand_over(sentences, sentence)
-            if not thought:
-                self.emit_fact("llm_finished")
-            # Silence was the answer if there was no text; nothing asks hooks for another one.
-            rest = chunker.push(await self.hooks.rest() if said and self.hooks is not None else "")
-            for sentence in [*rest, *chunker.flush()]:
-                await self._hand_over(sentences, sentence)
+                match piece:
+                    case str():
+                        await self._take_text(piece, chunker, sentences, post)
+                    case ProgressText():
+                        await self._send_all([*chunker.flush(), piece.text], sentences)
+                    case AnswerPhase.TOOLS:
+                        self._begin(post)  # the call of a tool is made of tokens, too
+                        self._end_thinking()
+                        await self._send_all(chunker.flush(), sentences)
+                    case AnswerPhase.MODEL:
+                        self._begin_thinking()
+                    case AnswerPhase.OVER:
+                        await self._finish(chunker, sentences)
+            # For sources without phases; a second time, nothing is left. Inside the block, since closing may take long.
+            await self._finish(chunker, sentences)
+
+    async def _take_text(
+        self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
+    ) -> None:
+        """Take a piece of the model's text, and send the sentences that it completes."""
+        if not text:
+            return  # some models open an answer with an empty piece: it must not count as the first token
+        self._begin(post)
+        if not is_sayable(text):
+            raise ProviderError("half a character is no text that can be said")
+        self.emit_fact(LlmChunk(self.number, self.turn, text))
+        await self._send_all(chunker.push(text if self.hooks is None else await self.hooks.piece(text)), sentences)
+
+    async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+        """Send what is left of the text, with what ``on_response`` made of it."""
+        self._end_thinking()
+        rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+        await self._send_all([*rest, *chunker.flush()], sentences)
+
+    def _begin_thinking(self) -> None:
+        self._thinks = True
+        self.emit_fact(LlmStarted(self.number, self.turn))
+
+    def _end_thinking(self) -> None:
+        if self._thinks:
+            self._thinks = False
+            self.emit_fact(LlmFinished(self.number, self.turn))
+
+    def _begin(self, post: Post) -> None:
+        """Post the first token, with the first piece of the answer whatever it is; an engine's audio may come first."""
+        if not self._begun:
+            self._begun = True
+            post(TokenArrived(self.number))
+
+    async def _send_all(self, texts: Iterable[str], sentences: trio.MemorySendChannel[str]) -> None:
+        for text in texts:
+            await self._hand_over(sentences, text)
 
     def _feed_of(self, emits: AudioFormat, writer: CarrierWriter, post: Post, nursery: trio.Nursery) -> SpeechFeed:
         hooks = self.hooks if self.hooks is not None and self.hooks.touches_audio else None
@@ -181,7 +249,7 @@ class Reply:
 
     def _sounds(self, post: Post) -> None:
         """The first audio is in the lane."""
-        self.emit_fact("tts_first_audio")
+        self.emit_fact(TtsFirstAudio(self.number, self.turn))
         post(AudioArrived(self.number))
 
     async def _speak(
@@ -191,103 +259,89 @@ class Reply:
             async for chunk in chunks:
                 await feed.put(chunk)
             await feed.finish()
-        self.emit_fact("tts_finished")
+        self.emit_fact(TtsFinished(self.number, self.turn))
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
-        self.emit_fact("sentence", text=sentence)
+        self.emit_fact(SentenceStarted(self.number, self.turn, sentence))
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
             ended = ProviderError("the synthesiser ended before its text did")
-            self._emit_failure("tts_failed", ended)
+            self._emit_failure(TtsFailed, ended)
             raise ended from error
 
 
+# Where answers come from ----------------------------------------------------------------------------------------------
+# These are plain async generators under ``aclosing``: none holds a cancel scope or a nursery open while it yields, so they
+# need no task and no channel, which would cost each token about 30 us.
 def from_text(text: str) -> AnswerSource:
-    """Return the mind that says one text."""
+    """Return the source of one fixed text."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        yield _Once(text)
+        async with aclosing(_once(text)) as pieces:
+            yield pieces
 
     return opened
 
 
-class _Once:
-    def __init__(self, text: str) -> None:
-        self._texts = [text]
-
-    def __aiter__(self) -> "_Once":
-        return self
-
-    async def __anext__(self) -> str:
-        if not self._texts:
-            raise StopAsyncIteration
-        return self._texts.pop()
+async def _once(text: str) -> AsyncGenerator[str, None]:
+    yield text
 
 
 def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
-    """Return the mind that is a language model without tools."""
+    """Return the source that asks a language model without tools."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        async with llm.stream(messages) as items:
-            yield _Texts(items)
+        async with llm.stream(messages) as items, aclosing(_texts(items)) as pieces:
+            yield pieces
 
     return opened
 
 
-class _Texts:
-    """What a model says; that it calls tools which it was not offered is overheard."""
-
-    def __init__(self, items: AsyncIterator[str | ToolCall]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> "_Texts":
-        return self
-
-    async def __anext__(self) -> str:
-        while True:
-            item = await anext(self._items)
-            if isinstance(item, str):
-                return item
+async def _texts(items: AsyncIterator[str | ToolCall]) -> AsyncGenerator[str, None]:
+    """Yield a model's text; log and ignore calls of tools, since the model was offered none."""
+    async for item in items:
+        if isinstance(item, str):
+            yield item
+        else:
             _log.warning("call %s: the model called %r, and has no tools", current_call.get(), item.name)
 
 
 def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
-    """Return the mind that is the application's ``on_message``: a coroutine, a plain function or an async generator."""
+    """Return the source that asks the application's ``on_message``: a function, a coroutine or an async generator."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
         result = invoke.call_sync(function, *arguments)
         if hasattr(result, "__aiter__"):
-            async with aclosing(invoke.UserIterator(function, result)) as pieces:
-                yield _Timed(pieces)
+            async with aclosing(invoke.UserIterator(function, result)) as given, aclosing(_timed(given)) as pieces:
+                yield pieces
             return
         with _answering(function):
             answer = await invoke.await_result(function, result)
-        yield _Once(_text(function, answer))
+        async with aclosing(_once(_text(function, answer))) as pieces:
+            yield pieces
 
     return opened
 
 
-class _Timed:
-    """Pieces of ``on_message``, each within the deadline and checked to be text."""
-
-    def __init__(self, pieces: invoke.UserIterator) -> None:
-        self._pieces = pieces
-
-    def __aiter__(self) -> "_Timed":
-        return self
-
-    async def __anext__(self) -> str:
-        with _answering(self._pieces.function):
-            piece = await anext(self._pieces)
-        return _text(self._pieces.function, piece)
+async def _timed(pieces: invoke.UserIterator) -> AsyncGenerator[str, None]:
+    """Yield the pieces of ``on_message``, each within the deadline and checked to be text."""
+    while True:
+        try:
+            with _answering(
+                pieces.function
+            ):  # around the wait alone: what the reply does with a piece has its own time
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield _text(pieces.function, piece)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from patter_trio.conversation.playback import (
     PlayoutQueue,
 )
 from patter_trio.errors import PatterConnectionError
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import WebSocket
 
 STALL_TIMEOUT_S: Final = 5.0
@@ -34,20 +35,32 @@ class Stalled(PatterConnectionError):
 
 
 class CarrierWriter:
-    """Lanes in, messages of the carrier's protocol out."""
+    """Sends the open reply's audio in the carrier's protocol.
 
-    def __init__(self, socket: WebSocket, codec: StreamCodec, post: Callable[[OnWire | Drained], None]) -> None:
+    Args:
+        socket: the carrier's; nothing else may send on it.
+        codec: encodes messages for it.
+        post: takes what the turn machine needs to know.
+        on_sent: takes every piece of audio after it was sent.
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        codec: StreamCodec,
+        post: Callable[[OnWire | Drained], None],
+        on_sent: Callable[[Media], None],
+    ) -> None:
         self._socket = socket
         self._codec = codec
         self._post = post
-        self._wake = trio.Event()
-        self._progress = trio.Event()
+        self._wake = trio.Event()  # kept until the writer has seen it: it may be set between its look and its wait
+        self._progress = Pulse()
         self._drained_posted: tuple[int, int] | None = None
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
-        self.sent: Callable[[Media], None] | None = None
-        """Told of each piece of audio that was written to the carrier."""
-        socket.on_pending = self.wake
+        self._on_sent = on_sent
+        socket.share_sending(self.wake)
 
     def __repr__(self) -> str:
         return f"<Egress {self.playback!r}>"
@@ -140,10 +153,8 @@ class CarrierWriter:
             await self._socket.send(self._encoded(message))
         if isinstance(message, Media):
             self._post(OnWire(message.reply, self.playback.end))
-            if self.sent is not None:
-                self.sent(message)
-            self._progress.set()
-            self._progress = trio.Event()
+            self._on_sent(message)
+            self._progress.fire()
 
     @contextmanager
     def _progressing(self) -> Iterator[None]:

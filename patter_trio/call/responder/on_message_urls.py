@@ -21,6 +21,7 @@ from patter_trio.call.responder.on_message import CallMessageHandler, MessageHan
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket_client import (
     ConnectionOver,
     OpenStream,
@@ -180,8 +181,8 @@ class _SocketCallHandler(CallMessageHandler):
         self._client: WebSocketClient | None = None
         self._busy = False
         self._used = False
-        self._wanted = trio.Event()
-        self._changed = trio.Event()
+        self._wanted = trio.Event()  # kept, unlike a Pulse: a reply may ask while the connection is being opened
+        self._changed = Pulse()
         self._failure: ProviderError | None = None
 
     async def run(self) -> None:
@@ -194,7 +195,7 @@ class _SocketCallHandler(CallMessageHandler):
                 ) as client:
                     self._client, self._busy, self._used = client, False, False
                     self._wanted = trio.Event()
-                    self._change()
+                    self._changed.fire()
                     await client.ended.wait()
                     abandoned = client.abandoned
             except ProviderError as error:
@@ -203,13 +204,9 @@ class _SocketCallHandler(CallMessageHandler):
                     _log.warning("call %s: on_message: %s", self._call_id, error)
                 self._wanted = trio.Event()
             self._client = None
-            self._change()
+            self._changed.fire()
             if not abandoned:
                 await self._wanted.wait()
-
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
     async def connected(self) -> tuple[WebSocketClient, bool]:
         """Return a connection that nobody uses, opened if need be, and whether messages were sent over it before.
@@ -245,7 +242,8 @@ class _SocketCallHandler(CallMessageHandler):
             answer = _StreamedAnswer(self, self._socket.name, message)
             try:
                 await answer.ask()
-                yield answer
+                async with aclosing(answer.pieces()) as pieces:
+                    yield pieces
             finally:
                 answer.leave()
 
@@ -286,24 +284,28 @@ class _StreamedAnswer:
         if self._client is not None:
             self._conversation.release(self._client, clean=self._done)
 
-    def __aiter__(self) -> "_StreamedAnswer":
-        return self
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Yield the pieces of the answer as they come."""
+        while not self._done:
+            piece = await self._receive()
+            if piece is not None:
+                yield piece
 
-    async def __anext__(self) -> str:
-        if self._done or self._client is None:
-            raise StopAsyncIteration
+    async def _receive(self) -> str | None:
+        """Return the next piece; None if the server has closed the connection after the last one."""
         with self._in_time():
-            while True:
+            while self._client is not None:
                 try:
                     return self._piece(await self._client.receive())
                 except ConnectionOver as over:
                     if self._used and not self._size:
                         await self._ask()  # the server ended a connection that was idle in the moment we asked
                     elif over.code == NORMAL_CLOSE_CODE:
-                        self._done = True
-                        raise StopAsyncIteration from None
+                        break
                     else:
                         raise
+        self._done = True
+        return None
 
     def _piece(self, message: str | bytes) -> str:
         if isinstance(message, bytes):

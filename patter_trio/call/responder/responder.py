@@ -1,11 +1,11 @@
 """What answers the caller in one call: the agent's model, or the application, by way of the hooks that come before it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from patter_trio.abc import LanguageModel, Message
+from patter_trio.abc import CallInfo, LanguageModel, Message
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import HookRunner
@@ -15,6 +15,7 @@ from patter_trio.call.responder.on_message import CallMessageHandler, MessageHan
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.metrics.internal_events import AnswerKind
 from patter_trio.user_code.context import current_call
 
 CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
@@ -24,12 +25,12 @@ _log = logging.getLogger("patter_trio.call")
 
 
 class Responder:
-    """Makes the mind of each reply that answers the conversation.
+    """Makes the answer source of each reply that answers the conversation.
 
     Args:
-        on_message: what answers in the place of a model, if the application does.
+        on_message: answers instead of an LLM, if the application does.
         control: the call's, for the application.
-        about: what the application is told of the call with each message.
+        info: the facts of the call.
         history: the conversation.
         words: the caller's committed words, on their way into it.
         tools: runs the model's tools.
@@ -39,26 +40,26 @@ class Responder:
         self,
         on_message: MessageHandler | None,
         control: CallControl,
-        about: Mapping[str, str],
+        info: CallInfo,
         history: History,
         words: UserTurns,
         *,
         tools: ToolRunner,
     ) -> None:
         self._on_message = on_message
-        self._about = about
+        self._facts = info.payload("call_id", "caller", "callee")
         self._history = history
         self._words = words
         self.message_handler: CallMessageHandler | None = None if on_message is None else on_message.for_call(control)
         self._tools = tools
         self.hook_runner: HookRunner | None = None
-        """Set once the call knows its agent."""
+        """The agent's hooks; None before the call knows its agent, and if the agent has none."""
 
     def __repr__(self) -> str:
-        return f"<Minds of {self.kind}>"
+        return f"<Responder {self.kind}>"
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> AnswerKind:
         """``llm`` or ``on_message``."""
         return "llm" if self._on_message is None else "on_message"
 
@@ -68,6 +69,10 @@ class Responder:
             return "on_message", self._on_message.name
         llm = agent.llm if agent else None
         return (llm.provider, llm.model) if llm else ("", "")
+
+    def use_hooks(self, hook_runner: HookRunner) -> None:
+        """Run the hooks of the agent, which the call knows from here on."""
+        self.hook_runner = hook_runner
 
     async def connect(self, agent: Agent | None, reason: str) -> None:
         """Open what the model's next answer would otherwise wait for: the call has begun, or a reply was cut.
@@ -87,7 +92,7 @@ class Responder:
                 raise ConfigurationError("an agent needs llm= or on_message=")
             return self._model(agent, agent.llm, self._messages(agent), reply)
         return self.message_handler.answer_source(
-            {**self._about, "text": self._history.last_user(), "history": self._history.before_last_user()}
+            {**self._facts, "text": self._history.last_user(), "history": self._history.before_last_user()}
         )
 
     def _model(
@@ -97,12 +102,12 @@ class Responder:
             return replies.from_llm(llm, messages)
         return self._tools.answer_source(llm, agent.tools, messages, reply)
 
-    def prepare(self, agent: Agent, reply: replies.Reply) -> replies.Prepare | None:
-        """Return what makes the same within its reply, where hooks come before it; None: none do."""
+    def prepare(self, agent: Agent) -> replies.Prepare | None:
+        """Return what runs the hooks before the answer within its reply; None if the agent has none of them."""
         hook_runner = self.hook_runner
         if hook_runner is None or not hook_runner.given("after_transcribe", "before_llm"):
             return None
-        return partial(self._prepared, agent, hook_runner, reply)
+        return partial(self._prepared, agent, hook_runner)
 
     async def _prepared(
         self, agent: Agent, hook_runner: HookRunner, reply: replies.Reply

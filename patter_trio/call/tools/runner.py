@@ -1,16 +1,16 @@
-"""The tools of one call at work: started by replies, run in the call's nursery, remembered in its conversation.
+"""Runs the tools of one call: replies start them, the call's nursery runs them, the conversation keeps their results.
 
-A reply only awaits what its tools give. So a barge-in need not end them: each tool has its policy, and what it has given
-by then, or gives afterwards, is what the model is told with the next question. It never learns of a call without an
-answer: of one that goes on it is told just that.
+A reply only waits for the results of its tools, so a barge-in need not end them: each tool has its policy, and the model
+gets what a tool has given by then, or gives later, with the next question. The model never sees a tool call without a
+result: for a tool that is still running, the result says so.
 
-A tool starts when the reply that wants it is alive, and has the floor: not while the caller is speaking, and might be
-going on with the question. A reply that was taken back has done nothing.
+A tool starts while the reply that calls it is alive and has the floor: not while the caller is speaking, and may be
+going on with the question. So a reply that was taken back has called no tool.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -19,7 +19,7 @@ import trio
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
-from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
+from patter_trio.call.output.reply import AnswerPhase, EmitFact, ProgressText, Reply
 from patter_trio.call.tools.context import ToolContext
 from patter_trio.call.tools.values import (
     MAX_NESTING_LEVELS,
@@ -34,15 +34,17 @@ from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
+from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
+from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
 MAX_MODEL_ROUNDS: Final = 10
-"""Times that the model is asked within one reply; the last time it is offered no tools."""
+"""Requests to the model within one reply; the last one offers no tools. A model that calls for ever ends here."""
 MAX_WAITING_PROGRESS_TEXTS: Final = 16
-"""Pieces of progress that wait to be spoken; more are dropped, for what they say is old by then."""
+"""Progress texts that wait to be spoken; further ones are dropped, since they would be out of date when spoken."""
 SHIELD_GRACE_S: Final = 5.0
-"""Seconds that a shielded tool has after the call."""
+"""Time that a shielded tool has after the end of the call."""
 
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
 DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
@@ -53,11 +55,11 @@ _events = logging.getLogger("patter_trio.events")
 
 P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
-"""What an answer is made of, beside the calls of tools: text, and of an engine also speech."""
+"""Pieces of an answer other than tool calls: text, and from an engine also speech."""
 
 
 class Answers(Protocol[P_co]):
-    """What can be asked for an answer, and want tools called: a language model, or a call's engine."""
+    """A source of answers that may call tools: a language model, or a call's engine."""
 
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
@@ -115,20 +117,23 @@ class ToolRunner:
     """Runs the tools of one call.
 
     Args:
-        call: whose they are; handlers steer it.
-        history: the conversation.
-        note: lets watchers know a fact, at this instant.
-        post: tells the turn machine how long a reply may be busy.
-        webhooks: calls the tools that are behind a URL.
+        call: the call; a handler that takes ``call_context`` reads and controls it.
+        history: the conversation, in which each round of tools has its place.
+        emit_fact: reports an internal event, at this instant.
+        post: tells the turn machine until when a reply may be busy.
+        webhooks: calls the tools whose handler is a URL.
+        shield_nursery: the server's, which outlives the call; runs the tools that a barge-in must not cancel.
     """
 
     def __init__(
         self,
         call: ControlledCall,
         history: History,
-        emit_fact: Callable[[str, dict[str, Any]], None],
+        emit_fact: EmitFact,
         post: Callable[[Busy], None],
         webhooks: ToolWebhooks,
+        *,
+        shield_nursery: trio.Nursery,
     ) -> None:
         self._webhooks = webhooks
         self._info = call.info
@@ -140,39 +145,35 @@ class ToolRunner:
         self._count = 0
         self._deferred: dict[Reply, list[tuple[ToolInvocation, ToolRound]]] = {}
         self._floor_is_free = False
-        self._news = trio.Event()
+        self._floor_freed = Pulse()
         self._closed = False
-        self.nursery: trio.Nursery | None = None
-        """The conversation's, while it lasts."""
-        self.shield_nursery: trio.Nursery | None = None
-        """The server's, for what is shielded."""
+        self._nursery: trio.Nursery | None = None
+        self._shield_nursery = shield_nursery
 
     def __repr__(self) -> str:
         running = sum(not invocation.over for invocation in self._invocations)
         return f"<Toolbox of {self._context.call_id}, {len(self._invocations)} calls, {running} running>"
 
+    @contextmanager
+    def open(self, nursery: trio.Nursery) -> Iterator[None]:
+        """Run tools in ``nursery``, the conversation's, for as long as the block lasts."""
+        self._nursery = nursery
+        try:
+            yield
+        finally:
+            self._nursery = None
+
     def set_floor(self, *, free: bool) -> None:
         """Take note of whether the live reply has the floor, or could."""
         if free and not self._floor_is_free:
-            self._news.set()
-            self._news = trio.Event()
+            self._floor_freed.fire()
         self._floor_is_free = free
 
     def answer_source(
         self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
     ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | AnswerPhase | ProgressText]]]:
-        """Return the mind that is a model, or an engine, with tools."""
-
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[P | AnswerPhase | ProgressText]]:
-            rounds = ToolLoop(self, llm, tools, messages, reply)
-            async with rounds.stack:
-                try:
-                    yield rounds
-                finally:
-                    rounds.leave()
-
-        return opened
+        """Return what opens the answer of a model, or an engine, with tools."""
+        return ToolLoop(self, llm, tools, messages, reply).pieces
 
     # Starting ---------------------------------------------------------------------------------------------------------
     def new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
@@ -193,7 +194,7 @@ class ToolRunner:
         while not self._floor_is_free or reply.scope.cancel_called:
             if reply.scope.cancel_called:
                 await trio.sleep_forever()  # we are in it
-            await self._news.wait()
+            await self._floor_freed.wait()
 
     async def start(
         self, invocations: Sequence[ToolInvocation], round_: ToolRound, reply: Reply
@@ -209,6 +210,10 @@ class ToolRunner:
             for invocation in invocations:
                 self._spawn(invocation, round_, send.clone(), reply)
         return progress
+
+    def end_wait(self, reply: Reply) -> None:
+        """Tell the turn machine that a reply has the results of its tools, and waits for the model again."""
+        self._post(Busy(reply.number, trio.current_time()))
 
     def defer_until_played(self, invocation: ToolInvocation, round_: ToolRound, reply: Reply) -> None:
         """Have a tool started when its reply has been played."""
@@ -241,7 +246,7 @@ class ToolRunner:
         later: Sequence[tuple[ToolInvocation, ToolRound]] = (),
     ) -> None:
         shielded = invocation.tool is not None and invocation.tool.on_barge_in == "shield"
-        nursery = self.shield_nursery if shielded else self.nursery
+        nursery = self._shield_nursery if shielded else self._nursery
         if nursery is None or self._closed:
             if progress is not None:
                 progress.close()
@@ -282,7 +287,7 @@ class ToolRunner:
         if not round_.invocations:
             self._history.add_tool_round(round_)
         round_.invocations.append(invocation)
-        self._emit_fact("tool_call_started", self._about(invocation))
+        self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
 
     async def _answer(self, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None") -> str:
         """Call the handler; return what went wrong."""
@@ -352,11 +357,16 @@ class ToolRunner:
         if error:
             invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]
             invocation.result = None
-        about = {**self._about(invocation), "result": invocation.result, "duration": invocation.duration}
-        self._emit_fact("tool_call_completed", {**about, "error": error} if error else about)
-
-    def _about(self, invocation: ToolInvocation) -> dict[str, Any]:
-        return {"name": invocation.call.name, "tool_call_id": invocation.call.id, "arguments": invocation.arguments}
+        self._emit_fact(
+            ToolCallCompleted(
+                name=invocation.call.name,
+                tool_call_id=invocation.call.id,
+                arguments=invocation.arguments,
+                result=invocation.result,
+                duration=invocation.duration,
+                error=error,
+            )
+        )
 
     def close(self) -> list[dict[str, Any]]:
         """The call is over: return all calls of tools. What is shielded goes on for a while, and nobody is told how it ends."""
@@ -370,112 +380,82 @@ class ToolRunner:
         return [invocation.summary for invocation in self._invocations]
 
 
+@attrs.frozen(eq=False)
 class ToolLoop(Generic[P]):
-    """What a model with tools says: its text, the steps between its answers, and what its tools say meanwhile."""
+    """One answer of a model with tools: asks it, runs the tools that it calls, and asks again until it calls none."""
 
-    def __init__(
-        self,
-        runner: ToolRunner,
-        llm: Answers[P],
-        tools: Sequence[Tool],
-        messages: Sequence[Message],
-        reply: Reply,
-    ) -> None:
-        self._runner = runner
-        self._llm = llm
-        self._tools = tools
-        self._messages = list(messages)
-        self._reply = reply
-        self.stack: AsyncExitStack = AsyncExitStack()
-        """The answer that is coming."""
-        self._rounds_asked = 0
-        self._answer: AsyncIterator[P | ToolCall] | None = None
-        self._said: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._invocations: list[ToolInvocation] = []
-        self._round = ToolRound()
-        self._progress: trio.MemoryReceiveChannel[str] | None = None
-        self._over = False
+    _runner: ToolRunner
+    _llm: Answers[P]
+    _tools: Sequence[Tool]
+    _messages: Sequence[Message]
+    _reply: Reply
 
-    def __aiter__(self) -> "ToolLoop[P]":
-        return self
+    @trio.as_safe_channel
+    async def pieces(self) -> AsyncGenerator[P | AnswerPhase | ProgressText, None]:
+        """Yield the model's text, the phases between its answers, and what its tools report meanwhile.
 
-    async def __anext__(self) -> P | AnswerPhase | ProgressText:
-        while True:
-            if self._progress is not None:
-                try:
-                    return ProgressText(await self._progress.receive())
-                except trio.EndOfChannel:
-                    self._results()
-                    return AnswerPhase.MODEL
-            if self._answer is None and self._calls:
-                await self._start()
-                continue
-            if self._over:
-                raise StopAsyncIteration
-            item = await self._next()
-            if item is not None:
-                return item
+        The generator runs in a task of its own, so that it may hold an answer and a tool's progress open while it
+        yields. It goes on only when the reply asks for the next piece: tools do not start, and the model is not asked
+        again, before the reply has passed on what came before.
+        """
+        messages = list(self._messages)
+        for number in range(1, MAX_MODEL_ROUNDS + 1):
+            said: list[str] = []
+            calls: list[ToolCall] = []
+            async with self._ask(messages, number) as answer:
+                async for item in answer:
+                    if isinstance(item, ToolCall):
+                        calls.append(item)
+                        continue
+                    if isinstance(item, str):
+                        said.append(item)
+                    yield item
+                # Before the answer is closed: that reads the rest of an HTTP response, and the voice need not wait.
+                yield AnswerPhase.TOOLS if calls else AnswerPhase.OVER
+            if not calls or number == MAX_MODEL_ROUNDS:
+                return
+            invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
+            progress = await self._start(invocations)
+            if progress is None:
+                return
+            with progress, _cancelled_with_reply(invocations):
+                async for text in progress:
+                    yield ProgressText(text)
+            messages += ToolRound(invocations).messages("".join(said))
+            self._runner.end_wait(self._reply)
+            yield AnswerPhase.MODEL
 
-    async def _next(self) -> P | AnswerPhase | None:
-        """Return the next piece of the model's, or that its answer is over; None: neither."""
-        answer = self._answer
-        if answer is None:
-            self._rounds_asked += 1
-            answer = self._answer = await self.stack.enter_async_context(self._ask())
-        try:
-            item = await anext(answer)
-        except StopAsyncIteration:
-            self._answer = None
-            self._over = not self._calls
-            return AnswerPhase.TOOLS if self._calls else None
-        if isinstance(item, ToolCall):
-            self._calls.append(item)
-            return None
-        if isinstance(item, str):
-            self._said.append(item)
-        return item
-
-    def _ask(self) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
-        if self._rounds_asked < MAX_MODEL_ROUNDS:
-            return self._llm.stream(self._messages, tools=[tool.definition for tool in self._tools])
+    def _ask(
+        self, messages: Sequence[Message], number: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
+        if number < MAX_MODEL_ROUNDS:
+            return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
         _log.warning("a reply has asked for tools %d times; the model gets no more", MAX_MODEL_ROUNDS - 1)
-        return self._llm.stream(self._messages)
+        return self._llm.stream(messages)
 
-    async def _start(self) -> None:
-        await self.stack.aclose()  # the answer that is over
-        calls, self._calls = self._calls, []
-        if self._rounds_asked >= MAX_MODEL_ROUNDS:
-            self._over = True
-            return
-        invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
-        later = [
-            invocation
-            for invocation in invocations
-            if invocation.tool is not None and invocation.tool.after_speech and not invocation.wrong
-        ]
-        now = [invocation for invocation in invocations if invocation not in later]
-        for invocation in later:
-            self._runner.defer_until_played(invocation, self._round, self._reply)
-        self._invocations = invocations
-        if not now:  # what waits for the reply's end must not end it while the caller is going on with the question
-            await self._runner.has_floor(self._reply)
-            self._over = True
-        else:
-            self._progress = await self._runner.start(now, self._round, self._reply)
+    async def _start(self, invocations: Sequence[ToolInvocation]) -> trio.MemoryReceiveChannel[str] | None:
+        """Start the tools of one round; return their progress, or None if all wait until the reply has been played."""
+        round_ = ToolRound()
+        now: list[ToolInvocation] = []
+        for invocation in invocations:
+            if invocation.tool is not None and invocation.tool.after_speech and not invocation.wrong:
+                self._runner.defer_until_played(invocation, round_, self._reply)
+            else:
+                now.append(invocation)
+        if now:
+            return await self._runner.start(now, round_, self._reply)
+        # The reply must not end, and with its end start what waits for it, while the caller goes on with the question.
+        await self._runner.has_floor(self._reply)
+        return None
 
-    def _results(self) -> None:
-        """Add what the tools gave to what the model is asked next."""
-        self._progress = None
-        self._messages += ToolRound(self._invocations).messages("".join(self._said))
-        self._said, self._invocations, self._round = [], [], ToolRound()
-        self._runner._post(Busy(self._reply.number, trio.current_time()))  # noqa: SLF001 (same module)
 
-    def leave(self) -> None:
-        """The reply is over, or cut: end those tools that are to end with it."""
-        if self._progress is not None:
-            self._progress.close()
-        for invocation in self._invocations:
+@contextmanager
+def _cancelled_with_reply(invocations: Sequence[ToolInvocation]) -> Iterator[None]:
+    """Cancel, when the block ends, the tools that still run and are to be cancelled when their reply is cut."""
+    try:
+        yield
+    finally:
+        for invocation in invocations:
             if invocation.tool is not None and invocation.tool.on_barge_in == "cancel" and not invocation.over:
                 invocation.scope.cancel(reason="the reply was cut")
 

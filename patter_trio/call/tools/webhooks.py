@@ -42,6 +42,7 @@ from patter_trio.net.http import (
     shared_client,
     tls_context,
 )
+from patter_trio.net.run_local import run_local
 from patter_trio.user_code.invoke import ApplicationError
 from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, encoded, is_exposed, signed
 
@@ -146,19 +147,10 @@ def _backoff(asked: int, jitter: float) -> float:
     return float(MAX_FIRST_BACKOFF_S * 2**asked * (1 + jitter) / 2)
 
 
-def _known_circuits() -> Circuits:
-    try:
-        return _circuits.get()
-    except LookupError:
-        circuits = Circuits()
-        _circuits.set(circuits)
-        return circuits
-
-
 async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Any:
     """Ask once, and let the circuit know how it went."""
     who = origin_of(url)
-    permit = _known_circuits().admit(who, trio.current_time())
+    permit = run_local(_circuits, Circuits).admit(who, trio.current_time())
     if permit is None:
         told = "its server has failed several times lately, and is not asked for now; try again later"
         raise WebhookFailed(told, f"{who} has failed too often lately: it is not asked for up to {OPEN_CIRCUIT_S:g} s")

@@ -36,6 +36,7 @@ from patter_trio.engines.openai_realtime._items import KnownItems, verbatim
 from patter_trio.engines.openai_realtime._response import RealtimeResponse
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances, last_of
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import ResultStream
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
@@ -100,7 +101,7 @@ class RealtimeSession(EngineSession):
         self._renew_after = renew_after
         self._transcription = transcription
         self._outbox: deque[str] = deque()
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self._fed = 0
         self._recent = bytearray()
         """The last audio that is in no commit."""
@@ -113,14 +114,14 @@ class RealtimeSession(EngineSession):
         self._undecided = False
         """A voice was heard, and whether it was an utterance was not decided yet."""
         self._utterances = CommittedUtterances()
-        self._committed = trio.Event()
+        self._committed = Pulse()
         self._responses = 0
         self._active: RealtimeResponse | None = None
         self._making: dict[str, RealtimeResponse] = {}
         """Answers that are not over: the active one, and those that were cut and take too long; they cost something, too."""
         self._last: RealtimeResponse | None = None
-        self._idle = trio.Event()
-        self._stirred = trio.Event()
+        self._idle = Pulse()
+        self._stirred = Pulse()
         """Something is over, so that the session may be at rest."""
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
@@ -152,7 +153,7 @@ class RealtimeSession(EngineSession):
     def voice(self, edge: VoiceEdge) -> None:
         """Let a voice be heard, with a little of what was before it."""
         self._speaking = edge.speaking
-        self._stirred.set()
+        self._stirred.fire()
         if edge.speaking:
             self._onset = max(edge.offset - PREFIX_SAMPLES, self._end)
             if not self._undecided:
@@ -176,7 +177,7 @@ class RealtimeSession(EngineSession):
             self._unsent += silence(MIN_COMMIT_SAMPLES / RATE)
         self._append()
         number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
-        self._committed.set()
+        self._committed.fire()
         if by_us:
             self._put(wire.commit(f"commit_{number}"))
         for words in self._utterances.late():
@@ -198,7 +199,7 @@ class RealtimeSession(EngineSession):
     def _decide(self) -> None:
         self._voice.clear()
         self._undecided = self._speaking
-        self._stirred.set()
+        self._stirred.fire()
 
     def remember(self, message: Message) -> None:
         """Put a message into the conversation."""
@@ -242,9 +243,8 @@ class RealtimeSession(EngineSession):
         self._making.pop(response.request, None)
         if self._active is response:
             self._active = None
-            self._idle.set()
-            self._idle = trio.Event()
-            self._stirred.set()
+            self._idle.fire()
+            self._stirred.fire()
 
     # What is sent, and what comes -------------------------------------------------------------------------------------
     def _put(self, message: str) -> None:
@@ -252,10 +252,10 @@ class RealtimeSession(EngineSession):
             self._fail(ProviderError("OpenAI does not take what it is sent"))
             return
         self._outbox.append(message)
-        self._wake.set()
+        self._wake.fire()
 
     def _bring(self, event: EngineEvent) -> None:
-        self._stirred.set()
+        self._stirred.fire()
         try:
             self._tell.send_nowait(event)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -271,7 +271,7 @@ class RealtimeSession(EngineSession):
                 self._over(self._active)
             self._tell.close()
             self._opened.set()
-            self._wake.set()
+            self._wake.fire()
 
     async def ready(self) -> None:
         """Wait for the first connection.
@@ -296,7 +296,6 @@ class RealtimeSession(EngineSession):
     async def _give_words_up(self) -> None:
         """Tell words as final that never become it."""
         while True:
-            self._committed = trio.Event()
             with trio.move_on_at(self._utterances.due):
                 await self._committed.wait()
             for words in self._utterances.overdue(trio.current_time()):
@@ -400,8 +399,7 @@ class RealtimeSession(EngineSession):
                     await socket.send(self._outbox[0])  # it waits until it is sent: nothing else is at rest
                     if self._outbox:
                         self._outbox.popleft()
-                self._stirred.set()
-                self._wake = trio.Event()
+                self._stirred.fire()
                 await self._wake.wait()
         except ProviderError as error:
             use.lose(error)
@@ -440,7 +438,6 @@ class RealtimeSession(EngineSession):
             deadline = math.inf if busy else self._playing_until
             if deadline <= trio.current_time():
                 return
-            self._stirred = trio.Event()
             with trio.move_on_at(deadline):
                 await self._stirred.wait()
 

@@ -105,7 +105,7 @@ class ListenSession(SpeechToTextSession):
         self._bad_messages = 0
         self._finalizing = False  # asked for the final words, and they have not come
         self._flush_due = math.inf
-        self._flushing = trio.Event()
+        self._flushing = trio.Event()  # kept, unlike a Pulse: a flush may be asked for while the last one is awaited
         self.seconds: float = 0.0
         """What will be billed, by the vendor's word or by what it was sent."""
 

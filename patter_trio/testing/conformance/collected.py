@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 import attrs
-import trio
 
+from patter_trio.net.pulse import Pulse
 from patter_trio.testing.conformance.bench import STEP_TIMEOUT_S, demand, finish_within
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ class Collected(Generic[T]):
     what: str
     items: list[T] = attrs.field(factory=list)
     ended: bool = False
-    _news: trio.Event = attrs.field(factory=trio.Event)
+    _news: Pulse = attrs.field(factory=Pulse)
 
     async def collect(self, source: AsyncIterator[T]) -> None:
         """Collect every item of ``source`` until it ends."""
@@ -29,8 +29,7 @@ class Collected(Generic[T]):
         self._tell()
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+        self._news.fire()
 
     async def until(self, there: Callable[[], bool], what: str, demands: str) -> None:
         """Wait until ``there()`` is true.

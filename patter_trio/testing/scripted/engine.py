@@ -251,7 +251,7 @@ class _Response(EngineResponse):
                 async for chunk in chunks:
                     self._spoken.put(bytes(round(emits.seconds(chunk.audio) * RATE)), chunk.text, chunk.words)
                     await put.send(attrs.evolve(chunk, text=""))
-            self._spoken.produced = True
+            self._spoken.end()
 
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
         try:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import trio
 
 from patter_trio.errors import ProviderError
+from patter_trio.net.pulse import Pulse
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class TimedResults(Generic[T]):
     def __init__(self) -> None:
         self._due: list[tuple[float, int, T | ProviderError]] = []
         self._count = 0
-        self._news = trio.Event()
+        self._news = Pulse()
 
     def __repr__(self) -> str:
         return f"<TimedResults: {len(self._due)} due>"
@@ -27,8 +28,7 @@ class TimedResults(Generic[T]):
         """Schedule a result for an instant, after those that are due at the same instant."""
         self._count += 1
         heappush(self._due, (at, self._count, result))
-        self._news.set()
-        self._news = trio.Event()
+        self._news.fire()
 
     def waiting(self) -> Iterator[T]:
         """Yield the results that are not due yet, in no particular order."""
@@ -42,7 +42,7 @@ class TimedResults(Generic[T]):
     async def __anext__(self) -> T:
         await trio.lowlevel.checkpoint()
         while not self._due or self._due[0][0] > trio.current_time():
-            # A result that is put meanwhile may be due earlier: ``put`` sets the event.
+            # A result that is put meanwhile may be due earlier: ``put`` ends this wait.
             with trio.CancelScope(deadline=self._due[0][0] if self._due else math.inf):
                 await self._news.wait()
         _, _, result = heappop(self._due)

@@ -25,6 +25,7 @@ import trio
 
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
 from patter_trio.errors import WireError
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
@@ -174,7 +175,7 @@ class _Context:
     flushed: bool = False
     closed: bool = False
     sent: int = 0
-    wake: trio.Event = attrs.field(factory=trio.Event)
+    wake: Pulse = attrs.field(factory=Pulse)
     texts: list[tuple[float, str]] = attrs.field(factory=list)
 
 
@@ -225,7 +226,7 @@ class _Connection:
             if message.get("close_socket") or (not self._multi and message.get("text") == ""):
                 for context in self._contexts.values():
                     context.closed = context.flushed = True
-                    context.wake.set()
+                    context.wake.fire()
                 continue
             if name not in self._contexts:
                 if len(self._contexts) == MAX_CONTEXTS:
@@ -243,13 +244,12 @@ class _Connection:
             context.closed = True
             if not context.flushed:
                 context.scope.cancel()
-        context.wake.set()
+        context.wake.fire()
 
     async def _speak(self, context: _Context) -> None:
         with context.scope:
             while context.texts or not context.closed:
                 if not context.texts:
-                    context.wake = trio.Event()
                     await context.wake.wait()
                     continue
                 at, text = context.texts.pop(0)

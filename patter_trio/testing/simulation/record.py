@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-import trio
 
 from patter_trio.audio.formats import RATE
 from patter_trio.events.kinds import PatterEventType
+from patter_trio.net.pulse import Pulse
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.twilio.playback import Stretch
@@ -39,7 +39,7 @@ class EventLog:
     def __init__(self, now: Callable[[], float], state: Callable[[], State | None]) -> None:
         self._now = now
         self._state = state
-        self._news = trio.Event()
+        self._news = Pulse()
         self.events: list[Event] = []
         """The events that callbacks get, and the interim transcripts."""
         self.everything: list[Event] = []
@@ -51,8 +51,7 @@ class EventLog:
         event = Event(self._now(), name, payload, self._state())
         self.events.append(event)
         self.everything.append(event)
-        self._news.set()
-        self._news = trio.Event()
+        self._news.fire()
 
     def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         """Record an event of the bus, unless the tap for callbacks has recorded it."""

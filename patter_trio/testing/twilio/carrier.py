@@ -21,6 +21,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import CallEnded, PatterConnectionError, WireError
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.twilio import messages
@@ -136,7 +137,7 @@ class SimulatedTwilio:
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
-        self._news = trio.Event()  # set when the time of the next mark may have changed
+        self._news = Pulse()  # fires when the time of the next mark may have changed
         self.caller_audio: CallerAudio = CallerAudio()
         self.playback: PhonePlayback = PhonePlayback()
         self.arrivals: list[Arrival] = []
@@ -288,7 +289,7 @@ class SimulatedTwilio:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
 
     async def _carry(self, socket: WebSocket, stream: messages.StreamTwiml, task_status: trio.TaskStatus[None]) -> None:
-        socket.on_pending = lambda: self._queue("")
+        socket.share_sending(lambda: self._queue(""))
         self.media_start = trio.current_time()
         self._post(messages.Connected())
         body = messages.StartBody(
@@ -382,7 +383,7 @@ class SimulatedTwilio:
                 self.arrivals.append(Arrival(now))
                 self._return_marks(self.playback.clear(now))
         self._return_marks(self.playback.reached(now))
-        self._news.set()
+        self._news.fire()
 
     async def _speak(self) -> None:
         """Send the caller's audio, frame by frame."""
@@ -402,7 +403,6 @@ class SimulatedTwilio:
     async def _echo(self) -> None:
         """Return each mark when it was played."""
         while True:
-            self._news = trio.Event()
             with trio.CancelScope(deadline=self.media_start + self.playback.next_mark):
                 await self._news.wait()
             self._return_marks(self.playback.reached(self.now))

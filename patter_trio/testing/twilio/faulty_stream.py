@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import trio
 
+from patter_trio.net.pulse import Pulse
+
 
 class FaultyStream(trio.abc.HalfCloseableStream):
     """A stream as the server under test sees it, whose peer and network can misbehave at any moment.
@@ -19,7 +21,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
         self._reading = trio.CancelScope()
-        self._changed = trio.Event()
+        self._changed = Pulse()
         self._injected = bytearray()
         self._reset = self._ended = self._silent = self._deaf = self._swallowing = False
         self._piece: tuple[int, float] = (65536, 0.0)
@@ -73,8 +75,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
     def _change(self) -> None:
         self._reading.cancel()
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.fire()
 
     # The stream -------------------------------------------------------------------------------------------------------
     def _begins(self) -> None:

@@ -26,6 +26,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, report_usage
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
+from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.tts.elevenlabs._alignment import SpokenText
@@ -81,7 +82,7 @@ class _SocketConnection:
         self._settings = settings
         self._keep_alive = keep_alive
         self._outbox: deque[tuple[str, str]] = deque()  # context and message
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self.scope = trio.CancelScope()
         self.contexts: set[str] = set()
         """Those that were opened and not reported as finished."""
@@ -99,7 +100,7 @@ class _SocketConnection:
 
     def _queue(self, context: str, message: str) -> None:
         self._outbox.append((context, message))
-        self._wake.set()
+        self._wake.fire()
 
     def say(self, context: str, text: str) -> None:
         """Have a text said in a context, which is opened if it is new."""
@@ -140,10 +141,9 @@ class _SocketConnection:
             while True:
                 while self._outbox:
                     await socket.send(self._outbox.popleft()[1])
-                self._wake = trio.Event()
-                with trio.move_on_after(self._keep_alive):
+                with trio.move_on_after(self._keep_alive) as idle:
                     await self._wake.wait()
-                if not self._wake.is_set():
+                if idle.cancelled_caught and not self._outbox:
                     waiting = sorted(self.contexts - self.closing) or [""]
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
@@ -175,7 +175,7 @@ class WebSocketSession(TextToSpeechSession):
         self._replies: dict[str, _Reply] = {}
         self._line: _SocketConnection | None = None
         self._count = 0
-        self._wanted = trio.Event()
+        self._wanted = Pulse()
         self._tried = trio.Event()
         self._failure: ProviderError | None = None
 
@@ -233,7 +233,7 @@ class WebSocketSession(TextToSpeechSession):
         self._replies[reply.context] = reply
         if self._line is not None:
             self._line.say(reply.context, text)
-        self._wanted.set()
+        self._wanted.fire()
 
     def _leave(self, reply: _Reply) -> None:
         """End a reply, said or not: nothing more is made of it."""
@@ -255,7 +255,6 @@ class WebSocketSession(TextToSpeechSession):
             except ProviderError as error:
                 line.failure = line.failure or _named(error)
             if line.failure is not None and self._ended(line, line.failure):
-                self._wanted = trio.Event()
                 await self._wanted.wait()
 
     async def _hold(self, line: _SocketConnection, socket: WebSocketClient) -> None:

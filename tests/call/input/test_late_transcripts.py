@@ -79,7 +79,7 @@ async def test_of_two_utterances_the_first_stands_first_though_its_words_come_la
 
 async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: LateTranscripts, history: History) -> None:
     async with trio.open_nursery() as talk:
-        words.nursery = talk
+        words.open(lambda _, part, *arguments: talk.start_soon(part, *arguments))
         words.commit(over(1.0))
         words.after_user_turn(lambda: history.add("assistant", "the answer", 1.0))
         words.flush(open_voice=True)
@@ -102,7 +102,7 @@ async def test_what_a_tool_gave_stands_behind_the_question_that_it_was_called_fo
 async def test_words_that_never_come_hold_up_one_answer_only(words: LateTranscripts, autojump_clock: Any) -> None:
     done: list[float] = []
     async with trio.open_nursery() as talk:
-        words.nursery = talk
+        words.open(lambda _, part, *arguments: talk.start_soon(part, *arguments))
         words.commit(over(0.0))
         words.after_user_turn(lambda: done.append(trio.current_time()))
         await trio.sleep(10.0)

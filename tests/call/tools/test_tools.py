@@ -1,7 +1,8 @@
 """Tools in whole calls: when they start, what becomes of them, and what the model and observers learn of it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio
 from call_kit import agent_of, edges, told
 
 from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
-from patter_trio.abc import ToolCall
+from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.events.kinds import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
@@ -498,3 +499,92 @@ async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulato
             assert (await caller.heard(0)).text == "In room 12."
     assert len(llm.requests) == 4
     assert len(one.payloads("tool_call_started")) == len(other.payloads("tool_call_started")) == 1
+
+
+@pytest.mark.parametrize("policy", ["detach", "cancel", "shield"])
+async def test_tool_after_speech_runs_whatever_its_policy(call_simulator: CallSimulator, policy: Any, way: str) -> None:
+    """A barge-in policy is about tools that run: what waits for the end of its reply is not cancelled by that end."""
+    ended: list[str] = []
+    look_up = looking_up(0.5, ended=ended, on_barge_in=policy, after_speech=True)
+    agent, _ = agent_with(look_up, replies=[["Goodbye.", CALL]])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.heard(0)
+        await caller.at(8.0)
+    assert ended == ["finished"]
+
+
+@pytest.mark.pipeline("the model is a provider of its own")
+async def test_slow_closing_delays_no_speech(call_simulator: CallSimulator) -> None:
+    """The last sentence, which only the end of the text proves whole, is heard as early as if closing took no time.
+
+    The answer is closed to its end nevertheless, so that its connection can be used again.
+    """
+    closed: list[float] = []
+
+    class ClosesSlowly(ScriptedLLM):
+        """A model with a server that has two seconds' worth to send after the text."""
+
+        @asynccontextmanager
+        async def stream(
+            self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+        ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
+            async with super().stream(messages, tools=tools) as items:
+                yield items
+            await trio.sleep(2.0)
+            closed.append(2.0)
+
+    async def speech(llm: ScriptedLLM) -> list[float]:
+        async with call_simulator(agent_of(llm=llm, tools=[looking_up()])) as caller:
+            await asks(caller)
+            await caller.heard(0)
+            await caller.at(10.0)
+        return [round(at, 6) for at in caller.times("agent_speech_started")]
+
+    assert await speech(ClosesSlowly(["In room 12"])) == await speech(ScriptedLLM(["In room 12"]))
+    assert closed == [2.0]
+
+
+@pytest.mark.parametrize("at", [round(2.6 + step * 0.2, 1) for step in range(15)])
+@pytest.mark.pipeline("the model is a provider of its own")
+async def test_cut_at_any_time_leaves_nothing_open(call_simulator: CallSimulator, at: float) -> None:
+    """The caller interrupts while the model speaks, while the tool runs or while the model answers again.
+
+    Each answer that was opened is closed, and each tool that was started has ended, when the call is over.
+    """
+    opened: list[str] = []
+    closed: list[str] = []
+    started: list[str] = []
+    ended: list[str] = []
+
+    class Counts(ScriptedLLM):
+        @asynccontextmanager
+        async def stream(
+            self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+        ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
+            opened.append("answer")
+            try:
+                async with super().stream(messages, tools=tools) as items:
+                    yield items
+            finally:
+                closed.append("answer")
+
+    @tool(on_barge_in="cancel")
+    async def look_up(name: str) -> Any:
+        """Look up a guest."""
+        started.append(name)
+        try:
+            yield {"progress": "Still looking for the guest."}
+            await trio.sleep(1.0)
+            yield {"result": "room 12"}
+        finally:
+            ended.append(name)
+
+    llm = Counts([["Let me see.", CALL], "In room 12.", "All right."], first_token=0.5, duration=0.6)
+    async with call_simulator(agent_of(llm=llm, tools=[look_up])) as caller:
+        await asks(caller)
+        await caller.at(at)
+        await caller.speaks("No, wait, stop it.", seconds=1.0)
+        await caller.at(12.0)
+    assert opened == closed
+    assert started == ended

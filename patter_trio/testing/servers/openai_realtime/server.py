@@ -74,7 +74,7 @@ class RealtimeServer:
         self.connections.append(connection)
         say, waiting = trio.open_memory_channel[str | bytes | int | None](MAX_WAITING_MESSAGES)
         connection._say, connection._stream = say, stream  # noqa: SLF001 (ours)
-        socket.on_pending = partial(say.send_nowait, None)  # only the writer task writes to the socket
+        socket.share_sending(partial(say.send_nowait, None))  # only the writer task writes to the socket
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, socket, waiting)

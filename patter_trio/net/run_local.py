@@ -1,0 +1,18 @@
+"""Values that exist once in each run of trio, such as a client that all calls share."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from trio.lowlevel import RunVar
+
+T = TypeVar("T")
+
+
+def run_local(var: RunVar[T], factory: Callable[[], T]) -> T:
+    """Return the variable's value in this run of trio; the first time, make it by ``factory``."""
+    try:
+        return var.get()
+    except LookupError:
+        value = factory()
+        var.set(value)
+        return value
