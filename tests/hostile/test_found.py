@@ -225,7 +225,7 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
 
 
 def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
-    with pytest.raises(BadMessage, match="no base64"):
+    with pytest.raises(BadMessage, match="must be base64"):
         read_message('{"event":"media","streamSid":"MZ1","media":{"payload":"AA\ufffdAA"}}', "MZ1")
 
 

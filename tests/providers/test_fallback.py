@@ -200,7 +200,7 @@ async def test_a_recogniser_that_is_lost_is_not_changed_within_a_call_but_for_th
     assert isinstance(error, ProviderError)
     assert await hearing(stt) == "One room, please"
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "scripted first failed: ScriptedSTT is gone after 0.3 s, as told"
+        "scripted first failed: ScriptedSTT has failed after 0.3 s, as scripted"
     ]
 
 
@@ -292,7 +292,7 @@ def test_what_cannot_be_put_behind_each_other_is_refused() -> None:
 async def test_a_failure_is_one_line_in_the_log(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     await answer(Fallback(FAILING, WELL))
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "scripted first failed: ScriptedLLM fails after 0 tokens, as told"
+        "scripted first failed: ScriptedLLM fails after 0 tokens, as scripted"
     ]
 
 

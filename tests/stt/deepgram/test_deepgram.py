@@ -142,7 +142,7 @@ async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
 )  # fmt: skip
 async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderError]) -> None:
     async with serve_deepgram(FakeDeepgram(status=status)) as vendor:
-        with pytest.raises(ProviderError, match=f"status {status}, refused, as told") as raised:
+        with pytest.raises(ProviderError, match=f"status {status}, refused, as scripted") as raised:
             async with provider(vendor).open(language="en"):
                 pass
     assert type(raised.value) is kind
