@@ -217,7 +217,7 @@ class CallServer:
                     }
                 else:
                     _events.warning(
-                        "call %s: %s must return a dict of overrides or None, not %s",
+                        "call %s: %s must return a dict of overrides or None, got %s",
                         info.call_id,
                         name_of(on_call_start),
                         type(answer).__name__,

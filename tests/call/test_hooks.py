@@ -593,7 +593,7 @@ async def test_an_override_that_is_no_hooks_is_warned_about_and_the_agents_own_s
         await caller.hears()
     assert caller.transcript[1] == ("assistant", HOURS.upper())
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "hooks must be a PipelineHooks, not dict" in record.message
+    assert "hooks must be a PipelineHooks, got dict" in record.message
 
 
 async def test_two_calls_at_once_share_their_hooks_and_nothing_else(call_simulator: CallSimulator) -> None:

@@ -103,12 +103,12 @@ async def test_the_error_message_and_the_language_can_be_overridden(
     [
         ({"vad": 1}, "on_call_start cannot override vad; it can: error_message, first_message, guardrails,"),
         ({1: 2, "turn_detector": 3}, "on_call_start cannot override 1, turn_detector; it can: "),
-        ({"tts": 3}, "tts must be a TextToSpeech, not int: 3"),
-        ({"first_message": 7}, "first_message must be a str, not int: 7"),
-        ({"variables": ["x"]}, "variables must be a Mapping, not list: ['x']"),
-        ({"variables": {1: "x"}}, "variables must have names that are text, not 1"),
+        ({"tts": 3}, "tts must be a TextToSpeech, got int: 3"),
+        ({"first_message": 7}, "first_message must be a str, got int: 7"),
+        ({"variables": ["x"]}, "variables must be a Mapping, got list: ['x']"),
+        ({"variables": {1: "x"}}, "variables must have strings as names, got 1"),
         ({"llm": None}, "exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither"),
-        ("hello", "must return a dict of overrides or None, not str"),
+        ("hello", "must return a dict of overrides or None, got str"),
     ],
 )
 async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it_is(
