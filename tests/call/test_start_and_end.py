@@ -392,7 +392,7 @@ async def test_a_bug_in_the_reader_ends_its_call_and_is_named(
         [end] = caller.payloads("call_end")
     assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug in the reader")
     assert end["transcript"][0]["text"]
-    assert "connection ended by an error of our own" not in caplog.text
+    assert "connection closed: internal error" not in caplog.text
 
 
 async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_line_before(

@@ -87,7 +87,7 @@ def test_a_port_in_use_is_one_line_and_exit_status_2(taken: int, capsys: pytest.
     file = write_agent(Path())
     assert main(["run", "--port", str(taken), file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
-        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop what uses it, or take another port\n"
+        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop the program that uses it, or choose another port\n"
     )
 
 
@@ -108,9 +108,9 @@ def test_a_port_in_use_of_a_program_that_serves_by_itself_names_its_line(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--port", "65536"], "port 65536 is not between 0 and 65535"),
-        (["--port", "-1"], "port -1 is not between 0 and 65535"),
-        (["--port", "0", "--host", "203.0.113.1"], "203.0.113.1 is no address of this machine"),
+        (["--port", "65536"], "port must be from 0 to 65535, got 65536"),
+        (["--port", "-1"], "port must be from 0 to 65535, got -1"),
+        (["--port", "0", "--host", "203.0.113.1"], "host must be an address of this machine, got 203.0.113.1"),
     ],
 )
 def test_an_address_that_cannot_be_had_is_one_line_and_exit_status_2(
@@ -215,7 +215,7 @@ async def test_ignored_ctrl_c_stays_ignored(
             assert served.phone._call_servers
             os.kill(os.getpid(), signal.SIGTERM)
     assert "Stopping" not in capsys.readouterr().err
-    assert "SIGTERM: no more calls are taken" in caplog.text
+    assert "SIGTERM: draining" in caplog.text
 
 
 async def test_sigterm_lets_the_live_call_finish_and_takes_no_other(
@@ -236,7 +236,7 @@ async def test_sigterm_lets_the_live_call_finish_and_takes_no_other(
             assert refused.value.outcome == "busy"
             assert carrier.ended is None
             carrier.hang_up()
-    assert "SIGTERM: no more calls are taken; live calls: 1, with 30 s to end" in caplog.text
+    assert "SIGTERM: draining; live calls: 1, with 30 s to end" in caplog.text
     assert [(end["call_id"], end["outcome"]) for end in told()] == [(carrier.call_sid, "caller_hung_up")]
 
 
@@ -263,7 +263,7 @@ def ended(process: subprocess.Popen[str], until: str, number: signal.Signals) ->
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(signal.SIGINT, "\nStopping.\n"), (signal.SIGTERM, r"\S+ INFO    SIGTERM: no more calls are taken; .*\n")],
+    [(signal.SIGINT, "\nStopping.\n"), (signal.SIGTERM, r"\S+ INFO    SIGTERM: draining; .*\n")],
 )
 def test_both_signals_end_the_command_with_0(number: signal.Signals, said: str) -> None:
     status, rest = ended(launched("run", "--port", "0", write_agent(Path())), "Ctrl-C stops", number)

@@ -992,7 +992,7 @@ async def test_of_a_call_that_never_connected_the_bus_is_told_the_end_and_its_ou
         "metrics": None,
         "tool_calls": [],
         "outcome": "failed",
-        "error": "its media stream never came",
+        "error": "its media stream never connected",
     }
     assert seen == [(T.CALL_ENDED, expected)]
     assert own == [expected]

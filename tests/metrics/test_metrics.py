@@ -651,7 +651,7 @@ async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.L
 
 
 async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, backend: Backend) -> None:
-    with pytest.raises(ConfigurationError, match="on_metrics must be a function, not int: 3"):
+    with pytest.raises(ConfigurationError, match="on_metrics must be a function, got int: 3"):
         async with call_simulator(backend.agent_of(), on_metrics=3):
             pass
 

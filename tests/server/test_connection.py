@@ -30,10 +30,10 @@ async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [
-        ([start("CA1")], "start without a token"),
-        ([start("CA1", "")], "start without a token"),
-        ([start("CA1", "guess")], "unknown call, or its token is wrong, used or too old"),
-        ([start("CA2", "TOKEN")], "start names another call than the path"),
+        ([start("CA1")], "the start message must have a token"),
+        ([start("CA1", "")], "the start message must have a token"),
+        ([start("CA1", "guess")], "the call is unknown, or its token is wrong, used or expired"),
+        ([start("CA2", "TOKEN")], "the start message must name the call of the path"),
         (["{"], "malformed JSON"),
         (["[]"], "field missing or of a wrong type"),
         (['{"event": "media", "streamSid": 1}'], "field missing or of a wrong type"),
@@ -81,7 +81,7 @@ async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) 
     async with trio.open_nursery() as nursery:
         await trio.sleep(3)
         socket = await dial(call_server.open(nursery), CONNECTED)
-        assert await closing(socket) == (1008, "no start within 10 s")
+        assert await closing(socket) == (1008, "no start message within 10 s")
         assert trio.current_time() == 13
 
 
@@ -96,7 +96,7 @@ async def test_chatter_without_a_start_does_not_prolong_the_ten_seconds(autojump
                 await trio.sleep(0.3)
 
         nursery.start_soon(chatter)
-        assert await closing(socket) == (1008, "no start within 10 s")
+        assert await closing(socket) == (1008, "no start message within 10 s")
         assert trio.current_time() == 10
         nursery.cancel_scope.cancel()
 
@@ -159,7 +159,7 @@ async def test_what_is_no_http_is_told_400_and_is_one_line_in_the_log(
         stream = CallServer().open(nursery)
         await stream.send_all(sent)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
-    assert [record.getMessage() for record in caplog.records] == ["connection closed: what it sent is no HTTP request"]
+    assert [record.getMessage() for record in caplog.records] == ["connection closed: the request must be HTTP"]
 
 
 async def test_who_only_connects_and_leaves_as_health_checks_do_is_no_warning(

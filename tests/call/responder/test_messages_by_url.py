@@ -560,7 +560,7 @@ async def test_pieces_that_nobody_asked_for_are_not_the_next_answer(call_simulat
         ("https://ex\u2024ample.com/hush", "https://ex\u2024ample.com... must be a valid URL: Invalid IDNA hostname"),
         ("https://agent.example.com/#hook", "without a #fragment"),
         ("wss://user:hush@agent.example.com/", "cannot have a user name"),
-        (7, "on_message must be a function, not int: 7"),
+        (7, "on_message must be a function, got int: 7"),
     ],
 )
 async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, message: str) -> None:
