@@ -26,7 +26,7 @@ from patter_trio.user_code.signatures import parameters_of
 
 
 class PatterDeprecationWarning(DeprecationWarning, UserWarning):
-    """A warning about an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
+    """A warning of an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
 
 
 @dataclass(frozen=True)

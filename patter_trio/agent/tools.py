@@ -34,8 +34,8 @@ from patter_trio.user_code.signatures import name_of, parameters_of, positional,
 from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
-"""The fate of a running tool whose reply is cut. ``cancel``: it is cancelled. ``detach``: it goes on until the call ends.
-``shield``: it may also outlive the call, by 5 s at most. Any result enters the conversation."""
+"""The fate of a running tool whose reply is cut. ``cancel``: it is cancelled. ``detach``: it goes on until the call
+ends. ``shield``: it may also outlive the call, by 5 s at most. Any result enters the conversation."""
 
 CONTEXT_PARAMETER: Final = "call_context"
 ARGUMENTS_PARAMETER: Final = "arguments"
@@ -317,4 +317,4 @@ end_call: Final = Tool(
     _end_call,
     after_speech=True,
 )
-"""A tool for the LLM to hang up once its last words have been played; if the caller interrupts them, the call goes on."""
+"""A tool with which the LLM hangs up after its last words; if the caller interrupts these, the call goes on."""
