@@ -230,7 +230,7 @@ class Agent:
             )
 
     def policy(self, *, reply: float) -> TurnPolicy:
-        """Return the limits for the turn machine; ``reply`` is the longest wait for a reply's first audio, in seconds."""
+        """Return the limits for the turn machine; ``reply``: seconds to wait at most for a reply's first audio."""
         policy = TurnPolicy(
             endpoint=self.endpointing_ms / 1000,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,

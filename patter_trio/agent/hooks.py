@@ -54,8 +54,8 @@ class Tier:
     values: tuple[str, ...]
     """The names of its arguments; ``ctx`` follows them if the function takes it."""
     often: bool = False
-    """True if the hook is called many times a second. After the first missed deadline it is disabled for the rest of the
-    call, and only its first failure is logged."""
+    """True if the hook is called many times a second. After the first missed deadline it is disabled for the rest of
+    the call, and only its first failure is logged."""
 
 
 TIERS: Final[Mapping[str, Tier]] = {

@@ -212,11 +212,11 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool from a function: name, description and schema come from its name, docstring and type hints.
 
-    Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the same.
-    ``parameters`` replaces the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
+    Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the
+    same. ``parameters`` replaces the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
 
     Raises:
-        ConfigurationError: a parameter has no type hint, or one that JSON Schema cannot express; or as for :class:`Tool`.
+        ConfigurationError: a parameter has no type hint, or one without a JSON Schema; or as for :class:`Tool`.
     """
 
     def made(handler: Callable[..., Any]) -> Tool:

@@ -77,7 +77,7 @@ def _checked(destinations: Any) -> dict[str, str]:
         return {}
     if not isinstance(destinations, Mapping):
         raise ConfigurationError(
-            f'destinations must be a dict of numbers by name, such as {{"billing": "+15550100003"}}, got {destinations!r}'
+            f'destinations must be a dict of numbers by name, like {{"billing": "+15550100003"}}, got {destinations!r}'
         )
     nameless = [name for name in destinations if not isinstance(name, str) or not name.strip()]
     if nameless:

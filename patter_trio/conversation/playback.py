@@ -9,8 +9,8 @@ before it. The ``clear``: it empties the buffer, and the carrier returns all mar
 * Audio is sent in messages of :data:`MESSAGE_SAMPLES`. A mark is sent after each :data:`MARK_INTERVAL_SAMPLES`, at the
   end of each sentence, and after the last audio.
 * If more than :data:`MAX_UNMARKED_SAMPLES` are unacknowledged, the path is blocked and we stop sending, because the
-  kernel alone would buffer 8 s of speech, which a ``clear`` could not reach. If the marks do not return, the clock alone
-  counts after :data:`MARK_GRACE_S`.
+  kernel alone would buffer 8 s of speech, which a ``clear`` could not reach. If the marks do not return, the clock
+  alone counts after :data:`MARK_GRACE_S`.
 * A mark that returns because of our own ``clear`` does not prove that its audio was heard.
 * Audio cannot be heard before it can have been played. So a mark that returns more than :data:`CLOCK_SKEW_S` too early
   waits for the clock.
@@ -39,8 +39,8 @@ MAX_UNMARKED_SAMPLES: Final = RATE
 MARK_GRACE_S: Final = 1.5
 """Seconds after the computed end of playback that the ledger waits for a missing mark."""
 CLOCK_TOLERANCE_S: Final = 1e-9
-"""Seconds that count as zero. Adding less may not change a clock reading, and the writer would request the same sleep in
-a loop."""
+"""Seconds that count as zero. Adding less may not change a clock reading, and the writer would ask for the same sleep
+again and again."""
 WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
 """Samples by which a word may end after its sentence, because of rounding when word times are added."""
 CLOCK_SKEW_S: Final = 0.05
@@ -122,7 +122,7 @@ class PlayoutQueue:
         self.produced = True
 
     def put(self, audio: bytes, text: str = "", words: tuple[Word, ...] = ()) -> None:
-        """Add mu-law audio. ``text`` is the sentence that begins with it; ``words`` have times from its first sample."""
+        """Add mu-law audio. ``text`` is the sentence that begins with it; times in ``words`` count from its start."""
         if self.is_cut:
             return
         if text:
@@ -198,7 +198,7 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     said, position = 0, 0
     for word in words:
         position += len(word)
-        # 1e-9 characters allow for rounding in the division; without it, a word that ends exactly here would be missing.
+        # 1e-9 allows for rounding in the division; without it, a word that ends exactly here would be missing.
         if position > reached + 1e-9:
             break
         said += 1
@@ -233,8 +233,8 @@ class Playback:
         self._probes: dict[str, float] = {}
         self._sequence = 0
         self.marks_lost: bool = False
-        """True if the carrier did not return the marks of audio that it must have played. Until it returns a mark, only the
-        clock counts."""
+        """True if the carrier did not return the marks of audio that it must have played. Until it returns a mark, only
+        the clock counts."""
         self.clear_seconds: list[float] = []
         """Round-trip times of ``clear`` in seconds: from the decision to the report that the buffer is empty."""
 
