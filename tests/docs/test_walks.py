@@ -16,7 +16,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 PACKAGE = Path(patter_trio.__file__).parent
 PREFIX = f"{PACKAGE}/"
 PAGE = PACKAGE.parent / "docs" / "design.md"
-STEP = re.compile(r"^\| `(?P<file>[\w/]+\.py)` \| `(?P<function>[\w.]+)` \|", re.M)
+STEP = re.compile(r"^\| `(?P<file>[\w/]+\.py)` \| `(?P<function>[\w.]+)` \|", re.MULTILINE)
 
 WALKS = {
     "One 20 ms frame of the caller's voice": (0.6, 0.62),
