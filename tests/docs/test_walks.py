@@ -11,6 +11,7 @@ import trio
 
 import patter_trio
 from patter_trio import Patter
+from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 PACKAGE = Path(patter_trio.__file__).parent
@@ -51,7 +52,7 @@ class Recorder:
         yield from (step for at, step in self.ran if start <= at <= end)
 
 
-async def test_walks_are_in_order(call_simulator) -> None:  # type: ignore[no-untyped-def]
+async def test_walks_are_in_order(call_simulator: CallSimulator) -> None:
     """Every function of a walk runs in a simulated call, each behind the one above it."""
     recorder = Recorder()
     agent = Patter().agent(
