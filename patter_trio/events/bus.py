@@ -41,11 +41,11 @@ class EventBus:
     """
 
     def __init__(self) -> None:
-        self.everywhere: Subscribers = {}
+        self._everywhere: Subscribers = {}
         """Who has subscribed to the events of all calls."""
 
     def __repr__(self) -> str:
-        return f"<EventBus, {sum(len(entries) for entries in self.everywhere.values())} subscriptions to all calls>"
+        return f"<EventBus, {sum(len(entries) for entries in self._everywhere.values())} subscriptions to all calls>"
 
     def on(self, kind: PatterEventType | str, handler: Handler, *, scope: Scope | None = None) -> Subscription:
         """Have ``handler`` called with each event of a type, in order and one at a time; return what ends that.
@@ -64,7 +64,7 @@ class EventBus:
         if not callable(handler):
             raise ConfigurationError(f"a handler must be a function, not {type(handler).__name__}: {handler!r}")
         call = self._call(kind, scope)
-        subscribers = self.everywhere if call is None else call.own
+        subscribers = self._everywhere if call is None else call.own
         subscription = Subscription(kind, handler, partial(call_events.unsubscribe, subscribers, kind))
         if call is None or not call.over:
             call_events.subscribe(subscribers, kind, subscription)
@@ -88,14 +88,14 @@ class EventBus:
         kind = event_type(kind)
         if not (isinstance(size, int) and size >= 1):
             raise ConfigurationError(f"size must be a whole number of at least 1, not {size!r}")
-        return EventChannel(self.everywhere, self._call(kind, scope), kind, size)
+        return EventChannel(self._everywhere, self._call(kind, scope), kind, size)
 
     def _call(self, kind: PatterEventType, scope: Scope | None) -> CallEvents | None:
         """Return the call to which a subscription that is made now belongs; None: it is to all calls."""
         if scope not in (None, "call", "all"):
             raise ConfigurationError(f'scope must be "call" or "all", not {scope!r}')
         call = current_events.get()
-        if call is not None and call.everywhere is not self.everywhere:  # another phone's
+        if call is not None and call.everywhere is not self._everywhere:  # another phone's
             call = None
         if scope == "call" and call is None:
             raise ConfigurationError('scope="call" is for callbacks of a call; outside of any there is only "all"')
@@ -158,3 +158,8 @@ class EventChannel:
     def finish(self) -> None:
         """Nothing more will come: iterating ends when what is there was taken."""
         self._send.close()
+
+
+def subscribers_of(bus: EventBus) -> Subscribers:
+    """Return who has subscribed to the events of all calls, by type; the bus keeps it up to date."""
+    return bus._everywhere  # noqa: SLF001 (same module: applications must not see this)

@@ -209,7 +209,7 @@ async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSim
         kept[0].data["customer"] = 7
         assert phone.calls[0].data == {"customer": 7}
         assert repr(kept[0]) == f"<CallControl {c.carrier.call_sid}>"
-        assert repr(phone.live[c.carrier.call_sid]).startswith(
+        assert repr(phone._live[c.carrier.call_sid]).startswith(
             f"<CallSession {c.carrier.call_sid} inbound, <TurnMachine turn 0,"
         )
         await c.speaks("Hello", seconds=0.5)

@@ -49,7 +49,7 @@ async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload
     async with trio.open_nursery() as line, AsyncExitStack() as server:
         scope = server.enter_context(trio.CancelScope())
         call_server = await server.enter_async_context(
-            open_call_server(phone.serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
+            open_call_server(phone._serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
         )
         connections = await server.enter_async_context(trio.open_nursery())
         carrier = SimulatedTwilio(connects(call_server, connections), URL, account_sid=SID, auth_token=TOKEN)

@@ -263,7 +263,7 @@ async def test_an_engine_that_cannot_be_opened_fails_the_call_with_an_apology_wh
         await caller.carrier.over.wait()
         await caller.waits(0.5)
         [end] = caller.payloads("call_end")
-    assert (end["outcome"], "gives no session" in end["error"]) == ("failed", True)
+    assert (end["outcome"], "opens no session" in end["error"]) == ("failed", True)
     assert [heard.text for heard in caller.utterances] == ([SORRY] if tts else [])
 
 
@@ -279,7 +279,7 @@ async def test_an_engine_that_is_gone_fails_the_call_within_a_second_or_after_th
         await caller.carrier.over.wait()
         await caller.waits(0.9)
         [end] = caller.payloads("call_end")
-    assert (end["outcome"], "is gone" in end["error"]) == ("failed", True)
+    assert (end["outcome"], "has failed" in end["error"]) == ("failed", True)
     texts = [one.text for one in caller.utterances]
     assert (texts[0] == LONG) is (fail_at > 9.0)
     assert caller.utterances[0].ended == pytest.approx(min(fail_at, 8.1), abs=0.05)

@@ -152,9 +152,9 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator, 
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "recogniser: ScriptedSTT gives no session, as told"),
-        ({"stt": ScriptedSTT(fail_at=1.0)}, "recogniser: ScriptedSTT is gone after 1 s, as told"),
-        ({"vad": ScriptedVAD(fail_at=1.0)}, "voice detector: ScriptedVAD fails after 1 s, as told"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "recogniser: ScriptedSTT opens no session, as scripted"),
+        ({"stt": ScriptedSTT(fail_at=1.0)}, "recogniser: ScriptedSTT has failed after 1 s, as scripted"),
+        ({"vad": ScriptedVAD(fail_at=1.0)}, "voice detector: ScriptedVAD fails after 1 s, as scripted"),
     ],
 )
 async def test_one_that_cannot_hear_says_so_and_hangs_up(

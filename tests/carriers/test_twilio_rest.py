@@ -209,7 +209,7 @@ def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_none(to: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"a number in E\.164"):
+    with pytest.raises(ConfigurationError, match=r"an E\.164 number"):
         checked_destination(to)
 
 

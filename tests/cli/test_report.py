@@ -152,7 +152,7 @@ def test_latencies_of_a_machine_that_was_too_busy_are_not_to_be_trusted(
 def test_the_verdict_says_what_the_machine_was_busy_with() -> None:
     assert verdict(0.12, 0.9, 1.5) == (
         "This machine was too busy to trust these latencies (event loop late by 120 ms at p99, 90% of its cores used "
-        "by this program, which waited 1.50 s for a core for each second on one): the agent is faster than that."
+        "by this program, which waited 1.50 s for a core for each second on one): the agent itself is faster."
     )
 
 

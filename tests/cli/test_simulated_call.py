@@ -113,11 +113,11 @@ async def bug(event: dict[str, Any]) -> None:
     [
         (
             {"lines": 1, "on_message": no_answer},
-            "the agent did not answer: nothing was heard of it after the caller had spoken",
+            "the agent did not answer: the caller heard nothing after speaking",
         ),
         (
             {"lines": 1, "tts": ScriptedTTS(fail_after=0), "first_message": ""},
-            "the agent did not answer: nothing was heard of it after the caller had spoken",
+            "the agent did not answer: the caller heard nothing after speaking",
         ),
         (
             {"tts": ScriptedTTS(mute=True), "interrupt_at": 0.5, "first_message": ""},
@@ -128,11 +128,11 @@ async def bug(event: dict[str, Any]) -> None:
         ({"lines": 1, "llm": ScriptedLLM(["x"], hang_after=0)}, f"a reply failed: the caller heard “{APOLOGY}”"),
         ({"stt": ScriptedSTT(silent=True)}, "no words were recognised in 0.wav"),
         ({"stt": ScriptedSTT(noise=None)}, "no words were recognised in 0.wav"),
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "ScriptedSTT gives no session, as told"),
-        ({"stt": ScriptedSTT(noise="x", fail_at=7.0)}, "ScriptedSTT is gone after 7 s, as told"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "ScriptedSTT opens no session, as scripted"),
+        ({"stt": ScriptedSTT(noise="x", fail_at=7.0)}, "ScriptedSTT has failed after 7 s, as scripted"),
         ({"stt": ScriptedSTT(hang_on_open=True)}, "scripted was not ready within 10 s"),
-        ({"tts": ScriptedTTS(fail_to_open=True)}, "ScriptedTTS gives no session, as told"),
-        ({"vad": ScriptedVAD(fail_at=2.0)}, "ScriptedVAD fails after 2 s, as told"),
+        ({"tts": ScriptedTTS(fail_to_open=True)}, "ScriptedTTS opens no session, as scripted"),
+        ({"vad": ScriptedVAD(fail_at=2.0)}, "ScriptedVAD fails after 2 s, as scripted"),
         ({"max_call_duration": 4.0}, "the call was over before the caller could say 1.wav"),
         ({"max_call_duration": 4.0, "interrupt_at": 30}, "the call was over before the caller could say 1.wav"),
         ({"silence_timeout": 0.3}, "the call was over before the caller could say 0.wav"),

@@ -37,8 +37,9 @@ from patter_trio.metrics.public_events import (
 )
 from patter_trio.metrics.results import CostBreakdown, LatencyBreakdown, TurnMetrics
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
@@ -94,7 +95,7 @@ async def one_call(
     subscribe(bus)
     async with trio.open_nursery() as nursery:
         deliveries = HandlerTasks(nursery)
-        call = OneCall(CallEvents(call_id, bus.everywhere, deliveries, epoch=EPOCH_UNIX_S), bus)
+        call = OneCall(CallEvents(call_id, bus._everywhere, deliveries, epoch=EPOCH_UNIX_S), bus)
         await run(call)
         deliveries.close()
     return call
@@ -409,7 +410,7 @@ async def test_one_made_in_a_calls_callback_is_that_calls_alone_and_ends_with_it
         await three.speaks("I am three", seconds=0.5)
         await three.hears()
     assert seen == [one.carrier.call_sid, (one.carrier.call_sid, "I am one"), (one.carrier.call_sid, "Nine.")]
-    assert phone.events.everywhere == {}
+    assert phone.events._everywhere == {}
 
 
 async def test_scope_all_makes_one_from_a_callback_one_to_all_calls(
@@ -596,7 +597,7 @@ async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_cloc
 
     call = await one_call(run, subscribe)
     assert seen == ["a"]
-    assert call.bus.everywhere == {}
+    assert call.bus._everywhere == {}
     assert subscriptions[0].tasks == {}
 
 
@@ -844,7 +845,7 @@ async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.
     shown: list[str] = []
 
     async def run(call: OneCall) -> None:
-        [subscription] = call.bus.everywhere[T.DTMF_RECEIVED]
+        [subscription] = call.bus._everywhere[T.DTMF_RECEIVED]
         call.publish(DigitReceived("1"))
         [delivery] = subscription.tasks.values()  # type: ignore[attr-defined]
         parts = (call.bus, subscription, delivery, call.events.handler_tasks, call.events, call.events.grace)
@@ -882,7 +883,7 @@ async def test_a_channel_of_all_calls_is_read_by_a_task_of_ones_own(
                 await caller.hears()
         nursery.cancel_scope.cancel()
     assert "".join(said) == "One two." * 2
-    assert phone.events.everywhere == {}
+    assert phone.events._everywhere == {}
 
 
 async def test_a_channel_that_is_opened_in_a_callback_ends_with_its_call(
@@ -948,7 +949,7 @@ async def served(phone: Patter, agent: Agent | None = None, **options: Any) -> A
     """Serve without a call; gives how to connect."""
     async with (
         open_call_server(
-            phone.serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
+            phone._serve_options(agent or agent_of(), public_url="http://agent.test", carrier=CARRIER, **options),
             Seams(epoch=EPOCH_UNIX_S),
         ) as call_server,
         trio.open_nursery() as nursery,
@@ -1060,7 +1061,7 @@ async def test_nothing_of_a_call_is_left_on_the_bus(call_simulator: CallSimulato
     async with call_simulator(backend.agent_of("Yes."), phone=phone, on_call_start=on_call_start) as caller:
         await ask(caller)
         await caller.hears()
-    assert phone.events.everywhere == {T.CALL_ENDED: [subscription]}
+    assert phone.events._everywhere == {T.CALL_ENDED: [subscription]}
     assert subscription.tasks == {}
 
 

@@ -28,7 +28,7 @@ from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams
+from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S

@@ -93,7 +93,7 @@ async def test_a_way_into_our_own_network_is_refused_before_a_connection_and_the
         with pytest.raises(AddressRefused) as refused:
             await fetch(client, f"http://{host}:{port}/")
         assert why in str(refused.value)
-        assert "allow it: Patter(allow_private_hosts=[" in str(refused.value)
+        assert "to allow it, set Patter(allow_private_hosts=[" in str(refused.value)
         assert web.connections == 0
 
 
@@ -352,7 +352,7 @@ async def test_there_is_no_other_way_than_by_tcp() -> None:
 def test_hosts_are_known_in_the_form_that_connections_know() -> None:
     given = ["LocalHost", "crm.internal.", "Grüße.de", "10.0.0.7", "::1", "[fd00::1]"]
     assert hosts_of(given) == {"localhost", "crm.internal", "xn--gre-6ka8l.de", "10.0.0.7", "::1", "fd00::1"}
-    assert Patter(allow_private_hosts=given).guard == Guard(reversed(given))
+    assert Patter(allow_private_hosts=given)._guard == Guard(reversed(given))
 
 
 @pytest.mark.parametrize(

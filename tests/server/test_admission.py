@@ -26,6 +26,7 @@ from patter_trio.server.admission import (
     work_seconds,
 )
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, SimulatedTwilio
 from tests.kit.call import agent_of
 from tests.kit.server import CARRIER
@@ -236,10 +237,10 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     load = Load()
     async with (
         call_servers.open_call_server(
-            Patter().serve_options(
+            Patter()._serve_options(
                 agent_of(first_message="Hello."), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT
             ),
-            call_servers.Seams(epoch=0.0, measure_lag=load.measure),
+            Seams(epoch=0.0, measure_lag=load.measure),
         ) as call_server,
         trio.open_nursery() as nursery,
     ):
@@ -271,10 +272,10 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
     async with call_servers.open_call_server(
-        Patter().serve_options(
+        Patter()._serve_options(
             agent_of(first_message="Hello."), carrier=CARRIER, public_url="http://agent.test", max_calls=2
         ),
-        call_servers.Seams(epoch=0.0),
+        Seams(epoch=0.0),
     ) as call_server:
         for number in range(2):
             assert call_server.refusal("CA1") == ""

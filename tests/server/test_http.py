@@ -187,7 +187,7 @@ async def test_a_bug_behind_a_webhook_is_500_and_the_server_lives(caplog: pytest
     def incoming(_: PendingCall) -> None:
         raise ZeroDivisionError("a bug")
 
-    call_server.context = attrs.evolve(broken.context, incoming=incoming)
+    call_server.context = attrs.evolve(broken.context, on_announced=incoming)
     async with serving(call_server) as (client, _):
         assert (await post(client, VOICE, FORM)).status_code == 500
         assert (await client.get("/health")).status_code == 200

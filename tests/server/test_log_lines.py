@@ -105,7 +105,7 @@ class Undecided(TurnDetector):
 async def call_server(**options: Any) -> Any:
     async with (
         open_call_server(
-            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
+            Patter()._serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
         ) as opened,
         trio.open_nursery() as nursery,
     ):
@@ -163,10 +163,10 @@ async def broken_server() -> None:
 
         async def breaks(leg: Any) -> None:
             with trio.move_on_after(1.0):
-                await opened.answer(leg)
+                await opened.run_call(leg)
             raise RuntimeError(f"a bug, of {CALLER}")
 
-        await nursery.start(caller_of(opened, nursery, attrs.evolve(opened.context, answer=breaks)).run)
+        await nursery.start(caller_of(opened, nursery, attrs.evolve(opened.context, run_call=breaks)).run)
         await trio.sleep(3.0)
 
 

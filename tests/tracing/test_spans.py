@@ -20,8 +20,9 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ProviderError
 from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
@@ -558,7 +559,7 @@ async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often
 ) -> None:
     async with (
         open_call_server(
-            Patter().serve_options(speaking(PIPELINE), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
+            Patter()._serve_options(speaking(PIPELINE), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
         ) as call_server,
         trio.open_nursery() as nursery,
     ):

@@ -317,7 +317,7 @@ async def test_a_generator_that_fails_while_it_is_closed_hurts_nobody(
         assert caller.outcome == ""
     assert caller.outcome == "caller_hung_up"
     assert "error" not in caller.payloads("call_end")[0]
-    assert f"{on_message.__name__} raised while it was closed: " in caplog.text
+    assert f"{on_message.__name__} raised while closing: " in caplog.text
 
 
 async def test_an_iterator_that_cannot_be_closed_will_do(call_simulator: CallSimulator) -> None:

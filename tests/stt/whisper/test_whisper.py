@@ -296,13 +296,13 @@ async def test_results_end_with_the_session(autojump_clock: MockClock) -> None:
 
 
 async def test_a_language_that_the_model_does_not_know_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ProviderError, match=r"'pt-BR'; give path="):
+    with pytest.raises(ProviderError, match=r"'pt-BR'; set path="):
         async with WhisperSTT().open(language="pt-BR"):
             pass
 
 
 async def test_a_folder_that_holds_no_model_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match=r"holds no model\.bin"):
+    with pytest.raises(ProviderError, match=r"but model\.bin is missing"):
         async with WhisperSTT(path=tmp_path).open(language="en"):
             pass
 
