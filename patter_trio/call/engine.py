@@ -190,7 +190,8 @@ class EngineBackend(Backend):
     @asynccontextmanager
     async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[BaseException | None]:
         """Open the TTS for other texts, then the engine; without the engine, the TTS can still apologise."""
-        self.agent, self._engine, self._start_part = agent, agent.engine or self._engine, start
+        self.agent: Agent | None = agent
+        self._engine, self._start_part = agent.engine or self._engine, start
         self.user_turns.open(start)
         async with AsyncExitStack() as stack:
             if agent.tts is not None:

@@ -88,7 +88,8 @@ class PipelineBackend(Backend):
     @asynccontextmanager
     async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[None]:
         """Start the STT and the responder, and open the TTS."""
-        services, self.agent, self._start_part = self._services, agent, start
+        self.agent: Agent | None = agent
+        services, self._start_part = self._services, start
         if agent.stt is None:
             raise ConfigurationError("an agent needs stt= or engine=")
         hook_runner = hook_runner_of(agent, services.call, services.emit_fact)

@@ -16,21 +16,11 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio import Agent, ConfigurationError, Patter, Twilio
-from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio import ConfigurationError, Patter, Twilio
+from patter_trio.testing import CallRefused, ScriptedTTS, SimulatedTwilio
+from tests.kit.call import agent_of
 
 SID, TOKEN = "AC" + "0" * 32, "hush"
-
-
-def agent_of(*replies: str, **options: Any) -> Agent:
-    chosen: dict[str, Any] = {
-        "system_prompt": "x",
-        "vad": ScriptedVAD(),
-        "stt": ScriptedSTT(),
-        "llm": ScriptedLLM(replies or ["Yes."]),
-        "tts": ScriptedTTS(),
-    }
-    return Patter().agent(**chosen | options)
 
 
 def phone_of(**options: Any) -> Patter:

@@ -32,6 +32,7 @@ def test_the_recipe_for_the_cost_of_a_call(pytester: pytest.Pytester) -> None:
     ]
 
 
+@pytest.mark.deep
 def test_the_recipe_for_the_p95_of_a_day(pytester: pytest.Pytester) -> None:
     """Answers begin 1.1, 1.2 and 1.9 s after the caller."""
     assert printed(pytester, "today: list") == ["p50 of 15 turns: 1200 ms", "p95 of 15 turns: 1900 ms"]

@@ -9,7 +9,7 @@ import pytest
 MAKER = Path(__file__).parents[2] / "docs" / "make_promises.py"
 
 
-@pytest.fixture(name="maker")
+@pytest.fixture(name="maker", scope="module")
 def _maker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_promises", MAKER)
     assert spec is not None

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio import Agent, Patter
+from patter_trio import Patter
 from patter_trio.server import calls as call_servers
 from patter_trio.server.admission import (
     ALWAYS_ADMITTED_CALLS,
@@ -27,7 +27,8 @@ from patter_trio.server.admission import (
 )
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
-from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio.testing import CallRefused, SimulatedTwilio
+from tests.kit.call import agent_of
 from tests.kit.server import CARRIER
 
 LIMIT = 0.1
@@ -204,12 +205,6 @@ def test_where_the_system_does_not_tell_the_thread_s_own_clock_counts(monkeypatc
 
 
 # At the desk ----------------------------------------------------------------------------------------------------------
-def agent() -> Agent:
-    return Patter().agent(
-        "x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(), first_message="Hello."
-    )
-
-
 @attrs.frozen
 class Load:
     """Measures what the test says, instead of the loop."""
@@ -242,7 +237,9 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
     load = Load()
     async with (
         call_servers.open_call_server(
-            Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
+            Patter()._serve_options(
+                agent_of(first_message="Hello."), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT
+            ),
             Seams(epoch=0.0, measure_lag=load.measure),
         ) as call_server,
         trio.open_nursery() as nursery,
@@ -275,7 +272,9 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
     async with call_servers.open_call_server(
-        Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
+        Patter()._serve_options(
+            agent_of(first_message="Hello."), carrier=CARRIER, public_url="http://agent.test", max_calls=2
+        ),
         Seams(epoch=0.0),
     ) as call_server:
         for number in range(2):

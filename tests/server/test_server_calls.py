@@ -15,21 +15,12 @@ from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
-from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio.testing import CallRefused, SimulatedTwilio
+from tests.kit.call import agent_of
 
 CARRIER = Twilio("AC1", "hush")
 START_KEYS = {"call_id", "caller", "callee", "direction", "custom_params", "telephony_provider"}
 PUBLIC = "http://agent.test"
-
-
-def agent_of(**options: Any) -> Agent:
-    chosen: dict[str, Any] = {
-        "vad": ScriptedVAD(),
-        "stt": ScriptedSTT(),
-        "llm": ScriptedLLM(["Yes."]),
-        "tts": ScriptedTTS(),
-    }
-    return Patter().agent("x", **chosen | options)
 
 
 @attrs.define
