@@ -29,7 +29,7 @@ async def test_a_full_feed_drops_the_oldest_and_counts() -> None:
     for item in range(5):
         feed.put(item)
     assert (await feed.take(), feed.dropped) == ([2, 3, 4], 2)
-    assert repr(feed) == "<Feed 0/3, 2 dropped>"
+    assert repr(feed) == "<DropOldestChannel 0/3, 2 dropped>"
     with trio.move_on_after(0) as waiting:
         await feed.take()
     assert waiting.cancelled_caught

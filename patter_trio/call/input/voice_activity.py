@@ -89,7 +89,8 @@ class VoiceActivityStage:
         At once, or behind what the detector is being shown.
         """
         self._on_finished = on_finished
-        if not self._detecting:
+        # Frames on their way to the detector's task would be overtaken by those behind them, so that task finishes.
+        if not (self._detecting or self._frames.handing_over):
             self._finish()
 
     def _finish(self) -> None:

@@ -19,7 +19,7 @@ async def test_when_full_the_oldest_goes_and_is_counted() -> None:
     feed = DropOldestChannel[int](3)
     for number in range(5):
         feed.put(number)
-    assert repr(feed) == "<Feed 3/3, 2 dropped>"
+    assert repr(feed) == "<DropOldestChannel 3/3, 2 dropped>"
     assert await feed.take() == [2, 3, 4]
 
 
@@ -64,3 +64,54 @@ async def test_a_second_taker_is_a_mistake() -> None:
         with pytest.raises(trio.BusyResourceError):
             await feed.take()
         feed.put(1)
+
+
+async def test_items_that_wake_nobody_stay_bounded() -> None:
+    """A task waits, and four items that do not wake it come to a queue of three: the oldest is dropped."""
+    feed = DropOldestChannel[int](3)
+    taken: list[int] = []
+
+    async def take() -> None:
+        taken.extend(await feed.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(4):
+            feed.put(number, wake=False)
+        assert (repr(feed), taken) == ("<DropOldestChannel 3/3, 1 dropped>", [])
+        feed.put(4)
+    assert (taken, feed.dropped) == ([2, 3, 4], 2)
+
+
+async def test_a_woken_task_keeps_what_woke_it() -> None:
+    """Until the woken task runs, its items are in no queue; what follows them is, and goes to it as well."""
+    feed = DropOldestChannel[int](3)
+    taken: list[int] = []
+
+    async def take() -> None:
+        taken.extend(await feed.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not feed.handing_over
+        feed.put(0)
+        assert feed.handing_over
+        assert feed.take_nowait() == []
+        feed.put(1)
+    assert (taken, feed.handing_over) == ([0, 1], False)
+
+
+async def test_a_cancelled_task_leaves_everything() -> None:
+    """Items put before and after the cancellation, by which the task has not stopped yet, are there in their order."""
+    feed = DropOldestChannel[int](3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.take)
+        await trio.testing.wait_all_tasks_blocked()
+        feed.put(0, wake=False)
+        nursery.cancel_scope.cancel()
+        feed.put(1)
+        feed.put(2)
+    assert await feed.take() == [0, 1, 2]
+    assert feed.dropped == 0

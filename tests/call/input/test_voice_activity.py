@@ -132,3 +132,19 @@ async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock:
         await trio.sleep(0.2)
         nursery.cancel_scope.cancel()
     assert passed == [b"\1" * 160, b"\2" * 160, b""]
+
+
+async def test_frames_on_their_way_are_not_overtaken(autojump_clock: MockClock) -> None:
+    """The caller hangs up after the detector's task was woken with a frame, and before it runs: that task finishes."""
+    passed: list[bytes | VoiceEdge] = []
+    listening = VoiceActivityStage(Recording(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        listening.put(0, b"\1" * 160)
+        listening.put(160, b"\2" * 160)
+        listening.finish(lambda: passed.append(b"end"))
+        assert passed == []
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert passed == [b"\1" * 160 + b"\2" * 160, b"", b"end"]
