@@ -36,7 +36,7 @@ class DropOldestChannel(Generic[T]):
     @property
     def waiting(self) -> int:
         """The number of items that nobody has taken yet."""
-        return len(self._items)
+        return len(self._held) + self._buffered
 
     def put(self, item: T, *, wake: bool = True) -> None:
         """Add an item; drop the oldest when full. With ``wake`` false, the item does not wake a task that waits."""
