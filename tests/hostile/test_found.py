@@ -54,7 +54,7 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
         # The last frame came at 0.98; and the close frame's answer is waited for.
         assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
         assert caller.outcome == "failed"
-    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier said nothing for 20 s"]
+    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier sent nothing for 20 s"]
 
 
 async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:

@@ -163,14 +163,14 @@ BOMB = gzip.compress(b"0" * 10_000_000)
 @pytest.mark.parametrize(
     ("server", "model", "log"),
     [
-        (with_body(b"{nonsense"), UNUSABLE, "answered with what is no JSON"),
-        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with half a character"),
+        (with_body(b"{nonsense"), UNUSABLE, "answered with invalid JSON"),
+        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with a lone surrogate"),
         (with_body(b"[" * 100_000), UNUSABLE, "longer than 65536 bytes"),
-        (with_body(b"[" * 20_000), UNUSABLE, "answered with what is no JSON"),
+        (with_body(b"[" * 20_000), UNUSABLE, "answered with invalid JSON"),
         (with_body(b"[" * 65 + b"]" * 65), UNUSABLE, "answered with JSON of more than 64 levels"),
         (with_body(b"[" * 500 + b"]" * 500), UNUSABLE, "answered with JSON of more than 64 levels"),
-        (with_body(b"1" * 10_000), UNUSABLE, "answered with what is no JSON"),  # more digits than Python reads
-        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with what is no UTF-8"),
+        (with_body(b"1" * 10_000), UNUSABLE, "answered with invalid JSON"),  # more digits than Python reads
+        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with invalid UTF-8"),
         (with_body(b"\x89PNG", "image/png"), UNUSABLE, "answered with image/png: give application/json or text"),
         (with_body(b"x" * (MAX_ANSWER_BYTES + 1), "text/plain"), UNUSABLE, "longer than 65536 bytes"),
         (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "sent a compressed answer, which was not asked for"),
