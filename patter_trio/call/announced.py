@@ -61,7 +61,7 @@ class PendingControl:
         return None
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text`` when the call has begun, before its first message.
+        """Make the agent say ``text`` when the call has begun, before its first message.
 
         Raises:
             CallEnded: the call never connected.

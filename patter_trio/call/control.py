@@ -35,10 +35,10 @@ class ControlledCall(Protocol):
 
     @property
     def outcome(self) -> str:
-        """How the call ended; empty while it lives."""
+        """The outcome of the call; empty while it lives."""
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``."""
+        """Make the agent say ``text``."""
 
     def hang_up(self) -> None:
         """End the call after the current speech was played."""
@@ -122,7 +122,7 @@ class CallControl:
 
     @property
     def outcome(self) -> str:
-        """How the call ended; empty while it lives."""
+        """The outcome of the call; empty while it lives."""
         return self._call.outcome
 
     @property
@@ -131,7 +131,7 @@ class CallControl:
         return self._hung_up or bool(self.outcome)
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``: after the current reply, or instead of it with ``interrupt``.
+        """Make the agent say ``text``: after the current reply, or instead of it with ``interrupt``.
 
         With ``interrupt``, a running ``on_message`` is cancelled, because its reply is over.
 

@@ -100,7 +100,7 @@ class CallSession:
         self.info: CallInfo = stream.info
         self.data: dict[str, Any] = pending.data
         self.outcome: str = ""
-        """How the call ended; empty while it lives."""
+        """The outcome of the call; empty while it lives."""
         self.control: CallControl = pending.control
         self._options = options
         self._agent = options.agent
@@ -172,7 +172,7 @@ class CallSession:
         return self._reporter.metrics(trio.current_time())
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``.
+        """Make the agent say ``text``.
 
         Raises:
             CallEnded: the call is over.

@@ -122,7 +122,9 @@ async def test_the_hundredth_bad_message_ends_the_stream(autojump_clock: Any, ca
     seen = await reports_of(*["bad"] * MAX_BAD_MESSAGES, DigitPressed("1"))
     assert [one[0] for one in seen[:3]] == ["WireError", "SocketClosed", "down"]
     assert "1" not in seen
-    assert [record.message for record in caplog.records] == ["call CA1: ignoring an invalid message from the carrier: bad"]
+    assert [record.message for record in caplog.records] == [
+        "call CA1: ignoring an invalid message from the carrier: bad"
+    ]
     assert (await reports_of(*["bad"] * (MAX_BAD_MESSAGES - 1), DigitPressed("1")))[0] == "1"
 
 

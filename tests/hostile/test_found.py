@@ -220,7 +220,7 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
     callback_queue = CallbackQueue("CA1", lambda name: never if name == "on_dtmf" else None)
     for _ in range(MAX_QUEUED_EVENTS + 500):
         callback_queue.put("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
-    assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
+    assert warnings(caplog) == ["call CA1: a callback does not return; the event dtmf is lost"]
     assert MAX_QUEUED_EDGES < MAX_QUEUED_EVENTS
 
 

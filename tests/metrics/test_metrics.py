@@ -600,7 +600,7 @@ async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
     lines = [record.message for record in caplog.records if record.name == "patter_trio.events"]
     expected = {
         raises: ["patter.event.metrics: raises raised KeyError: 'customer'"] * 3,
-        never_returns: ["on_metrics was cancelled: its time was over"] * 3,  # once for each turn
+        never_returns: ["on_metrics was cancelled: its time limit was over"] * 3,  # once for each turn
         is_slow: [],
         spoils: [],
     }[on_metrics]

@@ -179,7 +179,7 @@ class LateTranscripts:
         for enter in behind:
             enter()
 
-    def settle(self, reason: str) -> None:  # noqa: ARG002 (there is no hook to blame in the log)
+    def settle(self, reason: str) -> None:  # noqa: ARG002 (without a hook, nothing is logged)
         """Go on without the words that are still missing."""
         self._release()
 

@@ -1,1 +1,1 @@
-"""What answers in a pipeline: an LLM, or the application's ``on_message``."""
+"""The responder of a pipeline: an LLM, or the application's ``on_message``."""

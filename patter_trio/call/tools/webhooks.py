@@ -52,7 +52,7 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_FIRST_BACKOFF_S: Final = 0.4
 """Longest wait before the first retry, doubled before each further one. It is short because a caller is waiting."""
 MAX_RETRY_AFTER_S: Final = 30.0
-"""Longest ``Retry-After`` of a server that is respected; after a longer one, there is no retry."""
+"""Longest ``Retry-After`` of a server that is respected; the request is not repeated after a longer one."""
 MAX_LOGGED_CHARACTERS: Final = 300
 """Characters of a failure in the log: libraries quote invalid input, and a server may send anything."""
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
