@@ -15,7 +15,7 @@ After the same time again without any frame, the carrier counts as gone.
 
 
 async def wait_until_dead(socket: WebSocket, wake: Callable[[], None]) -> None:
-    """Ping a silent carrier, and return when an answer is overdue.
+    """Send pings to a silent carrier, and return when an answer is overdue.
 
     Args:
         socket: the carrier's socket.

@@ -151,7 +151,7 @@ class LateTranscripts:
         self._reporter.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
-        """Do nothing: no hook is being waited for."""
+        """Do nothing: an engine has no hook that could still run."""
 
     def after_user_turn(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when all words are there, or when the wait for them has ended."""
