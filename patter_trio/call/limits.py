@@ -28,12 +28,12 @@ class Limits:
 
     async def keep(self, silence: float | None, duration: float | None, post: Callable[[HangUp], None]) -> Never:
         """Post a hang-up after ``silence`` seconds of silence, or ``duration`` seconds from now; None means never."""
-        patience = silence or math.inf
+        silence_limit = silence or math.inf
         over = trio.current_time() + (duration or math.inf)
         while True:
             # Silence that begins while this task sleeps needs the whole time from then on, so waking up after that time
             # is early enough: state_is does not have to wake this task.
-            silent = patience + (trio.current_time() if self._silent_since is None else self._silent_since)
+            silent = silence_limit + (trio.current_time() if self._silent_since is None else self._silent_since)
             if trio.current_time() >= min(silent, over):
                 post(HangUp("completed" if over <= silent else "silence"))
                 # One hang-up is enough. The task stays, because its return would close the backend.

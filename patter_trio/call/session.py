@@ -289,8 +289,8 @@ class CallSession:
 
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
-        patience = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
-        machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
+        limit = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
+        machine = self._machine = TurnMachine(agent.policy(reply=limit), detector=agent.turn_detector is not None)
         while not machine.ended:
             event, at = await self._next(machine.deadline)
             fired = event if isinstance(event, Fired) else None

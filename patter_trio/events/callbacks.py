@@ -98,7 +98,7 @@ class CallbackQueue:
         self._wake.fire()
 
     def _drop(self) -> None:
-        oldest = next(index for index, told in enumerate(self._queue) if told.lossy)
+        oldest = next(index for index, queued in enumerate(self._queue) if queued.lossy)
         del self._queue[oldest]
         self._lossy -= 1
         if not self.dropped:
@@ -120,27 +120,27 @@ class CallbackQueue:
                 if not self._queue:
                     await self._wake.wait()
                     continue
-                told = self._queue.popleft()
-                self._lossy -= told.lossy
-                if told.lossy and self._grace.is_over("edges"):
+                queued = self._queue.popleft()
+                self._lossy -= queued.lossy
+                if queued.lossy and self._grace.is_over("edges"):
                     self.dropped += 1
                     continue
-                with self._grace.limit(told.delivery_class) as scope:
-                    await self._call(told)
+                with self._grace.limit(queued.delivery_class) as scope:
+                    await self._call(queued)
                 if scope.cancelled_caught:
-                    _log.warning("call %s: on_%s was cancelled: its time limit was over", self._call_id, told.name)
+                    _log.warning("call %s: on_%s was cancelled: its time limit was over", self._call_id, queued.name)
         if shield.cancelled_caught:
             _log.warning("call %s: callbacks were still running when their time limit was over", self._call_id)
 
-    async def _call(self, told: _QueuedEvent) -> None:
-        callback = self._find("on_" + told.name)
+    async def _call(self, queued: _QueuedEvent) -> None:
+        callback = self._find("on_" + queued.name)
         if callback is None:
             return
-        token = seen_state.set(told.state)
+        token = seen_state.set(queued.state)
         try:
-            await invoke.call(callback, copied(told.payload), *self._control_for(told.name, callback))
+            await invoke.call(callback, copied(queued.payload), *self._control_for(queued.name, callback))
         except invoke.ApplicationError as error:
-            _log.warning("call %s: %s: %s", self._call_id, span_event(told.name), error, exc_info=error.__cause__)
+            _log.warning("call %s: %s: %s", self._call_id, span_event(queued.name), error, exc_info=error.__cause__)
         finally:
             seen_state.reset(token)
 

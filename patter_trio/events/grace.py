@@ -32,7 +32,7 @@ class GracePeriods:
         self._scopes: set[tuple[DeliveryClass, trio.CancelScope]] = set()
 
     def __repr__(self) -> str:
-        return f"<GracePeriods {', '.join(f'{patience} {until:.2f}' for patience, until in self._until.items())}>"
+        return f"<GracePeriods {', '.join(f'{kind} {until:.2f}' for kind, until in self._until.items())}>"
 
     def is_over(self, delivery_class: DeliveryClass) -> bool:
         """Return True if the time limit of a class is over."""
@@ -66,5 +66,5 @@ class GracePeriods:
     def _set(self, edges: float) -> None:
         end = edges + self._last
         self._until = {"edges": edges, "kept": end - self._last / 2, "end": end}
-        for patience, scope in self._scopes:
-            scope.deadline = self._until[patience]
+        for kind, scope in self._scopes:
+            scope.deadline = self._until[kind]

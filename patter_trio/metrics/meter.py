@@ -345,7 +345,7 @@ class Meter:
         turn, self._turn = self._turn, None
         if turn is None or (turn.user_text is None and self._mode == "pipeline"):
             return None  # vetoed; an engine's turns are never vetoed: if the text is missing, it is late
-        told = TurnMetrics(
+        measured = TurnMetrics(
             turn_index=turn.index,
             user_text=turn.user_text or "",
             agent_text=" ".join(turn.heard),
@@ -357,8 +357,8 @@ class Meter:
             failed=turn.failed,
         )
         self._mark = self._listened(at)
-        self.turns.append(told)
-        return told
+        self.turns.append(measured)
+        return measured
 
     # Costs ------------------------------------------------------------------------------------------------------------
     def _used(self, event: UsageReported, at: float) -> None:

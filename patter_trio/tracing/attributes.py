@@ -134,12 +134,12 @@ def latencies(measured: Any) -> dict[str, Scalar]:
 
 def hook_times(hooks: Mapping[str, Sequence[float]]) -> dict[str, Scalar]:
     """Return the attributes for each hook, in ms, from its number of calls, the sum and the longest of its seconds."""
-    told: dict[str, Scalar] = {}
+    found: dict[str, Scalar] = {}
     for name, (count, total, longest) in hooks.items():
-        told[f"patter.hook.{name}.count"] = int(count)
-        told[f"patter.hook.{name}.total_ms"] = round(total * 1000, 1)
-        told[f"patter.hook.{name}.max_ms"] = round(longest * 1000, 1)
-    return told
+        found[f"patter.hook.{name}.count"] = int(count)
+        found[f"patter.hook.{name}.total_ms"] = round(total * 1000, 1)
+        found[f"patter.hook.{name}.max_ms"] = round(longest * 1000, 1)
+    return found
 
 
 def _numbers(prefix: str, values: Any, names: tuple[str, ...]) -> dict[str, Scalar]:

@@ -128,7 +128,7 @@ class CallTrace:
         self._worded = False
         """True if that voice has words. A voice without words counts as noise if the next one begins much later."""
         self._voice_over = 0.0
-        self._patience = agent.policy(reply=0.0).final_wait
+        self._words_wait = agent.policy(reply=0.0).final_wait
         """Seconds after a voice during which its words may still come."""
         self._words: float | None = None
         """The instant of the utterance's last final words."""
@@ -258,7 +258,7 @@ class CallTrace:
     # The caller --------------------------------------------------------------------------------------------------
     def _user_speech_started(self, event: UserSpeechStarted, at: float) -> None:
         self._over_agent = began = self._in_audio(event, at)
-        if self._voice is None or (not self._worded and began > self._voice_over + self._patience):
+        if self._voice is None or (not self._worded and began > self._voice_over + self._words_wait):
             self._voice = began
 
     def _user_speech_ended(self, event: UserSpeechEnded, at: float) -> None:

@@ -89,8 +89,13 @@ class ToolInvocation:
     @property
     def summary(self) -> dict[str, Any]:
         """The summary of the call of the tool for ``on_call_end``."""
-        told = {"name": self.call.name, "arguments": self.arguments, "result": self.result, "duration": self.duration}
-        return {**told, "error": self.error} if self.error else told
+        summary = {
+            "name": self.call.name,
+            "arguments": self.arguments,
+            "result": self.result,
+            "duration": self.duration,
+        }
+        return {**summary, "error": self.error} if self.error else summary
 
 
 @attrs.define(eq=False)
@@ -309,7 +314,7 @@ class ToolRunner:
             return f"it did not answer within {tool.timeout_s:g} s"
         except WebhookFailed as failed:
             _events.warning("call %s: tool %s: %s", self._context.call_id, tool.name, failed)
-            return failed.told
+            return failed.for_llm
         except invoke.ApplicationError as failed:
             name = self._context.call_id
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
@@ -321,8 +326,8 @@ class ToolRunner:
     ) -> Any:
         if tool.handler is not None:
             return await self._called(tool, tool.handler, invocation.arguments, progress)
-        told = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
-        event = {"tool": tool.name, "arguments": invocation.arguments, "tool_call_id": invocation.call.id, **told}
+        facts = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
+        event = {"tool": tool.name, "arguments": invocation.arguments, "tool_call_id": invocation.call.id, **facts}
         return await self._webhooks.call(tool, event, deadline=invocation.began + tool.timeout_s)
 
     async def _called(

@@ -64,11 +64,11 @@ _circuits: Final = trio.lowlevel.RunVar[Circuits]("patter_trio_circuits")
 
 
 class WebhookFailed(ApplicationError):
-    """A tool's server gave no result: ``told`` is the error for the LLM, the message is for the log."""
+    """A tool's server gave no result: ``for_llm`` is the error for the LLM, the message is for the log."""
 
-    def __init__(self, told: str, logged: str = "", *, again: bool = False, after: float | None = None) -> None:
-        super().__init__((logged or told)[:MAX_LOGGED_CHARACTERS])
-        self.told: str = told
+    def __init__(self, for_llm: str, logged: str = "", *, again: bool = False, after: float | None = None) -> None:
+        super().__init__((logged or for_llm)[:MAX_LOGGED_CHARACTERS])
+        self.for_llm: str = for_llm
         self.again: bool = again
         """True if a retry may succeed."""
         self.after: float | None = after
@@ -154,8 +154,8 @@ async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str],
     who = origin_of(url)
     permit = run_local(_circuits, Circuits).admit(who, trio.current_time())
     if permit is None:
-        told = "its server has failed several times lately, and is not asked for now; try again later"
-        raise WebhookFailed(told, f"{who} has failed too often lately: no requests for up to {OPEN_CIRCUIT_S:g} s")
+        for_llm = "its server has failed several times lately, and is not asked for now; try again later"
+        raise WebhookFailed(for_llm, f"{who} has failed too often lately: no requests for up to {OPEN_CIRCUIT_S:g} s")
     try:
         return await _asked(http, url, body, headers, permit)
     finally:
@@ -185,8 +185,8 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
         raise WebhookFailed("its server is at an address that is not allowed", str(error)) from None
     except (PatterConnectionError, ProviderTimeout) as error:
         permit.failed(trio.current_time())
-        told = "its server broke off" if isinstance(error, ConnectionBroke) else "its server could not be reached"
-        raise WebhookFailed(told, str(error), again=True) from None
+        for_llm = "its server broke off" if isinstance(error, ConnectionBroke) else "its server could not be reached"
+        raise WebhookFailed(for_llm, str(error), again=True) from None
     except ProviderError as error:  # too long, or compressed: the server works, but its answer cannot be used
         permit.succeeded()
         raise WebhookFailed("its server gave an answer that cannot be used", str(error)) from None

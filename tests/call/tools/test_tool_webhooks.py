@@ -53,7 +53,7 @@ async def told(url: str, *arguments: Any, **options: Any) -> str:
     """Return what the model is told of a call that fails."""
     with pytest.raises(WebhookFailed) as failed:
         await call(url, *arguments, **options)
-    return failed.value.told
+    return failed.value.for_llm
 
 
 CallMessageHandler = Callable[[Request], Awaitable[None]]
@@ -189,7 +189,7 @@ async def test_any_other_answer_is_a_failure_in_words_and_not_asked_again(
             return
         with pytest.raises(WebhookFailed) as failed:
             await call(f"http://user:password@{web.url.removeprefix('http://')}/secret?token=1")
-        assert failed.value.told == model
+        assert failed.value.for_llm == model
         assert str(failed.value).startswith((web.url, f"the answer of {web.url}"))
         assert log in str(failed.value)
         assert "secret" not in str(failed.value)
@@ -229,7 +229,7 @@ async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_ofte
     async with serving(server) as web:
         with pytest.raises(WebhookFailed) as failed:
             await call(web.url)
-        assert failed.value.told == model
+        assert failed.value.for_llm == model
         assert len(str(failed.value)) <= 300
         assert len(web.requests) == 3
     assert trio.current_time() == pytest.approx(0.4 + 0.8)
