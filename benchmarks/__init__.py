@@ -1,1 +1,1 @@
-"""Measurements of the whole server, beside others and against the least that one must do. See docs/benchmarks.md."""
+"""Measurements of the complete server, beside other servers and beside the minimum work. See docs/benchmarks.md."""

@@ -1,7 +1,7 @@
-"""One simulated caller at the wire: a script of frames prebuilt, and a stopwatch. No I/O and no clock of its own.
+"""One simulated caller on the wire: a script of prebuilt frames, and a stopwatch. No I/O and no clock of its own.
 
-Each 20 ms it is asked for the frame to send; what the server sends is fed to it. Its script, over and over: ask a
-question; when the answer has been heard for a while, say something over it; when *that* is answered, hear it to the end.
+Every 20 ms the caller is asked for the frame to send; the server's data is fed to it. Its script, repeated: ask a
+question; after hearing the answer for a while, interrupt it; hear the answer to *that* to its end.
 """
 
 import base64
@@ -17,11 +17,11 @@ import msgspec
 from websockets.frames import Frame, Opcode
 
 HEARD_BEFORE_INTERRUPTING_S: Final = 1.5
-"""Seconds of an answer that the caller hears before talking over it."""
+"""Seconds of an answer that the caller hears before interrupting it."""
 ANSWER_TIMEOUT_S: Final = 4.0
 """Seconds without an answer, or without ``clear``, after which a turn counts as missed."""
 QUIET_AFTER_ANSWER_S: Final = 0.7
-"""Seconds that nothing is left to play before the caller takes an answer for over."""
+"""Seconds of silence after which the caller takes an answer for finished."""
 MULAW_RATE_HZ: Final = 8000
 
 
@@ -49,7 +49,7 @@ def text_frame(message: object) -> bytes:
 
 
 def media_frames(sid: str, frames: list[bytes]) -> list[bytes]:
-    """Return frames of 20 ms of mu-law as the client's WebSocket frames, with the fields that Twilio sends."""
+    """Return 20 ms frames of mu-law as the client's WebSocket frames, with the fields that Twilio sends."""
     return [
         text_frame(
             {
@@ -70,22 +70,22 @@ def media_frames(sid: str, frames: list[bytes]) -> list[bytes]:
 
 @attrs.define
 class Tally:
-    """What one caller, or all of them, measured; times in seconds."""
+    """The measurements of one caller, or of all; times in seconds."""
 
     answers: list[float] = attrs.field(factory=list)
-    """From the last voiced frame that was sent to the first audio of the answer."""
+    """Times from the last voiced frame that was sent to the first audio of the answer."""
     clears: list[float] = attrs.field(factory=list)
-    """From the first voiced frame over the agent to ``clear``."""
+    """Times from the first voiced frame of an interruption to ``clear``."""
     turns: int = 0
-    """Utterances that wanted an answer, or a ``clear``."""
+    """Number of utterances that require an answer or a ``clear``."""
     missed: int = 0
-    """Of these, those without one."""
+    """Number of turns without the required answer or ``clear``."""
     stray: int = 0
     """Media messages of a reply that came after its ``clear``, or while the caller asked a question."""
     gaps: int = 0
-    """Times that an answer ran dry for more than 20 ms in the middle."""
+    """Number of times that an answer ran dry for more than 20 ms before its end."""
     lost: int = 0
-    """Calls that the server ended."""
+    """Number of calls that the server ended."""
 
     def add(self, other: "Tally") -> None:
         self.answers += other.answers
@@ -95,7 +95,7 @@ class Tally:
 
 
 class Caller:
-    """A caller: :meth:`frame` every 20 ms, :meth:`feed` whatever the server sends."""
+    """A caller: call :meth:`frame` every 20 ms, and :meth:`feed` with all data of the server."""
 
     def __init__(self, sid: str, question: list[bytes], interruption: list[bytes], silence: bytes, first: int) -> None:
         self._sid = sid
@@ -113,11 +113,11 @@ class Caller:
         self._marks: deque[tuple[float, str]] = deque()
         self._buffer = bytearray()
         self.out: bytearray = bytearray()
-        """What is to be sent besides the frames: echoes of marks, answers to pings."""
+        """Data to send besides the frames: echoes of marks, answers to pings."""
         self.tally: Tally = Tally()
         self.alive: bool = True
 
-    # Out --------------------------------------------------------------------------------------------------------------
+    # Output -----------------------------------------------------------------------------------------------------------
     def frame(self, now: float) -> bytes:
         """Return the frame to send now."""
         while self._marks and self._marks[0][0] <= now:
@@ -173,7 +173,7 @@ class Caller:
         return frame
 
     def _uncleared(self, now: float) -> bytes:
-        """Whose ``clear`` is late: what comes cannot be told from the old answer, so that no answer is measured."""
+        """Wait for a late ``clear``: audio cannot be told from the old answer, so no answer is measured."""
         if now - self._onset > ANSWER_TIMEOUT_S and now - self._play_end > QUIET_AFTER_ANSWER_S:
             if self._cleared is None:
                 self.tally.missed += 1
@@ -186,9 +186,9 @@ class Caller:
     def _echo(self, name: str) -> None:
         self.out += text_frame({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})
 
-    # In ---------------------------------------------------------------------------------------------------------------
+    # Input ------------------------------------------------------------------------------------------------------------
     def feed(self, data: bytes, now: float) -> None:
-        """Take bytes of the server's."""
+        """Handle bytes from the server."""
         buffer = self._buffer
         buffer += data
         at = 0

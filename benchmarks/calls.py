@@ -1,4 +1,4 @@
-"""N callers against each server, in one run: cost, latency, memory and missed turns, as a table, JSON and a picture.
+"""N callers against each server, in one run: cost, latency, memory and missed turns, as a table, JSON and a plot.
 
 ``python -m benchmarks.calls --calls 20 60 --servers ours bare pipecat getpatter --plot docs/benchmarks.png``
 """
@@ -26,7 +26,7 @@ SERVER_START_TIMEOUT_S: Final = 60.0
 
 
 def command(name: str, peers: Path) -> list[str]:
-    """Return how a server is started, without its arguments."""
+    """Return the command that starts a server, without its arguments."""
     if name in PEERS:
         return [str(interpreter(peers, name)), str(ROOT / "benchmarks" / "servers" / f"{name}.py")]
     return [sys.executable, "-m", f"benchmarks.servers.{name}"]
@@ -40,7 +40,8 @@ def _pinned(core: int, nice: int) -> Callable[[], None] | None:
         if core >= 0:
             os.sched_setaffinity(0, {core})
         if nice:
-            # Where the kernel groups tasks by session, a process's own niceness counts only within its session.
+            # If the kernel groups tasks by session (autogroup), the niceness of a process counts only within its
+            # session.
             os.setsid()
             os.setpriority(os.PRIO_PROCESS, 0, nice)
             with suppress(OSError):
@@ -58,7 +59,7 @@ def serving(
     core: int = -1,
     nice: int = 0,
 ) -> Iterator[Any]:
-    """Run a server; yields what it says about itself. Its log goes to a file among the sounds."""
+    """Run a server and yield its description of itself; its log goes to a file beside the sounds."""
     log = sounds / f"{name}.log"
     with log.open("ab") as stderr:
         server = subprocess.Popen(
@@ -66,7 +67,7 @@ def serving(
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=ROOT,
-            preexec_fn=_pinned(core, nice),  # noqa: PLW1509 (no threads here)
+            preexec_fn=_pinned(core, nice),  # noqa: PLW1509 (this process has no threads)
         )
     try:
         assert server.stdout is not None
@@ -88,9 +89,10 @@ def serving(
 def measure(
     about: dict[str, Any], calls: int, seconds: float, *, settling: float = 12.0, core: int = -1, nice: int = 0
 ) -> dict[str, Any]:
-    """Have the callers' process hold the calls, and return what it measured.
+    """Run the callers' process for the calls, and return its measurements.
 
-    ``stolen`` is the share of time for which the machine's host gave the processors to others meanwhile (Linux tells).
+    ``stolen`` is the share of time for which the hypervisor gave the processors to others meanwhile (as Linux reports
+    it).
     """
     task = {"measure": {"server": about, "calls": calls, "seconds": seconds, "settling": settling}, "seed": calls}
     stolen_before, all_before = _processors()
@@ -112,7 +114,7 @@ def measure(
 
 
 def _processors() -> tuple[int, int]:
-    """Return the ticks for which all processors were stolen, and all of their ticks (proc(5), /proc/stat)."""
+    """Return the stolen ticks of all processors, and all of their ticks (proc(5), /proc/stat)."""
     try:
         ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
     except (OSError, ValueError):
@@ -121,7 +123,7 @@ def _processors() -> tuple[int, int]:
 
 
 def machine(servers: Sequence[str], peers: Path) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the hardware and versions on which the results depend."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -142,7 +144,7 @@ def machine(servers: Sequence[str], peers: Path) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything asked for; a server that fails at a number of calls is not asked for more."""
+    """Measure everything requested; a server that fails at a number of calls is not measured with more."""
     results: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     cores = (0, 1) if (os.cpu_count() or 1) > 1 and not options.unpinned else (-1, -1)
@@ -196,19 +198,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each window of measurement")
     parser.add_argument("--settling", type=float, default=12.0, help="seconds of calls before the window")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=["ours", "bare"])
-    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured; samples are pooled")
     parser.add_argument(
-        "--limit", type=_limit, nargs="*", default=[], dest="limits", help="server=most calls, to save time"
+        "--rounds", type=int, default=1, help="number of repetitions of all measurements; samples are pooled"
+    )
+    parser.add_argument(
+        "--limit", type=_limit, nargs="*", default=[], dest="limits", help="server=maximum calls, to save time"
     )
     parser.add_argument("--peers", type=Path, default=DEFAULT_FOLDER, help="where setup_peers made its environments")
-    parser.add_argument(
-        "--nice", type=int, default=0, help="priority of server and callers, where others use the machine"
-    )
+    parser.add_argument("--nice", type=int, default=0, help="niceness of server and callers, for a shared machine")
     parser.add_argument("--unpinned", action="store_true", help="let server and callers share all cores")
     parser.add_argument("--json", type=Path, help="file for everything measured")
-    parser.add_argument("--markdown", type=Path, help="file for the table; it is printed in any case")
-    parser.add_argument("--plot", type=Path, help="file for the picture (needs the extra 'bench')")
-    parser.add_argument("--from-json", type=Path, help="measure nothing; make table and picture of an earlier run")
+    parser.add_argument("--markdown", type=Path, help="file for the table, which is always printed")
+    parser.add_argument("--plot", type=Path, help="file for the plot (needs the extra 'bench')")
+    parser.add_argument("--from-json", type=Path, help="measure nothing; make table and plot of an earlier run")
     options = parser.parse_args(arguments)
     options.limits = dict(options.limits)
     return options

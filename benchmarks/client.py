@@ -1,4 +1,4 @@
-"""The callers' process: raw sockets, one loop, prebuilt frames at the real pace. Told what to do on its command line as JSON."""
+"""The callers' process: raw sockets, one loop, prebuilt frames in real time. Its command line has the task as JSON."""
 
 import errno
 import gc
@@ -24,13 +24,13 @@ from patter_trio.carriers.twilio import Twilio
 
 SAMPLE_INTERVAL_S: Final = 0.02
 SETTLING_TIME_S: Final = 12.0
-"""Seconds before the window: a whole round of the script, so that the callers are everywhere in it."""
+"""Seconds before the window: a complete round of the script, so that the callers are spread over all of it."""
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process and all its threads."""
+    """Return the processor time of a process with all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
@@ -49,7 +49,7 @@ class Line:
         path, parameters = server.get("path", "/").replace("{call}", call), {}
         if "webhook" in server:
             path, parameters = announce(server, call)
-        # A server that limits the calls from one address is called from many.
+        # A server that limits the calls from one address is called from many addresses.
         address = f"127.0.{number // 200}.{number % 200 + 1}" if server.get("addresses") else "127.0.0.1"
         self.socket = socket.create_connection(("127.0.0.1", server["port"]), timeout=30, source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -123,7 +123,7 @@ class Line:
 
 
 def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
-    """Tell the server of a call as Twilio does; return the path of the stream, and its parameters."""
+    """Announce a call to the server as Twilio does; return the path of the stream, and its parameters."""
     form = {
         "CallSid": call,
         "From": "+15550100001",
@@ -141,12 +141,12 @@ def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
     connection.close()
     found = re.search(r'url="wss?://[^/"]+(/[^"]*)"', body)
     if response.status != 200 or not found:
-        raise SystemExit(f"the webhook was answered {response.status}: {body[:300]}")
+        raise SystemExit(f"the webhook must answer 200 with a stream URL, got {response.status}: {body[:300]}")
     return found[1], dict(re.findall(r'<Parameter name="([^"]*)" value="([^"]*)"', body))
 
 
 def upgrade(line: socket.socket, path: str, port: int) -> bytes:
-    """Open the WebSocket; return what came behind the answer."""
+    """Open the WebSocket; return the data that came after the handshake."""
     line.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
@@ -158,12 +158,14 @@ def upgrade(line: socket.socket, path: str, port: int) -> bytes:
             break
         head += data
     if not head.startswith(b"HTTP/1.1 101"):
-        raise SystemExit(f"no WebSocket at {path}: {head[:200]!r}")
+        raise SystemExit(f"the server must accept a WebSocket at {path}, got {head[:200]!r}")
     return head.partition(b"\r\n\r\n")[2]
 
 
 class Pace:
-    """Drives all lines: frames at their instants, spread evenly over 20 ms, and whatever comes in between."""
+    """A scheduler for all lines: it sends frames at their instants, spread evenly over 20 ms, and reads data in
+    between.
+    """
 
     def __init__(self, lines: list[Line]) -> None:
         self._lines = lines
@@ -176,7 +178,7 @@ class Pace:
         self.late: list[float] = []
 
     def run(self, until: float) -> None:
-        """Go on until the instant ``until``."""
+        """Run until the instant ``until``."""
         gap = SAMPLE_INTERVAL_S / len(self._lines)
         poll, fd = self._poll, [self._poll.fileno()]
         while True:
@@ -184,7 +186,7 @@ class Pace:
             if due >= until:
                 return
             now = time.perf_counter()
-            # select() takes microseconds where epoll's own timeout is rounded up to milliseconds.
+            # select() waits with microsecond precision; the timeout of epoll is rounded up to milliseconds.
             if now < due and not select.select(fd, [], [], due - now)[0]:
                 now = time.perf_counter()
             else:
@@ -201,16 +203,17 @@ class Pace:
 
 
 def measure(server: dict[str, Any], calls: int, seconds: float, settling: float = SETTLING_TIME_S) -> dict[str, Any]:
-    """Hold ``calls`` calls with a server for a window of ``seconds``, and return what was measured."""
+    """Run ``calls`` calls with a server for a window of ``seconds``, and return the measurements."""
     sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
     pid = server["pid"]
-    warm = Line(server, sounds, 10)  # what a server loads for its first call is not this call's memory
+    warm = Line(server, sounds, 10)  # data that a server loads for its first call is not memory of a call
     Pace([warm]).run(time.perf_counter() + min(settling, 6.0))
     warm.hang_up()
     time.sleep(0.5)
     empty = rss_bytes(pid)
     spread = int(0.7 * settling / SAMPLE_INTERVAL_S)
     lines = [Line(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
+    # A garbage collection in this process would delay frames and count as latency of the server.
     gc.freeze()
     gc.disable()
     pace = Pace(lines)

@@ -1,4 +1,4 @@
-"""What each stage of a call costs per 20 ms of audio, and where a whole server's processor time goes.
+"""The cost of each stage of a call per 20 ms of audio, and a profile of a complete server.
 
 ``python -m benchmarks.frame_path [--calls 60] [--seconds 15]``
 """
@@ -41,11 +41,11 @@ UPGRADE: Final = (
 )
 
 Stage = Callable[[], Awaitable[float]]
-"""Runs once; returns seconds of processor time per 20 ms of one call's audio."""
+"""A function that runs a stage once and returns seconds of processor time per 20 ms of one call's audio."""
 
 
 class Canned(trio.abc.Stream):
-    """A stream that has its bytes at once and swallows what is sent: the cost of what is above it, alone."""
+    """A stream whose data is always ready and which discards writes, to measure only the layers above it."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = pieces
@@ -67,7 +67,7 @@ class Canned(trio.abc.Stream):
 
 
 async def opened(stream: trio.abc.Stream) -> WebSocket:
-    """Return the server's end of a WebSocket over a stream, its handshake done."""
+    """Return the server's end of a WebSocket over a stream, after the handshake."""
     return await (await receive_upgrade(stream, UPGRADE)).accept()
 
 
@@ -95,7 +95,7 @@ def codec() -> TwilioCodec:
 
 
 async def kernel() -> float:
-    """One wake-up per message: the caller's end is written to only when the server's waits."""
+    """Measure one wake-up per message: the caller writes only when the server waits."""
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
     own = 0.0
 
@@ -107,7 +107,7 @@ async def kernel() -> float:
         nursery.start_soon(read)
         began = time.process_time()
         for _ in range(LOOPS):
-            theirs.socket._sock.send(wire()[0])  # noqa: SLF001 (without trio's share)
+            theirs.socket._sock.send(wire()[0])  # noqa: SLF001 (to leave out trio's cost)
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
         own = time.process_time() - began
@@ -164,7 +164,7 @@ async def hop() -> float:
 
 
 async def vad(sessions: int) -> float:
-    """Calls in step, each fed frame by frame."""
+    """Measure calls in step, each fed frame by frame."""
     samples = [g711.decode(sound) for sound in sounds()]
     own = 0.0
 
@@ -187,7 +187,7 @@ async def vad(sessions: int) -> float:
 
 
 async def ledger() -> float:
-    """Per 20 ms of the agent's voice: what to send next and when, the marks asked for, and those that come back."""
+    """Measure the ledger per 20 ms of the agent's audio: the next message and its time, marks sent and returned."""
     playback, playout = Playback(), PlayoutQueue(1)
     playback.open(playout)
     now, media = 0.0, 0
@@ -206,7 +206,7 @@ async def ledger() -> float:
 
 
 async def egress() -> float:
-    """Per 20 ms of the agent's voice, in messages of 100 ms: encoding and framing."""
+    """Measure encoding and framing per 20 ms of the agent's audio, in messages of 100 ms."""
     line = await opened(Canned([b""]))
     voice, encode = sounds()[40] * 5, codec().audio
     began = time.process_time()
@@ -221,7 +221,7 @@ async def mark() -> float:
     began = time.process_time()
     for _ in range(LOOPS):
         decode(await line.receive())
-    return (time.process_time() - began) / LOOPS / 10  # one each 200 ms
+    return (time.process_time() - began) / LOOPS / 10  # one mark every 200 ms
 
 
 STAGES: Final[dict[str, Stage]] = {
@@ -229,14 +229,14 @@ STAGES: Final[dict[str, Stage]] = {
     "in: WebSocket frame to text": websocket,
     "in: JSON and base64 to audio": json_base64,
     "in: mu-law to samples": mulaw,
-    "in: hand-over to another task (twice: to listening, to hearing)": hop,
-    "in: voice detector, a call alone": lambda: vad(1),
-    f"in: voice detector, {CONCURRENT_CALLS} calls at once": lambda: vad(CONCURRENT_CALLS),
+    "in: hand-over to another task (twice: voice activity, transcription)": hop,
+    "in: VAD, a single call": lambda: vad(1),
+    f"in: VAD, {CONCURRENT_CALLS} concurrent calls": lambda: vad(CONCURRENT_CALLS),
     "out: ledger (what to send, when; marks)": ledger,
     "out: JSON, base64 and framing": egress,
-    "out: a mark that comes back, each 200 ms": mark,
+    "out: a returned mark, every 200 ms": mark,
 }
-"""In the order in which a voice meets them, and back."""
+"""The stages in the order of the audio's path, in and out."""
 
 
 async def measure_stages() -> dict[str, float]:
@@ -245,8 +245,8 @@ async def measure_stages() -> dict[str, float]:
 
 
 AREAS: Final = (
-    ("voice detector: inference", ("onnxruntime", "patter_trio.providers.weights")),
-    ("voice detector: around it", ("patter_trio.vad", "numpy")),
+    ("VAD: inference", ("onnxruntime", "patter_trio.providers.weights")),
+    ("VAD: other", ("patter_trio.vad", "numpy")),
     ("mu-law", ("patter_trio.audio",)),
     ("WebSocket", ("websockets", "patter_trio.net")),
     ("carrier's protocol", ("patter_trio.wire", "patter_trio.carriers")),
@@ -263,7 +263,9 @@ def area_of(name: str) -> str:
 
 
 def profile(server: str, calls: int, seconds: float, nice: int) -> tuple[dict[str, Any], Counter[str]]:
-    """Run a server under N callers and a sampling profiler; return what the callers measured, and samples by function."""
+    """Run a server under N callers and a sampling profiler; return the callers' measurements and the samples by
+    function.
+    """
     with tempfile.TemporaryDirectory() as folder:
         sounds, found = Path(folder), Path(folder) / "profile.json"
         write_answer(sounds)
@@ -288,7 +290,9 @@ def _print_profile(server: str, result: dict[str, Any], own: Counter[str]) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frame_path", description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=60, help="calls under which the server is profiled; 0: none")
+    parser.add_argument(
+        "--calls", type=int, default=60, help="number of calls while the server is profiled; 0: no profile"
+    )
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--nice", type=int, default=0, help="as for benchmarks.calls")
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""What importing the package costs: ``python -m benchmarks.imports [--repeat N] [PATH ...]``.
+"""The cost of importing the package: ``python -m benchmarks.imports [--repeat N] [PATH ...]``.
 
-Each program runs in a process of its own, N times after one warm-up; the table has medians, and the time of an interpreter
-that imports nothing is subtracted. With several paths, each the root of a checkout, the checkouts take turns, so that other
-work on the machine disturbs all of them alike.
+Each program runs in a process of its own, N times after one warm-up; the table has medians, minus the time of an
+interpreter that imports nothing. With several paths, each the root of a checkout, the checkouts take turns, so that
+other load on the machine affects all of them alike.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PROGRAMS: Final = (
 )
 
 Sample = tuple[float, float]
-"""Wall-clock and processor seconds."""
+"""Wall-clock and processor time in seconds."""
 
 
 def run(program: str, path: Path) -> Sample:

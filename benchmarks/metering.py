@@ -1,9 +1,9 @@
-"""What measuring a call costs: the processor time of its metrics, per second of call.
+"""The cost of measuring a call: the processor time of its metrics, per second of call.
 
 ``python -m benchmarks.metering [--repeats 200]``
 
-A call of a minute is simulated (its clock jumps) and its events are written down. Then they are reported to a fresh
-meter as often as asked, each made anew as the call makes it.
+A call of a minute is simulated on an autojump clock and its events are recorded. They are then reported to a fresh
+meter ``--repeats`` times, each event made anew as the call makes it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Seen = list[tuple[CallEvent, float]]
 
 
 async def talk() -> Seen:
-    """Hold a call of a minute, in turns; return all that its metering sees."""
+    """Run a call of a minute, in turns; return everything that its metering sees."""
     seen: Seen = []
     on_event = Metering.on_event
 
@@ -64,13 +64,12 @@ class _Nobody:
 
 
 def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
-    """Return the processor seconds of telling all of it once."""
+    """Return the processor seconds that it takes to report everything once."""
     media = MediaClock()
     media.arrived(160, 0.02)
     media.samples = round(CALL_S * 8000)
-    kept = [
-        event for event in seen if not isinstance(event[0], TurnMeasured | CallOver)
-    ]  # the meter makes these itself
+    # The meter makes the events that are left out here itself.
+    kept = [event for event in seen if not isinstance(event[0], TurnMeasured | CallOver)]
     made = [(type(event), attrs.asdict(event, recurse=False), at) for event, at in kept]
     spent = 0.0
     for _ in range(repeats):

@@ -1,12 +1,12 @@
-"""More calls than the machine can carry: who hears busy, and what becomes of the calls that were taken.
+"""More calls than the machine can carry: the number of busy answers, and the quality of the admitted calls.
 
 ``python -m benchmarks.overload [--times 2] [--seconds 30] [--json FILE] [--plot FILE]``
 
-First, what the machine can carry: a server that takes whoever comes is offered more calls each time, until turns are
-missed or the worst of answers come :data:`MAX_ADDED_LATENCY_S` later than they did to a few calls. Then so many times as many are
-offered, one after the other, to a server with admission by load, and once more to one that takes everybody. Server and
-callers run in processes of their own, pinned to a core each, with the real detector of voices; the callers are those of
-``benchmarks.calls``.
+First the capacity of the machine is measured: a server that admits every call is offered more calls each time, until
+turns are missed or the slowest answers come :data:`MAX_ADDED_LATENCY_S` later than with a few calls. Then ``--times``
+as many calls are offered, one after the other, to a server with admission by load, and once more to a server that
+admits all. Server and callers run in processes of their own, each pinned to a core, with the real VAD; the callers are
+those of ``benchmarks.calls``.
 """
 
 import argparse
@@ -42,14 +42,14 @@ from patter_trio.server.admission import MAX_LAG_S
 
 ROOT: Final = Path(__file__).parents[1]
 WEBHOOK_TIMEOUT_S: Final = 15.0
-"""Longer, and Twilio gives the call up."""
+"""Seconds after which Twilio gives up on a webhook."""
 ROUND_S: Final = 12.0
-"""Seconds of a round of the callers' script; the measurement begins so long after the last call was offered."""
+"""Seconds of a round of the callers' script; the measurement begins this long after the last call was offered."""
 BASELINE_CALLS: Final = 20
-"""Calls that any machine carries: how well they are served is what the others are compared with."""
+"""A number of calls that any machine carries; the others are compared with their latency."""
 STEP_CALLS: Final = 20
 MAX_ADDED_LATENCY_S: Final = 0.1
-"""Seconds by which answers, at the 99th percentile, may be later than those of a few calls, for all to count as carried."""
+"""Seconds by which the 99th percentile of answers may exceed that of a few calls, if all calls count as carried."""
 
 
 # The server's process -------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def serving(sounds: Path, max_lag: float | None, nice: int) -> Iterator[dict[str
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=ROOT,
-            preexec_fn=_pinned(0, nice),  # noqa: PLW1509 (no threads here)
+            preexec_fn=_pinned(0, nice),  # noqa: PLW1509 (this process has no threads)
         )
     try:
         assert server.stdout is not None
@@ -82,7 +82,7 @@ def serving(sounds: Path, max_lag: float | None, nice: int) -> Iterator[dict[str
 
 # The callers' process -------------------------------------------------------------------------------------------------
 class Arrivals:
-    """Callers that come one after the other; each asks in a thread of its own, since the answer may take its time."""
+    """Callers that arrive one after the other; each sets up its call in a thread, because the answer may take long."""
 
     def __init__(self, server: dict[str, Any], offered: int, gap: float) -> None:
         self._server = server
@@ -90,7 +90,7 @@ class Arrivals:
         self._offered = offered
         self._gap = gap
         self.came: deque[Line] = deque()
-        """Those who were taken and are not talking yet."""
+        """Admitted callers whose calls have not begun yet."""
         self.outcomes: Counter[str] = Counter()
         self.webhooks: list[float] = []
 
@@ -121,7 +121,7 @@ class Arrivals:
 
 
 class Floor:
-    """Drives all lines: each one's frames at their instants, and whatever comes in between."""
+    """A scheduler for all lines: it sends the frames of each at their instants, and reads data in between."""
 
     def __init__(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
@@ -160,10 +160,11 @@ class Floor:
 
 
 def offer(server: dict[str, Any], offered: int, gap: float, seconds: float) -> dict[str, Any]:
-    """Offer calls, and measure those that were taken, from a round of the script after the last was offered."""
+    """Offer calls, and measure the admitted ones, from one round of the script after the last offer."""
     arrivals = Arrivals(server, offered, gap)
     floor = Floor(arrivals)
     threading.Thread(target=arrivals.run, daemon=True).start()
+    # A garbage collection in this process would delay frames and count as latency of the server.
     gc.disable()
     floor.run(time.perf_counter() + offered * gap)
     coming = Tally()
@@ -197,7 +198,7 @@ def _percentiles(values: Sequence[float]) -> list[float]:
 
 # The benchmark --------------------------------------------------------------------------------------------------------
 def run(times: float, gap: float, seconds: float, nice: int) -> list[dict[str, Any]]:
-    """Measure everything; rows of a table."""
+    """Measure everything; return the rows of the table."""
 
     def offering(calls: int, max_lag: float | None) -> dict[str, Any]:
         with serving(sounds, max_lag, nice) as server:
@@ -259,7 +260,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw answers and missed turns over the number of calls offered."""
+    """Draw answers and missed turns over the number of offered calls."""
     from matplotlib.figure import Figure  # noqa: PLC0415 (only for the picture, and of an extra)
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -289,12 +290,12 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.partition("\n")[0])
-    parser.add_argument("--times", type=float, default=2.0, help="how much more is offered than a core can carry")
+    parser.add_argument("--times", type=float, default=2.0, help="offered calls, as a multiple of what a core carries")
     parser.add_argument("--gap", type=float, default=0.2, help="seconds from one call to the next (default: 0.2)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of measurement")
-    parser.add_argument("--nice", type=int, default=0, help="niceness of server and callers, where a machine is shared")
-    parser.add_argument("--json", type=Path, help="where to write the measurements")
-    parser.add_argument("--plot", type=Path, help="where to draw the picture; needs the extra bench")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of the measurement window, in seconds")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of server and callers, for a shared machine")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
+    parser.add_argument("--plot", type=Path, help="file for the plot (needs the extra 'bench')")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--max-lag", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--offer", help=argparse.SUPPRESS)

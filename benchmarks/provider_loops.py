@@ -1,4 +1,6 @@
-"""Each vendor's provider in use, as ``benchmarks.providers`` measures it, and what is counted; see ``provider_raw`` for the rest."""
+"""The use of each vendor's provider that ``benchmarks.providers`` measures, and the counts; ``provider_raw`` has the
+raw loops.
+"""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,26 +32,27 @@ KEY: Final = "key"
 
 @attrs.define
 class Count:
-    """What a loop has done since the count was begun."""
+    """The work of a loop since the count began."""
 
     items: int = 0
     late: list[int] = attrs.field(factory=list)
-    """Microseconds from the moment at which a message left the vendor to that at which the program has what is in it."""
+    """Microseconds from the time at which a message left the vendor to the time at which the program has its content.
+    """
 
     def came(self, stamp: str | bytes) -> None:
-        """Note a message by the time that is in it."""
+        """Record a message by the timestamp in it."""
         self.late.append(time.perf_counter_ns() // 1000 % 10**DIGITS - int(stamp))
 
 
 Loop = Callable[[int, Count, float], Awaitable[None]]
-"""Uses a vendor at a port of loopback, until cancelled; begins so many seconds from now."""
+"""A function that uses a vendor at a port of loopback until it is cancelled; it begins after ``delay`` seconds."""
 
 
-# Recognisers ----------------------------------------------------------------------------------------------------------
+# STT ------------------------------------------------------------------------------------------------------------------
 async def speak(
     send: Callable[[bytes], Awaitable[None]], end: Callable[[], Awaitable[None]], count: Count, delay: float
 ) -> None:
-    """Send frames in their time, and an end of the voice after each utterance, as a caller's audio comes."""
+    """Send frames in real time, and the end of the voice after each utterance, as a caller's audio comes."""
     due = trio.current_time() + delay
     while True:
         for frame in UTTERANCE:
@@ -61,7 +64,7 @@ async def speak(
 
 
 def heard(count: Count, text: str) -> None:
-    """Note interim words, behind which the time stands."""
+    """Record interim words, which end with the timestamp."""
     if text[-DIGITS:].isdigit():
         count.came(text[-DIGITS:])
 
@@ -80,8 +83,8 @@ async def deepgram(port: int, count: Count, delay: float) -> None:
         await speak(session.send, end, count, delay)
 
 
-async def no_recogniser(_: int, count: Count, delay: float) -> None:
-    """The pace alone, which both of the others have to keep."""
+async def no_stt(_: int, count: Count, delay: float) -> None:
+    """Send at the pace alone, which is part of the cost of both other loops."""
 
     async def send(_: bytes) -> None: ...
 
@@ -90,11 +93,11 @@ async def no_recogniser(_: int, count: Count, delay: float) -> None:
     await speak(send, end, count, delay)
 
 
-# Minds ----------------------------------------------------------------------------------------------------------------
+# LLM ------------------------------------------------------------------------------------------------------------------
 async def openai(port: int, count: Count, delay: float) -> None:
     llm = OpenAILLM(KEY, model="made-up", base_url=f"http://127.0.0.1:{port}/v1")
     await trio.sleep(delay)
-    async with shared_client():  # as whoever serves holds it
+    async with shared_client():  # as a running server holds it
         while True:
             async with llm.stream(MESSAGES) as items:
                 async for item in items:
@@ -103,16 +106,16 @@ async def openai(port: int, count: Count, delay: float) -> None:
                         count.came(item)
 
 
-# Synthesisers ---------------------------------------------------------------------------------------------------------
+# TTS ------------------------------------------------------------------------------------------------------------------
 def spoken(count: Count, audio: bytes) -> None:
-    """Note audio, at whose beginning the time stands."""
+    """Record audio, which begins with the timestamp."""
     if audio[:DIGITS].isdigit():
         count.items += 1
         count.came(audio[:DIGITS])
 
 
 class Sentences(AsyncIterator[str]):
-    """A reply, as a mind gives it: sentence by sentence; may be left anywhere."""
+    """A reply as an LLM gives it, sentence by sentence; iteration may stop anywhere."""
 
     def __init__(self) -> None:
         self._rest = iter(SENTENCES)

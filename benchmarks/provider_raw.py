@@ -1,7 +1,8 @@
-"""The least that a trio program must do to use each vendor: what ``benchmarks.providers`` compares the providers with.
+"""The minimum trio program for each vendor, with which ``benchmarks.providers`` compares the providers.
 
-``websockets``' protocol core, or h11, on a trio stream, and msgspec for the JSON. No deadlines, no second task that answers
-pings, no reconnecting, no errors of its own, no bill; what is not needed is not read, such as when each word is said.
+It is ``websockets``' protocol core, or h11, on a trio stream, and msgspec for the JSON. It has no deadlines, no second
+task that answers pings, no reconnection, no errors of its own and no usage; fields that it does not need, such as word
+times, are not decoded.
 """
 
 import itertools
@@ -24,9 +25,9 @@ from patter_trio import DeepgramSTT
 READ_BYTES: Final = 65536
 
 
-# The least: sockets ---------------------------------------------------------------------------------------------------
+# Sockets --------------------------------------------------------------------------------------------------------------
 class Socket:
-    """A WebSocket: one task sends, one receives."""
+    """A WebSocket for one sending and one receiving task."""
 
     def __init__(self, stream: trio.abc.Stream, protocol: ClientProtocol) -> None:
         self._stream = stream
@@ -44,7 +45,7 @@ class Socket:
         while not self._ready:
             data = await self._stream.receive_some(READ_BYTES)
             if not data:
-                raise EOFError("the vendor is gone")
+                raise EOFError("the vendor closed the connection")
             self._protocol.receive_data(bytes(data))
             for event in self._protocol.events_received():
                 if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
@@ -69,7 +70,7 @@ async def opened(port: int, target: str, headers: dict[str, str]) -> AsyncIterat
 
 
 class Web:
-    """A kept HTTP/1.1 connection: one answer after another."""
+    """A kept-alive HTTP/1.1 connection that gets one answer after another."""
 
     def __init__(self, stream: trio.abc.Stream, port: int) -> None:
         self._stream = stream
@@ -94,7 +95,7 @@ class Web:
                 return
 
 
-# Recognisers ----------------------------------------------------------------------------------------------------------
+# STT ------------------------------------------------------------------------------------------------------------------
 class _Alternative(msgspec.Struct):
     transcript: str = ""
 
@@ -127,7 +128,7 @@ async def deepgram(port: int, count: Count, delay: float) -> None:
         await speak(socket.send, end, count, delay)
 
 
-# Minds ----------------------------------------------------------------------------------------------------------------
+# LLM ------------------------------------------------------------------------------------------------------------------
 class _Delta(msgspec.Struct):
     content: str | None = None
 
@@ -163,7 +164,7 @@ async def openai(port: int, count: Count, delay: float) -> None:
                                 count.came(choice.delta.content)
 
 
-# Synthesisers ---------------------------------------------------------------------------------------------------------
+# TTS ------------------------------------------------------------------------------------------------------------------
 class _Audio(msgspec.Struct, rename="camel"):
     audio: bytes | None = None
     is_final: bool = False

@@ -1,4 +1,5 @@
-"""What a provider adds to its vendor: processor time and latency per chunk of audio and per token, beside a raw loop.
+"""The cost of a provider on top of its vendor: processor time and latency per chunk of audio and per token, beside a
+raw loop.
 
 ``python -m benchmarks.providers --seconds 10 --rounds 5 --markdown providers.md``
 """
@@ -26,7 +27,7 @@ from benchmarks.report import PERCENTILES
 from benchmarks.sampling import sampled
 
 WARM_UP_S: Final = 2.5
-"""Seconds of use before what is counted; sessions begin spread over the first half, so that they do not keep step."""
+"""Seconds of use before the measurement; sessions begin spread over the first half, so that they are not in step."""
 SERVER_START_TIMEOUT_S: Final = 60.0
 
 
@@ -35,10 +36,10 @@ class Pair:
     """A provider and its raw loop.
 
     Args:
-        name: what it is called.
-        item: what is counted.
-        port: of its vendor, among the server's.
-        loops: by name: ``ours``, ``raw``, and ``pace``, which is in both of them, where there is any.
+        name: the name in the table.
+        item: the unit that is counted.
+        port: index of the vendor's port among the server's.
+        loops: the loops by name: ``ours``, ``raw``, and ``pace``, the part that both have in common, if there is one.
     """
 
     name: str
@@ -52,7 +53,7 @@ PAIRS: Final = {
         "DeepgramSTT",
         "20 ms of audio",
         0,
-        {"ours": ours.deepgram, "raw": raw.deepgram, "pace": ours.no_recogniser},
+        {"ours": ours.deepgram, "raw": raw.deepgram, "pace": ours.no_stt},
     ),
     "llm": Pair("OpenAILLM", "token", 1, {"ours": ours.openai, "raw": raw.openai}),
     "tts": Pair("ElevenLabsTTS", "chunk of 250 ms", 2, {"ours": ours.elevenlabs, "raw": raw.elevenlabs}),
@@ -66,7 +67,7 @@ PAIRS: Final = {
 async def use(
     loop: ours.Loop, port: int, sessions: int, seconds: float, *, warming: float = WARM_UP_S
 ) -> dict[str, Any]:
-    """Run so many sessions at once; return what they did in so many seconds, and what that cost this process."""
+    """Run ``sessions`` concurrent sessions for ``seconds``; return their work and its cost to this process."""
     counts = [ours.Count() for _ in range(sessions)]
     async with trio.open_nursery() as nursery:
         for number, count in enumerate(counts):
@@ -89,7 +90,7 @@ async def use(
 
 
 def child(task: Mapping[str, Any]) -> None:
-    """Do one measurement, and print what came of it."""
+    """Run one measurement, and print its result."""
     loop = PAIRS[task["pair"]].loops[task["loop"]]
     with sampled(Path(task["profile"]) if task["profile"] else None):
         using = partial(use, loop, task["port"], task["sessions"], task["seconds"], warming=task["warming"])
@@ -97,7 +98,7 @@ def child(task: Mapping[str, Any]) -> None:
     print(json.dumps(result))
 
 
-# All of them ----------------------------------------------------------------------------------------------------------
+# All measurements -----------------------------------------------------------------------------------------------------
 def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int, int]) -> dict[str, Any]:
     """Measure one loop against a fresh server; ``stolen`` is as in ``benchmarks.calls``."""
     with (
@@ -125,7 +126,7 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
 
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure everything asked for; what is compared is measured one right after the other, and in turns first."""
+    """Measure everything requested; loops that are compared run one right after the other, in alternating order."""
     cores = (0, 1) if (os.cpu_count() or 1) > 1 and not options.unpinned else (-1, -1)
     results: list[dict[str, Any]] = []
     for number in range(options.rounds):
@@ -143,7 +144,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def compared(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each provider: medians over the rounds of what each round has; latencies are of all rounds."""
+    """Return a row for each provider: medians over the rounds of each round's results; latencies are of all rounds."""
     rows: list[dict[str, Any]] = []
     for pair in dict.fromkeys(result["pair"] for result in results):
         mine = [result for result in results if result["pair"] == pair]
@@ -220,14 +221,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--providers", nargs="+", choices=list(PAIRS), default=list(PAIRS), help="which to measure")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each window of measurement (10)")
-    parser.add_argument("--warming", type=float, default=WARM_UP_S, help="seconds of use before it (2.5)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
-    parser.add_argument("--sessions", type=int, default=20, help="calls at once, in one process (20)")
-    parser.add_argument("--nice", type=int, default=0, help="priority of both processes, where others use the machine")
+    parser.add_argument("--warming", type=float, default=WARM_UP_S, help="seconds of use before the window (2.5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of repetitions of all measurements (5)")
+    parser.add_argument("--sessions", type=int, default=20, help="concurrent calls, in one process (20)")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of both processes, for a shared machine")
     parser.add_argument("--unpinned", action="store_true", help="let both processes share all cores")
-    parser.add_argument("--markdown", type=Path, help="file for the table; it is printed in any case")
+    parser.add_argument("--markdown", type=Path, help="file for the table, which is always printed")
     parser.add_argument("--json", type=Path, help="file for everything measured")
-    parser.add_argument("--profile", type=Path, help="folder for samples of where the time goes; they cost some of it")
+    parser.add_argument("--profile", type=Path, help="folder for profiles; sampling adds to the cost")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""From measurements to a table and a picture."""
+"""Tables and plots of the measurements."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 
 def pooled(results: Sequence[Row]) -> list[dict[str, Any]]:
-    """Join the rounds: one row per server and number of calls, samples pooled, cost and memory as medians."""
+    """Join the rounds: one row per server and number of calls, with samples pooled and medians of cost and memory."""
     rows = []
     for calls in sorted({result["calls"] for result in results}):
         for server in NAMES:
@@ -125,7 +125,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def _carried(rows: Sequence[Row]) -> list[Row]:
-    """Return rows up to the first saturated one: what comes after it says nothing more, and says it wrongly."""
+    """Return the rows up to the first saturated one: the figures of a saturated server mean nothing."""
     kept: list[Row] = []
     for row in rows:
         kept.append(row)

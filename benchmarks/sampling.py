@@ -1,7 +1,7 @@
-"""A sampling profiler: where a process's processor time goes, without slowing it as a tracing one does.
+"""A sampling profiler of processor time, which does not slow the process as a tracing profiler does.
 
-A timer that runs only while the processor works for this process interrupts it; each time, the stack is taken down. Time
-in C is that of the Python function which called it.
+A timer that runs only while the processor works for this process interrupts it; each time, the stack is recorded. Time
+in C counts for the Python function that called it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SAMPLE_INTERVAL_S: Final = 0.001
 
 
 def _name(frame: FrameType) -> str:
-    """Return a function's name with its module's, as far as the file tells."""
+    """Return a function's name with its module's, as far as the file name shows it."""
     file = Path(frame.f_code.co_filename).with_suffix("")
     if file.is_relative_to(ROOT):
         parts = file.relative_to(ROOT).parts
@@ -36,7 +36,7 @@ def _name(frame: FrameType) -> str:
 
 @contextmanager
 def sampled(path: Path | None) -> Iterator[None]:
-    """Sample the block, and leave what was found at ``path``; without a path, do nothing."""
+    """Sample the block, and write the profile to ``path``; without a path, do nothing."""
     if path is None:
         yield
         return
@@ -57,6 +57,7 @@ def sampled(path: Path | None) -> Iterator[None]:
             frame = frame.f_back
 
     signal.signal(signal.SIGPROF, sample)
+    # A normal exit, so that the profile is written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     signal.setitimer(signal.ITIMER_PROF, SAMPLE_INTERVAL_S, SAMPLE_INTERVAL_S)
     try:
@@ -67,7 +68,7 @@ def sampled(path: Path | None) -> Iterator[None]:
 
 
 def run_server(serve: Callable[[bytes], Awaitable[None]]) -> None:
-    """Run a server of the benchmark by its command line: the folder of the sounds, and where samples are to be left."""
+    """Run a server of the benchmark by its command line: the folder of the sounds, and the file for the profile."""
     parser = argparse.ArgumentParser()
     parser.add_argument("sounds", type=Path)
     parser.add_argument("--profile", type=Path)

@@ -1,4 +1,4 @@
-"""Make the environments of the servers that are measured beside ours, each its own, from the package registry.
+"""Make the environments of the other servers, each of its own, from the package registry.
 
 ``python -m benchmarks.setup_peers [--folder DIR] [NAME ...]``
 """
@@ -13,17 +13,17 @@ PEERS: Final = {
     "pipecat": ("pipecat-ai", ["pipecat-ai[websocket]==1.14.*", "uvicorn[standard]"]),
     "getpatter": ("getpatter", ["getpatter==0.7.*", "onnxruntime", "numpy"]),
 }
-"""By the name that the benchmarks use: the distribution, and what is installed."""
+"""The distribution and the requirements of each peer, by its name in the benchmarks."""
 DEFAULT_FOLDER: Final = Path(__file__).parents[1] / ".peers"
 
 
 def interpreter(folder: Path, name: str) -> Path:
-    """Return a peer's Python."""
+    """Return the path of a peer's Python."""
     return folder / name / "bin" / "python"
 
 
 def installed(folder: Path, name: str) -> str:
-    """Return the version of a peer that is installed; empty if none is."""
+    """Return the installed version of a peer, or an empty string if it is not installed."""
     code = f"from importlib.metadata import version; print(version({PEERS[name][0]!r}))"
     try:
         found = subprocess.run([interpreter(folder, name), "-c", code], capture_output=True, text=True, check=True)
@@ -33,7 +33,7 @@ def installed(folder: Path, name: str) -> str:
 
 
 def make(folder: Path, name: str) -> None:
-    """Make one peer's environment."""
+    """Make the environment of one peer."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder / name], check=True)
     pip = [interpreter(folder, name), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *PEERS[name][1]], check=True)

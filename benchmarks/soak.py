@@ -1,13 +1,14 @@
 """Hours of calls in virtual time: ``python -m benchmarks.soak [--hours H] [--plot FILE]``.
 
-Several lines place one random call after another (``soak_script.py``) at two servers: one with a language model, which
-lives as long as the soak, and one with ``on_message``, which is cancelled, with calls up, at every ebb. At an ebb the
-lines wait until the last call, callback and announcement is over; then the process is measured, and must be as it was.
-In between, the deepest that each queue was is noted every second. Every call is checked for what holds in every call.
+Several lines place one random call after another (``soak_script.py``) to two servers: one with an LLM, which runs as
+long as the soak, and one with ``on_message``, which is cancelled during calls at every ebb. At an ebb the lines pause
+until the last call, callback and announced call is over; then the process is measured, and must be as it was before. In
+between, the maximum depth of each queue is recorded every second. Every call is checked for the invariants of all
+calls.
 
-Exit code 1: something grew, was left behind, or a call did what no call may do.
+Exit code 1: a measure grew, something was left behind, or a call violated an invariant.
 """
-# ruff: noqa: SLF001 (it looks into queues that are nobody else's business)
+# ruff: noqa: SLF001 (it reads the depth of private queues)
 
 import argparse
 import gc
@@ -37,27 +38,29 @@ from patter_trio.events import callbacks
 from patter_trio.testing.twilio import carrier
 
 REST_S: Final = 100.0
-"""Longer than an announcement lives (60 s), and than callbacks are waited for (32 s), one after the other."""
+"""Seconds of an ebb: longer than an announced call lives (60 s) and callbacks are waited for (32 s), one after the
+other.
+"""
 STRETCH_S: Final = 60.0
-"""Seconds for which the deepest queues make one point of the picture."""
+"""Seconds for which the deepest queues make one point of the plot."""
 TRACED_EVERY_STRETCHES: Final = 9
-"""One stretch in so many is traced by tracemalloc, beginning with the second; tracing takes four times the time."""
+"""Interval of the stretches that tracemalloc traces, beginning with the second; tracing takes four times the time."""
 MAX_SHOWN_FINDINGS: Final = 10
-"""Most findings that are shown."""
+"""Maximum number of findings that are shown."""
 BOUNDS: Final = {
     "inbox": session.MAX_INBOX_INPUTS,
-    "frames to the detector": voice_activity.MAX_WAITING_FRAMES,
-    "audio to the recogniser": transcription.MAX_UNSENT_FRAMES,
-    "lane, samples": reply.MAX_PLAYOUT_SAMPLES + RATE,  # a chunk of the voice comes on top
+    "frames to the VAD": voice_activity.MAX_WAITING_FRAMES,
+    "audio to the STT": transcription.MAX_UNSENT_FRAMES,
+    "playout queue, samples": reply.MAX_PLAYOUT_SAMPLES + RATE,  # a chunk of audio comes on top
     "callbacks": callbacks.MAX_QUEUED_EVENTS,
     "messages of the simulated line": carrier.MAX_MESSAGES_IN_FLIGHT,
 }
-MAY_FILL: Final = frozenset({"frames to the detector", "audio to the recogniser", "lane, samples"})
-"""A detector or a recogniser that stalls is part of the script, and so is a voice that is quicker than it is played."""
+MAY_FILL: Final = frozenset({"frames to the VAD", "audio to the STT", "playout queue, samples"})
+"""Queues that may be full: the script makes the VAD and the STT stall, and a TTS is faster than the playout."""
 
 
 class Errors(logging.Handler):
-    """Keeps what is logged as an error: a bug of ours."""
+    """A handler that keeps the records at ERROR: each is a bug of ours."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -69,27 +72,27 @@ class Errors(logging.Handler):
 
 @attrs.define
 class Soak:
-    """One run; all times are in seconds of virtual time."""
+    """One run; all times are seconds of virtual time."""
 
     seconds: float
     tide: float = 600.0
-    """From one ebb to the next."""
+    """Seconds from one ebb to the next."""
     callers: int = 4
     seed: int = 1
     show: bool = True
     record: Record = attrs.field(factory=lambda: Record(bounds=dict(BOUNDS), may_fill=MAY_FILL))
     tally: Tally = attrs.field(factory=Tally)
     left_at: list[str] = attrs.field(factory=list)
-    """Where what the last traced stretch left behind was made."""
+    """The lines that allocated what the last traced stretch left behind."""
     _began: float = attrs.field(factory=time.monotonic)
 
     def run(self) -> list[str]:
-        """Run it all, and return what was wrong."""
+        """Run the soak, and return the findings."""
         errors = Errors()
         logger = logging.getLogger("patter_trio")
         level, propagate = logger.level, logger.propagate
         logger.addHandler(errors)
-        logger.setLevel(logging.ERROR)  # thousands of calls fail as they are told to
+        logger.setLevel(logging.ERROR)  # thousands of calls fail on purpose
         logger.propagate = False
         try:
             trio.run(self._soak, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -117,7 +120,7 @@ class Soak:
             serving.cancel_scope.cancel()
 
     async def _flow(self, phones: Sequence[Line], servers: Sequence[Server], passing: Server, ebb: float) -> None:
-        """Have calls placed, end the second server in the middle of some, and wait until all is over."""
+        """Place calls, end the second server during some of them, and wait until all are over."""
         async with trio.open_nursery() as sampling:
             sampling.start_soon(self._watch, phones, servers)
             async with trio.open_nursery() as calling:
@@ -137,7 +140,7 @@ class Soak:
             try:
                 while trio.current_time() < until:
                     await trio.sleep(1.0)
-                    live = max(live, sum(len(server.phone.live) for server in servers))
+                    live = max(live, sum(len(server.phone._live) for server in servers))
                     tasks = max(tasks, trio.lowlevel.current_statistics().tasks_living)
                     descriptors = max(descriptors, _descriptors())
                     _deepen(depths, phones, servers)
@@ -155,7 +158,7 @@ class Soak:
             )
 
     def _rest(self, servers: Sequence[Server]) -> None:
-        """Measure the process, with nothing going on."""
+        """Measure the process while nothing happens."""
         for server in servers:
             ends = server.application.ends
             twice = [f"{call_id}: on_call_end came {count} times" for call_id, count in ends.items() if count != 1]
@@ -181,7 +184,7 @@ class Soak:
             print(lines(self.record)[-1], flush=True)
 
     def _left(self) -> float | None:
-        """End the tracing, if there is any, and return what was left behind per call."""
+        """End the tracing, if there is any, and return the bytes left behind per call."""
         if not tracemalloc.is_tracing():
             return None
         left = tracemalloc.get_traced_memory()[0]
@@ -191,22 +194,22 @@ class Soak:
 
 
 def _clean() -> None:
-    """Free what nobody needs: garbage, and the library's caches of URLs, which change with every call."""
+    """Free unused memory: garbage, and the standard library's caches of URLs, which change with every call."""
     urllib.parse.clear_cache()
     gc.collect()
 
 
 def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Server]) -> None:
-    """Note how much waits in each queue, where that is the most so far."""
+    """Record the depth of each queue if it is the maximum so far."""
     now: dict[str, list[int]] = {name: [0] for name in depths}
     for server in servers:
-        for call in server.phone.calls:
+        for call in server.phone._live.values():
             now["inbox"].append(call._send.statistics().current_buffer_used)
-            now["frames to the detector"].append(len(call._listening._frames._items))
+            now["frames to the VAD"].append(call._voice_activity._frames.waiting)
             if isinstance(call._backend, PipelineBackend):
-                now["audio to the recogniser"].append(len(call._backend._hearing._feed._items))
+                now["audio to the STT"].append(call._backend._transcription._feed.waiting)
             if call._reply is not None:
-                now["lane, samples"].append(call._reply.playout.waiting)
+                now["playout queue, samples"].append(call._reply.playout.waiting)
             now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:
@@ -219,11 +222,11 @@ def _kept(server: Server) -> int:
     call_server = server.call_server
     known = 0 if call_server is None else len(call_server._grace) + len(call_server._deliveries._running)
     known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
-    return known + len(server.phone.live) + len(server._logs)
+    return known + len(server.phone._live) + len(server._logs)
 
 
 def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir())) - 1  # without the one that is open for this
+    return len(list(Path("/proc/self/fd").iterdir())) - 1  # without the descriptor that is open for this count
 
 
 def _rss() -> int:
@@ -232,16 +235,16 @@ def _rss() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
-    parser.add_argument("--hours", type=float, default=3.0, help="of virtual time (default: 3)")
-    parser.add_argument("--callers", type=int, default=4, help="lines that call at once (default: 4)")
+    parser.add_argument("--hours", type=float, default=3.0, help="hours of virtual time (default: 3)")
+    parser.add_argument("--callers", type=int, default=4, help="lines that call concurrently (default: 4)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--plot", metavar="FILE", help="where to draw the picture; needs the extra bench")
+    parser.add_argument("--plot", metavar="FILE", help="file for the plot (needs the extra 'bench')")
     options = parser.parse_args()
     soak = Soak(options.hours * 3600, callers=options.callers, seed=options.seed)
     wrong = soak.run()
     print("\n".join([*lines(soak.record), "left behind by the last traced stretch:", *soak.left_at]))
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in soak.tally.outcomes.most_common())
-    print(f"{soak.tally.calls} calls, {soak.tally.seconds / 3600:.1f} hours of talk: {outcomes}")
+    print(f"{soak.tally.calls} calls, {soak.tally.seconds / 3600:.1f} hours of calls: {outcomes}")
     for finding in wrong[:MAX_SHOWN_FINDINGS]:
         print(f"NOT FLAT OR NOT RIGHT: {finding}")
     said = f"{len(wrong)} findings" if wrong else "all flat"

@@ -1,4 +1,4 @@
-"""The soak's servers and telephone lines: each line places one call after another and checks what holds in every call."""
+"""The soak's servers and phone lines: each line places one call after another and checks its invariants."""
 
 import math
 import socket
@@ -12,8 +12,9 @@ import trio.testing
 
 from benchmarks.soak_script import Application, Dice, act, phone_and_agent
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import CallServer, Seams, open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
@@ -26,13 +27,13 @@ EPOCH: Final = 1_700_000_000.0
 
 @attrs.define
 class Tally:
-    """What came of all calls so far."""
+    """The results of all calls so far."""
 
     calls: int = 0
     seconds: float = 0.0
     outcomes: Counter[str] = attrs.field(factory=Counter)
     findings: list[str] = attrs.field(factory=list)
-    """What calls did that no call may do."""
+    """The violations of invariants."""
 
 
 class Server:
@@ -50,11 +51,11 @@ class Server:
         self._logs: dict[str, EventLog] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until ``scope`` is cancelled; once more after that, if wanted."""
+        """Serve until ``scope`` is cancelled; may be called again after that."""
         with trio.CancelScope() as self.scope:
             async with (
                 open_call_server(
-                    self.phone.serve_options(
+                    self.phone._serve_options(  # noqa: SLF001 (as the test kit does)
                         self._agent, carrier=CARRIER, public_url=PUBLIC_URL, callbacks=self._callbacks
                     ),
                     Seams(epoch=EPOCH, tap=self._tap),
@@ -71,7 +72,7 @@ class Server:
             log.tap(at, name, payload)
 
     def log(self, carrier: SimulatedTwilio) -> EventLog:
-        """Return where the events of a call will be found, until :meth:`forget`."""
+        """Return the log for the events of a call; it is kept until :meth:`forget`."""
 
         def now() -> float:
             return 0.0 if math.isnan(carrier.now) else carrier.now
@@ -83,11 +84,11 @@ class Server:
         self._logs.pop(call_id, None)
 
     def state(self, call_id: str) -> State | None:
-        call = self.phone.live.get(call_id)
+        call = next((call for call in self.phone.calls if call.call_id == call_id), None)
         return None if call is None else {**call.conversation_state}
 
     async def connect(self, tasks: set[trio.lowlevel.Task], *, real: bool) -> trio.abc.Stream:
-        """Open a connection; the task that serves it is in ``tasks`` for as long as it lives."""
+        """Open a connection; the task that serves it is in ``tasks`` while it runs."""
         await trio.lowlevel.checkpoint()
         if self.call_server is None or self._connections is None or self.scope.cancel_called:
             raise CallRefused("failed", "the server is closed")
@@ -112,7 +113,7 @@ class Server:
 
 
 class Line:
-    """A telephone from which one call after another is placed."""
+    """A phone line from which one call after another is placed."""
 
     def __init__(self, name: int, servers: tuple[Server, ...], dice: Dice, tally: Tally) -> None:
         self._name = name
@@ -121,10 +122,10 @@ class Line:
         self._tally = tally
         self._calls = 0
         self.carrier: SimulatedTwilio | None = None
-        """The call that is being carried."""
+        """The current call, if there is one."""
 
     async def call_until(self, deadline: float) -> None:
-        """Place calls until that instant; the last one is finished."""
+        """Place calls until ``deadline``; the last one is finished."""
         while trio.current_time() < deadline:
             self._calls += 1
             call_id = f"CA{self._name:08d}{self._calls:024d}"
@@ -185,12 +186,12 @@ class _OneCall:
         if self._chance.random() < 0.15:
             carrier.drop()
         elif self._chance.random() < 0.1:
-            with trio.move_on_after(60):  # stays until the agent hangs up
+            with trio.move_on_after(60):  # the caller stays until the agent hangs up
                 await carrier.over.wait()
         carrier.hang_up()
 
     async def _check(self) -> str:
-        """Wait as long as the call's tasks may take to end, and look whether they have."""
+        """Wait for as long as the call's tasks may take to end, and check that they have ended."""
         carrier = self.carrier
         await trio.sleep_until(carrier.media_start + carrier.told_at + MAX_END_S + TOLERANCE_S)
         record = CallRecord(

@@ -1,4 +1,4 @@
-"""What the soak measures, what it makes of that, and its picture. Pure but for the picture's file."""
+"""The soak's measurements, their verdict and their plot. Pure, except for writing the plot's file."""
 
 import itertools
 import statistics
@@ -9,67 +9,72 @@ import attrs
 
 MB: Final = 1024 * 1024
 MAX_PYTHON_BYTES_PER_CALL: Final = 700.0
-"""Bytes of Python objects made in a traced stretch and still there behind it, per call. Some took the place of older ones, in
-the interpreter's free lists and in bounded caches, so that this is no growth; an event that one forgot would be 700, a call
-20 000."""
+"""Bytes of Python objects per call that were made in a traced stretch and still exist after it. Some replaced older
+objects in the interpreter's free lists and in bounded caches, so this is not growth. A leaked event would add 700, a
+leaked call 20 000.
+"""
 MAX_BLOCKS_PER_CALL: Final = 0.5
-"""The record of the soak itself takes 0.2."""
+"""Maximum growth in blocks of memory per call; the record of the soak itself takes 0.2."""
 MAX_RSS_BYTES_PER_CALL: Final = 2048.0
-"""Bytes of the process that may stay behind per call: the allocator's arenas do not come back whole."""
+"""Maximum growth of the process in bytes per call: the allocator does not return all of its arenas."""
 MAX_OBJECTS_PER_CALL: Final = 0.5
 MIN_MEASURED_CALLS: Final = 300
-"""Fewer say nothing about memory: what caches take is more than what they could leave behind."""
+"""Minimum number of calls for a verdict on memory: with fewer, filling caches outweighs what calls could leave behind.
+"""
 WARM_UP_DIVISOR: Final = 3
-"""The first 1/3 of the run fills caches (of the interpreter, of codecs), and does not count."""
+"""Divisor of the run for the warm-up: the first third fills caches (of the interpreter, of codecs), and does not count.
+"""
 
 
 @attrs.frozen
 class Rest:
-    """The process while no call is up, and no callback either."""
+    """The process while neither a call nor a callback is running."""
 
     hours: float
     calls: int
-    """Calls since the beginning."""
+    """Number of calls since the beginning."""
     blocks: int
-    """Pieces of memory that the interpreter's allocator has given out."""
+    """Memory blocks that the interpreter's allocator has given out."""
     rss: int
-    """Bytes of the process."""
+    """Resident bytes of the process."""
     objects: int
-    """Objects that the garbage collector knows."""
+    """Objects that the garbage collector tracks."""
     tasks: int
     descriptors: int
     kept: int
-    """Calls, announcements, observers and logs that the servers still know."""
+    """Calls, announced calls, observers and logs that the servers still hold."""
     left: float | None = None
-    """Bytes of Python objects, by tracemalloc, that the stretch before this rest left behind per call, if traced."""
+    """Bytes of Python objects per call, by tracemalloc, that the stretch before this rest left behind, if it was
+    traced.
+    """
 
 
 @attrs.frozen
 class Peak:
-    """The most that was seen in a stretch of time with calls."""
+    """The maxima of a stretch of time with calls."""
 
     hours: float
     live: int
     tasks: int
     descriptors: int
     depths: dict[str, int]
-    """By queue, in its own unit."""
+    """The maximum depth by queue, in the queue's own unit."""
 
 
 @attrs.define
 class Record:
-    """All that was measured."""
+    """All measurements."""
 
     rests: list[Rest] = attrs.field(factory=list)
     peaks: list[Peak] = attrs.field(factory=list)
     bounds: dict[str, int] = attrs.field(factory=dict)
-    """Of each queue."""
+    """The bound of each queue."""
     may_fill: frozenset[str] = frozenset()
-    """Queues that are full while what they feed stands still: they lose the oldest then, or have their giver wait."""
+    """Queues that are full while their consumer stalls: they drop the oldest item, or make the producer wait."""
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Return the median of the slopes between all pairs of points: a line that outliers do not bend."""
+    """Return the median of the slopes between all pairs of points, which outliers do not distort."""
     slopes = [
         (after[1] - before[1]) / (after[0] - before[0])
         for before, after in itertools.combinations(points, 2)
@@ -79,13 +84,13 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def growth(rests: Sequence[Rest], name: str) -> float:
-    """Return by how much a measure grew per call, after the warm-up."""
+    """Return the growth of a measure per call, after the warm-up."""
     settled = rests[len(rests) // WARM_UP_DIVISOR :]
     return slope([(rest.calls, getattr(rest, name)) for rest in settled])
 
 
 def verdict(record: Record) -> list[str]:
-    """Return what grew or was left behind; nothing: all is flat."""
+    """Return the measures that grew or the things left behind; an empty list means that all is flat."""
     found: list[str] = []
     limits = {"blocks": MAX_BLOCKS_PER_CALL, "rss": MAX_RSS_BYTES_PER_CALL, "objects": MAX_OBJECTS_PER_CALL}
     many = record.rests[-1].calls >= MIN_MEASURED_CALLS
@@ -122,7 +127,7 @@ def lines(record: Record) -> list[str]:
 
 
 def plot(record: Record, file: str, title: str) -> None:
-    """Draw the picture; needs matplotlib (the extra ``bench``)."""
+    """Draw the plot; needs matplotlib (the extra ``bench``)."""
     from matplotlib.figure import Figure  # noqa: PLC0415 (only for the picture, and of an extra)
 
     hours = [rest.hours for rest in record.rests]

@@ -1,7 +1,7 @@
-"""What happens in the soak's calls: providers, an application and callers that do anything, drawn from one seed.
+"""The behaviour in the soak's calls: random providers, application and callers, drawn from one seed.
 
-Every draw is named by the call and by what it is for, so that a call does the same in every run, whatever order the
-tasks of the others ran in.
+Every draw is named by the call and by its purpose, so that a call does the same in every run, in whatever order the
+tasks of other calls ran.
 """
 
 import random
@@ -39,7 +39,7 @@ SAYINGS: Final = ("Hello", "Stop", "What are your hours please", "And on Sundays
 
 @attrs.frozen
 class Dice:
-    """Draws for one seed, each by its name."""
+    """Random generators from one seed, each with its name."""
 
     seed: int
 
@@ -47,7 +47,7 @@ class Dice:
         return random.Random("/".join(map(str, (self.seed, *names))))
 
     def here(self, *names: object) -> random.Random:
-        """Return the draw of that name for the call whose task this is."""
+        """Return the generator of that name for the call of the current task."""
         return self.of(current_call.get(), *names)
 
 
@@ -128,12 +128,12 @@ class SoakTTS(TextToSpeech):
 
 
 class Application:
-    """Callbacks as they are in life: most are quick; some dawdle, and some raise."""
+    """Realistic callbacks: most are quick, some are slow, and some raise."""
 
     def __init__(self, dice: Dice) -> None:
         self._dice = dice
         self.ends: Counter[str] = Counter()
-        """How often ``on_call_end`` was called, by call."""
+        """Number of calls of ``on_call_end``, by call."""
         self.phone: Patter | None = None
 
     def callbacks(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Application:
             case 0:
                 raise LookupError("no such customer")
             case 1:
-                await trio.sleep(3.0)  # longer than it is waited for
+                await trio.sleep(3.0)  # longer than the call waits for the result
             case 2 | 3:
                 return {"first_message": "Good evening, {name}, how may I help?", "variables": {"name": "Ms Miller"}}
             case 4:
@@ -189,7 +189,7 @@ class Application:
 
 
 def phone_and_agent(dice: Dice, application: Application, *, model: bool) -> tuple[Patter, Agent]:
-    """Return a phone with its edge callbacks, and the agent that every call of it gets."""
+    """Return a phone with its edge callbacks, and the agent that answers all its calls."""
     phone = Patter()
     application.phone = phone
     phone.on_user_speech_started = phone.on_agent_speech_ended = application.on_edge
@@ -207,7 +207,7 @@ def phone_and_agent(dice: Dice, application: Application, *, model: bool) -> tup
 
 
 async def act(caller: SimulatedCaller, chance: random.Random) -> None:
-    """Do things until the caller has had enough; how the call ends is for the line to decide."""
+    """Perform random actions; the line decides how the call ends."""
     try:
         for _ in range(chance.randint(0, 8)):
             await _do_something(caller, chance)

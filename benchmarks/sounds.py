@@ -1,4 +1,6 @@
-"""What callers and agents say in the benchmarks: recordings of people, cut to their voice, as the telephone brings them."""
+"""The audio of callers and agents in the benchmarks: recordings of people, trimmed to their voice, at telephone
+quality.
+"""
 
 from pathlib import Path
 from typing import Final
@@ -10,19 +12,19 @@ from patter_trio.audio.wav import read_wav
 
 AUDIO: Final = Path(__file__).parents[1] / "tests" / "audio"
 FRAME_BYTES: Final = 160
-"""Bytes of mu-law, and samples, in 20 ms."""
+"""Bytes (and samples) of mu-law in 20 ms."""
 QUESTION: Final = "ill_disposed"
-"""2.6 s without a pause that could be taken for the end."""
+"""A recording of 2.6 s without a pause that could be taken for its end."""
 INTERRUPTION: Final = "cards_1"
-"""0.8 s: what is said over the agent."""
+"""A recording of 0.8 s, spoken over the agent."""
 ANSWER: Final = "dashwood_leisure"
 ANSWER_SECONDS: Final = 4.0
 MIN_VOICED_SHARE: Final = 0.15
-"""Share of a recording's loudest frame from which a frame counts as voiced (by its RMS)."""
+"""Share of the RMS of a recording's loudest frame from which a frame counts as voiced."""
 
 
 def voiced(name: str) -> bytes:
-    """Return a recording as mu-law, from its first voiced frame to its last, whole frames of 20 ms."""
+    """Return a recording as mu-law, from its first voiced frame to its last, in whole frames of 20 ms."""
     samples = read_wav((AUDIO / f"{name}.wav").read_bytes())
     frames = samples[: len(samples) // FRAME_BYTES * FRAME_BYTES].reshape(-1, FRAME_BYTES)
     loudness = np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1))
@@ -36,12 +38,12 @@ def frames_of(mulaw: bytes) -> list[bytes]:
 
 
 def answer() -> bytes:
-    """Return what every server answers: :data:`ANSWER_SECONDS` of mu-law speech."""
+    """Return the answer of every server: :data:`ANSWER_SECONDS` of mu-law speech."""
     return voiced(ANSWER)[: round(ANSWER_SECONDS * 8000)]
 
 
 def write_answer(folder: Path) -> None:
-    """Leave the answer for servers that cannot import this package: as mu-law, and as 16-bit PCM, both at 8 kHz."""
+    """Write the answer for servers that cannot import this package: as mu-law, and as 16-bit PCM, both at 8 kHz."""
     mulaw = answer()
     (folder / "answer.ulaw").write_bytes(mulaw)
     (folder / "answer.pcm").write_bytes(g711.decode(mulaw).astype("<i2").tobytes())

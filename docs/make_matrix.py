@@ -62,7 +62,17 @@ def files() -> list[Path]:
 
 
 def _pytest(*options: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "_conforms or _oracle", *options, *map(str, files())]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--deep",
+        "-k",
+        "_conforms or _oracle",
+        *options,
+        *map(str, files()),
+    ]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout  # noqa: S603 (ours)
 
 
@@ -72,7 +82,7 @@ def collected() -> list[str]:
     Raises:
         SystemExit: A test file cannot be imported.
     """
-    told = _pytest("--collect-only", "-p", "no:randomly")
+    told = _pytest("--collect-only")
     if re.search(r"^ERROR ", told, re.MULTILINE):
         raise SystemExit(told[-2000:])
     return [line for line in told.splitlines() if "::" in line]

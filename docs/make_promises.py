@@ -1,6 +1,7 @@
 """Write docs/promises.md from docs/promises.toml and the tests that it names: ``python docs/make_promises.py``."""
 
 import ast
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -9,20 +10,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(__file__).with_name("promises.toml")
 PAGE = Path(__file__).with_name("promises.md")
-ENGINES = {"test_engine_calls"}
-"""Test modules about engines."""
-PIPELINES = {
-    "test_after_transcribe",
-    "test_call_control",
-    "test_hook_failures",
-    "test_hooks",
-    "test_given_hooks",
-    "test_on_message",
-}
-"""Test modules about features that only a pipeline has."""
-
-CONFTEST = ROOT / "tests" / "conftest.py"
-
 HEAD = """# Promises
 
 What the package promises about callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it. A
@@ -44,24 +31,21 @@ class _Test(NamedTuple):
     engine: str
 
 
-@cache
-def both_ways() -> tuple[set[str], set[str]]:
-    """Return the test modules that run with both backends, and the fixtures of such a test."""
-    found: dict[str, set[str]] = {}
-    for node in ast.parse(CONFTEST.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Set):
-            found[node.targets[0].id] = ast.literal_eval(node.value)
-    return found["BOTH_WAYS"], found["CALLS"]
+def _marks(source: ast.Module) -> set[str]:
+    """Return the marks of a module's ``pytestmark``."""
+    values = [
+        node.value
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    ]
+    return set(re.findall(r"pytest\.mark\.(\w+)", " ".join(map(ast.unparse, values))))
 
 
-def _engine(path: Path, test: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    modules, calls = both_ways()
+def _engine(marks: set[str], test: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = {argument.arg for argument in [*test.args.args, *test.args.kwonlyargs]}
-    if any("mark.pipeline" in ast.unparse(decorator) for decorator in test.decorator_list):
+    if "pipeline" in marks or any("mark.pipeline" in ast.unparse(decorator) for decorator in test.decorator_list):
         return "pipeline"
-    if path.stem in ENGINES or (path.stem in modules and arguments & calls):
-        return "yes"
-    return "pipeline" if path.stem in PIPELINES else "any"
+    return "yes" if "engine" in marks or ("both_backends" in marks and "backend" in arguments) else "any"
 
 
 @cache
@@ -69,9 +53,10 @@ def tests() -> dict[str, list[_Test]]:
     """Return all tests, by name."""
     found: dict[str, list[_Test]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(source):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                test = _Test(path.relative_to(ROOT).as_posix(), _engine(path, node))
+                test = _Test(path.relative_to(ROOT).as_posix(), _engine(_marks(source), node))
                 found.setdefault(node.name, []).append(test)
     return found
 

@@ -1,6 +1,6 @@
-"""Put an AI agent on a phone line: structured concurrency from the ground up.
+"""AI agents on phone lines: structured concurrency from the ground up.
 
-What programs use is here; everything else is reached by its module.
+This module exports the names that programs use. Import everything else from its own module.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""``python -m patter_trio`` is the launcher."""
+"""The launcher, run as ``python -m patter_trio``."""
 
 import sys
 

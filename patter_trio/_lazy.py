@@ -16,18 +16,18 @@ def lazy_exports(
 
     Args:
         package: the package's ``__name__``.
-        exports: the names of each module, by the module's full name. The package itself as the key stands for its
-            submodules.
+        exports: the exported names, keyed by the full name of the module that defines them. The package's own name as a
+            key lists its submodules.
     """
     sources = {name: module for module, names in exports.items() for name in names}
 
     def get(name: str) -> object:
         source = sources.get(name)
         if source is None:
-            # With name= and obj= the traceback of a misspelt name suggests the nearest of __dir__().
+            # With name= and obj=, the traceback of a misspelt name suggests the closest name in __dir__().
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
         value = import_module(f"{package}.{name}") if source == package else getattr(import_module(source), name)
-        # From now on the name is an ordinary attribute, which Python finds without asking here.
+        # The name is now an ordinary attribute: Python finds it without calling this function again.
         setattr(sys.modules[package], name, value)
         return value
 

@@ -1,6 +1,6 @@
-"""The embedded providers that an agent gets when it names none: no account, no key, no network."""
+"""The embedded providers, which an agent uses when it names none: no account, no key, no network."""
 
-# ruff: noqa: PLC0415 (an agent with providers of its own must not pay for importing these)
+# ruff: noqa: PLC0415 (an agent with its own providers must not pay for importing these)
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def default_stt() -> "WhisperSTT":
-    """Return the embedded recogniser.
+    """Return the embedded STT.
 
     Raises:
-        MissingExtraError: the extra ``local`` is not installed; the message holds the command.
+        MissingExtraError: the extra ``local`` is not installed; the message contains the command.
     """
     from patter_trio.stt.whisper import WhisperSTT
 
@@ -22,10 +22,10 @@ def default_stt() -> "WhisperSTT":
 
 
 def default_tts() -> "PiperTTS":
-    """Return the embedded synthesiser.
+    """Return the embedded TTS.
 
     Raises:
-        MissingExtraError: the extra ``local`` is not installed; the message holds the command.
+        MissingExtraError: the extra ``local`` is not installed; the message contains the command.
     """
     from patter_trio.tts.piper import PiperTTS
 
@@ -33,18 +33,18 @@ def default_tts() -> "PiperTTS":
 
 
 def default_vad() -> "SileroVAD":
-    """Return the embedded voice detector; it needs no extra."""
+    """Return the embedded VAD, which needs no extra."""
     from patter_trio.vad.silero import SileroVAD
 
     return SileroVAD()
 
 
 async def prewarm() -> None:
-    """Load all embedded models now, so that the first call need not wait a second or two for them.
+    """Load all embedded models now, so that the first call does not wait a second or two for them.
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed.
-        ConfigurationError: a file of a model is missing, or not the one that is pinned.
+        ConfigurationError: a model file is missing, or differs from the pinned version.
         ProviderError: a model cannot be loaded.
     """
     for provider in (default_vad(), default_stt(), default_tts()):

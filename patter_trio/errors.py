@@ -1,16 +1,16 @@
-"""Every error that the package raises on purpose, arranged by what the caller may do about it.
+"""Every error that the package raises on purpose, grouped by what the caller can do about it.
 
 ::
 
     PatterError
     ├── ConfigurationError (also ValueError)   change the program or its environment
     │   └── MissingExtraError                  run the command in the message
-    ├── PatterConnectionError                  the network or a peer; trying again may help
+    ├── PatterConnectionError                  the network or a peer failed; trying again may help
     │   └── CallEnded                          the call is over; nothing more can be said in it
-    ├── ProviderError                          a vendor or model failed; the call goes on by policy
+    ├── ProviderError                          a vendor or model failed; the call goes on as its policy says
     │   ├── AuthenticationError                the credentials are wrong
     │   ├── RateLimitError                     wait, or use another provider
-    │   └── ProviderTimeout                    no answer in time
+    │   └── ProviderTimeout                    the provider did not answer in time
     └── WireError                              a peer sent what its protocol does not allow
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield what went wrong, in order: the exceptions in a group of groups, or the one that is none."""
+    """Yield the exceptions inside nested exception groups, in order; yield any other exception itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -27,40 +27,40 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 class PatterError(Exception):
-    """Base of every error of this package."""
+    """Base class of every error of this package."""
 
 
 class ConfigurationError(PatterError, ValueError):
-    """The program or its environment has to be changed; the message says how."""
+    """A mistake in the program or its environment; the message says how to correct it."""
 
 
 class MissingExtraError(ConfigurationError):
-    """An optional part is not installed; the message holds the command that installs it."""
+    """An optional dependency that is not installed; the message contains the command that installs it."""
 
 
 class PatterConnectionError(PatterError):
-    """A connection could not be made or was lost."""
+    """A connection that could not be made, or that was lost."""
 
 
 class CallEnded(PatterConnectionError):
-    """The call is over, so that what was asked of it cannot be done."""
+    """An operation on a call that is already over."""
 
 
 class ProviderError(PatterError):
-    """A provider (recogniser, language model, synthesiser) failed."""
+    """A failure of a provider: STT, LLM, TTS, VAD, turn detector or engine."""
 
 
 class AuthenticationError(ProviderError):
-    """The provider refused the credentials."""
+    """Credentials that the provider refused."""
 
 
 class RateLimitError(ProviderError):
-    """The provider asks for fewer requests."""
+    """A request that the provider refused because there were too many."""
 
 
 class ProviderTimeout(ProviderError):
-    """The provider did not answer within its deadline."""
+    """A provider that did not answer before its deadline."""
 
 
 class WireError(PatterError):
-    """A peer sent something that its protocol does not allow."""
+    """A message that the peer's protocol does not allow."""

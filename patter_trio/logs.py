@@ -1,8 +1,8 @@
-"""The loggers of this package, and what none of them shows: a whole phone number.
+"""The package's loggers, and the filter that keeps whole phone numbers out of them.
 
-What we write ourselves is masked where it is written. But errors of applications and providers quote what they were
-given, and the lookup by a number that nobody knows is the commonest of them. So every line is looked over once more, its
-traceback included, when it is written; lines are rare.
+The package masks the numbers that it logs itself. But errors of applications and providers quote their arguments, most
+often a number that a lookup did not find. So the filter checks each log record again, with its traceback. Records are
+rare enough for that to cost little.
 """
 
 import logging
@@ -21,7 +21,7 @@ LOGGERS: Final = tuple(
 
 
 class _Masked(logging.Filter):
-    """Hides phone numbers; drops no line."""
+    """Filter that masks phone numbers and lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -32,7 +32,7 @@ class _Masked(logging.Filter):
             text = logging.Formatter().formatException(record.exc_info)
             masked = mask_numbers(text)
             if masked != text:
-                record.exc_text = masked  # what formatters show in the place of the exception
+                record.exc_text = masked  # formatters print exc_text instead of the exception
         return True
 
 
@@ -41,9 +41,10 @@ _MASKED: Final = _Masked()
 
 @cache
 def mask_logs() -> None:
-    """Have every logger of the package hide phone numbers, from the first call on.
+    """Mask phone numbers in all loggers of the package from now on.
 
-    Whatever serves calls, opens a connection or runs a command calls it first; importing the package changes no logger.
+    Everything that serves calls, opens a connection or runs a command calls this first. Importing the package changes
+    no logger.
     """
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_MASKED)

@@ -1,35 +1,36 @@
 """The phone: where agents are made and served."""
 
+import inspect
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
 
-from patter_trio import defaults
-from patter_trio.abc import Carrier, Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.abc import Carrier
 from patter_trio.agent.agent import Agent
-from patter_trio.agent.guardrails import Guardrail
-from patter_trio.agent.hooks import PipelineHooks
-from patter_trio.agent.tools import Tool
 from patter_trio.call.control import CallControl
 from patter_trio.call.session import CallSession
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.bus import EventBus
+from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG_S
-from patter_trio.server.calls import CallServer, ServeOptions, check_answerer, open_call_server
+from patter_trio.server.calls import check_answerer, open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+from patter_trio.server.options import Drainable, ServeOptions
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _log = logging.getLogger("patter_trio.server")
 
@@ -37,31 +38,54 @@ DRAIN_TIMEOUT_S = 30.0
 """Seconds that running calls get to finish after SIGTERM."""
 
 
+def _with_parameters_of(
+    make: Callable[_P, _R],
+) -> Callable[[Callable[..., _R]], Callable[Concatenate["Patter", _P], _R]]:
+    """Give a method the parameters of ``make``, and behind its own docstring what that of ``make`` says about them.
+
+    Type checkers and editors see the parameters by ``_P``; ``help`` and :func:`inspect.signature` by what is set here.
+    """
+
+    def decorate(method: Callable[..., _R]) -> Callable[Concatenate["Patter", _P], _R]:
+        myself, *_ = inspect.signature(method).parameters.values()
+        taken = inspect.signature(make)
+        method.__signature__ = taken.replace(  # type: ignore[attr-defined]
+            parameters=[myself, *taken.parameters.values()], return_annotation=make
+        )
+        _, heading, options = inspect.cleandoc(make.__doc__ or "").partition("\n\nArgs:")
+        method.__doc__ = f"{method.__doc__}{heading}{options}"
+        return method
+
+    return decorate
+
+
 class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
     Args:
-        carrier: who brings the calls, such as ``Twilio()``. None: the local development carrier, which only the
-            simulator of this package can call.
+        carrier: brings the calls, such as ``Twilio()``; None: the local development carrier, which only the simulator
+            of this package can call.
         phone_number: the number, E.164.
-        webhook_url: where the carrier reaches us: a host (then https), or a URL.
-        pricing: your own prices, over the list prices (:func:`~patter_trio.pricing.merge_pricing`).
+        webhook_url: where the carrier reaches us: a host (then https) or a URL; empty: the address that
+            :meth:`serve` listens on.
+        pricing: the application's own prices, over the list prices, as
+            :func:`~patter_trio.pricing.merge_pricing` takes them; None: the list prices.
         allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although they are not on the
             internet, such as ``localhost``.
 
     Raises:
-        ConfigurationError: ``carrier`` is none, ``pricing`` is no table of prices, or ``allow_private_hosts`` no list of
-            names.
+        ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
+            ``allow_private_hosts`` is not a list of names.
     """
 
     # A misspelled callback is an error instead of one that is never called.
     __slots__ = (
         "__weakref__",
-        "call_servers",
+        "_call_servers",
+        "_guard",
+        "_live",
         "carrier",
         "events",
-        "guard",
-        "live",
         "phone_number",
         "pricing",
         "speech_events",
@@ -83,26 +107,26 @@ class Patter(SpeechCallbacks):
         self.carrier: Carrier | None = carrier
         self.phone_number: str = phone_number
         self.webhook_url: str = webhook_url
-        self.guard: Guard = Guard(allow_private_hosts)
-        """Says where tools behind a URL may be."""
+        self._guard: Guard = Guard(allow_private_hosts)
+        """Decides where the URLs of tools may lead."""
         self.events: EventBus = EventBus()
         """Everything that happens in its calls, for those who ask for it."""
-        self.live: dict[str, CallSession] = {}
-        """The live calls by id, oldest first; kept by the desks."""
-        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self.live.get)
+        self._live: dict[str, CallSession] = {}
+        """The live calls by id, oldest first; kept by the servers of calls."""
+        self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self._live.get)
         """Fires the speech edges for adapters of the application's own."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """What things cost: by provider, then by model."""
-        self.call_servers: set[CallServer] = set()
+        self._call_servers: set[Drainable] = set()
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"
-        return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self.live)} calls>"
+        return f"<Patter {carrier} {self.phone_number or 'without number'}, {len(self._live)} calls>"
 
     @property
     def calls(self) -> tuple[CallControl, ...]:
         """The live calls, oldest first: the very objects that callbacks get as ``call_control``."""
-        return tuple(call.control for call in self.live.values())
+        return tuple(call.control for call in self._live.values())
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -110,71 +134,13 @@ class Patter(SpeechCallbacks):
         seen = seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
-        newest = next(reversed(self.live.values()), None)
+        newest = next(reversed(self._live.values()), None)
         return self.speech_events.conversation_state if newest is None else newest.conversation_state
 
-    def agent(
-        self,
-        system_prompt: str,
-        *,
-        engine: Engine | None = None,
-        stt: SpeechToText | None = None,
-        tts: TextToSpeech | None = None,
-        llm: LanguageModel | None = None,
-        vad: VoiceActivity | None = None,
-        turn_detector: TurnDetector | None = None,
-        language: str = "en",
-        voice: str = "",
-        first_message: str = "",
-        tools: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] = (),
-        variables: Mapping[str, Any] | None = None,
-        hooks: PipelineHooks | None = None,
-        text_transforms: Sequence[Callable[[str], str]] = (),
-        guardrails: Sequence[Guardrail | Mapping[str, Any]] = (),
-        barge_in_threshold_ms: int = 250,
-        barge_in_min_words: int = 0,
-        endpointing_ms: int = 500,
-        user_away_timeout: float | None = None,
-        silence_timeout: float | None = None,
-        max_call_duration: float | None = None,
-        error_message: str | None = None,
-    ) -> Agent:
-        """Make an agent; the options are :class:`~patter_trio.agent.agent.Agent`'s.
-
-        Omitted ``vad`` is Silero; omitted ``stt`` and ``tts`` are the embedded local ones, unless there is an ``engine``.
-
-        Raises:
-            MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
-            ConfigurationError: an option has a wrong type or value, or cannot be beside another.
-        """
-        if engine is None:
-            stt = stt if stt is not None else defaults.default_stt()
-            tts = tts if tts is not None else defaults.default_tts()
-        given: dict[str, Any] = {} if error_message is None else {"error_message": error_message}
-        return Agent(
-            system_prompt=system_prompt,
-            engine=engine,
-            stt=stt,
-            tts=tts,
-            llm=llm,
-            vad=vad if vad is not None else defaults.default_vad(),
-            turn_detector=turn_detector,
-            language=language,
-            voice=voice,
-            first_message=first_message,
-            tools=tools,
-            variables=dict(variables) if isinstance(variables, Mapping) else {} if variables is None else variables,
-            hooks=hooks,
-            text_transforms=text_transforms,
-            guardrails=guardrails,
-            barge_in_threshold_ms=barge_in_threshold_ms,
-            barge_in_min_words=barge_in_min_words,
-            endpointing_ms=endpointing_ms,
-            user_away_timeout=user_away_timeout,
-            silence_timeout=silence_timeout,
-            max_call_duration=max_call_duration,
-            **given,
-        )
+    @_with_parameters_of(Agent)
+    def agent(self, *arguments: Any, **options: Any) -> Agent:
+        """Make an agent: the same as :class:`~patter_trio.Agent`."""
+        return Agent(*arguments, **options)
 
     async def serve(
         self,
@@ -199,26 +165,27 @@ class Patter(SpeechCallbacks):
         returns the bound ``(host, port)`` as soon as it listens.
 
         Args:
-            agent: who answers.
-            port: TCP port; 0 = a free one.
-            host: address to listen on; default: ``PATTER_BIND_HOST``, else 127.0.0.1.
-            on_call_start: told when a call connects; a dict that it returns changes the agent for this call.
-            on_call_end: told once for each call that started.
-            on_transcript: told of each utterance of either side.
+            agent: answers the calls.
+            port: TCP port; 0: a free one.
+            host: address to listen on; empty: ``PATTER_BIND_HOST``, else 127.0.0.1.
+            on_call_start: called when a call is announced; a dict that it returns changes the agent for this call.
+            on_call_end: called once for each call that started.
+            on_transcript: called with each utterance of either side.
             on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
-                that gives text, an async generator of text, or None; or an http(s) or ws(s) URL.
-            on_message_secret: signs what goes to such a URL, and to a tool's; default: ``PATTER_WEBHOOK_SECRET``, else
+                that returns text or None, an async generator of text, or an http(s) or ws(s) URL.
+            on_message_secret: signs what goes to such a URL, and to a tool's; empty: ``PATTER_WEBHOOK_SECRET``, else
                 unsigned.
-            on_metrics: told of each turn that is over: its latencies, and what the call has cost so far.
-            on_dtmf: told of each key that the caller presses.
-            max_calls: more calls at once hear that we are busy, announced ones counted; None: no limit.
-            max_lag: seconds by which the event loop may be late; while it is later, or another call is expected to keep
-                it at work for more than 85 % of the time, new calls hear that we are busy. None: never for that.
+            on_metrics: called with the latencies of each turn that is over, and what the call has cost so far.
+            on_dtmf: called with each key that the caller presses.
+            max_calls: calls at once, announced ones included, beyond which callers hear busy; None: no limit.
+            max_lag: seconds of event loop lag from which new calls hear busy; they also do while another call is
+                expected to keep the loop busy for more than 85 % of the time. None: never for that.
             task_status: for ``nursery.start``.
 
         Raises:
-            ConfigurationError: the port is in use, ``webhook_url`` is none, a callback is no function (``on_message``: nor
-                a URL), a tool is at an address that ``allow_private_hosts`` lacks, or the agent has not exactly one of ``llm=`` and ``on_message=``.
+            ConfigurationError: the port is in use; ``webhook_url`` is not a URL; a callback is not callable
+                (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
+                ``allow_private_hosts``; or the agent has not exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
@@ -247,7 +214,7 @@ class Patter(SpeechCallbacks):
         try:
             async with (
                 open_call_server(
-                    self.serve_options(
+                    self._serve_options(
                         agent,
                         public_url=public_url,
                         callbacks=callbacks,
@@ -268,7 +235,7 @@ class Patter(SpeechCallbacks):
             for listener in listeners:
                 listener.socket.close()
 
-    def serve_options(
+    def _serve_options(
         self,
         agent: Agent,
         *,
@@ -279,7 +246,7 @@ class Patter(SpeechCallbacks):
         max_lag: float | None = None,
         on_message_secret: str = "",
     ) -> ServeOptions:
-        """Return what a server of this phone's calls has to know. Not for the application, which has :meth:`serve`.
+        """Return what a server of this phone's calls has to know.
 
         Args:
             agent: who answers.
@@ -295,11 +262,11 @@ class Patter(SpeechCallbacks):
             carrier=carrier or self.carrier or LocalCarrier(),
             public_url=public_url,
             callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),
-            subscribers=self.events.everywhere,
-            live=self.live,
-            call_servers=self.call_servers,
+            subscribers=subscribers_of(self.events),
+            live=self._live,
+            call_servers=self._call_servers,
             pricing=self.pricing,
-            guard=self.guard,
+            guard=self._guard,
             max_calls=max_calls,
             max_lag=max_lag,
             on_message_secret=on_message_secret,
@@ -322,7 +289,7 @@ class Patter(SpeechCallbacks):
             async for _ in signals:
                 _log.info(
                     "SIGTERM: no more calls are taken; live calls: %d, with %g s to end",
-                    len(self.live),
+                    len(self._live),
                     DRAIN_TIMEOUT_S,
                 )
                 await self.drain(DRAIN_TIMEOUT_S)
@@ -330,5 +297,5 @@ class Patter(SpeechCallbacks):
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
         async with trio.open_nursery() as nursery:
-            for call_server in tuple(self.call_servers):
+            for call_server in tuple(self._call_servers):
                 nursery.start_soon(partial(call_server.drain, timeout))

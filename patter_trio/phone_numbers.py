@@ -1,6 +1,7 @@
-"""Phone numbers: their form, which ones a call can be handed over to, and how they may stand in a log.
+"""Phone numbers: their format, the destinations that a transfer accepts, and how logs show them.
 
-Of a phone number a log has enough to recognise a call, too little to ring anyone; of a call's id all, unless it is none.
+A log shows enough of a number to recognise a call, and too little to dial it. It shows a call's id in full if the id is
+well-formed.
 """
 
 import re
@@ -9,36 +10,36 @@ from typing import Any, Final
 from patter_trio.errors import ConfigurationError
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
-"""E.164, section 6.2.1: at most 15 digits, the country code first. Fewer than seven reach nobody."""
+"""E.164, section 6.2.1: at most 15 digits, beginning with the country code. Fewer than seven digits reach nobody."""
 _SIP: Final = re.compile(r"sip:[^\s@<>\"\\]+@[^\s@<>\"\\]+")
 _MAX_SIP_CHARACTERS: Final = 255
-"""Characters of a SIP address that Twilio takes: twilio.com/docs/voice/twiml/sip."""
+"""Longest SIP address, in characters, that Twilio accepts: twilio.com/docs/voice/twiml/sip."""
 _DIGITS: Final = re.compile(r"(\+?)(\d{7,})")
 _NUMBER_IN_TEXT: Final = re.compile(r"(?<![\w+])\+\d{7,15}(?!\d)")
-"""An E.164 number in a text: without the plus any number could be one."""
+"""An E.164 number within a text. The plus is required: without it, any run of digits would match."""
 _FIRST_DIGITS_SHOWN: Final = 4
 _LAST_DIGITS_SHOWN: Final = 4
 _MIN_DIGITS_HIDDEN: Final = 3
-"""Digits that are hidden of the shortest number that shows its beginning."""
+"""Fewest digits to hide in a number whose first digits are shown."""
 _ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
 def is_number(to: str) -> bool:
-    """Say whether that is a telephone number in E.164, such as ``+15550100003``."""
+    """Return True if ``to`` is a phone number in E.164, such as ``+15550100003``."""
     return _E164.fullmatch(to) is not None
 
 
 def checked_destination(to: Any) -> str:
-    """Return where a call can be handed over to.
+    """Return ``to`` if a call can be transferred there.
 
     Raises:
-        ConfigurationError: (a ``ValueError``) it is neither a number in E.164 nor a SIP address.
+        ConfigurationError: (a ``ValueError``) ``to`` is neither an E.164 number nor a SIP address.
     """
     if isinstance(to, str) and (is_number(to) or _is_sip(to)):
         return to
     raise ConfigurationError(
-        f"a call is transferred to a number in E.164 (+15550100003: no spaces, no dashes) or to a SIP address "
-        f"(sip:name@example.com), not to {to!r}"
+        f"the destination of a transfer must be an E.164 number (+15550100003: no spaces, no dashes) or a SIP address "
+        f"(sip:name@example.com), got {to!r}"
     )
 
 
@@ -47,12 +48,12 @@ def _is_sip(to: str) -> bool:
 
 
 def shown_id(call_id: str) -> str:
-    """Return a call's id as it is, as ``grep`` will look for it; what no carrier would send, quoted and cut short."""
+    """Return a call's id unchanged, so that ``grep`` finds it; quote and shorten an id that no carrier would send."""
     return call_id if _ID.fullmatch(call_id) else repr(call_id[:64])
 
 
 def mask_number(number: str) -> str:
-    """Return a phone number with its middle hidden: ``+1555***4567``. Whatever is no number is hidden whole."""
+    """Return a phone number with its middle hidden: ``+1555***4567``. Hide any other text completely."""
     match = _DIGITS.fullmatch(number)
     if match is None:
         return "***" if number else ""
@@ -62,5 +63,5 @@ def mask_number(number: str) -> str:
 
 
 def mask_numbers(text: str) -> str:
-    """Return a text with the middle of every E.164 number in it hidden."""
+    """Return a text with the middle of each E.164 number hidden."""
     return _NUMBER_IN_TEXT.sub(lambda match: mask_number(match.group()), text)

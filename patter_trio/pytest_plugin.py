@@ -1,19 +1,19 @@
 """The pytest plugin: the ``call_simulator`` fixture, and virtual time for the tests that use it.
 
-A test that uses the fixture runs in a :func:`trio.run` of its own on a mock clock that jumps to the next thing to do,
-so that a call of minutes takes milliseconds and every instant is exact::
+A test that uses the fixture runs in a :func:`trio.run` of its own. Its mock clock jumps to the next thing to do, so a
+call of minutes takes milliseconds and every instant is exact::
 
     async def test_greeting(call_simulator):
         async with call_simulator(agent) as caller:
             greeting = await caller.hears()
 
-With pytest-trio (its mode or its marker), the test keeps all that pytest-trio offers: other trio fixtures, and a clock
-of the test's own choice (``autojump_clock``, ``mock_clock``), which then is used instead. pytest-trio looks for a clock
-among the test's direct arguments only, but lets a marker name the function that runs the test: that is how the clock
-gets in. Without pytest-trio the plugin runs the test itself.
+With pytest-trio (its mode or its marker), the test keeps everything that pytest-trio offers: other trio fixtures, and a
+clock of the test's own choice (``autojump_clock``, ``mock_clock``), which then replaces the plugin's. pytest-trio looks
+for a clock only among the test's direct arguments, but lets a marker name the function that runs the test: the plugin
+passes its clock in that function. Without pytest-trio, the plugin runs the test itself.
 
-Every pytest run in an environment with this package loads the plugin, so the simulator and trio are imported where a test
-uses them.
+Every pytest run in an environment with this package loads the plugin. It therefore imports trio and the simulator only
+where a test uses them.
 """
 
 import inspect
@@ -52,7 +52,8 @@ def run(
 ) -> Any:
     """Run an async function like :func:`trio.run`, in virtual time unless a clock is given.
 
-    An exception that is alone in its groups is raised as itself, so that pytest shows its assertion.
+    If a nested exception group holds a single exception, raise that exception itself, so that pytest shows its
+    assertion.
     """
     import trio  # noqa: PLC0415
     from trio.testing import MockClock  # noqa: PLC0415
@@ -72,18 +73,18 @@ def _simulates(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Have pytest-trio, where it is, run the tests that simulate calls by our runner."""
+    """Make pytest-trio, if it is active, run the tests that simulate calls through our runner."""
     if not config.pluginmanager.hasplugin(PYTEST_TRIO):
         return
     for item in items:
         if _simulates(item) and inspect.iscoroutinefunction(getattr(item, "obj", None)):
-            # In front of the markers that are there: the first one that names a runner counts.
+            # In front of the markers already present: the first marker that names a runner wins.
             item.add_marker(pytest.mark.trio(run=run), append=False)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test that simulates calls where pytest-trio is not there to do it."""
+    """Run a test that simulates calls if pytest-trio is not there to do it."""
     if not _simulates(pyfuncitem) or not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters

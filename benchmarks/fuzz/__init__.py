@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of everything that takes bytes from outside: ``python -m benchmarks.fuzz --seconds 60``."""
+"""Coverage-guided fuzzing of everything that accepts bytes from outside: ``python -m benchmarks.fuzz --seconds 60``."""

@@ -1,8 +1,8 @@
-"""Fuzzes for a stated time: ``python -m benchmarks.fuzz --seconds 60 [--keep] [target ...]``.
+"""Fuzz for a given time: ``python -m benchmarks.fuzz --seconds 60 [--keep] [target ...]``.
 
-Needs the extra ``fuzz`` (atheris, a coverage-guided fuzzer). The time is shared by the targets. What was kept of earlier
-runs is where each begins; ``--keep`` adds what is new, reduced to the inputs that reach something which no smaller set
-of them reaches. An input that breaks a property is shown in base64 and ends the run with exit code 1.
+Needs the extra ``fuzz`` (atheris, a coverage-guided fuzzer). The targets share the time. Each begins with the corpus of
+earlier runs; ``--keep`` adds new inputs to it, reduced to those that reach code which no smaller set of them reaches.
+An input that breaks a property is printed in base64 and ends the run with exit code 1.
 """
 
 import argparse
@@ -30,7 +30,7 @@ WORDS: Final = (
 
 
 def fuzz(target: str, seconds: int, *, keep: bool) -> int:
-    """Fuzz one target; return how many inputs were tried, or -1 when one of them broke a property."""
+    """Fuzz one target; return the number of inputs, or -1 if one of them broke a property."""
     with tempfile.TemporaryDirectory() as folder:
         found, old = Path(folder, "found"), Path(folder, "old")
         found.mkdir()
@@ -66,15 +66,15 @@ def _quoted(word: str) -> str:
 
 
 def main() -> int:
-    """Fuzz what the command line says."""
+    """Fuzz the targets on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(TARGETS)}; default: all")
-    parser.add_argument("--seconds", type=int, default=60, help="how long, all targets together")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds for all targets together")
     parser.add_argument("--keep", action="store_true", help="keep the inputs that reach something new")
     given = parser.parse_args()
     unknown = sorted(set(given.targets) - set(TARGETS))
     if unknown:
-        parser.error(f"no such target: {', '.join(unknown)}")
+        parser.error(f"targets must be of {', '.join(TARGETS)}, got {', '.join(unknown)}")
     if importlib.util.find_spec("atheris") is None:
         parser.error("the fuzzer is not installed: pip install -e '.[dev,fuzz]'")
     targets = given.targets or list(TARGETS)

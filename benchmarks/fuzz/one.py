@@ -1,6 +1,6 @@
-"""Fuzzes one target until libFuzzer's options say stop: ``python -m benchmarks.fuzz.one TARGET [options] [folders]``.
+"""Fuzz one target until libFuzzer's options end it: ``python -m benchmarks.fuzz.one TARGET [options] [folders]``.
 
-Apart from the rest because the fuzzer never returns, and instruments what is imported after it.
+A program of its own, because the fuzzer never returns, and instruments what is imported after it.
 """
 
 import logging
@@ -17,7 +17,8 @@ def main() -> None:
         from benchmarks.fuzz.targets import TARGETS  # noqa: PLC0415 (instrumented here)
     logging.getLogger("patter_trio").propagate = True
     name = sys.argv.pop(1)
-    sys.argv[0] = f"{sys.executable} -m benchmarks.fuzz.one {name}"  # how to begin again, which reducing a corpus does
+    # The command with which libFuzzer starts itself again to reduce a corpus.
+    sys.argv[0] = f"{sys.executable} -m benchmarks.fuzz.one {name}"
     atheris.Setup(sys.argv, TARGETS[name])
     atheris.Fuzz()
 

@@ -1,4 +1,4 @@
-"""Where the fuzzer begins: well-formed inputs of every kind, so that it need not find the protocols by chance."""
+"""The fuzzer's first inputs: well-formed ones of every kind, so that it need not find the protocols by chance."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes bytes and raises when a property does not hold.
+"""The fuzzed targets: each accepts bytes and raises if a property does not hold.
 
 The targets need nothing but the package, so that the tests replay the corpus through them without the fuzzer.
 """
@@ -33,9 +33,10 @@ from patter_trio.audio.wav import RATES_HZ, WavError, read_wav, write_wav
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, receive_upgrade
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
+from patter_trio.server.options import Seams
 from patter_trio.server.pending import PendingCalls
 from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -68,11 +69,11 @@ REASONS: Final = frozenset(
         "empty payload",
     }
 )
-"""Everything that the codec may say of a message: none of it comes from the message."""
+"""All reasons with which the codec may refuse a message; none quotes the message."""
 
 
 class _Errors(logging.Handler):
-    """Remembers what was logged as an error of our own."""
+    """A handler that keeps what was logged as an error: each is a bug of ours."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -86,7 +87,7 @@ _errors: Final = _Errors()
 
 
 def _run(function: Callable[[], Any]) -> Any:
-    """Run in virtual time; an error of our own in the log is a finding."""
+    """Run in virtual time; an error in the log is a finding."""
     if _errors not in logging.getLogger().handlers:
         logging.getLogger().addHandler(_errors)
     _errors.found.clear()
@@ -97,7 +98,7 @@ def _run(function: Callable[[], Any]) -> Any:
 
 # Codecs ---------------------------------------------------------------------------------------------------------------
 def codec(data: bytes) -> None:
-    """Twilio's messages, one a line: understood as the json module understands them, or refused by a known reason."""
+    """Check Twilio's messages, one a line: decoded as the json module decodes them, or refused with a known reason."""
     reading = TwilioCodec()
     for line in data.split(b"\n"):
         message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
@@ -130,7 +131,7 @@ def _received(reading: TwilioCodec, message: str) -> tuple[StreamEvent | None, s
 
 
 def _sent(reading: TwilioCodec, event: object) -> None:
-    """What we would send back is taken by an independent reading of the protocol."""
+    """Check that an independent implementation of the protocol accepts what we would send back."""
     if isinstance(event, AudioReceived):
         decoded, audio = (
             kit.read_message(reading.audio(event.audio), "MZ1") if "MZ1 " in f"{reading!r} " else (None, b"")
@@ -141,7 +142,7 @@ def _sent(reading: TwilioCodec, event: object) -> None:
 
 
 def kit_codec(data: bytes) -> None:
-    """The simulated carrier's reading of what a server sends, and of its TwiML."""
+    """Check the simulated carrier's decoding of a server's messages, and of its TwiML."""
     text = data.decode("utf-8", "replace")
     with suppress(kit.BadMessage):
         kit.read_message(text, "MZ1")
@@ -150,7 +151,7 @@ def kit_codec(data: bytes) -> None:
 
 
 def wav(data: bytes) -> None:
-    """A WAV is 16-bit samples no longer than its bytes allow, or a WavError; and survives being written again."""
+    """Check that a WAV gives no more 16-bit samples than its bytes allow, or a WavError, and survives being written."""
     try:
         samples = read_wav(data)
     except WavError:
@@ -162,7 +163,7 @@ def wav(data: bytes) -> None:
 
 
 def _coded(sample: int) -> int:
-    """G.711 by its definition: sign, segment, step; one sample at a time."""
+    """Encode one sample by the definition of G.711: sign, segment, step."""
     value = sample >> 2
     sign, value = (0x80, -value) if value < 0 else (0, value)
     value = min(value, 8158) + 33
@@ -171,17 +172,17 @@ def _coded(sample: int) -> int:
 
 
 def mulaw(data: bytes) -> None:
-    """The tables are the definition, both ways."""
+    """Check the tables against the definition, both ways."""
     decoded = g711.decode(data)
     again = g711.encode(decoded)
-    assert bytes(code if code != 0x7F else 0xFF for code in data) == again  # the two zeros are one sample
+    assert bytes(code if code != 0x7F else 0xFF for code in data) == again  # both zeros of mu-law are one sample
     samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
     assert list(g711.encode(samples)) == [_coded(int(sample)) for sample in samples]
 
 
-# The stream shell -----------------------------------------------------------------------------------------------------
+# WebSocket ------------------------------------------------------------------------------------------------------------
 async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str | bytes], int]:
-    """Return what a WebSocket makes of these bytes, in pieces of that size, and the code with which it ends."""
+    """Return a WebSocket's messages from these bytes, in pieces of ``size``, and the code with which it ends."""
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(HEAD)
     line = FaultyStream(theirs)
@@ -208,18 +209,18 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
 
 
 def websocket(data: bytes) -> None:
-    """Frames mean the same in whatever segments they come, and nothing but SocketClosed comes of bad ones."""
+    """Check that frames mean the same in any segmentation, and that bad ones cause nothing but SocketClosed."""
     size = 1 + data[0] % 64 if data else 1
     writer = bool(data and data[0] & 64)
     whole = _run(partial(_messages, data[1:], 65536, writer=writer))
     torn = _run(partial(_messages, data[1:], size, writer=writer))
     assert whole[0] == torn[0], (whole, torn)
-    # Frames are read a segment at a time, texts one by one: what comes behind a bad text may be what ends the stream.
+    # Frames are read a segment at a time, texts one by one: data after a bad text may be what ends the stream.
     assert whole[1] == torn[1] or 1007 in (whole[1], torn[1]), (whole, torn)
 
 
 def upgrade(data: bytes) -> None:
-    """A request for a WebSocket is accepted, or refused with an HTTP answer; the door never falls."""
+    """Check that a WebSocket request is accepted, or refused with an HTTP answer, and never crashes the connection."""
     head = b"GET /ws/twilio/stream/" + data + b"\r\n\r\n"
 
     async def knock() -> bytes:
@@ -230,13 +231,13 @@ def upgrade(data: bytes) -> None:
 
 
 def door(data: bytes) -> None:
-    """Whatever comes first on a connection is answered by HTTP or not at all, within 16 s."""
+    """Check that the first data of a connection is answered with HTTP or not at all, within 16 s."""
     answer = _run(partial(_served, data))
     assert not answer or answer.startswith(b"HTTP/1.1 "), answer
 
 
 async def _served(data: bytes) -> bytes:
-    """Return what the door answers to a connection that sends these bytes and then waits."""
+    """Return the answer to a connection that sends these bytes and then waits."""
     ours, theirs = trio.testing.memory_stream_pair()
     answer = bytearray()
     with trio.fail_after(26):
@@ -265,7 +266,7 @@ def _site(pending: PendingCalls | None = None) -> ServerContext:
 
 
 def webhook(data: bytes) -> None:
-    """A form that Twilio signed is answered with TwiML or refused; one that it did not sign is refused."""
+    """Check that a form with Twilio's signature is answered with TwiML or refused, and any other refused."""
     query, _, body = data.partition(b"\n")
     target = "/webhooks/twilio/voice" + ("?" + query.decode("ascii", "ignore") if query else "")
     try:
@@ -286,16 +287,16 @@ def webhook(data: bytes) -> None:
                 kit.read_twiml(response.body.encode())
 
 
-# Whole calls ----------------------------------------------------------------------------------------------------------
+# Complete calls -------------------------------------------------------------------------------------------------------
 PAUSE_OPCODE: Final = 0xF0
 MAX_STEPS: Final = 64
 
 
 def _steps(data: bytes) -> Iterator[bytes | float]:
-    """Yield what a peer does after its start: messages, raw bytes and pauses.
+    """Yield the actions of a peer after its start: messages, raw bytes and pauses.
 
-    A line that begins with 0xF0 is a pause, of so many hundredths of a second as its second byte says; one that begins
-    with 0xF1 is raw bytes; every other one is a text message.
+    A line that begins with 0xF0 is a pause; its second byte gives the hundredths of a second. A line that begins with
+    0xF1 is raw bytes. Any other line is a text message.
     """
     for line in data.split(b"\n")[:MAX_STEPS]:
         if line[:1] == bytes([PAUSE_OPCODE]):
@@ -327,7 +328,8 @@ async def _call(data: bytes) -> None:
     callbacks = {"on_call_end": ended, "on_dtmf": lambda _: None}
     ours, theirs = trio.testing.memory_stream_pair()
     async with open_call_server(
-        phone.serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks), Seams(epoch=0.0)
+        phone._serve_options(agent, carrier=CARRIER, public_url=PUBLIC, callbacks=callbacks),  # noqa: SLF001 (as the test kit does)
+        Seams(epoch=0.0),
     ) as call_server:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
         call = call_server.context.pending.announce(info, trio.current_time())
@@ -358,7 +360,7 @@ async def _drain(stream: trio.abc.ReceiveStream) -> None:
 
 
 def call(data: bytes) -> None:
-    """A whole call, after its start, with a peer that sends anything at any time: it ends, once, without a bug."""
+    """Check that a call whose peer sends anything at any time ends exactly once, without an error in the log."""
     _run(partial(_call, data))
 
 
@@ -369,4 +371,4 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         *(vendors.deepgram, vendors.elevenlabs, vendors.chat, vendors.realtime),
     )
 }
-"""Every target by its name."""
+"""The targets by name."""

@@ -1,4 +1,4 @@
-"""What is fuzzed of the vendors' protocols: whatever a vendor sends is understood, or refused in our own terms."""
+"""The fuzzed protocols of vendors: any message is decoded, or refused with our own errors."""
 
 import math
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from patter_trio.wire.openai_chat import ChatDecoder
 from patter_trio.wire.sse import EventDecoder, ServerEvent
 
 MAX_REFUSAL_CHARACTERS = 200
-"""Characters of the longest refusal."""
+"""Maximum length of a refusal."""
 
 
 def _messages(data: bytes) -> Iterator[str | bytes]:
-    """Yield a message for each line: binary ones, where it begins with ``!``."""
+    """Yield a message for each line; a line that begins with ``!`` is a binary one."""
     for line in data.split(b"\n"):
         yield line[1:] if line.startswith(b"!") else line.decode(errors="replace")
 
 
 def deepgram(data: bytes) -> None:
-    """Words are texts, and what is settled grows, within the audio that there can be."""
+    """Check that words are valid text, and that the settled time grows and stays finite."""
     codec: ListenCodec = FluxCodec() if data[:1] == b"f" else NovaCodec()
     settled = 0.0
     for message in _messages(data[1:]):
@@ -34,14 +34,14 @@ def deepgram(data: bytes) -> None:
 
 
 def elevenlabs(data: bytes) -> None:
-    """A message is one of the events that there are."""
+    """Check that a message decodes to known events."""
     for message in _messages(data):
         with suppress(WireError):
             assert all(isinstance(event, voices.Event) for event in voices.receive(message))
 
 
 def chat(data: bytes) -> None:
-    """Events are the same in whatever pieces they come; what is in them is text, tools, or a failure of the vendor's."""
+    """Check that events do not depend on chunking, and contain text, tool calls, or a failure of the vendor."""
     size, body = data[0] % 16 + 1 if data else 1, data[1:]
     whole = _events([body])
     assert _events([body[start : start + size] for start in range(0, len(body), size)]) == whole, "pieces: they matter"
@@ -65,7 +65,7 @@ def _events(pieces: list[bytes]) -> list[ServerEvent] | None:
 
 
 def realtime(data: bytes) -> None:
-    """A message is one of the events that there are, or of no interest; what is refused is not quoted."""
+    """Check that a message decodes to a known event or to none, and that refusals do not quote it."""
     for message in _messages(data):
         said = ""
         try:

@@ -1,1 +1,1 @@
-"""What is measured, one file a server. Each is a program: it takes a folder of sounds and a port, and says when it listens."""
+"""The servers that are measured, one program each: it gets a folder of sounds, and prints its port when it listens."""

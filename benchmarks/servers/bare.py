@@ -1,10 +1,12 @@
-"""The least that any trio server must do for the same calls: no framework, one task a call, everything inline.
+"""The minimum that any trio server must do for the same calls: no framework, one task for each call, everything inline.
 
-``websockets``' protocol core on a trio stream, msgspec, a table for mu-law, Silero on every window, an utterance that is
-over after 0.5 s of silence, a barge-in after 0.2 s of voice, a canned answer. It has no clock of its own: what is due
-is sent when the caller's next frame comes in, in messages of 100 ms, 400 ms ahead. One mark at the answer's end.
+It uses ``websockets``' protocol core on a trio stream, msgspec, a table for mu-law, Silero on every window, an endpoint
+after 0.5 s of silence, a barge-in after 0.2 s of voice, and a canned answer. It has no clock of its own: audio that is
+due is sent when the caller's next frame comes in, in messages of 100 ms, 400 ms ahead, with one mark at the end of the
+answer.
 
-What it does not do: a recogniser, a mind, a history, events, what was heard, deadlines, back-pressure, errors.
+It has no STT, LLM, history or events, does not track what was heard, and handles neither deadlines, back-pressure nor
+errors.
 """
 
 import json
@@ -70,7 +72,7 @@ TABLE = (g711.decode(bytes(range(256))) / np.float32(32768)).astype(np.float32)
 
 
 class Voice:
-    """One caller's voice: windows in, ``began`` and ``ended`` out."""
+    """The VAD of one caller: windows in, ``began`` and ``ended`` out."""
 
     def __init__(self) -> None:
         self.state = np.zeros((2, 1, 128), np.float32)
@@ -111,7 +113,7 @@ async def call(answer: bytes, stream: trio.SocketStream) -> None:
     protocol = ServerProtocol()
     voice = Voice()
     sid = ""
-    at, until = len(answer), 0.0  # sent of the answer; when the caller will have heard that
+    at, until = len(answer), 0.0  # position in the answer; time at which the caller will have heard it
     while data := await stream.receive_some(16384):
         protocol.receive_data(bytes(data))
         for event in protocol.events_received():

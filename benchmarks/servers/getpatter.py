@@ -1,8 +1,8 @@
 """getpatter's Twilio server in pipeline mode, with providers that cost nothing; runs in an environment of its own.
 
-Its Silero is the one that it makes for each call itself, with 0.2 s of minimum speech and 0.5 s of silence instead of its
-presets (0.25 s and 0.1 s); one detector given to the agent would be shared by all calls. Its recogniser gives its words
-when it is asked to finalize; ``on_message`` answers, the voice is there at once, as mu-law, which it passes through.
+It makes a Silero for each call itself, here with 0.2 s of minimum speech and 0.5 s of silence instead of its presets
+(0.25 s and 0.1 s); a VAD given to the agent would be shared by all calls. Its STT returns its words when it is asked to
+finalize; ``on_message`` answers; the speech is available at once, as mu-law, which the server passes through.
 """
 
 import argparse

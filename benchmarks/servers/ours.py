@@ -1,4 +1,4 @@
-"""patter_trio as it is, on its real port, with a recogniser, a mind and a voice that cost nothing and are always ready."""
+"""patter_trio as it is, on its real port, with STT, LLM and TTS providers that cost nothing and are always ready."""
 
 import json
 import os
@@ -25,12 +25,12 @@ from patter_trio.vad.silero import SileroVAD
 
 ACCOUNT, TOKEN = "AC" + "0" * 32, "benchmark"
 CHUNK_BYTES = 1600
-"""Bytes in a chunk of the voice: 200 ms, a usual size of streaming synthesisers."""
+"""Bytes in a chunk of audio: 200 ms, a usual size of streaming TTS."""
 
 
 @attrs.frozen
 class CannedSTT(SpeechToText):
-    """Knows the words at the moment in which the voice ends."""
+    """An STT provider that has the words as soon as the voice ends."""
 
     provider: str = "canned"
 
@@ -62,7 +62,7 @@ class CannedWords(SpeechToTextSession):
 
 @attrs.frozen
 class CannedLLM(LanguageModel):
-    """Has its answer at once."""
+    """An LLM that has its answer at once."""
 
     provider: str = "canned"
     model: str = "canned"
@@ -79,7 +79,7 @@ class CannedLLM(LanguageModel):
 
 @attrs.frozen
 class CannedTTS(TextToSpeech):
-    """Says the canned answer for whatever sentence, as fast as it is taken."""
+    """A TTS provider that speaks the canned answer for any sentence, as fast as it is read."""
 
     answer: bytes = attrs.field(default=b"", repr=False)
     provider: str = "canned"

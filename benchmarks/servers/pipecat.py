@@ -1,8 +1,8 @@
 """pipecat-ai's Twilio bot as its guides build it, with services that cost nothing; runs in an environment of its own.
 
-FastAPI and uvicorn (with uvloop), ``FastAPIWebsocketTransport`` and ``TwilioFrameSerializer`` at 8 kHz throughout, its
-own Silero per call, turns by VAD and speech timeout: 0.2 s of minimum speech, 0.2 s + 0.3 s of silence. Its recogniser
-gives its words at once when the voice ends, marked as finalized; model and voice answer at once.
+It uses FastAPI and uvicorn (with uvloop), ``FastAPIWebsocketTransport`` and ``TwilioFrameSerializer`` at 8 kHz
+throughout, its own Silero for each call, and turns by VAD and speech timeout: 0.2 s of minimum speech, 0.2 s + 0.3 s of
+silence. Its STT returns the words at once when the voice ends, marked as finalized; LLM and TTS answer at once.
 """
 
 import argparse

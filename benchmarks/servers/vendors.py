@@ -1,6 +1,7 @@
-"""The fakes of the vendors in a process of their own, which write into each message when it left.
+"""The fake vendors in a process of their own, which write into each message the time at which it left.
 
-What they say is theirs; in it stand twelve digits that nobody reads, and in their place, on its way out, the time.
+The fakes are those of the test kit. Their messages contain twelve digits as a placeholder, which is replaced by the
+time on the way out.
 """
 
 import base64
@@ -20,22 +21,22 @@ from patter_trio.testing.servers.openai import ChatReply, OpenAIServer
 DIGITS: Final = 12
 PLACE: Final = b"9" * DIGITS
 ANSWER_WORDS: Final = 50
-"""Words of an answer."""
+"""Words in an answer."""
 TOKEN_INTERVAL_S: Final = 0.02
-"""Seconds between them."""
+"""Seconds between two words."""
 RESULT_INTERVAL_S: Final = 0.2
-"""Seconds of audio between two results that may change."""
+"""Seconds of audio between two interim results."""
 CHUNK_S: Final = 0.25
 """Seconds of speech in a message."""
 SPEECH_SPEED_FACTOR: Final = 5.0
-"""Seconds of speech made per second."""
+"""Seconds of speech that are made in a second."""
 
 Stamp = Callable[[bytes, bytes], bytes]
-"""Puts a time into a message."""
+"""A function that writes a time into a message."""
 
 
 def now() -> bytes:
-    """Return the time in microseconds, as digits; the same in all processes of a machine."""
+    """Return the time in microseconds, as digits; it is the same in all processes of a machine."""
     return b"%0*d" % (DIGITS, time.perf_counter_ns() // 1000 % 10**DIGITS)
 
 
@@ -49,7 +50,7 @@ def in_json_audio(data: bytes, at: bytes) -> bytes:
 
 
 def in_speech(data: bytes, at: bytes) -> bytes:
-    """WebSocket messages, and the pieces of an HTTP answer, which are audio behind their length."""
+    """Stamp WebSocket messages, and the pieces of an HTTP answer, which are audio after their length."""
     length, line, rest = data.partition(b"\r\n")
     if len(length) > 8 or len(rest) < DIGITS:
         return in_json_audio(data, at)
@@ -57,7 +58,7 @@ def in_speech(data: bytes, at: bytes) -> bytes:
 
 
 class Stamped(trio.abc.Stream):
-    """A connection whose messages say when they left."""
+    """A connection that writes into each message the time at which it left."""
 
     def __init__(self, stream: trio.abc.Stream, stamp: Stamp) -> None:
         self._stream = stream
@@ -87,7 +88,7 @@ async def _listen(nursery: trio.Nursery, serve: Callable[[trio.abc.Stream], Awai
 
 
 async def listen(nursery: trio.Nursery) -> list[int]:
-    """Have the fakes served in a nursery; return the ports of Deepgram, OpenAI and ElevenLabs."""
+    """Serve the fakes in a nursery; return the ports of Deepgram, OpenAI and ElevenLabs."""
     deepgram = DeepgramServer(
         FakeDeepgram(interim_every=RESULT_INTERVAL_S, final_delay=0.0, hallucinates=PLACE.decode())
     )
@@ -103,7 +104,7 @@ async def listen(nursery: trio.Nursery) -> list[int]:
 
 
 async def main() -> None:
-    """Serve until killed; says its ports on standard output."""
+    """Serve until killed; print the ports on standard output."""
     async with trio.open_nursery() as nursery:
         print(json.dumps({"pid": os.getpid(), "ports": await listen(nursery)}), flush=True)
 

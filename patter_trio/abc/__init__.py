@@ -1,15 +1,17 @@
-"""Every extension point: what a voice detector, recogniser, mind, synthesiser, engine and carrier stream must do.
+"""Every extension point: the interfaces of VAD, STT, LLM, TTS, turn detector, engine and carrier.
 
-What an :class:`~patter_trio.agent.agent.Agent` holds are *providers*: frozen, shared by all calls, without per-call state.
-Each call opens its own session from a provider, inside the call's nursery, and closes it by leaving the ``async with``.
+An :class:`~patter_trio.agent.agent.Agent` holds *providers*: frozen, shared by all calls, without state of any one
+call. Each call opens its own session from a provider, inside the call's nursery, and closes it by leaving the ``async
+with``.
 
 Rules for every implementation:
 
-* Failures of the vendor or model are raised as :class:`~patter_trio.errors.ProviderError` (or a subclass) with the
-  cause kept; nothing else may leave a session but :class:`trio.Cancelled`.
-* Every await can be cancelled, and leaves at once when it is; a session that was cancelled is only closed.
-* No task outlives the ``async with`` that opened it.
-* A session may say what it will bill, by :func:`report_usage`; where it does not, the cost is estimated.
+* Raise failures of the vendor or model as :class:`~patter_trio.errors.ProviderError` (or a subclass) from the original
+  error. Besides that, only :class:`trio.Cancelled` may leave a session.
+* Every await must be cancellable and leave at once when cancelled. After a cancellation, the call only closes the
+  session.
+* No task may outlive the ``async with`` that opened it.
+* A session may report what it will bill with :func:`report_usage`. If it does not, the call estimates the cost.
 """
 
 from patter_trio.abc._carrier import (

@@ -1,4 +1,4 @@
-"""Carriers: how a call is announced to us, what we answer, and how its audio travels."""
+"""Carriers: how they announce a call, how the server answers, and how the call's audio travels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,68 +10,68 @@ from patter_trio.errors import ConfigurationError
 
 Direction = Literal["inbound", "outbound"]
 Form = Mapping[str, str | Sequence[str]]
-"""The fields of a form; a field that came more than once has a sequence of values."""
+"""Fields of a form. A field that occurs more than once has a sequence of values."""
 
 
 @attrs.frozen
 class StreamStarted:
-    """The carrier's media stream opens: ids of stream and call, and the parameters that we gave it."""
+    """The start of the carrier's media stream: ids of stream and call, and the parameters given to the carrier."""
 
     stream_id: str
     call_id: str
-    parameters: Mapping[str, str] = attrs.field(repr=False)  # the token is one of them
+    parameters: Mapping[str, str] = attrs.field(repr=False)  # the one-time token is one of them
 
 
 @attrs.frozen
 class AudioReceived:
-    """The caller's voice: mu-law at 8 kHz, usually 20 ms."""
+    """Audio from the caller: mu-law at 8 kHz, usually 20 ms."""
 
     audio: bytes
 
 
 @attrs.frozen
 class MarkReached:
-    """All that was sent before the mark of this name has left the carrier's buffer, by playing or by clearing."""
+    """A mark whose preceding audio has left the carrier's buffer, because it was played or cleared."""
 
     name: str
 
 
 @attrs.frozen
 class DigitPressed:
-    """The caller pressed a key: 0-9, ``*``, ``#`` or A-D."""
+    """A key that the caller pressed: 0-9, ``*``, ``#`` or A-D."""
 
     digit: str
 
 
 @attrs.frozen
 class StreamStopped:
-    """The carrier ends the stream."""
+    """The end of the stream, announced by the carrier."""
 
 
 StreamEvent = StreamStarted | AudioReceived | MarkReached | DigitPressed | StreamStopped
 
 
 class StreamCodec(ABC):
-    """One carrier's media-stream protocol without I/O: messages in, events out; intentions in, messages out.
+    """The media-stream protocol of one carrier, without I/O: messages to events, commands to messages.
 
-    One codec serves one stream. ``audio``, ``mark`` and ``clear`` may be used once ``StreamStarted`` has come.
+    Each codec serves one stream. ``audio``, ``mark`` and ``clear`` may be used only after ``StreamStarted``.
     """
 
     @abstractmethod
     def receive(self, message: str | bytes) -> StreamEvent | None:
-        """Return what a message of the carrier means; None for one that is legal and of no interest.
+        """Return the event that a carrier's message contains; None for a valid message without one.
 
         Raises:
-            WireError: the protocol does not allow it.
+            WireError: the protocol does not allow the message.
         """
 
     @abstractmethod
     def audio(self, mulaw: bytes) -> str:
-        """Return the message that plays mu-law audio to the caller, after all that was sent before."""
+        """Return the message that plays mu-law audio to the caller after everything sent before it."""
 
     @abstractmethod
     def mark(self, name: str) -> str:
-        """Return the message that asks for a :class:`MarkReached`."""
+        """Return the message that requests a :class:`MarkReached`."""
 
     @abstractmethod
     def clear(self) -> str:
@@ -80,15 +80,15 @@ class StreamCodec(ABC):
 
 @attrs.frozen
 class CallInfo:
-    """The facts of a call, from its announcement to its end.
+    """The facts about a call, from its announcement to its end.
 
     Attributes:
         call_id: the carrier's id of the call.
-        caller: the number that calls, E.164.
-        callee: the number that is called, E.164.
+        caller: the calling number, E.164.
+        callee: the called number, E.164.
         direction: ``inbound`` or ``outbound``.
         custom_params: the parameters that came with the call.
-        provider: the carrier's name; the server enters it.
+        provider: the carrier's name; the server sets it.
     """
 
     call_id: str
@@ -99,7 +99,7 @@ class CallInfo:
     provider: str = ""
 
     def payload(self, *keys: str) -> dict[str, Any]:
-        """Return the facts under their keys in payloads: those that are named, or all. The parameters are a copy."""
+        """Return the facts under their payload keys: the named ones, or all. The parameters are a copy."""
         facts = {
             "call_id": self.call_id,
             "caller": self.caller,
@@ -114,8 +114,8 @@ class CallInfo:
 class Carrier(ABC):
     """A telephone company whose webhooks announce calls and whose media streams carry them.
 
-    ``name`` is what callbacks are told as ``telephony_provider``; ``protocol`` names the routes. ``content_type`` is
-    that of the answers which ``connect`` and ``reject`` return.
+    Callbacks receive ``name`` as ``telephony_provider``. ``protocol`` is part of the routes. ``content_type`` is the
+    type of the answers that ``connect`` and ``reject`` return.
     """
 
     name: ClassVar[str]
@@ -125,30 +125,36 @@ class Carrier(ABC):
 
     @property
     def voice_path(self) -> str:
-        """Where calls are announced."""
+        """Path of the webhook that announces calls."""
         return f"/webhooks/{self.protocol}/voice"
 
     @property
     def status_path(self) -> str:
-        """Where changes of a call's status are told."""
+        """Path of the webhook that reports changes of a call's status."""
         return f"/webhooks/{self.protocol}/status"
 
     @property
     def media_prefix(self) -> str:
-        """Path of the media streams; the call's id follows."""
+        """Prefix of the media streams' paths; the call's id follows it."""
         return f"/ws/{self.protocol}/stream/"
 
     @abstractmethod
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
-        """Say whether the carrier signed this request: its public URL, and its form or (of any other type) its body."""
+        """Return True if the carrier signed this request.
+
+        Args:
+            url: the public URL of the request.
+            params: the fields of its form, or its body as bytes if it has any other type.
+            signature: the value of the signature header.
+        """
 
     @abstractmethod
     def sign(self, url: str, params: Form | bytes) -> str:
-        """Return the signature that the carrier would give this request; a simulated carrier uses it."""
+        """Return the signature that the carrier would put on this request; a simulated carrier uses it."""
 
     @abstractmethod
     def offer(self, params: Form) -> CallInfo:
-        """Return what a voice webhook announces.
+        """Return the facts about the call that a voice webhook announces.
 
         Raises:
             WireError: a field is missing; the message names it.
@@ -156,24 +162,28 @@ class Carrier(ABC):
 
     @abstractmethod
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
-        """Return the answer that has the call's audio streamed to ``url``, with parameters for its start."""
+        """Return the answer that makes the carrier stream the call's audio to ``url``.
+
+        The stream's start message carries ``parameters``.
+        """
 
     @abstractmethod
     def reject(self) -> str:
-        """Return the answer that lets the caller hear that we are busy."""
+        """Return the answer that tells the caller that the line is busy."""
 
     async def transfer(self, call: CallInfo, to: str) -> None:
-        """Connect the caller of a live call with ``to``, a number in E.164 or a SIP address; its stream ends by that.
+        """Connect the caller of a live call to ``to``, an E.164 number or a SIP address, which ends the call's stream.
 
-        Returns when the carrier has said that it does.
+        Return once the carrier has confirmed it.
 
         Raises:
             CallEnded: the call is over.
-            ProviderError: it was not done, so that the call goes on; a timeout: nobody knows.
-            ConfigurationError: this carrier cannot.
+            ProviderError: the transfer failed and the call goes on. After a
+                :class:`~patter_trio.errors.ProviderTimeout`, the outcome is unknown.
+            ConfigurationError: this carrier cannot transfer calls.
         """
         raise ConfigurationError(
-            f"calls of {type(self).__name__} cannot be transferred, such as {call.call_id} to {to}"
+            f"{type(self).__name__} cannot transfer calls: call {call.call_id} was not sent to {to}"
         )
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What several kinds of provider share."""
+"""Definitions shared by several kinds of provider."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 Message = Mapping[str, Any]
 """One message of a conversation.
 
-``{"role": "system" | "user" | "assistant", "content": str}``; of an assistant that called tools also ``"tool_calls"``, a
-list of ``{"id", "name", "arguments"}`` with the arguments as JSON text; and what such a call gave:
-``{"role": "tool", "tool_call_id": str, "name": str, "content": str}``, one for each, right behind it.
-"""
+The form is ``{"role": "system" | "user" | "assistant", "content": str}``. A message of an assistant that called tools
+also has ``"tool_calls"``, a list of ``{"id", "name", "arguments"}`` with the arguments as JSON text. The result of each
+call follows directly after it: ``{"role": "tool", "tool_call_id": str, "name": str, "content": str}``."""
 
 
 class Prewarmable:
@@ -19,6 +18,6 @@ class Prewarmable:
         """Load what the first call would otherwise wait for.
 
         Raises:
-            ProviderError: it cannot be loaded.
-            ConfigurationError: it is missing, or not what it should be.
+            ProviderError: loading failed.
+            ConfigurationError: a file is missing, or differs from what it should be.
         """

@@ -1,4 +1,4 @@
-"""Engines: models that hear and speak by themselves."""
+"""Engines: speech-to-speech models, which take the caller's audio and produce the agent's."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,10 +17,10 @@ from patter_trio.errors import ConfigurationError
 
 @attrs.frozen(kw_only=True)
 class EngineSetup:
-    """What an engine is told of a call when it opens a session for it.
+    """The facts about a call that an engine needs to open a session for it.
 
-    ``language`` is a BCP 47 tag. ``conversation`` returns what was said so far, without the instructions: for a session
-    that has to begin anew with another connection.
+    ``language`` is a BCP 47 tag. ``conversation`` returns the messages so far, without the instructions; a session
+    calls it when it has to start again on another connection.
     """
 
     instructions: str
@@ -31,10 +31,10 @@ class EngineSetup:
 
 @attrs.frozen
 class EngineWords:
-    """What the caller said, by the engine's own understanding.
+    """The caller's words as the engine understood them.
 
-    ``commit`` is the number of the commit with whose audio they were said. Interim words are replaced by the next ones
-    of their commit; the final ones close it, and are empty where there are no words, or none that can be told.
+    ``commit`` is the number of the commit that their audio belongs to. Interim words are replaced by the next words of
+    their commit. Final words close it; they are empty if there are no words, or if the engine cannot tell them.
     """
 
     commit: int
@@ -44,17 +44,20 @@ class EngineWords:
 
 @attrs.frozen
 class EngineTurnOver:
-    """The engine's own turn detection: the caller has finished. Answered by ``commit`` and ``respond``, or by ``discard``."""
+    """The end of the caller's turn, detected by the engine.
+
+    The call answers with ``commit`` and ``respond``, or with ``discard``.
+    """
 
 
 EngineEvent = EngineWords | EngineTurnOver
 
 
 class EngineResponse(ABC):
-    """What an engine answers; iterating yields it as it is made, faster than it is spoken.
+    """One answer of an engine. Iterating yields it as the engine generates it, faster than it is played.
 
-    Texts are the words of the speech around them, pieces of any length. A tool that the engine wants called is yielded
-    whole, and by then its iteration is near its end: what the tool gives goes into another response.
+    Texts are the words of the speech around them, in pieces of any length. A tool call is yielded whole, near the end
+    of the iteration: the tool's result goes into another response.
     """
 
     def __aiter__(self) -> "EngineResponse":
@@ -70,46 +73,51 @@ class EngineResponse(ABC):
 
     @abstractmethod
     def heard(self, seconds: float) -> None:
-        """Learn that the caller heard only so much of it, so that the engine believes no more; never waits.
+        """Tell the engine how many seconds of this response the caller heard, so that it forgets the rest; never waits.
 
-        It may come when the response is left already.
+        The call may come after the response's context was left.
         """
 
 
 class EngineSession(ABC):
-    """One call's session with an engine. All methods are put in one order by their calls; none of them waits."""
+    """The session of one call with an engine.
+
+    Method calls take effect in the order in which they are made; none of them waits.
+    """
 
     @abstractmethod
     def send(self, audio: bytes) -> None:
-        """Take the caller's next audio, in the format that the provider announces in ``accepts``.
+        """Send the caller's next audio, in the provider's ``accepts`` format.
 
-        ``commit`` and ``discard`` are preceded by all that the call's resampler held back.
+        Everything that the call's resampler held back is sent before each ``commit`` and ``discard``.
         """
 
-    def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with a turn detection of its own needs none)
-        """Learn of an edge of the caller's voice, in the order of the audio."""
+    def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with its own turn detection does not need it)
+        """Report an edge of the caller's voice, in order with the audio."""
 
     @abstractmethod
     def commit(self) -> int:
-        """What was heard since the last commit is an utterance that is over; return the commit's number, from 1 on."""
+        """Close the utterance that began with the last commit; return this commit's number, counted from 1."""
 
     @abstractmethod
     def discard(self) -> None:
-        """What was heard since the last commit is no utterance: a cough, or a remark that needs no answer."""
+        """Drop the audio since the last commit: it was a cough, or a remark that needs no answer."""
 
     @abstractmethod
     def remember(self, message: Message) -> None:
-        """Take what belongs into the conversation and the engine has not made itself.
+        """Add a message to the conversation that the engine did not produce itself.
 
-        What the agent said by another voice, or what a tool gave (``{"role": "tool", "tool_call_id", "content"}``).
+        It is text that the agent said through another voice, or a tool's result (``{"role": "tool", "tool_call_id",
+        "content"}``).
         """
 
     @abstractmethod
     def respond(self, text: str = "", *, tools: bool = True) -> AbstractAsyncContextManager[EngineResponse]:
-        """Open the answer to the conversation as it is now; with ``text`` say just that, word for word.
+        """Open the answer to the conversation as it stands; with ``text``, speak exactly that text.
 
-        One at a time, but one that was abandoned may still be closing while the next opens. Leaving the context, by its end or
-        by cancellation, stops the engine from generating. With ``tools`` false it may call none.
+        One response is open at a time, but an abandoned one may still be closing while the next opens. Leaving the
+        context, by its end or by cancellation, stops the generation. With ``tools`` false, the engine may not call
+        tools.
 
         Raises:
             ProviderError: the engine is gone.
@@ -117,7 +125,7 @@ class EngineSession(ABC):
 
     @abstractmethod
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Iterate over what the engine tells of the caller, for as long as the session is open.
+        """Iterate over the engine's events about the caller, for as long as the session is open.
 
         Raises:
             ProviderError: the engine is gone for good.
@@ -125,12 +133,12 @@ class EngineSession(ABC):
 
 
 class Engine(Prewarmable, ABC):
-    """A model that hears and speaks by itself: speech in, speech out.
+    """A speech-to-speech model.
 
-    Whose turn it is remains decided here: an engine must not answer, and not stop, unless it is asked to.
+    The call keeps turn-taking to itself: an engine must neither answer nor stop unless it is asked to.
 
-    ``accepts`` and ``emits`` are the formats in which it hears and speaks, as a recogniser's and a synthesiser's; each may be
-    mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`.
+    ``accepts`` and ``emits`` are its input and output formats, as for an STT and a TTS; each may be mu-law or 16-bit
+    PCM, at one of :data:`patter_trio.audio.formats.RATES`.
     """
 
     provider: str
@@ -138,23 +146,23 @@ class Engine(Prewarmable, ABC):
     accepts: AudioFormat = MULAW_8K
     emits: AudioFormat = MULAW_8K
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = ""
-    """By what it tells :class:`EngineTurnOver`; empty: it does not, and the call's own endpointing decides."""
+    """Detection behind :class:`EngineTurnOver`; empty: the engine sends none, and the call's endpointing decides."""
     longest_silence: float = 0.0
-    """Seconds of silence after which an engine that ends turns has said so in any case; the call waits no longer. 0: it does
-    not say, and the call waits for 2 s, or 10 s for one that judges by what is said."""
+    """Seconds of silence after which an engine with turn detection has reported the end of the turn in any case; the
+    call does not wait longer. 0: unknown, and the call waits 2 s, or 10 s for semantic turn detection."""
 
     def with_voice(self, voice: str) -> "Engine":
-        """Return the same with another of the vendor's voices, by its name or id.
+        """Return the same engine with another of the vendor's voices, by its name or id.
 
         Raises:
-            ConfigurationError: it has one voice only.
+            ConfigurationError: the engine has only one voice.
         """
-        raise ConfigurationError(f"voice: {type(self).__name__} has no other voice than its own, so not {voice!r}")
+        raise ConfigurationError(f"voice must be unset: {type(self).__name__} has only one voice, got {voice!r}")
 
     @abstractmethod
     def open(self, setup: EngineSetup) -> AbstractAsyncContextManager[EngineSession]:
         """Open a session for one call.
 
         Raises:
-            ProviderError: no session could be had.
+            ProviderError: the session could not be opened.
         """

@@ -1,4 +1,4 @@
-"""Language models, and the tools that they are told of."""
+"""Language models (LLMs), and the tools that they may call."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from patter_trio.abc._common import Message, Prewarmable
 
 @attrs.frozen
 class ToolDefinition:
-    """What a model is told of a tool; ``parameters`` is the JSON Schema of its arguments, an object."""
+    """A tool as a model sees it; ``parameters`` is the JSON Schema of its arguments, an object."""
 
     name: str
     description: str
@@ -21,9 +21,9 @@ class ToolDefinition:
 
 @attrs.frozen
 class ToolCall:
-    """A model wants a tool called; ``arguments`` is the JSON text that it wrote, of which nothing is sure.
+    """A tool that the model wants to call. ``arguments`` is the JSON text that the model wrote, not validated.
 
-    ``id`` is what the vendor calls it; empty where it has no name for it.
+    ``id`` is the vendor's id of the call, or empty if the vendor has none.
     """
 
     id: str
@@ -34,7 +34,8 @@ class ToolCall:
 class LanguageModel(Prewarmable, ABC):
     """A model that answers.
 
-    One that knows no tools may leave ``tools`` out of its ``stream``: it is passed only where there are any.
+    A model without tool support may leave ``tools`` out of its ``stream``: the call passes it only if the agent has
+    tools.
     """
 
     provider: str
@@ -44,18 +45,20 @@ class LanguageModel(Prewarmable, ABC):
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
     ) -> AbstractAsyncContextManager[AsyncIterator[str | ToolCall]]:
-        """Open the streamed answer to a conversation; iterating yields text as it is generated.
+        """Open the streamed answer to a conversation. Iterating yields text as the model generates it.
 
-        A tool that the model wants called is yielded whole. After the end the caller runs them, adds what they gave
-        to the messages, and asks again. Leaving the context, by its end or by cancellation, stops the generation.
+        A tool call is yielded whole. After the end, the caller of ``stream`` runs the tools, adds their results to the
+        messages, and calls ``stream`` again. Leaving the context, by its end or by cancellation, stops the generation.
 
         Raises:
             ProviderError: the model failed, before or while answering.
         """
 
     async def connect(self) -> None:
-        """Open what the next answer would otherwise wait for, such as a connection; asked in each call, in advance.
+        """Open in advance what the next answer would otherwise wait for, such as a connection.
+
+        Each call awaits it once.
 
         Raises:
-            ProviderError: it could not be had; the next answer says so again.
+            ProviderError: the connection failed; the next answer will report the error again.
         """

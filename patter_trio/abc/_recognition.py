@@ -1,4 +1,4 @@
-"""Speech recognition."""
+"""Speech recognition (STT)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -13,15 +13,15 @@ from patter_trio.audio.formats import MULAW_8K, AudioFormat
 
 @attrs.frozen
 class Transcript:
-    """Words that were recognised.
+    """Words that the recogniser understood.
 
-    ``segment`` names the stretch of audio. An interim result is replaced by the next one of its segment; the final one
-    closes the segment, so that an interim that was acted upon and its own final do not double the words.
+    ``segment`` numbers the stretch of audio. The next result of a segment replaces its interim results, and the final
+    one closes the segment. So a reply to interim words and their own final result do not double the words.
 
-    ``finished`` is for recognisers that detect the end of a turn themselves, and only on what tells something new about
-    it: True on final words (or on none, with which the turn ends): the caller has finished, and is answered at once. True
-    on interim ones: probably, so that no more than the usual silence is waited for. False: not yet, also if it was said
-    before. None: it does not say.
+    ``finished`` is for recognisers that detect the end of a turn themselves. They set it only on a result that says
+    something new about the turn. True on a final result, which may be empty: the caller has finished, and is answered
+    at once. True on an interim result: the caller has probably finished, so the call waits for no more than the usual
+    silence. False: the caller has not finished, even if an earlier result said so. None: the recogniser does not say.
     """
 
     text: str
@@ -31,36 +31,38 @@ class Transcript:
 
 
 class SpeechToTextSession(ABC):
-    """Recognition of one call. ``send``, ``voice`` and ``flush`` are called by one task, ``transcripts`` by another.
+    """Speech recognition for one call.
 
-    ``accepts`` is the format of this session where it differs from its provider's: a provider that stands for several
-    recognisers sets it, any other leaves it None.
+    One task calls ``send``, ``voice`` and ``flush``; another iterates over ``transcripts``. ``accepts`` is the format
+    of this session if it differs from the provider's. A provider that stands for several recognisers sets it; any other
+    leaves it None.
     """
 
     accepts: AudioFormat | None = None
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
-        """Take the next audio, in the format that the provider announces in ``accepts``.
+        """Send the next audio, in the provider's ``accepts`` format.
 
-        At another rate than 8 kHz the call resamples it, which holds the newest 0.1 s back at most; ``flush`` is
-        preceded by all that was held back.
+        At any rate but 8 kHz the call resamples the audio, which holds back at most the newest 0.1 s. The call sends
+        everything it held back before ``flush``.
 
         Raises:
             ProviderError: the recogniser is gone.
         """
 
     async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
-        """Learn of an edge of the caller's voice, in the order of the audio; recognisers that are gated use it.
+        """Report an edge of the caller's voice, in order with the audio; voice-gated recognisers use it.
 
-        Its offset counts samples at 8 kHz whatever rate the provider accepts, and may lie up to 0.1 s ahead of the audio.
+        The offset counts samples at 8 kHz whatever rate the provider accepts. It may lie up to 0.1 s ahead of the
+        audio.
         """
 
     @abstractmethod
     async def flush(self) -> None:
-        """Ask for the final words of all audio sent so far, without waiting for them.
+        """Request the final words of all audio sent so far, without waiting for them.
 
-        The next final transcript answers it; its text is empty where there are no more words.
+        The next final transcript is the answer. Its text is empty if there are no more words.
 
         Raises:
             ProviderError: the recogniser is gone.
@@ -76,11 +78,11 @@ class SpeechToTextSession(ABC):
 
 
 class SpeechToText(Prewarmable, ABC):
-    """A recogniser of speech.
+    """A speech recogniser.
 
-    ``accepts`` is the format in which it wants the caller's audio: mu-law or 16-bit PCM, at one of
-    :data:`patter_trio.audio.formats.RATES`. The call converts. Mu-law at 8 kHz, which is what carriers send, costs and delays
-    nothing.
+    ``accepts`` is the format of the caller's audio that it wants: mu-law or 16-bit PCM, at one of
+    :data:`patter_trio.audio.formats.RATES`. The call converts. Carriers send mu-law at 8 kHz, so that format adds no
+    cost and no delay.
     """
 
     provider: str
@@ -92,5 +94,5 @@ class SpeechToText(Prewarmable, ABC):
         """Open a session for one call; ``language`` is a BCP 47 tag such as ``en`` or ``pt-BR``.
 
         Raises:
-            ProviderError: no session could be had.
+            ProviderError: the session could not be opened.
         """

@@ -1,4 +1,4 @@
-"""Speech synthesis."""
+"""Speech synthesis (TTS)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator
@@ -24,9 +24,10 @@ class Word:
 class SpeechChunk:
     """A stretch of synthesised speech.
 
-    ``text`` is the text whose speech *begins* with this chunk (usually a sentence, on its first chunk) and is empty on
-    the chunks that go on with it. ``words`` are timings, where the vendor tells them. ``format`` is that of this audio where it
-    differs from the provider's ``emits``: a provider that stands for several synthesisers sets it, any other leaves it None.
+    ``text`` is the text whose speech *begins* with this chunk: usually a sentence, on its first chunk. The chunks that
+    continue it have an empty text. ``words`` are word timings, if the vendor reports them. ``format`` is the format of
+    this audio if it differs from the provider's ``emits``. A provider that stands for several synthesisers sets it; any
+    other leaves it None.
     """
 
     audio: bytes
@@ -36,14 +37,14 @@ class SpeechChunk:
 
 
 class TextToSpeechSession(ABC):
-    """Synthesis for one call; the replies of a call come one after another, but an abandoned one may still be closing."""
+    """Synthesis for one call. Replies come one after another, but an abandoned one may still be closing."""
 
     @abstractmethod
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """Open the speech of one reply; iterating yields its audio, in the provider's ``emits``, as it is made.
+        """Open the speech of one reply. Iterating yields its audio as it is made, in the provider's ``emits`` format.
 
-        ``sentences`` arrive while the reply is being thought; the iteration ends when they have ended and all is said.
-        Leaving the context, by its end or by cancellation, stops the synthesis.
+        ``sentences`` arrive while the LLM generates the reply. The iteration ends when they have ended and all are
+        spoken. Leaving the context, by its end or by cancellation, stops the synthesis.
 
         Raises:
             ProviderError: the synthesiser failed.
@@ -51,10 +52,10 @@ class TextToSpeechSession(ABC):
 
 
 class TextToSpeech(Prewarmable, ABC):
-    """A synthesiser of speech.
+    """A speech synthesiser.
 
-    ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`. The call
-    converts; texts and words stay at their samples. Mu-law at 8 kHz passes as it is.
+    ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES`. The
+    call converts, and keeps texts and words at their positions in the audio. Mu-law at 8 kHz passes unchanged.
     """
 
     provider: str
@@ -62,17 +63,17 @@ class TextToSpeech(Prewarmable, ABC):
     emits: AudioFormat = MULAW_8K
 
     def with_voice(self, voice: str) -> "TextToSpeech":
-        """Return the same with another of the vendor's voices, by its name or id.
+        """Return the same synthesiser with another of the vendor's voices, by its name or id.
 
         Raises:
-            ConfigurationError: it has one voice only.
+            ConfigurationError: the synthesiser has only one voice.
         """
-        raise ConfigurationError(f"voice: {type(self).__name__} has no other voice than its own, so not {voice!r}")
+        raise ConfigurationError(f"voice must be unset: {type(self).__name__} has only one voice, got {voice!r}")
 
     @abstractmethod
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; ``language`` is a BCP 47 tag.
 
         Raises:
-            ProviderError: no session could be had.
+            ProviderError: the session could not be opened.
         """

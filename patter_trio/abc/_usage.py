@@ -1,4 +1,4 @@
-"""What a provider reports that it will bill."""
+"""Reports of providers about what they will bill."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -9,11 +9,11 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """What a provider says that it will bill, for one request or for what has come since its last report.
+    """Quantities that a provider will bill for one request, or for the time since its last report.
 
-    Each token and second is counted once: tokens that were read from a cache are not input tokens as well. ``cost``, where
-    the provider tells the amount itself (USD), beats any table. ``model`` is the one that is billed, if it is another than
-    the provider's.
+    Each token and second is counted once: tokens read from a cache are not input tokens as well. ``cost`` is the amount
+    (USD) if the provider reports it, and takes precedence over any price table. ``model`` is the billed model if it
+    differs from the provider's.
     """
 
     stage: Literal["stt", "llm", "tts"]
@@ -25,22 +25,22 @@ class Usage:
     audio_output_tokens: int = 0
     audio_cache_read_tokens: int = 0
     seconds: float = 0.0
-    """Of audio, where a recogniser bills by time."""
+    """Seconds of audio, if a recogniser bills by time."""
     characters: int = 0
-    """Of text, where a synthesiser bills by length."""
+    """Characters of text, if a synthesiser bills by length."""
     cost: float | None = None
     model: str = ""
 
 
 usage_sink: ContextVar[Callable[[Usage], None] | None] = ContextVar("usage_sink", default=None)
-"""Who takes note of what a provider reports: set by the call around all that it opens."""
+"""Receiver of the providers' reports; the call sets it around everything that it opens."""
 
 
 def report_usage(usage: Usage) -> None:
-    """Report what was used, from within a session: once for each request, or each time that the vendor says more.
+    """Report usage from within a session: once for each request, or each time the vendor reports more.
 
-    What is reported while a reply is made counts for this reply. What was reported takes the place of the estimate that
-    the call makes otherwise. Outside any call it does nothing; it never waits and never raises.
+    A report made while a reply is being generated counts for that reply. It replaces the estimate that the call would
+    otherwise make. Outside a call, this does nothing. It never waits and never raises.
     """
     sink = usage_sink.get()
     if sink is not None:

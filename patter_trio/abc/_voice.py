@@ -1,4 +1,4 @@
-"""Voice activity, and the end of a turn."""
+"""Voice activity detection (VAD), and detection of the end of a turn."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from patter_trio.audio.g711 import Samples
 
 @attrs.frozen
 class VoiceEdge:
-    """The caller's voice began or ended.
+    """The start or end of the caller's voice.
 
-    ``offset`` is *where* it did, in samples (8 kHz) since the first one fed, not where it was noticed: what a detector
-    needs to be sure (hang-over, minimum speech) must not move the edge.
+    ``offset`` is *where* it happened, in samples (8 kHz) since the first one fed, not where the detector noticed it.
+    The time that a detector needs to be sure (hang-over, minimum speech) must not move the edge.
     """
 
     speaking: bool
@@ -24,19 +24,19 @@ class VoiceEdge:
 
 
 class VoiceActivitySession(ABC):
-    """Voice activity of one call.
+    """Voice activity detection for one call.
 
-    ``window`` is the number of samples, counted from the first one fed, with each whole multiple of which it can say
-    something new; it is fed when so many have come, and not for every frame.
+    ``window`` is the number of samples after which a result can change: only at each whole multiple, counted from the
+    first sample fed. The call feeds the session whenever a window is complete, not for every frame.
     """
 
     window: int = 1
 
     @abstractmethod
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
-        """Take the next samples (8 kHz, 16-bit, any number) and return the edges that they complete, oldest first.
+        """Process the next samples (8 kHz, 16-bit, any number) and return the edges that they complete, oldest first.
 
-        Never called again before it has returned. Edges alternate, beginning with ``speaking=True``.
+        The next call comes only after this one has returned. Edges alternate, beginning with ``speaking=True``.
 
         Raises:
             ProviderError: the model failed.
@@ -44,7 +44,7 @@ class VoiceActivitySession(ABC):
 
 
 class VoiceActivity(Prewarmable, ABC):
-    """A voice activity detector."""
+    """A voice activity detector (VAD)."""
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
@@ -56,11 +56,11 @@ class VoiceActivity(Prewarmable, ABC):
 
 
 class TurnDetector(Prewarmable, ABC):
-    """Says how likely it is that the caller has finished, from the sound of the utterance alone."""
+    """A model that estimates, from the sound of the utterance alone, whether the caller has finished."""
 
     @abstractmethod
     async def complete(self, samples: Samples) -> float:
-        """Return the probability, 0 to 1, that these samples (8 kHz, 16-bit, at most the last 8 s) are a whole turn.
+        """Return the probability, 0 to 1, that these samples (8 kHz, 16-bit, at most the last 8 s) are a complete turn.
 
         Raises:
             ProviderError: the model failed.

@@ -1,7 +1,8 @@
-"""What an agent is: frozen options, no behaviour. Made by :meth:`patter_trio.Patter.agent`."""
+"""The options of an agent: frozen, and checked when they are given."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
 from patter_trio.agent.tools import Tool, tools_of
 from patter_trio.audio.convert import rate_problem
 from patter_trio.conversation.policy import TurnPolicy
+from patter_trio.defaults import default_stt, default_tts, default_vad
 from patter_trio.errors import ConfigurationError
 
 OVERRIDABLE = frozenset(
@@ -43,7 +45,9 @@ ENGINE_ENDPOINT_WAIT_S = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
 """Seconds of silence after which an utterance is over though an engine that detects turns has not said so, if it does not say
 itself how long that may take."""
 PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
-"""What works on the texts between recogniser, model and voice, which an engine does not have."""
+"""What works on the texts between recogniser, model and synthesiser, which an engine does not have."""
+ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
+"""Spoken when a reply fails and the agent names no text of its own."""
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
@@ -61,12 +65,25 @@ def _instance_of(kind: type) -> Any:
     return check
 
 
-def _transforms_of(given: object) -> tuple[Any, ...]:
+def _vad_of(given: VoiceActivity | None) -> VoiceActivity:
+    return default_vad() if given is None else given
+
+
+def _transforms_of(given: Sequence[Callable[[str], str]] | None) -> tuple[Callable[[str], str], ...]:
     if given is None:
         return ()
     if not isinstance(given, list | tuple):
         raise ConfigurationError(f"text_transforms must be a list of functions, not {type(given).__name__}: {given!r}")
     return tuple(given)
+
+
+def _variables_of(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    # A copy: the application may fill in the same dict for the next agent. What is not a mapping, the validator names.
+    return {} if given is None else dict(given) if isinstance(given, Mapping) else given
+
+
+def _error_message_of(given: str | None) -> str:
+    return ERROR_MESSAGE if given is None else given
 
 
 def _inspected(agent: "Agent") -> tuple[Hook, ...]:
@@ -82,77 +99,111 @@ def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, 
             raise ConfigurationError(f"{attribute.name} must have names that are text, not {name!r}")
 
 
-@attrs.frozen(kw_only=True)
-class Agent:
-    """A phone agent: who it is, how it hears, thinks and speaks, and when it lets itself be interrupted.
+_optional = attrs.validators.optional
 
-    One agent serves any number of calls at once; nothing in it changes.
+
+@attrs.frozen
+class Agent:
+    """A phone agent: its prompt, the providers it hears, thinks and speaks with, and when it may be interrupted.
+
+    One agent serves any number of calls at once; nothing in it changes. ``phone.agent(...)`` makes the same.
+
+    Args:
+        system_prompt: tells the model who it is and what to do.
+        engine: hears, thinks and speaks, in the place of ``stt``, ``llm`` and ``tts``; None: these do.
+        stt: the recogniser; None: :class:`~patter_trio.WhisperSTT`, unless there is an ``engine``.
+        tts: the synthesiser; None: :class:`~patter_trio.PiperTTS`, unless there is an ``engine``, beside which it
+            speaks texts that are not the engine's own, word for word.
+        llm: the language model; None: ``phone.serve(on_message=...)`` answers.
+        vad: detects the caller's voice; None: :class:`~patter_trio.SileroVAD`.
+        turn_detector: judges whether the caller has finished, and so shortens the wait; None: silence alone decides.
+        language: BCP 47 tag, for recogniser and synthesiser.
+        voice: another voice for ``engine``, else for ``tts``, by the vendor's name or id for it; empty: the provider's
+            own.
+        first_message: spoken as soon as the call is connected; empty: the caller speaks first.
+        tools: what the model may call: functions, :class:`~patter_trio.Tool` and dicts of its arguments; see
+            ``docs/tools.md``.
+        variables: ``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name;
+            None: nothing is replaced.
+        hooks: functions between the stages; see ``docs/hooks.md``.
+        text_transforms: functions applied in order to each sentence before it is spoken.
+        guardrails: what the agent must not say, as :class:`~patter_trio.Guardrail` or dicts of its arguments; the first
+            that blocks a sentence counts.
+        barge_in_threshold_ms: milliseconds from the onset of the caller's voice over the agent until the reply is cut;
+            0: never.
+        barge_in_min_words: words that it takes to interrupt; 0: voice alone does.
+        endpointing_ms: milliseconds of silence after the last voice that end an utterance.
+        user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
+        silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
+        max_call_duration: seconds after which the agent hangs up, once it has finished what it is saying; None: never.
+        error_message: spoken when a reply fails; None: an apology in English that asks the caller to say it again.
+
+    Raises:
+        MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
+        ConfigurationError: an option has a wrong type or value, or cannot be beside another.
     """
 
     system_prompt: str = attrs.field(validator=_instance_of(str))
-    vad: VoiceActivity = attrs.field(validator=_instance_of(VoiceActivity))
-    engine: Engine | None = attrs.field(default=None, validator=attrs.validators.optional(_instance_of(Engine)))
-    """Hears, thinks and speaks, in the place of ``stt``, ``llm`` and ``tts``."""
-    stt: SpeechToText | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_instance_of(SpeechToText))
-    )
-    tts: TextToSpeech | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_instance_of(TextToSpeech))
-    )
-    """Beside an engine: the voice of texts that are not its own, word for word."""
+    engine: Engine | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(Engine)))
+    stt: SpeechToText | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(SpeechToText)))
+    tts: TextToSpeech | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(TextToSpeech)))
     llm: LanguageModel | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_instance_of(LanguageModel))
+        default=None, kw_only=True, validator=_optional(_instance_of(LanguageModel))
+    )
+    vad: VoiceActivity = attrs.field(
+        default=None, kw_only=True, converter=_vad_of, validator=_instance_of(VoiceActivity)
     )
     turn_detector: TurnDetector | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_instance_of(TurnDetector))
+        default=None, kw_only=True, validator=_optional(_instance_of(TurnDetector))
     )
-    language: str = attrs.field(default="en", validator=_instance_of(str))
-    """BCP 47 tag, for recogniser and synthesiser."""
-    voice: str = attrs.field(default="", validator=_instance_of(str))
-    """Another voice for ``engine``, else for ``tts``, by the vendor's name or id for it; empty: its own."""
-    first_message: str = attrs.field(default="", validator=_instance_of(str))
-    """Spoken as soon as the call is there; empty: the caller speaks first."""
+    language: str = attrs.field(default="en", kw_only=True, validator=_instance_of(str))
+    voice: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
+    first_message: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
+    tools: tuple[Tool, ...] = attrs.field(default=(), kw_only=True, converter=tools_of)
+    variables: Mapping[str, Any] = attrs.field(
+        default=None, kw_only=True, converter=_variables_of, validator=[_instance_of(Mapping), _names]
+    )
     hooks: PipelineHooks | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_instance_of(PipelineHooks))
+        default=None, kw_only=True, validator=_optional(_instance_of(PipelineHooks))
     )
-    """Functions between the stages; see ``docs/hooks.md``."""
-    text_transforms: tuple[Callable[[str], str], ...] = attrs.field(default=(), converter=_transforms_of)
-    """Applied in order to each sentence before it is spoken."""
+    text_transforms: tuple[Callable[[str], str], ...] = attrs.field(default=(), kw_only=True, converter=_transforms_of)
     transforms: tuple[Hook, ...] = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_inspected, takes_self=True)
     )
-    """The same, inspected once for all calls."""
-    guardrails: tuple[Guardrail, ...] = attrs.field(default=(), converter=guardrails_of)
-    """What the agent must not say; the first that blocks a sentence counts."""
-    tools: tuple[Tool, ...] = attrs.field(default=(), converter=tools_of)
-    """What the model may call; see ``docs/tools.md``."""
-    variables: Mapping[str, Any] = attrs.field(factory=dict, validator=[_instance_of(Mapping), _names])
-    """``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name."""
-    barge_in_threshold_ms: int = attrs.field(default=250, validator=_positive)
-    """Milliseconds from the onset of the caller's voice over the agent until the reply is cut; 0: never."""
-    barge_in_min_words: int = attrs.field(default=0, validator=_positive)
-    """Words that it takes to interrupt; 0: voice alone does."""
-    endpointing_ms: int = attrs.field(default=500, validator=_positive)
-    """Milliseconds of silence after the last voice that end an utterance."""
-    user_away_timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    """Seconds without speech from either side after which the caller counts as away; None: never."""
-    silence_timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    """Seconds without speech from either side after which the agent hangs up; None: never."""
-    max_call_duration: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    """Seconds after which the agent hangs up, once it has finished what it is saying; None: never."""
+    """``text_transforms``, inspected once for all calls."""
+    guardrails: tuple[Guardrail, ...] = attrs.field(default=(), kw_only=True, converter=guardrails_of)
+    barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_positive)
+    barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_positive)
+    endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=_positive)
+    user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
+    silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
+    max_call_duration: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
     error_message: str = attrs.field(
-        default="I am sorry, something went wrong. Could you say that again?", validator=_instance_of(str)
+        default=None, kw_only=True, converter=_error_message_of, validator=_instance_of(str)
     )
-    """Spoken when a reply fails."""
 
     def __attrs_post_init__(self) -> None:
+        self._check_formats()
         self._check_parts()
-        if not self.voice:
-            return
-        if self.engine is not None:
-            object.__setattr__(self, "engine", self.engine.with_voice(self.voice))
-        elif self.tts is not None:
-            object.__setattr__(self, "tts", self.tts.with_voice(self.voice))
+        # A voice that the provider does not have, or an extra that is not installed, is an error now and not at serve.
+        _ = self.resolved
+
+    @cached_property
+    def resolved(self) -> "Agent":
+        """The agent as calls use it: defaults stand for omitted providers, and the provider that speaks has ``voice``.
+
+        The fields keep what was given; of the resolved agent ``voice`` is empty, since its provider has it.
+        """
+        engine, stt, tts = self.engine, self.stt, self.tts
+        if engine is None:
+            stt = default_stt() if stt is None else stt
+            tts = default_tts() if tts is None else tts
+            tts = tts.with_voice(self.voice) if self.voice else tts
+        elif self.voice:
+            engine = engine.with_voice(self.voice)
+        if engine is self.engine and stt is self.stt and tts is self.tts:
+            return self
+        return attrs.evolve(self, engine=engine, stt=stt, tts=tts, voice="")
 
     def _check_formats(self) -> None:
         for option, part, does in (
@@ -165,13 +216,7 @@ class Agent:
                 raise ConfigurationError(f"{option} must {does[:-1]} audio {problem}")
 
     def _check_parts(self) -> None:
-        self._check_formats()
         if self.engine is None:
-            missing = [name for name in ("stt", "tts") if getattr(self, name) is None]
-            if missing:
-                raise ConfigurationError(
-                    f"an agent without engine= needs {' and '.join(f'{name}=' for name in missing)}"
-                )
             return
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
@@ -209,23 +254,26 @@ class Agent:
             ProviderError: a provider cannot be used.
             ConfigurationError: a model is missing, or not the one that is pinned.
         """
-        for provider in (self.vad, self.engine, self.stt, self.tts, self.llm, self.turn_detector):
+        used = self.resolved
+        for provider in (used.vad, used.engine, used.stt, used.tts, used.llm, used.turn_detector):
             if provider is not None:
                 await provider.prewarm()
 
     def overridden(self, overrides: Mapping[str, Any]) -> tuple["Agent", list[str]]:
-        """Return this agent with what ``on_call_start`` asked for, and what is wrong with what it could not get."""
-        agent, complaints = self, []
+        """Return this agent, resolved and with the overrides of ``on_call_start``, and what is wrong with the others.
+
+        ``voice`` is resolved before an override of ``tts``: another synthesiser speaks as it is, since the name of a
+        voice may mean nothing to it.
+        """
+        agent, complaints = self.resolved, []
         unknown = sorted(str(key) for key in overrides if key not in OVERRIDABLE)
         if unknown:
             complaints.append(
                 f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"
             )
         for key in sorted(OVERRIDABLE & overrides.keys()):
-            # Another synthesiser speaks as it is; the agent's own voice may mean nothing to it.
-            changes: dict[str, Any] = {"voice": ""} if key == "tts" else {}
             try:
-                agent = attrs.evolve(agent, **changes, **{key: overrides[key]})
+                agent = attrs.evolve(agent, **{key: overrides[key]}).resolved
             except ConfigurationError as error:
                 complaints.append(str(error))
         return agent, complaints

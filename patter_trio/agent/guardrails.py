@@ -8,7 +8,7 @@ some sentence must not be heard, and one that nobody has looked at may be that s
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, overload
 
@@ -126,7 +126,7 @@ def _decorated(name: str, replacement: str, check: Check) -> Guardrail:
     return Guardrail(name or getattr(check, "__name__", "check"), (), check, replacement)
 
 
-def guardrails_of(given: object) -> tuple[Any, ...]:
+def guardrails_of(given: Sequence[Guardrail | Mapping[str, Any]] | None) -> tuple[Guardrail, ...]:
     """Return the guardrails of ``phone.agent(guardrails=...)``, each a :class:`Guardrail` or a dict of its arguments.
 
     Raises:

@@ -268,7 +268,7 @@ def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form
     return "arguments and context" if takes_extra_argument(taken, CONTEXT_PARAMETER) else "arguments"
 
 
-def tools_of(given: object) -> tuple[Tool, ...]:
+def tools_of(given: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] | None) -> tuple[Tool, ...]:
     """Return what ``tools=`` means: tools, functions, and dicts with the arguments of :class:`Tool`.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Pure audio: mu-law, framing, resampling of whole buffers, WAV. No clock, no task, no file handle kept."""
+"""Pure audio: mu-law, frames, resampling, WAV. Nothing here uses a clock, a task or an open file."""

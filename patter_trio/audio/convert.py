@@ -1,44 +1,46 @@
 """Streaming conversion between the telephone's audio and the formats of providers.
 
-soxr does the resampling. It releases its output in blocks, so it holds back the newest part of what it took: with LQ
-3 to 83 ms, with HQ up to 160 ms, by the rate (docs/design.md has the figures). Three rules follow:
+soxr does the resampling. It releases its output in blocks and so holds back the newest part of its input: 3 to 83 ms
+with LQ, up to 160 ms with HQ, depending on the rate (docs/design.md has the figures). Three rules follow:
 
-* Into a recogniser or an engine a caller waits for every millisecond: quality LQ. Audio comes out of a synthesiser or an
-  engine faster than it is played: quality HQ.
-* Whoever needs all of it, such as the end of an utterance or of a reply, calls :meth:`Converter.flush`.
-* A stream belongs to one session or one reply. A reply that was cut takes its stream, and what that held, with it.
+* Towards a recogniser or an engine, the caller waits for every millisecond: quality LQ. A synthesiser or an engine
+  produces audio faster than it is played: quality HQ.
+* Code that needs all of the audio, such as at the end of an utterance or of a reply, calls :meth:`Converter.flush`.
+* A stream belongs to one session or one reply. When a reply is cut, its stream is dropped with everything it held back.
 
-Where both formats are the same, as with mu-law at 8 kHz, there is no converter at all.
+Equal formats, such as mu-law at 8 kHz on both sides, need no converter.
 """
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATES, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
 
+if TYPE_CHECKING:
+    from soxr import ResampleStream
+
 Floats = npt.NDArray[np.float32]
 
 
 class Quality(StrEnum):
-    """A quality of soxr's, by its own name."""
+    """A quality level of soxr, by soxr's own name."""
 
     LOW_DELAY = "LQ"
-    """Level down by 0.3 dB at 3 kHz and by 8 dB at 3.4 kHz, images and aliases below -90 dB."""
+    """Attenuation of 0.3 dB at 3 kHz and 8 dB at 3.4 kHz; images and aliases below -90 dB."""
     HIGH = "HQ"
-    """Flat to 3.6 kHz, images and aliases below -100 dB."""
+    """Flat to 3.6 kHz; images and aliases below -100 dB."""
 
 
 class Converter:
-    """One stream of audio on its way from one format to another.
+    """A stream of audio that is converted from one format to another.
 
-    After :meth:`flush` exactly as much time has come out as went in, to the nearest sample; the stream then goes on.
+    After :meth:`flush`, the output has exactly the length of the input, to the nearest sample. The stream then goes on.
     """
 
     def __init__(self, source: AudioFormat, target: AudioFormat, quality: Quality) -> None:
@@ -46,24 +48,26 @@ class Converter:
         self.target = target
         self._decode = _DECODERS[source.encoding]
         self._encode = _ENCODERS[target.encoding]
-        self._stream: soxr.ResampleStream | None = None
+        self._stream: ResampleStream | None = None
         if source.rate != target.rate:
-            # Floats, because soxr adds dither to whole numbers: silence has to stay silence.
+            import soxr  # noqa: PLC0415 (most providers take the telephone's rate and never need it)
+
+            # Floats, because soxr adds dither to integers, and silence has to stay silence.
             self._stream = soxr.ResampleStream(source.rate, target.rate, 1, dtype="float32", quality=quality.value)
         self._taken = 0
         self.given: int = 0
-        """Samples that have come out."""
+        """Samples put out so far."""
 
     def __repr__(self) -> str:
         return f"<Converter {self.source} to {self.target}, {self.due - self.given} samples held back>"
 
     @property
     def due(self) -> int:
-        """Number of samples that everything taken so far becomes."""
+        """Number of output samples that correspond to all input so far."""
         return (self._taken * self.target.rate + self.source.rate // 2) // self.source.rate
 
     def convert(self, audio: bytes) -> bytes:
-        """Take the next audio, and return what has come out of the stream with it."""
+        """Take the next audio, and return the output that is available now."""
         samples = self._decode(audio)
         self._taken += len(samples)
         if self._stream is not None:
@@ -72,20 +76,22 @@ class Converter:
         return self._encode(samples)
 
     def flush(self) -> bytes:
-        """Return what is held back; what is taken next follows it without a gap."""
+        """Return the audio held back; the next audio follows it without a gap."""
         wanted = self.due - self.given
+        # With equal rates nothing is held back: the converter only changes the encoding.
         if self._stream is None or wanted <= 0:
             return b""
         rest = _rounded(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
         self._stream.clear()
-        # soxr rounds the length of each stretch by itself; over many of them that would move all that follows.
+        # soxr rounds the length of each stretch by itself. Over many stretches the errors would add up and shift all
+        # that follows.
         rest = np.pad(rest[:wanted], (0, max(0, wanted - len(rest))))
         self.given += wanted
         return self._encode(rest)
 
 
 def converter(source: AudioFormat, target: AudioFormat, quality: Quality) -> Converter | None:
-    """Return a new stream between two formats; None where they are the same, and audio passes as it is."""
+    """Return a new converter between two formats; None if they are the same and audio passes unchanged."""
     return None if source == target else Converter(source, target, quality)
 
 
@@ -96,7 +102,7 @@ def converted(audio: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
 
 
 def rate_problem(made: AudioFormat) -> str:
-    """Return what is wrong with the sampling rate of a provider's format; empty if nothing is."""
+    """Return the end of an error message about the sampling rate of a provider's format; empty if the rate is valid."""
     if made.rate in RATES:
         return ""
     return f"at {', '.join(map(str, RATES[:-1]))} or {RATES[-1]} Hz, got {made.rate} Hz"

@@ -1,4 +1,4 @@
-"""How speech is written down: encodings and sampling rates."""
+"""Audio formats: encodings and sampling rates."""
 
 from enum import StrEnum
 from typing import Final
@@ -14,11 +14,11 @@ FRAME_SAMPLES = 160
 FRAME_SECONDS = FRAME_SAMPLES / RATE
 
 RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
-"""Sampling rates (Hz) that a provider may have; 20 ms are a whole number of samples at each of them."""
+"""Sampling rates (Hz) that a provider may use; 20 ms are a whole number of samples at each of them."""
 
 
 class Encoding(StrEnum):
-    """How one sample is written."""
+    """Encoding of one sample."""
 
     MULAW = "mulaw"
     """One byte per sample, ITU-T G.711 mu-law."""
@@ -35,15 +35,15 @@ class AudioFormat:
 
     @property
     def width(self) -> int:
-        """Return the bytes of one sample."""
+        """Bytes of one sample."""
         return 1 if self.encoding is Encoding.MULAW else 2
 
     def samples(self, audio: bytes) -> int:
-        """Return how many samples some audio has."""
+        """Return the number of samples in some audio."""
         return len(audio) // self.width
 
     def seconds(self, audio: bytes) -> float:
-        """Return how long some audio lasts."""
+        """Return the duration of some audio in seconds."""
         return self.samples(audio) / self.rate
 
 

@@ -1,4 +1,4 @@
-"""ITU-T G.711 mu-law by table: bit-exact, and independent of the audioop module that Python 3.13 dropped."""
+"""ITU-T G.711 mu-law by table: bit-exact, and independent of the audioop module, which Python 3.13 removed."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ Codes = npt.NDArray[np.uint8]
 SILENCE = 0xFF
 """The mu-law byte of a zero sample."""
 
+# G.711 adds the bias to the magnitude before it takes the exponent, so that every segment has a leading one bit.
 _BIAS = 33
 _CLIP = 8158  # largest magnitude on the 14-bit scale that G.711 codes, less the bias
 
@@ -22,7 +23,7 @@ def _decoding_table() -> Samples:
 
 
 def _encoding_table() -> Codes:
-    # Indexed by the sample taken as an unsigned 16-bit number. The 14-bit scale of G.711 is the sample shifted right by two.
+    # Indexed by the sample read as an unsigned 16-bit number. G.711's 14-bit scale is the sample shifted right by two.
     sample = np.arange(65536, dtype=np.uint16).view(np.int16).astype(np.int32) >> 2
     magnitude = np.minimum(np.abs(sample), _CLIP) + _BIAS
     exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 5
@@ -42,20 +43,20 @@ def decode(mulaw: bytes | bytearray | memoryview) -> Samples:
 
 
 def encode(samples: Samples) -> bytes:
-    """Return the mu-law bytes of 16-bit samples, one byte a sample."""
+    """Return the mu-law bytes of 16-bit samples, one byte per sample."""
     return _ENCODED.take(samples.view(np.uint16)).tobytes()
 
 
 def to_pcm(mulaw: bytes | bytearray | memoryview) -> bytes:
-    """Return mu-law as 16-bit little-endian PCM, two bytes a sample."""
+    """Return mu-law as 16-bit little-endian PCM, two bytes per sample."""
     return decode(mulaw).astype("<i2").tobytes()
 
 
 def from_pcm(pcm: bytes | bytearray | memoryview) -> bytes:
-    """Return 16-bit little-endian PCM as mu-law, one byte a sample."""
+    """Return 16-bit little-endian PCM as mu-law, one byte per sample."""
     return encode(np.frombuffer(pcm, "<i2").astype(np.int16))
 
 
 def silence(seconds: float, rate: int = 8000) -> bytes:
-    """Return that many seconds of mu-law silence."""
+    """Return the given number of seconds of mu-law silence."""
     return bytes([SILENCE]) * round(seconds * rate)

@@ -1,7 +1,7 @@
-"""Log-mel features as the Whisper family of models wants them (https://github.com/openai/whisper, audio.py).
+"""Log-mel features in the form that the Whisper family of models expects (https://github.com/openai/whisper, audio.py).
 
-16 kHz; frames of 25 ms every 10 ms under a Hann window; power in 80 triangular bands spaced on Slaney's mel scale and
-normalised by their width; log10, nothing more than 8 below the loudest, brought to about -1 to 1.
+16 kHz; 25 ms frames every 10 ms under a Hann window; power in 80 triangular bands spaced on Slaney's mel scale and
+normalised by their width; log10, limited to 8 below the loudest value and scaled to about -1 to 1.
 """
 
 import numpy as np
@@ -16,20 +16,22 @@ BANDS = 80
 
 _FFT_SAMPLES = 400
 _DYNAMIC_RANGE_DECADES = 8.0
-"""Orders of magnitude kept below the loudest."""
+"""Orders of magnitude kept below the loudest value."""
 
 
 def log_mel(samples: Floats) -> Floats:
     """Return the features of 16 kHz samples from -1 to 1: shape (80, len(samples) // 160).
 
-    Needs at least 201 samples.
+    The input must have at least 201 samples.
     """
+    # The reflected padding centres the first frame on the first sample, and needs one sample more than half a frame.
     padded = np.pad(samples, _FFT_SAMPLES // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT_SAMPLES)[::HOP_SAMPLES][
         : len(samples) // HOP_SAMPLES
     ]
     spectrum = np.fft.rfft(frames * _WINDOW, axis=1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
+    # The floor keeps the logarithm of digital silence finite.
     levels = np.log10(np.maximum(_FILTERS @ power.T, 1e-10))
     return np.asarray((np.maximum(levels, levels.max() - _DYNAMIC_RANGE_DECADES) + 4.0) / 4.0, np.float32)
 
@@ -39,7 +41,7 @@ _MEL_OF_1_KHZ = 15.0
 
 
 def _hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Slaney's scale: linear up to 1 kHz, then 27 steps for each factor of 6.4."""
+    """Return the frequencies of mels on Slaney's scale: linear up to 1 kHz, then 27 steps for each factor of 6.4."""
     return np.where(mel < _MEL_OF_1_KHZ, mel * 1000.0 / _MEL_OF_1_KHZ, 1000.0 * 6.4 ** ((mel - _MEL_OF_1_KHZ) / 27.0))
 
 

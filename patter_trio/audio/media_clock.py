@@ -1,29 +1,30 @@
-"""From positions in the caller's audio to times on the call's clock."""
+"""Conversion of positions in the caller's audio to times on the call's clock."""
 
 from typing import Final
 
 from patter_trio.audio.formats import RATE
 
 MAX_ARRIVAL_DELAY_S: Final = 1.0
-"""Seconds by which audio may arrive later than it should before it counts as interrupted rather than delayed."""
+"""Longest delay, in seconds, of audio that counts as late. Audio that arrives later than that counts as interrupted."""
 
 
 class MediaClock:
-    """Learns from arrivals when the caller's sample 0 was spoken.
+    """Estimate, from arrivals, of when the caller's sample 0 was spoken.
 
-    Audio can arrive late, but never before it was spoken: the earliest arrival, seen from its position, is the nearest
-    to the truth. When the carrier sent nothing for a while, positions stand still and times do not: the clock starts anew.
+    Audio can arrive late, but never before it was spoken: the earliest arrival, relative to its position, is the
+    closest to the truth. If the carrier sent nothing for a while, positions stand still while time goes on: the clock
+    then starts anew.
     """
 
     def __init__(self) -> None:
         self.start: float | None = None
-        """When the first sample was spoken, by its own frame's arrival; the zero of call time."""
+        """Time at which the first sample was spoken, by the arrival of its own frame; the zero of call time."""
         self._zero = 0.0
         self.samples: int = 0
-        """Samples that arrived so far."""
+        """Samples that have arrived so far."""
 
     def arrived(self, samples: int, now: float) -> None:
-        """Take note of so many samples more, just arrived."""
+        """Record that ``samples`` more samples arrived at ``now``."""
         self.samples += samples
         zero = now - self.samples / RATE
         if self.start is None:

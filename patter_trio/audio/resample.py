@@ -1,6 +1,6 @@
 """Resampling of whole buffers.
 
-Streaming resamplers of this quality hold back 40 to 115 ms of sound; a whole utterance or sentence has no such delay.
+Streaming resamplers of this quality hold back 40 to 115 ms of audio; a whole utterance or sentence has no such delay.
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ def to_floats(samples: Samples, rate: int, wanted: int) -> npt.NDArray[np.float3
 
 
 def to_samples(heard: npt.NDArray[np.float32], rate: int, wanted: int) -> Samples:
-    """Return floats from -1 to 1 at another rate, as 16-bit samples; what is louder is clipped."""
+    """Return floats from -1 to 1 at another rate, as 16-bit samples; louder values are clipped."""
     resampled = heard if rate == wanted else _resampled(heard, rate, wanted)
     return np.asarray(np.clip(np.rint(resampled * 32768), -32768, 32767), np.int16)
 
 
 def _resampled(heard: npt.NDArray[np.float32], rate: int, wanted: int) -> npt.NDArray[np.float32]:
-    import soxr  # noqa: PLC0415 (most providers deliver the telephone's rate and never need it)
+    import soxr  # noqa: PLC0415 (most providers use the telephone's rate and never need it)
 
     return np.asarray(soxr.resample(heard, rate, wanted), np.float32)

@@ -1,7 +1,7 @@
-"""WAV files as bytes, both ways: PCM of 8, 16, 24 or 32 bits in, 16 bits out.
+"""WAV files as bytes: reads PCM of 8, 16, 24 or 32 bits, writes 16 bits.
 
 Layout: "Multimedia Programming Interface and Data Specifications 1.0" (RIFF WAVE), with the extensible format of
-``WAVE_FORMAT_EXTENSIBLE``, whose sub-format begins with the plain format's number.
+``WAVE_FORMAT_EXTENSIBLE``, whose sub-format begins with the number of the plain format.
 """
 
 import struct
@@ -21,17 +21,17 @@ _SUBFORMAT_OFFSET_BYTES: Final = 24
 
 
 class WavError(ValueError):
-    """The bytes are no WAV that can be taken; the message says why, and what can."""
+    """Bytes that are not a supported WAV file; the message gives the reason and the supported formats."""
 
 
 def read_wav(data: bytes) -> Samples:
     """Return a WAV's samples at 8 kHz, 16-bit mono; channels are averaged.
 
     Raises:
-        WavError: it is no WAV of 1 or 2 channels of PCM at 8 to 48 kHz.
+        WavError: ``data`` is not a WAV of 1 or 2 channels of PCM at 8 to 48 kHz.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise WavError("not a WAV file: it does not begin with RIFF....WAVE")
+        raise WavError("not a WAV file: it must begin with RIFF....WAVE")
     layout, sound = b"", None
     at = 12
     while at + 8 <= len(data) and sound is None:
@@ -40,10 +40,11 @@ def read_wav(data: bytes) -> Samples:
         if name == b"fmt ":
             layout = body
         elif name == b"data":
-            sound = body  # a recorder that was killed leaves a size of too much, or of 0xFFFFFFFF
+            sound = body  # a killed recorder leaves too large a size, or 0xFFFFFFFF
+        # RIFF pads each chunk to an even length.
         at += 8 + size + size % 2
     if len(layout) < _FORMAT_BYTES or sound is None:
-        raise WavError("not a whole WAV file: it has no format or no data")
+        raise WavError("incomplete WAV file: it must have a format chunk and a data chunk")
     return _decoded(layout, sound)
 
 
@@ -53,13 +54,13 @@ def _decoded(layout: bytes, sound: bytes) -> Samples:
         (kind,) = struct.unpack_from("<H", layout, _SUBFORMAT_OFFSET_BYTES)
     if kind != PCM_FORMAT or bits not in (8, 16, 24, 32) or channels not in (1, 2) or rate not in RATES_HZ:
         raise WavError(
-            f"format {kind}, {bits} bits, {channels} channels, {rate} Hz; "
-            "what can be taken is PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz"
+            "the format must be PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz; "
+            f"got format {kind}, {bits} bits, {channels} channels, {rate} Hz"
         )
     width = bits // 8 * channels
     mono = _scaled(sound[: len(sound) // width * width], bits).reshape(-1, channels).mean(axis=1)
     if rate != RATE:
-        import soxr  # noqa: PLC0415 (only here, and only for other rates)
+        import soxr  # noqa: PLC0415 (needed only for other rates)
 
         mono = soxr.resample(mono, rate, RATE)
     samples: Samples = np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
@@ -67,13 +68,14 @@ def _decoded(layout: bytes, sound: bytes) -> Samples:
 
 
 def _scaled(sound: bytes, bits: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the samples on the scale of 16 bits."""
-    if bits == 8:  # noqa: PLR2004 (the one unsigned width)
+    """Return the samples on the 16-bit scale."""
+    if bits == 8:  # noqa: PLR2004 (the only unsigned width)
         return (np.frombuffer(sound, np.uint8).astype(np.float64) - 128) * 256
     if bits == 16:  # noqa: PLR2004
         return np.frombuffer(sound, "<i2").astype(np.float64)
     if bits == 32:  # noqa: PLR2004
         return np.frombuffer(sound, "<i4") / 65536
+    # 24 bits: the three bytes become the upper ones of a 32-bit integer, which keeps the sign.
     threes = np.frombuffer(sound, np.uint8).reshape(-1, 3)
     wide = np.zeros((len(threes), 4), np.uint8)
     wide[:, 1:] = threes
@@ -81,7 +83,7 @@ def _scaled(sound: bytes, bits: int) -> np.ndarray[tuple[int], np.dtype[np.float
 
 
 def write_wav(channels: Sequence[Samples], rate: int = RATE) -> bytes:
-    """Return a 16-bit PCM WAV of these channels (the first is left); the shorter ones end in silence."""
+    """Return a 16-bit PCM WAV of these channels (the first is left); silence pads the shorter ones."""
     length = max((len(channel) for channel in channels), default=0)
     frames = np.zeros((length, len(channels)), "<i2")
     for number, channel in enumerate(channels):

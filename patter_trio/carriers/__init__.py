@@ -1,1 +1,1 @@
-"""Carriers, one file each."""
+"""Carriers, one per module."""

@@ -1,4 +1,4 @@
-"""The development carrier: what a program that names none is called by, on its own machine."""
+"""The development carrier: it calls programs that name no carrier, on their own machine."""
 
 import secrets
 from typing import ClassVar
@@ -11,7 +11,7 @@ from patter_trio.carriers.twilio import Twilio
 
 @attrs.frozen
 class LocalCarrier(Twilio):
-    """Twilio's protocol under credentials made up for this process, so that nobody but it can sign a call."""
+    """Twilio's protocol with credentials made up for this process, so that only this process can sign a call."""
 
     name: ClassVar[str] = "local"
 
@@ -19,7 +19,7 @@ class LocalCarrier(Twilio):
     auth_token: str = attrs.field(factory=lambda: secrets.token_hex(16), repr=False)
 
     async def transfer(self, call: CallInfo, to: str) -> None:
-        """Refuse: nobody else can be called on this machine; the simulator, which can, does not ask here.
+        """Refuse to transfer: this machine can call nobody else. The simulator can, and does not use this method.
 
         Raises:
             ConfigurationError: always.

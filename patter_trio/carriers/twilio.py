@@ -1,13 +1,13 @@
-"""Twilio: webhooks in TwiML, signed with the account's Auth Token.
+"""Twilio: webhooks answered in TwiML, signed with the account's Auth Token.
 
 * Webhook and answer: https://www.twilio.com/docs/voice/twiml
 * Stream: https://www.twilio.com/docs/voice/twiml/stream
 * Signature: https://www.twilio.com/docs/usage/security#validating-requests
 
-A stream's URL must not have a query; what we want back goes into ``<Parameter>``. Nothing follows ``<Connect>``, so that
-closing the stream ends the call: Twilio goes on with the verb behind ``<Connect>`` when our server closes the stream, and
-hangs up where there is none. So a hang-up needs no request. A transfer does: the call gets other TwiML, which ends the
-stream (``carriers/twilio_rest.py``).
+A stream's URL must not have a query; values that must come back go into ``<Parameter>``. Nothing follows ``<Connect>``,
+so that closing the stream ends the call: when our server closes the stream, Twilio goes on with the verb behind
+``<Connect>``, and hangs up without one. So a hang-up needs no request. A transfer does: it gives the call other TwiML,
+which ends the stream (``carriers/twilio_rest.py``).
 """
 
 import base64
@@ -41,15 +41,15 @@ def _auth_token(given: str) -> str:
 
 @attrs.frozen
 class Twilio(Carrier):
-    """An account at Twilio; credentials not given are taken from the environment.
+    """A Twilio account; missing credentials are taken from the environment.
 
     Args:
         account_sid: the account; default: ``TWILIO_ACCOUNT_SID``.
         auth_token: its secret; default: ``TWILIO_AUTH_TOKEN``.
-        api_url: of the REST interface, where it is not in the usual region.
+        api_url: URL of the REST API, if it is not in the usual region.
 
     Raises:
-        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is none.
+        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is not valid.
     """
 
     name: ClassVar[str] = "twilio"
@@ -62,10 +62,10 @@ class Twilio(Carrier):
     api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
 
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
-        """Say whether Twilio signed this request, in constant time.
+        """Return True if Twilio signed this request; the comparison takes constant time.
 
-        The URL is tried with and without its standard port, since either may have been signed, and that of a WebSocket
-        also with a slash at its end. A body that is no form is covered by the hash of it in the URL's query.
+        Twilio may have signed the URL with or without its standard port, and a WebSocket's URL with a slash at its end,
+        so all variants are tried. A body that is not a form is covered by its hash in the URL's query.
         """
         if not self._covers_body(url, params):
             return False
@@ -81,7 +81,10 @@ class Twilio(Carrier):
         return hmac.compare_digest(hashlib.sha256(params).hexdigest().encode(), given.lower().encode())
 
     def sign(self, url: str, params: Form | bytes) -> str:
-        """Return Twilio's signature: base64 of the HMAC-SHA1 of the URL and all fields, sorted, under the Auth Token."""
+        """Return Twilio's signature: HMAC-SHA1 of the URL and all sorted fields, in base64.
+
+        Its key is the Auth Token.
+        """
         text = url
         if not isinstance(params, bytes):
             text += "".join(name + value for name in sorted(params) for value in sorted(set(_values(params[name]))))
@@ -89,7 +92,7 @@ class Twilio(Carrier):
         return base64.b64encode(digest).decode()
 
     def offer(self, params: Form) -> CallInfo:
-        """Return what Twilio announces.
+        """Return the facts about the call that Twilio announces.
 
         Raises:
             WireError: CallSid, From or To is missing.
@@ -97,7 +100,7 @@ class Twilio(Carrier):
         fields = {name: _values(params.get(name, ""))[0] for name in ("CallSid", "From", "To")}
         missing = [name for name, value in fields.items() if not value]
         if missing:
-            raise WireError(f"missing {', '.join(missing)}")
+            raise WireError(f"the form must have {', '.join(missing)}")
         outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
         return CallInfo(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
 
@@ -110,7 +113,10 @@ class Twilio(Carrier):
         return self.twiml_reject()
 
     def twiml_stream(self, url: str, parameters: Mapping[str, str]) -> str:
-        """Return TwiML that streams the call's audio both ways, with parameters that come back at the stream's start."""
+        """Return TwiML that streams the call's audio both ways.
+
+        The parameters come back at the stream's start.
+        """
         inner = "".join(
             f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
         )
@@ -123,11 +129,11 @@ class Twilio(Carrier):
         return f'{_XML_DECLARATION}<Response><Reject reason="{escape(reason)}"/></Response>'
 
     def twiml_dial(self, call: CallInfo, to: str) -> str:
-        """Return TwiML that connects the caller with ``to``.
+        """Return TwiML that connects the caller to ``to``.
 
-        Whoever is called sees the caller's number: that is what Twilio shows for a call that came in. For one that we
-        placed it has to be said, and is the number that we placed it from. When they are through, or nobody answers,
-        nothing follows, and the call ends.
+        The called party sees the caller's number: Twilio's default for an inbound call. For an outbound call it must be
+        set, to the number that we called from. After the conversation, or if nobody answers, no verb follows, and the
+        call ends.
         """
         outbound = call.direction == "outbound" and is_number(call.caller)
         shown = f" callerId={quoteattr(call.caller)}" if outbound else ""
@@ -135,7 +141,7 @@ class Twilio(Carrier):
         return f"{_XML_DECLARATION}<Response><Dial{shown}>{target}</Dial></Response>"
 
     async def transfer(self, call: CallInfo, to: str) -> None:
-        """Have the live call go on with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""
+        """Make the live call continue with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""
         rest = TwilioREST(self.account_sid, self.auth_token, self.api_url)
         await rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})
 
@@ -149,7 +155,7 @@ def _values(value: str | Sequence[str]) -> Sequence[str]:
 
 
 def _variants(url: str) -> Iterator[str]:
-    """Yield the ways in which Twilio may have written a URL when it signed it."""
+    """Yield the forms in which Twilio may have written a URL when it signed it."""
     parts = urlsplit(url)
     port = _STANDARD_PORT.get(parts.scheme)
     hosts = [parts.netloc]
@@ -157,7 +163,7 @@ def _variants(url: str) -> Iterator[str]:
         hosts.append(parts.netloc.removesuffix(f":{port}"))
     elif port is not None and parts.port is None:
         hosts.append(f"{parts.netloc}:{port}")
-    paths = [url.partition(parts.netloc)[2]]  # as it came: splitting and joining would drop an empty query
+    paths = [url.partition(parts.netloc)[2]]  # unchanged: splitting and joining would drop an empty query
     if parts.scheme in ("ws", "wss"):
         paths.append(paths[0] + "/")
     for host in hosts:

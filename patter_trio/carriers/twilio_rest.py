@@ -1,10 +1,10 @@
-"""Twilio's REST interface, as far as live calls need it.
+"""The part of Twilio's REST API that live calls need.
 
 * https://www.twilio.com/docs/voice/api/call-resource
 * Forms in, JSON out, Basic authentication with the account's SID and Auth Token.
-* What is refused has a body ``{"code", "message", "more_info", "status"}``; codes: twilio.com/docs/api/errors
-* Each request has a connection of its own. They are few, and one that was kept and has gone stale would leave us in the
-  dark about whether the request was obeyed: a transfer is not asked for twice.
+* A refusal has a body ``{"code", "message", "more_info", "status"}``; codes: twilio.com/docs/api/errors
+* Each request has its own connection. Requests are few, and on a stale kept connection it would be unknown whether a
+  request was carried out: a transfer must not be requested twice.
 """
 
 import base64
@@ -20,32 +20,32 @@ from patter_trio.net.http import check_url, shared_client
 
 API_URL: Final = "https://api.twilio.com"
 REQUEST_TIMEOUT_S: Final = 4.0
-"""Seconds until Twilio has answered; usually it takes a third of one."""
+"""Seconds until Twilio must have answered; usually it takes a third of a second."""
 MAX_ANSWER_BYTES: Final = 65536
 CALL_OVER_CODES: Final = (20404, 21220)
 """Codes of "there is no such call" and of "the call is not in a state in which it can be changed"."""
 NOT_FOUND_STATUS: Final = 404
 _MAX_EXPLANATION_CHARACTERS: Final = 300
-"""Characters of Twilio's explanation that are repeated."""
+"""Most characters of Twilio's explanation that are quoted."""
 
 
 def checked_api_url(url: str) -> str:
-    """Return the address of Twilio's REST interface, or of what stands in for it, without the slash at its end.
+    """Return the address of Twilio's REST API, or of a stand-in, without a trailing slash.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: ``url`` is not such an address.
     """
     parts = urlsplit(url)
     spaced = any(character.isspace() for character in url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
-        raise ConfigurationError(f"Twilio's api_url must be like {API_URL}, not {url!r}")
+        raise ConfigurationError(f"Twilio's api_url must be like {API_URL}, got {url!r}")
     check_url(url)
     return url.rstrip("/")
 
 
 @attrs.define
 class _Refusal:
-    """What a refusal's body says."""
+    """The contents of a refusal's body."""
 
     call_is_over: bool = False
 
@@ -59,21 +59,21 @@ class _Refusal:
 
 @attrs.frozen
 class TwilioREST:
-    """The REST interface of an account."""
+    """The REST API of an account."""
 
     account_sid: str
     auth_token: str = attrs.field(repr=False)
     api_url: str = API_URL
 
     async def update_call(self, call_sid: str, fields: Mapping[str, str]) -> None:
-        """Change a live call: ``{"Twiml": ...}`` has it go on with that, ``{"Status": "completed"}`` ends it.
+        """Change a live call: ``{"Twiml": ...}`` makes it continue with that, ``{"Status": "completed"}`` ends it.
 
         Raises:
-            CallEnded: the call is over, or Twilio knows none of that id.
-            AuthenticationError: the credentials were refused.
+            CallEnded: the call is over, or Twilio does not know its id.
+            AuthenticationError: Twilio refused the credentials.
             RateLimitError: Twilio asks for fewer requests.
-            ProviderTimeout: there was no answer in time; whether the call was changed is not known.
-            ProviderError: anything else went wrong.
+            ProviderTimeout: there was no answer in time; it is unknown whether the call was changed.
+            ProviderError: the request failed in another way.
         """
         account, call = quote(self.account_sid, safe=""), quote(call_sid, safe="")
         url = f"{self.api_url}/2010-04-01/Accounts/{account}/Calls/{call}.json"
@@ -91,7 +91,7 @@ class TwilioREST:
                     explain=refusal.explain,
                 ),
             ):
-                pass  # the status says all
+                pass  # the status is the whole answer
         except ProviderError as error:
             if refusal.call_is_over:
                 raise CallEnded(f"the call is over: {error}") from error

@@ -14,23 +14,23 @@ from patter_trio.errors import PatterError, leaves
 from patter_trio.logs import mask_logs
 
 USAGE_EXIT_STATUS: Final = 2
-"""Exit status for a mistake in the command or in the program that it names."""
+"""Exit status for a mistake in the command, or in the program that it names."""
 INTERRUPT_EXIT_STATUS: Final = 130
-"""Exit status after Ctrl-C where it ends what was not finished: 128 and the signal's number, as shells have it."""
+"""Exit status after Ctrl-C if it ends unfinished work: 128 and the signal's number, as in shells."""
 
 _log = logging.getLogger("patter_trio.cli")
 
 _EPILOG: Final = """
-FILE is a Python program with `phone = Patter(...)` and `agent = phone.agent(...)`. Functions in it that are named after
-callbacks (on_call_start, on_message, on_transcript, on_call_end, on_dtmf, on_user_speech_started, ...) are called.
+FILE is a Python program with `phone = Patter(...)` and `agent = phone.agent(...)`. Its functions that are named after
+callbacks (on_call_start, on_message, on_transcript, on_call_end, on_dtmf, on_user_speech_started, ...) are registered.
 Variables in a file `.env` beside it are read first.
 
   patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
   patter-trio run examples/front_desk.py           take real calls
 
-Exit status: 0 as it should be, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped by Ctrl-C
-before its end; `run` has no end but Ctrl-C and SIGTERM (which lets live calls finish): 0. Where the shell ignores SIGINT
-for a command, as for one in the background of a script, Ctrl-C does not stop it.
+Exit status: 0 success, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped early by Ctrl-C.
+`run` ends only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores SIGINT for a
+command, as for one in the background of a script, Ctrl-C does not stop it.
 """
 
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
             "--log-level",
             default=level,
             choices=("debug", "info", "warning", "error"),
-            help="how much to log; debug: where a mistake came from, too (default: %(default)s)",
+            help="least level to log; debug also shows the origin of a mistake (default: %(default)s)",
         )
         command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
     return main_parser
@@ -69,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(error: BaseException) -> int:
-    """Say in one line what went wrong and return the exit status; a bug of ours keeps its traceback."""
+    """Print the error in one line and return the exit status; a bug of the package keeps its traceback."""
     found = tuple(leaves(error))
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         print("\npatter-trio: stopped", file=sys.stderr)
         return INTERRUPT_EXIT_STATUS
     if not all(isinstance(leaf, PatterError) for leaf in found):
         raise error
-    _log.debug("where it came from:", exc_info=error)
+    _log.debug("origin of the error:", exc_info=error)
     print(f"patter-trio: {' '.join(str(found[0]).split())}", file=sys.stderr)
     return USAGE_EXIT_STATUS

@@ -1,4 +1,4 @@
-"""Was the machine too busy for its latencies to mean anything?"""
+"""The machine's load while latencies are measured: high load makes them meaningless."""
 
 import os
 import time
@@ -12,19 +12,21 @@ from patter_trio.net.cpu_time import on_core_and_waiting
 
 SAMPLE_INTERVAL_S: Final = 0.05
 MAX_LOOP_LAG_S: Final = 0.05
-"""Seconds by which the event loop may be late at the 99th percentile: more is heard in the audio."""
+"""Seconds by which the event loop may be late at the 99th percentile: callers hear a longer delay."""
 MAX_CPU_SHARE: Final = 0.85
-"""Share of all cores from which models wait for each other."""
+"""Share of all cores above which models wait for each other."""
 MAX_CROWDING_SHARE: Final = 0.2
-"""Seconds of waiting for a core, for each second on one: from here on other programs' work is in the latencies."""
+"""Seconds of waiting for a core, per second on one, above which other programs distort the latencies."""
 
-_THREADS: Final = Path("/proc/self/task")
+THREADS: Final = Path("/proc/self/task")
+"""Where the system tells of each thread of this process."""
 
 
 class LoadMonitor:
-    """Watches the event loop's lag, the process's share of the machine, and how long its threads wait for a core."""
+    """Monitor of the event loop's lag, the process's share of the CPU, and its threads' waits for a core."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Path = THREADS) -> None:
+        self._threads = threads
         self._lags: list[float] = [0.0]
         self._began = trio.current_time()
         self._cpu = time.process_time()
@@ -34,12 +36,12 @@ class LoadMonitor:
     async def watch(self) -> None:
         """Measure until cancelled."""
         self._began, self._cpu = trio.current_time(), time.process_time()
-        self._before = dict(_schedule())
+        self._before = dict(_schedule(self._threads))
         while True:
             due = trio.current_time() + SAMPLE_INTERVAL_S
             await trio.sleep_until(due)
             self._lags.append(trio.current_time() - due)
-            self._scheduled.update(_schedule())  # a thread that ends keeps its last values
+            self._scheduled.update(_schedule(self._threads))  # the last values of an ended thread remain
 
     def _crowding(self) -> float:
         """Return the seconds of waiting for a core per second on one."""
@@ -51,34 +53,34 @@ class LoadMonitor:
         return waited / ran if ran else 0.0
 
     def verdict(self) -> str:
-        """Return a sentence for the reader of the latencies; empty when they can be trusted."""
+        """Return a warning for the reader of the latencies; empty if they can be trusted."""
         lag = sorted(self._lags)[int(len(self._lags) * 0.99) - 1]
         wall = max(SAMPLE_INTERVAL_S, trio.current_time() - self._began)
         return verdict(lag, (time.process_time() - self._cpu) / wall / (os.cpu_count() or 1), self._crowding())
 
 
 def verdict(lag: float, share: float, crowding: float) -> str:
-    """Return what to think of latencies measured under these circumstances; empty when they can be trusted.
+    """Return a warning about latencies measured under this load; empty if they can be trusted.
 
     Args:
         lag: seconds by which the event loop was late at the 99th percentile.
-        share: of the machine's cores that this process used.
-        crowding: seconds that its threads waited for a core, for each second that they were on one.
+        share: share of the machine's cores that this process used.
+        crowding: seconds that its threads waited for a core, per second that they were on one.
     """
     if lag < MAX_LOOP_LAG_S and share < MAX_CPU_SHARE and crowding < MAX_CROWDING_SHARE:
         return ""
     return (
         f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, {share:.0%} "
         f"of its cores used by this program, which waited {crowding:.2f} s for a core for each second on one): "
-        "the agent is faster than that."
+        "the agent itself is faster."
     )
 
 
-def _schedule() -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield for each thread of this process how long it was on a core and how long it waited for one, in ns.
+def _schedule(threads: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield for each thread of this process how long it ran on a core and how long it waited for one, in ns.
 
-    Where the system does not tell there is nothing to yield.
+    Yield nothing if the system has no such figures.
     """
-    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
-        if (told := on_core_and_waiting(thread)) is not None:
-            yield thread.name, told
+    for thread in threads.iterdir() if threads.is_dir() else ():
+        if (times := on_core_and_waiting(thread)) is not None:
+            yield thread.name, times

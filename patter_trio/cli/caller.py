@@ -1,4 +1,4 @@
-"""A simulated caller's manners: speak, wait for the answer, speak again; and what counts as a call gone wrong."""
+"""A simulated caller's behaviour: speak, wait for the answer, speak again; and the criteria of a failed call."""
 
 import math
 import secrets
@@ -18,38 +18,38 @@ from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, Connect, SimulatedTwilio
 
 GREETING_TIMEOUT_S: Final = 20.0
-"""Seconds that a caller waits for the greeting to begin, and for an utterance to be understood."""
+"""Seconds that a caller waits for the greeting to begin, and for an utterance to be recognised."""
 ANSWER_TIMEOUT_S: Final = 60.0
 """Seconds that a caller waits for an answer to end."""
 PAUSE_BEFORE_SPEAKING_S: Final = 0.4
-"""Seconds that a caller lets pass after the agent has finished."""
+"""Seconds that a caller waits after the agent has finished."""
 NO_ANSWER_AFTER_S: Final = 1.0
-"""Seconds of an idle agent after which a caller understands that no answer comes."""
+"""Seconds for which the agent must be idle before a caller concludes that no answer comes."""
 POLL_INTERVAL_S: Final = 0.05
-"""Seconds from one look to the next at whether an agent is ready, which no event tells."""
+"""Seconds between checks whether an agent is ready, which no event reports."""
 
 DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
 
 
 class CallFailed(PatterError):
-    """A simulated call did not go as a call should."""
+    """A simulated call that did not go as it should."""
 
 
 class View(Protocol):
-    """Shows calls while they are held."""
+    """A display of calls while they are held."""
 
     def event(self, at: float, name: str, payload: dict[str, Any]) -> None:
         """Show an event of a call."""
 
     def caller(self, at: float, line: str) -> None:
-        """Show that a caller begins to say a line."""
+        """Show that a caller begins to speak a line."""
 
     def ended(self, call_id: str, failure: str) -> None:
         """Show that a call is over."""
 
 
 async def default_lines() -> tuple[tuple[str, Samples], ...]:
-    """Return a few questions that fit any agent, in the local voice.
+    """Return a few questions that suit any agent, in the local voice.
 
     Raises:
         MissingExtraError: the local voice is not installed.
@@ -68,7 +68,7 @@ async def default_lines() -> tuple[tuple[str, Samples], ...]:
 
 
 class SimulatedCall:
-    """One call: the line, the caller, and what was seen of it."""
+    """One call: its carrier, its caller, and the record of its events."""
 
     def __init__(
         self,
@@ -81,6 +81,8 @@ class SimulatedCall:
         lines: tuple[tuple[str, Samples], ...],
         interrupt_at: float | None,
         view: View,
+        greeting_timeout_s: float = GREETING_TIMEOUT_S,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self.call_id: str = f"CA{secrets.token_hex(16)}"
         self.carrier: SimulatedTwilio = SimulatedTwilio(
@@ -96,34 +98,36 @@ class SimulatedCall:
             self.carrier, self.log, self._state, strict=False, band_limited=is_resampled_for(agent)
         )
         self.failure: str = ""
-        """Why the call did not go as it should; empty when it did."""
+        """Reason of a failed call; empty if it went as it should."""
         self._phone = phone
         self._agent = agent
         self._lines = lines
         self._interrupt_at = interrupt_at
         self._view = view
+        self._greeting_timeout_s = greeting_timeout_s
+        self._answer_timeout_s = answer_timeout_s
 
     def _now(self) -> float:
         return 0.0 if math.isnan(self.carrier.now) else self.carrier.now
 
     def _state(self) -> State | None:
-        call = self._phone.live.get(self.call_id)
+        call = next((call for call in self._phone.calls if call.call_id == self.call_id), None)
         return {**call.conversation_state} if call is not None else None  # type: ignore[dict-item]
 
     def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
-        """Take an event of this call."""
+        """Record an event of this call."""
         self.log.tap(at, name, payload)
         self._view.event(self.log.events[-1].at, name, payload)
 
     async def run(self) -> None:
-        """Hold the call; ``failure`` says afterwards whether it went well."""
+        """Hold the call; afterwards ``failure`` has the reason if it failed."""
         try:
             async with trio.open_nursery() as line:
                 await line.start(self.carrier.run)
                 complaint = await self._conversation()
                 self.carrier.hang_up()
                 await self.carrier.over.wait()
-                await self._until_told("call_end", 1, GREETING_TIMEOUT_S, "the agent's side did not end the call")
+                await self._until_told("call_end", 1, self._greeting_timeout_s, "the agent's side did not end the call")
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
         except* CallFailed as failed:
@@ -133,7 +137,7 @@ class SimulatedCall:
         self._view.ended(self.call_id, self.failure)
 
     async def _conversation(self) -> str:
-        """Say every line; return what went wrong, so that the call can still be ended as calls are."""
+        """Speak all lines; return the failure instead of raising it, so that the call still ends normally."""
         try:
             await self._talk()
         except CallFailed as failed:
@@ -141,26 +145,26 @@ class SimulatedCall:
         return ""
 
     def _error(self) -> str:
-        """Return what the agent's side says went wrong."""
+        """Return the error that the agent's side reported."""
         (end, *_) = self.caller.payloads("call_end")
         return str(end["error"]) if "error" in end else "" if end["outcome"] != "failed" else "the call failed"
 
     def _silence(self) -> str:
-        """Return what the caller has to complain of: apologies for answers, or none at all."""
+        """Return the caller's complaint: apologies instead of answers, or no answer at all."""
         answers = [said["text"] for said in self.caller.payloads("transcript") if said["role"] == "assistant"]
         apology = self._agent.error_message
         if apology and any(apology in answer for answer in answers):
             return f"a reply failed: the caller heard “{apology}”"
         answered = any(payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started"))
         if self.caller.times("user_speech_eos") and not answered:
-            return "the agent did not answer: nothing was heard of it after the caller had spoken"
+            return "the agent did not answer: the caller heard nothing after speaking"
         return ""
 
     def _over(self) -> bool:
         return self.carrier.ended is not None or bool(self.caller.times("call_end"))
 
     async def _talk(self) -> None:
-        """Say every line: after the answer to the one before, or into it."""
+        """Speak each line: after the answer to the previous one, or into it."""
         await self._greeted()
         for number, (name, samples) in enumerate(self._lines):
             if number == 1 and self._interrupt_at is not None:
@@ -174,27 +178,27 @@ class SimulatedCall:
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
             await self._until_told(
-                "user_speech_eos", understood + 1, GREETING_TIMEOUT_S, f"no words were recognised in {name}"
+                "user_speech_eos", understood + 1, self._greeting_timeout_s, f"no words were recognised in {name}"
             )
             if not (number == 0 and self._interrupt_at is not None):
                 await self._answered(f"its answer to {name}")
 
     async def _greeted(self) -> None:
         """Listen to the greeting, if the agent speaks first."""
-        with trio.move_on_after(GREETING_TIMEOUT_S):
+        with trio.move_on_after(self._greeting_timeout_s):
             while not self._over() and not self._is_ready():
                 with trio.move_on_after(POLL_INTERVAL_S):
                     await self.log.news()
         await self._answered("its greeting")
 
     def _is_ready(self) -> bool:
-        """Say whether the agent has begun its greeting, or can listen when it has none."""
+        """Return True if the agent has begun its greeting, or can listen if it has none."""
         if self._agent.first_message:
             return bool(self.caller.times("agent_speech_started"))
         return (self._state() or {}).get("agent", "initializing") != "initializing"
 
     async def _first_reply(self) -> None:
-        with trio.move_on_after(ANSWER_TIMEOUT_S):
+        with trio.move_on_after(self._answer_timeout_s):
             while not self._over() and not any(
                 payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started")
             ):
@@ -203,8 +207,8 @@ class SimulatedCall:
         raise CallFailed("the agent did not answer the first recording")
 
     async def _answered(self, name: str) -> None:
-        """Wait until the agent has said what it has to say: it stays idle for a while."""
-        with trio.move_on_after(ANSWER_TIMEOUT_S):
+        """Wait until the agent has finished: it then stays idle for a while."""
+        with trio.move_on_after(self._answer_timeout_s):
             while not self._over():
                 spoke = self._spoke_this_turn()
                 with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if spoke else NO_ANSWER_AFTER_S) as quiet:
@@ -213,7 +217,7 @@ class SimulatedCall:
                 if quiet.cancelled_caught and idle:
                     return
             return
-        raise CallFailed(f"the agent did not finish {name} within {ANSWER_TIMEOUT_S:g} s")
+        raise CallFailed(f"the agent did not finish {name} within {self._answer_timeout_s:g} s")
 
     def _spoke_this_turn(self) -> bool:
         turn = len(self.caller.times("user_speech_eos"))

@@ -1,4 +1,4 @@
-"""What the reader sees while calls are held: one call line by line, or the progress of many."""
+"""The output while calls are held: one call line by line, or the progress of many."""
 
 import sys
 from typing import Any, Final
@@ -9,7 +9,7 @@ _NAME_WIDTH_CHARACTERS: Final = 7
 
 
 class Live:
-    """One call, an event a line: time, who, what."""
+    """One call, one event per line: time, speaker, event."""
 
     def __init__(self) -> None:
         self._voice_end = 0.0
@@ -57,11 +57,11 @@ class Live:
         self._line(at, "agent", f"“{payload['text']}{cut}”")
 
     def caller(self, at: float, line: str) -> None:
-        """Show that the caller begins to say a line."""
+        """Show that the caller begins to speak a line."""
         self._line(at, "caller", f"> {line}")
 
     def ended(self, call_id: str, failure: str) -> None:
-        """Show how the call went."""
+        """Show whether the call went well."""
         print(f"Call {call_id}: {'FAILED: ' + failure if failure else 'ended as expected'}", flush=True)
 
     def _line(self, at: float, who: str, what: str) -> None:
@@ -69,7 +69,7 @@ class Live:
 
 
 class Progress:
-    """Many calls: how many there are, were, and failed."""
+    """Many calls: how many are live, over, and failed."""
 
     def __init__(self, calls: int) -> None:
         self._calls = calls
@@ -84,10 +84,10 @@ class Progress:
             self._show(new=False)
 
     def caller(self, at: float, line: str) -> None:
-        """Do nothing: too many speak at once."""
+        """Do nothing: too many callers speak at once."""
 
     def ended(self, call_id: str, failure: str) -> None:
-        """Count a call that is over, and say at once why it failed."""
+        """Count a call that is over, and print the reason at once if it failed."""
         self._ended += 1
         if failure:
             self._failed += 1

@@ -1,7 +1,7 @@
-"""A call as a picture: what caller and agent said and when, the pauses between them, and where one cut in.
+"""A call as a picture: the words of caller and agent with their times, the pauses, and the interruptions.
 
-The picture is SVG, so that every browser shows it and its words can be searched. Rows of :data:`ROW_S` seconds read like
-lines of a text; each has the caller's lane above the agent's.
+The picture is SVG, so that every browser shows it and its words can be searched. Rows of :data:`ROW_S` seconds read
+like lines of a text; in each row the caller's lane is above the agent's.
 """
 
 import math
@@ -18,9 +18,9 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.testing.simulation.record import Event, Heard
 
 ROW_S: Final = 12.0
-"""Seconds of a row."""
+"""Seconds per row."""
 PIXELS_PER_S: Final = 90
-"""Pixels of a second."""
+"""Horizontal scale: pixels per second."""
 _LEFT_PX: Final = 64
 _HEAD_PX: Final = 46
 _LANE_PX: Final = 48
@@ -30,9 +30,9 @@ _ROW_PX: Final = 2 * (_LANE_PX + _TEXT_PX) + _AXIS_PX + 14
 _LINE_PX: Final = 14
 _MAX_LINES: Final = 3
 _CHARACTER_PX: Final = 6.3
-"""Pixels of an average character at the size of the text."""
+"""Width, in pixels, of an average character at the size of the text."""
 _MIN_TEXT_PX: Final = 180
-"""Pixels in front of a row's end from which a text that goes on is written into the next row."""
+"""Space, in pixels, before a row's end below which a text that continues is written into the next row."""
 _WIDTH_PX: Final = round(_LEFT_PX + ROW_S * PIXELS_PER_S + 16)
 
 _STYLE: Final = """
@@ -47,7 +47,7 @@ Lane = Literal["caller", "agent"]
 
 @attrs.frozen
 class _Spoken:
-    """Words, and from when to when their sound is."""
+    """Words, with the times at which their sound begins and ends."""
 
     text: str
     started: float
@@ -57,12 +57,12 @@ class _Spoken:
 def call_picture(
     title: str, recording: tuple[Samples, Samples], events: Sequence[Event], heard: Sequence[Heard]
 ) -> str:
-    """Return a call as SVG: the sound of caller and agent, their words, the latencies and the interruptions.
+    """Return a call as SVG: the audio of caller and agent, their words, the latencies and the interruptions.
 
     Args:
         title: the picture's heading.
-        recording: what the caller said and what the caller heard, 8 kHz, of the same length.
-        events: the call's, with times in seconds since the media began.
+        recording: the audio of the caller and the audio that the caller heard, 8 kHz, of the same length.
+        events: the call's events, with times in seconds since the media began.
         heard: the agent's utterances.
     """
     seconds = len(recording[0]) / RATE
@@ -97,7 +97,7 @@ def _x(at: float) -> float:
 
 
 def _top(row: int, lane: Lane) -> int:
-    """Return where a lane begins: the caller's words are above it, the agent's below."""
+    """Return the top of a lane: the caller's words are above it, the agent's below."""
     top = _HEAD_PX + row * _ROW_PX + _TEXT_PX
     return top if lane == "caller" else top + _LANE_PX + _AXIS_PX
 
@@ -118,7 +118,7 @@ def _frame(row: int, seconds: float) -> Iterator[str]:
 
 
 def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
-    """Draw the envelope of a lane's sound, a step for each two pixels; nothing where there is silence."""
+    """Draw the envelope of a lane's audio, one step per two pixels; silence is left blank."""
     step = 2 * RATE // PIXELS_PER_S
     part = np.abs(samples[int(row * ROW_S * RATE) : int((row + 1) * ROW_S * RATE)].astype(np.int32))
     peaks = [int(part[start : start + step].max()) for start in range(0, len(part), step)]
@@ -134,7 +134,7 @@ def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
 
 
 def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
-    """Yield what was understood of the caller, each utterance from its first voice to its last."""
+    """Yield the recognised words of the caller, each utterance from its first voice to its last."""
     started = ended = None
     for event in events:
         match event.name:
@@ -149,7 +149,7 @@ def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
 
 
 def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:
-    """Write words at their beginning, in as many lines as there is room for before the lane's next words."""
+    """Write words at their beginning, in as many lines as fit before the lane's next words."""
     row, x = int(spoken.started // ROW_S), _x(spoken.started)
     if _WIDTH_PX - x < _MIN_TEXT_PX and spoken.ended // ROW_S > row:
         row, x = row + 1, float(_LEFT_PX)
@@ -166,7 +166,7 @@ def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:
 
 
 def _pauses(events: Sequence[Event]) -> Iterator[str]:
-    """Draw how long the caller waited for each answer, from the last voice to the first sound, where one row has both."""
+    """Draw the caller's wait for each answer, from the last voice to the first sound, if one row has both."""
     silent_since: float | None = None
     for event in events:
         if event.name == "user_speech_ended":
@@ -183,7 +183,7 @@ def _pauses(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _cut(at: float) -> Iterator[str]:
-    """Mark where the caller cut in."""
+    """Mark the moment of an interruption."""
     row, x = int(at // ROW_S), _x(at)
     top = _top(row, "caller")
     yield f'<line class="cut" x1="{x}" x2="{x}" y1="{top}" y2="{top + 2 * _LANE_PX + _AXIS_PX}"/>'

@@ -1,4 +1,4 @@
-"""Loads the user's program, and says in one line what is wrong with it."""
+"""Loading of the user's program, and one-line reports of its errors."""
 
 import importlib.util
 import inspect
@@ -25,8 +25,8 @@ from patter_trio.phone import Patter
 from patter_trio.server.calls import check_answerer
 
 SERVE_CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
-"""Functions of a program that are handed to ``serve``; the speech edges' are set on its phone."""
-_asyncio: Final = importlib.import_module("asyncio")  # of which this package runs nothing: only to refuse it
+"""Functions of a program that are passed to ``serve``; callbacks of speech edges are set on its phone."""
+_asyncio: Final = importlib.import_module("asyncio")  # imported only to refuse it: the package never runs asyncio
 _LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
     (trio, "run"),
     (anyio, "run"),
@@ -53,39 +53,39 @@ class Program:
 
 @attrs.frozen
 class Script:
-    """A user's program without ``phone`` and ``agent``: its ``async def main()`` is run."""
+    """A user's program without ``phone`` and ``agent``; its ``async def main()`` is run."""
 
     path: Path
     main: Callable[[], Awaitable[Any]]
 
     def run(self) -> None:
-        """Run it on trio.
+        """Run the program on trio.
 
         Raises:
-            ConfigurationError: an exception came out of it; the message says from where.
+            ConfigurationError: the program raised; the message says where.
         """
         with _blaming(self.path):
             trio.run(self.main, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
 class StartsALoop(BaseException):
-    """The program starts an event loop while it is imported; no Exception, so that the program cannot catch it."""
+    """A program that starts an event loop while it is imported; not an Exception, so that it cannot catch this."""
 
 
 def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script:
     """Import a user's program.
 
     Args:
-        path: its file; variables in a file ``.env`` beside it are set first, where the environment has none.
-        defaults: variables that are set where neither has one.
+        path: its file; variables in a file ``.env`` beside it are set first, unless the environment has them.
+        defaults: variables that are set if neither has them.
 
     Raises:
-        ConfigurationError: it cannot be run; the message says where and why.
+        ConfigurationError: the program cannot be run; the message says where and why.
     """
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a directory: name the program in it")
+        raise ConfigurationError(f"FILE must be a program, got the directory {path}")
     if not path.is_file():
-        raise ConfigurationError(f"there is no file {path}")
+        raise ConfigurationError(f"FILE must exist, got {path}")
     _set_variables(path.parent / ".env", defaults)
     module = _imported(path)
     phone, agent = getattr(module, "phone", None), getattr(module, "agent", None)
@@ -97,7 +97,7 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
     missing = [] if isinstance(phone, Patter) else ["`phone = Patter(...)`"]
     missing += [] if isinstance(agent, Agent) else ["`agent = phone.agent(...)`"]
     instead = "`async def main()` (its main() is not async)" if callable(main) else "an `async def main()`"
-    raise ConfigurationError(f"{path} needs {' and '.join(missing)} at its top level, or {instead}")
+    raise ConfigurationError(f"{path} must have {' and '.join(missing)} at its top level, or {instead}")
 
 
 def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
@@ -112,12 +112,14 @@ def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
 
 def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Program:
     functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
-    if isinstance(getattr(module, "on_message", None), str):  # the one callback that may be a URL
+    if isinstance(getattr(module, "on_message", None), str):  # the only callback that may be a URL
         functions["on_message"] = module.on_message
     known = {*SERVE_CALLBACKS, *(f"on_{edge}" for edge in EDGES)}
     unknown = sorted(set(functions) - known)
     if unknown:
-        raise ConfigurationError(f"{path}: {unknown[0]} is no callback; there are {', '.join(sorted(known))}")
+        raise ConfigurationError(
+            f"{path}: the name of a callback must be one of {', '.join(sorted(known))}, got {unknown[0]}"
+        )
     callbacks = {name: functions[name] for name in functions.keys() & set(SERVE_CALLBACKS)}
     try:
         check_answerer(agent, callbacks)
@@ -127,16 +129,16 @@ def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Pro
         setattr(phone, name, functions[name])
     callers = getattr(module, "callers", ())
     if not isinstance(callers, (list, tuple)) or not all(isinstance(caller, (str, Path)) for caller in callers):
-        raise ConfigurationError(f"{path}: `callers` has to be a list of WAV files, not {callers!r}")
+        raise ConfigurationError(f"{path}: `callers` must be a list of WAV files, got {callers!r}")
     return Program(path, phone, agent, callbacks, tuple(path.parent / caller for caller in callers))
 
 
 def _imported(path: Path) -> ModuleType:
-    # A program may be called json.py; what else imports json is not to get the program then.
+    # A program may be called json.py; other code that imports json must not get the program instead.
     name = path.stem if path.stem not in sys.modules else f"_program_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{path} is not a Python program: its name has to end in .py")
+        raise ConfigurationError(f"the name of a program must end in .py, got {path}")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, os.fspath(path.parent.resolve()))
     sys.modules[name] = module
@@ -151,13 +153,13 @@ def _imported(path: Path) -> ModuleType:
 
 @contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Say in one line what went wrong in a program, and in which line of it."""
+    """Turn an error in a program into one line that names the place."""
     try:
         yield
     except StartsALoop as error:
         raise ConfigurationError(
-            f"{_place(path, error)}: the program starts a loop while it is imported; "
-            "put that behind `if __name__ == '__main__':`"
+            f"{_place(path, error)}: the program must not start an event loop while it is imported; "
+            "put the call behind `if __name__ == '__main__':`"
         ) from error
     except Exception as error:
         cause = next(leaves(error))
@@ -173,16 +175,16 @@ def _said(error: BaseException) -> str:
 
 @contextmanager
 def _no_loops() -> Iterator[None]:
-    """While a program is imported, starting a loop is a mistake: it would never return to us."""
+    """Refuse to start an event loop while a program is imported: it would never return to the launcher."""
     importing = {threading.get_ident()}
 
     def refusing(run: Callable[..., Any]) -> Callable[..., Any]:
         def refuse(*arguments: Any, **options: Any) -> Any:
-            # A loop in a thread of its own is its program's business, and so is one that is started later.
+            # The program may run a loop in a thread of its own, or start one later.
             if threading.get_ident() not in importing:
                 return run(*arguments, **options)
             for argument in filter(inspect.iscoroutine, arguments):
-                argument.close()  # or Python would warn that it was never awaited
+                argument.close()  # otherwise Python would warn that it was never awaited
             raise StartsALoop
 
         return refuse
@@ -197,7 +199,7 @@ def _no_loops() -> Iterator[None]:
 
 
 def _place(path: Path, error: BaseException) -> str:
-    """Return where in the user's own files an error came from."""
+    """Return the place in the user's own files where an error came from."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((error.filename, error.lineno))
@@ -211,6 +213,6 @@ def _place(path: Path, error: BaseException) -> str:
 
 
 def _is_installed(file: Path) -> bool:
-    """Say whether a file is no part of the user's program, even where it lies below it."""
+    """Return True if a file is not part of the user's program, even if it lies below its folder."""
     packages = {"site-packages", "dist-packages"} & set(file.parts)
     return bool(packages) or file.is_relative_to(_PACKAGE) or file.is_relative_to(_STDLIB)

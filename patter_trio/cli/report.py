@@ -1,4 +1,4 @@
-"""What is left of a simulated call: its sound, its timeline, and its latencies."""
+"""The results of a simulated call: its audio, its timeline, and its latencies."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ COLUMNS: Final = {
     "answer": "last voice to answer audible",
     "barge-in": "onset of voice to agent silent",
 }
-"""What is measured of a turn, in seconds, and what it means."""
+"""Measured latencies of a turn, in seconds, with their meanings."""
 _OMITTED_KEYS: Final = ("history", "transcript", "call_id", "metrics")
 _OMITTED_EVENTS: Final = frozenset(
     {
@@ -43,11 +43,11 @@ _COLUMN_METRICS: Final = {
     "answer": "total_ms",
     "barge-in": "bargein_ms",
 }
-"""What of a turn's metrics that is."""
+"""Names of these latencies in a turn's metrics."""
 
 
 def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
-    """Return the latencies of each turn after the greeting, in seconds; what did not happen in a turn is absent."""
+    """Return the latencies of each turn after the greeting, in seconds, without those that were not measured."""
     turns: list[TurnMetrics] = [event.payload["turn"] for event in events if event.name == "metrics"]
     found = (
         {key: getattr(turn.latency, name) for key, name in _COLUMN_METRICS.items()} for turn in turns if turn.turn_index
@@ -56,7 +56,7 @@ def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
 
 
 def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
-    """Return a table: for each latency how often it was measured, and its percentiles in milliseconds."""
+    """Return a table of the latencies: how often each was measured, and its percentiles in milliseconds."""
     measured = list(turns)
     lines = [f"{'latency, ms':<34}{'n':>5}{'p50':>8}{'p95':>8}{'max':>8}"]
     for key, meaning in COLUMNS.items():
@@ -68,13 +68,13 @@ def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
 
 
 def write_call(call: SimulatedCall, folder: Path) -> Path:
-    """Write what is left of a call into ``calls/<call_id>``; return that folder.
+    """Write the results of a call into ``calls/<call_id>``; return that folder.
 
-    ``call.wav`` is its sound (stereo, caller left, agent right), ``call.svg`` its picture, ``timeline.json`` everything
-    that happened, with times.
+    ``call.wav`` is its audio (stereo, caller left, agent right), ``call.svg`` its picture, and ``timeline.json`` has
+    all its events with their times.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: a file cannot be written.
     """
     place = folder / "calls" / call.call_id
     place.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
     caller = call.caller
     picture = call_picture(f"Call {call.call_id}", recording, call.log.events, caller.utterances)
     (place / "call.svg").write_text(picture, encoding="utf-8")
-    told = {
+    timeline = {
         "call_id": call.call_id,
         "outcome": caller.outcome,
         "failure": call.failure,
@@ -108,18 +108,18 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
         ],
     }
     (place / "timeline.json").write_text(
-        json.dumps(told, indent=1, ensure_ascii=False, default=repr) + "\n", encoding="utf-8"
+        json.dumps(timeline, indent=1, ensure_ascii=False, default=repr) + "\n", encoding="utf-8"
     )
     return place
 
 
 def plain(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a payload belongs into a timeline: what is told once, or at the end, is not repeated in the events.
+    """Return the part of a payload that goes into a timeline; values that it has elsewhere are left out.
 
-    The name of a tool is under ``tool``, since an event has a name of its own.
+    The name of a tool is under ``tool``, because an event has a name of its own.
     """
-    told = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _OMITTED_KEYS}
+    shown = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _OMITTED_KEYS}
     return {
         key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for key, value in told.items()
+        for key, value in shown.items()
     }

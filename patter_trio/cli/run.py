@@ -1,4 +1,4 @@
-"""``patter-trio run``: take calls until Ctrl-C or SIGTERM."""
+"""Command ``patter-trio run``: take calls until Ctrl-C or SIGTERM."""
 
 import argparse
 import signal
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; 0 after Ctrl-C, and after SIGTERM when the last call is over."""
+    """Run the command; return 0 after Ctrl-C, and after SIGTERM once the last call is over."""
     program = load(options.file)
     if isinstance(program, Script):
         program.run()
@@ -41,14 +41,15 @@ def run(options: argparse.Namespace) -> int:
 def _interruptible() -> bool:
     """Return True if Ctrl-C may stop this process.
 
-    A shell without job control ignores SIGINT for what it starts in the background, so that Ctrl-C reaches only what
-    runs in front. Python and trio respect that, and so does the launcher; SIGTERM stops a service either way.
+    A shell without job control ignores SIGINT for the commands that it starts in the background, so that Ctrl-C reaches
+    only the one in the foreground. Python and trio respect that, and so does the launcher; SIGTERM stops a service
+    either way.
     """
     return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
 async def _serve(program: Program, host: str, port: int) -> None:
-    with ExitStack() as stack:  # outside of the nursery: a second Ctrl-C, while calls are being ended, changes nothing
+    with ExitStack() as stack:  # outside the nursery: a second Ctrl-C, while calls are ending, changes nothing
         async with trio.open_nursery() as nursery:
             if _interruptible():
                 interrupts = stack.enter_context(trio.open_signal_receiver(signal.SIGINT))
@@ -59,7 +60,7 @@ async def _serve(program: Program, host: str, port: int) -> None:
 
 
 async def _stopping(program: Program, interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    """End everything at Ctrl-C, while it is still loading, too."""
+    """End everything at Ctrl-C, even while it is still loading."""
     async for _ in interrupts:
         live = len(program.phone.calls)
         ended = f": {live} live call{'s are' if live > 1 else ' is'} being ended" if live else ""
@@ -75,9 +76,10 @@ async def _serving(
     *,
     task_status: trio.TaskStatus[tuple[str, int]],
 ) -> None:
-    """Serve; when that ends by itself (drained), the command ends, too."""
+    """Serve, and end the command when the phone has drained."""
     serve = partial(program.phone.serve, program.agent, port=port, host=host, **program.callbacks)
     await serve(task_status=task_status)
+    # The task that waits for Ctrl-C would otherwise keep the command alive.
     scope.cancel(reason="drained")
 
 
@@ -86,7 +88,7 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
     host, port = address
     print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
     if phone.carrier is None:
-        print("No carrier is named: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)")
+        print("No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)")
         print(f"Try:  patter-trio simulate {program.path}")
     else:
         print(
@@ -94,7 +96,7 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
         )
         print(f"    {phone.public_url(address)}{phone.carrier.voice_path}")
         if not phone.webhook_url:
-            print("The carrier cannot reach that address: give Patter(webhook_url=...) the public one.")
+            print("The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.")
     if _interruptible():
         print("Ctrl-C stops.", flush=True)
     else:

@@ -1,4 +1,4 @@
-"""``patter-trio simulate``: serve an agent on this machine and call it, with recordings for a voice, at real pace."""
+"""Command ``patter-trio simulate``: serve an agent locally and call it with recordings, in real time."""
 
 import argparse
 import math
@@ -23,8 +23,9 @@ from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+from patter_trio.server.options import Seams
 
 CALL_INTERVAL_S: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
@@ -35,8 +36,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "simulate",
         help="hold a call with simulated callers",
-        description="Serve the agent in FILE on a free port of this machine and call it as a carrier would, at real "
-        "pace: each recording is one utterance of the caller, spoken when the agent has finished.",
+        description="Serve the agent in FILE on a free port of this machine and call it as a carrier would, in real "
+        "time: each recording is one utterance of the caller, spoken when the agent has finished.",
     )
     parser.add_argument(
         "--caller",
@@ -44,15 +45,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="WAV",
-        help="what the caller says, one recording an utterance (mono or stereo PCM, 8 to 48 kHz); "
+        help="the caller's utterances, one recording each (mono or stereo PCM, 8 to 48 kHz); "
         "default: `callers = [...]` in FILE, else a few questions in the local voice",
     )
-    parser.add_argument("--carrier", choices=("twilio",), default="twilio", help="whose protocol is spoken")
+    parser.add_argument("--carrier", choices=("twilio",), default="twilio", help="the carrier whose protocol is used")
     parser.add_argument(
         "--interrupt-at",
         type=float,
         metavar="S",
-        help="say the second recording S seconds after the first reply (not the greeting) became audible",
+        help="play the second recording S seconds after the first reply (not the greeting) became audible",
     )
     parser.add_argument("--calls", type=int, default=1, metavar="N", help="calls to hold (default: %(default)s)")
     parser.add_argument(
@@ -60,7 +61,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="calls/<call_id>/ is written under DIR: call.wav, call.svg (its picture) and timeline.json (default: the current folder)",
+        help="write call.wav, call.svg (its picture) and timeline.json to DIR/calls/<call_id>/ (default: the current folder)",
     )
     parser.set_defaults(command=run)
     return parser
@@ -68,7 +69,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 @attrs.frozen
 class _Options:
-    """What the command line asks for, checked."""
+    """The validated options of the command line."""
 
     lines: tuple[tuple[str, Samples], ...]
     interrupt_at: float | None
@@ -77,20 +78,20 @@ class _Options:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; 0 when every call ended as expected, 1 when one failed."""
+    """Run the command; return 0 if every call ended as expected, 1 if one failed."""
     if options.calls < 1:
-        raise ConfigurationError("--calls must be at least 1")
+        raise ConfigurationError(f"--calls must be at least 1, got {options.calls}")
     interrupt_at = options.interrupt_at
     if interrupt_at is not None and not 0 <= interrupt_at < math.inf:
-        raise ConfigurationError("--interrupt-at must be at least 0")
-    # A program that names Twilio() must load without an account: the simulator signs with whatever it has.
+        raise ConfigurationError(f"--interrupt-at must be at least 0, got {interrupt_at:g}")
+    # A program with Twilio() must load without an account: the simulator signs with any credentials.
     made_up = {"TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}", "TWILIO_AUTH_TOKEN": secrets.token_hex(16)}
     program = load(options.file, made_up)
     if not isinstance(program, Program):
-        raise ConfigurationError(f"{options.file} has no `phone` and `agent` at its top level that could be called")
+        raise ConfigurationError(f"{options.file} must have a `phone` and an `agent` at its top level to be called")
     files = options.caller or program.callers
     if interrupt_at is not None and len(files) == 1:
-        raise ConfigurationError("--interrupt-at needs a second recording to interrupt with, and there is only one")
+        raise ConfigurationError("--interrupt-at needs a second recording to interrupt with, got only one")
     lines = tuple((file.name, _recording(file)) for file in files)
     _prepare(options.out)
     return trio.run(
@@ -102,14 +103,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prepare(out: Path) -> None:
-    """Make sure before the call that what is left of it can be written."""
+    """Check before the call that its results can be written."""
     calls = out / "calls"
     try:
         calls.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(error, calls) from error
     if not os.access(calls, os.W_OK):
-        raise ConfigurationError(f"{calls} cannot be written")
+        raise ConfigurationError(f"{calls} must be writable")
 
 
 def _unwritable(error: OSError, place: Path) -> ConfigurationError:
@@ -124,14 +125,14 @@ def _recording(file: Path) -> Samples:
     except WavError as error:
         raise ConfigurationError(f"{file}: {error}") from error
     if not len(samples):
-        raise ConfigurationError(f"{file}: there is no sound in it")
+        raise ConfigurationError(f"{file} must contain audio, got an empty recording")
     return samples
 
 
 async def _simulate(program: Program, options: _Options) -> int:
     carrier = program.phone.carrier or LocalCarrier()
     if not isinstance(carrier, Twilio):
-        raise ConfigurationError(f"the simulator cannot play {type(carrier).__name__}")
+        raise ConfigurationError(f"the carrier of a simulation must be Twilio, got {type(carrier).__name__}")
     print("Loading ...", file=sys.stderr)
     await program.agent.prewarm()
     lines = options.lines or await default_lines()
@@ -170,7 +171,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     busy = LoadMonitor()
     async with (
         open_call_server(
-            program.phone.serve_options(
+            program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
             Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),
@@ -188,7 +189,7 @@ async def _simulate(program: Program, options: _Options) -> int:
 
 
 def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
-    """Write and print what is left of the calls; return the exit status."""
+    """Write and print the results of the calls; return the exit status."""
     try:
         places = [write_call(call, out) for call in calls if call.log.events]
     except OSError as error:
@@ -203,7 +204,7 @@ def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
     if places:
         what = places[0] if len(places) == 1 else places[0].parent
         print(
-            f"\nListen to it, look at it, read it: {what}{os.sep}{'' if len(places) == 1 else '<call_id>' + os.sep}"
+            f"\nResults: {what}{os.sep}{'' if len(places) == 1 else '<call_id>' + os.sep}"
             "{call.wav,call.svg,timeline.json}"
         )
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""Engines: models that hear and speak by themselves, one per file."""
+"""Engines: speech-to-speech models, one vendor per module."""
 
 from typing import TYPE_CHECKING
 

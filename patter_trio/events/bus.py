@@ -41,11 +41,11 @@ class EventBus:
     """
 
     def __init__(self) -> None:
-        self.everywhere: Subscribers = {}
+        self._everywhere: Subscribers = {}
         """The subscribers to the events of all calls."""
 
     def __repr__(self) -> str:
-        return f"<EventBus, {sum(len(entries) for entries in self.everywhere.values())} subscriptions to all calls>"
+        return f"<EventBus, {sum(len(entries) for entries in self._everywhere.values())} subscriptions to all calls>"
 
     def on(self, kind: PatterEventType | str, handler: Handler, *, scope: Scope | None = None) -> Subscription:
         """Call ``handler`` with each event of a type, in order and one at a time; return the subscription.
@@ -64,7 +64,7 @@ class EventBus:
         if not callable(handler):
             raise ConfigurationError(f"a handler must be callable, got {type(handler).__name__}: {handler!r}")
         call = self._call(kind, scope)
-        subscribers = self.everywhere if call is None else call.own
+        subscribers = self._everywhere if call is None else call.own
         subscription = Subscription(kind, handler, partial(call_events.unsubscribe, subscribers, kind))
         if call is None or not call.over:
             call_events.subscribe(subscribers, kind, subscription)
@@ -88,14 +88,14 @@ class EventBus:
         kind = event_type(kind)
         if not (isinstance(size, int) and size >= 1):
             raise ConfigurationError(f"size must be a whole number of at least 1, got {size!r}")
-        return EventChannel(self.everywhere, self._call(kind, scope), kind, size)
+        return EventChannel(self._everywhere, self._call(kind, scope), kind, size)
 
     def _call(self, kind: PatterEventType, scope: Scope | None) -> CallEvents | None:
         """Return the call to which a subscription made here belongs; None if it is for all calls."""
         if scope not in (None, "call", "all"):
             raise ConfigurationError(f'scope must be "call" or "all", got {scope!r}')
         call = current_events.get()
-        if call is not None and call.everywhere is not self.everywhere:  # a call of another phone
+        if call is not None and call.everywhere is not self._everywhere:  # a call of another phone
             call = None
         if scope == "call" and call is None:
             raise ConfigurationError('scope="call" must be used inside a callback of a call; elsewhere use "all"')
@@ -159,3 +159,8 @@ class EventChannel:
     def finish(self) -> None:
         """Close the sending end: iteration ends after the events that still wait."""
         self._send.close()
+
+
+def subscribers_of(bus: EventBus) -> Subscribers:
+    """Return the subscribers to the events of all calls, by type; the bus keeps the dict up to date."""
+    return bus._everywhere  # noqa: SLF001 (same module: applications must not see this)

@@ -1,1 +1,1 @@
-"""Language models, one vendor per file."""
+"""Language models (LLMs), one vendor per module."""

@@ -1,4 +1,4 @@
-"""A conversation with a model, for programs that talk to one themselves: built, shortened, and put into vendors' forms."""
+"""A conversation for programs that talk to an LLM themselves: build it, shorten it, convert it to vendors' formats."""
 
 import time
 import uuid
@@ -20,7 +20,7 @@ class ChatMessage:
     role: Role = attrs.field(validator=attrs.validators.in_(_ROLES))
     content: str = attrs.field(validator=attrs.validators.instance_of(str))
     tool_call_id: str = ""
-    """Of a tool's result: which call it answers."""
+    """Id of the tool call whose result this is."""
     id: str = attrs.field(factory=lambda: uuid.uuid4().hex[:12])
     timestamp: float = attrs.field(factory=time.time)
 
@@ -29,7 +29,7 @@ class ChatContext:
     """The messages of a conversation, oldest first.
 
     Args:
-        system_prompt: the first message, if there is to be one.
+        system_prompt: the first message, if given.
     """
 
     def __init__(self, system_prompt: str | None = None) -> None:
@@ -45,15 +45,15 @@ class ChatContext:
 
     @property
     def length(self) -> int:
-        """How many messages there are."""
+        """Number of messages."""
         return len(self._messages)
 
     def add_user(self, content: str) -> ChatMessage:
-        """Add what the user said."""
+        """Add a message of the user."""
         return self._add(ChatMessage(role="user", content=content))
 
     def add_assistant(self, content: str) -> ChatMessage:
-        """Add what the model said."""
+        """Add a message of the model."""
         return self._add(ChatMessage(role="assistant", content=content))
 
     def add_system(self, content: str) -> ChatMessage:
@@ -61,7 +61,7 @@ class ChatContext:
         return self._add(ChatMessage(role="system", content=content))
 
     def add_tool_result(self, content: str, tool_call_id: str) -> ChatMessage:
-        """Add what a tool gave."""
+        """Add the result of a tool call."""
         return self._add(ChatMessage(role="tool", content=content, tool_call_id=tool_call_id))
 
     def _add(self, message: ChatMessage) -> ChatMessage:
@@ -79,7 +79,7 @@ class ChatContext:
     def truncate(self, max_messages: int) -> None:
         """Keep the newest messages, ``max_messages`` at most, the system prompt among them if there is one.
 
-        A tool's result whose call went is not kept, for no vendor takes it.
+        A tool's result is dropped if its call was: vendors refuse such a result.
         """
         if len(self._messages) <= max_messages:
             return
@@ -91,7 +91,7 @@ class ChatContext:
         self._messages = head + tail
 
     def to_openai(self) -> list[dict[str, Any]]:
-        """Return the messages in OpenAI's form, which ``LanguageModel.stream`` takes, too."""
+        """Return the messages in OpenAI's format, which ``LanguageModel.stream`` accepts, too."""
         return [
             {"role": message.role, "content": message.content}
             | ({"tool_call_id": message.tool_call_id} if message.role == "tool" else {})
@@ -99,10 +99,10 @@ class ChatContext:
         ]
 
     def to_anthropic(self) -> dict[str, Any]:
-        """Return ``system`` and ``messages`` in Anthropic's form.
+        """Return ``system`` and ``messages`` in Anthropic's format.
 
-        All instructions become the system prompt; a tool's result, of which the call is not here, is told by the user.
-        Neighbours of the same role become one message, as that vendor wants turns to alternate.
+        All instructions become the system prompt. A tool's result becomes a message of the user, because its call is
+        not stored here. Adjacent messages of the same role are joined, because the vendor requires alternating roles.
         """
         messages: list[dict[str, Any]] = []
         for message in self._messages:
@@ -118,13 +118,13 @@ class ChatContext:
         return {"system": "\n\n".join(prompts), "messages": messages}
 
     def copy(self) -> "ChatContext":
-        """Return a context of its own with the same messages."""
+        """Return an independent context with the same messages."""
         other = ChatContext()
         other._messages = list(self._messages)
         return other
 
     def to_json(self) -> dict[str, Any]:
-        """Return all that there is, fit for ``json.dumps``."""
+        """Return the whole context in a form that ``json.dumps`` accepts."""
         return {
             "messages": [
                 {key: value for key, value in attrs.asdict(message).items() if key != "tool_call_id" or value}
@@ -134,18 +134,20 @@ class ChatContext:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChatContext":
-        """Return the context that :meth:`to_json` has written down.
+        """Return the context that :meth:`to_json` produced.
 
         Raises:
-            ConfigurationError: it has not.
+            ConfigurationError: ``data`` is not the output of ``to_json``.
         """
         context = cls()
         messages = data.get("messages") if isinstance(data, Mapping) else None
         if not isinstance(messages, Sequence) or isinstance(messages, str):
-            raise ConfigurationError("a ChatContext's JSON has a list of messages")
+            raise ConfigurationError("a ChatContext's JSON must have a list under 'messages'")
         for message in messages:
             try:
                 context._add(ChatMessage(**message))
             except (TypeError, ValueError) as error:
-                raise ConfigurationError(f"this is no message of a ChatContext: {message!r}") from error
+                raise ConfigurationError(
+                    f"a message of a ChatContext must have a role and a content, got {message!r}"
+                ) from error
         return context

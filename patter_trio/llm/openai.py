@@ -1,7 +1,7 @@
-"""OpenAI's chat models, and every server that speaks the same protocol: Groq, Cerebras, vLLM, Ollama and others.
+"""OpenAI's chat models, and other servers with the same protocol: Groq, Cerebras, vLLM, Ollama and others.
 
-A barge-in closes the connection of the answer, which every server takes as the end of its work. The next request would
-have to open a new one; :meth:`OpenAILLM.connect` does so in advance, at the beginning of a call and after each cut.
+A barge-in closes the answer's connection, which makes any server stop generating. The next request would then have to
+open a new connection; :meth:`OpenAILLM.connect` does that in advance, at the beginning of a call and after each cut.
 """
 
 import os
@@ -23,9 +23,9 @@ from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 BASE_URL: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 MAX_ANSWER_BYTES: Final = 16 << 20
-"""Most bytes of one answer: some 50 000 tokens, of 300 bytes each as they are sent."""
+"""Most bytes of one answer: about 50 000 tokens of 300 bytes each on the wire."""
 DRAIN_TIMEOUT_S: Final = 0.25
-"""Seconds for what comes behind the last event: nothing but the end of the body."""
+"""Seconds to read what follows the last event: only the end of the body."""
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that :meth:`OpenAILLM.connect` may take."""
 
@@ -55,26 +55,26 @@ def _url(given: str) -> str:
 
 @attrs.frozen
 class OpenAILLM(LanguageModel):
-    """A chat model of OpenAI's, or of a compatible server.
+    """A chat model of OpenAI, or of a compatible server.
 
     Args:
-        api_key: default: ``OPENAI_API_KEY``, which only OpenAI itself gets. Another server without a key is asked
+        api_key: default: ``OPENAI_API_KEY``, which is only ever sent to OpenAI. Another server without a key is called
             without one.
         model: its name.
-        base_url: of a compatible server, up to and with ``/v1``.
-        temperature: 0 to 2; None: the vendor's default. Reasoning models take none.
+        base_url: of a compatible server, including ``/v1``.
+        temperature: 0 to 2; None: the vendor's default. Reasoning models do not accept one.
         top_p: 0 to 1.
         max_tokens: most tokens of an answer.
-        reasoning_effort: such as ``"none"``, ``"low"``; every thought is silence on the line.
+        reasoning_effort: such as ``"none"`` or ``"low"``; the caller hears silence while the model reasons.
         parallel_tool_calls: whether several tools may be called at once; None: the vendor's default.
-        include_usage: ask for the tokens that will be billed; a few servers refuse the question.
-        extra: more keys of the request's body, for what a server has of its own.
+        include_usage: request the number of billed tokens; a few servers refuse the option.
+        extra: more keys of the request's body, for options of a particular server.
         first_token: seconds until the answer begins.
         between: seconds for each next piece of it.
-        provider: what it is called in events and prices; default: known hosts by name, others by their host.
+        provider: its name in events and prices; default: the vendor of a known host, otherwise the host.
 
     Raises:
-        ConfigurationError: there is no key, or an option is out of range.
+        ConfigurationError: the key is missing, or an option is out of range.
     """
 
     api_key: str = attrs.field(default="", converter=_given, repr=False)
@@ -92,23 +92,25 @@ class OpenAILLM(LanguageModel):
     provider: str = attrs.field(default=attrs.Factory(_provider, takes_self=True), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Make sure that there is a key where one is needed; another server never gets OpenAI's."""
+        """Ensure that there is a key if one is needed; another server never gets OpenAI's."""
         if not self.api_key and self.base_url == BASE_URL:
             object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE, ""))
         if not self.api_key and self.base_url == BASE_URL:
-            raise ConfigurationError(f"OpenAILLM needs a key: give api_key=, or set {KEY_VARIABLE}")
+            raise ConfigurationError(
+                f"OpenAILLM: api_key= must be given, or the environment variable {KEY_VARIABLE} set"
+            )
         if not self.api_key.isascii() or not self.api_key.isprintable():
-            raise ConfigurationError("OpenAILLM: api_key= has characters that no key has")
+            raise ConfigurationError("OpenAILLM: api_key= must have only printable ASCII characters")
 
     @asynccontextmanager
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
     ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
-        """Open the streamed answer; usage is reported when the vendor has told it.
+        """Open the streamed answer, and report the usage once the vendor has sent it.
 
         Raises:
-            AuthenticationError: the key was refused.
-            RateLimitError: too much was asked, or there is no money left.
+            AuthenticationError: the vendor refused the key.
+            RateLimitError: there were too many requests, or the account has no money left.
             ProviderTimeout: the answer did not begin, or go on, in time.
             ProviderError: the server failed.
         """
@@ -117,20 +119,23 @@ class OpenAILLM(LanguageModel):
             pieces = _Pieces(answer)
             try:
                 yield pieces
+                # After a complete answer, read the end of the body: only then can the connection serve the next
+                # request.
                 if pieces.over:
                     await pieces.events.drain(DRAIN_TIMEOUT_S)
             finally:
+                # Also after a cut, if the vendor has reported the usage by then.
                 if pieces.decoder.usage is not None:
                     report_usage(pieces.decoder.usage)
 
     async def connect(self) -> None:
-        """Have a connection ready for the next answer; what is wrong is said by that answer."""
+        """Open a connection for the next answer. A failure is left for that answer to report."""
         async with shared_client() as http:
             await http.warm(f"{self.base_url}/models", head_timeout=CONNECT_TIMEOUT_S)
 
     @asynccontextmanager
     async def _asked(self, http: Client, content: bytes) -> AsyncIterator[HttpAnswer]:
-        """Ask; once more where the connection was one that the server had just closed."""
+        """Send the request, and repeat it once if the server had just closed the kept connection."""
         asking = partial(
             http.stream,
             "POST",
@@ -154,7 +159,7 @@ class OpenAILLM(LanguageModel):
         return {**headers, "Authorization": f"Bearer {self.api_key}"} if self.api_key else headers
 
     def _options(self, tools: Sequence[ToolDefinition]) -> dict[str, Any]:
-        # OpenAI has given max_tokens up for reasoning models; most other servers know no other name.
+        # OpenAI has replaced max_tokens for reasoning models; most other servers know no other name.
         most = "max_completion_tokens" if self.base_url == BASE_URL else "max_tokens"
         options = {
             "temperature": self.temperature,
@@ -168,10 +173,10 @@ class OpenAILLM(LanguageModel):
 
 
 class _Pieces:
-    """Iterates over an answer's pieces; tool calls come last.
+    """Iterator over an answer's pieces; tool calls come last.
 
-    A class, not a generator: the reply may leave it anywhere, and the stream then reads its state (``over``, the usage).
-    A channel would cost each token a switch of tasks.
+    It is a class, not a generator: the reply may leave it at any point, and the stream then reads its state (``over``,
+    the usage). A channel would cost each token a switch of tasks.
     """
 
     def __init__(self, answer: HttpAnswer) -> None:

@@ -1,1 +1,4 @@
-"""The shells around protocols, written once: streams, deadlines, threads. Foreign exceptions stop here."""
+"""I/O around the wire protocols: streams, HTTP, WebSockets, deadlines, threads.
+
+Foreign exceptions are translated here.
+"""

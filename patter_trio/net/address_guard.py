@@ -1,21 +1,21 @@
-"""Where requests to a URL that somebody else may have written can go: to the internet, and not into our own network.
+"""The guard of requests to URLs that others may have written: they reach the internet, but not our own network.
 
-A server of ours stands where others cannot go: beside databases and consoles that ask nobody for a password, and on
-clouds beside 169.254.169.254, which gives credentials away to whoever asks. So a URL must not decide alone.
+The server runs where outsiders cannot go: beside databases and consoles without passwords, and in clouds beside
+169.254.169.254, which gives credentials to any client. So a URL alone must not decide where a request goes.
 
-* **What is checked is what is connected to.** The name is looked up once, here, within the opening of the connection; each
-  address that came is judged by ``net/addresses.py``, and the connection goes to one of them by its number. A check
-  before the request would be followed by another lookup, which may give another answer (DNS rebinding).
-* **One bad address spoils the name.** A name that has one inside and one outside is a trick more often than a mistake.
-* **TLS knows the name.** The certificate has to be the name's, as if nobody had looked at the address.
-* **Connections are not shared** between guards: each has a pool of its own, since a connection that is open is not
-  checked again.
-* **No proxies.** A proxy does the lookup itself, so that there is nothing to be checked here.
+* **The checked address is the connected one.** The name is looked up once, here, while the connection is opened.
+  ``net/addresses.py`` judges each address, and the connection goes to one of them by its number. A check before the
+  request would be followed by another lookup, which may give another answer (DNS rebinding).
+* **One bad address spoils the name.** A name with one address inside and one outside is more often a trick than a
+  mistake.
+* **TLS verifies the name.** The certificate has to be valid for the name, not for the address.
+* **Connections are not shared** between guards: each has its own pool, because an open connection is not checked again.
+* **No proxies.** A proxy does the lookup itself, so nothing could be checked here.
 
-A host may be let through by name: all its addresses are then good.
+A host can be allowed by name; all its addresses are then accepted.
 """
 
-# ruff: noqa: PLC0415 (every phone has a guard, but only one that names hosts or sends requests needs httpx)
+# ruff: noqa: PLC0415 (every phone has a guard, but only one with hosts or requests needs httpx)
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -32,24 +32,24 @@ OPTION: Final = "allow_private_hosts"
 
 
 class AddressRefused(ProviderError):
-    """A URL leads to where requests must not go; the message says where, and what would allow it."""
+    """A URL whose address requests must not reach; the message names it, and the option that would allow it."""
 
 
 def host_of(url: "httpx.URL | str") -> str:
-    """Return the host of a URL as connections know it: in ASCII and lower case, without the dot at its end."""
+    """Return the host of a URL in the form that connections use: ASCII, lower case, without a trailing dot."""
     import httpx
 
     return httpx.URL(url).raw_host.decode("ascii").lower().rstrip(".")
 
 
 def hosts_of(given: object) -> frozenset[str]:
-    """Return what ``allow_private_hosts=`` means: the names in it, as connections know them.
+    """Return the names in ``allow_private_hosts=``, in the form that connections use.
 
     Raises:
-        ConfigurationError: it is no list of names, or one of them is a URL or has a port.
+        ConfigurationError: the value is not a list of names, or one of them is a URL or has a port.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ConfigurationError(f'{OPTION} must be a list of names such as ["localhost"], not {given!r}')
+        raise ConfigurationError(f'{OPTION} must be a list of names such as ["localhost"], got {given!r}')
     return frozenset(_host(name) for name in given)
 
 
@@ -63,20 +63,20 @@ def _host(name: object) -> str:
                 return host
         except httpx.InvalidURL:
             pass
-    raise ConfigurationError(f"{OPTION} must have names or addresses without scheme, port or *, not {name!r}")
+    raise ConfigurationError(f"{OPTION} must have names or addresses without scheme, port or *, got {name!r}")
 
 
 @attrs.frozen
 class Guard:
-    """What requests may be sent to: addresses of the internet, and the hosts in ``allowed``, wherever they are."""
+    """The rule for requests: public addresses, and the hosts in ``allowed`` whatever their addresses."""
 
     allowed: frozenset[str] = attrs.field(default=frozenset(), converter=hosts_of)
 
     def check(self, url: str) -> None:
-        """Look at a URL early, before anything is asked: at an address, or a name that means this machine.
+        """Check a URL before any lookup: its address, or a name that means this machine.
 
         Raises:
-            AddressRefused: nothing can be sent there; a name that has yet to be looked up is refused later.
+            AddressRefused: requests must not go there. A name that needs a lookup is refused later.
         """
         host = host_of(url)
         if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
@@ -85,14 +85,14 @@ class Guard:
             self.judge(host, [host])
 
     def judge(self, host: str, addresses: Sequence[str]) -> None:
-        """Make sure that a host may be connected to at all of its addresses.
+        """Check that a host may be connected to at all of its addresses.
 
         Raises:
-            AddressRefused: it may not.
+            AddressRefused: one of them is refused.
         """
         if host.lower().rstrip(".") in self.allowed:
             return
         for address in addresses:
             if why := refusal(address):
                 has = "is" if address == host else f"has the address {address}, which is"
-                raise AddressRefused(f'{host} {has} {why}; if it is meant, allow it: Patter({OPTION}=["{host}"])')
+                raise AddressRefused(f'{host} {has} {why}; to allow it, set Patter({OPTION}=["{host}"])')

@@ -1,13 +1,13 @@
-"""Which IP addresses are somewhere on the internet, and which are not: a rule without I/O, for ``net/address_guard.py``.
+"""Rules that tell public IP addresses from all others, without I/O; used by ``net/address_guard.py``.
 
-Of IPv4 the table has what is not there, of IPv6 what is: of the IPv6 space an eighth is in use, and what will be added
-to it is to be refused until somebody has looked at it. An address that only wraps an IPv4 address (mapped, NAT64, 6to4,
-ISATAP) is judged by what it wraps, because that is where its packets go. The prefixes that a network may have chosen for
-its own NAT64 (RFC 6052, section 2.2) cannot be told from others.
+The IPv4 table lists what is not public, the IPv6 rule what is: an eighth of the IPv6 space is in use, and future
+allocations are refused until this table has been reviewed. An address that only wraps an IPv4 address (mapped, NAT64,
+6to4, ISATAP) is judged by the wrapped address, because its packets go there. The prefixes that a network may have
+chosen for its own NAT64 (RFC 6052, section 2.2) cannot be told from others.
 
-Sources: IANA's registries of special-purpose addresses
-(https://www.iana.org/assignments/iana-ipv4-special-registry, .../iana-ipv6-special-registry), RFC 6890 and 8190;
-100.64.0.0/10: RFC 6598; ``64:ff9b::/96``: RFC 6052; 6to4: RFC 3056; ISATAP: RFC 5214 section 6.1.
+Sources: IANA's registries of special-purpose addresses (https://www.iana.org/assignments/iana-ipv4-special-registry,
+.../iana-ipv6-special-registry), RFC 6890 and 8190; 100.64.0.0/10: RFC 6598; ``64:ff9b::/96``: RFC 6052; 6to4: RFC 3056;
+ISATAP: RFC 5214 section 6.1.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -18,7 +18,7 @@ _V4: Final = tuple(
     for network, kind in (
         ("0.0.0.0/8", "unspecified"),
         ("10.0.0.0/8", "private"),
-        ("100.64.0.0/10", "of a carrier's NAT"),
+        ("100.64.0.0/10", "in a carrier's NAT"),
         ("127.0.0.0/8", "loopback"),
         ("169.254.0.0/16", "link-local"),
         ("172.16.0.0/12", "private"),
@@ -42,7 +42,7 @@ _V6: Final = tuple(
         ("fe80::/10", "link-local"),
         ("fec0::/10", "private"),
         ("ff00::/8", "multicast"),
-        ("2001::/23", "reserved"),  # Teredo, which wraps an IPv4 address behind a NAT, is one of these
+        ("2001::/23", "reserved"),  # includes Teredo, which wraps an IPv4 address behind a NAT
         ("2001:db8::/32", "reserved"),
         ("3fff::/20", "reserved"),
     )
@@ -51,19 +51,19 @@ _IN_USE: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _6TO4: Final = IPv6Network("2002::/16")
 _ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
-"""The upper halves of interface identifiers whose lower half is an IPv4 address."""
+"""Upper halves of interface identifiers whose lower half is an IPv4 address."""
 
 
 def refusal(address: str) -> str:
-    """Return why an address is not one of the internet at large, in a word or two; empty: it is one.
+    """Return why an address is not public, in a word or two; empty if it is public.
 
     Args:
-        address: IPv4 or IPv6, in text, as a resolver gives it: with or without a zone.
+        address: IPv4 or IPv6 as text, as a resolver returns it, with or without a zone.
     """
     try:
         found = ip_address(address)
     except ValueError:
-        return "no address"
+        return "not an address"
     return _refusal_v4(found) if isinstance(found, IPv4Address) else _refusal_v6(found)
 
 
@@ -81,7 +81,7 @@ def _refusal_v6(address: IPv6Address) -> str:
 
 
 def _wrapped(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that packets to this one are for, where that can be told from it."""
+    """Return the IPv4 address that packets to this address are for, if the address shows it."""
     bits = int(address)
     if address.ipv4_mapped is not None or address in _NAT64 or (bits >> 32) & 0xFFFF_FFFF in _ISATAP:
         return IPv4Address(bits & 0xFFFF_FFFF)

@@ -1,16 +1,16 @@
-"""When to leave a server alone: the rule of a circuit breaker, without a clock. Time is an argument, in seconds.
+"""The rules of a circuit breaker, without a clock. Time is an argument, in seconds.
 
 =========  =========================================  ==================================================================
-state      a request                                  it becomes
+state      a request                                  next state
 =========  =========================================  ==================================================================
-closed     is let through                             open, after :data:`MAX_FAILURES` failures with no success between them
-open       is refused                                 half open, when :data:`PAUSE` is over
-half open  one is let through, the others refused     closed when that one succeeds; open again when it fails; when it
-                                                      was given up, half open still: the next one may try
+closed     is let through                             open, after :data:`MAX_FAILURES` failures in a row
+open       is refused                                 half open, after :data:`OPEN_CIRCUIT_S`
+half open  one is let through, the others refused     closed, if that one succeeds; open, if it fails; half open, if it
+                                                      was cancelled: the next one may try
 =========  =========================================  ==================================================================
 
-A request that was let through before the circuit opened may end afterwards. Its success closes the circuit, for the
-server has just answered; its failure is no news, and does not prolong the pause.
+A request that was let through before the circuit opened may end afterwards. Its success closes the circuit, because the
+server has just answered. Its failure is not news, and does not prolong the pause.
 """
 
 import math
@@ -19,28 +19,30 @@ from typing import Final
 import attrs
 
 MAX_FAILURES: Final = 5
-"""Failures in a row: of a tool that is asked three times, the second call in a row that has failed altogether."""
+"""Failures in a row that open the circuit: with a tool that tries three times, its second failing call in a row."""
 OPEN_CIRCUIT_S: Final = 30.0
-"""Seconds: a restart or a deployment takes about so long, and a conversation has moved on by then."""
+"""Seconds that the circuit stays open: a restart or a deployment takes about that long, and a conversation has moved on
+by then."""
 MAX_REMEMBERED_SERVERS: Final = 1024
-"""Servers of which failures are remembered; with more, the one whose last request is the oldest is forgotten."""
+"""Most servers whose failures are remembered; beyond that, the server with the oldest last request is forgotten."""
 
 
 @attrs.define(eq=False)
 class Permit:
-    """A request that was let through. Its end is to be told by one of the methods; only the first one counts."""
+    """Permission for one request. Report the request's end with one of the methods; only the first report counts."""
 
     _circuit: "_Circuit"
     _is_trial: bool
     _over: bool = False
 
     def succeeded(self) -> None:
-        """The server has answered."""
+        """Report that the server answered."""
         if self._ends():
             self._circuit.failures, self._circuit.until = 0, -math.inf
 
     def failed(self, now: float) -> None:
-        """The server could not be reached, broke off, was too slow, or said that it is broken."""
+        """Report that the server was unreachable or too slow, broke off, or reported a failure of its own."""
+        # A late failure of a request from before the opening is not news; a trial's failure opens the circuit again.
         if not self._ends() or (self._circuit.failures >= MAX_FAILURES and not self._is_trial):
             return
         self._circuit.failures += 1
@@ -48,7 +50,7 @@ class Permit:
             self._circuit.until = now + OPEN_CIRCUIT_S
 
     def given_up(self) -> None:
-        """Nothing is known about the server: the request was cancelled, say."""
+        """Report that the request told nothing about the server, for example because it was cancelled."""
         self._ends()
 
     def _ends(self) -> bool:
@@ -63,13 +65,13 @@ class Permit:
 class _Circuit:
     failures: int = 0
     until: float = -math.inf
-    """When the pause is over."""
+    """Time at which the pause ends."""
     trying: bool = False
     pending: int = 0
 
 
 class Circuits:
-    """The circuit of each server, by whatever names it."""
+    """The circuits of all servers, each under a name."""
 
     def __init__(self) -> None:
         self._circuits: dict[str, _Circuit] = {}
@@ -78,8 +80,8 @@ class Circuits:
         return f"<Circuits of {len(self._circuits)} servers>"
 
     def admit(self, server: str, now: float) -> Permit | None:
-        """Return a permit for one request; None: it is to fail at once."""
-        # The newest last; those that are well are forgotten, so that only trouble takes up space.
+        """Return a permit for one request; None if the request must fail at once."""
+        # Newest last. Healthy circuits without pending requests are dropped, so that only failing servers use space.
         circuit = self._circuits.pop(server, None) or _Circuit()
         for name in [name for name, known in self._circuits.items() if not known.failures and not known.pending]:
             del self._circuits[name]

@@ -1,10 +1,10 @@
-"""What Linux tells of a thread: how long it was on a core, and how long it waited for one."""
+"""Linux's statistics of a thread: how long it ran on a core, and how long it waited for one."""
 
 from pathlib import Path
 
 
 def on_core_and_waiting(thread: Path) -> tuple[int, int] | None:
-    """Return both, in nanoseconds; None where the system does not tell, or the thread has ended.
+    """Return the running and the waiting time in nanoseconds; None without figures, or if the thread ended.
 
     Args:
         thread: its folder under ``/proc`` (https://docs.kernel.org/scheduler/sched-stats.html).

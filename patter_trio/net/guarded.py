@@ -1,6 +1,6 @@
-"""What carries out a :class:`~patter_trio.net.address_guard.Guard`: connections only to addresses that it has judged.
+"""Connections only to addresses that a :class:`~patter_trio.net.address_guard.Guard` has judged.
 
-Beside ``httpx_client.py`` the only module that imports httpx or httpcore when it is loaded.
+Besides ``httpx_client.py``, this is the only module that imports httpx or httpcore when it is loaded.
 """
 
 import math
@@ -15,13 +15,13 @@ from patter_trio.net.address_guard import AddressRefused, Guard
 from patter_trio.net.threads import clock_held
 
 ATTEMPT_INTERVAL_S: Final = 0.25
-"""Seconds until the next address is tried beside one that does not answer (RFC 8305, section 5)."""
+"""Seconds until the next address is tried in parallel with one that does not answer (RFC 8305, section 5)."""
 
 Network = httpcore.AsyncNetworkBackend
 
 
 class GuardedNetwork(Network):
-    """Opens connections: looks names up, judges what comes, and connects to that."""
+    """A network backend that looks names up, judges the addresses, and connects to one of those."""
 
     def __init__(self, guard: Guard, network: Network | None = None) -> None:
         self._guard = guard
@@ -31,20 +31,21 @@ class GuardedNetwork(Network):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's)
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to one of the host's addresses, none of which may be refused.
+        """Connect to one of the host's addresses, if none of them is refused.
 
         Raises:
-            AddressRefused: one of them is.
-            httpcore.ConnectError: the name is not known, or nobody answers.
-            httpcore.ConnectTimeout: all of it took too long.
+            AddressRefused: one of the addresses is refused.
+            httpcore.ConnectError: the name is unknown, or no address answers.
+            httpcore.ConnectTimeout: the lookup and the connection took too long.
         """
         try:
             with trio.fail_after(math.inf if timeout is None else timeout):
                 addresses = await _looked_up(host, port)
+                # Judged between lookup and connection, without another lookup that could give another answer.
                 self._guard.judge(host, addresses)
                 return await self._first_of(addresses, port, local_address, socket_options)
         except trio.TooSlowError as error:
@@ -53,7 +54,7 @@ class GuardedNetwork(Network):
     async def _first_of(
         self, addresses: Sequence[str], port: int, local_address: str | None, socket_options: Any
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address that answers; each that does not is given a short while alone."""
+        """Connect to the first address that answers; each one gets a head start over the next."""
         opened: list[httpcore.AsyncNetworkStream] = []
         errors: list[httpcore.ConnectError] = []
 
@@ -66,6 +67,7 @@ class GuardedNetwork(Network):
                 errors.append(error)
                 failed.set()
             else:
+                # Recorded before the cancellation, so that no open stream is forgotten.
                 opened.append(stream)
                 nursery.cancel_scope.cancel(reason="one address has answered")
 
@@ -73,29 +75,32 @@ class GuardedNetwork(Network):
             async with trio.open_nursery() as nursery:
                 for address in addresses:
                     failed = trio.Event()
+                    # A failure wakes the loop at once; a slow address keeps trying beside the next one.
                     nursery.start_soon(attempt, address, failed)
                     with trio.move_on_after(ATTEMPT_INTERVAL_S):
                         await failed.wait()
         except BaseException:
+            # A later address may have answered before the cancellation arrived: leave no connection open.
             await _close(opened)
             raise
         if not opened:
             raise errors[0]
+        # Two addresses may have answered in the same moment; the first one wins.
         await _close(opened[1:])
         return opened[0]
 
     async def connect_unix_socket(self, path: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        """Connect nowhere: no URL leads to one."""
-        raise AddressRefused(f"requests do not go to the socket {path}")
+        """Refuse to connect: URLs never lead to a Unix socket."""
+        raise AddressRefused(f"requests must not go to a Unix socket, got {path}")
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep."""
+        """Sleep for ``seconds``."""
         await trio.sleep(seconds)
 
 
 async def _looked_up(host: str, port: int) -> list[str]:
     try:
-        with clock_held():  # trio looks up in a thread
+        with clock_held():  # trio looks names up in a thread: virtual time must not jump
             found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from error
@@ -104,13 +109,14 @@ async def _looked_up(host: str, port: int) -> list[str]:
 
 async def _close(streams: Sequence[httpcore.AsyncNetworkStream]) -> None:
     for stream in streams:
+        # Shielded, so that a cancelled call cannot leave it open, and cancelled inside, so that it does not wait.
         with trio.CancelScope(shield=True) as scope:
             scope.cancel(reason="closing a socket waits for nothing")
             await stream.aclose()
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """What httpx sends requests by, over connections that a guard has let through; raises httpcore's errors."""
+    """The transport through which httpx sends requests over guarded connections; raises httpcore's errors."""
 
     def __init__(self, guard: Guard, **options: Any) -> None:
         self._pool = httpcore.AsyncConnectionPool(network_backend=GuardedNetwork(guard), **options)
@@ -136,7 +142,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """An answer's body; what iterates is httpcore's own, so that it ends when it is cancelled."""
+    """An answer's body. It iterates with httpcore's own iterator, which ends properly when it is cancelled."""
 
     def __init__(self, answer: httpcore.Response) -> None:
         self._answer = answer

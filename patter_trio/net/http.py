@@ -1,20 +1,21 @@
 """HTTP to vendors and webhooks: one client for all calls.
 
-httpx is loaded by ``httpx_client.py`` and ``guarded.py``, and those when the client opens, so that importing this module is
-cheap.
+``httpx_client.py`` and ``guarded.py`` import httpx, and they are loaded when the client opens. So importing this module
+is cheap.
 
-* **One client per run of trio**, held open by whoever serves (:func:`shared_client` counts its users): a warm connection
-  answers some milliseconds, over the internet some hundred, sooner than one that has yet to be opened.
-* **HTTP/1.1.** Leaving :meth:`Client.stream` before the answer's end closes its connection, which the server sees at
-  once. HTTP/2 as httpcore has it would leave the server generating: it sends no RST_STREAM for a stream that is given up.
-* **Deadlines are here**: for the head of an answer, and for each next piece of its body. So are the size caps, which
-  count what came over the wire: a compressed answer, which could hide any size, is not asked for, and not taken.
-* **Redirects are not followed**: what is sent here is what people said on the telephone, and signed; it goes where the
-  program says and nowhere else. Nor are cookies kept: calls share the client and nothing else.
-* **No URL is logged or named in an error**, only the origin: paths, queries and user names hold secrets.
-* **A URL of others'** is asked by a client with a :class:`~patter_trio.net.address_guard.Guard`, one for each guard.
-* **Proxies** of the environment are for vendors. A guarded client never uses one, for the proxy would look names up where
-  the guard cannot see it; nor does a ``direct`` client, which is for URLs of the application itself.
+* **One client per trio run**, held open by its users (:func:`shared_client` counts them): a warm connection answers
+  some milliseconds sooner than a new one, and over the internet some hundred.
+* **HTTP/1.1.** Leaving :meth:`Client.stream` before the answer's end closes its connection, which the server notices at
+  once. With HTTP/2 as httpcore implements it, the server would go on generating: httpcore sends no RST_STREAM for an
+  abandoned stream.
+* **Deadlines are here**: for the head of an answer, and for each next piece of its body. So are the size limits, which
+  count the bytes on the wire: a compressed answer, which could hide any size, is neither requested nor accepted.
+* **Redirects are not followed**: requests carry what people said on the telephone, and signatures; they go only where
+  the program says. Cookies are not kept, either: calls share nothing but the client.
+* **Logs and errors show only a URL's origin**: paths, queries and user names hold secrets.
+* **URLs of others** are requested by a client with a :class:`~patter_trio.net.address_guard.Guard`, one for each guard.
+* **Proxies** of the environment are for vendors. A guarded client never uses one, because the proxy would look names up
+  where the guard cannot see it. A ``direct`` client does not, either; it is for URLs of the application itself.
 """
 
 # ruff: noqa: PLC0415 (importing httpx takes 0.1 s: see above)
@@ -57,7 +58,7 @@ FAILURE_STATUSES: Final = range(400, 600)
 MAX_EXPLANATION_BYTES: Final = 16384
 """Most bytes of an error's body that are read for its explanation."""
 EXPLANATION_TIMEOUT_S: Final = 1.0
-"""Seconds that they may take."""
+"""Seconds that reading the explanation may take."""
 
 _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
     401: AuthenticationError,
@@ -67,24 +68,24 @@ _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
 
 
 Explain = Callable[[bytes], str]
-"""Returns what a vendor says of an error in its body, as far as it may be shown; empty: nothing."""
+"""Function that extracts a vendor's reason from the body of an error, as far as it may be shown; empty: no reason."""
 
 
 class Unreachable(ProviderError, PatterConnectionError):
-    """There was no connection: nothing was sent."""
+    """A connection that could not be made: nothing was sent."""
 
 
 class ConnectionBroke(ProviderError, PatterConnectionError):
-    """The connection ended before its answer did."""
+    """A connection that ended before its answer did."""
 
 
 def status_error(status: int) -> type[ProviderError]:
-    """Return the error that an answer of such a status is."""
+    """Return the error type for an answer with this status."""
     return _STATUS_ERRORS.get(status, ProviderError)
 
 
 def origin_of(url: str) -> str:
-    """Return what of a URL may be shown: scheme, host and port."""
+    """Return the part of a URL that may be shown: scheme, host and port."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     shown = f"[{host}]" if ":" in host else host
@@ -92,7 +93,7 @@ def origin_of(url: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error says, or else what it came from: a TLS failure is told by none of those it is wrapped in."""
+    """Return an error's text, or that of its cause: exceptions that wrap a TLS failure have an empty text."""
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
@@ -100,22 +101,26 @@ def reason_of(error: BaseException) -> str:
 
 
 def check_url(url: str) -> None:
-    """Make sure that a URL can be asked.
+    """Check that a URL is valid for a request.
 
     Raises:
-        ConfigurationError: it cannot; the message says why, and names no more than the origin.
+        ConfigurationError: the URL is not valid; the message gives the reason, and shows no more of the URL than its
+            origin.
     """
     import httpx
 
     try:
         httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ConfigurationError(f"{origin_of(url)}... is no URL: {error}") from error
+        raise ConfigurationError(f"{origin_of(url)}... must be a valid URL: {error}") from error
 
 
 @cache
 def tls_context() -> SSLContext:
-    """Return the context of every TLS connection to the outside; making it takes some 20 ms, so whoever serves asks early."""
+    """Return the context of every outgoing TLS connection.
+
+    Creating it takes about 20 ms, so a server calls this before it accepts calls.
+    """
     import httpx
 
     return httpx.create_ssl_context()
@@ -130,31 +135,31 @@ def _is_not_ours(_: logging.LogRecord) -> bool:
 
 @cache
 def _hide_urls() -> None:
-    # httpx logs the whole URL of each request. Others' requests in the same process are none of our business.
+    # httpx logs the whole URL of each request. Requests of other code in the same process keep their log lines.
     logging.getLogger("httpx").addFilter(_is_not_ours)
 
 
 class HttpAnswer:
-    """An answer of which the head is there; its body comes in pieces, or whole."""
+    """An answer whose head has arrived; its body can be read in pieces, or whole."""
 
     def __init__(self, response: "httpx.Response", who: str, *, max_bytes: int, piece_timeout: float) -> None:
         self._who = who
         self._pieces = _Pieces(response, who, max_bytes=max_bytes, piece_timeout=piece_timeout)
         self.status: int = response.status_code
         self.content_type: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        """Without its parameters, in lower case; empty where there is none."""
+        """Content type in lower case, without its parameters; empty if the answer has none."""
         self.headers: Mapping[str, str] = response.headers
-        """All of them; names in any case."""
+        """All headers; their names may be in any case."""
 
     def __repr__(self) -> str:
         return f"<Answer {self.status} of {self._who}>"
 
     def pieces(self) -> "_Pieces":
-        """Return an iterator over the body as it comes; it need not be closed.
+        """Return an iterator over the body as it arrives; it need not be closed.
 
         Raises:
             ProviderTimeout: (while iterating) the next piece did not come in time.
-            ProviderError: (while iterating) it is too long, or compressed, or the connection broke.
+            ProviderError: (while iterating) the body is too long or compressed, or the connection broke.
         """
         return self._pieces
 
@@ -169,7 +174,7 @@ class HttpAnswer:
 
 
 class _Pieces:
-    """The body of an answer."""
+    """Iterator over the body of an answer."""
 
     def __init__(self, response: "httpx.Response", who: str, *, max_bytes: int, piece_timeout: float) -> None:
         self._raw = response.aiter_raw()
@@ -184,28 +189,29 @@ class _Pieces:
 
     async def __anext__(self) -> bytes:
         if self._encoding != "identity":
-            raise ProviderError(f"{self._who} sent a compressed answer, which was not asked for")
-        # By hand what ``_translated`` does: each token of a model comes by here.
-        with trio.CancelScope(deadline=trio.current_time() + self._piece_timeout) as patience:
+            raise ProviderError(f"{self._who} must not compress its answer, got {self._encoding[:40]}")
+        # The same as ``_translated``, inlined: each token of an LLM passes here.
+        with trio.CancelScope(deadline=trio.current_time() + self._piece_timeout) as scope:
             try:
                 piece = await anext(self._raw)
             except _foreign() as error:
                 raise _ours(self._who, error) from error
-        if patience.cancelled_caught:
+        if scope.cancelled_caught:
             raise _late(self._who, self._piece_timeout)
         self._size += len(piece)
         if self._size > self._max_bytes:
-            raise ProviderError(f"the answer of {self._who} is longer than {self._max_bytes} bytes")
+            raise ProviderError(f"the answer of {self._who} must have at most {self._max_bytes} bytes")
         return piece
 
     async def abandon(self) -> None:
-        """End what was not read to its end.
+        """End a body that was not read to its end.
 
-        httpx iterates by generators within generators and closes none of the inner ones. Cancelling the innermost's
-        read ends them all, and their connection.
+        httpx iterates with nested generators and closes none of the inner ones. Cancelling the read of the innermost
+        one ends them all, and their connection.
         """
         from patter_trio.net.httpx_client import BROKEN, StreamError
 
+        # Cancelled from the start: the read ends at its first checkpoint and never waits for the peer.
         with trio.CancelScope() as scope, suppress(*BROKEN, StreamError):
             scope.cancel(reason="the rest of the answer is not wanted")
             async for _ in self._raw:
@@ -214,7 +220,7 @@ class _Pieces:
 
 @attrs.define
 class _Shared:
-    """The one client of a run of trio for a guard, while anybody uses it."""
+    """The client of a trio run for one guard, open as long as it has users."""
 
     guard: Guard | None
     direct: bool
@@ -255,25 +261,25 @@ class Client:
         explain: Explain | None = None,
         any_status: bool = False,
     ) -> AsyncIterator[HttpAnswer]:
-        """Ask, and give the answer to the block as soon as its head is there; leaving the block ends it.
+        """Send a request, and yield the answer as soon as its head has arrived; leaving the block ends the answer.
 
         Args:
             method: such as ``POST``.
-            url: where to.
+            url: the URL.
             content: the request's body.
-            headers: in addition to those that every request has.
-            head_timeout: seconds until the head of the answer is there, connecting included.
-            piece_timeout: seconds for each next piece of its body.
-            max_bytes: most bytes of its body.
-            explain: reads the reason of a refusal out of its body; default: the status has to say all.
-            any_status: give the block whatever answer there is, of which the status may say anything.
+            headers: in addition to the headers of every request.
+            head_timeout: seconds until the head of the answer must have arrived, connecting included.
+            piece_timeout: seconds for each next piece of the body.
+            max_bytes: most bytes of the body.
+            explain: extracts the reason of a refusal from its body; default: only the status is reported.
+            any_status: yield any answer, whatever its status.
 
         Raises:
             AuthenticationError: status 401 or 403.
             RateLimitError: status 429.
             ProviderTimeout: the answer did not come in time.
-            Unreachable: nobody could be reached.
-            AddressRefused: this client's guard does not let requests go there.
+            Unreachable: the server could not be reached.
+            AddressRefused: the client's guard does not let requests go there.
             ConnectionBroke: the connection ended before the answer did.
             ProviderError: any other status but 2xx.
         """
@@ -281,6 +287,7 @@ class Client:
         from patter_trio.net.httpx_client import Body
 
         client = self._shared.open()
+        # Marks the log records of this task, so that the filter hides only our own URLs.
         token = _asking.set(True)
         try:
             with _translated(who, head_timeout):
@@ -293,6 +300,7 @@ class Client:
             if not any_status:
                 await _check_status(who, response, explain)
             answer = HttpAnswer(response, who, max_bytes=max_bytes, piece_timeout=piece_timeout)
+            # Ended before it is closed: httpx would otherwise leave its inner generators suspended.
             try:
                 yield answer
             finally:
@@ -310,7 +318,10 @@ class Client:
         head_timeout: float,
         max_bytes: int,
     ) -> bytes:
-        """Return the body of an answer, all of it within ``within`` seconds; arguments and errors as for :meth:`stream`."""
+        """Return the body of an answer, all of it within ``head_timeout`` seconds.
+
+        The other arguments and the errors are those of :meth:`stream`.
+        """
         with _translated(origin_of(url), head_timeout):
             async with self.stream(
                 method, url, content=content, headers=headers, head_timeout=math.inf, max_bytes=max_bytes
@@ -318,19 +329,20 @@ class Client:
                 return await answer.read()
 
     async def warm(self, url: str, *, head_timeout: float) -> bool:
-        """Have a connection to a URL's server open and idle, so that the next request need not open one.
+        """Open a connection to a URL's server and keep it idle, so that the next request need not open one.
 
-        It asks for the head of an answer, without credentials; whatever the answer is, its connection stays. It raises
-        nothing: what is wrong is said by the request that matters. Return whether there was an answer.
+        The client sends a HEAD request without credentials; whatever the answer is, its connection stays. Errors are
+        left for the request that matters to report. Return True if there was an answer.
 
         Args:
-            url: of the server.
-            head_timeout: seconds that it may take.
+            url: a URL of the server.
+            head_timeout: seconds that the request may take.
         """
         client = self._shared.open()
         token = _asking.set(True)
         try:
             with _translated(origin_of(url), head_timeout):
+                # HEAD has no body to read: closing the answer leaves its connection idle and reusable.
                 response = await client.send(client.build_request("HEAD", url))
                 await response.aclose()
         except ProviderError:
@@ -342,13 +354,13 @@ class Client:
 
 @asynccontextmanager
 async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> AsyncIterator[Client]:
-    """Use the one client that this run of trio has for a guard; it is closed when nobody does any more.
+    """Use the shared client of this trio run for a guard; it is closed when its last user leaves.
 
     Args:
         guard: judges the addresses, for URLs of others; its client never uses a proxy.
         direct: use no proxy of the environment.
     """
-    # Now rather than for the first request, which may be sent while calls are live: they would be held up for 0.1 s.
+    # Import now rather than for the first request, which may come while calls are live: it would block them for 0.1 s.
     from patter_trio.net import httpx_client  # noqa: F401
 
     mask_logs()
@@ -362,6 +374,7 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
         if not shared.users:
             del clients[guard, direct]
             if shared.client is not None:
+                # Shielded, so that a cancelled server still closes its connections; bounded, so that it ends soon.
                 with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                     await shared.client.aclose()
 
@@ -369,11 +382,11 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
 async def _check_status(who: str, response: "httpx.Response", explain: Explain | None) -> None:
     status = response.status_code
     if status in REDIRECT_STATUSES:
-        raise ProviderError(f"{who} answered {status}: redirects are not followed; give the address that it leads to")
+        raise ProviderError(f"{who} answered {status}: redirects are not followed; use the address that it leads to")
     if status in FAILURE_STATUSES:
         said = f"{who} answered {status} {response.reason_phrase}".rstrip()
         kind = status_error(status)
-        # Of refused credentials nothing is repeated: vendors quote them.
+        # Nothing is quoted about refused credentials: vendors repeat them.
         if explain is not None and kind is not AuthenticationError:
             why = explain(await _explanation(who, response))
             said = f"{said}: {why}" if why else said
@@ -381,7 +394,7 @@ async def _check_status(who: str, response: "httpx.Response", explain: Explain |
 
 
 async def _explanation(who: str, response: "httpx.Response") -> bytes:
-    """Return the beginning of a refusal's body; nothing where it does not come in time, or not whole."""
+    """Return the beginning of a refusal's body; empty if it does not come in time, or breaks off."""
     pieces = _Pieces(response, who, max_bytes=MAX_EXPLANATION_BYTES, piece_timeout=EXPLANATION_TIMEOUT_S)
     body = b""
     try:
@@ -391,12 +404,13 @@ async def _explanation(who: str, response: "httpx.Response") -> bytes:
             return body
     except ProviderError:
         pass
+    # Late, broken or too long: end the body like any other that is not read to its end.
     await pieces.abandon()
     return b""
 
 
 def _foreign() -> tuple[type[Exception], ...]:
-    """Return what httpx and httpcore raise. An ``except`` clause asks only when there is an exception."""
+    """Return the exception types of httpx and httpcore. An ``except`` clause evaluates this only for an exception."""
     from patter_trio.net.httpx_client import FOREIGN
 
     return FOREIGN
@@ -404,7 +418,7 @@ def _foreign() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _translated(who: str, seconds: float) -> Iterator[None]:
-    """Allow so many seconds, and let nothing of httpx's out."""
+    """Limit the block to ``seconds``, and translate httpx's errors."""
     try:
         with trio.fail_after(seconds):
             yield
@@ -419,7 +433,7 @@ def _late(who: str, seconds: float) -> ProviderTimeout:
 
 
 def _ours(who: str, error: Exception) -> ProviderError:
-    """Return an error of httpx's, or of what is below it, as one of this package's."""
+    """Return an error of httpx, or of a layer below it, as one of this package's errors."""
     from patter_trio.net.httpx_client import NO_CONNECTION, TOO_LATE
 
     if isinstance(error, TOO_LATE):

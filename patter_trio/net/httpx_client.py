@@ -1,4 +1,7 @@
-"""httpx as ``net/http.py`` uses it; loaded when the shared client opens, for importing httpx takes 0.1 s."""
+"""httpx in the form that ``net/http.py`` uses.
+
+This module is loaded when the shared client opens, because importing httpx takes 0.1 s.
+"""
 
 from collections.abc import AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -14,21 +17,21 @@ from patter_trio.net.guarded import GuardedTransport
 KEEP_ALIVE_S: Final = 60.0
 """Seconds that an idle connection is kept: longer than a turn of a conversation."""
 MAX_IDLE_CONNECTIONS: Final = 100
-"""Idle connections that are kept; there is one for each call that is being answered at the same moment."""
+"""Most idle connections that are kept: one for each call that is being answered at the same moment."""
 
 StreamError = httpx.StreamError
 BROKEN: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
-"""What is raised by a connection that broke: guarded ones raise httpcore's own."""
+"""Errors of a broken connection; guarded connections raise httpcore's own."""
 FOREIGN: Final = (*BROKEN, httpcore.TimeoutException)
-"""Everything that a request raises."""
+"""All errors that a request can raise."""
 TOO_LATE: Final = (httpx.TimeoutException, httpcore.TimeoutException)
 NO_CONNECTION: Final = (httpx.ConnectError, httpcore.ConnectError)
 
 
 def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_timeout: float) -> httpx.AsyncClient:
-    """Return a client whose connections a guard has judged, if one is given; ``direct``: no proxy of the environment."""
-    # No bound on connections: calls are bounded, and a request that is cancelled while it connects can leave a
-    # dead entry in httpcore's pool, which must not use up a place.
+    """Return a client, guarded if a guard is given; ``direct``: without the environment's proxies."""
+    # No limit on connections: the number of calls is limited, and a request that is cancelled while it connects can
+    # leave a dead entry in httpcore's pool, which must not use up a place.
     pool: dict[str, Any] = {"max_keepalive_connections": MAX_IDLE_CONNECTIONS, "keepalive_expiry": KEEP_ALIVE_S}
     transport = None
     if guard is not None:
@@ -37,12 +40,12 @@ def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_ti
         verify=tls,
         http1=True,
         http2=False,
-        transport=transport,  # one of our own keeps httpx from the environment's proxies
+        transport=transport,  # a custom transport makes httpx ignore the environment's proxies
         trust_env=not direct,
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
-        timeout=httpx.Timeout(None, connect=connect_timeout),  # the shared client keeps the other deadlines itself
+        timeout=httpx.Timeout(None, connect=connect_timeout),  # the shared client has its own deadlines for the rest
         limits=httpx.Limits(max_connections=None, **pool),
     )
 
@@ -50,8 +53,8 @@ def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_ti
 class Body(httpx.AsyncByteStream):
     """A request's body, in one piece.
 
-    httpx's own is an async generator: one that is cancelled while it is sent is left suspended, and complains when it is
-    collected.
+    httpx's own body is an async generator. If the request is cancelled while sending, the generator stays suspended,
+    and warns when it is garbage-collected.
     """
 
     def __init__(self, content: bytes) -> None:

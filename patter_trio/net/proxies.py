@@ -1,9 +1,9 @@
-"""Reach a server through the proxy that the environment names: ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``.
+"""Connections through the proxy in ``HTTPS_PROXY``, ``HTTP_PROXY`` or ``ALL_PROXY``, except for ``NO_PROXY``.
 
-The rule is httpx's, so that a vendor's WebSocket takes the same way as its HTTP: ``wss`` follows ``HTTPS_PROXY`` and ``ws``
-follows ``HTTP_PROXY``, either falls back to ``ALL_PROXY``, and ``NO_PROXY`` lists the hosts that are reached directly. A test
-compares every answer with httpx's own. What differs is the method: a WebSocket needs a tunnel (RFC 6455, section 4.1), so
-that ``ws`` uses ``CONNECT``, too.
+The rule is httpx's, so that a vendor's WebSocket takes the same route as its HTTP: ``wss`` follows ``HTTPS_PROXY`` and
+``ws`` follows ``HTTP_PROXY``, either falls back to ``ALL_PROXY``, and ``NO_PROXY`` lists the hosts that are reached
+directly. A test compares every answer with httpx's own. Only the method differs: a WebSocket needs a tunnel (RFC 6455,
+section 4.1), so ``ws`` uses ``CONNECT``, too.
 
 Errors and logs name a proxy by its origin: its URL may hold a password.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import httpx
 
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
-"""The port of a proxy whose URL has none."""
+"""Default ports of proxies by scheme."""
 OK_STATUSES: Final = range(200, 300)
 MAX_CREDENTIAL_BYTES: Final = 255
 """Longest user name or password that SOCKS can carry: one byte holds the length (RFC 1929)."""
@@ -41,13 +41,17 @@ def environment_proxy(url: str) -> str | None:
     """Return the proxy that the environment names for a URL; None: connect directly.
 
     Raises:
-        ProviderError: a setting cannot be understood.
+        ProviderError: a setting is not valid.
     """
     return choose_proxy(url, getproxies())
 
 
 def choose_proxy(url: str, settings: Mapping[str, str]) -> str | None:
-    """Return the proxy for a URL by the settings, as :func:`urllib.request.getproxies` reads them; None: connect directly.
+    """Return the proxy for a URL; None: connect directly.
+
+    Args:
+        url: the address of the server.
+        settings: the environment's settings as :func:`urllib.request.getproxies` reads them.
 
     Raises:
         ProviderError: ``NO_PROXY`` has an entry that is not a host.
@@ -55,19 +59,19 @@ def choose_proxy(url: str, settings: Mapping[str, str]) -> str | None:
     import httpx
 
     scheme, _, rest = url.partition("://")
-    asked = httpx.URL(f"{_HTTP_SCHEMES.get(scheme, scheme)}://{rest}")
-    proxies = {name: settings.get(name, "") for name in (asked.scheme, "all")}
+    target = httpx.URL(f"{_HTTP_SCHEMES.get(scheme, scheme)}://{rest}")
+    proxies = {name: settings.get(name, "") for name in (target.scheme, "all")}
     for entry in filter(None, (entry.strip() for entry in settings.get("no", "").split(","))):
         if entry == "*":
             return None
         pattern = _pattern(entry)
-        if pattern.host in ("", "*") and pattern.port is None:  # "https://" or "all://": the setting itself is off
-            if pattern.scheme == asked.scheme:
+        if pattern.host in ("", "*") and pattern.port is None:  # "https://" or "all://" switches the setting off
+            if pattern.scheme == target.scheme:
                 return None
             proxies[pattern.scheme] = ""
-        elif _covers(pattern, asked):
+        elif _covers(pattern, target):
             return None
-    proxy = proxies[asked.scheme] or proxies["all"]
+    proxy = proxies[target.scheme] or proxies["all"]
     if not proxy:
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
@@ -114,24 +118,25 @@ async def open_tunnel(proxy: str, host: str, port: int, context: SSLContext) -> 
 
     Args:
         proxy: its URL, with credentials if it needs any: http, https, socks5 or socks5h.
-        host: of the server; the proxy looks the name up.
-        port: of the server.
+        host: the server's host; the proxy looks the name up.
+        port: the server's port.
         context: for TLS to the proxy itself, if its URL is https.
 
     Raises:
-        ProviderError: the proxy cannot be used, cannot be reached, or refuses.
+        ProviderError: the proxy is not valid, cannot be reached, or refuses the connection.
     """
     import httpx
 
     try:
         url = httpx.URL(proxy)
-    except httpx.InvalidURL:  # not quoted: it may hold the end of a password with a slash in it
+    except httpx.InvalidURL:  # not quoted: it may hold the end of a password that contains a slash
         raise ProviderError("the proxy that the environment names must have a valid URL") from None
     who = f"the proxy {origin_of(str(url))}"
     with _named(who):
         if url.scheme not in DEFAULT_PORTS:
             raise ProviderError(f"{who} must have the scheme http, https, socks5 or socks5h")
         speak = _request_tunnel if url.scheme in ("http", "https") else _request_socks
+        # Errors of this stream are the proxy's; the caller does TLS to the server on top of it.
         stream: trio.abc.Stream = await trio.open_tcp_stream(url.host, url.port or DEFAULT_PORTS[url.scheme])
         try:
             if url.scheme == "https":
@@ -145,7 +150,7 @@ async def open_tunnel(proxy: str, host: str, port: int, context: SSLContext) -> 
 
 @contextmanager
 def _named(who: str) -> Iterator[None]:
-    """Say of what fails here that it was the proxy: the vendor would be looked at in vain."""
+    """Attribute failures of the block to the proxy, so that nobody looks for them at the vendor."""
     try:
         yield
     except (OSError, trio.BrokenResourceError) as error:
@@ -169,21 +174,21 @@ async def _request_tunnel(stream: trio.abc.Stream, proxy: "httpx.URL", host: str
     head = await receive_head(stream)
     if head.status not in OK_STATUSES:
         raise ProviderError(f"{who} refused the tunnel to {authority}: status {head.status}")
-    if head.rest:  # neither TLS nor a WebSocket lets the server speak first
-        raise ProviderError(f"{who} sent data before the tunnel to {authority} was used")
+    if head.rest:  # with TLS and WebSockets the client always speaks first
+        raise ProviderError(f"{who} must not send data before the client does, through the tunnel to {authority}")
 
 
 async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str, port: int, who: str) -> None:
-    """Speak SOCKS5 (RFC 1928), with a user name and password (RFC 1929) where the URL has them."""
+    """Negotiate SOCKS5 (RFC 1928), with a user name and password (RFC 1929) if the URL has them."""
     try:
-        from socksio import ProtocolError, socks5  # optional
+        from socksio import ProtocolError, socks5  # optional dependency
     except ModuleNotFoundError as error:
         raise ProviderError(f"{who} needs the package socksio: pip install 'patter-trio[socks]'") from error
     user, password = proxy.username.encode(), proxy.password.encode()
     if max(len(user), len(password)) > MAX_CREDENTIAL_BYTES:
         raise ProviderError(f"{who} must have a user name and password of {MAX_CREDENTIAL_BYTES} bytes at most")
     wanted = socks5.SOCKS5AuthMethod.USERNAME_PASSWORD if user else socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED
-    # Each answer is read to its last byte before it is decoded: socksio takes whole ones only.
+    # Each answer is read completely before it is decoded: socksio accepts only whole answers.
     try:
         await stream.send_all(socks5.SOCKS5AuthMethodsRequest([wanted]).dumps())
         offer = socks5.SOCKS5AuthReply.loads(await _receive_exactly(stream, 2))
@@ -197,7 +202,7 @@ async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str,
         await stream.send_all(socks5.SOCKS5CommandRequest.from_address(socks5.SOCKS5Command.CONNECT, target).dumps())
         answer = socks5.SOCKS5Reply.loads(await _receive_socks_reply(stream))
     except ProtocolError as error:
-        raise ProviderError(f"{who} does not speak SOCKS5: {error}") from error
+        raise ProviderError(f"{who} must speak SOCKS5: {error}") from error
     if answer.reply_code != socks5.SOCKS5ReplyCode.SUCCEEDED:
         reason = answer.reply_code.name.lower().replace("_", " ")
         raise ProviderError(f"{who} refused the connection to {host}:{port}: {reason}")
@@ -208,12 +213,13 @@ async def _receive_socks_reply(stream: trio.abc.Stream) -> bytes:
     start = await _receive_exactly(stream, 5)
     address_bytes = {1: 4, 3: start[4] + 1, 4: 16}.get(start[3])
     if address_bytes is None:
-        raise WireError(f"SOCKS5 has no address type {start[3]}")
-    return start + await _receive_exactly(stream, address_bytes - 1 + 2)  # the first byte is there; the port has two
+        raise WireError(f"the address type of SOCKS5 must be 1, 3 or 4, got {start[3]}")
+    # The first byte has been read; the port has two.
+    return start + await _receive_exactly(stream, address_bytes - 1 + 2)
 
 
 async def _receive_exactly(stream: trio.abc.Stream, count: int) -> bytes:
-    """Read so many bytes and not one more: what follows belongs to the server behind the proxy."""
+    """Read exactly ``count`` bytes: what follows belongs to the server behind the proxy."""
     data = b""
     while len(data) < count:
         piece = await stream.receive_some(count - len(data))

@@ -4,7 +4,7 @@ import trio
 
 
 class Pulse:
-    """Wakes the tasks that wait at this moment.
+    """Wake-up call for the tasks that wait at the moment of firing.
 
     A pulse is not kept: a task checks its condition, and waits if it does not hold, with no await in between. Where the
     check and the wait cannot be that close, a :class:`trio.Event` that its one waiter renews is right.
@@ -24,7 +24,7 @@ class Pulse:
             self._next = None
 
     async def wait(self) -> None:
-        """Wait for the next time that it fires."""
+        """Wait until the pulse fires next."""
         if self._next is None:
             self._next = trio.Event()
         await self._next.wait()

@@ -1,7 +1,8 @@
-"""Read the head of an HTTP response from a stream whose protocol changes behind it: a WebSocket handshake, a tunnel.
+"""The head of an HTTP response, read from a stream that then changes its protocol: a WebSocket handshake, a tunnel.
 
-The head is read here, before any library sees it, for two reasons. A refusal is complete with its head: a server that
-announces a body and sends none must not delay the error. And its size is bounded, however slowly it comes.
+This module reads the head before any library sees it, for two reasons. A refusal is complete with its head: a server
+that announces a body and never sends it must not delay the error. And the head's size is bounded, however slowly it
+comes.
 """
 
 import re
@@ -15,9 +16,9 @@ import trio
 from patter_trio.errors import WireError
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Largest head that is accepted; h11 and most servers have the same limit."""
+"""Largest accepted head in bytes; h11 and most servers have the same limit."""
 READ_BYTES: Final = 4096
-"""Bytes that one read takes at most: a head fits, and little of what follows it has to be passed on."""
+"""Most bytes of one read: a head fits, and little of what follows it has to be passed on."""
 
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 _END: Final = re.compile(rb"\r?\n\r?\n")
@@ -41,7 +42,7 @@ class ResponseHead:
 
 
 async def receive_head(stream: trio.abc.ReceiveStream) -> ResponseHead:
-    """Read until the head is complete.
+    """Read from a stream until the head is complete.
 
     Raises:
         WireError: the peer did not send HTTP/1, or sent more than :data:`MAX_HEAD_BYTES`.
@@ -51,7 +52,7 @@ async def receive_head(stream: trio.abc.ReceiveStream) -> ResponseHead:
     searched = 0
     while (end := _END.search(received, searched)) is None:
         if len(received) > MAX_HEAD_BYTES:
-            raise WireError(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
+            raise WireError(f"the head of the answer must have at most {MAX_HEAD_BYTES} bytes")
         searched = max(0, len(received) - 3)  # the end may have begun in the last three bytes
         data = await stream.receive_some(READ_BYTES)
         if not data:
@@ -63,9 +64,9 @@ async def receive_head(stream: trio.abc.ReceiveStream) -> ResponseHead:
 def _parse(received: bytes, end: int) -> ResponseHead:
     status = _STATUS.match(received)
     if status is None:
-        raise WireError("the answer is not an HTTP/1.1 response")
+        raise WireError("the answer must be an HTTP/1.1 response")
     try:
         headers = parse_headers(BytesIO(received[status.end() : end]))
     except HTTPException as error:
-        raise WireError(f"the head of the answer cannot be read: {type(error).__name__}") from error
+        raise WireError(f"the head of the answer must have valid headers: {type(error).__name__}") from error
     return ResponseHead(int(status[1]), headers, received, received[end:])

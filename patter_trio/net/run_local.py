@@ -1,4 +1,4 @@
-"""Values that exist once in each run of trio, such as a client that all calls share."""
+"""Values that exist once in each trio run, such as a client that all calls share."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def run_local(var: RunVar[T], factory: Callable[[], T]) -> T:
-    """Return the variable's value in this run of trio; the first time, make it by ``factory``."""
+    """Return the variable's value in this trio run; on first use, create it with ``factory``."""
     try:
         return var.get()
     except LookupError:

@@ -1,4 +1,4 @@
-"""Server-sent events over HTTP: an answer of ``net/http.py``, event by event."""
+"""Server-sent events over HTTP: the events of an answer of ``net/http.py``."""
 
 from collections import deque
 from contextlib import suppress
@@ -11,13 +11,13 @@ from patter_trio.wire.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent
 
 
 class ServerEvents:
-    """Iterates over the events of an answer.
+    """Iterator over the events of an answer.
 
-    A class, not a generator, so that it may be left anywhere without being closed, and :meth:`drain` can go on from
-    there; a channel would cost each token a switch of tasks.
+    It is a class, not a generator, so that it may be left at any point without being closed, and :meth:`drain` can go
+    on from there. A channel would cost each token a switch of tasks.
 
     Args:
-        answer: what was answered.
+        answer: the answer to read.
         max_bytes: most bytes of one event.
     """
 
@@ -38,7 +38,7 @@ class ServerEvents:
         """Return the next event.
 
         Raises:
-            ProviderTimeout: nothing came in time.
+            ProviderTimeout: no event came in time.
             ProviderError: an event is too long, or the connection broke.
         """
         while not self._ready:
@@ -57,9 +57,10 @@ class ServerEvents:
         return self._ready.popleft()
 
     async def drain(self, drain_timeout: float) -> None:
-        """Read what is left, for ``patience`` seconds at most, so that the next request finds the connection open.
+        """Read the rest of the answer for at most ``drain_timeout`` seconds.
 
-        Only an answer that was read to its end leaves it so. What goes wrong meanwhile concerns nobody.
+        The next request can then reuse the connection. Only an answer that was read to its end leaves its connection
+        reusable. Errors are ignored: all events have been used.
         """
         with trio.move_on_after(drain_timeout), suppress(ProviderError):
             while not self._over:

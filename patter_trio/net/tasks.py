@@ -1,4 +1,4 @@
-"""A task that runs beside a block of code and ends with it; how it hands over what it makes, and how that is taken."""
+"""Tasks that run beside a block of code and end with it, and the channels through which they pass on their results."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ T = TypeVar("T")
 async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     """Run a task beside the ``async with`` block; it is cancelled when the block ends.
 
-    A failure of the task cancels the block. A single failure, of either, leaves bare and with its cause, so that
+    A failure of the task cancels the block. A single failure, of either, is raised bare and with its cause, so that
     callers can catch it by its type; trio's own groups would hide a ProviderError from ``except ProviderError``.
     """
     try:
@@ -25,6 +25,7 @@ async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[Non
             try:
                 yield
             finally:
+                # Also after an error of the block: the nursery would otherwise wait for a task that may never end.
                 nursery.cancel_scope.cancel(reason="the block beside it has ended")
     except BaseExceptionGroup as group:
         match group.exceptions:
@@ -35,13 +36,13 @@ async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[Non
 
 
 async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
-    """Put an item into a channel, and wait only where it is full.
+    """Put an item into a channel, waiting only if it is full.
 
-    ``send`` gives way to other tasks each time, which costs a turn of the event loop. This is for a task that gives way
-    in any case, where it waits for what it hands over.
+    ``send`` yields to other tasks each time, which costs a turn of the event loop. This function is for a task that
+    yields anyway, while it waits for the items that it passes on.
 
     Raises:
-        trio.BrokenResourceError: nobody will take it.
+        trio.BrokenResourceError: the receiving side is closed.
         trio.ClosedResourceError: the channel was closed.
     """
     try:
@@ -52,7 +53,10 @@ async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
 
 @attrs.frozen(eq=False)
 class ResultStream(AsyncIterator[T]):
-    """Iterates over a session's results; raises the session's failure, if any, at their end. It may be left anywhere."""
+    """Iterator over a session's results, which raises the session's failure, if any, at their end.
+
+    It may be left at any point.
+    """
 
     _channel: trio.MemoryReceiveChannel[T]
     _failure: Callable[[], ProviderError | None]

@@ -1,16 +1,16 @@
-"""The one way into a thread.
+"""The only way into a thread.
 
-Four things go wrong with bare threads, and are put right here once:
+Bare threads cause four problems, which are solved here once:
 
 * *Too many*: inference that saturates every core makes the event loop late (measured: 90 ms with four threads on two
-  cores, 5 ms with one core left to the loop). All our threads share one limiter of one thread less than there are
-  cores, per run of trio; those of the application's that wait for something have their own.
+  cores, 5 ms with one core left to the loop). Per trio run, all threads of models share one limiter, of one thread less
+  than there are cores; threads of the application, which wait rather than compute, have their own.
 * *Hang-up*: a call must end at once, even while a model works for it. The thread is abandoned; it keeps its place in
   the limiter until it has really ended, so that abandoned work still counts as load.
 * *Virtual time*: a clock that jumps when every task is blocked would jump while a thread works, and every timeout with
-  it. Such a clock is held while any thread is wanted, and let go after the last one.
-* *Exit*: an interpreter that ends while an abandoned thread is within a model's runtime kills that thread in the middle
-  of C++ code, which aborts the process. So the exit waits for such threads, a few seconds at most.
+  it. Such a clock is held while any thread is needed, and released after the last one.
+* *Exit*: an interpreter that ends while an abandoned thread is inside a model's runtime kills that thread in the middle
+  of C++ code, which aborts the process. So the exit waits for such threads, for a few seconds at most.
 """
 
 import atexit
@@ -32,14 +32,14 @@ Ts = TypeVarTuple("Ts")
 
 
 class _JumpingClock(Protocol):
-    """What is needed of :class:`trio.testing.MockClock`."""
+    """The part of :class:`trio.testing.MockClock` that is needed here."""
 
     autojump_threshold: float
 
 
 @attrs.define
 class _Hold:
-    """How many threads hold the clock, and the threshold to give back to it."""
+    """The number of threads that hold the clock, and the threshold to restore."""
 
     count: int = 0
     threshold: float = math.inf
@@ -52,34 +52,37 @@ _hold: trio.lowlevel.RunVar[_Hold] = trio.lowlevel.RunVar("patter_trio_clock_hol
 async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """Return ``function(*args)``, run in a thread as soon as one is free.
 
-    Cancellation leaves at once and abandons the thread: what the function does must not matter once nobody waits for
-    it. What the function raises is raised here.
+    Cancellation takes effect at once and abandons the thread: the function must have no effect that matters once nobody
+    waits for its result. Its exceptions are raised here.
     """
     _wait_at_exit()
+    # Held while waiting for a free thread, too: that wait depends on real time.
     with clock_held():
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
 
 async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Return ``function(*args)``, run in a thread beside those of the models: for code that waits rather than computes.
+    """Return ``function(*args)``, run in a thread outside the models' limiter.
 
-    A database that is slow must not keep the recogniser from its thread. Trio's own limit (40) holds.
+    This is for code that waits rather than computes: a slow database must not keep the recogniser from its thread.
+    trio's own limit (40) applies.
     """
     with clock_held():
         return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
 
 
 def waiting() -> int:
-    """Return how many tasks of this run wait for a thread: above 0, the machine has more work than it can do."""
+    """Return how many tasks of this run wait for a thread: above 0, the machine is overloaded."""
     return _threads().statistics().tasks_waiting
 
 
 def available() -> int:
-    """Return how many threads are free now; work that can be left undone is left undone when there is none."""
+    """Return how many threads are free; optional work is left out at 0."""
     return int(_threads().available_tokens)
 
 
 def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    # Counted inside the thread: an abandoned thread still counts until it has really ended.
     _working.enter()
     try:
         return function(*args)
@@ -89,7 +92,7 @@ def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
 @attrs.define
 class _Working:
-    """How many threads of this process are at work."""
+    """Counter of the threads of this process that are running a model."""
 
     _count: int = 0
     _changed: threading.Condition = attrs.field(factory=threading.Condition)
@@ -109,13 +112,13 @@ class _Working:
 
 
 _EXIT_WAIT_S = 5.0
-"""Seconds that the exit waits for; the longest single inference takes about one."""
+"""Longest wait at exit, in seconds; the longest single inference takes about one."""
 _working = _Working()
 
 
 @cache
 def _wait_at_exit() -> None:
-    """Have the exit wait for threads at work, from the first one on."""
+    """Make the interpreter's exit wait for working threads, from the first one on."""
     atexit.register(_working.wait_for_the_last)
 
 
@@ -124,7 +127,7 @@ def _threads() -> trio.CapacityLimiter:
 
 
 def _cores() -> int:
-    # A container is often given fewer cores than the machine has; not every platform can say so.
+    # A container often has fewer cores than the machine; not every platform can report it.
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -138,6 +141,7 @@ def clock_held() -> Iterator[None]:
         return
     jumping = cast("_JumpingClock", clock)
     hold = run_local(_hold, _Hold)
+    # Only the first holder saves the threshold, and only the last one restores it.
     if hold.count == 0:
         hold.threshold, jumping.autojump_threshold = jumping.autojump_threshold, math.inf
     hold.count += 1

@@ -1,15 +1,15 @@
-"""A WebSocket over any trio stream: the sans-I/O core of ``websockets``, with the I/O written here, once.
+"""A WebSocket over any trio stream: the sans-I/O core of ``websockets``, with our own I/O around it.
 
-Why not a ready-made connection class: what a call needs is that *nothing but the socket* can hold up its reader, that a
-send can be cancelled, and that a stream whose send was cancelled is never written to again. Hence:
+Why not a ready-made connection class: a call needs that *nothing but the socket* can hold up its reader, that a send
+can be cancelled, and that a stream whose send was cancelled is never written to again. Hence:
 
-* One task reads (:meth:`WebSocket.receive`), one task writes (:meth:`WebSocket.send`). The reader never writes:
-  answers to pings wait in ``pending``, the reader wakes the writer, and the writer sends them with its next message or by
-  :meth:`WebSocket.flush`. Before :meth:`WebSocket.share_sending` there is no writer, and the reader sends them itself.
+* One task reads (:meth:`WebSocket.receive`), one task writes (:meth:`WebSocket.send`). The reader never writes: answers
+  to pings wait in ``pending``, the reader wakes the writer, and the writer sends them with its next message or by
+  :meth:`WebSocket.flush`. Before :meth:`WebSocket.share_sending` nothing else writes, and the reader sends them itself.
 * A cancelled send may have put half a frame on the wire. From then on the socket is ``broken``: no more sends, no close
-  frame, only the stream's forceful end.
-* Closing says its close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
-  input answers with a reset, which can overtake the close frame.
+  frame, only the forceful end of the stream.
+* Closing sends a close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
+  input sends a reset, which can overtake the close frame.
 """
 
 import logging
@@ -32,21 +32,22 @@ from patter_trio.logs import mask_logs
 
 READ_BYTES: Final = 16384
 MAX_MESSAGE_BYTES: Final = 256 * 1024
-"""Largest message taken, in bytes: 24 s of mu-law in base64, far more than any carrier puts into one."""
+"""Largest accepted message, in bytes: 24 s of mu-law in base64, far more than any carrier puts into one."""
 MAX_UNSENT_PONG_BYTES: Final = 64 * 1024
 """Most unsent answers to pings, in bytes, before the peer counts as hostile."""
 CLOSE_TIMEOUT_S: Final = 0.5
-"""How long a close waits for the peer to end its side."""
+"""Seconds that a close waits for the peer to end its side."""
 
 _PROTOCOL_LOGGER: Final = logging.getLogger("patter_trio.websocket")
-"""The protocol logs every frame, speech included, where its logger lets it: only warnings, unless asked for by this name."""
+"""Logger of the protocol core. It would log every frame, speech included; only warnings pass unless the application
+sets its level."""
 
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
 
 
 @cache
 def _quiet() -> logging.Logger:
-    """Return the logger of the protocol; on first use limit it to warnings, unless the application chose a level."""
+    """Return the protocol's logger; on first use, limit it to warnings unless the application has set a level."""
     if _PROTOCOL_LOGGER.level == logging.NOTSET:
         _PROTOCOL_LOGGER.setLevel(logging.WARNING)
     mask_logs()
@@ -54,7 +55,10 @@ def _quiet() -> logging.Logger:
 
 
 class SocketClosed(PatterConnectionError):
-    """The WebSocket is over: ``code`` as in RFC 6455 section 7.4 (1006 = without a close frame), and the peer's reason."""
+    """The end of a WebSocket, with the peer's reason.
+
+    ``code`` is as in RFC 6455 section 7.4 (1006: without a close frame).
+    """
 
     def __init__(self, code: int, reason: str = "") -> None:
         super().__init__(f"websocket closed ({code}{f', {reason}' if reason else ''})")
@@ -68,7 +72,7 @@ class WebSocket:
     def __init__(self, stream: trio.abc.Stream, protocol: ServerProtocol | ClientProtocol) -> None:
         self._stream = stream
         self._protocol = protocol
-        # Frames that came in one segment with the handshake are events already.
+        # Frames that came in one segment with the handshake have been decoded already.
         self._frames: deque[Frame] = deque(e for e in protocol.events_received() if isinstance(e, Frame))
         self._partial = bytearray()
         self._partial_text = True
@@ -76,7 +80,7 @@ class WebSocket:
         self._wake_writer: Callable[[], None] | None = None
         self.broken: bool = False
         self.heard_at: float = trio.current_time()
-        """When the peer's last whole frame came, on trio's clock."""
+        """Time of the peer's last whole frame, on trio's clock."""
 
     def __repr__(self) -> str:
         return f"<WebSocket {self._protocol.state.name.lower()}{' broken' if self.broken else ''}>"
@@ -97,6 +101,7 @@ class WebSocket:
                 if message is not None:
                     return message
             if self._protocol.state is not State.OPEN:
+                # Hand over the answer to the peer's close frame first: no later call would do it.
                 await self._answer()
                 raise self._closed()
             try:
@@ -116,11 +121,12 @@ class WebSocket:
         if len(self._frames) > before:
             self.heard_at = trio.current_time()
         self._queue()
+        # A peer that floods pings and never reads must not fill memory.
         if len(self.pending) > MAX_UNSENT_PONG_BYTES:
             raise SocketClosed(1008, "too many unanswered pings")
 
     def _queue(self) -> None:
-        """Move what the protocol wants sent into ``pending``; an empty piece is its wish to end the stream, which closing does."""
+        """Move the protocol's output into ``pending``. An empty piece asks to end the stream, which closing does."""
         for piece in self._protocol.data_to_send():
             self.pending += piece
 
@@ -148,7 +154,7 @@ class WebSocket:
             return message.decode()
         except UnicodeDecodeError:
             self._protocol.fail(1007, "not UTF-8")
-            self._frames.clear()  # nothing that comes behind it counts
+            self._frames.clear()  # frames behind an invalid one do not count
             self._queue()
             return None
 
@@ -158,12 +164,13 @@ class WebSocket:
         return SocketClosed(close.code, close.reason) if close else SocketClosed(1006, "connection lost")
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message, after everything that waits in ``pending``. Cancelling it breaks the socket.
+        """Send a message, after everything that waits in ``pending``. A cancelled send breaks the socket.
 
         Raises:
             SocketClosed: nothing can be sent any more.
         """
         if self.broken or self._protocol.state is not State.OPEN:
+            # A loop that sends must be cancellable here, too: no other checkpoint is passed.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise self._closed()
         if isinstance(message, str):
@@ -181,9 +188,11 @@ class WebSocket:
         self._queue()
         if self.broken:
             raise SocketClosed(1006, "a send was cut off")
+        # Taken before the await: what the reader adds meanwhile belongs to the next flush.
         data, self.pending = bytes(self.pending), bytearray()
         if not data:
             return
+        # Broken until the write is complete: a cancelled or failed write may have left half a frame on the wire.
         self.broken = True
         try:
             await self._stream.send_all(data)
@@ -192,13 +201,13 @@ class WebSocket:
         self.broken = False
 
     def ping(self) -> None:
-        """Put a ping into ``pending``; its answer shows in ``heard_at``. Does nothing when nothing can be sent any more."""
+        """Put a ping into ``pending``; its answer updates ``heard_at``. Do nothing if nothing can be sent any more."""
         if self._protocol.state is State.OPEN and not self.broken:
             self._protocol.send_ping(b"")
             self._queue()
 
     async def say_close(self, code: int = 1000, reason: str = "") -> None:
-        """Send a close frame, as the task that writes; the task that reads sees the end when the peer answers.
+        """Send a close frame from the writing task; the reading task sees the end when the peer answers.
 
         Raises:
             SocketClosed: nothing can be sent any more.
@@ -208,12 +217,13 @@ class WebSocket:
         await self.flush()
 
     async def aclose(self, code: int = 1000, reason: str = "", *, close_timeout: float = CLOSE_TIMEOUT_S) -> None:
-        """Close with a close frame where that is still possible, within ``patience`` seconds; also when cancelled."""
+        """Close, with a close frame if possible, within ``close_timeout`` seconds, even if cancelled."""
         try:
+            # Shielded, so that a cancelled call still says goodbye; bounded, because the peer may never answer.
             with trio.move_on_after(close_timeout, shield=True):
                 await self._say_goodbye(code, reason)
         except SocketClosed:
-            pass  # it is closed, which is what was wanted
+            pass  # already closed
         finally:
             await trio.aclose_forcefully(self._stream)
 
@@ -239,7 +249,7 @@ class WebSocket:
 
 
 class Upgrade:
-    """A client's request for a WebSocket, to be accepted or refused; ``path`` (with its query) and ``headers`` are its."""
+    """A client's request for a WebSocket, to be accepted or refused; ``path`` includes the query."""
 
     def __init__(self, stream: trio.abc.Stream, protocol: ServerProtocol, request: Request, rest: bytes) -> None:
         self._stream = stream
@@ -250,10 +260,10 @@ class Upgrade:
         self.headers: Headers = request.headers
 
     async def accept(self) -> WebSocket:
-        """Answer 101, or what is wrong with the request.
+        """Answer 101, or the error in the request.
 
         Raises:
-            WireError: the request is no WebSocket handshake; the client was told so.
+            WireError: the request is not a WebSocket handshake; the client was told so.
             SocketClosed: the client is gone.
         """
         response = self._protocol.accept(self._request)
@@ -261,12 +271,12 @@ class Upgrade:
         await _send_all(self._stream, self._protocol.data_to_send())
         if self._protocol.handshake_exc is not None:
             raise WireError(str(self._protocol.handshake_exc)) from self._protocol.handshake_exc
-        if self._rest:  # only now: a ping among it must not be answered ahead of the handshake
+        if self._rest:  # only now: a ping in it must not be answered before the handshake
             self._protocol.receive_data(self._rest)
         return WebSocket(self._stream, self._protocol)
 
     async def refuse(self, status: int, text: str) -> None:
-        """Answer with an HTTP status and a line of text instead; the connection is of no more use then.
+        """Answer with an HTTP status and a line of text instead; after that, the connection is of no use.
 
         Raises:
             SocketClosed: the client is gone.
@@ -279,19 +289,19 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
     """Return the upgrade request whose head (and perhaps more) was read from ``stream`` as ``head``.
 
     Raises:
-        WireError: it is not an HTTP request that a WebSocket can begin with; the client was told so.
+        WireError: the request cannot begin a WebSocket; the client was told so.
         SocketClosed: the client is gone.
     """
     protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_quiet())
     end = head.find(b"\r\n\r\n") + 4
     protocol.receive_data(head[:end])
-    why = "incomplete head"
+    why = "the head must be complete"
     for event in protocol.events_received():
         if isinstance(event, Request) and event.path.isascii():
             return Upgrade(stream, protocol, event, head[end:])
-        why = "request target that is not ASCII"
+        why = "the request target must be ASCII"
     await _send_all(stream, [_BAD_REQUEST])
-    raise WireError(f"not a websocket handshake: {protocol.handshake_exc or why}")
+    raise WireError(f"the request must be a WebSocket handshake: {protocol.handshake_exc or why}")
 
 
 async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] | None = None) -> WebSocket:
@@ -316,7 +326,7 @@ async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] 
         else:
             protocol.receive_eof()
         if protocol.handshake_exc is not None:
-            raise WireError(f"websocket refused: {protocol.handshake_exc}") from protocol.handshake_exc
+            raise WireError(f"the server refused the WebSocket: {protocol.handshake_exc}") from protocol.handshake_exc
         if not data:
             raise SocketClosed(1006, "connection lost")
     return WebSocket(stream, protocol)

@@ -1,22 +1,24 @@
-"""WebSockets to vendors and applications, as a client: trio-websocket behind a shell that owns everything around it.
+"""Client WebSockets to vendors and applications: trio-websocket inside a shell that owns everything around it.
 
-trio-websocket does the handshake, the frames and the answers to pings. The shell does what a call needs beyond that:
+trio-websocket does the handshake, the frames and the answers to pings. The shell adds what a call needs beyond that:
 
-* **A reader that always reads.** The library stops answering pings as soon as one message waits in its queue. A task here
-  takes each message out and puts it into a channel of our own; at most :data:`MAX_WAITING_MESSAGES` wait, then the peer has to.
-* **One writer.** A send that is cancelled while it waits for the library's lock is lost without a trace, and the library
-  writes on behind half a frame. Here one task alone calls ``send_message``; senders queue, and a cancelled one takes its
-  message back. The answer to a ping waits for one message at most, never for the queue.
-* **A cut-off send is the end.** When a send is cancelled on its way, or takes longer than :data:`SEND_TIMEOUT_S`, TCP is closed at
-  once and nothing more is written, not even by the library: it writes through :class:`Wire`.
-* **Deadlines**: for opening, for each send, for closing. Failures of the library end the connection, as our own errors and
-  without an exception group.
+* **A reader that always reads.** The library stops answering pings as soon as one message waits in its queue. A task
+  here takes each message out and puts it into our own channel, which holds at most :data:`MAX_WAITING_MESSAGES`; then
+  the peer has to wait.
+* **One writer.** A send that is cancelled while it waits for the library's lock is lost without a trace, and the
+  library writes on behind half a frame. Here a single task calls ``send_message``; senders queue, and a cancelled one
+  takes its message back. The answer to a ping waits for at most one message, never for the queue.
+* **A cut-off send ends the connection.** When a send is cancelled on its way, or takes longer than
+  :data:`SEND_TIMEOUT_S`, the shell closes TCP at once, and nothing more is written, not even by the library: it writes
+  through :class:`Wire`.
+* **Deadlines**: for opening, for each send, for closing. Failures of the library end the connection, as our own errors
+  and without an exception group.
 * **Any stream.** ``open_stream`` may return one that a test made.
 
-Faults of trio-websocket 0.12.2 that the shell works around, each with a test: a connection that ends during the handshake
-leaves the opening waiting for ever; so does a refusal whose body never comes; a malformed handshake, and a ping behind our
-close frame, crash its reader; after a protocol error it sends no close frame and stores all further input without a bound;
-a message made of empty fragments is stored without a bound.
+Faults of trio-websocket 0.12.2 that the shell works around, each with a test: a connection that ends during the
+handshake leaves the opening waiting for ever; so does a refusal whose body never comes; a malformed handshake, and a
+ping behind our close frame, crash its reader; after a protocol error it sends no close frame and stores all further
+input without a bound; a message made of empty fragments is stored without a bound.
 """
 
 import logging
@@ -45,22 +47,22 @@ from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wir
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening may take, TLS and handshake included."""
 CLOSE_TIMEOUT_S: Final = 0.05
-"""Seconds that a close waits for the peer's answer. All that is left of a call has to be gone within a second."""
+"""Seconds that a close waits for the peer's answer. A call must have ended completely within a second."""
 MAX_WAITING_MESSAGES: Final = 64
-"""Messages that wait to be taken."""
+"""Most received messages that wait to be taken."""
 ABNORMAL_CLOSURE: Final = 1006
 MESSAGE_TOO_BIG: Final = 1009
 
 _LIBRARY_ERRORS: Final = (ConnectionClosed, HandshakeError, ProtocolError, h11.ProtocolError, ValueError)
-"""What the library's reader lets out: its own errors, those of what it is built on, and what decoding a header raises."""
+"""Exceptions that the library's reader lets out: its own, those of its dependencies, and those of decoding a header."""
 _log = logging.getLogger("patter_trio.net")
 
 OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
-"""Opens the connection that a URL names."""
+"""Function that opens the connection to a URL."""
 
 
 class ConnectionOver(ProviderError):
-    """The connection is over: ``code`` as in RFC 6455 section 7.4; 1006 without a close frame."""
+    """The end of a connection: ``code`` as in RFC 6455 section 7.4; 1006 without a close frame."""
 
     def __init__(self, who: str, closed: SocketClosed) -> None:
         super().__init__(f"the connection to {who} ended: {closed}")
@@ -99,21 +101,21 @@ class WebSocketClient:
         self._crash: BaseException | None = None
         self._opened = trio.Event()
         # The library's reader has to outlive a cancelled call by the closing handshake, so outer cancellation does not
-        # reach it; leaving the block cancels this scope after CLOSE_TIMEOUT_S seconds at most.
+        # reach it. Leaving the block cancels this scope after at most CLOSE_TIMEOUT_S seconds.
         self._life = trio.CancelScope(shield=True)
         self._work = trio.CancelScope()
         self._goodbye = trio.CancelScope()
         self.abandoned: bool = False
-        """Whether it was this side that had no more use for it."""
+        """True once this side has no more use for the connection."""
         self.ended: trio.Event = trio.Event()
-        """Set when the peer has ended the connection, or it broke, or it was abandoned."""
+        """Event set when the peer has ended the connection, or it broke, or it was abandoned."""
 
     def __repr__(self) -> str:
         return f"<WebSocketClient {self._who}{'' if self.usable else ' over'}>"
 
     @property
     def usable(self) -> bool:
-        """Whether a message can be sent, as far as is known."""
+        """True if a message can be sent, as far as is known."""
         return self._is_open and not self.abandoned
 
     @property
@@ -121,15 +123,16 @@ class WebSocketClient:
         return self._over is None and not self._wire.broken
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message. Cancelling it while it is on its way breaks the connection.
+        """Send a message. Cancelling a message on its way breaks the connection.
 
         Raises:
             ProviderTimeout: the peer does not read.
             ConnectionOver: nothing can be sent any more.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()  # before anything is on its way: the connection stays whole
+        await trio.lowlevel.checkpoint_if_cancelled()  # before the message is queued: the connection stays intact
         if not self._is_open:
             raise self._end_error()
+        # No await from here to the wait: the message is either queued for the writer or was never there.
         outgoing = _Outgoing(message)
         self._outbox.append(outgoing)
         self._queued.fire()
@@ -142,20 +145,21 @@ class WebSocketClient:
             raise outgoing.failure
 
     def _take_back(self, outgoing: _Outgoing) -> None:
-        """Give up a message: one that waits was never said; one that is on its way breaks the connection."""
+        """Withdraw a message. One that waits was never sent; one that is on its way breaks the connection."""
         if outgoing.done.is_set():
             return
         if outgoing.begun:
-            self._wire.broken = True  # from this moment on; the writer, which runs next, closes TCP
+            self._wire.broken = True  # from now on; the writer runs next and closes TCP
             outgoing.scope.cancel(reason="the send was cancelled")
         else:
+            # The writer has not begun it, so the connection stays usable.
             self._outbox.remove(outgoing)
 
     async def receive(self) -> str | bytes:
-        """Return the next message; how long that may take is the caller's to say.
+        """Return the next message; the caller has to limit the wait.
 
         Raises:
-            ConnectionOver: there are none any more.
+            ConnectionOver: the connection has ended, and all messages were taken.
         """
         try:
             return await self._arrived.receive()
@@ -163,7 +167,7 @@ class WebSocketClient:
             raise self._end_error() from self._over
 
     def discard(self) -> int:
-        """Forget the messages that came and that nobody took; return how many there were."""
+        """Drop the received messages that nobody took; return their number."""
         count = 0
         while True:
             try:
@@ -173,7 +177,7 @@ class WebSocketClient:
             count += 1
 
     def abandon(self) -> None:
-        """Let whoever holds the block know that nobody needs the connection any more: it is only to be closed."""
+        """Tell the owner of the block that the connection is no longer needed, and only has to be closed."""
         self.abandoned = True
         self.ended.set()
 
@@ -196,23 +200,25 @@ class WebSocketClient:
         self._connection = await self._shake_hands(library, request)
         if self._connection is not None:
             self._opened.set()
+            # A scope of its own: close() stops the reader and the writer, but not the library, which it still needs.
             with self._work:
                 async with trio.open_nursery() as tasks:
                     tasks.start_soon(self._write, self._connection)
                     await self._read(self._connection)
                     tasks.cancel_scope.cancel(reason="the connection is over")
             if self._work.cancel_called:
-                return  # the library's reader stays for the closing handshake
+                return  # keep the library's reader for the closing handshake
             await self._answer_violation()
         library.cancel_scope.cancel(reason="the connection is over")
 
     async def _shake_hands(self, library: trio.Nursery, request: HandshakeRequest) -> WebSocketConnection | None:
-        """Return the connection; None if the stream ended first, which the library would wait beyond."""
+        """Return the connection; None if the stream ended first, after which the library would wait for ever."""
         with trio.CancelScope() as waiting:
+            # The library does not notice the end of the stream while it waits for the handshake.
             self._wire.on_end = waiting.cancel
             connection = await wrap_client_stream(
                 library,
-                cast("trio.SocketStream", self._wire),  # any stream will do
+                cast("trio.SocketStream", self._wire),  # any stream works
                 request.host,
                 request.target,
                 extra_headers=request.headers,
@@ -228,6 +234,7 @@ class WebSocketClient:
             while True:
                 message = await connection.get_message()
                 self._wire.message_came()
+                # A full channel blocks here: TCP's flow control then makes the peer wait, and memory stays bounded.
                 await hand_over(self._put, message)
         except ConnectionClosed as closed:
             self._over = self._end_of(closed)
@@ -243,16 +250,17 @@ class WebSocketClient:
     async def _write(self, connection: WebSocketConnection) -> None:
         while True:
             while self._outbox:
-                outgoing = self._outbox[0]  # it stays there until it is finished, so that none is forgotten
+                outgoing = self._outbox[0]  # it stays queued until it is finished, so that none is forgotten
                 outgoing.begun = True
                 failure: ValueError | None = None
                 try:
-                    with outgoing.scope:  # its deadline counts from the moment at which it was queued
+                    with outgoing.scope:  # its deadline counts from when it was queued
                         await connection.send_message(outgoing.message)
                 except ConnectionClosed as closed:
                     self._over = self._over or self._end_of(closed)
-                except ValueError as error:  # not a message: nothing of it was written
+                except ValueError as error:  # not a valid message: nothing was written
                     failure = error
+                # Half a frame may be on the wire: close TCP, before the next message could follow it.
                 if outgoing.scope.cancelled_caught or self._wire.broken:
                     await self._wire.break_off()
                 if self._wire.broken or self._over is not None:
@@ -262,25 +270,28 @@ class WebSocketClient:
             await self._queued.wait()
 
     def _fail_outbox(self) -> None:
-        """Tell all senders that wait. The clock says whether the peer was late: what closes the connection may come first."""
+        """Raise in all waiting senders.
+
+        Whatever closes the connection may run first, so the clock tells whether the peer was late.
+        """
         late = self._wire.late or (self._outbox and trio.current_time() >= self._outbox[0].scope.deadline)
         while self._outbox:
             failure = (
-                ProviderTimeout(f"{self._who} has not read for {SEND_TIMEOUT_S:g} s") if late else self._end_error()
+                ProviderTimeout(f"{self._who} did not read for {SEND_TIMEOUT_S:g} s") if late else self._end_error()
             )
             self._outbox.popleft().finish(failure)
 
     async def _answer_violation(self) -> None:
-        """Send the close frame that the library leaves out when the peer broke the protocol (RFC 6455, section 7.1.7)."""
+        """Send the close frame that the library omits when the peer broke the protocol (RFC 6455, section 7.1.7)."""
         over = self._over
         if over is None or self._wire.ended:
             return
         if self._wire.close_sent:
-            self._lingers = (
-                over.code == MESSAGE_TOO_BIG
-            )  # the library said so, and the rest of the message is on its way
+            # The library sent the frame itself. The rest of a message that is too big may still be on its way.
+            self._lingers = over.code == MESSAGE_TOO_BIG
             return
         self._lingers = True
+        # Bounded like any close: a peer that broke the protocol may not read, either.
         with trio.move_on_after(CLOSE_TIMEOUT_S):
             try:
                 await self._wire.send_all(FrameProtocol(client=True, extensions=[]).close(over.code, over.reason))
@@ -288,13 +299,14 @@ class WebSocketClient:
                 return
 
     def _settle(self) -> None:
-        """Let everybody who waits for the connection know that it is over."""
+        """Notify all tasks that wait for the connection of its end."""
+        # The reason comes first: the tasks that wake below report it.
         self._over = self._over or SocketClosed(ABNORMAL_CLOSURE, "connection lost")
         self._fail_outbox()
         self._put.close()
         self.ended.set()
         self._opened.set()
-        self._goodbye.cancel(reason="the library is not there to see the peer's answer")
+        self._goodbye.cancel(reason="the library has ended and cannot see the peer's answer")
 
     # Its beginning and its end ----------------------------------------------------------------------------------------
     async def opened(self, *, reason_header: str) -> None:
@@ -308,29 +320,29 @@ class WebSocketClient:
         if wire.refusal is not None:
             status = wire.refusal.status
             reason = wire.refusal.headers.get(reason_header, "") if reason_header else ""
-            told = f", {reason[:200]}" if reason else ""
-            raise status_error(status)(f"{self._who} refused the connection: status {status}{told}")
+            detail = f", {reason[:200]}" if reason else ""
+            raise status_error(status)(f"{self._who} refused the connection: status {status}{detail}")
         if self._connection is not None:
             return
         if wire.fault is not None:
             raise ProviderError(f"{self._who}: {wire.fault}") from wire.fault
-        if self._crash is not None and not wire.written:  # h11 quotes the header, which may be a key
-            raise ProviderError(f"{self._who}: the URL or a header has a character that HTTP does not allow")
+        if self._crash is not None and not wire.written:  # not quoted: h11's text has the header, which may be a key
+            raise ProviderError(f"{self._who}: the URL and the headers must have only characters that HTTP allows")
         if not wire.ended:
-            raise ProviderError(f"{self._who} did not answer the WebSocket handshake as RFC 6455 requires")
+            raise ProviderError(f"{self._who} must answer the WebSocket handshake as RFC 6455 requires")
         raise self._end_error() from self._over
 
     async def close(self) -> None:
-        """Close with a close frame where that is still possible, within :data:`CLOSE_TIMEOUT_S` seconds; also when cancelled."""
+        """Close, with a close frame if possible, within :data:`CLOSE_TIMEOUT_S` seconds, even if cancelled."""
         self._work.cancel(reason="the connection is closed")
-        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):  # also the rest of a cancelled call says goodbye
+        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):  # a cancelled call still sends its close frame
             if self._connection is not None and self._is_open:
                 with self._goodbye:
                     await self._connection.aclose()
             if self._lingers or (self._connection is not None and self._crash is not None):
                 await self._wire.linger()
         self._life.cancel(reason="the connection is closed")
-        with trio.CancelScope(shield=True):  # it is cancelled by itself, and takes no time
+        with trio.CancelScope(shield=True):  # closing by force never waits
             await self._wire.break_off()
 
 
@@ -343,20 +355,20 @@ async def open_websocket(
     open_stream: OpenStream | None = None,
     why: str = "",
 ) -> AsyncIterator[WebSocketClient]:
-    """Connect, and close the connection when the block is left: with a close frame, where that is still possible.
+    """Connect, and close the connection when the block is left: with a close frame if possible.
 
     Args:
         url: ``ws://`` or ``wss://``.
-        headers: in addition to those that every handshake has.
-        connect_timeout: seconds until it is open.
+        headers: in addition to the headers of every handshake.
+        connect_timeout: seconds until the connection must be open.
         open_stream: opens the stream instead of :func:`open_stream_to`.
-        why: the header in which this vendor says why it refuses; the error quotes it.
+        why: the header in which this vendor gives the reason of a refusal; the error quotes it.
 
     Raises:
         AuthenticationError: the handshake was answered with status 401 or 403.
-        RateLimitError: with status 429.
-        ProviderTimeout: it was not open in time.
-        ProviderError: it was refused in another way, or nobody could be reached.
+        RateLimitError: the handshake was answered with status 429.
+        ProviderTimeout: the connection was not open in time.
+        ProviderError: the server refused in another way, or could not be reached.
     """
     who, deadline = origin_of(url), trio.current_time() + connect_timeout
     request = HandshakeRequest.of(url, headers or {})
@@ -368,6 +380,7 @@ async def open_websocket(
             with _opening(who, connect_timeout), trio.fail_at(deadline):
                 await client.opened(reason_header=why)
             yield client
+        # Before the nursery cancels the library: its reader is needed for the closing handshake.
         finally:
             await client.close()
 
@@ -383,20 +396,20 @@ def _opening(who: str, connect_timeout: float) -> Iterator[None]:
 
 
 async def open_stream_to(url: str) -> trio.abc.Stream:
-    """Open the TCP or TLS connection that a URL names, through the proxy that the environment names for it.
+    """Open the TCP or TLS connection to a URL, through the environment's proxy for it, if any.
 
     Raises:
-        OSError: nobody could be reached.
+        OSError: the server could not be reached.
         ProviderError: the proxy cannot be used.
     """
     return await _open_stream(url, environment_proxy(url))
 
 
 async def open_direct_stream_to(url: str) -> trio.abc.Stream:
-    """Open the TCP or TLS connection that a URL names, whatever proxies the environment names.
+    """Open the TCP or TLS connection to a URL without a proxy.
 
     Raises:
-        OSError: nobody could be reached.
+        OSError: the server could not be reached.
     """
     return await _open_stream(url, None)
 

@@ -1,6 +1,6 @@
-"""What lies under the WebSocket library: the stream that it writes to and reads from, and the request that it begins with.
+"""The layers below the WebSocket library: the stream that it uses, and the request of its handshake.
 
-The library writes pongs by itself, so a stream that broke has to refuse them here.
+The library writes pongs by itself, so a broken stream has to refuse them here.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,26 +17,29 @@ from patter_trio.net.response_head import ResponseHead, receive_head
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES
 
 SEND_TIMEOUT_S: Final = 5.0
-"""Seconds that a message may take to be handed to the network: a peer that does not read for so long is gone."""
+"""Seconds in which the network must accept a message: a peer that does not read for that long is gone."""
 MAX_MESSAGE_WIRE_BYTES: Final = 2 * MAX_MESSAGE_BYTES + 64 * 1024
-"""Bytes that may come before another message is taken: two of the largest size, for one may wait in the library's queue,
-and the frames around them. Pings alone need a day for it."""
+"""Most bytes before another message is taken: two of the largest size, because one may wait in the library's queue, and
+the frames around them. Pings alone need a day to reach it."""
 SWITCHING_PROTOCOLS: Final = 101
 _URI_CHARACTERS: Final = "%/?:@!$&'()*+,;=~-._[]"
-"""What stays as it is when a target is made ASCII: reserved and unreserved characters (RFC 3986), and escapes."""
+"""Characters that stay when a target is made ASCII: reserved and unreserved characters (RFC 3986), and escapes."""
 
 
 class Wire(trio.abc.Stream):
-    """The stream under the library: it judges the answer to the handshake, and once broken it carries nothing more."""
+    """The stream below the library.
+
+    It judges the answer to the handshake, and carries nothing more once it is broken.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._head_due = True
         self._received = 0
         self.refusal: ResponseHead | None = None
-        """The answer to the handshake, where it is not 101."""
+        """The answer to the handshake, if it is not 101."""
         self.fault: WireError | None = None
-        """How the peer broke HTTP, or our bounds."""
+        """The peer's violation of HTTP, or of our limits."""
         self.broken: bool = False
         """True once a write was cut off or TCP was closed."""
         self.written: bool = False
@@ -50,22 +53,22 @@ class Wire(trio.abc.Stream):
         self.on_end: Callable[[], None] = lambda: None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write a frame. The deadline is here, too: the library's reader writes the answers to pings by itself."""
+        """Write a frame. The deadline is enforced here because the library's reader writes pongs by itself."""
         if self.broken:
             raise trio.BrokenResourceError("the connection is closed")
         whole = False
         try:
-            with trio.move_on_after(SEND_TIMEOUT_S) as patience:
+            with trio.move_on_after(SEND_TIMEOUT_S) as scope:
                 await self._stream.send_all(data)
                 whole = True
         finally:
-            if not whole:  # half a frame may be on the wire: whatever came behind it would be read as its rest
-                self.late = trio.current_time() >= patience.deadline
+            if not whole:  # half a frame may be on the wire: the peer would read the next one as its rest
+                self.late = trio.current_time() >= scope.deadline
                 await self.break_off()
         if not whole:
             raise trio.BrokenResourceError("the peer does not read")
         self.written = True
-        # The library writes one frame at a time; the request for the handshake begins with "G", which is no close frame.
+        # The library writes one frame at a time. The handshake's request begins with "G", whose low bits are not CLOSE.
         self.close_sent = self.close_sent or data[0] & 0x0F == Opcode.CLOSE
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -98,14 +101,14 @@ class Wire(trio.abc.Stream):
     def _count(self, size: int) -> None:
         self._received += size
         if self._received > MAX_MESSAGE_WIRE_BYTES:
-            raise WireError(f"{MAX_MESSAGE_WIRE_BYTES} bytes came without completing a message")
+            raise WireError(f"a message must be complete within {MAX_MESSAGE_WIRE_BYTES} bytes")
 
     def message_came(self) -> None:
-        """Count the bytes of the next message from here."""
+        """Restart the count of bytes for the next message."""
         self._received = 0
 
     async def aclose(self) -> None:
-        """Note that the library has done with the stream. Closing it is the shell's, which may have something to read yet."""
+        """Record that the library is done with the stream. The shell closes it later: it may have to read more."""
         self.on_end()
         await trio.lowlevel.checkpoint()
 
@@ -114,7 +117,10 @@ class Wire(trio.abc.Stream):
         self.on_end()
 
     async def linger(self) -> None:
-        """Read until the peer's end: closing TCP with unread input makes a reset, which can overtake our close frame."""
+        """Read until the peer's end.
+
+        Closing TCP with unread input sends a reset, which can overtake our close frame.
+        """
         try:
             while not self.broken and await self._stream.receive_some(READ_BYTES):
                 pass
@@ -130,7 +136,7 @@ class Wire(trio.abc.Stream):
 
 @attrs.frozen
 class HandshakeRequest:
-    """The request for the handshake."""
+    """The request of the handshake."""
 
     host: str
     target: str

@@ -1,4 +1,4 @@
-"""What calls cost: list prices, and your own over them."""
+"""The cost of calls: list prices, and your own prices in their place."""
 
 from patter_trio.pricing.rates import (
     AMOUNTS,

@@ -1,23 +1,25 @@
-"""List prices, each with the vendor's page that is its source and a day on which it is known to have stood there.
+"""List prices, each with its source and its date.
 
-For the newest models it is the day on which a copy of that page was read.
+``source`` is the vendor's page, and ``as_of`` a day on which the price is known to have stood there. For the newest
+models, that is the day on which a copy of the page was read.
 
-They are what anybody pays without a contract, in USD, without taxes; look at the page before you rely on one. What was
-not found with a date is not here: a price that is missing costs a warning, one that is wrong costs trust. Your own go
-into ``Patter(pricing=...)``.
+These are the prices without a contract, in USD, without taxes; look at the page before you rely on one. A price that
+could not be found with a date is left out: a missing price costs a warning, a wrong one costs trust. Put your own
+prices into ``Patter(pricing=...)``.
 
 =============  ======================================================================================
 unit           keys
 =============  ======================================================================================
 ``minute``     ``price`` per minute of audio. Carriers: ``inbound`` and ``outbound`` per minute of the
-               call, ``streams`` on top of either for its audio; ``round_up``: begun minutes count whole
-``1k_chars``   ``price`` per 1000 characters of text to be spoken
+               call, plus ``streams`` for its media stream; ``round_up``: charge each started minute
+``1k_chars``   ``price`` per 1000 characters of synthesised text
 ``token``      per million tokens: ``input``, ``output``, ``cache_read``, ``cache_write``, and for models
-               that hear or speak ``audio_input``, ``audio_output``, ``audio_cache_read``
-``free``       none: it costs nothing
+               with audio ``audio_input``, ``audio_output``, ``audio_cache_read``
+``free``       no keys: it costs nothing
 =============  ======================================================================================
 
-A provider's own rates are those of any model of it that has none; ``source`` and ``as_of`` hold for its models too.
+A provider's own rates apply to each of its models that has none listed. ``source`` and ``as_of`` apply to its models
+too.
 """
 
 from collections.abc import Mapping
@@ -50,7 +52,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
     # Carriers: numbers in the United States.
     "twilio": {
         "unit": "minute",
-        "inbound": 0.0085,  # to a local number; to a toll-free one 0.0220
+        "inbound": 0.0085,  # to a local number; a toll-free one costs 0.0220
         "outbound": 0.0140,
         "streams": 0.0044,
         "round_up": True,
@@ -65,7 +67,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
         "source": "https://www.plivo.com/voice/pricing/",
         "as_of": "2026-05-08",
     },
-    # Recognition, streaming, and synthesis.
+    # Streaming STT, and TTS.
     "deepgram": {
         "unit": "minute",
         "price": 0.0048,  # nova-3, one language
@@ -90,7 +92,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             "eleven_v3": {"price": 0.10},
         },
     },
-    # Minds, and all else that OpenAI has.
+    # OpenAI's LLMs, STT and TTS.
     "openai": {
         "unit": "token",
         "source": "https://developers.openai.com/api/docs/pricing",
@@ -120,7 +122,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             "tts-1-hd": {"unit": "1k_chars", "price": 0.030, "as_of": "2026-05-08"},
         },
     },
-    # Its engine: the model that hears and speaks, and the one that writes down what it hears.
+    # OpenAI's engine: the speech-to-speech models, and the models that transcribe their input.
     "openai_realtime": {
         "unit": "token",
         "source": "https://developers.openai.com/api/docs/pricing",
@@ -180,11 +182,11 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             "llama-3.1-8b-instant": {"input": 0.05, "output": 0.08},
         },
     },
-    # What costs nothing.
+    # Free of charge.
     "local": _HERE,
     "on_message": _HERE,
     "piper": _HERE,
     "scripted": _HERE,
     "whisper": _HERE,
 }
-"""By provider, then by model."""
+"""Rates by provider, then by model."""

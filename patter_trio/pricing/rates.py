@@ -1,8 +1,8 @@
-"""What a call costs: list prices, your own over them, and the arithmetic.
+"""Calculation of costs: list prices, your own prices in their place, and the arithmetic.
 
-A rate is found by the exact name of the model, else by the longest listed name that the model's begins with (up to a
-``-``, ``_``, ``:``, ``@`` or ``/``, so that ``gpt-5`` is not the price of ``gpt-5.5``), else it is the provider's own. Where
-there is none the cost is 0, and the log says so once. All amounts are USD.
+The lookup takes the rate of the model's exact name, else of the longest listed name that is a prefix of it (up to a
+``-``, ``_``, ``:``, ``@`` or ``/``, so that ``gpt-5`` is not the price of ``gpt-5.5``), else the provider's own rate.
+Without any rate the cost is 0, and the log says so once. All amounts are USD.
 """
 
 import logging
@@ -24,7 +24,7 @@ AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "token": ("input", "output", "cache_read", "cache_write", "audio_input", "audio_output", "audio_cache_read"),
     "free": (),
 }
-"""Which amounts a unit has."""
+"""Amounts that each unit allows."""
 MILLION: Final = 1_000_000
 
 _ALL_AMOUNTS: Final = frozenset(key for keys in AMOUNTS.values() for key in keys)
@@ -32,26 +32,26 @@ _DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
 _BORDERS: Final = "-_:@/"
 _log = logging.getLogger("patter_trio.telemetry")
 _told: Final[set[tuple[str, str, str]]] = set()
-"""What the log has said already: unit, provider and model."""
+"""Missing prices that were logged already: unit, provider and model."""
 
 
 # Your own prices ------------------------------------------------------------------------------------------------------
 def merge_pricing(overrides: Pricing | None) -> dict[str, dict[str, Any]]:
-    """Return the list prices with your own over them.
+    """Return the list prices with your own in their place.
 
     ::
 
         Patter(pricing={
-            "deepgram": {"price": 0.0042},                               # whatever the model
-            "elevenlabs": {"models": {"eleven_v3": {"price": 0.08}}},    # this model alone
-            "acme": {"unit": "token", "input": 0.5, "output": 1.5},      # one that is not listed
+            "deepgram": {"price": 0.0042},                               # for every model
+            "elevenlabs": {"models": {"eleven_v3": {"price": 0.08}}},    # for this model only
+            "acme": {"unit": "token", "input": 0.5, "output": 1.5},      # a provider that is not listed
         })
 
-    A rate given for a provider holds for all its models that are billed in that unit, and ``price`` of a carrier for
-    both directions. A rate given for a model holds for that one. All else stays as it is.
+    A rate for a provider applies to all its models that are billed in that unit. A carrier's ``price`` applies to both
+    directions. A rate for a model applies only to that model. Everything else stays as listed.
 
     Raises:
-        ConfigurationError: it is no table of prices; the message says where.
+        ConfigurationError: ``overrides`` is not a valid table of prices; the message names the entry.
     """
     merged = {provider: _copied(rates) for provider, rates in DEFAULT_PRICING.items()}
     for provider, own in _table({} if overrides is None else overrides, "pricing").items():
@@ -64,12 +64,12 @@ def merge_pricing(overrides: Pricing | None) -> dict[str, dict[str, Any]]:
 
 
 def _table(value: object, where: str) -> dict[str, dict[str, Any]]:
-    """Return a dict of dicts, as given by somebody."""
+    """Return ``value`` as a dict of dicts after checking its types."""
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{where} must be a dict, not {type(value).__name__}: {value!r}")
+        raise ConfigurationError(f"{where} must be a dict, got {type(value).__name__}: {value!r}")
     for name, inner in value.items():
         if not isinstance(name, str) or not isinstance(inner, Mapping):
-            raise ConfigurationError(f"{where}[{name!r}] must be a dict under a name, not {inner!r}")
+            raise ConfigurationError(f"{where}[{name!r}] must be a dict with a string as its key, got {inner!r}")
     return {name: dict(inner) for name, inner in value.items()}
 
 
@@ -82,6 +82,8 @@ def _merged(listed: Mapping[str, Any], own: Mapping[str, Any], where: str) -> di
     general = {key: value for key, value in own.items() if key != "models"}
     models = {name: {"unit": listed.get("unit"), **rate} for name, rate in listed.get("models", {}).items()}
     result = {key: value for key, value in listed.items() if key != "models"}
+    # A provider's own rate replaces the listed rates of its models in that unit. A change of unit, or a carrier's
+    # single price, also makes listed amounts obsolete.
     if general.keys() & (_ALL_AMOUNTS | {"unit"}):
         unit = general.get("unit", listed.get("unit"))
         models = {name: rate for name, rate in models.items() if rate["unit"] != unit}
@@ -96,31 +98,31 @@ def _merged(listed: Mapping[str, Any], own: Mapping[str, Any], where: str) -> di
 def _check(rates: Mapping[str, Any], unit: object, where: str) -> None:
     amounts = {key: value for key, value in rates.items() if key not in _DESCRIPTIONS and key != "models"}
     if unit not in AMOUNTS and (amounts or unit is not None):
-        raise ConfigurationError(f"{where} needs a 'unit': {', '.join(AMOUNTS)}; not {unit!r}")
+        raise ConfigurationError(f"{where}: 'unit' must be one of {', '.join(AMOUNTS)}, got {unit!r}")
     for key, value in amounts.items():
         if key not in AMOUNTS[str(unit)]:
-            known = ", ".join(AMOUNTS[str(unit)]) or "none, for it is free"
-            raise ConfigurationError(f"{where}: {key!r} is no amount for the unit {unit!r}; there are: {known}")
+            known = ", ".join(AMOUNTS[str(unit)]) or "nothing, since it is free"
+            raise ConfigurationError(f"{where}: amounts of the unit {unit!r} must be among: {known}; got {key!r}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise ConfigurationError(f"{where}: {key!r} must be an amount in USD of at least 0, not {value!r}")
+            raise ConfigurationError(f"{where}: {key!r} must be an amount in USD of at least 0, got {value!r}")
 
 
-# What things cost -----------------------------------------------------------------------------------------------------
+# Costs ----------------------------------------------------------------------------------------------------------------
 def calculate_stt_cost(
     provider: str, audio_seconds: float, pricing: Pricing | None = None, model: str | None = None
 ) -> float:
-    """Return what the recognition of so many seconds of audio costs."""
+    """Return the cost of recognising ``audio_seconds`` seconds of audio."""
     return audio_seconds / 60 * _amount(_rate(provider, model, "minute", pricing), "price")
 
 
 def calculate_tts_cost(
     provider: str, character_count: int, pricing: Pricing | None = None, model: str | None = None
 ) -> float:
-    """Return what the synthesis of so many characters costs."""
+    """Return the cost of synthesising ``character_count`` characters."""
     return character_count / 1000 * _amount(_rate(provider, model, "1k_chars", pricing), "price")
 
 
-def calculate_llm_cost(  # noqa: PLR0917 (the order that programs use)
+def calculate_llm_cost(  # noqa: PLR0917 (programs pass these by position)
     provider: str,
     model: str,
     input_tokens: int,
@@ -133,9 +135,9 @@ def calculate_llm_cost(  # noqa: PLR0917 (the order that programs use)
     audio_cache_read_tokens: int = 0,
     pricing: Pricing | None = None,
 ) -> float:
-    """Return what so many tokens cost; each is counted once: those read from a cache are no input tokens.
+    """Return the cost of these tokens; each is counted once, so tokens read from a cache are not input tokens as well.
 
-    Cached tokens cost as much as others where the table has no rate for them.
+    Cached tokens cost as much as others if the table has no rate for them.
     """
     rate = _rate(provider, model, "token", pricing)
     text, audio = _amount(rate, "input"), _amount(rate, "audio_input")
@@ -158,7 +160,7 @@ def calculate_cached_savings(
     *,
     pricing: Pricing | None = None,
 ) -> float:
-    """Return how much more these tokens would have cost, had they not been cached."""
+    """Return how much more the cached tokens would have cost without the cache."""
     rate = _rate(provider, model, "token", pricing)
     text, audio = _amount(rate, "input"), _amount(rate, "audio_input")
     saved = cache_read_tokens * (text - _amount(rate, "cache_read", text))
@@ -169,18 +171,19 @@ def calculate_cached_savings(
 def calculate_telephony_cost(
     provider: str, duration_seconds: float, pricing: Pricing | None = None, *, direction: str = "inbound"
 ) -> float:
-    """Return what a call of that length costs at a carrier, its media stream included.
+    """Return a carrier's price for a call of this length, its media stream included.
 
     Args:
         provider: the carrier.
-        duration_seconds: of the call. Where the table says ``round_up``, as for Twilio, a begun minute counts whole.
+        duration_seconds: length of the call. If the table says ``round_up``, as for Twilio, each started minute is
+            charged.
         pricing: as :func:`merge_pricing` returns it; default: list prices.
         direction: ``inbound`` or ``outbound``.
     """
     rate = _rate(provider, None, "minute", pricing)
     minutes = duration_seconds / 60
     if rate.get("round_up"):
-        minutes = math.ceil(round(minutes, 9))  # 60.000000001 s, by the arithmetic of clocks, are one minute
+        minutes = math.ceil(round(minutes, 9))  # clock arithmetic can give 60.000000001 s: one minute
     return minutes * (_amount(rate, direction, _amount(rate, "price")) + _amount(rate, "streams"))
 
 
@@ -189,7 +192,7 @@ def _amount(rate: Mapping[str, Any], key: str, default: float = 0.0) -> float:
 
 
 def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) -> Mapping[str, Any]:
-    """Return the rate per ``unit``; an empty one where it is free, or not known."""
+    """Return the rate per ``unit``; an empty one if it is free or unknown."""
     rates = (DEFAULT_PRICING if pricing is None else pricing).get(provider, {})
     general = rates.get("unit")
     models: dict[str, Mapping[str, Any]] = {
@@ -206,5 +209,5 @@ def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) 
     if (unit, provider, name) not in _told:
         _told.add((unit, provider, name))
         which = f"{provider} {name}".strip() or "a provider without a name"
-        _log.warning("no price per %s is known for %s: it counts as 0; give it to Patter(pricing=...)", unit, which)
+        _log.warning("no price per %s for %s: counting it as 0; set it in Patter(pricing=...)", unit, which)
     return {}

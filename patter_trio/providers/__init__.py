@@ -1,1 +1,1 @@
-"""What providers share: credentials, validators, model weights, and fallback."""
+"""Code shared by providers: credentials, validators, model weights, and fallback."""

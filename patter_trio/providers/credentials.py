@@ -1,4 +1,4 @@
-"""Credentials: given, or else in the environment."""
+"""Credentials: taken from an argument, else from the environment."""
 
 import os
 
@@ -6,12 +6,12 @@ from patter_trio.errors import ConfigurationError
 
 
 def credential(given: str | None, *, owner: str, argument: str, variable: str) -> str:
-    """Return what was given, else what the environment has under ``variable``.
+    """Return the given credential, else the value of the environment variable.
 
     Raises:
-        ConfigurationError: there is neither; the message names the class, its argument and the variable.
+        ConfigurationError: both are missing; the message names the class, its argument and the variable.
     """
     value = given or os.environ.get(variable, "")
     if not value:
-        raise ConfigurationError(f"{owner}: give {argument}= or set the environment variable {variable}")
+        raise ConfigurationError(f"{owner}: {argument}= must be given, or the environment variable {variable} set")
     return value

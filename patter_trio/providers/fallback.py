@@ -1,15 +1,16 @@
-"""A provider behind another: when the first one fails, or is silent, the next one takes its place.
+"""Fallback between providers: when one fails or stays silent, the next one takes its place.
 
 ::
 
     phone.agent(..., llm=Fallback(OpenAILLM(...), OpenAILLM(base_url=..., ...)))
 
-* **Order**: the providers are tried as they are given. One that failed is passed over for ``recover_after`` seconds, then
-  tried again. When all have failed lately, all are tried: better a doubtful provider than none.
-* **Health** is known to all calls of a run of trio: what one has found out, the next need not wait for.
-* **Never after the first token or sample**: what the caller has begun to hear is not begun again in another voice or with
-  other words. A later failure is the reply's failure; it only makes the next one begin elsewhere.
-* A recogniser is chosen when its session is opened; a synthesiser and a mind for each reply.
+* **Order**: the providers are tried in the order given. A provider that failed is skipped for ``recover_after``
+  seconds, then tried again. If all have failed recently, all are tried: a doubtful provider is better than no provider.
+* **Health** is shared by all calls of one trio run: what one call found out, the next need not wait for.
+* **Never after the first token or sample**: once the caller has heard the beginning of a reply, no other provider
+  starts it again in another voice or with other words. A later failure fails the reply; the next reply then begins with
+  another provider.
+* The call chooses a recogniser when it opens the session, and an LLM and a synthesiser for each reply.
 """
 
 import logging
@@ -38,71 +39,73 @@ from patter_trio.audio.formats import AudioFormat
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 
 DEFAULT_PATIENCE_S: Final = 4.0
-"""Seconds: well above what a provider that is well takes for its first token or sample, and half of what callers bear."""
+"""Default seconds that a provider gets: well above the time of a healthy provider's first token or sample, and half of
+what callers tolerate."""
 DEFAULT_RECOVERY_S: Final = 60.0
-"""Seconds: an outage that is over sooner costs nobody more than this."""
+"""Default seconds for which a failed provider is skipped; it limits the cost of an outage that ends sooner."""
 _MAX_REMEMBERED_PROVIDERS: Final = 256
-"""Providers whose failures are remembered."""
+"""Most providers whose failures are remembered."""
 _FAILURES: Final = (ProviderError, PatterConnectionError)
 
 _log = logging.getLogger("patter_trio.fallback")
 _failures: Final = trio.lowlevel.RunVar[list[tuple[object, float]]]("patter_trio_fallback")
-"""The providers that are not well, and when each has failed last, on trio's clock; few, and not all can be hashed."""
+"""Failed providers, and the time of each one's last failure on trio's clock. A list: they are few, and not all are
+hashable."""
 
 P = TypeVar("P", bound=SpeechToText | LanguageModel | TextToSpeech)
 T = TypeVar("T")
 
 
 def _failed_at(provider: object) -> float:
-    """Return when a provider has failed last; minus infinity if it is well."""
+    """Return the time of a provider's last failure; minus infinity if it is healthy."""
     return next((at for other, at in _failures.get([]) if other == provider), -math.inf)
 
 
 def _note(provider: object, at: float | None) -> None:
-    """Note that a provider has failed then, or, by None, that it is well."""
+    """Record that a provider failed at ``at``, or with None that it is healthy."""
     others = [(other, then) for other, then in _failures.get([]) if other != provider]
-    # Bounded, since providers may be made for one call and never be seen again.
+    # Bounded, because an application may make a provider for a single call and never use it again.
     _failures.set(others if at is None else [*others[1 - _MAX_REMEMBERED_PROVIDERS :], (provider, at)])
 
 
 @attrs.frozen
 class _Choice(Generic[P]):
-    """Providers of one kind in their order, and when one of them may be tried."""
+    """Providers of one kind in their order, and the rules for trying them."""
 
     providers: tuple[P, ...]
     patience: float
     recover_after: float
 
     def in_order(self) -> list[P]:
-        """Return the providers that are well, then those that are not."""
+        """Return the healthy providers, then those that failed recently."""
         now = trio.current_time()
         return sorted(self.providers, key=lambda provider: now < _failed_at(provider) + self.recover_after)
 
     def failed(self, provider: P, error: BaseException) -> None:
-        """Pass this provider over for a while."""
+        """Skip this provider for a while."""
         now = trio.current_time()
-        if _failed_at(provider) != now:  # a session that is lost says so to each task that uses it
+        if _failed_at(provider) != now:  # a lost session raises in each task that uses it: log it once
             _log.warning("%s failed: %s", provider_name(provider), error)
         _note(provider, now)
 
-    def _another_failed(self, provider: P, error: BaseException, said: list[str]) -> None:
-        """Take note of a failure beside others that are in ``said``.
+    def _another_failed(self, provider: P, error: BaseException, errors: list[str]) -> None:
+        """Record a failure, and add it to the errors of the providers tried before.
 
         Raises:
-            ProviderError: it was the last one's.
+            ProviderError: no provider is left to try.
         """
         self.failed(provider, error)
-        said.append(f"{provider_name(provider)}: {error}")
-        if len(said) == len(self.providers):
-            raise ProviderError(f"none of {len(said)} providers is well; {'; '.join(said)}") from error
+        errors.append(f"{provider_name(provider)}: {error}")
+        if len(errors) == len(self.providers):
+            raise ProviderError(f"every provider failed: {'; '.join(errors)}") from error
 
     def is_well(self, provider: P) -> None:
-        """Forget that it ever failed."""
+        """Forget that the provider failed."""
         _note(provider, None)
 
     @contextmanager
     def watched(self, provider: P) -> Iterator[None]:
-        """Take note of a failure of this provider's."""
+        """Record a failure of this provider if the block raises one."""
         try:
             yield
         except _FAILURES as error:
@@ -111,59 +114,63 @@ class _Choice(Generic[P]):
 
     @asynccontextmanager
     async def first_of(self, attempt: Callable[[P], AbstractAsyncContextManager[T]]) -> AsyncIterator[T]:
-        """Give the block what the first provider that is well gives; what fails in the block is none of our business.
+        """Yield what the first healthy provider returns.
+
+        Errors raised inside the caller's block pass through unrecorded.
 
         Raises:
-            ProviderError: none is; the message has what each one said.
+            ProviderError: all providers failed; the message has each one's error.
         """
-        said: list[str] = []
+        errors: list[str] = []
         async with AsyncExitStack() as stack:
             for provider in self.in_order():
                 try:
                     got = await stack.enter_async_context(attempt(provider))
                 except _FAILURES as error:
-                    self._another_failed(provider, error, said)
+                    self._another_failed(provider, error, errors)
                 else:
                     self.is_well(provider)
                     break
+            # Outside the try, so that an error of the caller's block never starts the next provider.
             yield got
 
     async def prewarm(self) -> None:
-        said: list[str] = []
+        errors: list[str] = []
         for provider in self.providers:
             try:
                 await provider.prewarm()
             except _FAILURES as error:
-                self._another_failed(provider, error, said)
+                self._another_failed(provider, error, errors)
 
 
 def provider_name(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
-    """Return the name by which a log can tell a provider from its neighbour."""
+    """Return the name that identifies a provider in a log."""
     return f"{provider.provider} {provider.model}".strip()
 
 
 @contextmanager
 def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
-    """Allow so many seconds until the scope's deadline is lifted."""
-    # Around the whole use: what a provider opens within the scope has to be left before the scope is.
+    """Limit the block to ``patience`` seconds, until it lifts the scope's deadline."""
+    # The scope surrounds the whole use: whatever a provider opens inside the scope must be closed before the scope
+    # exits.
     with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
         yield scope
     if scope.cancelled_caught:
-        raise ProviderTimeout(f"{provider_name(provider)} gave nothing for {patience:g} s")
+        raise ProviderTimeout(f"{provider_name(provider)} gave no result within {patience:g} s")
 
 
 @attrs.frozen(kw_only=True)
 class _FallbackProvider(Prewarmable, Generic[P]):
-    """What the three kinds have in common."""
+    """Base of the three kinds of fallback."""
 
     choice: _Choice[P]
 
     async def prewarm(self) -> None:
-        """Load all of them, so that none has to be waited for when it is needed.
+        """Load all providers, so that none has to be waited for when it is needed.
 
         Raises:
-            ProviderError: none can be used.
-            ConfigurationError: one is missing, or not what it should be.
+            ProviderError: all providers failed.
+            ConfigurationError: a file of one is missing, or differs from what it should be.
         """
         await self.choice.prewarm()
 
@@ -171,7 +178,7 @@ class _FallbackProvider(Prewarmable, Generic[P]):
 # Recognition ----------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
-    """Recognisers, of which a session is opened from the first that is well; made by :func:`Fallback`."""
+    """Recognisers; a session is opened from the first healthy one. Made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
         first = self.choice.providers[0]
@@ -179,10 +186,10 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
-        """Open a session from the first recogniser that is well.
+        """Open a session from the first healthy recogniser.
 
         Raises:
-            ProviderError: none is.
+            ProviderError: all recognisers failed.
         """
 
         @asynccontextmanager
@@ -218,20 +225,20 @@ class _WatchedRecognition(SpeechToTextSession):
         return _Begun([], self._session.transcripts(), self._watched)
 
 
-# Minds ----------------------------------------------------------------------------------------------------------------
+# LLMs -----------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
-    """Minds, of which the first that is well answers; made by :func:`Fallback`."""
+    """LLMs; the first healthy one answers. Made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
         _set_names(self, self.choice.providers[0])
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[Any]]:
-        """Open the answer of the first mind that begins one; ``options`` are passed on.
+        """Open the answer of the first LLM that begins one; ``options`` are passed on.
 
         Raises:
-            ProviderError: none does, or that one failed later.
+            ProviderError: no LLM began to answer, or the chosen one failed later.
         """
 
         @asynccontextmanager
@@ -239,6 +246,8 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
             with _timed(self.choice.patience, llm) as scope:
                 async with llm.stream(messages, **options) as answer:
                     pieces = aiter(answer)
+                    # The answer counts as begun with its first piece. Until then the next LLM can still take over
+                    # unheard.
                     begun = [piece async for piece in _until(pieces, lambda _: True)]
                     scope.deadline = math.inf
                     yield _Begun(begun, pieces, lambda: self.choice.watched(llm))
@@ -247,10 +256,10 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
             yield answer
 
     async def connect(self) -> None:
-        """Open what the next answer would otherwise wait for, at the mind that is likely to give it.
+        """Open in advance what the next answer would otherwise wait for, at the LLM that is likely to give it.
 
         Raises:
-            ProviderError: it could not be had.
+            ProviderError: the connection failed.
         """
         likely = self.choice.in_order()[0]
         connect: Callable[[], Awaitable[None]] | None = getattr(likely, "connect", None)
@@ -262,9 +271,10 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
-    """Synthesisers, of which the first that is well speaks; made by :func:`Fallback`.
+    """Synthesisers; the first healthy one speaks. Made by :func:`Fallback`.
 
-    A call keeps the session of the one that was well when it began; another is opened for the reply that needs it.
+    A call keeps the session of the synthesiser that was healthy when the call began. If another is needed for a reply,
+    the call opens it for that reply.
     """
 
     def __attrs_post_init__(self) -> None:
@@ -273,10 +283,10 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
-        """Open a session from the first synthesiser that is well.
+        """Open a session from the first healthy synthesiser.
 
         Raises:
-            ProviderError: none is.
+            ProviderError: all synthesisers failed.
         """
 
         @asynccontextmanager
@@ -306,12 +316,13 @@ class _FallbackSynthesis(TextToSpeechSession):
             patience = self._choice.patience
             with _timed(patience, tts) as scope:
                 async with self._session_of(tts) as session:
-                    scope.deadline = math.inf  # the text may take its time
+                    scope.deadline = math.inf  # the first sentence sets it again: waiting for the LLM does not count
                     async with session.speak(_Sentences(text, scope, patience)) as speech:
                         chunks = aiter(speech)
                         if tts.emits != self._choice.providers[0].emits:
                             chunks = _Named(chunks, tts.emits)
                         begun = [chunk async for chunk in _until(chunks, lambda chunk: bool(chunk.audio))]
+                        # The caller is about to hear this voice: the sentences need not be kept for another one.
                         text.begun = True
                         scope.deadline = math.inf
                         yield _Begun(begun, chunks, lambda: self._choice.watched(tts))
@@ -321,6 +332,7 @@ class _FallbackSynthesis(TextToSpeechSession):
 
     @asynccontextmanager
     async def _session_of(self, tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
+        # The call holds this session open; leaving it here would close it for the next reply.
         if tts is self._kept:
             yield self._session
             return
@@ -330,7 +342,10 @@ class _FallbackSynthesis(TextToSpeechSession):
 
 @attrs.define(eq=False)
 class _Text:
-    """A reply's text; what has come is kept until its speech has begun, so that another voice can begin it again."""
+    """A reply's text.
+
+    It keeps the sentences until their speech has begun, so that another synthesiser can start again.
+    """
 
     source: AsyncIterator[str]
     kept: list[str] = attrs.field(factory=list)
@@ -338,9 +353,9 @@ class _Text:
 
 
 class _Sentences(AsyncIterator[str]):
-    """Iterates over a reply's text from its beginning; the first sentence starts the deadline of its synthesiser.
+    """Iterator over a reply's text from its beginning; the first sentence starts the deadline of its synthesiser.
 
-    A class, not a generator, since a synthesiser that fails may leave it anywhere and does not close it.
+    It is a class, not a generator, because a synthesiser that fails may leave it at any point and does not close it.
     """
 
     def __init__(self, text: _Text, scope: trio.CancelScope, patience: float) -> None:
@@ -354,6 +369,7 @@ class _Sentences(AsyncIterator[str]):
                 return sentence
             text.kept.append(sentence)
         else:
+            # A kept sentence needs no wait, but every step of an async iterator must be a checkpoint.
             await trio.lowlevel.checkpoint()
         if self._next == 0 and not text.begun:
             self._scope.deadline = trio.current_time() + self._patience
@@ -363,10 +379,10 @@ class _Sentences(AsyncIterator[str]):
 
 # What has begun -------------------------------------------------------------------------------------------------------
 class _Begun(AsyncIterator[T]):
-    """Iterates over the pieces that came before a provider counted as begun, then over the rest as they come.
+    """Iterator over the pieces that came before a provider counted as begun, then over the rest as they come.
 
-    A class, not a generator, since the reply may leave it anywhere and does not close it; no channel, since each token
-    of a model passes here.
+    It is a class, not a generator, because the reply may leave it at any point and does not close it. A channel would
+    cost each token a switch of tasks.
     """
 
     def __init__(self, begun: list[T], rest: AsyncIterator[T], watched: Callable[[], Any]) -> None:
@@ -381,7 +397,10 @@ class _Begun(AsyncIterator[T]):
 
 
 class _Named(AsyncIterator[SpeechChunk]):
-    """Speech that names its format: the recipe announces that of its first synthesiser, and another may be speaking."""
+    """Speech that names its format.
+
+    The provider announces the format of its first synthesiser, and another one may be speaking.
+    """
 
     def __init__(self, chunks: AsyncIterator[SpeechChunk], emits: AudioFormat) -> None:
         self._chunks, self._emits = chunks, emits
@@ -392,7 +411,7 @@ class _Named(AsyncIterator[SpeechChunk]):
 
 
 async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> AsyncIterator[T]:
-    """Iterate up to the first one that is enough, and no further."""
+    """Iterate up to and including the first item that is enough."""
     async for item in items:
         yield item
         if is_enough(item):
@@ -400,7 +419,7 @@ async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> Asy
 
 
 def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **formats: object) -> None:
-    """Go by the names of the first provider: metrics and prices know those."""
+    """Take on the names of the first provider, which metrics and prices know."""
     for name, value in {"provider": first.provider, "model": first.model, **formats}.items():
         object.__setattr__(provider, name, value)
 
@@ -419,26 +438,28 @@ def Fallback(*providers: SpeechToText, patience: float = ..., recover_after: flo
 def Fallback(*providers: LanguageModel, patience: float = ..., recover_after: float = ...) -> FallbackLLM: ...
 @overload
 def Fallback(*providers: TextToSpeech, patience: float = ..., recover_after: float = ...) -> FallbackTTS: ...
-def Fallback(  # noqa: N802 (it is used like the providers that it stands for)
+def Fallback(  # noqa: N802 (used like the provider classes that it stands for)
     *providers: Any, patience: float = DEFAULT_PATIENCE_S, recover_after: float = DEFAULT_RECOVERY_S
 ) -> FallbackSTT | FallbackLLM | FallbackTTS:
-    """Put providers of one kind behind each other: when one fails before it has begun, the next one takes its place.
+    """Combine providers of one kind: when one fails before it has begun, the next one takes its place.
 
     Args:
         providers: in the order in which they are tried.
-        patience: seconds that each has to open its session, or to give its first token, or its first audio once it has
-            a text.
-        recover_after: seconds for which one that failed is tried only when there is no other.
+        patience: seconds that each provider has to open its session, to produce its first token, or to produce its
+            first audio once it has a text.
+        recover_after: seconds for which a failed provider is tried only if no other is left.
 
     Raises:
-        ConfigurationError: there are none, they are of different kinds, one has a format that no call can convert, or a
-            number is not positive.
+        ConfigurationError: no providers were given, they are of different kinds, one has a format that no call can
+            convert, or a number is not positive.
     """
     if not (patience > 0 and recover_after > 0):
-        raise ConfigurationError("Fallback: patience and recover_after are seconds, more than 0")
+        raise ConfigurationError(
+            f"Fallback: patience and recover_after must be more than 0 s, got {patience!r} and {recover_after!r}"
+        )
     for kind, provider in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
         if providers and all(isinstance(provider, kind) for provider in providers):
             _check_formats(providers)
             return provider(choice=_Choice(providers, patience, recover_after))
     given = ", ".join(type(provider).__name__ for provider in providers) or "nothing"
-    raise ConfigurationError(f"Fallback: give recognisers, or minds, or synthesisers, all of one kind, not {given}")
+    raise ConfigurationError(f"Fallback: providers must be all STT, all LLM or all TTS, got {given}")

@@ -1,4 +1,4 @@
-"""Checks of what providers are given; each failure names the class, the argument and what would be right."""
+"""Validators of providers' options; each error names the class, the argument and the valid values."""
 
 from typing import Any
 
@@ -6,35 +6,35 @@ from patter_trio.errors import ConfigurationError
 
 
 def in_range(least: float, most: float, *, optional: bool = True) -> Any:
-    """Return a check for attrs: a number from ``least`` to ``most``; with ``optional`` also None."""
+    """Return an attrs validator that accepts numbers from ``least`` to ``most``, and with ``optional`` also None."""
 
     def check(owner: object, attribute: Any, value: object) -> None:
         if value is None and optional:
             return
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
             raise ConfigurationError(
-                f"{type(owner).__name__}: {attribute.name}= must be from {least:g} to {most:g}, not {value!r}"
+                f"{type(owner).__name__}: {attribute.name}= must be from {least:g} to {most:g}, got {value!r}"
             )
 
     return check
 
 
 def one_of(*allowed: object) -> Any:
-    """Return a check for attrs: one of these values."""
+    """Return an attrs validator that accepts one of these values."""
 
     def check(owner: object, attribute: Any, value: object) -> None:
         if value not in allowed:
             choice = ", ".join(map(repr, allowed))
             raise ConfigurationError(
-                f"{type(owner).__name__}: {attribute.name}= must be one of {choice}, not {value!r}"
+                f"{type(owner).__name__}: {attribute.name}= must be one of {choice}, got {value!r}"
             )
 
     return check
 
 
 def socket_base(owner: object, attribute: Any, value: object) -> None:
-    """Check, for attrs, that a value is the address of a WebSocket."""
+    """Check that a value is the address of a WebSocket, as an attrs validator."""
     if not isinstance(value, str) or not value.startswith(("ws://", "wss://")):
         raise ConfigurationError(
-            f"{type(owner).__name__}: {attribute.name} must begin with ws:// or wss://, not {value!r}"
+            f"{type(owner).__name__}: {attribute.name} must begin with ws:// or wss://, got {value!r}"
         )

@@ -1,7 +1,7 @@
-"""Weights of embedded models: where they are, whether they are the right ones, and loading them once.
+"""Weights of embedded models: finding the files, checking them, and loading them once.
 
-Weights packages have one maintainer each, so a version number is not enough: every file that is found by its package
-is compared with its sha256 before it is first used. A path of one's own is taken as it is.
+Weights packages have one maintainer each, so a version number is not enough: the sha256 of each file found in a package
+is checked before its first use. A path given by the user is not checked.
 """
 
 import hashlib
@@ -28,23 +28,23 @@ Ts = TypeVarTuple("Ts")
 
 @attrs.frozen
 class Weights:
-    """A file of weights: the package that carries it, its place in there, and its sha256."""
+    """A file of weights: the package that contains it, its path in the package, and its sha256."""
 
     package: str
     file: str
     sha256: str
 
     def find(self, path: str | Path | None = None) -> Path:
-        """Return where the file is: at ``path`` if given, else in its package, its checksum verified.
+        """Return the file's path: ``path`` if given, else its place in the package, with its checksum verified.
 
         Raises:
             MissingExtraError: the package is not installed.
-            ConfigurationError: there is no such file, or it is another than this version was made for.
+            ConfigurationError: the file does not exist, or it differs from the one that this version was made for.
         """
         if path is not None:
             own = Path(path)
             if not own.is_file():
-                raise ConfigurationError(f"there is no file {own}")
+                raise ConfigurationError(f"the file of a model must exist, got {str(own)!r}")
             return own
         return _verified(package_folder(self.package) / self.file, self.sha256)
 
@@ -53,7 +53,7 @@ def package_folder(package: str, *, extra: str = "local") -> Path:
     """Return the folder of an installed package, without importing it.
 
     Raises:
-        MissingExtraError: it is not installed; the message holds the command for ``extra``.
+        MissingExtraError: the package is not installed; the message contains the command for ``extra``.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -65,7 +65,7 @@ def require(*modules: str, extra: str = "local") -> None:
     """Check, without importing them, that top-level modules are installed.
 
     Raises:
-        MissingExtraError: one is not; the message holds the command for ``extra``.
+        MissingExtraError: one is not; the message contains the command for ``extra``.
     """
     for name in modules:
         if importlib.util.find_spec(name) is None:
@@ -76,7 +76,7 @@ def optional_module(name: str, *, extra: str = "local") -> ModuleType:
     """Import a module that belongs to an extra.
 
     Raises:
-        MissingExtraError: it is not installed; the message holds the command for ``extra``.
+        MissingExtraError: the module is not installed; the message contains the command for ``extra``.
     """
     require(name.partition(".")[0], extra=extra)
     return importlib.import_module(name)
@@ -84,9 +84,9 @@ def optional_module(name: str, *, extra: str = "local") -> ModuleType:
 
 @attrs.define(eq=False)
 class LoadOnce(Generic[T, *Ts]):
-    """A loader that makes one object per process and arguments, also when several threads ask for it at once.
+    """A loader that makes one object per process and arguments, even when several threads ask for it at once.
 
-    It takes no defaults: left out and given, the same argument would be two objects.
+    Its function must not have defaults: one argument, given or left out, would make two objects.
     """
 
     _load: Callable[[*Ts], T]
@@ -94,14 +94,17 @@ class LoadOnce(Generic[T, *Ts]):
     _lock: Lock = attrs.field(factory=Lock, init=False)
 
     def __call__(self, *args: *Ts) -> T:
-        """Return the object, loading it if nobody has yet; raises what the loader raises, and then tries again."""
+        """Return the object, loading it on first use. An error of the loader is raised; the next call tries again."""
         with self._lock:
             if args not in self._loaded:
                 self._loaded[args] = self._load(*args)
             return self._loaded[args]
 
     async def in_thread(self, *args: *Ts) -> T:
-        """Do the same in a thread; at once when the object is there, so that no call waits behind others' inference."""
+        """Return the object, loading it in a thread on first use.
+
+        A loaded object is returned at once, so that a call does not queue behind the inference of others.
+        """
         if args in self._loaded:
             return self._loaded[args]
         return await run_in_thread(self, *args)
@@ -109,7 +112,7 @@ class LoadOnce(Generic[T, *Ts]):
 
 @attrs.frozen(eq=False)
 class OnnxModel:
-    """An ONNX model on the processor; it may be used by several threads at once."""
+    """An ONNX model on the CPU; several threads may use it at once."""
 
     name: str
     _session: Any
@@ -126,12 +129,12 @@ class OnnxModel:
 
 
 def onnx_model(path: Path) -> OnnxModel:
-    """Load an ONNX model; each inference stays in the thread that asked for it, as calls run beside each other.
+    """Load an ONNX model. Each inference stays in the thread that runs it, because calls run in parallel.
 
     Raises:
-        ProviderError: it cannot be loaded.
+        ProviderError: the model cannot be loaded.
     """
-    import onnxruntime  # noqa: PLC0415 (takes 0.2 s, and only agents with an embedded model need it)
+    import onnxruntime  # noqa: PLC0415 (takes 0.2 s; only agents with an embedded model need it)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -139,7 +142,7 @@ def onnx_model(path: Path) -> OnnxModel:
         return OnnxModel(path.stem, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 
 
-# onnxruntime's errors have no base class of their own; ctranslate2 and tokenizers raise RuntimeError and ValueError.
+# onnxruntime's errors share no base class; ctranslate2 and tokenizers raise RuntimeError and ValueError.
 _ONNX_ERRORS = (
     "EPFail",
     "Fail",
@@ -152,7 +155,10 @@ _ONNX_ERRORS = (
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
-    """Return what the runtimes of models raise, without importing onnxruntime: what is not loaded raises nothing."""
+    """Return the error types of the models' runtimes.
+
+    This does not import onnxruntime: while it is not loaded, it raises nothing.
+    """
     loaded = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
     onnx = () if loaded is None else tuple(getattr(loaded, name) for name in _ONNX_ERRORS)
     return (RuntimeError, ValueError, OSError, *onnx)
@@ -160,7 +166,10 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def model_errors(name: str) -> Iterator[None]:
-    """Turn what a model's runtime raises, and a model that cannot be loaded, into a ProviderError, cause kept."""
+    """Turn errors of a model's runtime into a ProviderError with its cause.
+
+    A model that cannot be loaded is one of them.
+    """
     try:
         yield
     except _runtime_errors() as exc:
@@ -170,11 +179,13 @@ def model_errors(name: str) -> Iterator[None]:
 @LoadOnce
 def _verified(file: Path, expected: str) -> Path:
     if not file.is_file():
-        raise ConfigurationError(f"there is no file {file}; is its package damaged?")
+        raise ConfigurationError(f"the file {file} must exist, but is missing: reinstall its package")
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != expected:
-        raise ConfigurationError(f"{file} is not the file that is pinned: sha256 is {found}, expected {expected}")
+        raise ConfigurationError(
+            f"the sha256 of {file} must be {expected}, got {found}: reinstall the pinned version of its package"
+        )
     return file
 
 

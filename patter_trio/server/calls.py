@@ -1,13 +1,13 @@
-"""The front desk: joins a phone, its agent and the application's callbacks to the calls that come in.
+"""Join a phone, its agent and the application's callbacks to the calls that come in.
 
-Two nurseries. The inner one is whoever serves connections; each call runs in the task of its connection. The outer one,
-opened here, holds the observers: they outlive their calls by the bounds stated in ``events/callbacks.py``.
+There are two nurseries. The inner one serves connections, and each call runs in the task of its connection. The outer
+one, opened here, holds the observers: they outlive their calls by the bounds stated in ``events/callbacks.py``.
 """
 
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,7 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, Carrier, usage_sink
+from patter_trio.abc import CallInfo, usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
@@ -26,21 +26,19 @@ from patter_trio.call.responder.on_message_urls import checked_message_url, remo
 from patter_trio.call.session import CallOptions, CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.call_events import CallEvents, Subscribers
-from patter_trio.events.callback_registry import Callback, CallbackRegistry
+from patter_trio.events.call_events import CallEvents
+from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.delivery import HandlerTasks
 from patter_trio.events.grace import GracePeriods
-from patter_trio.events.payloads import Tap
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
-from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import origin_of, shared_client
-from patter_trio.pricing import Pricing
-from patter_trio.server.admission import Admission, measure
+from patter_trio.server.admission import Admission
 from patter_trio.server.context import ServerContext
+from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code import invoke
@@ -50,64 +48,11 @@ from patter_trio.user_code.urls import is_exposed, secret_of
 if TYPE_CHECKING:
     from patter_trio.tracing.call_trace import CallTrace
 
-TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
-"""Connects a caller with somebody else, as ``Carrier.transfer`` does."""
-
 ON_CALL_START_TIMEOUT_S: Final = 2.0
 """Seconds after the media start that ``on_call_start`` has for its overrides."""
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class ServeOptions:
-    """What a server takes over from its phone, and from those who have it serve.
-
-    Attributes:
-        agent: answers the calls.
-        carrier: brings them.
-        public_url: where the carrier reaches us.
-        callbacks: the application's functions; those given to ``serve`` are its own, the phone's lie beneath.
-        subscribers: who has subscribed to the events of all of the phone's calls.
-        live: the phone's live calls by id; entered and removed here.
-        desks: the phone's open desks; likewise.
-        pricing: what things cost.
-        guard: says where tools behind a URL may be.
-        max_calls: more at once hear busy; None: no limit.
-        max_lag: new calls hear busy while the event loop is later than this, in seconds; None: however late it is.
-        on_message_secret: as for ``Patter.serve``.
-    """
-
-    agent: Agent
-    carrier: Carrier
-    public_url: str
-    callbacks: CallbackRegistry
-    subscribers: Subscribers
-    live: MutableMapping[str, CallSession]
-    call_servers: "set[CallServer]"
-    pricing: Pricing
-    guard: Guard
-    max_calls: int | None = None
-    max_lag: float | None = None
-    on_message_secret: str = attrs.field(default="", repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class Seams:
-    """What tests and simulated calls put in the place of the world, or look through.
-
-    Attributes:
-        epoch: Unix time of the clock's zero; default: as it is now.
-        tap: sees every event of every call.
-        bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
-        transfer: connects callers with somebody else in the carrier's place.
-    """
-
-    epoch: float | None = None
-    tap: Tap | None = None
-    bus_tap: Tap | None = None
-    transfer: TransferOverride | None = None
 
 
 @attrs.define
@@ -124,7 +69,17 @@ class _StartingCall:
 
 
 class CallServer:
-    """What happens to a call from its announcement to its end."""
+    """Takes each call from its announcement to its end.
+
+    Args:
+        options: what is served, and for which phone.
+        seams: what tests and simulated calls put in the place of the world.
+        nursery: the observers'; it outlives the calls.
+        messages: answers callers instead of a model; None: the agent's ``llm`` or ``engine`` does.
+        webhooks: calls tools behind a URL.
+        admission: decides whether there is room for another call.
+        tracing: opens the trace of a call; None: tracing is off.
+    """
 
     def __init__(
         self,
@@ -146,6 +101,7 @@ class CallServer:
         self._admission = admission
         self._tracing = tracing
         self._epoch = time.time() - trio.current_time() if seams.epoch is None else seams.epoch
+        self._seams = seams
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
         self._transfer = seams.transfer or options.carrier.transfer
@@ -154,13 +110,13 @@ class CallServer:
         self._grace: WeakSet[GracePeriods] = WeakSet()
         self._grace_shortened = False
         self._starting: dict[str, _StartingCall] = {}
-        """What is under way for each announced call, until it is live or given up."""
+        """``on_call_start`` of each announced call, until the call is live or given up."""
         self._live: dict[str, CallSession] = {}
         self._draining = False
         self._idle = trio.Event()
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
-        """Set when :meth:`drain` is through: nothing is to be served any more."""
+        """Set when :meth:`drain` is through and the server can be closed."""
         self.context: ServerContext = ServerContext(
             carrier=options.carrier,
             public_url=options.public_url,
@@ -172,14 +128,14 @@ class CallServer:
         )
 
     def __repr__(self) -> str:
-        return f"<Desk {len(self._live)} calls{', draining' if self._draining else ''}>"
+        return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
 
     def callback(self, name: str) -> Callback | None:
-        """Return the application's callback of that name, as it is now; None where there is none."""
+        """Return the application's callback of that name, as it is now; None if none is set."""
         return self._callbacks.find(name)
 
     def refusal(self, call_id: str) -> str:
-        """Return why a call that is announced for the first time is not welcome; empty: it is."""
+        """Return why a call that is announced for the first time must hear busy; empty: there is room."""
         if call_id in self._live:
             return "it is live already"
         if self._draining:
@@ -191,7 +147,7 @@ class CallServer:
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
         with scope:
-            await measure(self._admission, self._live.__len__)
+            await self._seams.measure_lag(self._admission, self._live.__len__)
 
     async def expire_pending(self, scope: trio.CancelScope) -> None:
         """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
@@ -210,7 +166,7 @@ class CallServer:
             self._never_connected(call.info, "failed", "its media stream never came")
 
     def on_announced(self, call: PendingCall) -> None:
-        """A call is announced: ask ``on_call_start`` already, before its audio is there."""
+        """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
         info = call.info
         self._announced.set()
         on_call_start = self.callback("on_call_start")
@@ -226,7 +182,7 @@ class CallServer:
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
     def on_refused(self, info: CallInfo, why: str) -> None:
-        """A call hears busy: the bus is told; a live one that is announced again goes on."""
+        """Publish that a call hears busy; a live call that is announced again goes on."""
         if info.call_id not in self._live:
             self._events_of(info.call_id).never_connected("busy", why, info)
 
@@ -306,7 +262,7 @@ class CallServer:
             media,
             epoch=self._epoch,
             tap=self._tap,
-            observers=() if trace is None else (trace,),
+            observers=(*(() if trace is None else (trace,)), *self._seams.observers),
             events=events,
             meter=self._meter(info, media),
         )
@@ -335,7 +291,7 @@ class CallServer:
             self._note_idle()
 
     def _meter(self, info: CallInfo, media: MediaClock) -> Meter:
-        return Meter(
+        return self._seams.meter(
             info.call_id,
             media,
             self._options.pricing,
@@ -346,12 +302,12 @@ class CallServer:
         )
 
     def expire_all(self) -> None:
-        """Nobody will answer the calls that are announced and not connected: ask no more about them."""
+        """Give up the calls that are announced and not connected: nothing answers them any more."""
         for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
 
     def _give_up(self, starting: _StartingCall, reason: str, outcome: str) -> None:
-        """Ask ``on_call_start`` no more; end the trace of a call whose end is not told."""
+        """Cancel ``on_call_start``; end the trace of a call whose end no event reports."""
         starting.scope.cancel(reason=reason)
         if starting.trace is not None:
             starting.trace.close(trio.current_time(), outcome, reason)
@@ -369,26 +325,26 @@ class CallServer:
         self.closed.set()
 
     def close(self) -> None:
-        """All calls are over: end when what waits was told."""
+        """Let the handlers' tasks end once every waiting event has been delivered; all calls are over."""
         self._deliveries.close()
 
     def shorten_grace(self) -> None:
-        """The server is being cancelled: shorten the callbacks' time."""
+        """Shorten the callbacks' time, because the server is being cancelled."""
         self._grace_shortened = True
         for grace in tuple(self._grace):
             grace.shorten()
 
 
 def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
-    """Make sure that one thing, and only one, answers the caller, and that the callbacks are functions.
+    """Check that exactly one of model and callback answers the caller, and that the callbacks are functions.
 
     Raises:
-        ConfigurationError: they are not, or an agent without an engine has not exactly one of ``llm=`` and
-            ``on_message=``.
+        ConfigurationError: ``agent`` is not an :class:`Agent`, a callback is not callable, or an agent without an
+            engine has not exactly one of ``llm=`` and ``on_message=``.
     """
     if not isinstance(agent, Agent):
         raise ConfigurationError(
-            f"serve takes an agent made by phone.agent(...), not {type(agent).__name__}: {agent!r}"
+            f"agent must be an Agent such as phone.agent(...) returns, got {type(agent).__name__}: {agent!r}"
         )
     for name, callback in callbacks.items():
         if name == "on_message" and isinstance(callback, str):
@@ -405,7 +361,7 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
 
 
 def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
-    """Return what answers the messages of all calls, if the application does.
+    """Return the handler of the messages of all calls; None if a model answers.
 
     Args:
         on_message: a function, or a URL that :func:`check_answerer` has seen.
@@ -420,7 +376,7 @@ def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
 
 @asynccontextmanager
 async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
-    """Open the desk; leaving it waits until the last callback of the last call was told, or its time was over.
+    """Open a server of calls; leaving it waits until the last callback of the last call has run, or its time is over.
 
     Args:
         options: what is served, and for whom.
@@ -433,6 +389,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
     mask_logs()
     agent, callbacks = options.agent, options.callbacks
     check_answerer(agent, callbacks.own)
+    agent = agent.resolved
     if agent.engine is not None:
         if callbacks.own.get("on_message") is not None:
             _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
@@ -448,7 +405,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
         trio.open_nursery() as nursery,
     ):
         call_server = CallServer(
-            attrs.evolve(options, callbacks=callbacks),
+            attrs.evolve(options, agent=agent, callbacks=callbacks),
             seams or Seams(),
             nursery,
             messages=messages,
@@ -472,5 +429,5 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             options.call_servers.discard(call_server)
             call_server.expire_all()
             call_server.close()
-            forgetting.cancel(reason="the desk is closed")
-            measuring.cancel(reason="the desk is closed")
+            forgetting.cancel(reason="the call server is closed")
+            measuring.cancel(reason="the call server is closed")

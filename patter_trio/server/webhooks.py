@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl
 import attrs
 import trio
 
-from patter_trio.abc import Form
+from patter_trio.abc import Carrier, Form
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
@@ -37,7 +37,7 @@ class WebhookRequest:
 
     @property
     def query(self) -> str:
-        """What follows the question mark."""
+        """The part behind the question mark."""
         return self.target.partition("?")[2]
 
 
@@ -55,12 +55,12 @@ Handler = Callable[[ServerContext, WebhookRequest], WebhookResponse]
 
 
 def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
-    """Say that the server lives; open to everyone, so that it says no more."""
+    """Answer that the server lives, and nothing else, since it is open to everyone."""
     return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
 def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Take the announcement of a call in, and answer with where to stream it or with busy."""
+    """Accept the announcement of a call; answer with the address of its media stream, or with busy."""
     form = _signed_form(context, request)
     if isinstance(form, WebhookResponse):
         return form
@@ -91,7 +91,7 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
 
 
 def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Take note that a call's status changed."""
+    """Accept a change of a call's status."""
     form = _signed_form(context, request)
     return form if isinstance(form, WebhookResponse) else WebhookResponse(204)
 
@@ -126,16 +126,21 @@ def _plain(code: int, *headers: tuple[bytes, bytes]) -> WebhookResponse:
     return WebhookResponse(code, f"{HTTPStatus(code).phrase}\n", headers=headers)
 
 
+def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
+    """Return what answers each path and method of a server whose calls come from ``carrier``."""
+    return {
+        "/health": {"GET": health},
+        carrier.voice_path: {"POST": voice_webhook},
+        carrier.status_path: {"POST": status_webhook},
+    }
+
+
 class Application:
     """The ASGI application of a site. Only HTTP reaches it: media streams are taken at the door."""
 
     def __init__(self, context: ServerContext) -> None:
         self._site = context
-        self._routes: dict[str, dict[str, Handler]] = {
-            "/health": {"GET": health},
-            context.carrier.voice_path: {"POST": voice_webhook},
-            context.carrier.status_path: {"POST": status_webhook},
-        }
+        self._routes = routes_of(context.carrier)
 
     async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
         """Answer one request; a client that leaves before its request is whole gets none."""

@@ -1,1 +1,1 @@
-"""Recognisers of speech, one per file."""
+"""Speech recognition (STT), one vendor or model per module."""

@@ -1,4 +1,4 @@
-"""A simulated carrier and caller, and providers that follow a script: whole calls in a test, in virtual time.
+"""A simulated carrier and caller, and scripted providers: whole calls in a test, in virtual time.
 
 The pytest plugin's ``call_simulator`` fixture puts them together; ``simulate_call`` of
 :mod:`patter_trio.testing.simulation.simulator` does the same without pytest.

@@ -1,4 +1,4 @@
-"""Nurseries wrap what goes wrong in exception groups; here a lone exception comes out as itself."""
+"""Nurseries that raise a lone exception as itself instead of wrapped in an exception group."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,27 +8,31 @@ import trio
 
 
 def lone(error: BaseException) -> BaseException:
-    """Return the one exception in a group that has only one, however deep; otherwise what was given."""
+    """Return the only exception in a group, however deeply nested; otherwise return the argument."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def raise_lone(group: BaseExceptionGroup[BaseException]) -> NoReturn:
-    """Raise what :func:`lone` returns, as it was first raised: without the groups as what it came from."""
-    __tracebackhide__ = True  # pytest shows where it failed, not how it came here
+    """Raise the exception that :func:`lone` returns, with its own context instead of the groups around it."""
+    __tracebackhide__ = True  # pytest shows the place of the failure, not this helper
     failure = lone(group)
     context = failure.__context__
     try:
         raise failure
     finally:
+        # ``raise`` has set the context to the group that is being handled; the traceback shall show the original one.
         failure.__context__ = context
         del failure, context, group
 
 
+# ``raise`` has set the context to the group that is being handled: restore the one that the failure came with.
+
+
 @asynccontextmanager
 async def open_flat_nursery() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery out of which a lone exception comes as itself instead of in a group."""
+    """Open a nursery that raises a lone exception as itself instead of in a group."""
     __tracebackhide__ = True
     try:
         async with trio.open_nursery() as nursery:

@@ -1,1 +1,1 @@
-"""Synthesisers of speech, one per file."""
+"""Speech synthesis (TTS), one vendor or model per module."""

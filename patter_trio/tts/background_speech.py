@@ -1,4 +1,4 @@
-"""Speech that is made in a task beside whoever takes it."""
+"""Speech that a background task synthesises."""
 
 from abc import abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator
@@ -12,10 +12,10 @@ from patter_trio.net.tasks import run_beside
 
 
 class BackgroundSpeech(TextToSpeechSession):
-    """A session that makes the speech of each reply in a task of its own, one chunk ahead of what was taken."""
+    """A session that synthesises each reply in its own task, one chunk ahead of the one last taken."""
 
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """As :class:`~patter_trio.abc.TextToSpeechSession` has it."""
+        """Open the speech of one reply; see :class:`~patter_trio.abc.TextToSpeechSession`."""
         return self._speak(sentences)
 
     @asynccontextmanager
@@ -27,4 +27,4 @@ class BackgroundSpeech(TextToSpeechSession):
 
     @abstractmethod
     async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
-        """Make the speech of a reply, and close ``made`` behind it."""
+        """Synthesise the speech of a reply into ``made``, and close it at the end."""

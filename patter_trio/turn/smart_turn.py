@@ -1,11 +1,11 @@
-"""Smart Turn, version 3.2: whether an utterance sounds finished.
+"""Smart Turn, version 3.2: the probability that an utterance is finished, from its sound.
 
-The model (BSD-2-Clause, Daily, https://github.com/pipecat-ai/smart-turn) comes with this package. It hears the last 8 s
-at 16 kHz, silence put before what is shorter, brought to zero mean and unit variance, as log-mel features; what it
-returns is the probability that the speaker has finished.
+The model (BSD-2-Clause, Daily, https://github.com/pipecat-ai/smart-turn) comes with this package. Its input is the last
+8 s at 16 kHz, padded with silence at the front, normalised to zero mean and unit variance, as log-mel features. Its
+output is the probability that the speaker has finished.
 
-It is a hint, never a decision: it takes about 50 ms, and of read prose it calls some finished sentences unfinished, so
-it is always paired with a silence after which the turn ends anyway.
+It is a hint, never a decision: it takes about 50 ms, and it calls some finished sentences of read prose unfinished. It
+is therefore always combined with a silence after which the turn ends anyway.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_er
 
 _WINDOW_S = 8
 _EPSILON = 1e-7
-"""Added to the variance, so that silence is not divided by zero."""
+"""Added to the variance, so that silence does not cause a division by zero."""
 _WEIGHTS = Weights(
     "patter_trio.turn", "smart-turn-v3.2-cpu.onnx", "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
 )
@@ -35,15 +35,15 @@ def smart_turn_model(path: Path | None) -> OnnxModel:
     """Load the model, once per process.
 
     Raises:
-        ConfigurationError: the file is missing or not the one that is pinned.
-        ProviderError: it cannot be loaded.
+        ConfigurationError: the file is missing, or differs from the pinned version.
+        ProviderError: the model cannot be loaded.
     """
     return onnx_model(_WEIGHTS.find(path))
 
 
 @attrs.frozen(kw_only=True)
 class SmartTurn(TurnDetector):
-    """Smart Turn on this machine's processor.
+    """Smart Turn on this machine's CPU.
 
     Args:
         path: another Smart Turn model of version 3.
@@ -52,7 +52,7 @@ class SmartTurn(TurnDetector):
     path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
 
     async def complete(self, samples: Samples) -> float:
-        """Return the probability, 0 to 1, that these samples (8 kHz) are a whole turn; only the last 8 s are heard.
+        """Return the probability, 0 to 1, that these samples (8 kHz) are a complete turn; only the last 8 s count.
 
         The first use in a process loads the model.
 
@@ -61,14 +61,15 @@ class SmartTurn(TurnDetector):
         """
         with model_errors("smart turn"):
             model = await smart_turn_model.in_thread(self.path)
+        # In a thread: about 50 ms of inference would block the audio of every call.
         return await run_in_thread(_complete, model, samples)
 
     async def prewarm(self) -> None:
         """Load the model now.
 
         Raises:
-            ConfigurationError: the file is missing, or not the one that is pinned.
-            ProviderError: it cannot be loaded.
+            ConfigurationError: the file is missing, or differs from the pinned version.
+            ProviderError: the model cannot be loaded.
         """
         await smart_turn_model.in_thread(self.path)
 

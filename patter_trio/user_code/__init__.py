@@ -1,1 +1,1 @@
-"""The border to the application's own code: how its functions and URLs are called."""
+"""The border to the application's own code: how the package calls its functions and URLs."""

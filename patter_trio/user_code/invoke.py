@@ -1,4 +1,4 @@
-"""Calls the application's functions, sync or async, which may raise anything.
+"""Calls to the application's functions, sync or async, which may raise anything.
 
 What they raise leaves as :class:`ApplicationError`, so that no code below the call's boundary needs another broad
 handler. Cancellation passes through.
@@ -20,13 +20,13 @@ from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 MAX_BLOCKING_S: Final = 0.05
-"""A step that blocks the event loop for longer is logged: it delays all calls by more than two frames of 20 ms."""
+"""Longest step without a warning, in seconds: a longer one delays all calls by more than two frames of 20 ms."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 class ApplicationError(PatterError):
-    """A function of the application raised; ``__cause__`` is what it raised."""
+    """An exception of one of the application's functions; ``__cause__`` is the original."""
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:
@@ -99,7 +99,7 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
                 reported = True  # once: a loop that blocks at every step would fill the log
                 _log.warning(
                     "call %s: %s blocked every call for %.0f ms between two awaits; "
-                    "run what takes so long in a thread, by trio.to_thread.run_sync or in_thread",
+                    "run the slow part in a thread, with trio.to_thread.run_sync or in_thread",
                     current_call.get(),
                     name_of(function),
                     took * 1000,
@@ -125,7 +125,7 @@ async def await_result(function: Callable[..., Any], result: Any) -> Any:
 
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """Make a callback of a plain function that takes its time (a database, ``requests``): it runs in a thread.
+    """Make an async callback of a slow plain function (a database, ``requests``), which then runs in a thread.
 
     ::
 
@@ -140,7 +140,7 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 class UserIterator:
-    """Iterates over the application's async generator, or another async iterator, and times each step of it.
+    """Iterator over the application's async generator, or another async iterator, that times each step of it.
 
     A class, since ``aclose`` must close the application's generator and must not raise what that raises.
     """
@@ -161,7 +161,7 @@ class UserIterator:
             raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error
 
     async def aclose(self) -> None:
-        """Close the generator; log what it raises then, since its reply is over."""
+        """Close the generator. Log what it raises and go on: its reply is over."""
         close = getattr(self._generator, "aclose", None)
         if close is None:
             return
@@ -169,4 +169,4 @@ class UserIterator:
             await close()
         except Exception as error:  # noqa: BLE001 (the application's)
             name = name_of(self.function)
-            _log.warning("call %s: %s raised while it was closed: %s", current_call.get(), name, error, exc_info=error)
+            _log.warning("call %s: %s raised while closing: %s", current_call.get(), name, error, exc_info=error)

@@ -1,4 +1,4 @@
-"""What all that is sent to a URL of the application's has in common: which URLs there may be, the body and its signature."""
+"""URLs of the application: which ones are allowed, the body of a request, and its signature."""
 
 import hmac
 import ipaddress
@@ -18,18 +18,20 @@ JSON_CONTENT_TYPE: Final = "application/json"
 
 
 def secret_of(given: str) -> str:
-    """Return what requests are signed with: ``on_message_secret=``, else what the environment has; empty: nothing.
+    """Return the secret that signs requests: ``on_message_secret=``, else the environment's.
+
+    If both are empty, requests are not signed.
 
     Raises:
-        ConfigurationError: the secret is no text.
+        ConfigurationError: the secret is not a string.
     """
     if not isinstance(given, str):
-        raise ConfigurationError(f"on_message_secret must be text, not {type(given).__name__}")
+        raise ConfigurationError(f"on_message_secret must be a string, got {type(given).__name__}")
     return given or os.environ.get(SECRET_VARIABLE, "")
 
 
 def signed(secret: str, body: bytes) -> dict[str, str]:
-    """Return the header that proves where a request comes from, where a secret was given."""
+    """Return the header that proves a request's origin, if there is a secret."""
     return {SIGNATURE_HEADER: hmac.digest(secret.encode(), body, "sha256").hex()} if secret else {}
 
 
@@ -39,35 +41,36 @@ def encoded(event: Mapping[str, Any]) -> bytes:
 
 
 def checked_url(url: str, what: str, kind: str, schemes: Sequence[str]) -> str:
-    """Return the scheme of a URL.
+    """Return the scheme of a URL after checking that requests can be sent to it.
 
     Args:
-        url: it.
-        what: the option that it was given for.
-        kind: what that may be.
-        schemes: that it may have.
+        url: the URL.
+        what: name of the option that holds it.
+        kind: description of valid values.
+        schemes: schemes that the URL may have.
 
     Raises:
-        ConfigurationError: nothing can be sent there; the message says why, and names no more than the origin.
+        ConfigurationError: the URL is not valid; the message gives the reason, and shows no more of the URL than its
+            origin.
     """
     try:
         parts = urlsplit(url)
         scheme, host, _ = parts.scheme.lower(), parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigurationError(f"{what} is no URL: {error}") from error
+        raise ConfigurationError(f"{what} must be a valid URL: {error}") from error
     if scheme not in schemes:
-        shown = f"one that begins with {scheme}:" if scheme else "a text that is none"
-        raise ConfigurationError(f"{what} must be {kind}, not {shown}")
+        shown = f"a URL that begins with {scheme}:" if scheme else "a text without a scheme"
+        raise ConfigurationError(f"{what} must be {kind}, got {shown}")
     if not host or any(character.isspace() or not character.isprintable() for character in url):
-        raise ConfigurationError(f"{what} must be a URL with a host and without spaces, not {origin_of(url)}...")
+        raise ConfigurationError(f"{what} must be a URL with a host and without spaces, got {origin_of(url)}...")
     check_url(url)
     if parts.fragment:
-        raise ConfigurationError(f"{what} must be a URL without a #fragment: {origin_of(url)}...#...")
+        raise ConfigurationError(f"{what} must be a URL without a #fragment, got {origin_of(url)}...#...")
     return scheme
 
 
 def is_exposed(url: str) -> bool:
-    """Say whether what people say would travel unencrypted over a network."""
+    """Return True if the text of a conversation would travel unencrypted over a network."""
     parts = urlsplit(url)
     if parts.scheme.lower() in ("https", "wss"):
         return False

@@ -1,1 +1,1 @@
-"""Voice activity detectors: when the caller speaks and when not."""
+"""Voice activity detection (VAD): when the caller speaks."""

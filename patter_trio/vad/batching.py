@@ -1,12 +1,12 @@
 """One inference for the windows of many calls.
 
-A small recurrent model spends most of its time on what a window costs however many come with it: its weights are read
-from memory once a run. Alone a window takes about 150 microseconds on a shared server core, one of sixteen about 40. So
-the calls of a process wait for each other, for :data:`BATCH_WAIT_S` at most: the first call that has a window waits that long
-and then runs the model for all that have come meanwhile. A batch that is full runs at once.
+A small recurrent model spends most of its time on a cost that does not depend on the number of windows: each run reads
+the weights from memory. A single window takes about 150 microseconds on a shared server core, one of sixteen about 40.
+So the calls of a process wait for each other, for at most :data:`BATCH_WAIT_S`: the first call with a window waits that
+long and then runs the model for all windows that have come meanwhile. A full batch runs at once.
 
-No task is needed for it, and so none can be lost: whoever waits runs the batch, also when it is cancelled while waiting.
-With few calls nothing is gained by waiting, and nobody does.
+This needs no task that could be lost: a waiting call runs the batch itself, even if it is cancelled while waiting. With
+few calls waiting gains nothing, and no call waits.
 """
 
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ from patter_trio.errors import ProviderError
 from patter_trio.net.run_local import run_local
 
 BATCH_WAIT_S: Final = 0.008
-"""Seconds that the first window of a batch waits for others: what a decision is later by at most, and on average half of
-it for the calls that come in between."""
+"""Longest wait, in seconds, of a batch's first window: the most by which a decision is late. The calls that join later
+wait half of it on average."""
 MAX_UNBATCHED_SESSIONS: Final = 8
-"""Sessions up to which every window is inferred alone, at once."""
+"""Most sessions for which each window is inferred alone, at once."""
 MAX_BATCH_WINDOWS: Final = 32
-"""Windows in a batch; about 1.2 ms in which nothing else runs. Larger ones are hardly cheaper per window."""
+"""Most windows in a batch; it blocks the event loop for about 1.2 ms. Larger batches are hardly cheaper per window."""
 
 Floats = npt.NDArray[np.float32]
 S = TypeVar("S")
 
 
 class BatchModel(Protocol[S]):
-    """A model whose state of each voice is kept outside of it."""
+    """A model that keeps no state of a voice; its callers hold the states."""
 
     def infer(self, windows: Floats, states: Sequence[S]) -> tuple[Floats, list[S]]:
         """Return the probability of speech in each window (shape (B, W)), and the states after them.
@@ -52,27 +52,28 @@ class _Batch(Generic[S]):
     error: ProviderError | None = None
 
     def run(self, model: BatchModel[S]) -> None:
-        """Infer, once; whoever waits for the batch finds the results, or the error, in it."""
+        """Run the inference once, and keep the results, or the error, for all calls that wait for the batch."""
         if self.done.is_set():
             return
+        # Set before the inference: after an unexpected exception, the waiting calls must not read missing results.
         self.error = ProviderError("the inference of another call's window crashed")
         try:
             probabilities, self.states = model.infer(np.stack(self.windows), self.states)
             self.probabilities, self.error = probabilities.tolist(), None
         except ProviderError as error:
             self.error = error
-        finally:  # a bug, too, must leave nobody waiting
+        finally:  # even a bug must not leave a call waiting
             self.done.set()
 
 
 class Batcher(Generic[S]):
-    """Joins the inferences of all sessions of one model, in one run of trio."""
+    """Batcher for the inferences of all sessions of one model, in one trio run."""
 
     def __init__(self, model: BatchModel[S]) -> None:
         self._model = model
         self._batch: _Batch[S] | None = None
         self.sessions: int = 0
-        """How many sessions may have windows."""
+        """Number of open sessions."""
 
     def __repr__(self) -> str:
         waiting = len(self._batch.windows) if self._batch else 0
@@ -93,6 +94,8 @@ class Batcher(Generic[S]):
         place = len(batch.windows)
         batch.windows.append(window)
         batch.states.append(state)
+        # The last call to fit runs the batch at once. The first one waits for others, then runs it. The rest wait for
+        # either.
         if place == MAX_BATCH_WINDOWS - 1:
             self._run(batch)
         elif place == 0:
@@ -108,9 +111,10 @@ class Batcher(Generic[S]):
             with trio.move_on_after(BATCH_WAIT_S):
                 await batch.done.wait()
         finally:
-            self._run(batch)  # also when cancelled: the others wait for it
+            self._run(batch)  # even when cancelled: the other calls wait for this batch
 
     def _run(self, batch: _Batch[S]) -> None:
+        # Detach the batch first, so that the next window starts a new one.
         if self._batch is batch:
             self._batch = None
         batch.run(self._model)
@@ -120,6 +124,6 @@ _batchers: trio.lowlevel.RunVar[dict[int, Batcher[Any]]] = trio.lowlevel.RunVar(
 
 
 def batcher_of(model: BatchModel[S]) -> Batcher[S]:
-    """Return the one batcher of a model, in this run of trio."""
-    # By identity: the batcher holds the model, so that its id cannot come to mean another one.
+    """Return the single batcher of a model in this trio run."""
+    # By identity: the batcher holds the model, so its id cannot be reused for another one.
     return run_local(_batchers, dict[int, Batcher[Any]]).setdefault(id(model), Batcher(model))

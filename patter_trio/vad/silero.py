@@ -1,11 +1,12 @@
-"""Silero's voice activity model, version 6, at the telephone's own 8 kHz.
+"""Silero's VAD model, version 6, at the telephone's 8 kHz.
 
 The model (MIT, 2.3 MB, https://github.com/snakers4/silero-vad) comes with this package. Facts about it:
 
-* At 8 kHz it takes windows of 256 samples (32 ms), each with the 32 samples before it, as floats from -1 to 1.
-* Its memory of a voice is a state of 2 x 128 floats; it starts with zeros.
-* One inference takes about 0.1 ms on a server's core, so it runs inline: a hop to a thread costs as much. For many
-  windows at once it takes a third of that each, so that the windows of many calls go into one (see ``batching.py``).
+* At 8 kHz it takes windows of 256 samples (32 ms), each preceded by the last 32 samples before it, as floats from -1 to
+  1.
+* Its memory of a voice is a state of 2 x 128 floats, initially zeros.
+* One inference takes about 0.1 ms on a server core, so it runs inline: a hop to a thread costs as much. In a batch,
+  each window takes a third of that, so the windows of many calls share an inference (see ``batching.py``).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -34,17 +35,17 @@ Floats = npt.NDArray[np.float32]
 
 
 class SileroState(NamedTuple):
-    """What the model remembers of one voice."""
+    """State of the model for one voice."""
 
     memory: Floats
-    """Shape (2, 1, 128)."""
+    """Recurrent state, shape (2, 1, 128)."""
     context: Floats
-    """The last samples of the window before, shape (1, 32)."""
+    """Last samples of the previous window, shape (1, 32)."""
 
 
 @attrs.frozen(eq=False)
 class SileroModel:
-    """The model: one per process, without anything of a call; may be used by several threads at once."""
+    """The model: one per process, without state of any call; several threads may use it at once."""
 
     network: OnnxModel
 
@@ -58,7 +59,7 @@ class SileroModel:
 
         Args:
             windows: one window of each of B voices, shape (B, 256), from -1 to 1.
-            states: what is remembered of these voices, B of them.
+            states: the states of these B voices.
 
         Returns:
             Probabilities, shape (B,), and B states.
@@ -72,13 +73,13 @@ class SileroModel:
         last = windows[:, -_CONTEXT_SAMPLES:]
         if len(states) == 1:
             return output[:, 0], [SileroState(after, last)]
-        # Copies: a view would keep the whole batch alive for as long as one of its voices.
+        # Copies: a view of one voice's state would keep the whole batch in memory.
         each = [slice(i, i + 1) for i in range(len(states))]
         return output[:, 0], [SileroState(after[:, i].copy(), last[i].copy()) for i in each]
 
 
 def _joined(arrays: Sequence[Floats], axis: int) -> Floats:
-    """Join arrays; a single one as it is, which is the usual case and 20 times cheaper."""
+    """Join arrays. A single one, which is the usual case, is returned as it is: 20 times cheaper."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
 
 
@@ -91,8 +92,8 @@ def silero_model(path: Path | None) -> SileroModel:
     """Load the model, once per process.
 
     Raises:
-        ConfigurationError: the file is missing or not the one that is pinned.
-        ProviderError: it cannot be loaded.
+        ConfigurationError: the file is missing, or differs from the pinned version.
+        ProviderError: the model cannot be loaded.
     """
     return SileroModel(onnx_model(_WEIGHTS.find(path)))
 
@@ -102,10 +103,10 @@ class SileroVAD(VoiceActivity):
     """Silero's voice activity detector.
 
     Args:
-        threshold: probability from which a window counts as speech; raise it where background voices are taken for
-            the caller.
-        min_speech: how long a voice must last to count, in seconds.
-        min_silence: how long a silence must last to end it, in seconds; keep it below the endpointing silence.
+        threshold: probability from which a window counts as speech; raise it if background voices are mistaken for the
+            caller.
+        min_speech: seconds that a voice must last to count.
+        min_silence: seconds of silence that end a voice; keep it below the endpointing silence.
         path: another Silero model of the same shape.
 
     Raises:
@@ -121,7 +122,7 @@ class SileroVAD(VoiceActivity):
         self._rules()
 
     def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
-        """Open a session for one call; the first one of a process loads the model.
+        """Open a session for one call; the first session of a process loads the model.
 
         Raises:
             ProviderError: the model cannot be used.
@@ -129,11 +130,11 @@ class SileroVAD(VoiceActivity):
         return self._open()
 
     async def prewarm(self) -> None:
-        """Load the model now, so that the first call need not wait for it.
+        """Load the model now, so that the first call does not wait for it.
 
         Raises:
-            ConfigurationError: the file is missing, or not the one that is pinned.
-            ProviderError: it cannot be loaded.
+            ConfigurationError: the file is missing, or differs from the pinned version.
+            ProviderError: the model cannot be loaded.
         """
         await silero_model.in_thread(self.path)
 
@@ -161,7 +162,7 @@ class _SileroSession(VoiceActivitySession):
         self._state = SileroModel.initial()
         self._parts: list[Samples] = []
         self._missing = WINDOW_SAMPLES
-        """Samples that the window lacks which ``_parts`` begin."""
+        """Samples missing from the window that ``_parts`` begin."""
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []

@@ -1,14 +1,14 @@
 """From probabilities of speech to edges of the voice: hysteresis, minimum speech and hang-over, in audio time.
 
-A detector's model says for each short window how likely it holds speech. Three rules make edges of that:
+A detector's model gives, for each short window, the probability that it holds speech. Three rules turn them into edges:
 
-* The voice is there from ``threshold`` on, and gone only below a lower one (hysteresis), so that one wavering value is
-  no edge.
-* A beginning counts once it has lasted ``min_speech``: a click is no voice.
-* An end counts once it has lasted ``min_silence``: the pause before a plosive is no end.
+* The voice begins at ``threshold``, and ends only below a lower one (hysteresis), so that one wavering value is not an
+  edge.
+* A beginning counts once it has lasted ``min_speech``: a click is not a voice.
+* An end counts once it has lasted ``min_silence``: the pause before a plosive is not an end.
 
-All of it is counted in samples, never on a clock: when the windows come late or in batches, edges are *noticed* later,
-but they are where they were.
+The gate counts samples and never looks at a clock: if windows come late or in batches, edges are *noticed* later, but
+keep their positions.
 """
 
 import attrs
@@ -17,25 +17,25 @@ from patter_trio.abc import VoiceEdge
 from patter_trio.audio.formats import RATE
 
 HYSTERESIS = 0.15
-"""How far below ``threshold`` the voice counts as gone; the value that the model's authors use."""
+"""Distance below ``threshold`` at which a voice ends; the value that the model's authors use."""
 
 
 def _probability(_: object, __: object, value: float) -> None:
     if not 0.0 < value < 1.0:
-        raise ValueError(f"threshold must lie between 0 and 1, not be {value}")
+        raise ValueError(f"threshold must lie between 0 and 1, got {value}")
 
 
 def _not_negative(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
     if not value >= 0.0:
-        raise ValueError(f"{attribute.name} must be 0 s or more, not {value}")
+        raise ValueError(f"{attribute.name} must be 0 s or more, got {value}")
 
 
 @attrs.frozen(kw_only=True)
 class GateRules:
-    """When windows of speech make an edge of the voice; durations in seconds.
+    """Rules for turning probabilities into edges; durations in seconds.
 
-    The defaults are for turns on the telephone: a barge-in is noticed within 100 ms, a word's inner pauses (plosives,
-    about 150 ms at most) are bridged, and the end is known well before the 0.5 s that end an utterance.
+    The defaults suit turns on the telephone: a barge-in is noticed within 100 ms, pauses within a word (plosives, at
+    most about 150 ms) are bridged, and an end is known well before the 0.5 s that end an utterance.
 
     Raises:
         ValueError: a threshold outside 0 to 1, or a negative duration.
@@ -50,8 +50,8 @@ class GateRules:
 class VoiceGate:
     """The edges of one voice; feed it every window's probability in order.
 
-    Invariants: edges alternate, beginning with ``speaking=True``; their offsets never decrease, are multiples of
-    ``window`` and never lie ahead of what was fed.
+    Invariants: edges alternate, beginning with ``speaking=True``. Their offsets never decrease, are multiples of
+    ``window`` and never lie beyond the audio fed.
     """
 
     window: int
@@ -60,12 +60,12 @@ class VoiceGate:
     speaking: bool = attrs.field(default=False, init=False)
     _position: int = attrs.field(default=0, init=False)
     _turning: int | None = attrs.field(default=None, init=False)
-    """Where the unconfirmed edge is: the beginning of a voice, or of a silence."""
+    """Position of the unconfirmed edge: the beginning of a voice, or of a silence."""
     _confidence: float = attrs.field(default=0.0, init=False)
-    """The highest probability of the voice that is beginning, or the lowest of the silence."""
+    """Highest probability of the voice that is beginning, or lowest of the silence."""
 
     def step(self, probability: float) -> VoiceEdge | None:
-        """Take the next window's probability of speech; return the edge that it confirms, if it does."""
+        """Take the next window's probability of speech; return the edge that it confirms, if any."""
         start = self._position
         self._position += self.window
         if not self._contradicts(probability):
@@ -84,7 +84,7 @@ class VoiceGate:
         return edge
 
     def _contradicts(self, probability: float) -> bool:
-        """Whether a window speaks against the state that holds; one that lies between the thresholds never does alone."""
+        """Return True if a window contradicts the current state; a single one between the thresholds never does."""
         leaving = max(0.0, self.rules.threshold - HYSTERESIS)
         if self.speaking:
             return probability < leaving

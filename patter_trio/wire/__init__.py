@@ -1,1 +1,1 @@
-"""Wire protocols without I/O, one file each: messages in, events out. Vendor words die here."""
+"""Wire protocols without I/O, one module each: messages in, events out. Vendors' own terms stay in here."""

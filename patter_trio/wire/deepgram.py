@@ -1,19 +1,20 @@
-"""Deepgram's listening sockets, without I/O: Nova (``/v1/listen``) and Flux (``/v2/listen``).
+"""Deepgram's streaming STT protocols, without I/O: Nova (``/v1/listen``) and Flux (``/v2/listen``).
 
 Protocols: https://developers.deepgram.com/reference/speech-to-text/listen-streaming and .../listen-flux
 
-Both take audio as binary messages, of which none may be empty (that ends the stream), and control as JSON in text ones.
-What comes is JSON, too. Fields that nobody reads are skipped, message types that we do not know are of no interest.
+Both take audio as binary messages and control messages as JSON text. An audio message must not be empty: an empty one
+ends the stream. Incoming messages are JSON, too. The codec skips fields that it does not use and ignores unknown
+message types.
 
-How segments are made of what the vendor says:
+How the codec forms segments from the vendor's results:
 
-* **Nova** tells the same stretch of audio again and again until it ``is_final``. A final result may be shorter than the
-  interim one before it: the rest of its words comes again in the next stretch. Whoever has acted upon the interim words
-  would then have them twice. So a segment is closed only when the final results have reached the end of the last word
-  that was told in it, by the words' times (or when the vendor was asked to finalize, after which it owes nothing).
-* **Flux** tells the whole turn each time. A segment is a turn; if the vendor takes an end back (``TurnResumed``), the words
-  up to there are a segment, and those with later times the next one.
-* A new connection counts from zero again: :meth:`~ListenCodec.connected` says where in the audio that is.
+* **Nova** repeats the same stretch of audio until the result ``is_final``. A final result may be shorter than the
+  interim one before it: the rest of its words comes again in the next stretch. Code that acted upon the interim words
+  would then get them twice. So the codec closes a segment only when final results have reached the end of the last word
+  reported in it, by the words' times (or after a request to finalize, since the vendor then holds nothing back).
+* **Flux** repeats the whole turn each time. A segment is a turn. If the vendor takes an end back (``TurnResumed``), the
+  words up to there form one segment, and the words with later times the next one.
+* A new connection counts from zero again: :meth:`~ListenCodec.connected` is told where in the audio it begins.
 """
 
 import math
@@ -28,18 +29,18 @@ from patter_trio.abc import Transcript
 from patter_trio.errors import ProviderError, WireError
 
 Value = str | int | float | bool | Sequence[str]
-"""Of a parameter of the URL; a sequence is the parameter several times."""
+"""Value of a URL parameter; a sequence repeats the parameter."""
 
 MIN_NEWS_S: Final = 0.02
-"""Seconds that a result has to add to count as news: the vendor rounds its times, and a frame is so long."""
+"""Seconds that a result must add to count as news: the vendor rounds its times, and a frame has this length."""
 MAX_SEGMENT_PARTS: Final = 64
-"""Final results of which a segment is made at most."""
+"""Most final results that form one segment."""
 MAX_RESULT_CHARACTERS: Final = 20_000
-"""Characters of one result: half an hour of speech."""
+"""Most characters of one result: half an hour of speech."""
 
 
 def listen_url(base: str, path: str, parameters: Mapping[str, Value | None]) -> str:
-    """Return the address of a socket; parameters that are None are left out."""
+    """Return the address of a socket, without the parameters that are None."""
     pairs: list[tuple[str, str]] = []
     for name, value in parameters.items():
         several = [] if value is None else [value] if isinstance(value, str | int | float) else value
@@ -113,24 +114,25 @@ class _Type(msgspec.Struct, frozen=True):
 
 
 class ListenCodec(ABC):
-    """One session's listening; survives its connections.
+    """The protocol state of one STT session, kept across reconnections.
 
     Attributes:
-        settled: seconds of the session's audio of which the words are final.
-        billed: seconds that the vendor says it has listened to on this connection, once it does.
-        request_id: the vendor's name for this connection, once it tells.
-        silence: seconds without audio after which ``keep_alive`` has to be sent; infinite where there is none.
+        settled: seconds of the session's audio whose words are final.
+        billed: seconds of this connection's audio that the vendor says it has processed; None until it says so.
+        request_id: the vendor's id of this connection, empty until it is known.
+        silence: seconds without audio after which ``keep_alive`` has to be sent; infinite if the protocol has no such
+            message.
     """
 
     path: ClassVar[str]
     keep_alive: ClassVar[str] = ""
     finalize: ClassVar[str]
-    """Asks for the final words of all that was sent."""
+    """Message that requests the final words of all audio sent."""
     close: ClassVar[str] = '{"type":"CloseStream"}'
-    """Announces the end, so that the vendor does not wait for more."""
+    """Message that announces the end, so that the vendor does not wait for more audio."""
     silence: ClassVar[float] = math.inf
     finalizes_at_voice_end: ClassVar[bool]
-    """Whether the vendor has to be told that the voice is over, since it does not look for ends itself."""
+    """True if the vendor must be told when the voice ends, because it does not detect that itself."""
 
     def __init__(self) -> None:
         self.settled: float = 0.0
@@ -144,7 +146,7 @@ class ListenCodec(ABC):
         return f"<{type(self).__name__} segment {self._segment}, settled {self.settled:.2f} s>"
 
     def connected(self, start: float) -> None:
-        """Begin a connection whose first audio is at ``start`` seconds of the session's."""
+        """Start a connection whose first audio lies ``start`` seconds into the session's audio."""
         self._base = start
         self._about(None, "")
 
@@ -156,11 +158,11 @@ class ListenCodec(ABC):
 
     @abstractmethod
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
-        """Return the words that a message tells; none for one that is legal and of no interest.
+        """Return the words in a message; an empty sequence for a valid message without words.
 
         Raises:
-            WireError: it is not what the protocol allows.
-            ProviderError: the vendor reports that it has failed.
+            WireError: the protocol does not allow the message.
+            ProviderError: the vendor reports a failure.
         """
 
     def _final(self, text: str, *, finished: bool | None = None) -> Transcript:
@@ -175,28 +177,28 @@ class ListenCodec(ABC):
 
 
 class NovaCodec(ListenCodec):
-    """``/v1/listen``: it transcribes, and who asks it to finalize decides where utterances end."""
+    """The codec of ``/v1/listen``: the vendor transcribes, and the client's requests to finalize end the utterances."""
 
     path: ClassVar[str] = "/v1/listen"
     keep_alive: ClassVar[str] = '{"type":"KeepAlive"}'
     finalize: ClassVar[str] = '{"type":"Finalize"}'
-    silence: ClassVar[float] = 4.0  # it closes after 10 s, and advises 3 to 5
+    silence: ClassVar[float] = 4.0  # the vendor closes after 10 s, and advises 3 to 5
     finalizes_at_voice_end: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
-        self._parts: list[str] = []  # final already, of a segment that is not
-        self._reached = -math.inf  # middle of the last word that was told: its ends move from result to result
+        self._parts: list[str] = []  # final results of the segment that is still open
+        self._reached = -math.inf  # middle of the last reported word; its ends move from result to result
 
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
-        """Return the words that a message tells; see :meth:`ListenCodec.receive`."""
+        """Return the words in a message; see :meth:`ListenCodec.receive`."""
         match _decoded(message, _NOVA, _NOVA_TYPES):
             case _Results() as results:
                 return self._results(results)
             case _Metadata() as metadata:
                 self._about(_seconds(metadata.duration), metadata.request_id)
-            case _Error(variant="SchemaError", description=why):  # about one message of ours; the rest is heard
-                raise WireError(f"Deepgram did not understand a message: {why[:200]}")
+            case _Error(variant="SchemaError", description=why):  # concerns one message of ours; the stream goes on
+                raise WireError(f"Deepgram rejected a message: {why[:200]}")
             case _Error() as error:
                 raise _failure(error)
             case _:
@@ -208,15 +210,16 @@ class NovaCodec(ListenCodec):
         text = _text(best.transcript)
         end = self._base + _seconds(results.start) + _seconds(results.duration)
         if text and end <= self.settled + MIN_NEWS_S and not results.from_finalize:
-            return ()  # told before, for good
+            return ()  # reported as final before
         if not results.is_final:
             if text:
                 self._reached = max(self._reached, self._last_word(best.words, end))
-            told = _joined([*self._parts, text])
-            return self._interim(told) if told or self._told else ()
+            words = _joined([*self._parts, text])
+            return self._interim(words) if words or self._told else ()
         self._settle(end)
         if text:
             self._parts.append(text)
+        # The last word has been confirmed, the vendor holds nothing back, or the segment has reached its bound.
         if results.from_finalize or end >= self._reached or len(self._parts) >= MAX_SEGMENT_PARTS:
             whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
             if whole or self._told or results.from_finalize:
@@ -229,7 +232,7 @@ class NovaCodec(ListenCodec):
 
 
 class FluxCodec(ListenCodec):
-    """``/v2/listen``: it transcribes and decides where the caller's turn ends."""
+    """The codec of ``/v2/listen``: the vendor transcribes and detects the end of the caller's turn."""
 
     path: ClassVar[str] = "/v2/listen"
     finalize: ClassVar[str] = '{"type":"ForceEndTurn"}'
@@ -238,13 +241,13 @@ class FluxCodec(ListenCodec):
     def __init__(self) -> None:
         super().__init__()
         self._turn = -1
-        self._over = -1  # the last turn that has ended
-        self._before = 0  # words of the turn that are in segments before this one
-        self._boundary = -math.inf  # where, in the audio, they end
+        self._over = -1  # index of the last turn that ended
+        self._before = 0  # words of the turn that earlier segments contain
+        self._boundary = -math.inf  # where they end in the audio
         self._likely: _TurnInfo | None = None
 
     def connected(self, start: float) -> None:
-        """Begin a connection; its turns are counted anew, and what is left of the turn is heard again."""
+        """Start a connection: its turns are numbered anew, and it hears the rest of the open turn again."""
         super().connected(start)
         self._turn = self._over = -1
         self._begin_turn()
@@ -253,7 +256,7 @@ class FluxCodec(ListenCodec):
         self._before, self._boundary, self._likely = 0, -math.inf, None
 
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
-        """Return the words that a message tells; see :meth:`ListenCodec.receive`."""
+        """Return the words in a message; see :meth:`ListenCodec.receive`."""
         match _decoded(message, _FLUX, _FLUX_TYPES):
             case _TurnInfo() as turn:
                 return self._turn_info(turn)
@@ -268,10 +271,10 @@ class FluxCodec(ListenCodec):
     def _turn_info(self, turn: _TurnInfo) -> Sequence[Transcript]:
         end = self._base + _seconds(turn.audio_window_end)
         if turn.turn_index <= self._over:
-            return ()  # it has been answered
+            return ()  # the turn has been answered
         out: list[Transcript] = []
         if turn.turn_index != self._turn:
-            if self._turn >= 0 and self._told:  # the former one has no end: keep its words
+            if self._turn >= 0 and self._told:  # the previous turn never ended: keep its words
                 out.append(self._final(self._told))
             self._turn = turn.turn_index
             self._begin_turn()
@@ -285,13 +288,13 @@ class FluxCodec(ListenCodec):
                 self._over = turn.turn_index
                 self._settle(end)
                 out.append(self._final(self._rest(turn), finished=True))
-            case _:  # StartOfTurn, Update, and what may come to be
+            case _:  # StartOfTurn, Update, and future events
                 text = self._rest(turn)
                 out += self._interim(text) if text or self._told else []
         return out
 
     def _resume(self, turn: _TurnInfo) -> list[Transcript]:
-        """Close the segment at the end that was none; what comes after it is the next one."""
+        """Close the segment at the end that the vendor took back; the next segment has what follows."""
         likely, self._likely = self._likely, None
         if likely is None or not self._told:
             return self._interim(self._rest(turn), finished=False)
@@ -305,7 +308,7 @@ class FluxCodec(ListenCodec):
         return out + (self._interim(text) if text else [])
 
     def _rest(self, turn: _TurnInfo) -> str:
-        """The turn's words that are not in a segment before this one."""
+        """Return the turn's words that no earlier segment contains."""
         if not self._before:
             return _text(turn.transcript)
         return _text(_joined(word.word for place, word in enumerate(turn.words) if self._is_new(place, word)))
@@ -334,12 +337,12 @@ def _decoded(message: str | bytes, decoder: msgspec.json.Decoder[_Message], know
             return None
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    raise WireError(f"not a message of Deepgram's: {problem}") from problem
+    raise WireError(f"the message must be one of Deepgram's protocol: {problem}") from problem
 
 
 def _seconds(value: float) -> float:
-    if not 0 <= value < 1e6:  # noqa: PLR2004 (eleven days)
-        raise WireError("a time that cannot be")
+    if not 0 <= value < 1e6:  # noqa: PLR2004 (1e6 s are eleven days)
+        raise WireError("a time must be from 0 to 1e6 s")
     return value
 
 
@@ -353,4 +356,4 @@ def _joined(parts: Iterable[str]) -> str:
 
 def _failure(error: _Error) -> ProviderError:
     what = " ".join(part for part in (error.code or error.variant, error.description) if part)
-    return ProviderError(f"Deepgram reports an error: {what[:300] or 'without a word why'}")
+    return ProviderError(f"Deepgram reports an error: {what[:300] or 'without a reason'}")

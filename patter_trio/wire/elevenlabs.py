@@ -1,16 +1,16 @@
-"""ElevenLabs' speech over a multi-context WebSocket, and the request for its HTTP stream.
+"""ElevenLabs' TTS over a multi-context WebSocket, and the requests of its HTTP stream.
 
 Protocol: https://elevenlabs.io/docs/api-reference/text-to-speech/v-1-text-to-speech-voice-id-multi-stream-input
 
 Quirks that shape this codec:
 
-* What we send is in snake case, what comes is in camel case, and the reference has both for the same things: both
-  spellings are taken.
-* An empty text keeps a context alive here; on the vendor's other socket it would close the connection. No text of a
-  reply may therefore be empty.
+* Outgoing messages use snake case and incoming ones camel case, but the reference shows both for the same fields: the
+  codec accepts both spellings.
+* An empty text keeps a context alive here; on the vendor's other socket it would close the connection. The text of a
+  reply must therefore not be empty.
 * Times of characters count from the beginning of their own chunk.
-* A failure is a message (``message``, ``error``, ``code``), usually with the close of the connection behind it; a close
-  alone has the same words as its reason.
+* A failure is a message (``message``, ``error``, ``code``), usually followed by the close of the connection. If only
+  the close comes, its reason has the same words.
 """
 
 import base64
@@ -25,9 +25,9 @@ import msgspec
 from patter_trio.errors import WireError
 
 MULAW_FORMAT: Final = "ulaw_8000"
-"""What the vendor calls mu-law at 8 kHz."""
+"""The vendor's name for mu-law at 8 kHz."""
 MAX_TIMED_CHARACTERS: Final = 20_000
-"""Characters of which one message may tell times; no voice says so many in the audio that fits into a message."""
+"""Most characters with times in one message; no voice says that many in the audio that fits into a message."""
 
 _CREDENTIAL_WORDS: Final = ("api_key", "authenticat", "unauthorized", "authoriz", "permission", "forbidden")
 _QUOTA_WORDS: Final = (
@@ -44,18 +44,18 @@ _IDLE_WORDS: Final = ("input_timeout", "inactivity", "no input")
 
 
 class Fault(Enum):
-    """What kind of failure the vendor reports."""
+    """The kind of failure that the vendor reports."""
 
     CREDENTIALS = "credentials"
     TOO_MUCH = "too much"
     IDLE = "idle"
-    """Nothing was sent for so long that the connection is closed; nothing is wrong."""
+    """Closed after a long time without input; not an error."""
     OTHER = "other"
 
 
 @attrs.frozen
 class Character:
-    """A character of the text and when it is said, in seconds since its chunk's beginning."""
+    """A character of the text and its times, in seconds since its chunk's beginning."""
 
     text: str
     start: float
@@ -64,7 +64,7 @@ class Character:
 
 @attrs.frozen
 class Audio:
-    """Speech of a context; ``characters`` is None where their times are not told."""
+    """Audio of a context; ``characters`` is None if the message has no times."""
 
     context: str
     audio: bytes = attrs.field(repr=False)
@@ -73,14 +73,14 @@ class Audio:
 
 @attrs.frozen
 class Finished:
-    """All of a context has come; it no longer exists."""
+    """The end of a context: all its audio has come, and it no longer exists."""
 
     context: str
 
 
 @attrs.frozen
 class Failed:
-    """The vendor reports a failure; of one context, or, where that is empty, of the connection."""
+    """A failure that the vendor reports, of one context, or of the connection if ``context`` is empty."""
 
     context: str
     fault: Fault
@@ -90,19 +90,19 @@ class Failed:
 Event = Audio | Finished | Failed
 
 
-# What comes -----------------------------------------------------------------------------------------------------------
+# Incoming messages ----------------------------------------------------------------------------------------------------
 def receive(message: str | bytes) -> tuple[Event, ...]:
-    """Return what a message means, in order; nothing for one that is of no interest.
+    """Return the events in a message, in order; an empty tuple if it has none.
 
     Raises:
-        WireError: it is not what the protocol allows.
+        WireError: the protocol does not allow the message.
     """
     try:
         fields = msgspec.json.decode(message)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise WireError(f"not JSON: {error}") from error
+        raise WireError(f"the message must be JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise WireError("not a JSON object")
+        raise WireError(f"the message must be a JSON object, got {type(fields).__name__}")
     context = _text(fields, "contextId", "context_id")
     events: list[Event] = []
     if (audio := fields.get("audio")) is not None:
@@ -117,7 +117,7 @@ def receive(message: str | bytes) -> tuple[Event, ...]:
 
 
 def fault_of(said: str) -> Fault:
-    """Return which kind of failure the vendor's words are about."""
+    """Return the kind of failure that the vendor's words describe."""
     words = said.lower()
     for fault, signs in (
         (Fault.IDLE, _IDLE_WORDS),
@@ -138,15 +138,18 @@ def _text(fields: dict[str, Any], *names: str) -> str:
 
 def _decoded(audio: object) -> bytes:
     if not isinstance(audio, str):
-        raise WireError(f"audio must be text, not {type(audio).__name__}")
+        raise WireError(f"audio must be a string, got {type(audio).__name__}")
     try:
         return base64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise WireError(f"audio is not base64: {error}") from error
+        raise WireError(f"audio must be base64: {error}") from error
 
 
 def _characters(given: object) -> tuple[Character, ...] | None:
-    """Return the times of characters; None where they make no sense, for audio without times is better than none."""
+    """Return the times of characters; None if they are not valid.
+
+    Audio without times is better than no audio.
+    """
     if not isinstance(given, dict):
         return None
     texts, starts = given.get("chars"), given.get("charStartTimesMs", given.get("char_start_times_ms"))
@@ -166,16 +169,18 @@ def _characters(given: object) -> tuple[Character, ...] | None:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 86_400_000  # noqa: PLR2004 (a day)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 86_400_000  # noqa: PLR2004 (a day in ms)
 
 
-# What is sent ---------------------------------------------------------------------------------------------------------
+# Outgoing messages ----------------------------------------------------------------------------------------------------
 Settings = dict[str, float | bool]
-"""``stability``, ``similarity_boost``, ``style``, ``speed``, ``use_speaker_boost``: those that are not the voice's own."""
+"""Options ``stability``, ``similarity_boost``, ``style``, ``speed`` and ``use_speaker_boost``, if they differ from the
+voice's own."""
 
 
 def begin(context: str, settings: Settings) -> str:
-    """Open a context; it says nothing yet."""
+    """Return the message that opens a context; it speaks nothing yet."""
+    # A single space opens the context without speech.
     message: dict[str, Any] = {"text": " ", "context_id": context}
     if settings:
         message["voice_settings"] = settings
@@ -183,22 +188,22 @@ def begin(context: str, settings: Settings) -> str:
 
 
 def say(context: str, text: str) -> str:
-    """Have a text said, behind what the context says already; it must not be empty, nor nothing but white space."""
+    """Return the message that adds a text to a context's speech; it must not be empty or only white space."""
     return _json({"text": f"{_whole(text)} ", "context_id": context})
 
 
 def flush(context: str) -> str:
-    """Have all said that still waits for more text."""
+    """Return the message that makes the vendor speak all text it still holds back."""
     return _json({"context_id": context, "flush": True})
 
 
 def close(context: str) -> str:
-    """Close a context: no more is generated, but for what was flushed before."""
+    """Return the message that closes a context: the vendor generates no more than what was flushed before."""
     return _json({"context_id": context, "close_context": True})
 
 
 def keep_alive(context: str = "") -> str:
-    """Say that somebody is still there: for a context that waits for text, or for the connection."""
+    """Return the message that keeps a context open while it waits for text, or keeps the connection open."""
     return _json({"text": "", "context_id": context} if context else {"text": ""})
 
 
@@ -209,7 +214,7 @@ def socket_target(
     query = {
         "model_id": model,
         "output_format": MULAW_FORMAT,
-        # Whole sentences are sent: each is generated at once, and the vendor waits for nothing.
+        # We send whole sentences: the vendor generates each at once, without waiting for more text.
         "auto_mode": "true",
         "sync_alignment": "true",
         "inactivity_timeout": str(inactivity_timeout),
@@ -227,7 +232,7 @@ def http_target(voice: str, *, logging: bool) -> str:
 
 
 def http_body(text: str, before: str, settings: Settings, *, model: str, language: str, normalization: str) -> bytes:
-    """Return the body that asks for the speech of ``text``; ``before`` is what was said just before it."""
+    """Return the body that requests the speech of ``text``; ``before`` is the text spoken just before it."""
     body: dict[str, Any] = {"text": _whole(text), "model_id": model}
     if settings:
         body["voice_settings"] = settings
@@ -241,7 +246,7 @@ def http_body(text: str, before: str, settings: Settings, *, model: str, languag
 
 
 def _whole(text: str) -> str:
-    """Return a text without halves of characters, which cannot be written down."""
+    """Return a text without lone surrogates, which UTF-8 cannot encode."""
     return text.encode(errors="replace").decode()
 
 

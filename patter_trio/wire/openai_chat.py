@@ -1,8 +1,9 @@
-"""OpenAI's chat completions, as OpenAI and many compatible servers speak them: requests out, streamed chunks in.
+"""OpenAI's chat completions, as OpenAI and many compatible servers implement them: requests out, streamed chunks in.
 
-Tolerant of what differs between servers: chunks without ``choices`` or with more keys, usage in its own chunk, in every
-chunk or under ``x_groq``, calls without ``index`` or ``id``, arguments as an object instead of text. Text that is meant
-for nobody's ears (``reasoning``, ``reasoning_content``) is left out; a refusal is what the model says, and is said.
+The decoder tolerates differences between servers: chunks without ``choices`` or with more keys; usage in its own chunk,
+in every chunk or under ``x_groq``; calls without ``index`` or ``id``; arguments as an object instead of text. It leaves
+out text that is not meant to be spoken (``reasoning``, ``reasoning_content``). A refusal is part of the model's answer,
+and is spoken.
 """
 
 import json
@@ -15,11 +16,11 @@ from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage
 from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
 
 DONE_DATA: Final = "[DONE]"
-"""The data of the last event."""
+"""Data of the last event."""
 MAX_TOOL_CALLS: Final = 128
-"""Tools called in one answer; OpenAI takes as many definitions."""
+"""Most tool calls in one answer; OpenAI accepts as many definitions."""
 MAX_REASON_CHARACTERS: Final = 300
-"""Characters of a vendor's reason that are shown."""
+"""Most characters of a vendor's reason that are shown."""
 
 _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
     "authentication_error": AuthenticationError,
@@ -29,10 +30,10 @@ _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
     "rate_limit_error": RateLimitError,
     "insufficient_quota": RateLimitError,
 }
-"""By ``code`` or ``type`` of an error within a stream."""
+"""Error types by ``code`` or ``type`` of an error within a stream."""
 
 
-# Out ------------------------------------------------------------------------------------------------------------------
+# Outgoing -------------------------------------------------------------------------------------------------------------
 def request(
     model: str,
     messages: Sequence[Message],
@@ -42,7 +43,7 @@ def request(
     """Return the body of a request for a streamed answer.
 
     Raises:
-        ProviderError: a message or an option cannot be written as JSON.
+        ProviderError: a message or an option cannot be encoded as JSON.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -61,11 +62,11 @@ def request(
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     except (TypeError, ValueError) as error:
-        raise ProviderError(f"a message for {model} is not fit for JSON: {error}") from error
+        raise ProviderError(f"a message for {model} cannot be encoded as JSON: {error}") from error
 
 
 def message_out(message: Message) -> dict[str, Any]:
-    """Return a message as the vendor wants it; one that is in its form already stays as it is."""
+    """Return a message in the vendor's form; a message in that form is returned unchanged."""
     if message.get("role") == "tool":
         return {key: message[key] for key in ("role", "tool_call_id", "content") if key in message}
     calls = message.get("tool_calls")
@@ -87,7 +88,7 @@ def message_out(message: Message) -> dict[str, Any]:
     }
 
 
-# In -------------------------------------------------------------------------------------------------------------------
+# Incoming -------------------------------------------------------------------------------------------------------------
 @attrs.define
 class _Call:
     id: str = ""
@@ -96,28 +97,28 @@ class _Call:
 
 
 class ChatDecoder:
-    """Decodes the events of one answer."""
+    """Decoder of the events of one answer."""
 
     def __init__(self) -> None:
         self._calls: dict[int, _Call] = {}
         self._newest = 0
-        self._half = ""  # of a character that was cut in two
+        self._half = ""  # a high surrogate whose other half comes with the next event
         self._said = False
         self.usage: Usage | None = None
-        """What the vendor will bill, as it said last."""
+        """Usage that the vendor will bill, as it reported it last."""
         self.finish_reason: str = ""
-        """Why the answer ended; empty while it has not."""
+        """Why the answer ended; empty until it has."""
         self.done: bool = False
-        """Nothing more will come."""
+        """True once nothing more will come."""
 
     def __repr__(self) -> str:
         return f"<ChatDecoder {self.finish_reason or 'open'}, {len(self._calls)} calls>"
 
     def take(self, data: str) -> str:
-        """Take the data of an event; return the text that it brings.
+        """Take the data of an event; return the text in it.
 
         Raises:
-            ProviderError: it is no chunk, or says that the model failed.
+            ProviderError: the data is not a chunk, or reports that the model failed.
         """
         if data.strip() == DONE_DATA:
             self.done = True
@@ -125,9 +126,9 @@ class ChatDecoder:
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ProviderError(f"the model sent what is no JSON: {data[:MAX_REASON_CHARACTERS]!r}") from error
+            raise ProviderError(f"the model's event must be JSON, got {data[:MAX_REASON_CHARACTERS]!r}") from error
         if not isinstance(chunk, dict):
-            raise ProviderError(f"the model sent what is no chunk: {data[:MAX_REASON_CHARACTERS]!r}")
+            raise ProviderError(f"the model's event must be a JSON object, got {data[:MAX_REASON_CHARACTERS]!r}")
         if chunk.get("error"):
             _fail(chunk["error"])
         self._use(chunk)
@@ -145,15 +146,15 @@ class ChatDecoder:
         return text
 
     def calls(self) -> list[ToolCall]:
-        """The answer is over: return the tools that the model wants called, in their order.
+        """Return the tool calls of the finished answer, in their order.
 
         Raises:
             ProviderError: the answer was withheld, or broke off.
         """
         if self.finish_reason == "content_filter" and not self._said:
-            raise ProviderError("the answer was withheld by the vendor's content filter")
+            raise ProviderError("the vendor's content filter withheld the answer")
         if not self.finish_reason and not self.done:
-            raise ProviderError("the answer ended before the model did")
+            raise ProviderError("the stream ended before the answer was complete")
         return [
             ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
             for _, call in sorted(self._calls.items())
@@ -163,11 +164,12 @@ class ChatDecoder:
     def _call(self, delta: Mapping[str, Any]) -> None:
         function, name = _mapping(delta.get("function")), delta.get("id")
         index = delta.get("index")
+        # Servers without an index: an id starts a new call, a piece without one continues the newest.
         if not isinstance(index, int) or isinstance(index, bool):
             index = self._newest if not name and self._calls else len(self._calls)
         known = self._calls.get(index)
         if known is not None and isinstance(name, str) and name and known.id not in ("", name):
-            index = max(self._calls) + 1  # servers that number all calls 0
+            index = max(self._calls) + 1  # some servers number every call 0
         if index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS:
             raise ProviderError(f"the model called more than {MAX_TOOL_CALLS} tools at once")
         self._newest = index
@@ -199,7 +201,7 @@ class ChatDecoder:
         )
 
     def _whole(self, text: str) -> str:
-        """Return text without half characters; a half at the end waits for its other one."""
+        """Return text without lone surrogates; a high surrogate at the end waits for its other half."""
         if text.isascii() and not self._half:
             return text
         text, self._half = self._half + text, ""
@@ -209,12 +211,12 @@ class ChatDecoder:
 
 
 def reason_of_refusal(body: bytes) -> str:
-    """Return what the vendor says of an error, from an answer's body; empty where it says nothing that can be read."""
+    """Return the vendor's reason for an error, from the body of an answer; empty if it has none that can be read."""
     try:
         error = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    error = _first(error) if isinstance(error, list) else error  # as Google's compatible server has it
+    error = _first(error) if isinstance(error, list) else error  # Google's compatible server sends a list
     error = _mapping(error).get("error", error)
     if isinstance(error, str):
         return error[:MAX_REASON_CHARACTERS]
@@ -231,7 +233,7 @@ def _fail(error: object) -> NoReturn:
 
 
 def _text(content: object) -> str:
-    """Return the text of a ``content``: text itself, or a list of parts."""
+    """Return the text of a ``content``, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     parts = [_mapping(part) for part in _list(content)]

@@ -1,7 +1,7 @@
-"""Server-sent events, decoded from bytes as they come (WHATWG HTML, section 9.2.6).
+"""Server-sent events, decoded from bytes as they arrive (WHATWG HTML, section 9.2.6).
 
-More lenient than the standard in one point: an event whose blank line is missing at the very end counts, because some
-servers leave it out behind their last one.
+The decoder is more lenient than the standard in one point: at the very end, an event without its blank line counts,
+because some servers leave the blank line out after their last event.
 """
 
 import re
@@ -13,7 +13,7 @@ import attrs
 from patter_trio.errors import WireError
 
 MAX_EVENT_BYTES: Final = 1 << 20
-"""Most bytes of one event: a tool call with all of its arguments fits many times over."""
+"""Most bytes of one event: many times the size of a tool call with all its arguments."""
 
 _ENDS: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -28,13 +28,13 @@ class ServerEvent:
 
 
 class EventDecoder:
-    """Decodes one stream; however it is cut, the events are the same. ``max_bytes``: most bytes of one event."""
+    """Decoder of one stream; the events do not depend on how the bytes are split. ``max_bytes`` limits one event."""
 
     def __init__(self, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._line: list[bytes] = []  # pieces of the line that is not over
+        self._line: list[bytes] = []  # pieces of the unfinished line
         self._size = 0
-        self._after_cr = False  # a newline that comes next belongs to the line before
+        self._after_cr = False  # the next byte, if a newline, belongs to the previous line
         self._first = True
         self._data: list[str] = []
         self._event = ""
@@ -63,7 +63,7 @@ class EventDecoder:
         return events
 
     def finish(self) -> list[ServerEvent]:
-        """The stream is over: return the event that was not ended, if it has data."""
+        """Return the event left unfinished at the end of the stream, if it has data."""
         events = [*self._end_line(), *self._end_event()]
         self._after_cr = False
         return events
@@ -71,7 +71,7 @@ class EventDecoder:
     def _add(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._max_bytes:
-            raise WireError(f"a server-sent event of more than {self._max_bytes} bytes")
+            raise WireError(f"a server-sent event must have at most {self._max_bytes} bytes")
         if piece:
             self._line.append(piece)
 

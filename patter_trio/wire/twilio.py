@@ -1,15 +1,15 @@
-"""Twilio Media Streams: one bidirectional stream, as text messages of JSON.
+"""Twilio Media Streams: one bidirectional stream of JSON text messages.
 
 Protocol: https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
 Quirks that shape this codec:
 
-* ``media`` is fifty messages a second and more than all others together, so that decoding is typed and in one pass:
-  msgspec picks the class by ``event`` and undoes the base64 of the payload on its way. Fields that nobody reads are
-  skipped, not checked: Twilio adds new ones without notice.
-* An event that we do not know is legal and of no interest. msgspec reports it like any other mistake, so that only the
-  messages which failed are looked at again to tell the two apart.
-* What we send may hold the documented fields and nothing else; Twilio warns of everything else (31951).
+* ``media`` comes fifty times a second, more often than all other messages together. So decoding is typed and takes one
+  pass: msgspec picks the class by ``event`` and decodes the payload's base64 at the same time. Fields that are not used
+  are skipped, not checked: Twilio adds new ones without notice.
+* An unknown event is valid and ignored. msgspec reports it like any other mistake, so only messages that failed to
+  decode are looked at again to tell the two apart.
+* Outgoing messages may have only the documented fields; Twilio warns about any other (31951).
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", rename="camel"):
 
 
 class _Connected(_Event, frozen=True, tag="connected"):
-    """The first message: the socket is open, the stream not yet."""
+    """The first message: the socket is open, the stream has not started."""
 
 
 class _MediaFormat(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,13 +94,13 @@ class _Stop(_Event, frozen=True, tag="stop", rename="camel"):
 
 
 class _Name(msgspec.Struct, frozen=True):
-    """Any message at all, for the name of its event."""
+    """Any message, decoded only for the name of its event."""
 
     event: str
 
 
 class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
-    """What we send; its fields are in the documented order."""
+    """An outgoing message; its fields are in the documented order."""
 
     event: str
     stream_sid: str
@@ -126,7 +126,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class TwilioCodec(StreamCodec):
-    """One Twilio media stream."""
+    """The codec of one Twilio media stream."""
 
     def __init__(self) -> None:
         self._stream_sid = ""
@@ -135,10 +135,10 @@ class TwilioCodec(StreamCodec):
         return f"<TwilioCodec {self._stream_sid or 'not started'}>"
 
     def receive(self, message: str | bytes) -> StreamEvent | None:
-        """Return what a message of Twilio means; None for one that is legal and of no interest.
+        """Return the event in a message of Twilio; None for a valid message without one.
 
         Raises:
-            WireError: the protocol does not allow it; the reason never quotes the message.
+            WireError: the protocol does not allow the message; the reason never quotes it.
         """
         if not isinstance(message, str):
             raise WireError("binary message")
@@ -175,26 +175,26 @@ class TwilioCodec(StreamCodec):
         return StreamStarted(message.stream_sid, start.call_sid, start.custom_parameters)
 
     def audio(self, mulaw: bytes) -> str:
-        """Return the message that plays mu-law audio (8 kHz, no header, any length) after all that was sent before."""
+        """Return the message that plays mu-law audio (8 kHz, no header, any length) after everything sent before it."""
         return _encode(_OutgoingMedia("media", self._stream_sid, _OutgoingPayload(mulaw))).decode()
 
     def mark(self, name: str) -> str:
-        """Return the message that asks for a :class:`~patter_trio.abc.MarkReached` of this name."""
+        """Return the message that requests a :class:`~patter_trio.abc.MarkReached` of this name."""
         return _encode(_OutgoingMark("mark", self._stream_sid, _MarkBody(name))).decode()
 
     def clear(self) -> str:
-        """Return the message that empties Twilio's buffer; marks that were pending come back at once."""
+        """Return the message that empties Twilio's buffer; pending marks come back at once."""
         return _encode(_Outgoing("clear", self._stream_sid)).decode()
 
 
 def _read(message: str) -> _Incoming | None:
-    """Decode a message; None for an event that we do not know."""
+    """Decode a message; return None for an unknown event."""
     try:
         return _decode(message)
     except msgspec.ValidationError:
         if _is_unknown(message):
             return None
-        # The error's text names the place, but could come to quote the value: say no more than the kind.
+        # msgspec's text names the place, but could quote the value in a future version: report only the kind of error.
         raise WireError("field missing or of a wrong type") from None
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         raise WireError("malformed JSON") from None

@@ -1,12 +1,14 @@
 """An agent is frozen options: what is wrong with them is said when they are given."""
 
+import inspect
 import math
+import re
 from typing import Any
 
 import attrs
 import pytest
 
-from patter_trio import Agent, ConfigurationError, Patter
+from patter_trio import Agent, ConfigurationError, Patter, PiperTTS, SileroVAD, WhisperSTT, end_call
 from patter_trio.errors import ProviderError
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
@@ -45,6 +47,44 @@ def test_an_option_of_a_wrong_type_or_value_is_named(options: dict[str, Any], me
         make(**options)
     assert message in str(raised.value)
     assert isinstance(raised.value, ValueError)
+
+
+def test_agent_needs_a_prompt_alone() -> None:
+    """Without a phone; the fields keep what was given, and the resolved agent has the embedded providers."""
+    agent = Agent("x", llm=ScriptedLLM(["Yes."]))
+    assert (agent.stt, agent.tts, agent.vad) == (None, None, SileroVAD())
+    assert (agent.resolved.stt, agent.resolved.tts) == (WhisperSTT(), PiperTTS())
+    assert agent.resolved.resolved is agent.resolved
+    assert Agent("x", stt=ScriptedSTT()).resolved.stt == ScriptedSTT()
+
+
+def test_an_engine_needs_no_other_provider() -> None:
+    """Neither recogniser nor synthesiser is put beside an engine."""
+    agent = Agent("x", engine=ScriptedEngine())
+    assert agent.resolved is agent
+    assert (agent.stt, agent.tts) == (None, None)
+
+
+def test_phone_makes_the_same_agent() -> None:
+    """``phone.agent`` takes what ``Agent`` takes, and None for what is omitted."""
+    options: dict[str, Any] = {**PROVIDERS, "tools": [end_call], "variables": {"a": 1}, "language": "de"}
+    assert Patter().agent("x", **options) == Agent("x", **options) == Agent(system_prompt="x", **options)
+    omitted = dict.fromkeys(("vad", "tools", "variables", "text_transforms", "guardrails", "error_message"))
+    assert Patter().agent("x", **omitted) == Agent("x")
+    with pytest.raises(TypeError, match="positional"):
+        Agent("x", "en")  # type: ignore[misc]
+
+
+def test_help_shows_every_option() -> None:
+    """``help(phone.agent)`` has each option's type and default in the signature, and a line about it below."""
+    shown = inspect.signature(Patter().agent)
+    assert shown.parameters == inspect.signature(Agent).parameters
+    assert list(inspect.signature(Patter.agent).parameters) == ["self", *shown.parameters]
+    page = inspect.getdoc(Patter().agent) or ""
+    described = re.findall(r"^    (\w+): ", page.partition("Raises:")[0], re.MULTILINE)
+    assert described == list(shown.parameters)
+    assert shown.parameters["endpointing_ms"].default == 500
+    assert "endpointing_ms: milliseconds of silence" in page
 
 
 def test_an_unknown_option_is_a_type_error() -> None:

@@ -20,6 +20,8 @@ from patter_trio import (
 from patter_trio.agent.hooks import TIERS, hook_of
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD
 
+pytestmark = pytest.mark.pipeline("an engine has no hooks")
+
 PROVIDERS: dict[str, Any] = {"stt": ScriptedSTT(), "tts": ScriptedTTS(), "vad": ScriptedVAD()}
 
 

@@ -6,10 +6,10 @@ from enum import Enum
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
-from test_agent import make
 
 from patter_trio import ConfigurationError, Tool, end_call, tool
 from patter_trio.agent.tools import tools_of
+from tests.agent.test_agent import make
 
 
 class Size(Enum):

@@ -17,16 +17,21 @@ def make(tts: Any, **options: Any) -> Agent:
     return Patter().agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=tts, **options)
 
 
-def test_it_takes_the_place_of_the_recipes_and_leaves_the_recipe_as_it_is() -> None:
+def test_voice_is_given_to_the_resolved_synthesiser() -> None:
+    """The fields keep what was given; the agent that calls use has the synthesiser with the voice."""
     tts = ElevenLabsTTS(api_key="key", voice="one", speed=1.1)
     agent = make(tts, voice="two")
-    assert agent.tts == ElevenLabsTTS(api_key="key", voice="two", speed=1.1)
-    assert tts.voice == "one"
-    assert make(tts).tts is tts
+    assert agent.tts is tts
+    assert agent.voice == "two"
+    assert agent.resolved.tts == ElevenLabsTTS(api_key="key", voice="two", speed=1.1)
+    assert agent.resolved is agent.resolved
+    plain = make(tts)
+    assert plain.resolved is plain
+    assert plain.tts is tts
 
 
 def test_a_synthesiser_with_one_voice_says_so() -> None:
-    with pytest.raises(ConfigurationError, match="ScriptedTTS has no other voice than its own, so not 'two'"):
+    with pytest.raises(ConfigurationError, match="ScriptedTTS has only one voice, got 'two'"):
         make(ScriptedTTS(), voice="two")
     with pytest.raises(ConfigurationError, match="voice must be a text that is not empty"):
         make(ElevenLabsTTS(api_key="key"), voice=" ")
@@ -43,7 +48,7 @@ def test_an_override_of_the_voice_or_the_synthesiser_is_as_it_was_given() -> Non
     assert not complaints
     same, complaints = make(ScriptedTTS()).overridden({"voice": "six"})
     assert same.voice == ""
-    assert "ScriptedTTS has no other voice" in complaints[0]
+    assert "ScriptedTTS has only one voice" in complaints[0]
 
 
 async def test_on_call_start_may_choose_the_voice_of_its_call(call_simulator: Simulate) -> None:

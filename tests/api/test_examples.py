@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from program_kit import Running, calling, environment, free_port, running
 
 from patter_trio.audio import g711
 from patter_trio.audio.wav import read_wav
 from patter_trio.testing import SimulatedTwilio
 from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeReply, serve_openai_realtime
+from tests.kit.programs import Running, calling, environment, free_port, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUESTION = EXAMPLES / "audio" / "hours.wav"

@@ -139,7 +139,7 @@ from patter_trio.net.http import shared_client
 
 async def opened():
     async with shared_client() as client, shared_client():
-        await client.warm("http://127.0.0.1:9", within=1.0)
+        await client.warm("http://127.0.0.1:9", head_timeout=1.0)
 
 httpx = logging.getLogger("httpx")
 assert not httpx.filters

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from program_kit import calling, environment, free_port, last_line, running
 
 from patter_trio.testing.scripted.audible_text import encode, frames_of
+from tests.kit.programs import calling, environment, free_port, last_line, running
 
 PROVIDERS = """
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -175,8 +175,11 @@ async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "missing"),
     [
-        ({}, "Twilio: give account_sid= or set the environment variable TWILIO_ACCOUNT_SID"),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, "Twilio: give auth_token= or set the environment variable TWILIO_AUTH_TOKEN"),
+        ({}, "Twilio: account_sid= must be given, or the environment variable TWILIO_ACCOUNT_SID set"),
+        (
+            {"TWILIO_ACCOUNT_SID": "AC1"},
+            "Twilio: auth_token= must be given, or the environment variable TWILIO_AUTH_TOKEN set",
+        ),
         ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "hush"}, "KeyError: 'PHONE_NUMBER'"),
     ],
 )

@@ -74,7 +74,7 @@ def mind(event: dict[str, Any]) -> str:
         (agent_of(llm=None), {}, r"exactly one of llm= .* and on_message= .*; this one has neither"),
         (agent_of(), {"on_message": mind}, "this one has both"),
         (agent_of(), {"on_call_end": "https://example.com"}, "on_call_end must be a function, not str: 'https://exam"),
-        ("agent", {}, r"serve takes an agent made by phone.agent\(\.\.\.\), not str: 'agent'"),
+        ("agent", {}, r"agent must be an Agent such as phone.agent\(\.\.\.\) returns, got str: 'agent'"),
     ],
 )
 async def test_what_cannot_be_served_is_said_before_anything_is_opened(
@@ -203,7 +203,7 @@ async def test_draining_lets_the_calls_finish_and_takes_no_more(bounded: None) -
         caller.hang_up()
         await caller.over.wait()
     assert [end["outcome"] for end in ends] == ["caller_hung_up"]
-    assert phone.call_servers == set()
+    assert phone._call_servers == set()
 
 
 async def test_serve_tells_on_metrics_of_each_turn_and_on_call_end_of_all(bounded: None) -> None:

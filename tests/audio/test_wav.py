@@ -70,7 +70,7 @@ def test_chunks_before_the_data_extensible_format_and_a_wrong_size_are_taken() -
     ("data", "reason"),
     [
         (b"ID3 not a wav", "RIFF"),
-        (b"RIFF\0\0\0\0WAVE", "no format or no data"),
+        (b"RIFF\0\0\0\0WAVE", "must have a format chunk and a data chunk"),
         (wav(b"", channels=3), "3 channels"),
         (wav(b"", rate=96000), "96000 Hz"),
         (wav(b"").replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 7, 1)), "format 7"),

@@ -24,6 +24,7 @@ async def test_every_loop_gets_what_its_vendor_sends(autojump_clock: MockClock, 
     assert all(0 <= late < 10e6 for late in result["late_us"])
 
 
+@pytest.mark.deep
 def test_a_loop_is_measured_in_a_process_of_its_own_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
     main(
         ["--providers", "llm", "--seconds", "0.3", "--warming", "0.2", "--rounds", "1", "--sessions", "2", "--unpinned"]

@@ -79,5 +79,5 @@ def test_some_minutes_of_calls_leave_nothing_behind() -> None:
     assert soak.record.rests[1].left is not None, "the second stretch is traced"
     assert len(soak.tally.outcomes) > 2, f"calls should end in many ways, not only {soak.tally.outcomes}"
     deepest = {name: max(peak.depths[name] for peak in soak.record.peaks) for name in BOUNDS}
-    assert 0 < deepest["lane, samples"] < BOUNDS["lane, samples"]
+    assert 0 < deepest["playout queue, samples"] < BOUNDS["playout queue, samples"]
     assert max(peak.tasks for peak in soak.record.peaks) > soak.record.rests[0].tasks

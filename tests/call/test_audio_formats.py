@@ -9,7 +9,6 @@ import attrs
 import numpy as np
 import pytest
 import trio
-from call_kit import agent_of, told
 from trio.testing import MockClock
 
 from patter_trio import Agent, Fallback, PipelineHooks, Tool
@@ -33,6 +32,7 @@ from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import agent_of, told
 
 FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES]
 WIDE = AudioFormat(Encoding.PCM16, 24_000)

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, hangs_up_in_time, told
 
 from patter_trio import CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import Backend, agent_of, edges, hangs_up_in_time, told
+
+pytestmark = pytest.mark.both_backends
 
 LONG = "Our house was built in eighteen hundred and five by a miller."
 
@@ -22,10 +24,10 @@ async def greeted(caller: SimulatedCaller, over_at: float, text: str = "Stop") -
 
 @pytest.mark.parametrize("threshold_ms", [100, 250, 400])
 async def test_the_reply_is_cut_so_long_after_the_onset_and_what_was_heard_ends_at_a_word(
-    call_simulator: CallSimulator, threshold_ms: int
+    call_simulator: CallSimulator, threshold_ms: int, backend: Backend
 ) -> None:
     llm = ScriptedLLM(["Yes."])
-    agent = agent_of(llm=llm, first_message=LONG, barge_in_threshold_ms=threshold_ms)
+    agent = backend.agent_of(llm=llm, first_message=LONG, barge_in_threshold_ms=threshold_ms)
     async with call_simulator(agent) as caller:
         await greeted(caller, 1.5)
         cut = await caller.heard(0)
@@ -45,9 +47,10 @@ async def test_the_reply_is_cut_so_long_after_the_onset_and_what_was_heard_ends_
 
 async def test_no_sound_of_the_cut_reply_comes_after_the_clear_however_fast_it_is_made(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
     """The simulator checks it by the numbers that replies carry; here the voice is far ahead of the carrier."""
-    agent = agent_of("Fine.", first_message=LONG * 5, tts=ScriptedTTS(speed=100_000.0))
+    agent = backend.agent_of("Fine.", first_message=LONG * 5, tts=ScriptedTTS(speed=100_000.0))
     async with call_simulator(agent) as caller:
         await greeted(caller, 1.5)
         clear = next(arrival.at for arrival in caller.carrier.arrivals if arrival.clears)
@@ -57,8 +60,10 @@ async def test_no_sound_of_the_cut_reply_comes_after_the_clear_however_fast_it_i
     assert between == []
 
 
-async def test_the_tail_that_the_carrier_still_plays_can_be_interrupted(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Sure.", first_message="Good evening, what may I do?")) as caller:
+async def test_the_tail_that_the_carrier_still_plays_can_be_interrupted(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    async with call_simulator(backend.agent_of("Sure.", first_message="Good evening, what may I do?")) as caller:
         await caller.at(1.4)  # all of it was sent 0.4 s before its end at 1.88
         sent = max(arrival.at for arrival in caller.carrier.arrivals if arrival.audio)
         assert sent < 1.55
@@ -69,8 +74,10 @@ async def test_the_tail_that_the_carrier_still_plays_can_be_interrupted(call_sim
     assert told(caller, "assistant") == ["Good evening, what may I", "Sure."]
 
 
-async def test_a_threshold_of_0_switches_it_off_and_nothing_said_is_lost(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Sure.", first_message=LONG, barge_in_threshold_ms=0)) as caller:
+async def test_a_threshold_of_0_switches_it_off_and_nothing_said_is_lost(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    async with call_simulator(backend.agent_of("Sure.", first_message=LONG, barge_in_threshold_ms=0)) as caller:
         await greeted(caller, 1.0, "A room please")
         greeting = await caller.heard(0)
         answer = await caller.heard(1)
@@ -123,8 +130,8 @@ async def test_a_cough_over_the_agent_cuts_it_and_is_no_turn(call_simulator: Cal
     assert [role for role, _ in caller.transcript] == ["assistant"]
 
 
-async def test_twice_in_a_row(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of(LONG, LONG, "Fine.")) as caller:
+async def test_twice_in_a_row(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of(LONG, LONG, "Fine.")) as caller:
         await caller.speaks("Tell me", seconds=0.5)
         for _ in range(2):
             await caller.waits(2.0)
@@ -137,7 +144,9 @@ async def test_twice_in_a_row(call_simulator: CallSimulator) -> None:
 
 
 # What the application says ----------------------------------------------------------------------------------------------
-async def test_say_waits_for_what_is_being_said_and_keeps_the_turn(call_simulator: CallSimulator) -> None:
+async def test_say_waits_for_what_is_being_said_and_keeps_the_turn(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     phone = Patter()
 
     def on_transcript(event: dict[str, Any]) -> None:
@@ -147,7 +156,7 @@ async def test_say_waits_for_what_is_being_said_and_keeps_the_turn(call_simulato
             call.say("Second.")
             assert call.history == event["history"]
 
-    async with call_simulator(agent_of("Answer."), phone=phone, on_transcript=on_transcript) as caller:
+    async with call_simulator(backend.agent_of("Answer."), phone=phone, on_transcript=on_transcript) as caller:
         await caller.speaks("Hello", seconds=0.5)
         for text in ("Answer.", "First.", "Second."):
             assert (await caller.hears()).text == text
@@ -155,9 +164,9 @@ async def test_say_waits_for_what_is_being_said_and_keeps_the_turn(call_simulato
     assert len(caller.times("llm_token")) == len(caller.times("audio_out")) == 1
 
 
-async def test_say_with_interrupt_cuts_what_is_being_said(call_simulator: CallSimulator) -> None:
+async def test_say_with_interrupt_cuts_what_is_being_said(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
-    async with call_simulator(agent_of(first_message=LONG), phone=phone) as caller:
+    async with call_simulator(backend.agent_of(first_message=LONG), phone=phone) as caller:
         await caller.at(1.0)
         phone.calls[0].say("Fire!", interrupt=True)
         cut, alarm = await caller.heard(0), await caller.heard(1)
@@ -167,9 +176,10 @@ async def test_say_with_interrupt_cuts_what_is_being_said(call_simulator: CallSi
 
 async def test_what_may_not_be_interrupted_is_not_and_the_question_is_answered_afterwards(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
     phone = Patter()
-    async with call_simulator(agent_of("Sure."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Sure."), phone=phone) as caller:
         await caller.at(0.1)
         phone.calls[0].say("This call is recorded for training.", interruptible=False)
         await greeted(caller, 0.8, "A room please")
@@ -178,7 +188,7 @@ async def test_what_may_not_be_interrupted_is_not_and_the_question_is_answered_a
     assert answer.text == "Sure."
 
 
-async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSimulator) -> None:
+async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSimulator, backend: Backend) -> None:
     phone, late = Patter(), []
 
     async def on_call_end(event: dict[str, Any]) -> None:
@@ -192,14 +202,14 @@ async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSim
 
     phone.on_user_speech_eos = lambda event: phone.calls[0].say("Is that all?")
     async with call_simulator(
-        agent_of("Sure."), phone=phone, on_call_end=on_call_end, on_call_start=on_call_start
+        backend.agent_of("Sure."), phone=phone, on_call_end=on_call_end, on_call_start=on_call_start
     ) as c:
         await c.waits(0.1)
         kept = phone.calls
         kept[0].data["customer"] = 7
         assert phone.calls[0].data == {"customer": 7}
         assert repr(kept[0]) == f"<CallControl {c.carrier.call_sid}>"
-        assert repr(phone.live[c.carrier.call_sid]).startswith(
+        assert repr(phone._live[c.carrier.call_sid]).startswith(
             f"<CallSession {c.carrier.call_sid} inbound, <TurnMachine turn 0,"
         )
         await c.speaks("Hello", seconds=0.5)
@@ -207,19 +217,19 @@ async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSim
     assert late == [f"call {c.carrier.call_sid} is over (caller_hung_up)"]
 
 
-async def test_hang_up_from_a_callback_cuts_nothing(call_simulator: CallSimulator) -> None:
+async def test_hang_up_from_a_callback_cuts_nothing(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
     phone.on_agent_speech_started = lambda event: phone.calls[0].hang_up()
-    async with call_simulator(agent_of("That is all, goodbye."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("That is all, goodbye."), phone=phone) as caller:
         await caller.speaks("Bye", seconds=0.5)
         reply = await caller.hears()
         await caller.carrier.over.wait()
     assert (reply.text, reply.interrupted, caller.outcome) == ("That is all, goodbye.", False, "agent_hung_up")
 
 
-async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator) -> None:
+async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
-    agent = agent_of(first_message=LONG, tts=ScriptedTTS(duration=60.0))
+    agent = backend.agent_of(first_message=LONG, tts=ScriptedTTS(duration=60.0))
     async with call_simulator(agent, phone=phone) as caller:
         await caller.at(1.0)
         phone.calls[0].hang_up()
@@ -230,14 +240,17 @@ async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator) -> None:
 
 
 # Many at once -----------------------------------------------------------------------------------------------------------
-async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(call_simulator: CallSimulator) -> None:
-    """Each call's words, interruptions and history are its own, whatever the nineteen others do."""
+async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(
+    call_simulator: CallSimulator, backend: Backend, deep: bool
+) -> None:
+    """Each call's words, interruptions and history are its own, whatever the others do; eight calls by default."""
+    count = 20 if deep else 8
     phone, ends = Patter(), {}
 
     def reply(messages: Any) -> str:
         return f"You said {messages[-1]['content']}, to me."
 
-    agent = agent_of(llm=ScriptedLLM(reply), first_message="Line {line}.", variables={"line": "one"})
+    agent = backend.agent_of(llm=ScriptedLLM(reply), first_message="Line {line}.", variables={"line": "one"})
     said: dict[str, list[str]] = {}
 
     async def on_call_end(event: dict[str, Any]) -> None:
@@ -263,9 +276,9 @@ async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(call_simul
             await hangs_up_in_time(caller)
 
     async with trio.open_nursery() as nursery:
-        for number in range(20):
+        for number in range(count):
             nursery.start_soon(call, number)
-    assert len(ends) == len(said) == 20
+    assert len(ends) == len(said) == count
     for name, event in ends.items():
         others = [other[-2:] for other in ends if other != name]
         texts = [entry["text"] for entry in event["transcript"]]
@@ -274,9 +287,9 @@ async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(call_simul
         assert not [text for text in texts for other in others if f" {other} " in f" {text} "]
 
 
-async def test_the_phones_state_is_that_of_the_newest_call(call_simulator: CallSimulator) -> None:
+async def test_the_phones_state_is_that_of_the_newest_call(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
-    agent = agent_of("Yes.", tts=ScriptedTTS(duration=3.0))
+    agent = backend.agent_of("Yes.", tts=ScriptedTTS(duration=3.0))
     async with call_simulator(agent, phone=phone) as older:
         await older.speaks("Hello", seconds=0.5)
         await older.at(2.5)

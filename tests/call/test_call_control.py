@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, told
 
 from patter_trio import CallControl, CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.invoke import in_thread
 from patter_trio.user_code.signatures import takes_call_control
+from tests.kit.call import agent_of, edges, told
+
+pytestmark = pytest.mark.pipeline("its agents are pipelines")
 
 MINDLESS = {"llm": None}
 

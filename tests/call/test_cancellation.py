@@ -4,9 +4,9 @@ The simulator itself checks both after every call; what is asserted here is that
 """
 
 import pytest
-from call_kit import SORRY, At, break_down, hangs_up_in_time, sound_of_agent, told_agent
 
 from patter_trio.pytest_plugin import CallSimulator
+from tests.kit.call import SORRY, At, break_down, hangs_up_in_time, sound_of_agent, told_agent
 
 PLACES = (
     "vad.open", "vad.feed",

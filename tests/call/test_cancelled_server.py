@@ -14,6 +14,9 @@ from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
+from tests.kit.call import Backend
+
+pytestmark = pytest.mark.both_backends
 
 SID, TOKEN, URL = "AC" + "1" * 32, "secret", "http://agent.test"
 
@@ -30,10 +33,10 @@ def connects(call_server: CallServer, nursery: trio.Nursery) -> Callable[[], Any
 
 @pytest.mark.parametrize("at", [0.1, 1.0, 3.0], ids=["before the greeting", "in the greeting", "in silence"])
 async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload(
-    at: float, autojump_clock: MockClock, way: str
+    at: float, autojump_clock: MockClock, backend: Backend
 ) -> None:
     phone = Patter(carrier=Twilio(account_sid=SID, auth_token=TOKEN))
-    agent = phone.agent(
+    agent = backend.agent(
         "x",
         first_message="Good morning to you.",
         vad=ScriptedVAD(),
@@ -41,12 +44,12 @@ async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload
         llm=ScriptedLLM(["Yes."]),
         tts=ScriptedTTS(first_audio=0.2),
     )
-    assert (agent.engine is not None) is (way == "engine")
+    assert (agent.engine is not None) is backend.is_engine
     ends: list[dict[str, Any]] = []
     async with trio.open_nursery() as line, AsyncExitStack() as server:
         scope = server.enter_context(trio.CancelScope())
         call_server = await server.enter_async_context(
-            open_call_server(phone.serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
+            open_call_server(phone._serve_options(agent, public_url=URL, callbacks={"on_call_end": ends.append}))
         )
         connections = await server.enter_async_context(trio.open_nursery())
         carrier = SimulatedTwilio(connects(call_server, connections), URL, account_sid=SID, auth_token=TOKEN)

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from call_kit import agent_of, told
 
 from patter_trio import CallControl, CallEnded, Patter, PatterError, ProviderError
 from patter_trio.abc import CallInfo
@@ -13,6 +12,7 @@ from patter_trio.call.announced import MAX_DEFERRED_COMMANDS, PendingControl
 from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
+from tests.kit.call import agent_of, told
 
 DESK = "+15550100003"
 CALLBACKS = ("on_call_start", "on_transcript", "on_metrics", "on_dtmf", "on_call_end")

@@ -4,13 +4,26 @@ import logging
 from typing import Any
 
 import pytest
-from call_kit import SORRY, At, ToldLLM, ToldTTS, ToldVAD, break_down, edges, hangs_up_in_time, sound_of_agent, told
 
 from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import (
+    SORRY,
+    At,
+    ToldLLM,
+    ToldTTS,
+    ToldVAD,
+    break_down,
+    edges,
+    hangs_up_in_time,
+    sound_of_agent,
+    told,
+)
+
+pytestmark = pytest.mark.engine
 
 LONG = "Our opening hours are from nine to five, every day of the week."
 
@@ -250,7 +263,7 @@ async def test_an_engine_that_cannot_be_opened_fails_the_call_with_an_apology_wh
         await caller.carrier.over.wait()
         await caller.waits(0.5)
         [end] = caller.payloads("call_end")
-    assert (end["outcome"], "gives no session" in end["error"]) == ("failed", True)
+    assert (end["outcome"], "opens no session" in end["error"]) == ("failed", True)
     assert [heard.text for heard in caller.utterances] == ([SORRY] if tts else [])
 
 
@@ -266,7 +279,7 @@ async def test_an_engine_that_is_gone_fails_the_call_within_a_second_or_after_th
         await caller.carrier.over.wait()
         await caller.waits(0.9)
         [end] = caller.payloads("call_end")
-    assert (end["outcome"], "is gone" in end["error"]) == ("failed", True)
+    assert (end["outcome"], "has failed" in end["error"]) == ("failed", True)
     texts = [one.text for one in caller.utterances]
     assert (texts[0] == LONG) is (fail_at > 9.0)
     assert caller.utterances[0].ended == pytest.approx(min(fail_at, 8.1), abs=0.05)

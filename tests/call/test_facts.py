@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
-from call_kit import Witness, told_events
 
-from patter_trio import Patter
 from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.events.rendering import callback_payload
 from patter_trio.metrics.internal_events import (
@@ -39,20 +38,19 @@ from patter_trio.metrics.public_events import (
     UserSpeechStarted,
 )
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.call import Backend, Witness, told_events
+
+pytestmark = pytest.mark.both_backends
 
 
-def agent() -> Any:
-    return agent_of()
-
-
-def agent_of(**options: Any) -> Any:
+def answering(backend: Backend, **options: Any) -> Any:
     chosen: dict[str, Any] = {
         "vad": ScriptedVAD(),
         "stt": ScriptedSTT(),
         "llm": ScriptedLLM(["We open at nine. We close at five."]),
         "tts": ScriptedTTS(duration=4.0),
     }
-    return Patter().agent("...", **chosen | options)
+    return backend.agent("...", **chosen | options)
 
 
 @attrs.frozen
@@ -79,9 +77,9 @@ class _Curt(TextToSpeechSession):
 
 
 async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
-    call_simulator: Any, witness: Witness, way: str
+    call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(agent()) as caller:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -91,15 +89,15 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     assert kinds[-3:] == [TtsChunk, ReplyHeard, ReplyEnded]
     assert kinds.index(LlmFinished) < kinds.index(TtsFinished)
     assert "".join(chunk.text for chunk in witness.of(LlmChunk)) == "We open at nine. We close at five."
-    sentences = ["We open at nine.", "We close at five."] if way == "pipeline" else []  # an engine cuts none
+    sentences = ["We open at nine.", "We close at five."] if backend.is_pipeline else []  # an engine cuts none
     assert [sentence.text for sentence in witness.of(SentenceStarted)] == sentences
     assert len(b"".join(chunk.audio for chunk in witness.of(TtsChunk))) == 4.0 * 8000
     assert (started.turn_idx, started.source) == (1, "llm")
     assert witness.of(WordsFinal) == [WordsFinal("What are your hours?")]
 
 
-async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness) -> None:
-    async with call_simulator(agent()) as caller:
+async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.at(4.0)
@@ -108,8 +106,8 @@ async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witne
     assert witness.of(ReplyEnded)[0].reason == "barge-in"
 
 
-async def test_observers_see_public_events_in_order(call_simulator: Any, witness: Witness) -> None:
-    async with call_simulator(agent()) as caller:
+async def test_observers_see_public_events_in_order(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
@@ -119,14 +117,14 @@ async def test_observers_see_public_events_in_order(call_simulator: Any, witness
 
 
 async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
-    call_simulator: Any, witness: Witness, way: str
+    call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
-    async with call_simulator(agent()) as caller:
+    async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
     kinds = [type(event) for event in witness.seen]
-    part = "scripted" if way == "pipeline" else ""
+    part = "scripted" if backend.is_pipeline else ""
     assert witness.of(AgentReady) == [
         AgentReady(
             stt_provider=part,
@@ -135,7 +133,7 @@ async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
             tts_model=part,
             llm_provider="scripted",
             llm_model="scripted",
-            provider_mode="pipeline" if way == "pipeline" else "scripted",
+            provider_mode="pipeline" if backend.is_pipeline else "scripted",
             prompt_characters=3,
         )
     ]
@@ -152,15 +150,17 @@ def failures(witness: Witness) -> list[tuple[type, str]]:
     return [(type(event), event.error) for event in failed]
 
 
-async def asked(call_simulator: Any, **options: Any) -> None:
+async def asked(backend: Backend, call_simulator: Any, **options: Any) -> None:
     callbacks = {"on_message": options.pop("on_message")} if "on_message" in options else {}
-    async with call_simulator(agent_of(**options), **callbacks) as caller:
+    async with call_simulator(answering(backend, **options), **callbacks) as caller:
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.waits(8.0)
 
 
-async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_simulator: Any, witness: Witness) -> None:
-    await asked(call_simulator, first_message="Hello.")
+async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
+    await asked(backend, partial(call_simulator, seams=witness.seams), first_message="Hello.")
     assert [(started.source, started.llm_provider, started.model) for started in witness.of(ReplyStarted)] == [
         ("text", "", ""),
         ("llm", "scripted", "scripted"),
@@ -169,44 +169,67 @@ async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(call_si
 
 @pytest.mark.parametrize("after", [0, 2])
 async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
-    call_simulator: Any, witness: Witness, after: int
+    call_simulator: Any, witness: Witness, backend: Backend, after: int
 ) -> None:
-    await asked(call_simulator, llm=ScriptedLLM(["We open at nine."], fail_after=after))
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=ScriptedLLM(["We open at nine."], fail_after=after),
+    )
     assert failures(witness) == [(LlmFailed, "ProviderError")]
 
 
 @pytest.mark.pipeline("on_message answers")
 async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error(
-    call_simulator: Any, witness: Witness
+    call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
     def reception(event: dict[str, Any]) -> str:
         raise KeyError("hours")
 
-    await asked(call_simulator, llm=None, on_message=reception)
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=None,
+        on_message=reception,
+    )
     assert failures(witness) == [(LlmFailed, "KeyError")]
 
 
 @pytest.mark.pipeline("of the synthesiser")
 @pytest.mark.parametrize("duration", [0.3, 6.0])
 async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_thinks(
-    call_simulator: Any, witness: Witness, duration: float
+    call_simulator: Any, witness: Witness, backend: Backend, duration: float
 ) -> None:
     """The apology fails, too."""
     llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
-    await asked(call_simulator, llm=llm, tts=ScriptedTTS(fail_after=0))
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=llm,
+        tts=ScriptedTTS(fail_after=0),
+    )
     assert failures(witness) == [(TtsFailed, "ProviderError")] * 2
 
 
 @pytest.mark.pipeline("of the synthesiser")
-async def test_a_voice_that_ends_before_its_text_is_what_failed(call_simulator: Any, witness: Witness) -> None:
+async def test_a_voice_that_ends_before_its_text_is_what_failed(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
-    await asked(call_simulator, llm=ScriptedLLM([sentences]), tts=Curt())
+    await asked(
+        backend,
+        partial(call_simulator, seams=witness.seams),
+        llm=ScriptedLLM([sentences]),
+        tts=Curt(),
+    )
     assert failures(witness)[0] == (TtsFailed, "ProviderError")
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_call_says_by_its_class_what_went_wrong_first(call_simulator: Any, witness: Witness) -> None:
-    async with call_simulator(agent_of(stt=ScriptedSTT(fail_at=0.5))) as caller:
+async def test_a_call_says_by_its_class_what_went_wrong_first(
+    call_simulator: Any, witness: Witness, backend: Backend
+) -> None:
+    async with call_simulator(answering(backend, stt=ScriptedSTT(fail_at=0.5)), seams=witness.seams) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()
     assert [failure for failure in failures(witness) if failure[0] == CallFailed] == [(CallFailed, "ProviderError")]

@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from call_kit import agent_of
 
 from patter_trio import PipelineHooks
 from patter_trio.abc import CallInfo
@@ -17,6 +16,9 @@ from patter_trio.audio.formats import MULAW_8K
 from patter_trio.call.hooks import HookRunner
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
+from tests.kit.call import agent_of
+
+pytestmark = pytest.mark.pipeline("an engine has no hooks")
 
 HOURS = "We open at nine. We close at five."
 NAMES = [name for name in TIERS if name != "guardrails"]

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 import trio
-from call_kit import Witness, agent_of, edges, sound_of_agent, told
 
 from patter_trio import HookContext, Patter, PatterDeprecationWarning, PipelineHooks, filter_for_tts
 from patter_trio.abc import Transcript
@@ -18,6 +18,9 @@ from patter_trio.metrics.internal_events import HookCalled, LlmStarted, Sentence
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import Witness, agent_of, edges, sound_of_agent, told
+
+pytestmark = pytest.mark.pipeline("an engine has no hooks")
 
 HOURS = "We open at nine. We close at five."
 
@@ -504,7 +507,7 @@ async def test_each_hooks_time_is_an_internal_event(call_simulator: CallSimulato
         return text
 
     hooks = PipelineHooks(before_stt=lambda pcm: pcm, after_llm={"on_sentence": slowly})
-    await answered(call_simulator, hooks)
+    await answered(partial(call_simulator, seams=witness.seams), hooks)
     called = witness.of(HookCalled)
     assert {hook.name for hook in called} == {"before_stt", "after_llm.on_sentence"}
     slow = [hook.seconds for hook in called if hook.name == "after_llm.on_sentence"]
@@ -516,7 +519,7 @@ async def test_vetoes_and_blocked_sentences_are_internal_events(
 ) -> None:
     hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
     guards = [{"name": "hours", "blocked_terms": ["nine"]}]
-    async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards)) as caller:
+    async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards), seams=witness.seams) as caller:
         await caller.speaks("Stupid robot", seconds=1.0)
         await caller.waits(1.0)
         await caller.speaks("Your hours?", seconds=1.0)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import trio
 import trio.testing
-from call_kit import agent_of
 
 from patter_trio.abc import SpeechToTextSession, VoiceEdge
 from patter_trio.audio import g711
@@ -20,6 +19,7 @@ from patter_trio.call.opening import SESSION_OPEN_TIMEOUT_S, open_with_timeout
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedVAD
+from tests.kit.call import agent_of
 
 FRAME = b"\xff" * 160
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
-from call_kit import SORRY, At, ToldDetector, agent_of, edges, give_up, told, told_agent
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.call import SORRY, At, Backend, ToldDetector, agent_of, edges, give_up, told, told_agent
+
+pytestmark = pytest.mark.both_backends
 
 PCM = AudioFormat(Encoding.PCM16, 8000)
 ODD = AudioFormat(Encoding.PCM16, 11025)
@@ -18,9 +20,9 @@ RATES = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
 # A mind, or a voice: the reply fails, the call goes on -------------------------------------------------------------------
 @pytest.mark.parametrize("place", ["llm.stream", "llm.first", "llm.next", "llm.close", "tts.speak", "tts.first"])
 async def test_what_fails_before_the_first_audio_is_apologised_for_once(
-    call_simulator: CallSimulator, place: str
+    call_simulator: CallSimulator, place: str, backend: Backend
 ) -> None:
-    async with call_simulator(told_agent(At(place, give_up, nth=1), error_message="Sorry.")) as caller:
+    async with call_simulator(backend.told_agent(At(place, give_up, nth=1), error_message="Sorry.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         apology = await caller.hears()
         await caller.speaks("Again", seconds=0.5)
@@ -32,10 +34,10 @@ async def test_what_fails_before_the_first_audio_is_apologised_for_once(
 
 
 async def test_half_a_character_is_a_reply_that_fails_and_no_call_whoever_gave_it(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     phone = Patter()
-    async with call_simulator(agent_of("Half \ud83d.", "Good."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Half \ud83d.", "Good."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == SORRY
         phone.calls[0].say("Half \ud83d.")
@@ -47,9 +49,11 @@ async def test_half_a_character_is_a_reply_that_fails_and_no_call_whoever_gave_i
     assert [record.message.partition(": ")[2] for record in caplog.records] == [f"a reply failed: {why}"] * 2
 
 
-async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(call_simulator: CallSimulator) -> None:
+async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     llm = ScriptedLLM(["One two three four. Five six seven eight."], duration=4.0, fail_after=7)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("Count", seconds=0.5)
         first, apology = await caller.heard(0), await caller.heard(1)
     assert (first.text, first.interrupted) == ("One two three four.", True)
@@ -62,8 +66,9 @@ async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(call_si
 
 async def test_a_voice_that_fails_in_the_middle_apologises_once_and_not_for_the_apology(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
-    agent = agent_of("One two three four five six.", tts=ScriptedTTS(fail_after=0.5))
+    agent = backend.agent_of("One two three four five six.", tts=ScriptedTTS(fail_after=0.5))
     async with call_simulator(agent) as caller:
         await caller.speaks("Count", seconds=0.5)
         assert (await caller.heard(0)).interrupted
@@ -73,15 +78,19 @@ async def test_a_voice_that_fails_in_the_middle_apologises_once_and_not_for_the_
         assert caller.state == {"user": "listening", "agent": "idle"}
 
 
-async def test_a_mind_that_hangs_is_given_up_after_fifteen_seconds(call_simulator: CallSimulator) -> None:
-    async with call_simulator(told_agent(At("llm.stream", nth=1))) as caller:
+async def test_a_mind_that_hangs_is_given_up_after_fifteen_seconds(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    async with call_simulator(backend.told_agent(At("llm.stream", nth=1))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         apology = await caller.hears()
         assert (apology.text, apology.started) == (SORRY, pytest.approx(1.0 + 15.0 + 0.2))
 
 
-async def test_a_voice_that_hangs_in_the_middle_is_given_up_too(call_simulator: CallSimulator) -> None:
-    agent = agent_of("One two three four five six.", tts=ScriptedTTS(hang_after=0.5), error_message="Er")
+async def test_a_voice_that_hangs_in_the_middle_is_given_up_too(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    agent = backend.agent_of("One two three four five six.", tts=ScriptedTTS(hang_after=0.5), error_message="Er")
     async with call_simulator(agent) as caller:
         await caller.speaks("Count", seconds=0.5)
         first = await caller.heard(0)
@@ -129,8 +138,8 @@ def _hasty(opened: Any) -> Any:
     return session()
 
 
-async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
+async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.waits(3.0)
         assert caller.state == {"user": "listening", "agent": "idle"}
@@ -143,9 +152,9 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator) 
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "STT: ScriptedSTT gives no session, as told"),
-        ({"stt": ScriptedSTT(fail_at=1.0)}, "STT: ScriptedSTT is gone after 1 s, as told"),
-        ({"vad": ScriptedVAD(fail_at=1.0)}, "VAD: ScriptedVAD fails after 1 s, as told"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "STT: ScriptedSTT opens no session, as scripted"),
+        ({"stt": ScriptedSTT(fail_at=1.0)}, "STT: ScriptedSTT has failed after 1 s, as scripted"),
+        ({"vad": ScriptedVAD(fail_at=1.0)}, "VAD: ScriptedVAD fails after 1 s, as scripted"),
     ],
 )
 async def test_one_that_cannot_hear_says_so_and_hangs_up(
@@ -183,8 +192,10 @@ async def test_wherever_the_recogniser_fails_the_call_ends_with_an_apology(
     assert caller.payloads("call_end")[0]["error"] == "STT: given up"
 
 
-async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of(first_message="Hello.", tts=ScriptedTTS(fail_to_open=True))) as caller:
+async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    async with call_simulator(backend.agent_of(first_message="Hello.", tts=ScriptedTTS(fail_to_open=True))) as caller:
         await caller.carrier.over.wait()
     assert caller.payloads("call_end")[0]["outcome"] == "failed"
     assert caller.transcript == []
@@ -201,8 +212,10 @@ async def test_a_failure_of_the_recogniser_after_the_end_is_not_the_calls(call_s
 
 
 # Formats ---------------------------------------------------------------------------------------------------------------
-async def test_a_recogniser_and_a_voice_of_16_bit_samples_will_do(call_simulator: CallSimulator) -> None:
-    agent = agent_of("Yes, of course.", stt=ScriptedSTT(accepts=PCM), tts=ScriptedTTS(emits=PCM))
+async def test_a_recogniser_and_a_voice_of_16_bit_samples_will_do(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    agent = backend.agent_of("Yes, of course.", stt=ScriptedSTT(accepts=PCM), tts=ScriptedTTS(emits=PCM))
     async with call_simulator(agent) as caller:
         await caller.speaks("Is that so?", seconds=0.8)
         assert (await caller.hears()).text == "Yes, of course."
@@ -226,8 +239,8 @@ def test_an_odd_rate_is_refused_with_a_name(providers: dict[str, Any], error: st
 
 
 # Turn detectors --------------------------------------------------------------------------------------------------------
-async def eos_of(call_simulator: CallSimulator, detector: ToldDetector) -> tuple[float, str]:
-    async with call_simulator(agent_of(turn_detector=detector, vad=ScriptedVAD(end_delay=0.1))) as caller:
+async def eos_of(backend: Backend, call_simulator: CallSimulator, detector: ToldDetector) -> tuple[float, str]:
+    async with call_simulator(backend.agent_of(turn_detector=detector, vad=ScriptedVAD(end_delay=0.1))) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
@@ -235,16 +248,17 @@ async def eos_of(call_simulator: CallSimulator, detector: ToldDetector) -> tuple
     return round(caller.times("user_speech_eos")[0] - 2.0, 3), eos["trigger"]
 
 
-async def test_a_detector_that_is_sure_shortens_the_wait(call_simulator: CallSimulator) -> None:
+async def test_a_detector_that_is_sure_shortens_the_wait(call_simulator: CallSimulator, backend: Backend) -> None:
     detector = ToldDetector(0.9)
-    assert await eos_of(call_simulator, detector) == (0.2, "semantic_turn_detector")
+    assert await eos_of(backend, call_simulator, detector) == (0.2, "semantic_turn_detector")
     assert detector.asked == [round(2.1 * 8000)]  # all of the call so far, the last 8 s at most
 
 
 async def test_a_detector_that_is_unsure_holds_the_utterance_and_the_caller_counts_as_thinking(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
-    agent = agent_of(turn_detector=ToldDetector(0.1), vad=ScriptedVAD(end_delay=0.1))
+    agent = backend.agent_of(turn_detector=ToldDetector(0.1), vad=ScriptedVAD(end_delay=0.1))
     async with call_simulator(agent) as caller:
         await caller.speaks("I would like", seconds=1.0)
         await caller.at(1.6)
@@ -260,15 +274,17 @@ async def test_a_detector_that_is_unsure_holds_the_utterance_and_the_caller_coun
     "detector", [ToldDetector(0.1, delay=0.4), ToldDetector(0.1, at=At("detector", give_up))], ids=["late", "failing"]
 )
 async def test_a_detector_that_is_late_or_fails_is_no_hint(
-    call_simulator: CallSimulator, detector: ToldDetector, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, detector: ToldDetector, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
-    assert await eos_of(call_simulator, detector) == (0.5, "vad_silence")
+    assert await eos_of(backend, call_simulator, detector) == (0.5, "vad_silence")
     assert ("the turn detector failed: given up" in caplog.text) == (detector.at.place == "detector")
 
 
-async def test_a_detector_is_shown_the_last_eight_seconds_and_no_more(call_simulator: CallSimulator) -> None:
+async def test_a_detector_is_shown_the_last_eight_seconds_and_no_more(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     detector = ToldDetector(0.9)
-    async with call_simulator(agent_of(turn_detector=detector)) as caller:
+    async with call_simulator(backend.agent_of(turn_detector=detector)) as caller:
         for second in (1.0, 25.0):
             await caller.at(second)
             await caller.speaks("Hello", seconds=0.5)
@@ -276,9 +292,11 @@ async def test_a_detector_is_shown_the_last_eight_seconds_and_no_more(call_simul
     assert detector.asked == [16000, 64000]
 
 
-async def test_a_detector_that_is_asked_when_the_caller_leaves_is_asked_in_vain(call_simulator: CallSimulator) -> None:
+async def test_a_detector_that_is_asked_when_the_caller_leaves_is_asked_in_vain(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     phone = Patter()
-    agent = agent_of(turn_detector=ToldDetector(at=At("detector")), vad=ScriptedVAD(end_delay=0.1))
+    agent = backend.agent_of(turn_detector=ToldDetector(at=At("detector")), vad=ScriptedVAD(end_delay=0.1))
     async with call_simulator(agent, phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(0.65)

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import told_events
 
 from patter_trio import Agent, Patter, end_call, tool
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import told_events
+from tests.kit.depth import few
+
+pytestmark = pytest.mark.no_coverage
 
 REPLIES = (
     "Yes.",
@@ -112,13 +115,13 @@ async def act(caller: SimulatedCaller, chance: random.Random) -> None:
             caller.carrier.stall(chance.choice([0.1, 0.3]))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", few(range(40), 10))
 async def test_what_holds_in_every_call_holds_in_this_one(call_simulator: CallSimulator, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 (a test's)
     await holds(call_simulator, pipeline_for(chance), chance)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", few(range(30), 10))
 async def test_what_holds_in_every_call_holds_with_an_engine(call_simulator: CallSimulator, seed: int) -> None:
     chance = random.Random(f"engine {seed}")  # noqa: S311 (a test's)
     await holds(call_simulator, engine_for(chance), chance)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, At, agent_of, break_down, give_up, hangs_up_in_time, sound_of_agent, told, told_agent
 
 from patter_trio import CallEnded, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
@@ -13,12 +12,25 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.wire.twilio import TwilioCodec
+from tests.kit.call import (
+    SORRY,
+    At,
+    Backend,
+    agent_of,
+    break_down,
+    give_up,
+    hangs_up_in_time,
+    sound_of_agent,
+    told,
+)
+
+pytestmark = pytest.mark.both_backends
 
 
 # on_call_start --------------------------------------------------------------------------------------------------------
-async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator) -> None:
+async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator, backend: Backend) -> None:
     starts: list[dict[str, Any]] = []
-    async with call_simulator(agent_of(), on_call_start=starts.append) as caller:
+    async with call_simulator(backend.agent_of(), on_call_start=starts.append) as caller:
         await caller.waits(0.1)
     assert starts == [
         {
@@ -33,17 +45,19 @@ async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator) ->
 
 
 async def test_what_on_call_start_returns_changes_the_agent_for_its_call_alone(
-    call_simulator: CallSimulator, way: str
+    call_simulator: CallSimulator, backend: Backend
 ) -> None:
     llm, other = ScriptedLLM(["The desk."]), ScriptedLLM(["The spa."])
-    agent = agent_of(llm=llm, first_message="Hello.", system_prompt="Desk of {hotel}.", variables={"hotel": "Miller"})
+    agent = backend.agent_of(
+        llm=llm, first_message="Hello.", system_prompt="Desk of {hotel}.", variables={"hotel": "Miller"}
+    )
     overrides: list[Any] = [
         {
             "system_prompt": "Spa of {hotel}, in {language}.",
             "first_message": "Wellness at {hotel}!",
             "variables": {"hotel": "Moser"},
             "language": "de",
-            **({"llm": other} if way == "pipeline" else {}),  # an engine cannot be given another mind
+            **({"llm": other} if backend.is_pipeline else {}),  # an engine cannot be given another mind
         },
         None,
     ]
@@ -54,16 +68,18 @@ async def test_what_on_call_start_returns_changes_the_agent_for_its_call_alone(
             await caller.speaks("Who is there?", seconds=0.8)
             await caller.hears()
         heard.append(told(caller, "assistant"))
-    answer = "The spa." if way == "pipeline" else "The desk."
+    answer = "The spa." if backend.is_pipeline else "The desk."
     assert heard == [["Wellness at Moser!", answer], ["Hello.", "The desk."]]
-    assert (other if way == "pipeline" else llm).requests[0][0] == {
+    assert (other if backend.is_pipeline else llm).requests[0][0] == {
         "role": "system",
         "content": "Spa of Moser, in {language}.",
     }
     assert llm.requests[-1][0] == {"role": "system", "content": "Desk of Miller."}
 
 
-async def test_the_error_message_and_the_language_can_be_overridden(call_simulator: CallSimulator) -> None:
+async def test_the_error_message_and_the_language_can_be_overridden(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     languages: list[str] = []
 
     class Noting(ScriptedTTS):
@@ -75,7 +91,7 @@ async def test_the_error_message_and_the_language_can_be_overridden(call_simulat
         await trio.sleep(1.0)
         return {"error_message": "Pardon.", "language": "pt-BR"}
 
-    agent = agent_of(llm=ScriptedLLM(["x"], fail_after=0), tts=Noting())
+    agent = backend.agent_of(llm=ScriptedLLM(["x"], fail_after=0), tts=Noting())
     async with call_simulator(agent, on_call_start=on_call_start) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "Pardon."
@@ -96,14 +112,14 @@ async def test_the_error_message_and_the_language_can_be_overridden(call_simulat
     ],
 )
 async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it_is(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, answer: Any, warning: str, way: str
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, answer: Any, warning: str, backend: Backend
 ) -> None:
-    agent = agent_of(first_message="Hello.")
+    agent = backend.agent_of(first_message="Hello.")
     async with call_simulator(agent, on_call_start=lambda event: answer) as caller:
         assert (await caller.hears()).text == "Hello."
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "Yes."
-    if way == "engine" and "exactly one of llm=" in warning:
+    if backend.is_engine and "exactly one of llm=" in warning:
         assert caplog.records == []  # it has none anyway
         return
     [record] = caplog.records
@@ -112,10 +128,10 @@ async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it
 
 
 async def test_one_override_that_cannot_be_does_not_cost_the_others(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     overrides = {"voise": "alloy", "first_message": "Hello Bob."}
-    async with call_simulator(agent_of(), on_call_start=lambda event: overrides) as caller:
+    async with call_simulator(backend.agent_of(), on_call_start=lambda event: overrides) as caller:
         assert (await caller.hears()).text == "Hello Bob."
     assert "cannot override voise" in caplog.text
 
@@ -133,12 +149,12 @@ async def test_an_llm_cannot_be_set_beside_on_message(
 
 
 async def test_an_on_call_start_that_raises_is_a_warning(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     async def on_call_start(event: dict[str, Any]) -> None:
         raise LookupError("no such customer")
 
-    async with call_simulator(agent_of(first_message="Hello."), on_call_start=on_call_start) as caller:
+    async with call_simulator(backend.agent_of(first_message="Hello."), on_call_start=on_call_start) as caller:
         assert (await caller.hears()).text == "Hello."
     [record] = caplog.records
     assert "on_call_start raised LookupError: no such customer" in record.message
@@ -146,7 +162,7 @@ async def test_an_on_call_start_that_raises_is_a_warning(
 
 
 async def test_an_on_call_start_slower_than_two_seconds_is_gone_on_without(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     cancelled: list[float] = []
 
@@ -157,7 +173,7 @@ async def test_an_on_call_start_slower_than_two_seconds_is_gone_on_without(
             cancelled.append(trio.current_time())
         return {"first_message": "Too late."}
 
-    async with call_simulator(agent_of(first_message="Hello."), on_call_start=on_call_start) as caller:
+    async with call_simulator(backend.agent_of(first_message="Hello."), on_call_start=on_call_start) as caller:
         await caller.waits(0.01)
         assert caller.state["agent"] == "initializing"
         greeting = await caller.hears()
@@ -170,23 +186,23 @@ async def test_an_on_call_start_slower_than_two_seconds_is_gone_on_without(
 
 
 async def test_what_the_caller_says_before_the_agent_is_ready_is_not_lost(
-    call_simulator: CallSimulator, way: str
+    call_simulator: CallSimulator, backend: Backend
 ) -> None:
     async def on_call_start(event: dict[str, Any]) -> None:
         await trio.sleep(1.9)
 
-    async with call_simulator(agent_of("Yes."), on_call_start=on_call_start) as caller:
+    async with call_simulator(backend.agent_of("Yes."), on_call_start=on_call_start) as caller:
         await caller.speaks("Are you there already?", seconds=1.5)
         reply = await caller.hears()
     assert caller.transcript[0] == ("user", "Are you there already?")
     # Ready at 1.9, when the recogniser gets the waiting audio; final words 0.2 s later; 0.4 s to think, 0.2 s to speak.
-    assert reply.started == pytest.approx(2.7 if way == "pipeline" else 2.6)  # the voice was over 0.5 s before 2.0
+    assert reply.started == pytest.approx(2.7 if backend.is_pipeline else 2.6)  # the voice was over 0.5 s before 2.0
 
 
 # on_call_end ----------------------------------------------------------------------------------------------------------
-async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator) -> None:
+async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator, backend: Backend) -> None:
     ends: list[dict[str, Any]] = []
-    async with call_simulator(agent_of("Yes."), on_call_end=ends.append) as caller:
+    async with call_simulator(backend.agent_of("Yes."), on_call_end=ends.append) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
         await caller.at(5.0)
@@ -228,21 +244,21 @@ async def test_the_caller_may_hang_up_in_any_state(
     state: tuple[str, str],
     owed: float,
     words: list[str],
-    way: str,
+    backend: Backend,
 ) -> None:
     """Only the words that the recogniser still owes are waited for: they come 0.2 s after the voice, an engine's at once."""
 
     async def on_call_start(event: dict[str, Any]) -> None:
         await trio.sleep(1.0)
 
-    agent = agent_of("A longer answer.", tts=ScriptedTTS(duration=4.0))
+    agent = backend.agent_of("A longer answer.", tts=ScriptedTTS(duration=4.0))
     async with call_simulator(agent, on_call_start=on_call_start) as caller:
         if hang_up_at > 2.0:
             await caller.at(3.0)
             await caller.speaks("Hello there", seconds=0.5, wait=False)
         await caller.at(hang_up_at)
         assert tuple(caller.state.values()) == state
-        assert await hangs_up_in_time(caller) == pytest.approx(owed if way == "pipeline" else 0.0, abs=0.001)
+        assert await hangs_up_in_time(caller) == pytest.approx(owed if backend.is_pipeline else 0.0, abs=0.001)
     assert caller.outcome == "caller_hung_up"
     assert [text for role, text in caller.transcript if role == "user"] == words
 
@@ -259,25 +275,29 @@ async def test_a_recogniser_that_owes_words_for_ever_has_less_than_a_second(
         assert await hangs_up_in_time(caller) == pytest.approx(0.8, abs=0.01)
 
 
-async def test_a_hang_up_while_the_voice_is_being_opened(call_simulator: CallSimulator) -> None:
-    async with call_simulator(told_agent(At("tts.open"))) as caller:
+async def test_a_hang_up_while_the_voice_is_being_opened(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.told_agent(At("tts.open"))) as caller:
         await caller.waits(1.0)
         assert caller.state["agent"] == "initializing"
         assert await hangs_up_in_time(caller) == pytest.approx(0.0)
     assert caller.outcome == "caller_hung_up"
 
 
-async def test_a_voice_that_cannot_be_opened_in_ten_seconds_fails_the_call(call_simulator: CallSimulator) -> None:
-    async with call_simulator(told_agent(At("tts.open"))) as caller:
+async def test_a_voice_that_cannot_be_opened_in_ten_seconds_fails_the_call(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    async with call_simulator(backend.told_agent(At("tts.open"))) as caller:
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(10.0)
     [end] = caller.payloads("call_end")
     assert (end["outcome"], end["error"]) == ("failed", "backend: told was not ready within 10 s")
 
 
-async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(call_simulator: CallSimulator) -> None:
+async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     phone = Patter()
-    async with call_simulator(agent_of(first_message="Goodbye, and thank you."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of(first_message="Goodbye, and thank you."), phone=phone) as caller:
         await caller.at(0.5)
         [call] = phone.calls
         call.hang_up()
@@ -296,8 +316,8 @@ async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(call_simula
     assert caller.outcome == call.outcome == "agent_hung_up"
 
 
-async def test_a_call_that_is_too_long_ends_after_the_sentence(call_simulator: CallSimulator) -> None:
-    agent = agent_of(first_message="A long greeting.", tts=ScriptedTTS(duration=5.0), max_call_duration=3.0)
+async def test_a_call_that_is_too_long_ends_after_the_sentence(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent = backend.agent_of(first_message="A long greeting.", tts=ScriptedTTS(duration=5.0), max_call_duration=3.0)
     async with call_simulator(agent) as caller:
         await caller.carrier.over.wait()
     assert caller.outcome == "completed"
@@ -305,8 +325,8 @@ async def test_a_call_that_is_too_long_ends_after_the_sentence(call_simulator: C
     assert told(caller, "assistant") == ["A long greeting."]
 
 
-async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", silence_timeout=3.0)) as caller:
+async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Yes.", silence_timeout=3.0)) as caller:
         await caller.at(2.0)
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -316,8 +336,10 @@ async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulat
     assert caller.carrier.ended_at == pytest.approx(ended + 3.0)
 
 
-async def test_silence_does_not_count_while_anybody_speaks_or_the_agent_thinks(call_simulator: CallSimulator) -> None:
-    agent = agent_of(
+async def test_silence_does_not_count_while_anybody_speaks_or_the_agent_thinks(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    agent = backend.agent_of(
         llm=ScriptedLLM(["Word " * 10], first_token=5.0), tts=ScriptedTTS(duration=8.0), silence_timeout=2.0
     )
     async with call_simulator(agent) as caller:
@@ -331,8 +353,8 @@ async def test_silence_does_not_count_while_anybody_speaks_or_the_agent_thinks(c
     assert caller.carrier.ended_at == pytest.approx(answer.ended + 2.0)
 
 
-async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of(first_message="A greeting.")) as caller:
+async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of(first_message="A greeting.")) as caller:
         await caller.at(1.0)
         caller.carrier.drop()
         await caller.waits(0.9)
@@ -359,10 +381,10 @@ class _Carrier(Twilio):
 
 
 async def test_a_bug_in_the_reader_ends_its_call_and_is_named(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     phone = Patter(carrier=_Carrier("AC1", "hush"))
-    async with call_simulator(agent_of(first_message="A greeting."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of(first_message="A greeting."), phone=phone) as caller:
         await caller.at(1.0)
         await caller.presses("#")
         await caller.carrier.over.wait()
@@ -374,10 +396,10 @@ async def test_a_bug_in_the_reader_ends_its_call_and_is_named(
 
 
 async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_line_before(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     phone = Patter(carrier=_Carrier("AC1", "hush"))
-    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.presses("1" * 50)
         assert caplog.text.count("ignoring an invalid message from the carrier") == 1
         await caller.speaks("Hello", seconds=0.5)
@@ -393,9 +415,11 @@ async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_li
     assert end["error"] == "the carrier's stream sent 100 messages that its protocol does not allow"
 
 
-async def test_after_a_bug_the_transcript_has_what_was_heard_before_it(call_simulator: CallSimulator) -> None:
+async def test_after_a_bug_the_transcript_has_what_was_heard_before_it(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     at = At("vad.feed", break_down)
-    agent = told_agent(at, first_message="A greeting that is longer.")
+    agent = backend.told_agent(at, first_message="A greeting that is longer.")
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
         await caller.speaks("Hello", seconds=0.5)
@@ -410,10 +434,10 @@ async def test_after_a_bug_the_transcript_has_what_was_heard_before_it(call_simu
 
 
 async def test_the_apology_after_a_bug_is_given_up_when_the_voice_fails(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     at = At("tts.open", give_up, nth=2)
-    agent = told_agent(at, vad=told_agent(At("vad.feed", break_down)).vad)
+    agent = backend.told_agent(at, vad=backend.told_agent(At("vad.feed", break_down)).vad)
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.carrier.over.wait()
@@ -422,9 +446,9 @@ async def test_the_apology_after_a_bug_is_given_up_when_the_voice_fails(
     assert caller.outcome == "failed"
 
 
-async def test_a_caller_who_leaves_during_the_apology_ends_it(call_simulator: CallSimulator) -> None:
+async def test_a_caller_who_leaves_during_the_apology_ends_it(call_simulator: CallSimulator, backend: Backend) -> None:
     at = At("vad.feed", break_down)
-    async with call_simulator(told_agent(at)) as caller:
+    async with call_simulator(backend.told_agent(at)) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.waits(0.1)
         assert await hangs_up_in_time(caller) < 0.2

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from call_kit import SORRY, agent_of, told
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from patter_trio.phone_numbers import is_number
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import SORRY, agent_of, told
 
 BILLING, DESK = "+15550100003", "sip:desk@pbx.example.com"
 PEOPLE = {"billing": BILLING, "the desk": DESK}

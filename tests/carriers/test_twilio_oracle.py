@@ -33,7 +33,7 @@ class Through(HttpClient):
         self.api_url = api_url
         self.prepared: list[requests.PreparedRequest] = []
 
-    def request(  # noqa: PLR0917 (as theirs)
+    def request(
         self, method: str, url: str, params: Any = None, data: Any = None, headers: Any = None, auth: Any = None,
         timeout: Any = None, allow_redirects: bool = False,
     ) -> Response:  # fmt: skip

@@ -142,7 +142,7 @@ async def test_no_answer_is_waited_for_no_longer_than_four_seconds(mock_clock: t
     assert failures == [(4.0, f"{server.api_url} did not answer within 4 s")]
 
 
-async def test_a_request_can_be_cancelled_at_each_of_its_steps() -> None:
+async def test_a_request_can_be_cancelled_at_each_of_its_steps(stride: int) -> None:
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
 
         async def use() -> None:
@@ -150,7 +150,7 @@ async def test_a_request_can_be_cancelled_at_each_of_its_steps() -> None:
 
         whole = await cancelled_at(use, 0)
         assert not whole.errors
-        for step in range(1, whole.steps + 1):
+        for step in range(1, whole.steps + 1, stride):
             end = await cancelled_at(use, step)
             assert not end.errors, step
             assert end.took < 0.5, step
@@ -209,7 +209,7 @@ def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_none(to: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"a number in E\.164"):
+    with pytest.raises(ConfigurationError, match=r"an E\.164 number"):
         checked_destination(to)
 
 

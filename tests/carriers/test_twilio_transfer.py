@@ -29,7 +29,7 @@ async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, l
     phone.events.on(PatterEventType.CALL_STARTED, lambda event: started.set())
     async with (
         open_call_server(
-            phone.serve_options(agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append})
+            phone._serve_options(agent, public_url=PUBLIC, callbacks={"on_call_end": ends.append})
         ) as call_server,
         trio.open_nursery() as nursery,
     ):

@@ -118,15 +118,18 @@ def test_an_offer_has_both_numbers_and_the_true_direction(said: str | None, dire
 
 
 def test_an_offer_without_its_fields_says_which() -> None:
-    with pytest.raises(WireError, match="missing From, To"):
+    with pytest.raises(WireError, match="must have From, To"):
         TWILIO.offer({"CallSid": "CA1", "From": ""})
 
 
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({}, "Twilio: give account_sid= or set the environment variable TWILIO_ACCOUNT_SID"),
-        ({"TWILIO_ACCOUNT_SID": "AC9"}, "Twilio: give auth_token= or set the environment variable TWILIO_AUTH_TOKEN"),
+        ({}, "Twilio: account_sid= must be given, or the environment variable TWILIO_ACCOUNT_SID set"),
+        (
+            {"TWILIO_ACCOUNT_SID": "AC9"},
+            "Twilio: auth_token= must be given, or the environment variable TWILIO_AUTH_TOKEN set",
+        ),
     ],
 )
 def test_absent_credentials_are_named(environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import trio
-from cli_kit import write_agent
 
 from patter_trio import ConfigurationError
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.program import Program, Script, load
+from tests.kit.cli import write_agent
 
 AGENT = "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x')\n"
-LOOP = "the program starts a loop while it is imported; put that behind `if __name__ == '__main__':`"
+LOOP = "the program must not start an event loop while it is imported; put the call behind `if __name__ == '__main__':`"
 NEEDS = "`phone = Patter(...)` and `agent = phone.agent(...)` at its top level, or"
 
 
@@ -63,7 +63,7 @@ def test_callers_are_paths_beside_the_file() -> None:
 
 @pytest.mark.parametrize("callers", ["'a.wav'", "5", "[5]"])
 def test_callers_that_are_no_list_of_files_are_a_mistake(callers: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"agent\.py: `callers` has to be a list of WAV files, not"):
+    with pytest.raises(ConfigurationError, match=r"agent\.py: `callers` must be a list of WAV files, got"):
         loaded(AGENT + f"async def on_message(event): ...\ncallers = {callers}")
 
 
@@ -143,28 +143,28 @@ MISTAKES = {
     ),
     "no account": (
         "from patter_trio import Twilio\nTwilio()",
-        "agent.py, line 2: Twilio: give account_sid= or set the environment variable TWILIO_ACCOUNT_SID",
+        "agent.py, line 2: Twilio: account_sid= must be given, or the environment variable TWILIO_ACCOUNT_SID set",
     ),
     "no secret": (
         "from patter_trio import Twilio\nTwilio(account_sid='AC1')",
-        "agent.py, line 2: Twilio: give auth_token= or set the environment variable TWILIO_AUTH_TOKEN",
+        "agent.py, line 2: Twilio: auth_token= must be given, or the environment variable TWILIO_AUTH_TOKEN set",
     ),
     "unknown option": (
         "from patter_trio import Patter\nPatter().agent('x', foo=1)",
         "agent.py, line 2: TypeError: Patter.agent() got an unexpected keyword argument 'foo'",
     ),
-    "neither phone nor agent": ("x = 1", f"agent.py needs {NEEDS} an `async def main()`"),
+    "neither phone nor agent": ("x = 1", f"agent.py must have {NEEDS} an `async def main()`"),
     "no agent": (
         "from patter_trio import Patter\nphone = Patter()",
-        "agent.py needs `agent = phone.agent(...)` at its top level, or an `async def main()`",
+        "agent.py must have `agent = phone.agent(...)` at its top level, or an `async def main()`",
     ),
     "no phone": (
         "from patter_trio import Patter\nagent = Patter().agent('x')",
-        "agent.py needs `phone = Patter(...)` at its top level, or an `async def main()`",
+        "agent.py must have `phone = Patter(...)` at its top level, or an `async def main()`",
     ),
     "main is not async": (
         "def main(): ...",
-        f"agent.py needs {NEEDS} `async def main()` (its main() is not async)",
+        f"agent.py must have {NEEDS} `async def main()` (its main() is not async)",
     ),
     "no mind": (
         AGENT,
@@ -173,7 +173,7 @@ MISTAKES = {
             "in a file, `async def on_message(event)` is the latter"
         ),
     ),
-    "misspelt callback": (AGENT + "def on_mesage(event): ...", "agent.py: on_mesage is no callback; there are on_"),
+    "misspelt callback": (AGENT + "def on_mesage(event): ...", "agent.py: the name of a callback must be one of on_"),
     "main raises": ("async def main():\n    1/0", "agent.py, line 2: ZeroDivisionError: division by zero"),
     "main's task raises": (
         (
@@ -252,9 +252,9 @@ def test_a_program_behind_a_link_is_named_as_it_was_given() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.py", "there is no file missing.py"),
-        (".", ". is a directory: name the program in it"),
-        ("notes.txt", "notes.txt is not a Python program: its name has to end in .py"),
+        ("missing.py", "FILE must exist, got missing.py"),
+        (".", "FILE must be a program, got the directory ."),
+        ("notes.txt", "the name of a program must end in .py, got notes.txt"),
     ],
 )
 def test_what_is_no_program_is_said_to_be_none(name: str, message: str) -> None:

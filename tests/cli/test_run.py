@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import trio
-from cli_kit import write_agent
 
 from patter_trio import Patter
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.program import Program, load
 from patter_trio.cli.run import _announce, _serve
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from tests.kit.cli import write_agent
 
 TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
 TOLD = "told = []\ndef on_call_end(event): told.append(event)"
@@ -54,7 +54,7 @@ def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: py
         "Listening on http://127.0.0.1:8000",
         "Give twilio this webhook for your number (a call comes in, HTTP POST):",
         "    http://127.0.0.1:8000/webhooks/twilio/voice",
-        "The carrier cannot reach that address: give Patter(webhook_url=...) the public one.",
+        "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.",
         "Ctrl-C stops.",
     ]
 
@@ -62,7 +62,7 @@ def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: py
 def test_without_a_carrier_it_says_how_to_call_and_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert announced(capsys, "", ("::1", 8000)) == [
         "Listening on http://[::1]:8000",
-        "No carrier is named: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
+        "No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
         "Try:  patter-trio simulate agent.py",
         "Ctrl-C stops.",
     ]
@@ -143,7 +143,7 @@ async def listening(phone: Patter, capsys: pytest.CaptureFixture[str]) -> int:
             text += capsys.readouterr().out
     found = re.search(r"http://127\.0\.0\.1:(\d+)", text)
     assert found
-    assert phone.call_servers
+    assert phone._call_servers
     return int(found.group(1))
 
 
@@ -170,7 +170,7 @@ async def test_ctrl_c_without_calls_stops_at_once(capsys: pytest.CaptureFixture[
             await listening(served.phone, capsys)
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr().err == "\nStopping.\n"
-    assert not served.phone.call_servers
+    assert not served.phone._call_servers
 
 
 async def test_ctrl_c_hangs_up_and_on_call_end_still_comes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,10 +209,10 @@ async def test_ignored_ctrl_c_stays_ignored(
     with caplog.at_level(logging.INFO), trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve, served, "", 0)
-            await until(lambda: bool(served.phone.call_servers))
+            await until(lambda: bool(served.phone._call_servers))
             os.kill(os.getpid(), signal.SIGINT)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert served.phone.call_servers
+            assert served.phone._call_servers
             os.kill(os.getpid(), signal.SIGTERM)
     assert "Stopping" not in capsys.readouterr().err
     assert "SIGTERM: no more calls are taken" in caplog.text

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_kit import write_agent, write_format, write_sound
 
 import patter_trio
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.simulate import _recording
+from tests.kit.cli import write_agent, write_format, write_sound
 
 CALL = re.compile(r"CA[0-9a-f]{32}")
 
@@ -158,15 +158,15 @@ def test_every_width_of_pcm_is_taken(bits: int) -> None:
     assert len(_recording(Path(write_format(Path("a.wav"), bits=bits)))) == 800
 
 
-TAKEN = "what can be taken is PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz"
+TAKEN = "the format must be PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz; got"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 96000}, f"a.wav: format 1, 16 bits, 1 channels, 96000 Hz; {TAKEN}"),
-        ({"kind": 3, "bits": 32}, f"a.wav: format 3, 32 bits, 1 channels, 8000 Hz; {TAKEN}"),
-        ({"channels": 6}, f"a.wav: format 1, 16 bits, 6 channels, 8000 Hz; {TAKEN}"),
+        ({"rate": 96000}, f"a.wav: {TAKEN} format 1, 16 bits, 1 channels, 96000 Hz"),
+        ({"kind": 3, "bits": 32}, f"a.wav: {TAKEN} format 3, 32 bits, 1 channels, 8000 Hz"),
+        ({"channels": 6}, f"a.wav: {TAKEN} format 1, 16 bits, 6 channels, 8000 Hz"),
     ],
     ids=["96 kHz", "float", "surround"],
 )
@@ -181,8 +181,8 @@ def test_a_wav_of_another_format_is_one_line_and_exit_status_2(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "a.wav: not a WAV file: it does not begin with RIFF....WAVE"),
-        (b"RIFF\0\0\0\0WAVE", "a.wav: not a whole WAV file: it has no format or no data"),
+        (b"hello", "a.wav: not a WAV file: it must begin with RIFF....WAVE"),
+        (b"RIFF\0\0\0\0WAVE", "a.wav: incomplete WAV file: it must have a format chunk and a data chunk"),
         (None, "a.wav: No such file or directory"),
     ],
 )
@@ -198,15 +198,15 @@ def test_what_is_no_recording_is_one_line_and_exit_status_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--calls", "0"], "--calls must be at least 1"),
-        (["--interrupt-at", "-1"], "--interrupt-at must be at least 0"),
-        (["--interrupt-at", "nan"], "--interrupt-at must be at least 0"),
-        (["--interrupt-at", "inf"], "--interrupt-at must be at least 0"),
+        (["--calls", "0"], "--calls must be at least 1, got 0"),
+        (["--interrupt-at", "-1"], "--interrupt-at must be at least 0, got -1"),
+        (["--interrupt-at", "nan"], "--interrupt-at must be at least 0, got nan"),
+        (["--interrupt-at", "inf"], "--interrupt-at must be at least 0, got inf"),
         (
             ["--interrupt-at", "1", "--caller", "one.wav"],
-            "--interrupt-at needs a second recording to interrupt with, and there is only one",
+            "--interrupt-at needs a second recording to interrupt with, got only one",
         ),
-        (["--caller", "one.wav", "empty.wav"], "empty.wav: there is no sound in it"),
+        (["--caller", "one.wav", "empty.wav"], "empty.wav must contain audio, got an empty recording"),
         (["--caller", "."], ".: Is a directory"),
         (["--out", "one.wav"], "one.wav/calls cannot be written: Not a directory"),
         (["--out", "/proc/nothing"], "/proc/nothing cannot be written: No such file or directory"),
@@ -227,14 +227,14 @@ def test_a_folder_that_may_not_be_written_is_known_before_the_call(
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # as it is for a user who is not root
     assert main(["simulate", program, "--out", "kept"]) == USAGE_EXIT_STATUS
-    assert capsys.readouterr().err == "patter-trio: kept/calls cannot be written\n"
+    assert capsys.readouterr().err == "patter-trio: kept/calls must be writable\n"
 
 
 def test_a_program_without_phone_and_agent_cannot_be_called(capsys: pytest.CaptureFixture[str]) -> None:
     Path("agent.py").write_text("async def main(): ...")
     assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
-        "patter-trio: agent.py has no `phone` and `agent` at its top level that could be called\n"
+        "patter-trio: agent.py must have a `phone` and an `agent` at its top level to be called\n"
     )
 
 
@@ -246,7 +246,7 @@ def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFi
         "Other = type('Other', (Carrier,), dict.fromkeys(Carrier.__abstractmethods__))\n" + source
     )
     assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
-    assert capsys.readouterr() == ("", "patter-trio: the simulator cannot play Other\n")
+    assert capsys.readouterr() == ("", "patter-trio: the carrier of a simulation must be Twilio, got Other\n")
 
 
 # The command line -----------------------------------------------------------------------------------------------------

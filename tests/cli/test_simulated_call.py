@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
-from cli_kit import Seen, ready_call, sound
 from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Patter
-from patter_trio.cli import caller
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import SimulatedCall, default_lines
 from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.twilio.carrier import CallRefused
+from tests.kit.cli import Seen, ready_call, sound
 
 
 class Seemingly(LoadMonitor):
@@ -37,7 +36,11 @@ HELLO = "Hello."
 
 
 async def held(
-    lines: int = 2, interrupt_at: float | None = None, on_message: Any = None, **options: Any
+    lines: int = 2,
+    interrupt_at: float | None = None,
+    on_message: Any = None,
+    timeouts: dict[str, float] | None = None,
+    **options: Any,
 ) -> tuple[SimulatedCall, Seen]:
     """Hold a call with recordings of a second each; replies last 2 s, the end of an utterance is known after 0.5 s."""
     phone = Patter()
@@ -50,7 +53,9 @@ async def held(
     }
     agent = phone.agent("x", **chosen | options)
     recordings = [(f"{number}.wav", sound(1.0)) for number in range(lines)]
-    async with ready_call(agent, *recordings, phone=phone, interrupt_at=interrupt_at, on_message=on_message) as (
+    async with ready_call(
+        agent, *recordings, phone=phone, interrupt_at=interrupt_at, timeouts=timeouts, on_message=on_message
+    ) as (
         call,
         seen,
     ):
@@ -108,11 +113,11 @@ async def bug(event: dict[str, Any]) -> None:
     [
         (
             {"lines": 1, "on_message": no_answer},
-            "the agent did not answer: nothing was heard of it after the caller had spoken",
+            "the agent did not answer: the caller heard nothing after speaking",
         ),
         (
             {"lines": 1, "tts": ScriptedTTS(fail_after=0), "first_message": ""},
-            "the agent did not answer: nothing was heard of it after the caller had spoken",
+            "the agent did not answer: the caller heard nothing after speaking",
         ),
         (
             {"tts": ScriptedTTS(mute=True), "interrupt_at": 0.5, "first_message": ""},
@@ -123,11 +128,11 @@ async def bug(event: dict[str, Any]) -> None:
         ({"lines": 1, "llm": ScriptedLLM(["x"], hang_after=0)}, f"a reply failed: the caller heard “{APOLOGY}”"),
         ({"stt": ScriptedSTT(silent=True)}, "no words were recognised in 0.wav"),
         ({"stt": ScriptedSTT(noise=None)}, "no words were recognised in 0.wav"),
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "ScriptedSTT gives no session, as told"),
-        ({"stt": ScriptedSTT(noise="x", fail_at=7.0)}, "ScriptedSTT is gone after 7 s, as told"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "ScriptedSTT opens no session, as scripted"),
+        ({"stt": ScriptedSTT(noise="x", fail_at=7.0)}, "ScriptedSTT has failed after 7 s, as scripted"),
         ({"stt": ScriptedSTT(hang_on_open=True)}, "scripted was not ready within 10 s"),
-        ({"tts": ScriptedTTS(fail_to_open=True)}, "ScriptedTTS gives no session, as told"),
-        ({"vad": ScriptedVAD(fail_at=2.0)}, "ScriptedVAD fails after 2 s, as told"),
+        ({"tts": ScriptedTTS(fail_to_open=True)}, "ScriptedTTS opens no session, as scripted"),
+        ({"vad": ScriptedVAD(fail_at=2.0)}, "ScriptedVAD fails after 2 s, as scripted"),
         ({"max_call_duration": 4.0}, "the call was over before the caller could say 1.wav"),
         ({"max_call_duration": 4.0, "interrupt_at": 30}, "the call was over before the caller could say 1.wav"),
         ({"silence_timeout": 0.3}, "the call was over before the caller could say 0.wav"),
@@ -156,13 +161,9 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
     failure: str,
     autojump_clock: MockClock,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        caller, "ANSWER_TIMEOUT_S", 20.0
-    )  # longer than the agent's own bounds, and cheaper than a minute
-    monkeypatch.setattr(caller, "GREETING_TIMEOUT_S", 12.0)
-    call, _ = await held(**options)
+    # Longer than the agent's own bounds, and cheaper than a minute.
+    call, _ = await held(timeouts={"answer_timeout_s": 20.0, "greeting_timeout_s": 12.0}, **options)
     assert call.failure.endswith(failure)
     assert call.carrier.ended in ("caller_hung_up", "agent_hung_up")
     place = write_call(call, tmp_path)
@@ -171,11 +172,8 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
     assert json.loads(text)["failure"] == call.failure
 
 
-async def test_an_answer_that_does_not_end_in_time_is_a_failure(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(caller, "ANSWER_TIMEOUT_S", 5.0)
-    call, _ = await held(first_message="", tts=ScriptedTTS(duration=30.0))
+async def test_an_answer_that_does_not_end_in_time_is_a_failure(autojump_clock: MockClock) -> None:
+    call, _ = await held(timeouts={"answer_timeout_s": 5.0}, first_message="", tts=ScriptedTTS(duration=30.0))
     assert call.failure == "the agent did not finish its answer to 0.wav within 5 s"
 
 

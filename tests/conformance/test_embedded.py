@@ -12,20 +12,24 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.testing import Speech, check_stt, check_tts
 from patter_trio.testing.conformance.stt import CHECKS as OF_STT
 from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
+from tests.kit.depth import chosen
 
 LOCAL_STT, LOCAL_TTS = (
     [check.name for check in checks if not check.needs_vendor and not check.needs_credentials]
     for checks in (OF_STT, OF_TTS)
 )
 
+SMOKE = {"works again", "can be left in the middle", "gives transcripts", "emits telephone speech"}
+"""The checks that run by default: the models are slow."""
 
-@pytest.mark.parametrize("check", LOCAL_STT)
+
+@pytest.mark.parametrize("check", chosen(LOCAL_STT, SMOKE))
 async def test_whisper_conforms(autojump_clock: MockClock, recording: Callable[[str], Samples], check: str) -> None:
     said = [recording(name) for name in ("cards_1", "cards_2")]
     speech = [Speech(g711.encode(samples), RATE, len(samples) - RATE) for samples in said]
     await check_stt(WhisperSTT, check, speech=speech, points=8)
 
 
-@pytest.mark.parametrize("check", LOCAL_TTS)
+@pytest.mark.parametrize("check", chosen(LOCAL_TTS, SMOKE))
 async def test_piper_conforms(autojump_clock: MockClock, check: str) -> None:
     await check_tts(PiperTTS, check, texts=(["Good morning.", "We are open."], ["There is no room left."]), points=15)

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from line_providers import VARIABLE, LineLLM, LineSTT, LineTTS, kept, live, wrong
-from line_vendor import KEY, serve_lines
 from trio.testing import MockClock
 
 from patter_trio.abc import Message
@@ -26,6 +24,9 @@ from patter_trio.testing import (
     disturbed,
 )
 from patter_trio.testing.faults.proxy import text_frame
+from tests.kit.depth import chosen, few
+from tests.kit.line_providers import VARIABLE, LineLLM, LineSTT, LineTTS, kept, live, wrong
+from tests.kit.line_vendor import KEY, serve_lines
 
 KINDS: dict[str, tuple[type, Callable[..., Any], tuple[str, ...]]] = {
     "stt": (LineSTT, check_stt, STT_CHECKS),
@@ -47,7 +48,7 @@ FLAWS = {
     "429 is a RateLimitError": ("makes all errors one", "lets foreign errors out"),
     "503 is a ProviderError": ("makes all errors one", "lets foreign errors out"),
     "gives up a half-open connection": ("waits for ever",),
-    "tells of a lost connection": ("takes the end for an end", "lets foreign errors out"),
+    "reports a lost connection": ("takes the end for an end", "lets foreign errors out"),
     "survives garbage": ("believes all it gets",),
     "ignores the unknown": ("knows all messages",),
     "waits for a slow vendor": ("has no patience",),
@@ -60,7 +61,7 @@ FLAWS_OF = {
         "gives transcripts": ("has its own types",),
         "closes segments": ("has one segment",),
         "goes on after a flush": ("takes no more", "ends with a final"),
-        "answers a flush of nothing": ("says no empty words",),
+        "answers an empty flush": ("says no empty words",),
         "takes audio of any size": ("wants whole frames",),
         "takes any language tag": ("knows languages",),
     },
@@ -72,7 +73,7 @@ FLAWS_OF = {
         "ends its answer once": ("says more",),
         "leaves the messages alone": ("takes notes",),
         "remembers nothing": ("remembers",),
-        "takes anything that is said": ("writes raw",),
+        "takes any message": ("writes raw",),
     },
     "tts": FLAWS
     | REPLIES
@@ -82,13 +83,16 @@ FLAWS_OF = {
         "says which text it speaks": ("tells no text",),
         "times words in order": ("times wrongly",),
         "speaks before the text ends": ("waits for the text",),
-        "says nothing for nothing": ("hums",),
+        "is silent without text": ("hums",),
         "goes on after a barge-in": ("takes all for its own",),
-        "takes anything that is thought": ("writes raw",),
+        "takes any text": ("writes raw",),
         "takes a long sentence": ("refuses long texts",),
     },
 }
 CASES = [(kind, check, flaw) for kind, flaws in FLAWS_OF.items() for check, names in flaws.items() for flaw in names]
+
+
+RIGHT = [(kind, check) for kind, (*_, names) in KINDS.items() for check in names]
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +114,9 @@ def check_of(kind: str, flaw: str = "", serve: Callable[[], Any] = serve_lines) 
     return partial(check, make, vendor=serve, credentials=credentials)
 
 
-@pytest.mark.parametrize(("kind", "check"), [(kind, check) for kind, (*_, names) in KINDS.items() for check in names])
+@pytest.mark.parametrize(
+    ("kind", "check"), chosen(RIGHT, [(kind, check) for kind, check in RIGHT if kind == "llm" or check not in FLAWS])
+)
 async def test_a_right_provider_passes(autojump_clock: MockClock, kind: str, check: str) -> None:
     await check_of(kind)(check)
 
@@ -128,7 +134,7 @@ async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, kind: s
             thing.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, 1))
 async def test_a_right_provider_passes_behind_a_proxy_that_disturbs(autojump_clock: MockClock, kind: str) -> None:
     await check_of(kind, serve=behind_a_proxy)()
 
@@ -141,7 +147,7 @@ async def test_a_right_provider_passes_behind_a_proxy_that_disturbs(autojump_clo
         ("503 is a ProviderError", "lets foreign errors out"),
         ("gives up a half-open connection", "waits for ever"),
         ("gives up a stalled answer", "waits for ever"),
-        ("tells of a lost connection", "takes the end for an end"),
+        ("reports a lost connection", "takes the end for an end"),
         ("ignores the unknown", "knows all messages"),
         ("waits for a slow vendor", "has no patience"),
         ("tells the vendor to stop", "listens to the end"),
@@ -154,7 +160,7 @@ async def test_what_is_wrong_is_found_behind_a_proxy(autojump_clock: MockClock, 
 
 async def test_a_proxy_that_knows_no_unknown_message_says_so(autojump_clock: MockClock) -> None:
     async with disturbed(serve_lines, lambda vendor: vendor.address) as proxy:
-        with pytest.raises(ValueError, match="no unknown= message"):
+        with pytest.raises(ValueError, match="needs unknown="):
             proxy.misbehave("unknown")
 
 
@@ -175,7 +181,7 @@ class Swallows(ScriptedLLM):
 
 
 async def test_a_swallowed_cancellation_is_found(autojump_clock: MockClock) -> None:
-    with pytest.raises(NotConforming, match=r"ended as if it were done, with '.*'; Cancelled is never swallowed"):
+    with pytest.raises(NotConforming, match=r"ended as if it had finished, with '.*'; Cancelled is never swallowed"):
         await check_llm(lambda: Swallows([""]), "can be cancelled anywhere", points=1000)
 
 
@@ -193,7 +199,7 @@ async def test_without_names_all_checks_run_and_each_failure_is_a_line(autojump_
 
 
 async def test_a_check_that_cannot_be_run_is_no_check_that_passed(autojump_clock: MockClock) -> None:
-    with pytest.raises(ValueError, match="there is no check 'is nice'"):
+    with pytest.raises(ValueError, match=r"must be one of .*, got 'is nice'"):
         await check_stt(ScriptedSTT, "is nice")
     with pytest.raises(ValueError, match=r"needs vendor= or credentials="):
         await check_stt(ScriptedSTT, "survives garbage")

@@ -34,10 +34,10 @@ from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeRe
 KEY = "made-up-key"
 FLAWS = {
     "tells the vendor to stop": ("leaves answers open",),
-    "tells when it is gone": ("says nothing of failures",),
+    "reports a lost vendor": ("says nothing of failures",),
     "has telephone speech": ("wants a studio", "cuts samples"),
     "closes each commit once": ("numbers from 0", "says words twice", "has no words", "has its own types"),
-    "takes a commit of nothing": ("commits speech alone",),
+    "takes an empty commit": ("commits speech alone",),
     "forgets what is discarded": ("forgets nothing",),
     "takes audio of any size": ("wants whole frames",),
     "answers in pieces": ("answers whole", "tells no text", "is silent"),
@@ -45,7 +45,7 @@ FLAWS = {
     "says a given text": ("calls a tool instead", "says nothing given"),
     "goes on after a barge-in": ("answers once",),
     "takes what was heard at any time": ("believes what is possible",),
-    "takes anything to remember": ("knows its tools",),
+    "takes any message to remember": ("knows its tools",),
     "takes any setup": ("knows languages",),
 }
 CASES = [(check, flaw) for check, flaws in FLAWS.items() for flaw in flaws]
@@ -230,7 +230,7 @@ async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, check: 
 
 @pytest.mark.parametrize("check", FLAWS)
 async def test_the_same_engine_without_a_flaw_passes(autojump_clock: MockClock, check: str) -> None:
-    needs_vendor = check in ("tells the vendor to stop", "tells when it is gone")
+    needs_vendor = check in ("tells the vendor to stop", "reports a lost vendor")
     make, vendor = made_of("leaves answers open" if needs_vendor else "")
     right = (lambda address: attrs.evolve(make(address), flaw="")) if vendor else make  # type: ignore[call-arg,arg-type]
     await check_engine(right, check, vendor=vendor)

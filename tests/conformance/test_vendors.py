@@ -28,13 +28,20 @@ from patter_trio.testing.servers.deepgram import FakeDeepgram, serve_deepgram
 from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, serve_elevenlabs
 from patter_trio.testing.servers.openai import ChatReply, serve_openai
 from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeReply, serve_openai_realtime
+from tests.kit.depth import chosen
 
-POINTS = 60
-"""Steps at which each is cancelled; their own tests have more."""
+SMOKE = {
+    "works again",
+    "can be cancelled anywhere",
+    "401 is an AuthenticationError",
+    "tells of a lost connection",
+    "survives garbage",
+}
+"""The checks that run by default."""
 KEY = "made-up-key"
 
 
-def openai() -> Callable[..., Awaitable[None]]:
+def openai(points: int) -> Callable[..., Awaitable[None]]:
 
     def reply(request: object) -> object:
         count = len(request.body["messages"])  # type: ignore[attr-defined]
@@ -53,11 +60,11 @@ def openai() -> Callable[..., Awaitable[None]]:
         lambda address: OpenAILLM(api_key=KEY, model="made-up", base_url=address),
         vendor=vendor,
         credentials=Credentials(OpenAILLM, "api_key", "OPENAI_API_KEY", KEY),
-        points=POINTS,
+        points=points,
     )
 
 
-def deepgram() -> Callable[..., Awaitable[None]]:
+def deepgram(points: int) -> Callable[..., Awaitable[None]]:
     vendor = partial(
         disturbed,
         partial(serve_deepgram, FakeDeepgram(key=KEY)),
@@ -69,11 +76,11 @@ def deepgram() -> Callable[..., Awaitable[None]]:
         lambda address: DeepgramSTT(api_key=KEY, base_url=address),
         vendor=vendor,
         credentials=Credentials(DeepgramSTT, "api_key", "DEEPGRAM_API_KEY", KEY),
-        points=POINTS,
+        points=points,
     )
 
 
-def elevenlabs() -> Callable[..., Awaitable[None]]:
+def elevenlabs(points: int) -> Callable[..., Awaitable[None]]:
     vendor = partial(
         disturbed,
         partial(serve_elevenlabs, FakeElevenLabs(key=KEY)),
@@ -85,11 +92,11 @@ def elevenlabs() -> Callable[..., Awaitable[None]]:
         lambda address: ElevenLabsTTS(api_key=KEY, base_url=address),
         vendor=vendor,
         credentials=Credentials(ElevenLabsTTS, "api_key", "ELEVENLABS_API_KEY", KEY),
-        points=POINTS,
+        points=points,
     )
 
 
-def openai_realtime(**options: Any) -> Callable[..., Awaitable[None]]:
+def openai_realtime(points: int, **options: Any) -> Callable[..., Awaitable[None]]:
     replies = [RealtimeReply(text="To this there is a lot to say, and it takes a while.", first_audio=0.05)]
     vendor = partial(
         disturbed,
@@ -102,30 +109,38 @@ def openai_realtime(**options: Any) -> Callable[..., Awaitable[None]]:
         lambda address: OpenAIRealtime(api_key=KEY, base_url=address, **options),
         vendor=vendor,
         credentials=Credentials(OpenAIRealtime, "api_key", "OPENAI_API_KEY", KEY),
-        points=POINTS,
+        points=points,
     )
 
 
-@pytest.mark.parametrize("check", LLM_CHECKS)
-async def test_openai_conforms(autojump_clock: MockClock, check: str) -> None:
-    await openai()(check)
+@pytest.fixture
+def points(deep: bool) -> int:
+    """Steps at which each is cancelled; their own tests have more."""
+    return 60 if deep else 20
 
 
-@pytest.mark.parametrize("check", STT_CHECKS)
-async def test_deepgram_conforms(autojump_clock: MockClock, check: str) -> None:
-    await deepgram()(check)
+@pytest.mark.parametrize("check", chosen(LLM_CHECKS, SMOKE))
+async def test_openai_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    await openai(points)(check)
 
 
-@pytest.mark.parametrize("check", TTS_CHECKS)
-async def test_elevenlabs_conforms(autojump_clock: MockClock, check: str) -> None:
-    await elevenlabs()(check)
+@pytest.mark.parametrize("check", chosen(STT_CHECKS, SMOKE))
+async def test_deepgram_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    await deepgram(points)(check)
 
 
-@pytest.mark.parametrize("check", ENGINE_CHECKS)
-async def test_openai_realtime_conforms(autojump_clock: MockClock, check: str) -> None:
-    await openai_realtime()(check)
+@pytest.mark.parametrize("check", chosen(TTS_CHECKS, SMOKE))
+async def test_elevenlabs_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    await elevenlabs(points)(check)
 
 
-@pytest.mark.parametrize("check", ENGINE_CHECKS)
-async def test_openai_realtime_that_looks_for_turns_conforms(autojump_clock: MockClock, check: str) -> None:
-    await openai_realtime(turn_detection="server_vad")(check)
+@pytest.mark.parametrize("check", chosen(ENGINE_CHECKS, SMOKE))
+async def test_openai_realtime_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    await openai_realtime(points)(check)
+
+
+@pytest.mark.parametrize("check", chosen(ENGINE_CHECKS, SMOKE))
+async def test_openai_realtime_that_looks_for_turns_conforms(
+    autojump_clock: MockClock, check: str, points: int
+) -> None:
+    await openai_realtime(points, turn_detection="server_vad")(check)

@@ -6,7 +6,6 @@ import math
 
 import attrs
 import pytest
-from test_turn_scenarios import LAG, POLICY, Scene
 
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.inputs import (
@@ -23,6 +22,7 @@ from patter_trio.conversation.inputs import (
     VoiceStarted,
 )
 from patter_trio.conversation.policy import TurnPolicy
+from tests.conversation.test_turn_scenarios import LAG, POLICY, Scene
 
 VOICE = attrs.evolve(POLICY, needs_words=False, max_wordless_voice=60.0)
 """An engine that is told when a turn is over."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from test_turn_scenarios import POLICY, Scene
 
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.inputs import (
@@ -15,6 +14,7 @@ from patter_trio.conversation.inputs import (
     VoiceEnded,
     VoiceStarted,
 )
+from tests.conversation.test_turn_scenarios import POLICY, Scene
 
 
 def commits(scene: Scene) -> list[tuple[float, str, str]]:

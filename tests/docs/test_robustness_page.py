@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hostile")]
-
-from office import PHASES  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from benchmarks.fuzz.targets import TARGETS  # noqa: E402
+from tests.kit.office import PHASES  # noqa: E402
 
 PAGE = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Every Python snippet in README and docs runs."""
+"""Every Python snippet in README and docs runs; those of docs with ``--deep``."""
 
 import os
 import re
@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SNIPPETS = [
     pytest.param(
-        codes[:number], code, id=f"{page.relative_to(ROOT / 'docs') if page.parent != ROOT else page.name}-{number}"
+        codes[:number],
+        code,
+        id=f"{page.relative_to(ROOT / 'docs') if page.parent != ROOT else page.name}-{number}",
+        marks=() if page.name == "README.md" else pytest.mark.deep,
     )
     for page in PAGES
     for codes in [re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)]

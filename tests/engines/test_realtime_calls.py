@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from realtime_kit import KEY, SORRY, Simulator, agent_of, items_of, serve, shown
 
 from patter_trio import Patter, Tool, end_call
 from patter_trio.abc import ToolCall
 from patter_trio.testing import ScriptedTTS, ScriptedVAD
 from patter_trio.testing.servers.openai_realtime import Asked, RealtimeReply, RealtimeServerConnection
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
+from tests.kit.realtime import KEY, SORRY, Simulator, agent_of, items_of, serve, shown
 
 BARGE_IN = 0.05
 """Seconds from the decision to cut a reply until the vendor is told."""

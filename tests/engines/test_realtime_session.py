@@ -9,20 +9,6 @@ from functools import partial
 import attrs
 import pytest
 import trio
-from realtime_kit import (
-    FRAME,
-    KEY,
-    SILENCE,
-    answered,
-    bare,
-    engine_of,
-    items_of,
-    line_of,
-    sent_after,
-    serve,
-    shown,
-    taken,
-)
 from trio.testing import MockClock
 
 from patter_trio import AuthenticationError, ConfigurationError, OpenAIRealtime, ProviderError, ProviderTimeout
@@ -43,6 +29,20 @@ from patter_trio.errors import RateLimitError
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
+from tests.kit.realtime import (
+    FRAME,
+    KEY,
+    SILENCE,
+    answered,
+    bare,
+    engine_of,
+    items_of,
+    line_of,
+    sent_after,
+    serve,
+    shown,
+    taken,
+)
 
 TEN = RealtimeReply(text="One two three four five six seven eight nine ten.", seconds=10.0, first_audio=0.5, chunk=0.2)
 BRIEF = RealtimeReply(text="Yes.", seconds=1.0, first_audio=0.2)
@@ -160,7 +160,7 @@ async def test_garbage_among_what_is_told_is_skipped_and_logged_once(
     async with serve(garbage=("}{", b"\x00", '{"type": 7}', '{"type": "news"}'), replies=[BRIEF]) as vendor:
         async with line_of(engine_of(vendor)) as line:
             assert (await answered(line.session)).text == "Yes."
-        assert caplog.text.count("ignoring what OpenAI may not send") == 1
+        assert caplog.text.count("ignoring an invalid message from OpenAI") == 1
 
 
 # What is heard --------------------------------------------------------------------------------------------------------
@@ -504,17 +504,14 @@ async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojum
         assert (answer.text, answer.seconds) == ("Yes.", 1.0)
 
 
-async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_response, "MAX_WAITING_PIECES", 8)
-    async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
+async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(autojump_clock: MockClock) -> None:
+    endless = attrs.evolve(TEN, speed=1000.0, chunk=10.0 / (_response.MAX_WAITING_PIECES + 100))
+    async with serve(replies=[endless, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await trio.sleep(2.0)
             with pytest.raises(ProviderError):
                 await taken(response)
         [connection] = vendor.connections
-        monkeypatch.setattr(_response, "MAX_WAITING_PIECES", 8192)
         [(_, done)] = connection.events("response.done")
         assert done["response"]["status"] == "cancelled"
         assert (await answered(line.session)).text == "Yes."
@@ -901,15 +898,12 @@ async def test_a_key_that_is_not_good_any_more_is_shown_once(autojump_clock: Moc
         assert vendor.refused == 1
 
 
-async def test_a_vendor_that_takes_nothing_has_failed(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_session, "MAX_OUTBOX_MESSAGES", 16)
+async def test_a_vendor_that_takes_nothing_has_failed(autojump_clock: MockClock) -> None:
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
-        for _ in range(20):
+        for _ in range(_session.MAX_OUTBOX_MESSAGES + 4):
             line.session.remember({"role": "assistant", "content": "x"})
         await line.until(lambda: line.failure)
-        assert "does not take" in str(line.failure)
+        assert "did not read" in str(line.failure)
 
 
 async def test_a_fatal_error_ends_the_session_and_a_harmless_one_does_not(autojump_clock: MockClock) -> None:
@@ -1193,14 +1187,13 @@ async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: Moc
 
 
 async def test_what_is_told_and_not_taken_is_dropped(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_session, "_MAX_WAITING_EVENTS", 3)
     async with serve(replies=[BRIEF]) as vendor, engine_of(vendor).open(EngineSetup(instructions="")) as session:
-        for _ in range(5):
+        for _ in range(_session._MAX_WAITING_EVENTS + 2):
             session.commit()
         await trio.sleep(1.0)
-        assert caplog.text.count("is not taken") == 2
+        assert caplog.text.count("dropping an event") == 2
         assert (await answered(session)).text == "Yes."
 
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, agent_of, edges, never_returns, raises, sleeps, told_events
 
 from patter_trio import Patter
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.call import SORRY, Backend, agent_of, edges, never_returns, raises, sleeps, told_events
+
+pytestmark = pytest.mark.both_backends
 
 
 @pytest.mark.pipeline("on_message answers")
@@ -56,16 +58,16 @@ async def test_llm_token_of_an_on_message_reply_names_the_function(call_simulato
     assert (token["llm_provider"], token["model"]) == ("on_message", "look_it_up")
 
 
-async def test_a_fixed_greeting_has_audio_out_only(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of(first_message="Hello.")) as caller:
+async def test_a_fixed_greeting_has_audio_out_only(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of(first_message="Hello.")) as caller:
         await caller.hears()
     names = [name for _, name, _ in told_events(caller) if name in EDGES]
     assert names == ["audio_out", "agent_speech_started", "agent_speech_ended"]
 
 
-async def test_say_keeps_the_turn_and_has_a_pair_of_its_own(call_simulator: CallSimulator) -> None:
+async def test_say_keeps_the_turn_and_has_a_pair_of_its_own(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
-    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
         phone.calls[0].say("One more thing.")
@@ -99,11 +101,11 @@ async def test_noise_without_words_has_voice_edges_and_no_eos(call_simulator: Ca
 
 @pytest.mark.parametrize(("final_delay", "eos_after"), [(0.2, 0.5), (0.5, 0.5), (1.0, 1.0), (1.9, 1.9)])
 async def test_eos_is_half_a_second_after_the_last_voice_or_when_late_words_come(
-    call_simulator: CallSimulator, final_delay: float, eos_after: float, way: str
+    call_simulator: CallSimulator, final_delay: float, eos_after: float, backend: Backend
 ) -> None:
-    if way == "engine":
+    if backend.is_engine:
         eos_after = 0.5  # which waits for no words
-    async with call_simulator(agent_of("Yes.", stt=ScriptedSTT(final_delay=final_delay))) as caller:
+    async with call_simulator(backend.agent_of("Yes.", stt=ScriptedSTT(final_delay=final_delay))) as caller:
         await caller.speaks("Hello there", seconds=1.0)
         await caller.hears()
         [eos] = caller.times("user_speech_eos")
@@ -113,9 +115,11 @@ async def test_eos_is_half_a_second_after_the_last_voice_or_when_late_words_come
         assert caller.payloads("user_speech_eos")[0]["trailing_silence_ms"] == pytest.approx(eos_after * 1000, abs=21)
 
 
-async def test_eos_never_comes_before_user_speech_ended(call_simulator: CallSimulator) -> None:
+async def test_eos_never_comes_before_user_speech_ended(call_simulator: CallSimulator, backend: Backend) -> None:
     """Not even when the words are there long before the detector is sure that the voice has ended."""
-    agent = agent_of("Yes.", vad=ScriptedVAD(end_delay=1.5), stt=ScriptedSTT(final_delay=0.0), endpointing_ms=100)
+    agent = backend.agent_of(
+        "Yes.", vad=ScriptedVAD(end_delay=1.5), stt=ScriptedSTT(final_delay=0.0), endpointing_ms=100
+    )
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello there", seconds=1.0)
         await caller.hears()
@@ -124,10 +128,10 @@ async def test_eos_never_comes_before_user_speech_ended(call_simulator: CallSimu
 
 
 async def test_yes_and_no_are_utterances_and_a_second_one_within_half_a_second_is_not_lost(
-    call_simulator: CallSimulator, way: str
+    call_simulator: CallSimulator, backend: Backend
 ) -> None:
     llm = ScriptedLLM(["Noted."], first_token=1.0)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(backend.agent_of(llm=llm)) as caller:
         for word in ("Yes.", "No."):
             await caller.speaks(word, seconds=0.3)
             await caller.hears()
@@ -136,13 +140,13 @@ async def test_yes_and_no_are_utterances_and_a_second_one_within_half_a_second_i
         await caller.speaks("No.", seconds=0.3)  # within 0.5 s of the end of the utterance before
         await caller.hears()
     assert [text for role, text in caller.transcript if role == "user"] == ["Yes.", "No.", "Yes. No."]
-    known = ["Yes.", "No.", "Yes.", "Yes. No."] if way == "pipeline" else [None] * 4
+    known = ["Yes.", "No.", "Yes.", "Yes. No."] if backend.is_pipeline else [None] * 4
     assert [event.get("transcript_so_far") for event in caller.payloads("user_speech_eos")] == known
 
 
-async def test_the_message_is_in_the_request_once(call_simulator: CallSimulator) -> None:
+async def test_the_message_is_in_the_request_once(call_simulator: CallSimulator, backend: Backend) -> None:
     llm = ScriptedLLM(["Yes."])
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("Hello there", seconds=0.5)
         await caller.hears()
     assert [message["content"] for message in llm.requests[0]].count("Hello there") == 1
@@ -161,7 +165,7 @@ def takes_nothing() -> None:
 
 @pytest.mark.parametrize("callback", [raises, sleeps, never_returns, spoils, takes_nothing, "no function"])
 async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_does(
-    call_simulator: CallSimulator, callback: Any
+    call_simulator: CallSimulator, callback: Any, backend: Backend
 ) -> None:
     async def once(callback: Any) -> list[Any]:
         phone, kept = Patter(), {}
@@ -169,7 +173,7 @@ async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_doe
             setattr(phone, f"on_{name}", callback)
         if callable(callback):  # serve() refuses what is none
             kept = {"on_transcript": callback, "on_dtmf": callback}
-        agent = agent_of("From nine to five, every day of the week.", "Fine.", first_message="Hello.")
+        agent = backend.agent_of("From nine to five, every day of the week.", "Fine.", first_message="Hello.")
         async with call_simulator(agent, phone=phone, **kept) as caller:
             await caller.hears()
             await caller.speaks("Your hours?", seconds=1.0)
@@ -183,7 +187,7 @@ async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_doe
     assert await once(callback) == await once(None)
 
 
-async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallSimulator) -> None:
+async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallSimulator, backend: Backend) -> None:
     """And no state is skipped: speaking over speaking, idle when it was cut, thinking when the new turn begins."""
     phone, seen = Patter(), []
     for name in EDGES:
@@ -192,7 +196,7 @@ async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallS
             f"on_{name}",
             lambda event, name=name: seen.append((name, event.get("interrupted"), *phone.conversation_state.values())),
         )
-    agent = agent_of("A long answer that goes on and on.", "Yes.", tts=ScriptedTTS(duration=6.0))
+    agent = backend.agent_of("A long answer that goes on and on.", "Yes.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent, phone=phone) as caller:
         await caller.speaks("Tell me", seconds=0.5)
         await caller.at(3.0)
@@ -208,9 +212,9 @@ async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallS
     ]
 
 
-async def test_the_state_is_kept_without_any_callback(call_simulator: CallSimulator) -> None:
+async def test_the_state_is_kept_without_any_callback(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
-    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         states = [tuple(phone.conversation_state.values())]
         await caller.speaks("Hello", seconds=0.5, wait=False)
         for at in (0.1, 1.05, 1.7, 2.5):
@@ -225,8 +229,8 @@ async def test_the_state_is_kept_without_any_callback(call_simulator: CallSimula
     ]
 
 
-async def test_the_pipeline_never_says_that_the_agent_listens(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", first_message="Hello.", user_away_timeout=2.0)) as caller:
+async def test_the_pipeline_never_says_that_the_agent_listens(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Yes.", first_message="Hello.", user_away_timeout=2.0)) as caller:
         await caller.hears()
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -237,9 +241,12 @@ async def test_the_pipeline_never_says_that_the_agent_listens(call_simulator: Ca
 
 async def test_audio_out_is_when_audio_was_made_and_agent_speech_started_when_it_is_on_the_wire(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
     """They differ while a caller who may still go on keeps the reply in its lane."""
-    agent = agent_of("Two rooms.", tts=ScriptedTTS(first_audio=0.0), llm=ScriptedLLM(["Two rooms."], first_token=0.1))
+    agent = backend.agent_of(
+        "Two rooms.", tts=ScriptedTTS(first_audio=0.0), llm=ScriptedLLM(["Two rooms."], first_token=0.1)
+    )
     async with call_simulator(agent) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.05)

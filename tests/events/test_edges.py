@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, told_events
 
 from patter_trio import Patter
 from patter_trio.events.payloads import EDGES
@@ -16,6 +15,9 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.invoke import in_thread
+from tests.kit.call import Backend, agent_of, edges, told_events
+
+pytestmark = pytest.mark.both_backends
 
 STATES = {
     "user_speech_started": ("speaking", "idle"),
@@ -40,9 +42,9 @@ def listen(phone: Patter, hear: Any) -> None:
 
 
 async def test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant(
-    call_simulator: CallSimulator, way: str
+    call_simulator: CallSimulator, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of("One moment please.")) as caller:
+    async with call_simulator(backend.agent_of("One moment please.")) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
@@ -60,8 +62,8 @@ async def test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant(
     for told in payloads.values():
         assert len(told) == 1
         assert (told[0].pop("call_id"), type(told[0].pop("timestamp_ms"))) == (call_id, int)
-    words = {"transcript_so_far": "Is a table free?"} if way == "pipeline" else {}  # an engine tells them later
-    speaker = {"tts_provider" if way == "pipeline" else "engine": "scripted"}
+    words = {"transcript_so_far": "Is a table free?"} if backend.is_pipeline else {}  # an engine tells them later
+    speaker = {"tts_provider" if backend.is_pipeline else "engine": "scripted"}
     assert payloads == {
         "user_speech_started": [{"audio_offset_ms": 1000, "vad_confidence": 1.0}],
         "user_speech_ended": [{"audio_offset_ms": 2000, "speech_duration_ms": 1000, "vad_confidence": 1.0}],
@@ -73,8 +75,8 @@ async def test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant(
     }
 
 
-async def test_each_edge_of_a_turn_that_is_talked_over(call_simulator: CallSimulator) -> None:
-    agent = agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
+async def test_each_edge_of_a_turn_that_is_talked_over(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent = backend.agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.at(4.0)
@@ -93,7 +95,7 @@ async def test_each_edge_of_a_turn_that_is_talked_over(call_simulator: CallSimul
     assert [payload["turn_idx"] for payload in caller.payloads("audio_out")] == [1, 2]
 
 
-async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: CallSimulator) -> None:
+async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: CallSimulator, backend: Backend) -> None:
     phone, seen = Patter(), {}
 
     async def hear(name: str, event: dict[str, Any]) -> None:
@@ -102,7 +104,7 @@ async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: C
 
     listen(phone, hear)
     assert phone.conversation_state == {"user": "listening", "agent": "initializing"}
-    async with call_simulator(agent_of("One moment please."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("One moment please."), phone=phone) as caller:
         await caller.waits(0.1)
         assert phone.conversation_state == {"user": "listening", "agent": "idle"}
         await caller.speaks("Is a table free?", seconds=1.0)
@@ -112,19 +114,21 @@ async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: C
     assert phone.conversation_state == {"user": "listening", "agent": "initializing"}
 
 
-async def test_the_state_has_changed_before_its_event_is_told(call_simulator: CallSimulator) -> None:
+async def test_the_state_has_changed_before_its_event_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
     phone, seen = Patter(), {}
     listen(phone, lambda name, event: seen.setdefault(name, tuple(phone.calls[0].conversation_state.values())))
-    async with call_simulator(agent_of("One moment please."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("One moment please."), phone=phone) as caller:
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
     # Callbacks of one instant run after all of it has happened: the live state may be further, never behind.
     assert seen == STATES | {"user_speech_ended": ("listening", "thinking")}
 
 
-async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(call_simulator: CallSimulator) -> None:
+async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     async with call_simulator(
-        agent_of("One.", "Two.", first_message="Hello, {who}!", variables={"who": "you"})
+        backend.agent_of("One.", "Two.", first_message="Hello, {who}!", variables={"who": "you"})
     ) as caller:
         greeting = await caller.hears()
         for _ in range(2):
@@ -142,9 +146,10 @@ async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(c
 
 async def test_callbacks_may_be_set_changed_and_taken_away_in_the_middle_of_a_call(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
     phone, heard = Patter(), []
-    async with call_simulator(agent_of("One."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("One."), phone=phone) as caller:
         for hear in (lambda event: heard.append(1), None, lambda event: heard.append(3)):
             phone.on_user_speech_eos = hear
             await caller.speaks("Go on", seconds=0.5)
@@ -152,7 +157,9 @@ async def test_callbacks_may_be_set_changed_and_taken_away_in_the_middle_of_a_ca
     assert heard == [1, 3]
 
 
-async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(call_simulator: CallSimulator) -> None:
+async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     async def once(slow: bool) -> tuple[list[Any], list[float]]:
         phone, called = Patter(), []
 
@@ -162,7 +169,7 @@ async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(call_simu
                 await trio.sleep(10)
 
         listen(phone, hear)
-        async with call_simulator(agent_of("One.", "Two."), phone=phone) as caller:
+        async with call_simulator(backend.agent_of("One.", "Two."), phone=phone) as caller:
             for _ in range(2):
                 await caller.speaks("Go on", seconds=0.5)
                 await caller.hears()
@@ -177,7 +184,7 @@ async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(call_simu
 
 
 async def test_one_that_raises_is_named_and_the_call_goes_on(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     phone = Patter()
 
@@ -185,7 +192,7 @@ async def test_one_that_raises_is_named_and_the_call_goes_on(
         raise KeyError("customer")
 
     phone.on_llm_token = broken
-    async with call_simulator(agent_of("One."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("One."), phone=phone) as caller:
         await caller.speaks("Go on", seconds=0.5)
         assert (await caller.hears()).text == "One."
     [record] = [record for record in caplog.records if record.name == "patter_trio.events"]
@@ -211,25 +218,27 @@ async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time
     assert "wrap it: in_thread(writes_to_a_slow_disk)" in record.message
 
 
-async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(call_simulator: CallSimulator, way: str) -> None:
+async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     phone, seen = Patter(), []
     phone.on_user_speech_eos = in_thread(lambda event: seen.append(event.get("transcript_so_far")))
-    async with call_simulator(agent_of("One."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("One."), phone=phone) as caller:
         await caller.speaks("Go on", seconds=0.5)
         await caller.hears()
-    assert seen == ["Go on" if way == "pipeline" else None]
+    assert seen == ["Go on" if backend.is_pipeline else None]
 
 
 async def test_words_before_the_agent_is_heard_make_a_new_eos_but_one_message(
-    call_simulator: CallSimulator, way: str
+    call_simulator: CallSimulator, backend: Backend
 ) -> None:
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.2)
         await caller.speaks("or rather two", seconds=0.6)
         await caller.hears()
-    known = ["A room", "A room or rather two"] if way == "pipeline" else [None, None]
+    known = ["A room", "A room or rather two"] if backend.is_pipeline else [None, None]
     assert [p.get("transcript_so_far") for p in caller.payloads("user_speech_eos")] == known
     assert [p["turn_idx"] for p in caller.payloads("agent_speech_started")] == [2]
     assert llm.requests[-1][1:] == [{"role": "user", "content": "A room or rather two"}]
@@ -249,8 +258,10 @@ async def test_late_final_words_amend_the_message_without_another_eos(call_simul
     assert len(caller.times("user_speech_eos")) == 1
 
 
-async def test_the_caller_is_away_after_the_time_without_speech(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", user_away_timeout=3.0)) as caller:
+async def test_the_caller_is_away_after_the_time_without_speech(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    async with call_simulator(backend.agent_of("Yes.", user_away_timeout=3.0)) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
         ended = caller.times("agent_speech_ended")[0]
@@ -263,18 +274,20 @@ async def test_the_caller_is_away_after_the_time_without_speech(call_simulator: 
         await caller.hears()
 
 
-async def test_keys_are_told_as_they_are_pressed(call_simulator: CallSimulator) -> None:
+async def test_keys_are_told_as_they_are_pressed(call_simulator: CallSimulator, backend: Backend) -> None:
     pressed: list[Any] = []
-    async with call_simulator(agent_of(), on_dtmf=pressed.append) as caller:
+    async with call_simulator(backend.agent_of(), on_dtmf=pressed.append) as caller:
         await caller.presses("1#")
         await caller.waits(0.1)
         assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "1#"]
 
 
-async def test_the_recognisers_guesses_are_told_to_nobody_who_asked_for_words(call_simulator: CallSimulator) -> None:
+async def test_the_recognisers_guesses_are_told_to_nobody_who_asked_for_words(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     """An interim result is an event of its own, not an on_transcript."""
     said: list[Any] = []
-    agent = agent_of("Yes.", stt=ScriptedSTT(interim_every=0.4))
+    agent = backend.agent_of("Yes.", stt=ScriptedSTT(interim_every=0.4))
     async with call_simulator(agent, on_transcript=said.append) as caller:
         await caller.speaks("One two three four", seconds=1.2)
         await caller.hears()

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
-from call_kit import agent_of
 
 from patter_trio import EventBus, Patter, PatterEventType
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import Backend, agent_of
+
+pytestmark = pytest.mark.both_backends
 
 
 async def talked_over(caller: SimulatedCaller) -> None:
@@ -20,7 +22,7 @@ async def talked_over(caller: SimulatedCaller) -> None:
     await caller.heard(1)
 
 
-async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSimulator, way: str) -> None:
+async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSimulator, backend: Backend) -> None:
     lines: list[str] = []
     phone = Patter()
 
@@ -59,10 +61,10 @@ async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSim
     phone.on_audio_out = on_audio_out
     phone.on_agent_speech_started = on_agent_speech_started
     phone.on_agent_speech_ended = on_agent_speech_ended
-    agent = agent_of("From nine to five, every day of the week.", "Fine.", tts=ScriptedTTS(duration=6.0))
+    agent = backend.agent_of("From nine to five, every day of the week.", "Fine.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent, phone=phone) as caller:
         await talked_over(caller)
-    engine = None if way == "pipeline" else "scripted"
+    engine = None if backend.is_pipeline else "scripted"
     assert lines == [
         "[vad+] state={'user': 'speaking', 'agent': 'idle'}",
         "[vad-] dur=1500ms",
@@ -81,7 +83,7 @@ async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSim
     ]
 
 
-async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator) -> None:
+async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator, backend: Backend) -> None:
     phone, barge_ins, latencies = Patter(), [], []
     last_user_start_ms: list[int] = []
 
@@ -95,7 +97,7 @@ async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator) 
 
     phone.on_user_speech_started = on_user_speech_started
     phone.on_agent_speech_ended = on_agent_speech_ended
-    agent = agent_of("From nine to five, every day of the week.", "Fine.", tts=ScriptedTTS(duration=6.0))
+    agent = backend.agent_of("From nine to five, every day of the week.", "Fine.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent, phone=phone) as caller:
         await talked_over(caller)
     assert barge_ins == [(1, 2650)]

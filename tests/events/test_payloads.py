@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 import attrs
 import pytest
-from call_kit import agent_of
 
 import patter_trio
 from patter_trio import (
@@ -32,6 +31,7 @@ from patter_trio.events.kinds import PAYLOADS
 from patter_trio.metrics.public_events import SpeechEdge
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, tool_call
+from tests.kit.call import agent_of
 
 SPEECH_EDGES: Mapping[str, Any] = {
     "user_speech_started": UserSpeechStartedEvent,

@@ -11,7 +11,6 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from call_kit import agent_of, edges, told_events
 
 import patter_trio
 from patter_trio import ConfigurationError, ConversationStateSnapshot, EouTrigger, Patter, SpeechEvents
@@ -19,6 +18,9 @@ from patter_trio.abc import LanguageModel, Message, SpeechChunk, TextToSpeech, T
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
+from tests.kit.call import Backend, agent_of, edges, told_events
+
+pytestmark = pytest.mark.both_backends
 
 FIRE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "user_speech_started": ("fire_user_speech_started", {}, {"vad_confidence": 0.9, "audio_offset_ms": 40}),
@@ -264,10 +266,11 @@ class _FiringVoice(TextToSpeechSession):
 
 async def test_a_first_token_that_an_adapter_fires_is_the_turns_and_the_pipeline_tells_no_second(
     call_simulator: CallSimulator,
+    backend: Backend,
 ) -> None:
     phone = Patter()
     seen = witness(phone)
-    async with call_simulator(agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
+    async with call_simulator(backend.agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
         for _ in range(2):
             await caller.speaks("Hello", seconds=0.5)
             await caller.hears()
@@ -286,10 +289,14 @@ async def test_a_first_token_that_an_adapter_fires_is_the_turns_and_the_pipeline
     ]
 
 
-async def test_what_is_fired_takes_its_place_in_the_order_of_the_calls_events(call_simulator: CallSimulator) -> None:
+async def test_what_is_fired_takes_its_place_in_the_order_of_the_calls_events(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     """One after another, with the state of their moment; a token after the audio would come too late, and is not told."""
     phone = Patter()
-    async with call_simulator(agent_of("Yes.", first_message="Hello.", tts=FiringTTS(phone)), phone=phone) as caller:
+    async with call_simulator(
+        backend.agent_of("Yes.", first_message="Hello.", tts=FiringTTS(phone)), phone=phone
+    ) as caller:
         await caller.hears()
         assert [event["tts_provider"] for event in caller.payloads("audio_out")] == ["adapter"]
         assert caller.times("llm_token") == []
@@ -301,9 +308,11 @@ async def test_what_is_fired_takes_its_place_in_the_order_of_the_calls_events(ca
     ]
 
 
-async def test_fired_edges_of_the_caller_move_the_state_and_the_count_of_turns(call_simulator: CallSimulator) -> None:
+async def test_fired_edges_of_the_caller_move_the_state_and_the_count_of_turns(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     phone = Patter()
-    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.at(1.0)
         fire, call_id = phone.speech_events, caller.carrier.call_sid
         await fire.fire_user_speech_started(vad_confidence=0.7, call_id=call_id)
@@ -395,11 +404,11 @@ async def test_the_state_is_that_of_the_call_whose_task_it_is_and_in_a_callback_
     assert seen["message"] == {"user": "listening", "agent": "thinking"}
 
 
-async def test_fire_in_a_call_waits_for_no_callback(call_simulator: CallSimulator) -> None:
+async def test_fire_in_a_call_waits_for_no_callback(call_simulator: CallSimulator, backend: Backend) -> None:
     async def once(callback: Any) -> list[Any]:
         phone = Patter()
         phone.on_llm_token = callback
-        async with call_simulator(agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
+        async with call_simulator(backend.agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
             await caller.speaks("Hello", seconds=0.5)
             await caller.hears()
         return [edges(caller), [(round(arrival.at, 6), len(arrival.audio)) for arrival in caller.carrier.arrivals]]
@@ -447,7 +456,7 @@ async def test_firing_for_a_call_that_is_not_live_is_a_warning_and_nothing_else(
 
 
 async def test_firing_from_a_callback_after_its_call_hurts_nobody(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     phone, done = Patter(), []
 
@@ -455,7 +464,7 @@ async def test_firing_from_a_callback_after_its_call_hurts_nobody(
         await phone.speech_events.fire_audio_out(tts_provider="mine")
         done.append(event["outcome"])
 
-    async with call_simulator(agent_of(), phone=phone, on_call_end=on_call_end) as caller:
+    async with call_simulator(backend.agent_of(), phone=phone, on_call_end=on_call_end) as caller:
         await caller.waits(0.5)
     assert done == ["caller_hung_up"]
     assert caplog.records == []

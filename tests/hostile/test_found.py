@@ -9,7 +9,6 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from office import GOODBYE
 
 from patter_trio import Patter
 from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
@@ -29,6 +28,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.faults.injections import TEXT_OPCODE, faulty_stream_of, frame
 from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
+from tests.kit.office import GOODBYE
 
 CARRIER = Twilio("AC1", "hush")
 CLOCK = trio.testing.MockClock
@@ -88,7 +88,7 @@ REQUEST = (
 async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
         open_call_server(
-            Patter().serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+            Patter()._serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
         ) as call_server,
         trio.open_nursery() as nursery,
     ):
@@ -101,7 +101,7 @@ async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
     async with open_call_server(
-        phone.serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
+        phone._serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
     ) as call_server:
         if not more:
             for _ in range(100):
@@ -120,7 +120,7 @@ async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
         await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
         assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
     (line,) = warnings(caplog)
-    assert line.startswith("connection closed: not a websocket handshake: ")
+    assert line.startswith("connection closed: the request must be a WebSocket handshake: ")
 
 
 async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CLOCK) -> None:
@@ -164,7 +164,7 @@ async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(cal
     async with call_simulator(agent, phone) as caller:
         FAULTS["marks too early"].injection(caller.carrier)
         await caller.at(GOODBYE)
-        (call,) = phone.live.values()
+        (call,) = phone._live.values()
         call.say("Goodbye, and thank you.")
         call.hang_up()
         heard = await caller.heard()
@@ -225,7 +225,7 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
 
 
 def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
-    with pytest.raises(BadMessage, match="no base64"):
+    with pytest.raises(BadMessage, match="must be base64"):
         read_message('{"event":"media","streamSid":"MZ1","media":{"payload":"AA\ufffdAA"}}', "MZ1")
 
 

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
 
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.faults.injections import BINARY_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
+from tests.kit.office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
 WEBHOOK = (

@@ -193,10 +193,10 @@ async def test_the_server_outlives_a_client_that_only_stops_reading() -> None:
         (ChatReply("One two", hang_after=2), ProviderTimeout, "did not answer within 3 s"),
         (ChatReply("One two", first_token=9.0, status=500), ProviderTimeout, "did not answer within 2 s"),
         (ChatReply(finish_reason="content_filter"), ProviderError, "content filter"),
-        (ChatReply(raw=b"data: {nonsense\n\n"), ProviderError, "no JSON"),
-        (ChatReply(raw=b"data: [1]\n\n"), ProviderError, "no chunk"),
-        (ChatReply(raw=b'data: {"choices": []}\n\n'), ProviderError, "ended before the model did"),
-        (ChatReply(raw=b"data: " + b"x" * (1 << 21)), ProviderError, "more than 1048576 bytes"),
+        (ChatReply(raw=b"data: {nonsense\n\n"), ProviderError, "must be JSON"),
+        (ChatReply(raw=b"data: [1]\n\n"), ProviderError, "must be a JSON object"),
+        (ChatReply(raw=b'data: {"choices": []}\n\n'), ProviderError, "before the answer was complete"),
+        (ChatReply(raw=b"data: " + b"x" * (1 << 21)), ProviderError, "at most 1048576 bytes"),
     ],
 )  # fmt: skip
 async def test_a_failure_is_an_error_that_says_what_may_be_done(
@@ -218,7 +218,9 @@ async def test_servers_that_leave_something_out_are_understood(autojump_clock: t
 # The provider -----------------------------------------------------------------------------------------------------------
 def test_without_a_key_the_error_names_class_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(ConfigurationError, match="OpenAILLM needs a key: give api_key=, or set OPENAI_API_KEY"):
+    with pytest.raises(
+        ConfigurationError, match="OpenAILLM: api_key= must be given, or the environment variable OPENAI_API_KEY set"
+    ):
         OpenAILLM()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hush")
     assert OpenAILLM().api_key == "sk-hush"
@@ -235,11 +237,11 @@ def test_another_server_does_not_get_the_key_of_openai(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 3}, "temperature= must be from 0 to 2, not 3"),
+        ({"temperature": 3}, "temperature= must be from 0 to 2, got 3"),
         ({"max_tokens": 0}, "max_tokens= must be from 1"),
         ({"base_url": "127.0.0.1:8000"}, "base_url= must be"),
         ({"base_url": "ws://127.0.0.1"}, "base_url= must be"),
-        ({"api_key": "a\nb"}, "api_key= has characters"),
+        ({"api_key": "a\nb"}, "api_key= must have only printable ASCII characters"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_at_once(options: dict[str, Any], message: str) -> None:

@@ -19,8 +19,11 @@ pytest.importorskip("openai", reason="the vendor's package is an oracle: pip ins
 
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
-from oracle_kit import complaints
 from pydantic import TypeAdapter, ValidationError
+
+from tests.kit.oracle import complaints
+
+pytestmark = pytest.mark.no_coverage
 
 CALL = {"id": "a", "name": "hours", "arguments": '{"day": "Monday"}'}
 MESSAGES: list[Message] = [
@@ -71,6 +74,7 @@ def test_what_we_send_is_what_the_vendor_knows() -> None:
     assert not refused(body_of())
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "spoilt",
     [
@@ -106,6 +110,7 @@ async def chunks_of(reply: ChatReply) -> list[dict[str, Any]]:
 REPLY = ChatReply("Let me see.", tool_calls=[ToolCall("a", "hours", '{"day": "Monday"}')], usage=(90, 7, 64))
 
 
+@pytest.mark.deep
 async def test_what_our_server_sends_is_what_the_vendor_sends() -> None:
     chunks = await chunks_of(REPLY)
     assert [complaints(ChatCompletionChunk, chunk) for chunk in chunks] == [[]] * len(chunks)
@@ -129,6 +134,7 @@ USAGE = {
 }  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("chunk", "text"),
     [
@@ -152,6 +158,7 @@ def test_whatever_the_vendors_models_can_say_is_understood(chunk: dict[str, Any]
         assert decoder.usage == Usage(stage="llm", input_tokens=5, cache_read_tokens=4, output_tokens=5)
 
 
+@pytest.mark.deep
 def test_every_reason_of_an_end_is_known() -> None:
     """A new one would be the signal that the wire has changed."""
     reasons = TypeAdapter(ChatCompletionChunk).json_schema()["$defs"]["Choice"]["properties"]["finish_reason"]
@@ -169,6 +176,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.deep
 async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> None:
     body = body_of()
     async with serve_openai([REPLY]) as server:
@@ -188,6 +196,7 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> 
     assert json.loads(asked.stdout)[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 64
 
 
+@pytest.mark.deep
 async def test_the_vendors_client_fails_where_ours_does() -> None:
     async with serve_openai([ChatReply("One two", error="overloaded")]) as server:
         process = await trio.run_process(

@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from call_kit import SORRY, At, agent_of, break_down, edges, give_up, told_agent
 
 from patter_trio import (
     CallMetrics,
@@ -29,9 +28,13 @@ from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from tests.kit.call import SORRY, At, Backend, agent_of, break_down, edges, give_up
+
+pytestmark = pytest.mark.both_backends
 
 
 def turns(caller: SimulatedCaller) -> list[TurnMetrics]:
@@ -54,9 +57,9 @@ def order(caller: SimulatedCaller, since: float = 0.0) -> list[str]:
 
 
 # The latencies --------------------------------------------------------------------------------------------------------
-async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, way: str) -> None:
+async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, backend: Backend) -> None:
     """S0 1.0, S1 2.0, W 2.2, E 2.5, T 2.6, L 2.9, A = P 3.1 (one sentence, whole when the text is), Z when all is made."""
-    agent = agent_of("One moment please.", tts=ScriptedTTS(speed=10.0))
+    agent = backend.agent_of("One moment please.", tts=ScriptedTTS(speed=10.0))
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
@@ -67,11 +70,11 @@ async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, w
         user_text="Is a table free?",
         agent_text="One moment please.",
         latency=LatencyBreakdown(
-            stt_ms=200.0 if way == "pipeline" else None,  # when an engine understands it does not say
+            stt_ms=200.0 if backend.is_pipeline else None,  # when an engine understands it does not say
             endpoint_ms=500.0,
             llm_ms=100.0,
             llm_ttft_ms=100.0,
-            llm_total_ms=400.0 if way == "pipeline" else 708.0,  # it is through with its voice
+            llm_total_ms=400.0 if backend.is_pipeline else 708.0,  # it is through with its voice
             tts_ms=500.0,
             tts_total_ms=608.0,
             total_ms=1100.0,
@@ -79,14 +82,16 @@ async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, w
             user_speech_duration_ms=1000.0,
         ),
         stt_audio_seconds=pytest.approx(4.18),
-        tts_characters=18 if way == "pipeline" else 0,  # no text is handed over
+        tts_characters=18 if backend.is_pipeline else 0,  # no text is handed over
         timestamp=pytest.approx(EPOCH_UNIX_S + caller.carrier.media_start + 2.5),
     )
 
 
-async def test_the_stages_add_up_to_the_response(call_simulator: CallSimulator) -> None:
+async def test_the_stages_add_up_to_the_response(call_simulator: CallSimulator, backend: Backend) -> None:
     llm = ScriptedLLM(["We open at nine. We close at five."], first_token=0.25, duration=0.7)
-    agent = agent_of(llm=llm, tts=ScriptedTTS(first_audio=0.15), vad=ScriptedVAD(end_delay=0.2), endpointing_ms=300)
+    agent = backend.agent_of(
+        llm=llm, tts=ScriptedTTS(first_audio=0.15), vad=ScriptedVAD(end_delay=0.2), endpointing_ms=300
+    )
     async with call_simulator(agent) as caller:
         await caller.speaks("Your hours?", seconds=0.8)
         await caller.hears()
@@ -100,8 +105,8 @@ async def test_the_stages_add_up_to_the_response(call_simulator: CallSimulator) 
     assert latency.total_ms >= latency.agent_response_ms
 
 
-async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("One moment please.")) as caller:
+async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("One moment please.")) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
@@ -122,8 +127,8 @@ async def test_words_that_are_there_before_the_voice_ends_take_no_time(call_simu
     assert turns(caller)[0].latency.stt_ms == 0.0
 
 
-async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", first_message="Good evening.")) as caller:
+async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Yes.", first_message="Good evening.")) as caller:
         await caller.hears()
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -134,8 +139,10 @@ async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallS
     assert answer.turn_index == 1
 
 
-async def test_a_barge_in_is_measured_from_the_onset_of_the_voice(call_simulator: CallSimulator) -> None:
-    agent = agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
+async def test_a_barge_in_is_measured_from_the_onset_of_the_voice(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    agent = backend.agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.at(4.0)
@@ -161,8 +168,8 @@ async def test_a_barge_in_by_words_is_measured_from_the_voice_too(call_simulator
     assert turns(caller)[0].latency.bargein_ms == 1200.0
 
 
-async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=6.0))) as caller:
+async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=6.0))) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.at(4.0)
         await caller.speaks("Bye", seconds=0.4, wait=False)
@@ -188,18 +195,18 @@ async def test_an_application_that_answers_is_measured_like_a_model(call_simulat
     assert (latency.llm_ttft_ms, latency.llm_ms, latency.llm_total_ms) == (300.0, 300.0, 700.0)
     metrics = metrics_of(caller)
     assert metrics.llm_provider == "on_message"
-    assert metrics.llm_model == "desk"
+    assert metrics.llm_model == "call_server"
     assert metrics.cost.llm == 0
 
 
 # Which turns there are ------------------------------------------------------------------------------------------------
-async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator) -> None:
+async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator, backend: Backend) -> None:
     called: list[str] = []
     phone = Patter()
     phone.on_user_speech_eos = lambda event: called.append("eos")
     phone.on_agent_speech_ended = lambda event: called.append("agent_speech_ended")
     async with call_simulator(
-        agent_of("Yes."),
+        backend.agent_of("Yes."),
         phone=phone,
         on_transcript=lambda event: called.append(event["role"]),
         on_metrics=lambda event: called.append("metrics"),
@@ -211,9 +218,9 @@ async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator) ->
     assert called == ["eos", "user", "agent_speech_ended", "assistant", "metrics", "end"]
 
 
-async def test_on_metrics_has_exactly_its_keys_and_counts_up(call_simulator: CallSimulator) -> None:
+async def test_on_metrics_has_exactly_its_keys_and_counts_up(call_simulator: CallSimulator, backend: Backend) -> None:
     told: list[Any] = []
-    async with call_simulator(agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+    async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
         await caller.hears()
         for _ in range(2):
             await caller.speaks("Go on", seconds=0.5)
@@ -224,9 +231,9 @@ async def test_on_metrics_has_exactly_its_keys_and_counts_up(call_simulator: Cal
     assert metrics_of(caller).turns == tuple(payload["turn"] for payload in told)
 
 
-async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: CallSimulator) -> None:
+async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
     told: list[Any] = []
-    async with call_simulator(agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+    async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
         await caller.hears()
         await caller.speaks("Go on", seconds=0.5)
         await caller.hears()
@@ -235,9 +242,11 @@ async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: Call
     assert len(told) == 2
 
 
-async def test_words_after_the_commit_join_two_utterances_in_one_turn(call_simulator: CallSimulator) -> None:
+async def test_words_after_the_commit_join_two_utterances_in_one_turn(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.2)
         await caller.speaks("or rather two", seconds=0.6)
@@ -268,8 +277,8 @@ async def test_late_words_that_amend_the_utterance_are_in_the_turn(call_simulato
     assert turn.tts_characters == 10
 
 
-async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
+async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(3.0)
     (turn,) = turns(caller)
@@ -288,8 +297,8 @@ async def test_a_turn_in_which_the_application_keeps_silent(call_simulator: Call
     assert turn.latency == LatencyBreakdown(stt_ms=200.0, endpoint_ms=500.0, user_speech_duration_ms=500.0)
 
 
-async def test_a_turn_that_failed_is_over_after_the_apology(call_simulator: CallSimulator) -> None:
-    agent = told_agent(At("llm.first", give_up, nth=1), tts=ScriptedTTS())
+async def test_a_turn_that_failed_is_over_after_the_apology(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent = backend.told_agent(At("llm.first", give_up, nth=1), tts=ScriptedTTS())
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -299,8 +308,8 @@ async def test_a_turn_that_failed_is_over_after_the_apology(call_simulator: Call
     assert turn.latency.total_ms == pytest.approx(caller.times("agent_speech_started")[0] * 1000 - 500)
 
 
-async def test_a_turn_whose_apology_fails_too_is_over(call_simulator: CallSimulator) -> None:
-    async with call_simulator(agent_of("Yes.", tts=ScriptedTTS(fail_after=0))) as caller:
+async def test_a_turn_whose_apology_fails_too_is_over(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of("Yes.", tts=ScriptedTTS(fail_after=0))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(3.0)
         await caller.speaks("Hello?", seconds=0.5)
@@ -320,9 +329,9 @@ async def test_what_is_said_after_the_answer_belongs_to_no_turn_and_costs_money(
     assert metrics_of(caller).cost.tts == pytest.approx((4 + 11) / 1000)
 
 
-async def test_an_answer_that_say_cuts_is_interrupted(call_simulator: CallSimulator) -> None:
+async def test_an_answer_that_say_cuts_is_interrupted(call_simulator: CallSimulator, backend: Backend) -> None:
     phone = Patter()
-    async with call_simulator(agent_of("A long answer.", tts=ScriptedTTS(duration=5.0)), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("A long answer.", tts=ScriptedTTS(duration=5.0)), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(3.0)
         phone.calls[0].say("Wait.", interrupt=True)
@@ -342,10 +351,12 @@ async def test_a_call_without_a_word_has_no_turns_and_no_latencies(call_simulato
     assert metrics.duration_seconds == pytest.approx(3.0)
 
 
-async def test_a_turn_that_is_open_when_the_call_breaks_is_told_before_its_end(call_simulator: CallSimulator) -> None:
+async def test_a_turn_that_is_open_when_the_call_breaks_is_told_before_its_end(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     called: list[Any] = []
     async with call_simulator(
-        told_agent(At("tts.next", break_down)),
+        backend.told_agent(At("tts.next", break_down)),
         on_metrics=lambda event: called.append(event["turn"]),
         on_call_end=lambda event: called.append(event["metrics"]),
     ) as caller:
@@ -425,25 +436,29 @@ async def test_a_mind_that_a_veto_kept_from_being_asked_costs_nothing(call_simul
     assert metrics_of(caller).cost.llm == pytest.approx((asked // 4 + len("Yes.") // 4) * 1e-6)
 
 
-async def test_a_providers_own_reported_usage_beats_the_estimate(call_simulator: CallSimulator, way: str) -> None:
+async def test_a_providers_own_reported_usage_beats_the_estimate(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     usage = Usage(stage="llm", input_tokens=10, output_tokens=3, cache_read_tokens=1000)
     llm = ScriptedLLM(["Four words, sixteen."], model="mind", usage=usage)
-    async with call_simulator(agent_of(**PARTS | {"llm": llm}), phone=twilio_phone()) as caller:
+    async with call_simulator(backend.agent_of(**PARTS | {"llm": llm}), phone=twilio_phone()) as caller:
         for _ in range(2):
             await caller.speaks("What is it now?", seconds=1.0)
             await caller.hears()
     cost = metrics_of(caller).cost
     assert cost.llm == pytest.approx(2 * (10 * 100 + 3 * 1000 + 1000 * 10) / 1_000_000)
     assert cost.llm_cached_savings == pytest.approx(2 * 1000 * 90 / 1_000_000)
-    assert cost.tts == (pytest.approx(40 / 1000) if way == "pipeline" else 0.0)  # nothing was reported of it
-    assert (cost.stt > 0) is (way == "pipeline")  # an engine has no recogniser
+    assert cost.tts == (pytest.approx(40 / 1000) if backend.is_pipeline else 0.0)  # nothing was reported of it
+    assert (cost.stt > 0) is backend.is_pipeline  # an engine has no recogniser
 
 
-async def test_usage_of_an_answer_that_was_cut_or_thrown_away_counts(call_simulator: CallSimulator) -> None:
+async def test_usage_of_an_answer_that_was_cut_or_thrown_away_counts(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     """The model bills what it generated, whether or not anybody heard it."""
     usage = Usage(stage="llm", cost=0.5)
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8, usage=usage)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.2)
         await caller.speaks("or rather two", seconds=0.6)
@@ -499,18 +514,18 @@ async def test_recogniser_and_synthesiser_report_their_usage_too(call_simulator:
     assert cost.tts == pytest.approx(3.0)
 
 
-async def test_outside_a_call_a_report_goes_nowhere(call_simulator: CallSimulator) -> None:
+async def test_outside_a_call_a_report_goes_nowhere(call_simulator: CallSimulator, backend: Backend) -> None:
     report_usage(Usage(stage="llm", cost=1.0))
-    async with call_simulator(agent_of("Yes.")) as caller:
+    async with call_simulator(backend.agent_of("Yes.")) as caller:
         report_usage(Usage(stage="llm", cost=1.0))
         await caller.speaks("Go on", seconds=0.5)
         await caller.hears()
     assert metrics_of(caller).cost.llm == 0.0
 
 
-async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimulator) -> None:
+async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimulator, backend: Backend) -> None:
     usage = Usage(stage="llm", cost=1.0)
-    agent = agent_of(llm=ScriptedLLM(["Yes."], usage=usage))
+    agent = backend.agent_of(llm=ScriptedLLM(["Yes."], usage=usage))
     phone = Patter()
     found: list[CallMetrics] = []
 
@@ -528,13 +543,13 @@ async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimu
     assert len({metrics.call_id for metrics in found}) == 2
 
 
-async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, way: str) -> None:
-    async with call_simulator(agent_of(**PARTS), phone=twilio_phone()) as caller:
+async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, backend: Backend) -> None:
+    async with call_simulator(backend.agent_of(**PARTS), phone=twilio_phone()) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
     metrics = metrics_of(caller)
     assert metrics.call_id == caller.carrier.call_sid
-    pipeline = way == "pipeline"
+    pipeline = backend.is_pipeline
     assert (metrics.stt_provider, metrics.stt_model) == (("scripted", "ear") if pipeline else ("", ""))
     assert (metrics.llm_provider, metrics.llm_model) == ("scripted", "mind")
     assert (metrics.tts_provider, metrics.tts_model) == (("scripted", "mouth") if pipeline else ("", ""))
@@ -542,10 +557,10 @@ async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, 
 
 
 async def test_scripted_providers_on_the_local_line_cost_nothing_and_no_warning(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     phone = Patter(LocalCarrier())
-    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+    async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
     metrics = metrics_of(caller)
@@ -559,8 +574,8 @@ def heard_bytes(caller: SimulatedCaller) -> list[tuple[float, int, str, bool]]:
     return [(round(a.at, 6), len(a.audio), a.mark or "", a.clears) for a in caller.carrier.arrivals]
 
 
-async def one_call(call_simulator: CallSimulator, **callbacks: Any) -> SimulatedCaller:
-    async with call_simulator(agent_of("One.", "Two.", first_message="Hello."), **callbacks) as caller:
+async def one_call(backend: Backend, call_simulator: CallSimulator, **callbacks: Any) -> SimulatedCaller:
+    async with call_simulator(backend.agent_of("One.", "Two.", first_message="Hello."), **callbacks) as caller:
         await caller.hears()
         for _ in range(2):
             await caller.speaks("Go on", seconds=0.5)
@@ -588,11 +603,11 @@ def spoils(event: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("on_metrics", [raises, never_returns, is_slow, spoils])
 async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
-    on_metrics: Any, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+    on_metrics: Any, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     ends: list[Any] = []
-    calm = await one_call(call_simulator)
-    upset = await one_call(call_simulator, on_metrics=on_metrics, on_call_end=ends.append)
+    calm = await one_call(backend, call_simulator)
+    upset = await one_call(backend, call_simulator, on_metrics=on_metrics, on_call_end=ends.append)
     assert heard_bytes(upset) == heard_bytes(calm)
     assert edges(upset) == edges(calm)
     assert turns(upset)[-1].agent_text == "Two."
@@ -607,7 +622,7 @@ async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
     assert [line.partition(": ")[2] for line in lines] == expected
 
 
-async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator) -> None:
+async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator, backend: Backend) -> None:
     """It is of the kept class: one that is slow is told of every turn, after the call."""
     called: list[int] = []
 
@@ -615,7 +630,7 @@ async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator) -> Non
         await trio.sleep(4)
         called.append(event["turn"].turn_index)
 
-    await one_call(call_simulator, on_metrics=slow)
+    await one_call(backend, call_simulator, on_metrics=slow)
     assert called == [0, 1, 2]
 
 
@@ -635,24 +650,26 @@ async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.L
     assert "writes_to_a_slow_disk blocked every call for " in record.message
 
 
-async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator) -> None:
+async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, backend: Backend) -> None:
     with pytest.raises(ConfigurationError, match="on_metrics must be a function, not int: 3"):
-        async with call_simulator(agent_of(), on_metrics=3):
+        async with call_simulator(backend.agent_of(), on_metrics=3):
             pass
 
 
 @pytest.mark.parametrize("method", ["on_event", "finish", "call", "cost"])
 async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_call(
-    method: str, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    call_simulator: CallSimulator,
+    caplog: pytest.LogCaptureFixture,
+    backend: Backend,
 ) -> None:
-    calm = await one_call(call_simulator)
+    calm = await one_call(backend, call_simulator)
 
     def broken(self: Meter, *arguments: Any) -> Any:
         raise ZeroDivisionError("a bug of the meter")
 
-    monkeypatch.setattr(Meter, method, broken)
-    ends: list[Any] = []
-    upset = await one_call(call_simulator, on_call_end=ends.append)
+    seams, ends = Seams(meter=type("BrokenMeter", (Meter,), {method: broken})), list[Any]()
+    upset = await one_call(backend, call_simulator, seams=seams, on_call_end=ends.append)
     assert heard_bytes(upset) == heard_bytes(calm)
     assert edges(upset) == edges(calm)
     assert ends[0]["metrics"] is None

@@ -13,8 +13,8 @@ INSIDE = {
     "0.1.2.3": "unspecified",
     "10.0.0.0": "private",
     "10.255.255.255": "private",
-    "100.64.0.1": "of a carrier's NAT",
-    "100.127.255.255": "of a carrier's NAT",
+    "100.64.0.1": "in a carrier's NAT",
+    "100.127.255.255": "in a carrier's NAT",
     "127.0.0.1": "loopback",
     "127.255.255.254": "loopback",
     "169.254.169.254": "link-local",
@@ -94,7 +94,7 @@ def test_what_is_there_is_not(address: str) -> None:
     "text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "1.1.1.1 ", "010.1.1.1", "[::1]"]
 )
 def test_what_is_no_address_as_a_resolver_writes_it_is_refused(text: str) -> None:
-    assert refusal(text) == "no address"
+    assert refusal(text) == "not an address"
 
 
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))

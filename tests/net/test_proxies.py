@@ -14,7 +14,6 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from web_kit import Request, proxying, serving, tunnel
 
 from patter_trio.call.responder.on_message_urls import SocketHandler
 from patter_trio.errors import ProviderError, ProviderTimeout
@@ -23,6 +22,7 @@ from patter_trio.net.http import shared_client
 from patter_trio.net.proxies import environment_proxy
 from patter_trio.net.websocket import Upgrade, WebSocket
 from patter_trio.net.websocket_client import WebSocketClient, open_direct_stream_to, open_websocket
+from tests.kit.web import Request, proxying, serving, tunnel
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXIES = ("", "http://proxy.test:3128", "proxy.test:3129", "https://user:hush@proxy.test")
@@ -144,8 +144,11 @@ async def test_no_proxy_connects_directly(
             b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 9\r\n\r\n",
             "refused the tunnel to api.test:80: status 407",
         ),
-        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "the answer is not an HTTP/1.1 response"),
-        (b"HTTP/1.1 200 OK\r\n\r\nand more", "sent data before the tunnel to api.test:80 was used"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "the answer must be an HTTP/1.1 response"),
+        (
+            b"HTTP/1.1 200 OK\r\n\r\nand more",
+            "must not send data before the client does, through the tunnel to api.test:80",
+        ),
     ],
 )
 async def test_refusal_names_the_proxy(
@@ -280,8 +283,8 @@ async def test_socks(
         ("", {"user": b"user"}, "does not accept clients without a user name"),
         ("user:wrong@", {"user": b"user"}, "refused the user name or password"),
         ("", {"reply": 5}, "refused the connection to api.test:80: connection refused"),
-        ("", {"reply": 77}, "does not speak SOCKS5: Malformed reply"),
-        ("", {"address": b"\x02\0\0\0\0"}, ": SOCKS5 has no address type 2"),
+        ("", {"reply": 77}, "must speak SOCKS5: Malformed reply"),
+        ("", {"address": b"\x02\0\0\0\0"}, ": the address type of SOCKS5 must be 1, 3 or 4, got 2"),
         (f"{'x' * 256}:hush@", {}, "must have a user name and password of 255 bytes at most"),
     ],
 )

@@ -3,7 +3,7 @@
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, Web, _http, _websocket, proxying
 
 from patter_trio.errors import ProviderError
-from patter_trio.net import http, websocket_client
 from patter_trio.net.address_guard import Guard
-from patter_trio.net.http import Unreachable, shared_client
+from patter_trio.net.http import Unreachable, shared_client, tls_context
 from patter_trio.net.websocket import Upgrade, WebSocket, receive_upgrade
 from patter_trio.net.websocket_client import open_websocket
+from tests.kit.web import Request, Web, _http, _websocket, proxying
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate with openssl")
@@ -41,7 +40,7 @@ def made(folder: Path, owner: str) -> Path:
 
 
 @asynccontextmanager
-async def serving(certificate: Path) -> AsyncIterator[int]:
+async def serving(certificate: Path, *, websocket: bool = False) -> AsyncIterator[int]:
     async def answer(request: Request) -> None:
         await request.answer(b"Hello.")
 
@@ -55,10 +54,10 @@ async def serving(certificate: Path) -> AsyncIterator[int]:
         except trio.BrokenResourceError:
             return  # the client does not trust us
         web = Web("")
-        if stream.selected_alpn_protocol() == "http/1.1":
-            await _http(web, answer, stream)  # type: ignore[arg-type]
-        else:
+        if websocket:
             await _websocket(web, echo, stream)  # type: ignore[arg-type]
+        else:
+            await _http(web, answer, stream)  # type: ignore[arg-type]
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
@@ -70,21 +69,27 @@ async def serving(certificate: Path) -> AsyncIterator[int]:
         nursery.cancel_scope.cancel()
 
 
-def trusting(certificate: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certificate)
+@pytest.fixture
+def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Trust a certificate as users do, by the environment; the context is kept, so it is made anew before and after."""
+
+    def trusted(certificate: Path) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        tls_context.cache_clear()
+
+    yield trusted
+    tls_context.cache_clear()
 
 
 async def test_a_server_that_is_trusted_is_spoken_to(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+    autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], certificate: Path
 ) -> None:
-    monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
-    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
-    async with serving(certificate) as port:
-        async with shared_client() as client:
-            assert await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=5, max_bytes=9) == b"Hello."
-        async with open_websocket(f"wss://127.0.0.1:{port}/") as socket:
-            await socket.send("Hello")
-            assert await socket.receive() == "Hello"
+    trust(certificate)
+    async with serving(certificate) as port, shared_client() as client:
+        assert await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=5, max_bytes=9) == b"Hello."
+    async with serving(certificate, websocket=True) as port, open_websocket(f"wss://127.0.0.1:{port}/") as socket:
+        await socket.send("Hello")
+        assert await socket.receive() == "Hello"
 
 
 async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.MockClock, certificate: Path) -> None:
@@ -98,11 +103,14 @@ async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.Mock
 
 
 async def test_tls_within_a_tunnel(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    trust: Callable[[Path], None],
+    certificate: Path,
 ) -> None:
     """The proxy learns the server's name and no more: the key in the handshake's header passes it encrypted."""
-    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
-    async with serving(certificate) as port, proxying(to=port) as proxy:
+    trust(certificate)
+    async with serving(certificate, websocket=True) as port, proxying(to=port) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with open_websocket(f"wss://127.0.0.1:{port}/", headers={"Authorization": "secret"}) as socket:
             await socket.send("Hello")
@@ -115,7 +123,7 @@ async def test_certificate_is_judged_within_a_tunnel(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     """A proxy that plays the server itself is found out."""
-    async with serving(certificate) as port, proxying(to=port) as proxy:
+    async with serving(certificate, websocket=True) as port, proxying(to=port) as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(
             ProviderError, match=r"wss://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
@@ -125,10 +133,10 @@ async def test_certificate_is_judged_within_a_tunnel(
 
 
 async def test_cancelled_send_over_tls(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
+    autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], certificate: Path
 ) -> None:
     """A send that TLS holds back is cut off, and TCP closed, at the instant of the cancellation."""
-    monkeypatch.setattr(websocket_client, "tls_context", partial(trusting, certificate))
+    trust(certificate)
     async with deaf(certificate) as port, open_websocket(f"wss://127.0.0.1:{port}/") as socket:
         began = trio.current_time()
         with trio.move_on_after(1) as scope:
@@ -179,10 +187,10 @@ class _Everywhere(trio.abc.HostnameResolver):
     ],
 )
 async def test_behind_a_guard_the_certificate_has_to_be_the_names_and_not_the_addresss(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: str, error: str
+    autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], tmp_path: Path, owner: str, error: str
 ) -> None:
     certificate = made(tmp_path, owner)
-    monkeypatch.setattr(http, "tls_context", partial(trusting, certificate))
+    trust(certificate)
     trio.socket.set_custom_hostname_resolver(_Everywhere())
     async with serving(certificate) as port, shared_client(Guard(["tools.test"])) as client:
         fetch = partial(client.fetch, "GET", f"https://tools.test:{port}/", head_timeout=20, max_bytes=9)

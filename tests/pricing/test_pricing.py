@@ -17,6 +17,7 @@ from patter_trio.pricing import (
     calculate_telephony_cost,
     calculate_tts_cost,
     merge_pricing,
+    rates,
 )
 
 MILLION = 1_000_000
@@ -42,8 +43,9 @@ TABLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patter_trio.pricing.rates._told", set())
+def nothing_said_before() -> None:
+    """Have each test hear what is said once in a process."""
+    rates._told.clear()
 
 
 def llm(model: str, provider: str = "acme") -> float:
@@ -97,7 +99,7 @@ def test_what_has_no_price_costs_nothing_with_one_warning(caplog: pytest.LogCapt
         assert llm("m-2", "bare") == llm("x", "nobody") == 0
         assert calculate_stt_cost("bare", 60, TABLE, "ear") == 0
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.WARNING, f"no price per {unit} is known for {which}: it counts as 0; give it to Patter(pricing=...)")
+        (logging.WARNING, f"no price per {unit} for {which}: counting it as 0; set it in Patter(pricing=...)")
         for unit, which in (("token", "bare m-2"), ("token", "nobody x"), ("minute", "bare ear"))
     ]
 
@@ -146,24 +148,24 @@ def test_overrides_change_nothing_but_what_they_name() -> None:
 @pytest.mark.parametrize(
     ("pricing", "message"),
     [
-        ([], "pricing must be a dict, not list"),
-        ({"deepgram": 0.005}, "pricing['deepgram'] must be a dict under a name, not 0.005"),
-        ({1: {}}, "pricing[1] must be a dict under a name"),
+        ([], "pricing must be a dict, got list"),
+        ({"deepgram": 0.005}, "pricing['deepgram'] must be a dict with a string as its key, got 0.005"),
+        ({1: {}}, "pricing[1] must be a dict with a string as its key"),
         ({"deepgram": {"price": "0.005"}}, "pricing['deepgram']: 'price' must be an amount in USD of at least 0"),
-        ({"deepgram": {"price": -1}}, "must be an amount in USD of at least 0, not -1"),
-        ({"deepgram": {"price": float("nan")}}, "must be an amount in USD of at least 0, not nan"),
-        ({"deepgram": {"price": True}}, "must be an amount in USD of at least 0, not True"),
-        ({"deepgram": {"prise": 1}}, "'prise' is no amount for the unit 'minute'; there are: price, inbound"),
-        ({"openai": {"price": 1}}, "'price' is no amount for the unit 'token'; there are: input"),
-        ({"acme": {"price": 1}}, "pricing['acme'] needs a 'unit': minute, 1k_chars, token, free; not None"),
-        ({"acme": {"unit": "hour", "price": 1}}, "pricing['acme'] needs a 'unit'"),
-        ({"whisper": {"price": 1}}, "'price' is no amount for the unit 'free'; there are: none, for it is free"),
-        ({"deepgram": {"models": 3}}, "pricing['deepgram']['models'] must be a dict, not int"),
+        ({"deepgram": {"price": -1}}, "must be an amount in USD of at least 0, got -1"),
+        ({"deepgram": {"price": float("nan")}}, "must be an amount in USD of at least 0, got nan"),
+        ({"deepgram": {"price": True}}, "must be an amount in USD of at least 0, got True"),
+        ({"deepgram": {"prise": 1}}, "amounts of the unit 'minute' must be among: price, inbound"),
+        ({"openai": {"price": 1}}, "amounts of the unit 'token' must be among: input"),
+        ({"acme": {"price": 1}}, "pricing['acme']: 'unit' must be one of minute, 1k_chars, token, free, got None"),
+        ({"acme": {"unit": "hour", "price": 1}}, "pricing['acme']: 'unit' must be one of"),
+        ({"whisper": {"price": 1}}, "amounts of the unit 'free' must be among: nothing, since it is free; got 'price'"),
+        ({"deepgram": {"models": 3}}, "pricing['deepgram']['models'] must be a dict, got int"),
         (
             {"deepgram": {"models": {"nova-3": 3}}},
-            "pricing['deepgram']['models']['nova-3'] must be a dict under a name",
+            "pricing['deepgram']['models']['nova-3'] must be a dict with a string as its key",
         ),
-        ({"deepgram": {"models": {"nova-3": {"input": 3}}}}, "['models']['nova-3']: 'input' is no amount"),
+        ({"deepgram": {"models": {"nova-3": {"input": 3}}}}, "['models']['nova-3']: amounts of the unit"),
     ],
 )
 def test_what_is_no_table_of_prices_is_refused_at_once_and_says_where(pricing: Any, message: str) -> None:

@@ -3,16 +3,15 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
-from site_kit import CARRIER
 
 from patter_trio import Agent, Patter
 from patter_trio.server import calls as call_servers
@@ -27,7 +26,9 @@ from patter_trio.server.admission import (
     work_seconds,
 )
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from tests.kit.server import CARRIER
 
 LIMIT = 0.1
 
@@ -209,18 +210,19 @@ def agent() -> Agent:
     )
 
 
-@contextmanager
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Have the desk's admission measure what the test says, instead of the loop."""
-    found: list[Admission] = []
+@attrs.frozen
+class Load:
+    """Measures what the test says, instead of the loop."""
 
-    async def measured(admission: Admission, live: Callable[[], int]) -> None:
-        found.append(admission)
+    found: list[Admission] = attrs.field(factory=list)
+
+    async def measure(self, admission: Admission, live: Callable[[], int]) -> None:
+        self.found.append(admission)
         admission.due = math.inf
         await trio.sleep_forever()
 
-    monkeypatch.setattr(call_servers, "measure", measured)
-    yield lambda lag: found[0]._lags.extend([lag] * WINDOW_MEASUREMENTS)
+    def is_late(self, lag: float) -> None:
+        self.found[0]._lags.extend([lag] * WINDOW_MEASUREMENTS)
 
 
 async def call(connect: Any, number: int) -> SimulatedTwilio:
@@ -234,47 +236,47 @@ async def call(connect: Any, number: int) -> SimulatedTwilio:
 
 
 async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_alone(
-    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "patter_trio.server")
-    with load(monkeypatch) as is_late:
-        async with (
-            call_servers.open_call_server(
-                Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
-                call_servers.Seams(epoch=0.0),
-            ) as call_server,
-            trio.open_nursery() as nursery,
-        ):
+    load = Load()
+    async with (
+        call_servers.open_call_server(
+            Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
+            Seams(epoch=0.0, measure_lag=load.measure),
+        ) as call_server,
+        trio.open_nursery() as nursery,
+    ):
 
-            async def connect() -> trio.abc.Stream:
-                await trio.lowlevel.checkpoint()
-                ours, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(serve_connection, call_server.context, theirs)
-                return ours
+        async def connect() -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            ours, theirs = trio.testing.memory_stream_pair()
+            nursery.start_soon(serve_connection, call_server.context, theirs)
+            return ours
 
-            running = await call(connect, 1)
-            await nursery.start(running.run)
-            await trio.sleep(1.0)
-            is_late(0.15)
-            with pytest.raises(CallRefused) as refused:
-                await (await call(connect, 2)).run()
-            assert refused.value.outcome == "busy"
-            assert [record.getMessage() for record in caplog.records] == [
-                "call CA2: hears busy, from +1555***0001: the event loop is 150 ms late"
-            ]
-            await trio.sleep(2.0)
-            assert running.ended is None
-            is_late(0.01)
-            welcome = await call(connect, 3)
-            await nursery.start(welcome.run)
-            running.hang_up()
-            welcome.hang_up()
+        running = await call(connect, 1)
+        await nursery.start(running.run)
+        await trio.sleep(1.0)
+        load.is_late(0.15)
+        with pytest.raises(CallRefused) as refused:
+            await (await call(connect, 2)).run()
+        assert refused.value.outcome == "busy"
+        assert [record.getMessage() for record in caplog.records] == [
+            "call CA2: hears busy, from +1555***0001: the event loop is 150 ms late"
+        ]
+        await trio.sleep(2.0)
+        assert running.ended is None
+        load.is_late(0.01)
+        welcome = await call(connect, 3)
+        await nursery.start(welcome.run)
+        running.hang_up()
+        welcome.hang_up()
 
 
 async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
     async with call_servers.open_call_server(
-        Patter().serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
-        call_servers.Seams(epoch=0.0),
+        Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
+        Seams(epoch=0.0),
     ) as call_server:
         for number in range(2):
             assert call_server.refusal("CA1") == ""

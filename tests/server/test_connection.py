@@ -5,13 +5,13 @@ import logging
 import pytest
 import trio
 import trio.testing
-from site_kit import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, CallServer, closing, dial, read_all, start
 
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, connect
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
+from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, CallServer, closing, dial, read_all, start
 
 CLOCK = trio.testing.MockClock
 

@@ -16,7 +16,6 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
-from site_kit import CALLEE, CALLER, CARRIER, MEDIA, STOP, CallServer, closing, read_all, start
 
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
@@ -24,6 +23,7 @@ from patter_trio.net.websocket import SocketClosed, connect
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
 from patter_trio.server.webhooks import MAX_BODY_BYTES, Application
+from tests.kit.server import CALLEE, CALLER, CARRIER, MEDIA, STOP, CallServer, closing, read_all, start
 
 FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"
@@ -187,7 +187,7 @@ async def test_a_bug_behind_a_webhook_is_500_and_the_server_lives(caplog: pytest
     def incoming(_: PendingCall) -> None:
         raise ZeroDivisionError("a bug")
 
-    call_server.context = attrs.evolve(broken.context, incoming=incoming)
+    call_server.context = attrs.evolve(broken.context, on_announced=incoming)
     async with serving(call_server) as (client, _):
         assert (await post(client, VOICE, FORM)).status_code == 500
         assert (await client.get("/health")).status_code == 200

@@ -55,7 +55,7 @@ async def office(
 ) -> AsyncIterator[Office]:
     async with (
         open_call_server(
-            (phone or Patter()).serve_options(
+            (phone or Patter())._serve_options(
                 agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
             )
         ) as call_server,
@@ -188,12 +188,12 @@ async def test_draining_waits_for_the_last_call_or_for_its_grace(
         for caller in callers:
             await here.nursery.start(caller.run)
         await trio.sleep(0.01)
-        assert repr(here.call_server) == "<Desk 2 calls>"
+        assert repr(here.call_server) == "<CallServer 2 calls>"
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(here.call_server.drain, 20.0)
             await trio.sleep(1.0)
-            assert repr(here.call_server) == "<Desk 2 calls, draining>"
+            assert repr(here.call_server) == "<CallServer 2 calls, draining>"
             with pytest.raises(CallRefused, match="busy"):
                 await here.caller(3)._ask()
             callers[0].hang_up()
@@ -244,7 +244,7 @@ async def test_callbacks_of_the_phone_are_found_when_they_are_needed(autojump_cl
 
 
 async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_call_server(Patter().serve_options(agent_of(), public_url=PUBLIC)) as call_server:
+    async with open_call_server(Patter()._serve_options(agent_of(), public_url=PUBLIC)) as call_server:
         assert isinstance(call_server.context.carrier, LocalCarrier)
         unauthenticated = SimulatedTwilio(
             lambda: Office(call_server, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
@@ -256,5 +256,5 @@ async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio
 
 async def test_what_cannot_be_served_opens_no_desk() -> None:
     with pytest.raises(ConfigurationError, match="this one has neither"):
-        async with open_call_server(Patter().serve_options(agent_of(llm=None), public_url=PUBLIC)):
+        async with open_call_server(Patter()._serve_options(agent_of(llm=None), public_url=PUBLIC)):
             pass

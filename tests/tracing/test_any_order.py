@@ -2,12 +2,12 @@
 
 from typing import Any, get_args
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from trace_kit import agent_of
 
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
@@ -50,6 +50,10 @@ from patter_trio.metrics.public_events import (
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.tracing.attributes import SPAN_EVENTS
 from patter_trio.tracing.call_trace import CallTrace
+from tests.kit.call import PIPELINE
+from tests.kit.tracing import speaking
+
+pytestmark = pytest.mark.no_coverage
 
 INFO = CallInfo("CA1", "", "", "inbound", provider="twilio")
 REPLY = {"reply": st.integers(1, 3), "turn_idx": st.integers(0, 3)}
@@ -124,7 +128,9 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[Ca
     provider.add_span_processor(ledger)
 
     async def tell() -> None:
-        call = CallTrace(provider.get_tracer("patter_trio"), INFO, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S)
+        call = CallTrace(
+            provider.get_tracer("patter_trio"), INFO, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+        )
         for at, event in enumerate(story, start=10):
             call.on_event(event, float(at))
         call.on_event(CallOver(info=INFO, ended_at=0.0, outcome="completed"), 1000.0)
@@ -142,7 +148,7 @@ def test_every_span_is_ended_within_its_call_and_no_word_is_in_it(story: list[Ca
 async def test_every_event_that_a_trace_records_is_tried() -> None:
     """An event whose class has a rule, or a span event, is among those that the stories are made of."""
     call = CallTrace(
-        TracerProvider().get_tracer("patter_trio"), INFO, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+        TracerProvider().get_tracer("patter_trio"), INFO, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
     )
     kinds = {*get_args(InternalEvent), *get_args(PublicEvent)}
     assert {kind for kind in kinds if kind in call._rules} | {event.edge for event in SPAN_EVENTS} <= set(EVENTS)

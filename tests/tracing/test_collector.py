@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from child_kit import CALL, child, python
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -18,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from patter_trio.audio.wav import write_wav
 from patter_trio.tracing import provider
+from tests.kit.children import CALL, child, python
 
 TRACED = (
     CALL

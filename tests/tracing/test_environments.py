@@ -1,7 +1,8 @@
 """In programs of their own: what is imported, and what becomes of the spans, with and without the parts that it takes."""
 
 import pytest
-from child_kit import CALL, python
+
+from tests.kit.children import CALL, python
 
 WITHOUT = """
 import sys

@@ -15,17 +15,19 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
-from trace_kit import Trace, agent_of, seconds, sent
 
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
-from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
 from patter_trio.metrics.public_events import AgentSpeechStarted, CallOver, LlmToken, TurnMeasured
 from patter_trio.metrics.results import CostBreakdown
 from patter_trio.pytest_plugin import run
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
+from patter_trio.tracing.setup import opened_tracing
+from tests.kit.call import PIPELINE
+from tests.kit.depth import few
+from tests.kit.tracing import Trace, seconds, sent, speaking
 
 
 class Raising(SpanProcessor):
@@ -87,7 +89,7 @@ def untraced_call() -> tuple[list[Any], list[Any]]:
 
 
 async def _greeted_asked_and_interrupted() -> tuple[list[Any], list[Any]]:
-    agent = agent_of("We open at nine. We close at five.", "Good bye.", first_message="Hello.")
+    agent = speaking(PIPELINE, "We open at nine. We close at five.", "Good bye.", first_message="Hello.")
     async with simulate_call(agent) as caller:
         await caller.hears()
         await caller.at(4.0)
@@ -107,7 +109,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]
     ours += [record for record in caplog.records if record.name.startswith("patter_trio")]
 
 
-@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("at", few(["start", "end"], 1))
 @pytest.mark.parametrize("name", ["patter.call", "patter.stt", "chat", "patter.tts", "patter.bargein", ""])
 def test_a_tracer_that_raises_is_one_warning_and_the_call_is_the_same(
     provided: Callable[[SpanProcessor], None],
@@ -221,19 +223,11 @@ async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
     assert "let it export from a thread of its own (BatchSpanProcessor)" in warning.message
 
 
-def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
-    observers: list[Any] = []
-    made = CallReporter.__init__
-
-    def seen(self: CallReporter, *arguments: Any, **options: Any) -> None:
-        observers.append(options.get("observers", ()))
-        made(self, *arguments, **options)
-
-    monkeypatch.setattr(CallReporter, "__init__", seen)
-    a_call()
+async def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
+    """A server opens a trace of each call with what this gives, and none without it."""
+    assert opened_tracing() is not None
     monkeypatch.delenv("PATTER_OTEL_ENABLED")
-    a_call()
-    assert [[type(observer).__name__ for observer in some] for some in observers] == [["CallTrace"], []]
+    assert opened_tracing() is None
 
 
 @pytest.mark.parametrize(("value", "complains"), [("", False), ("0", False), ("true", True), ("2", True)])
@@ -255,7 +249,9 @@ def test_nothing_but_1_switches_tracing_on(
 # The watcher by itself: what no call of today brings ----------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
-    return CallTrace(trace.get_tracer("patter_trio"), info, agent_of(), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S)
+    return CallTrace(
+        trace.get_tracer("patter_trio"), info, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
+    )
 
 
 def over(outcome: str = "completed", metrics: Any = None) -> CallOver:

@@ -7,10 +7,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trace_kit import Trace
 
 from patter_trio import ConfigurationError, init_tracing, shutdown_tracing
 from patter_trio.tracing import provider
+from tests.kit.tracing import Trace
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ import trio
 import trio.testing
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from trace_kit import REPLY, Trace, agent_of, seconds
 
 from patter_trio import Patter, PipelineHooks, in_thread
 from patter_trio.abc import LanguageModel, Message
@@ -21,11 +20,16 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ProviderError
 from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, SimulatedTwilio
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from tests.kit.call import PIPELINE, Backend
+from tests.kit.tracing import REPLY, Trace, seconds, speaking
+
+pytestmark = pytest.mark.both_backends
 
 PUBLIC = "http://agent.test"
 CARRIER = Twilio("AC1", "hush")
@@ -41,9 +45,9 @@ async def asks(caller: SimulatedCaller) -> None:
 
 # What there is in every call --------------------------------------------------------------------------------------------
 async def test_a_call_is_one_span_from_its_announcement_to_its_end(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of()) as caller:
+    async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     call = traced.one("patter.call")
     assert (call.kind, call.parent, call.status.status_code) == (SpanKind.SERVER, None, StatusCode.UNSET)
@@ -66,11 +70,11 @@ async def test_a_call_is_one_span_from_its_announcement_to_its_end(
 
 
 async def test_the_seven_edges_of_a_normal_turn_are_span_events_as_on_the_page(
-    call_simulator: CallSimulator, traced: Trace, way: str
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of()) as caller:
+    async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
-    speaker = VOICE if way == "pipeline" else {"patter.engine": "scripted"}
+    speaker = VOICE if backend.is_pipeline else {"patter.engine": "scripted"}
     assert traced.events() == [
         (1.06, "patter.event.user_speech_started", {"patter.audio.offset_ms": 1000, "patter.vad.confidence": 1.0}),
         (2.5, "patter.event.user_speech_ended", {"patter.speech.duration_ms": 1000}),
@@ -97,14 +101,14 @@ async def test_the_seven_edges_of_a_normal_turn_are_span_events_as_on_the_page(
 
 
 async def test_the_parts_of_a_normal_turn_are_children_of_the_call_with_their_instants(
-    call_simulator: CallSimulator, traced: Trace, way: str
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of(first_message="Hello.")) as caller:
+    async with call_simulator(speaking(backend, first_message="Hello.")) as caller:
         await caller.hears()
         await caller.at(4.0)
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.hears()
-    if way == "engine":  # which hears, thinks and speaks in one
+    if backend.is_engine:  # which hears, thinks and speaks in one
         assert traced.tree() == [
             ("", "patter.call", 0.0, 8.9715),
             ("patter.call", "patter.endpoint", 5.0, 5.5),
@@ -122,9 +126,9 @@ async def test_the_parts_of_a_normal_turn_are_children_of_the_call_with_their_in
 
 
 async def test_a_model_is_told_of_by_the_generative_ai_conventions(
-    call_simulator: CallSimulator, traced: Trace, way: str
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of()) as caller:
+    async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     chat = traced.one("chat scripted")
     assert chat.kind == SpanKind.CLIENT
@@ -142,7 +146,7 @@ async def test_a_model_is_told_of_by_the_generative_ai_conventions(
         "patter.eos.trailing_silence_ms": 500,
         "patter.turn.idx": 1,
     }
-    if way == "engine":
+    if backend.is_engine:
         assert not traced.all("patter.stt") + traced.all("patter.tts")
         return
     assert dict(traced.one("patter.stt").attributes or {}) == {
@@ -159,14 +163,14 @@ async def test_a_model_is_told_of_by_the_generative_ai_conventions(
 
 @pytest.mark.pipeline("on_call_start gives other providers")
 async def test_parts_that_on_call_start_gave_the_call_are_those_that_its_spans_name(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     own = {
         "stt": ScriptedSTT(provider="ear", model="e1"),
         "tts": ScriptedTTS(provider="mouth", model="m1"),
         "llm": ScriptedLLM(["Yes."], provider="mind", model="w1"),
     }
-    async with call_simulator(agent_of(), on_call_start=lambda event: own) as caller:
+    async with call_simulator(speaking(backend), on_call_start=lambda event: own) as caller:
         await asks(caller)
     for span, part, provider, model in (("patter.stt", "stt", "ear", "e1"), ("patter.tts", "tts", "mouth", "m1")):
         attributes = traced.one(span).attributes or {}
@@ -175,13 +179,15 @@ async def test_parts_that_on_call_start_gave_the_call_are_those_that_its_spans_n
 
 
 @pytest.mark.pipeline("hooks are beside a pipeline alone")
-async def test_the_time_of_each_hook_is_on_the_call(call_simulator: CallSimulator, traced: Trace) -> None:
+async def test_the_time_of_each_hook_is_on_the_call(
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
+) -> None:
     async def redact(sentence: str) -> str:
         await trio.sleep(0.2 if "nine" in sentence else 0.1)
         return sentence
 
     hooks = PipelineHooks(after_llm={"on_sentence": redact}, before_llm=lambda messages: None)
-    async with call_simulator(agent_of("We open at nine. We close at five.", hooks=hooks)) as caller:
+    async with call_simulator(speaking(backend, "We open at nine. We close at five.", hooks=hooks)) as caller:
         await asks(caller)
     told = {k: v for k, v in (traced.one("patter.call").attributes or {}).items() if k.startswith("patter.hook.")}
     assert told == {
@@ -196,7 +202,7 @@ async def test_the_time_of_each_hook_is_on_the_call(call_simulator: CallSimulato
 
 @pytest.mark.pipeline("on_message answers")
 async def test_an_application_that_answers_itself_has_a_span_that_names_its_function(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     """It is no model: what it asks of one is its own to tell, as a child."""
 
@@ -205,7 +211,7 @@ async def test_an_application_that_answers_itself_has_a_span_that_names_its_func
             await trio.sleep(0.25)
         return "Certainly."
 
-    async with call_simulator(agent_of(llm=None), on_message=reception) as caller:
+    async with call_simulator(speaking(backend, llm=None), on_message=reception) as caller:
         await asks(caller)
     [span] = [span for span in traced.spans if span.name.startswith("on_message ")]
     assert dict(span.attributes or {}) == {"code.function.name": "reception", "patter.turn.idx": 1}
@@ -219,10 +225,10 @@ async def test_an_application_that_answers_itself_has_a_span_that_names_its_func
 
 # Turns that go otherwise ------------------------------------------------------------------------------------------------
 async def test_a_barge_in_is_a_span_from_the_voice_over_the_agent_to_its_silence(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     llm = ScriptedLLM([REPLY, "Yes."], duration=4.0)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(speaking(backend, llm=llm)) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.at(5.5)
@@ -244,10 +250,10 @@ async def test_a_barge_in_is_a_span_from_the_voice_over_the_agent_to_its_silence
 
 
 async def test_an_answer_that_is_taken_back_before_it_is_heard_is_no_barge_in(
-    call_simulator: CallSimulator, traced: Trace, way: str
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
-    async with call_simulator(agent_of(llm=llm)) as caller:
+    async with call_simulator(speaking(backend, llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.2)
         await caller.speaks("or rather two", seconds=0.6)
@@ -256,13 +262,15 @@ async def test_an_answer_that_is_taken_back_before_it_is_heard_is_no_barge_in(
     assert (first.attributes or {})["patter.cut.reason"] == "retracted"
     assert "patter.cut.reason" not in (second.attributes or {})
     assert not traced.all("patter.bargein")
-    heard = [1, 2] if way == "pipeline" else []
+    heard = [1, 2] if backend.is_pipeline else []
     assert [(span.attributes or {})["patter.turn.idx"] for span in traced.all("patter.stt")] == heard
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_a_cough_leaves_its_edges_and_no_utterance(call_simulator: CallSimulator, traced: Trace) -> None:
-    async with call_simulator(agent_of()) as caller:
+async def test_a_cough_leaves_its_edges_and_no_utterance(
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
+) -> None:
+    async with call_simulator(speaking(backend)) as caller:
         await caller.at(1.0)
         await caller.coughs(0.2)
         await caller.at(3.0)
@@ -275,9 +283,9 @@ async def test_a_cough_leaves_its_edges_and_no_utterance(call_simulator: CallSim
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
 async def test_a_cough_is_no_part_of_the_utterance_that_comes_long_after_it(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of()) as caller:
+    async with call_simulator(speaking(backend)) as caller:
         await caller.at(1.0)
         await caller.coughs(0.2)
         await caller.at(6.0)
@@ -290,9 +298,9 @@ async def test_a_cough_is_no_part_of_the_utterance_that_comes_long_after_it(
 
 @pytest.mark.pipeline("of the recogniser")
 async def test_words_that_come_late_are_of_the_voice_that_said_them(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of(stt=ScriptedSTT(interim_every=0.2, final_delay=1.8))) as caller:
+    async with call_simulator(speaking(backend, stt=ScriptedSTT(interim_every=0.2, final_delay=1.8))) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.at(3.3)
@@ -303,15 +311,15 @@ async def test_words_that_come_late_are_of_the_voice_that_said_them(
 
 # Failures ---------------------------------------------------------------------------------------------------------------
 async def test_a_model_that_fails_is_an_error_of_its_span_and_not_of_the_call(
-    call_simulator: CallSimulator, traced: Trace, way: str
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of(llm=ScriptedLLM([REPLY], fail_after=6))) as caller:
+    async with call_simulator(speaking(backend, llm=ScriptedLLM([REPLY], fail_after=6))) as caller:
         await asks(caller)
     chat = traced.one("chat scripted")
     assert chat.status.status_code == StatusCode.ERROR
     assert chat.status.description is None  # a message may quote what was said
     assert (chat.attributes or {})["error.type"] == "ProviderError"
-    if way == "pipeline":
+    if backend.is_pipeline:
         voice = traced.all("patter.tts")[0]
         assert voice.status.status_code == StatusCode.UNSET
         assert (voice.attributes or {})["patter.cut.reason"] == "failed"
@@ -320,9 +328,9 @@ async def test_a_model_that_fails_is_an_error_of_its_span_and_not_of_the_call(
 
 @pytest.mark.pipeline("of the synthesiser")
 async def test_a_voice_that_fails_is_an_error_of_its_span_and_not_of_the_model_s(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    agent = agent_of(llm=ScriptedLLM([REPLY], duration=4.0), tts=ScriptedTTS(fail_after=0))
+    agent = speaking(backend, llm=ScriptedLLM([REPLY], duration=4.0), tts=ScriptedTTS(fail_after=0))
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)
@@ -334,8 +342,10 @@ async def test_a_voice_that_fails_is_an_error_of_its_span_and_not_of_the_model_s
     assert (chat.attributes or {})["patter.cut.reason"] == "failed"
 
 
-async def test_a_model_that_does_not_answer_in_time_is_a_timeout(call_simulator: CallSimulator, traced: Trace) -> None:
-    async with call_simulator(agent_of(llm=ScriptedLLM([REPLY], hang_after=0))) as caller:
+async def test_a_model_that_does_not_answer_in_time_is_a_timeout(
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
+) -> None:
+    async with call_simulator(speaking(backend, llm=ScriptedLLM([REPLY], hang_after=0))) as caller:
         await asks(caller)
     chat = traced.one("chat scripted")
     assert (chat.status.status_code, (chat.attributes or {})["error.type"]) == (StatusCode.ERROR, "timeout")
@@ -344,12 +354,12 @@ async def test_a_model_that_does_not_answer_in_time_is_a_timeout(call_simulator:
 
 @pytest.mark.pipeline("on_message answers")
 async def test_a_callback_that_raises_is_told_of_by_the_class_of_its_error(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     async def reception(event: dict[str, Any]) -> str:
         raise KeyError(event["text"])
 
-    async with call_simulator(agent_of(llm=None), on_message=reception) as caller:
+    async with call_simulator(speaking(backend, llm=None), on_message=reception) as caller:
         await asks(caller)
     [span] = [span for span in traced.spans if span.name.startswith("on_message ")]
     assert (span.status.status_code, (span.attributes or {})["error.type"]) == (StatusCode.ERROR, "KeyError")
@@ -370,9 +380,9 @@ class Buggy(LanguageModel):
 
 
 async def test_a_bug_ends_all_spans_and_is_the_call_s_error_by_its_class(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of(llm=Buggy())) as caller:
+    async with call_simulator(speaking(backend, llm=Buggy())) as caller:
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.carrier.over.wait()
     call = traced.one("patter.call")
@@ -383,8 +393,10 @@ async def test_a_bug_ends_all_spans_and_is_the_call_s_error_by_its_class(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_recogniser_that_fails_is_the_call_s_error(call_simulator: CallSimulator, traced: Trace) -> None:
-    async with call_simulator(agent_of(stt=ScriptedSTT(fail_at=1.5))) as caller:
+async def test_a_recogniser_that_fails_is_the_call_s_error(
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
+) -> None:
+    async with call_simulator(speaking(backend, stt=ScriptedSTT(fail_at=1.5))) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()
     call = traced.one("patter.call")
@@ -392,9 +404,9 @@ async def test_a_recogniser_that_fails_is_the_call_s_error(call_simulator: CallS
 
 
 async def test_a_hang_up_in_the_middle_of_a_reply_ends_what_is_open(
-    call_simulator: CallSimulator, traced: Trace, way: str
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of(llm=ScriptedLLM([REPLY], duration=4.0))) as caller:
+    async with call_simulator(speaking(backend, llm=ScriptedLLM([REPLY], duration=4.0))) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.at(5.5)
@@ -403,19 +415,21 @@ async def test_a_hang_up_in_the_middle_of_a_reply_ends_what_is_open(
     assert call.status.status_code == StatusCode.UNSET
     assert ((chat.attributes or {})["patter.cut.reason"], seconds(chat.end_time)) == ("leg down", 5.5)
     voices = [(span.attributes or {})["patter.cut.reason"] for span in traced.all("patter.tts")]
-    assert voices == (["leg down"] if way == "pipeline" else [])
+    assert voices == (["leg down"] if backend.is_pipeline else [])
 
 
 # Calls beside each other, and other people's spans ------------------------------------------------------------------------
-async def test_calls_at_the_same_time_are_traces_of_their_own(call_simulator: CallSimulator, traced: Trace) -> None:
+async def test_calls_at_the_same_time_are_traces_of_their_own(
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
+) -> None:
     async def on_transcript(event: dict[str, Any]) -> None:
         with trace.get_tracer("app").start_as_current_span("note") as span:
             await trio.sleep(0.1)
             span.set_attribute("call", event["call_id"])
 
     async with (
-        call_simulator(agent_of(first_message="Hello."), on_transcript=on_transcript) as one,
-        call_simulator(agent_of(), on_transcript=on_transcript) as two,
+        call_simulator(speaking(backend, first_message="Hello."), on_transcript=on_transcript) as one,
+        call_simulator(speaking(backend), on_transcript=on_transcript) as two,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(partial(one.speaks, "What are your hours?", seconds=1.0))
@@ -450,7 +464,7 @@ class Asking(LanguageModel):
 
 
 async def test_spans_that_callbacks_and_providers_open_are_children_of_the_call(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     def opening(name: str) -> Any:
         async def callback(event: dict[str, Any]) -> None:
@@ -463,7 +477,7 @@ async def test_spans_that_callbacks_and_providers_open_are_children_of_the_call(
     phone.on_user_speech_eos = opening("eos")
     phone.on_audio_out = in_thread(lambda event: trace.get_tracer("app").start_span("thread").end())
     async with call_simulator(
-        agent_of(llm=Asking()),
+        speaking(backend, llm=Asking()),
         phone=phone,
         on_call_start=opening("start"),
         on_transcript=opening("transcript"),
@@ -482,10 +496,10 @@ async def test_spans_that_callbacks_and_providers_open_are_children_of_the_call(
 
 
 async def test_a_span_that_is_current_where_calls_are_served_from_gets_no_part_of_them(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     with trace.get_tracer("app").start_as_current_span("the whole day"):
-        async with call_simulator(agent_of()) as caller:
+        async with call_simulator(speaking(backend)) as caller:
             await asks(caller)
     day, call = traced.one("the whole day"), traced.one("patter.call")
     assert call.parent is None
@@ -494,7 +508,7 @@ async def test_a_span_that_is_current_where_calls_are_served_from_gets_no_part_o
 
 # What is never told -----------------------------------------------------------------------------------------------------
 async def test_nothing_that_anyone_said_and_no_whole_number_is_in_any_span(
-    call_simulator: CallSimulator, traced: Trace
+    call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     """In a call with all that can quote it: words, guesses, keys, an error that repeats them, parameters, variables."""
 
@@ -503,7 +517,8 @@ async def test_nothing_that_anyone_said_and_no_whole_number_is_in_any_span(
             raise ProviderError(f"cannot answer {messages[-1]['content']}")
         return "Lavender."
 
-    agent = agent_of(
+    agent = speaking(
+        backend,
         llm=ScriptedLLM(answers),
         stt=ScriptedSTT(interim_every=0.2),
         system_prompt="Know of {secret}.",
@@ -528,9 +543,9 @@ async def test_nothing_that_anyone_said_and_no_whole_number_is_in_any_span(
 
 
 async def test_attributes_are_of_kinds_that_every_exporter_takes(
-    call_simulator: CallSimulator, traced: Trace, caplog: pytest.LogCaptureFixture
+    call_simulator: CallSimulator, traced: Trace, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
-    async with call_simulator(agent_of()) as caller:
+    async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     values = [value for span in traced.spans for value in (span.attributes or {}).values()]
     values += [value for _, _, attributes in traced.events() for value in attributes.values()]
@@ -544,7 +559,7 @@ async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often
 ) -> None:
     async with (
         open_call_server(
-            Patter().serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
+            Patter()._serve_options(speaking(PIPELINE), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)
         ) as call_server,
         trio.open_nursery() as nursery,
     ):

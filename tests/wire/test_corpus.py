@@ -22,6 +22,8 @@ from patter_trio.testing.faults.injections import (
     frame,
 )
 
+pytestmark = pytest.mark.no_coverage
+
 MOST = 400
 """Inputs of a target that are kept: enough to begin with, few enough to read through."""
 

@@ -176,6 +176,6 @@ def test_messages_in_the_vendors_own_form_pass_as_they_are() -> None:
 
 
 def test_a_message_that_is_not_fit_for_json_is_a_failure() -> None:
-    with pytest.raises(ProviderError, match="not fit for JSON"):
+    with pytest.raises(ProviderError, match="cannot be encoded as JSON"):
         request("m", [{"role": "user", "content": b"bytes"}])
     assert b"?" in request("m", [{"role": "user", "content": "half \ud83d"}])

@@ -491,7 +491,7 @@ def test_half_a_character_and_a_quote_do_no_harm() -> None:
 
 @pytest.mark.parametrize("parameters", [{"x": b"bytes"}, {"x": float("nan")}])
 def test_a_tool_that_is_not_fit_for_json_is_a_failure(parameters: dict[str, Any]) -> None:
-    with pytest.raises(ProviderError, match=r"session\.update is not fit for JSON") as raised:
+    with pytest.raises(ProviderError, match=r"session\.update cannot be encoded as JSON") as raised:
         wire.session_change(tools=[ToolDefinition("x", "", parameters)])
     assert isinstance(raised.value, PatterError)
 

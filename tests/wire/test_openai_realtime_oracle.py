@@ -29,9 +29,12 @@ from patter_trio.wire import openai_realtime as wire
 pytest.importorskip("openai", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
 
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
-from oracle_kit import complaints, instances, members
 
-CLIENT = Path(__file__).with_name("openai_realtime_client.py")
+from tests.kit.oracle import complaints, instances, members
+
+pytestmark = pytest.mark.no_coverage
+
+CLIENT = Path(__file__).parents[1] / "kit" / "vendor_clients" / "openai_realtime_client.py"
 HOURS = ToolDefinition("hours", "When we are open.", {"type": "object", "properties": {"day": {"type": "string"}}})
 FROM_US, FROM_THEM = members(RealtimeClientEvent), members(RealtimeServerEvent)
 HEARD = "conversation.item.input_audio_transcription"
@@ -132,6 +135,7 @@ def test_what_we_send_is_what_the_vendor_knows(name: str) -> None:
     assert complaints(RealtimeClientEvent, message) == []
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", SENT)
 def test_a_typo_at_any_depth_of_what_we_send_would_have_been_noticed(name: str) -> None:
     variants = spoilt(json.loads(SENT[name]))
@@ -140,6 +144,7 @@ def test_a_typo_at_any_depth_of_what_we_send_would_have_been_noticed(name: str) 
         assert complaints_about(message, FROM_US), place
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", SENT)
 def test_what_lacks_something_is_refused(name: str) -> None:
     message = json.loads(SENT[name])
@@ -148,6 +153,7 @@ def test_what_lacks_something_is_refused(name: str) -> None:
         assert complaints(RealtimeClientEvent, {name: value for name, value in message.items() if name != key})
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "message",
     [
@@ -162,6 +168,7 @@ def test_the_betas_words_would_have_been_noticed(message: dict[str, Any]) -> Non
     assert complaints_about(message, FROM_US)
 
 
+@pytest.mark.deep
 def test_all_that_the_vendor_takes_is_sent_or_not_wanted() -> None:
     """A new type would be the signal that the wire has changed."""
     ours = {json.loads(message)["type"] for message in SENT.values()}
@@ -169,12 +176,14 @@ def test_all_that_the_vendor_takes_is_sent_or_not_wanted() -> None:
 
 
 # What we understand ---------------------------------------------------------------------------------------------------
+@pytest.mark.deep
 def test_every_event_of_the_vendors_is_understood_or_of_no_interest() -> None:
     """A new type would be the signal that the wire has changed."""
     assert set(FROM_THEM) == UNDERSTOOD.keys() | OF_NO_INTEREST
     assert not UNDERSTOOD.keys() & OF_NO_INTEREST
 
 
+@pytest.mark.deep
 @given(st.data())
 @pytest.mark.parametrize("kind", sorted(FROM_THEM))
 def test_whatever_the_vendors_models_can_say_is_understood(kind: str, data: st.DataObject) -> None:
@@ -207,6 +216,7 @@ REQUIRED = {
 }
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", REQUIRED)
 @settings(max_examples=settings().max_examples // 8)  # each is tried for every kind and field
 @given(st.data())
@@ -218,6 +228,7 @@ def test_what_lacks_what_the_models_demand_is_refused_by_both(kind: str, data: s
         wire.receive(json.dumps(message))
 
 
+@pytest.mark.deep
 def test_a_typo_in_what_comes_would_have_been_noticed() -> None:
     message = {"type": "input_audio_buffer.cleared", "event_id": "e"}
     assert complaints_about(message, FROM_THEM) == []
@@ -267,6 +278,7 @@ async def told_in_a_session(script: FakeRealtime, rounds: int) -> RealtimeServer
     return server.connections[0]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("fails", [False, True])
 async def test_all_that_our_server_says_is_what_the_vendor_says(fails: bool, autojump_clock: object) -> None:
     script = FakeRealtime(replies=REPLIES, transcript_delay=0.0, transcript_fails=fails)
@@ -290,6 +302,7 @@ async def run_client(url: str, key: str, session: dict[str, Any], audio: bytes) 
         return await trio.run_process(command, stdin=audio, capture_stdout=True, capture_stderr=True, check=False)
 
 
+@pytest.mark.deep
 async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> None:
     reply = RealtimeReply(text="Good morning.", seconds=0.6, first_audio=0.0, speed=100.0)
     session = json.loads(SENT["set up"])["session"]
@@ -330,6 +343,7 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> 
     assert server.asked[0].heard == "What time is it?"
 
 
+@pytest.mark.deep
 async def test_the_vendors_client_is_refused_with_a_wrong_key_and_where_ours_is() -> None:
     async with serve_openai_realtime() as server:
         done = await run_client(server.url, "wrong", {"type": "realtime"}, b"")

@@ -20,6 +20,11 @@ class DropOldestChannel(Generic[T]):
     def __repr__(self) -> str:
         return f"<Feed {len(self._items)}/{self._items.maxlen}, {self.dropped} dropped>"
 
+    @property
+    def waiting(self) -> int:
+        """The number of items that nobody has taken yet."""
+        return len(self._items)
+
     def put(self, item: T, *, wake: bool = True) -> None:
         """Add an item; drops the oldest when full. With ``wake`` false, one who waits waits for the next item, too."""
         if len(self._items) == self._items.maxlen:

@@ -1,4 +1,4 @@
-"""A connection to OpenAI's Realtime API: opened, set up, and held until it is left."""
+"""Connections to OpenAI's Realtime API: opened, configured, and held until they are left."""
 
 import logging
 from collections.abc import Mapping
@@ -14,40 +14,40 @@ from patter_trio.wire import openai_realtime as wire
 SESSION_SETUP_TIMEOUT_S: Final = 5.0
 """Seconds that a session may take to be ready, once it is connected."""
 MAX_BAD_MESSAGES: Final = 100
-"""Messages that the protocol does not allow after which the vendor has failed."""
+"""Invalid messages after which the vendor counts as failed."""
 
 _log = logging.getLogger("patter_trio.engines")
 
 
 class Expired(ProviderError):
-    """The vendor has ended a session that was too old."""
+    """A session that the vendor ended because it was too old."""
 
 
 @attrs.define(eq=False)
 class EventReader:
-    """Reads what the vendor sends, over all connections of one session; ``bad`` counts what the protocol does not allow."""
+    """Decoder of the vendor's messages, over all connections of one session; ``bad`` counts the invalid ones."""
 
     bad: int = 0
 
     def of(self, message: str | bytes) -> wire.Event | None:
-        """Return what a message means; None: nothing that is of interest.
+        """Return the event in a message; None if it has no event of interest.
 
         Raises:
-            ProviderError: too many have no meaning.
+            ProviderError: there were too many invalid messages.
         """
         try:
             return wire.receive(message)
         except WireError as error:
             self.bad += 1
             if self.bad == 1:
-                _log.warning("ignoring what OpenAI may not send: %s", error)
+                _log.warning("ignoring an invalid message from OpenAI: %s", error)
             if self.bad == MAX_BAD_MESSAGES:
-                raise ProviderError(f"OpenAI sent {MAX_BAD_MESSAGES} messages that cannot be understood") from error
+                raise ProviderError(f"OpenAI sent {MAX_BAD_MESSAGES} invalid messages") from error
             return None
 
 
 class RealtimeConnection:
-    """One connection that is set up; ``since`` is when, on trio's clock."""
+    """One configured connection; ``since`` is when it became ready, on trio's clock."""
 
     def __init__(self, socket: WebSocketClient) -> None:
         self.socket = socket
@@ -59,27 +59,27 @@ class RealtimeConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether it is there, as far as is known."""
+        """True if the connection is open, as far as is known."""
         return self.socket.usable and not self._left.is_set()
 
     def leave(self) -> None:
-        """Have it closed: nobody needs it any more."""
+        """Let the connection be closed: nothing needs it any more."""
         self._left.set()
 
     async def left(self) -> None:
-        """Wait until nobody needs it."""
+        """Wait until nothing needs the connection any more."""
         await self._left.wait()
 
 
 @attrs.frozen
 class ConnectionAttempt:
-    """How a session's connections are opened.
+    """The way to open a session's connections.
 
     Args:
         url: of the WebSocket.
         headers: of its handshake.
-        setup: what sets it up.
-        understanding: reads what comes.
+        setup: the message that configures it.
+        understanding: decodes the vendor's messages.
     """
 
     url: str
@@ -88,19 +88,24 @@ class ConnectionAttempt:
     understanding: EventReader = attrs.field(factory=EventReader)
 
     async def hold(self, connect_timeout: float, *, task_status: trio.TaskStatus[RealtimeConnection]) -> None:
-        """Open a connection within so many seconds, set it up, give it to who starts this, and hold it until it is left.
+        """Open and configure a connection, pass it to the starting task, and hold it until it is left.
+
+        ``connect_timeout`` limits the opening, in seconds.
 
         Raises:
-            ProviderError: it cannot be had.
+            ProviderError: the connection could not be opened or configured.
         """
         async with open_websocket(self.url, headers=self.headers, connect_timeout=connect_timeout) as socket:
             try:
                 with trio.fail_after(SESSION_SETUP_TIMEOUT_S):
+                    # The vendor's first event must come before the configuration is sent, and its confirmation before
+                    # any audio.
                     await self._await_session(socket, updated=False)
                     await socket.send(self.setup)
                     await self._await_session(socket, updated=True)
             except trio.TooSlowError as error:
                 raise ProviderTimeout(f"OpenAI's session was not ready within {SESSION_SETUP_TIMEOUT_S:g} s") from error
+            # Only now: the starting task gets a connection that is ready for audio.
             connection = RealtimeConnection(socket)
             task_status.started(connection)
             await connection.left()
@@ -115,7 +120,7 @@ class ConnectionAttempt:
 
 
 class ConnectionUse:
-    """The use of one connection: how it ended, and the one that is to take its place, as soon as there is one."""
+    """The use of one connection: how it ended, and the one that will replace it, once there is one."""
 
     def __init__(self) -> None:
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -124,17 +129,17 @@ class ConnectionUse:
         self.spare: RealtimeConnection | None = None
 
     def keep(self, spare: RealtimeConnection) -> None:
-        """Take the connection that is to be next, in the place of one that was lost while it waited."""
+        """Store the next connection, in place of one that was lost while it waited."""
         if self.spare is not None:
             self.spare.leave()
         self.spare = spare
 
     def lose(self, error: ProviderError) -> None:
-        """The connection is over."""
+        """Record that the connection is lost; another one can replace it."""
         self.lost = self.lost or error
         self.scope.cancel(reason="the connection is lost")
 
     def fail(self, error: ProviderError) -> None:
-        """No other would be better."""
+        """Record a failure that another connection would not cure."""
         self.failure = self.failure or error
         self.scope.cancel(reason="the vendor has failed")

@@ -1,6 +1,6 @@
 """OpenAI's Realtime models: speech in, speech out, over one WebSocket for each call.
 
-Whose turn it is remains decided by the call: the vendor neither answers nor stops by itself. It may tell where turns end.
+The call keeps turn-taking to itself: the vendor neither answers nor stops by itself. It may report the ends of turns.
 """
 
 from collections.abc import AsyncIterator
@@ -25,32 +25,32 @@ DEFAULT_TRANSCRIPTION_MODEL: Final = "gpt-transcribe"
 RENEW_AFTER_S: Final = 55 * 60.0
 """Seconds after which a connection is renewed in the next quiet moment: the vendor ends it after 60 minutes."""
 TURN_END_DELAY_S: Final = 1.5
-"""Seconds after the silence that ends a turn within which the vendor says so."""
+"""Seconds after the silence that ends a turn within which the vendor reports it."""
 SEMANTIC_SILENCE_S: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
-"""The same for turns that are judged by what is said, by eagerness: the vendor waits for 8, 4, 4 and 2 s at most
+"""Longest silence, by eagerness, of turns that are judged by their words: the vendor waits for at most 8, 4, 4 and 2 s
 (https://platform.openai.com/docs/guides/realtime-vad)."""
 _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
-_DETECTIONS: Final = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
+_DETECTIONS: Final[dict[str, ServerVAD | SemanticVAD]] = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
 
 
 def _api_key(given: str | None) -> str:
     return credential(given, owner="OpenAIRealtime", argument="api_key", variable="OPENAI_API_KEY")
 
 
-def _detection(given: object) -> TurnDetection:
-    """Return who looks for ends of turns; it is never the vendor's to answer, or to stop."""
+def _detection(given: TurnDetection | Literal["server_vad", "semantic_vad"]) -> TurnDetection:
+    """Return the vendor's turn detection; it may never answer or interrupt by itself."""
     if isinstance(given, str):
         found = _DETECTIONS.get(given)
         if found is None:
             raise ConfigurationError(
-                f"OpenAIRealtime: turn_detection= must be None, {' or '.join(map(repr, _DETECTIONS))}, not {given!r}"
+                f"OpenAIRealtime: turn_detection= must be None, {' or '.join(map(repr, _DETECTIONS))}, got {given!r}"
             )
         given = found
     if given is None:
         return None
     if not isinstance(given, ServerVAD | SemanticVAD):
         raise ConfigurationError(
-            f"OpenAIRealtime: turn_detection= must be None, a name, a ServerVAD or a SemanticVAD, not {given!r}"
+            f"OpenAIRealtime: turn_detection= must be None, a name, a ServerVAD or a SemanticVAD, got {given!r}"
         )
     return attrs.evolve(given, create_response=False, interrupt_response=False)
 
@@ -73,29 +73,30 @@ def _longest_silence(engine: "OpenAIRealtime") -> float:
 
 @attrs.frozen
 class OpenAIRealtime(Engine):
-    """A Realtime model of OpenAI's (GA protocol), mu-law at 8 kHz both ways.
+    """A Realtime model of OpenAI (GA protocol), mu-law at 8 kHz both ways.
 
     Args:
         api_key: default: ``OPENAI_API_KEY``.
         model: its name.
-        voice: in which it speaks.
-        turn_detection: who says that the caller has finished: None: the agent (``endpointing_ms``, ``turn_detector``);
+        voice: the voice in which it speaks.
+        turn_detection: the judge of the end of a turn. None: the agent (``endpointing_ms``, ``turn_detector``);
             ``"server_vad"`` or a ``ServerVAD``: the vendor, by silence; ``"semantic_vad"`` or a ``SemanticVAD``: the
-            vendor, by what is said. The vendor never answers or stops by itself.
-        transcription: the model that writes down what the caller says.
-        language: of the caller; default: the agent's.
+            vendor, by the words. The vendor never answers or stops by itself.
+        transcription: the model that transcribes the caller.
+        language: the caller's; default: the agent's.
         noise_reduction: ``"near_field"`` or ``"far_field"``; empty: none.
         max_output_tokens: most tokens of one answer, 1 to 4096.
-        parallel_tool_calls: whether several tools may be called at once; None: as the model does.
+        parallel_tool_calls: whether several tools may be called at once; None: the model's default.
         speed: of the speech, 0.25 to 1.5.
-        reasoning_effort: such as ``"low"``, for models that reason; every thought is silence on the line.
-        base_url: of the vendor, or of whoever speaks its protocol, up to and with ``/v1``.
+        reasoning_effort: such as ``"low"``, for reasoning models; the caller hears silence while the model reasons.
+        base_url: URL of the vendor, or of another server with its protocol, including ``/v1``.
         first_audio: seconds until an answer begins.
-        between: seconds for each next piece of it; an answer that stops in the middle is silence for as long.
+        between: seconds for each next piece of it; if an answer stops in the middle, the caller hears silence for that
+            long.
         renew_after: seconds after which a connection is renewed in the next quiet moment.
 
     Raises:
-        ConfigurationError: there is no API key, or an option is out of range.
+        ConfigurationError: the API key is missing, or an option is out of range.
     """
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)
@@ -127,16 +128,16 @@ class OpenAIRealtime(Engine):
     emits = MULAW_8K
 
     def with_voice(self, voice: str) -> "OpenAIRealtime":
-        """Return the same with another voice."""
+        """Return the same engine with another voice."""
         return attrs.evolve(self, voice=voice)
 
     async def prewarm(self) -> None:
-        """Make what every connection needs, so that the first call's does not wait for it (about 20 ms)."""
+        """Create the TLS context now (about 20 ms), so that the first call does not wait for it."""
         tls_context()
         await trio.lowlevel.checkpoint()
 
     def setup_message(self, setup: EngineSetup) -> str:
-        """Return what sets a connection up for a call."""
+        """Return the message that configures a connection for a call."""
         return session_update(
             instructions=setup.instructions,
             voice=self.voice,
@@ -155,10 +156,10 @@ class OpenAIRealtime(Engine):
         """Connect for one call.
 
         Raises:
-            AuthenticationError: the key is refused.
-            RateLimitError: there are too many connections, or nothing is left to spend.
+            AuthenticationError: the vendor refused the key.
+            RateLimitError: there are too many connections, or the account has no money left.
             ProviderTimeout: the session was not ready in time.
-            ProviderError: it was refused in another way, or nobody could be reached.
+            ProviderError: the vendor refused in another way, or could not be reached.
         """
         return self._open(setup)
 

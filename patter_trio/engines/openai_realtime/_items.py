@@ -1,6 +1,6 @@
-"""What a Realtime session is told in words: a text to be said, and the messages of a conversation.
+"""Texts for a Realtime session: instructions to speak a text, and the messages of a conversation.
 
-What a connection knows of the tools that were called decides how it is told what they gave.
+How a tool's result is sent depends on what the connection knows about the tool's call.
 """
 
 from patter_trio.abc import Message
@@ -8,37 +8,40 @@ from patter_trio.wire import openai_realtime as wire
 
 
 def verbatim(text: str) -> str:
-    """Return the instructions to say a text, and only that."""
+    """Return the instructions to speak exactly this text."""
     return f"Say to the caller, word for word and in the language in which it is written, only this:\n\n{text}"
 
 
 class KnownItems:
-    """What one connection knows of the calls of tools: each has one output there, and none without the call itself."""
+    """The tool calls that one connection knows.
+
+    Each call has at most one output there, and no output exists without its call.
+    """
 
     def __init__(self) -> None:
         self._calls: set[str] = set()
-        """Without an output."""
+        """Ids of calls without an output."""
         self._outputs: dict[str, str] = {}
-        """By the call."""
+        """Outputs by the id of their call."""
 
     def __repr__(self) -> str:
         return f"<Known {len(self._calls)} calls without an output, {len(self._outputs)} with one>"
 
     @property
     def waits(self) -> bool:
-        """Whether a call has no output yet."""
+        """True if a call has no output yet."""
         return bool(self._calls)
 
     def called(self, call_id: str) -> None:
-        """Learn that the model there wants a tool called."""
+        """Record a tool call of the model on this connection."""
         self._calls.add(call_id)
 
     def forget(self, call_ids: set[str]) -> None:
-        """Learn that calls were taken back before anybody saw them."""
+        """Drop calls that were deleted before anybody saw them."""
         self._calls -= call_ids
 
     def items(self, message: Message) -> list[str]:
-        """Return what tells a message to the connection; nothing, if it is an output that it was told already."""
+        """Return the messages that add ``message`` to the connection; none for an output that it has already."""
         content = message.get("content") or ""
         if message["role"] == "tool":
             return self._output(message["tool_call_id"], message.get("name", ""), content)
@@ -50,7 +53,7 @@ class KnownItems:
     def _output(self, call_id: str, name: str, content: str) -> list[str]:
         if self._outputs.get(call_id) == content:
             return []
-        if call_id not in self._calls:  # it has one, such as that it was still to come; or was never heard of
+        if call_id not in self._calls:  # it has an output, such as "still to come", or is unknown here
             self._outputs[call_id] = content
             return [wire.add_message("system", f"The tool {name} has given: {content}")]
         self._calls.remove(call_id)

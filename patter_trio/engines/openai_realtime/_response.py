@@ -1,4 +1,4 @@
-"""One answer of a Realtime model: taken piece by piece, and what the caller did not hear of it taken back."""
+"""One answer of a Realtime model: taken piece by piece, and deleted as far as the caller did not hear it."""
 
 import math
 from collections.abc import Callable
@@ -12,76 +12,78 @@ from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
 
 MAX_PLAYBACK_DELAY_S: Final = 1.0
-"""Seconds after which an answer is begun to be heard, at most, once it comes."""
+"""Longest delay, in seconds, between the arrival of an answer and the beginning of its playout."""
 MAX_WAITING_PIECES: Final = 8192
-"""Pieces of one answer that wait to be taken: several minutes of speech."""
+"""Most pieces of one answer that wait to be taken: several minutes of speech."""
 
 
 class RealtimeResponse(EngineResponse):
     """An answer.
 
     Args:
-        request: what it is asked for by.
-        create: the message that asks for it.
-        put: sends a message.
-        patience: seconds until its first piece, and for each next one.
+        request: the id of the request.
+        create: the message that requests it.
+        put: queues a message for the vendor.
+        late_after: seconds until its first piece, and for each next one.
     """
 
     def __init__(self, request: str, create: str, put: Callable[[str], None], late_after: tuple[float, float]) -> None:
         self.request = request
         self.create = create
         self.response_id: str = ""
-        """The vendor's name for it, once it has begun."""
+        """The vendor's id of the answer, once it has begun."""
         self.over: bool = False
-        """The vendor makes no more of it."""
+        """True once the vendor generates no more of it."""
         self.unseen: set[str] = set()
-        """Calls of tools that were taken back before anybody has seen them."""
+        """Ids of tool calls that were deleted before anybody saw them."""
         self.abandoned: bool = False
-        """Nobody wants more of it."""
+        """True once no more of it is wanted."""
         self.text: str = ""
-        """Its words, as far as they have come."""
+        """Words received so far."""
         self.playing_until: float = -math.inf
-        """Until when, on trio's clock, it may be heard: that it was heard to its end, nobody tells."""
+        """Until when, on trio's clock, the answer may be playing; the call never reports that it was heard to its
+        end."""
         self._put = put
         self._first, self._between = late_after
         self._send, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MAX_WAITING_PIECES)
         self._failure: ProviderError | None = None
         self._begun = False
         self._items: dict[str, int] = {}
-        """Samples that came of each item, in the order in which they began."""
+        """Samples received of each item, in the order in which the items began."""
         self._calls: dict[str, str] = {}
-        """Items by the call of a tool that they are; of those that nobody has taken yet."""
+        """Items of tool calls that nobody has taken yet, by the call's id."""
         self._gone: set[str] = set()
-        """Items that were taken back."""
+        """Items that were deleted."""
         self._sink = usage_sink.get()
 
     def __repr__(self) -> str:
         state = "over" if self.over else "abandoned" if self.abandoned else "coming"
         return f"<RealtimeResponse {self.request}, {state}, {sum(self._items.values()) / RATE:.2f} s>"
 
-    # Whoever takes it -------------------------------------------------------------------------------------------------
+    # Called by the consumer -------------------------------------------------------------------------------------------
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
-        within = self._between if self._begun else self._first
+        timeout = self._between if self._begun else self._first
         try:
-            with trio.fail_after(within):
+            with trio.fail_after(timeout):
                 piece = await self._pieces.receive()
         except trio.EndOfChannel:
             if self._failure is not None:
                 raise self._failure from None
             raise StopAsyncIteration from None
         except trio.TooSlowError as error:
-            raise ProviderTimeout(f"OpenAI's answer did not go on within {within:g} s") from error
+            raise ProviderTimeout(f"OpenAI's answer did not continue within {timeout:g} s") from error
         self._begun = True
         if isinstance(piece, ToolCall):
             self._calls.pop(piece.id, None)
         return piece
 
     def heard(self, seconds: float) -> None:
-        """Take back what came of it and was not heard; what still comes of it is taken back as it comes."""
+        """Delete what was received and not heard; pieces that still come are deleted as they arrive."""
         self.abandon()
         self.playing_until = -math.inf
         left = max(0, math.floor(seconds * RATE))
         for item, samples in self._items.items():
+            # Truncated also while it is still growing: the vendor would otherwise keep what comes after the cut.
             heard = min(left, samples)
             left -= heard
             if not heard:
@@ -90,7 +92,8 @@ class RealtimeResponse(EngineResponse):
                 self._put(wire.truncate(item, heard * 1000 // RATE))
 
     def abandon(self) -> None:
-        """Have the vendor stop; a tool that it wanted called and nobody has seen is not wanted any more."""
+        """Make the vendor stop, and delete the tool calls that nobody has seen."""
+        # Once only: heard() and the end of the answer's context both come here.
         if self.abandoned:
             return
         self.abandoned = True
@@ -106,20 +109,20 @@ class RealtimeResponse(EngineResponse):
             self._gone.add(item)
             self._put(wire.delete_item(item))
 
-    # Whoever brings it ------------------------------------------------------------------------------------------------
+    # Called by the session --------------------------------------------------------------------------------------------
     def again(self) -> bool:
-        """Return whether it can be asked for once more: nothing of it has come, and it is wanted."""
+        """Return True if it can be requested once more: no part of it has come, and it is still wanted."""
         if self.abandoned or self._items or self._calls or self._begun:
             return False
         self.response_id = ""
         return True
 
     def take(self, event: wire.Event) -> None:
-        """Take what the vendor tells of it."""
+        """Process an event about this answer."""
         match event:
             case wire.ResponseStarted():
                 self.response_id = event.response_id
-                if self.abandoned:  # what was asked before it had begun, did nothing
+                if self.abandoned:  # a cancellation sent before the answer began had no effect
                     self._put(wire.cancel(self.response_id))
             case wire.AudioDelta():
                 if self._wanted(event.item_id):
@@ -153,33 +156,34 @@ class RealtimeResponse(EngineResponse):
         try:
             self._send.send_nowait(piece)
         except trio.WouldBlock:
+            # Never wait: this runs in the task that reads the socket for the whole call.
             self.abandon()
-            self.fail(ProviderError(f"OpenAI's answer is longer than {MAX_WAITING_PIECES} pieces"))
+            self.fail(ProviderError(f"OpenAI's answer must have at most {MAX_WAITING_PIECES} waiting pieces"))
 
     def _end(self, event: wire.ResponseEnded) -> None:
         if event.usage is not None:
             self.report(event.usage)
         if self.abandoned:
-            pass  # nobody minds
+            pass  # its outcome does not matter any more
         elif event.status is wire.Status.FAILED:
             self.fail(event.refusal.error() if event.refusal else ProviderError("OpenAI's answer failed"))
         elif event.status is wire.Status.CANCELLED:
-            self.fail(ProviderError(f"OpenAI has stopped its answer: {event.reason}"))
+            self.fail(ProviderError(f"OpenAI stopped its answer: {event.reason}"))
         elif event.status is wire.Status.INCOMPLETE and not self._items and not self._calls:
             self.fail(ProviderError(f"OpenAI's answer is incomplete: {event.reason}"))
         self.finish()
 
     def report(self, usage: Usage) -> None:
-        """Report what it costs, to whoever asked for it."""
+        """Report what the answer costs to the sink of its call."""
         if self._sink is not None:
             self._sink(usage)
 
     def fail(self, error: ProviderError) -> None:
-        """There will be no more of it."""
+        """End the answer with an error."""
         self._failure = self._failure or error
         self.finish()
 
     def finish(self) -> None:
-        """All has come."""
+        """End the answer: everything has come."""
         self.over = True
         self._send.close()

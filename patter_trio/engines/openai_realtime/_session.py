@@ -1,9 +1,10 @@
-"""One call's session with OpenAI's Realtime API: its connection, what is put into it in order, and what comes of it.
+"""One call's session with OpenAI's Realtime API: its connection, its queue of messages, and the events that come back.
 
-Everything that is to be sent goes into one queue, which a task empties; so nobody waits, and all stays in order. Without
-turn detection of the vendor's only voices are sent, each with a little before it: silence would be heard, paid for, and
-kept in mind. A connection that is lost is replaced; one that is about to be too old, too, once another is there and nothing
-is under way. The conversation is told to the new one as text, and a voice that was being heard is sent again.
+All outgoing messages go into one queue, which a task empties; so no caller of the session waits, and the order is kept.
+Without the vendor's turn detection only voices are sent, each with a little audio before it: the vendor would process
+silence, charge for it, and keep it in the context. A lost connection is replaced. So is one that is about to become too
+old, once another is ready and nothing is in progress. The new connection gets the conversation as text, and the audio
+of an unfinished voice again.
 """
 
 import logging
@@ -42,27 +43,27 @@ from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, 
 from patter_trio.wire import openai_realtime as wire
 
 PREFIX_SAMPLES: Final = round(0.3 * RATE)
-"""Samples before a voice that are heard with it: the vendor's own default."""
+"""Samples before a voice that are sent with it: the vendor's own default."""
 MAX_RECENT_SAMPLES: Final = RATE
-"""Samples of the last audio that are kept: a voice is noticed a while after it began."""
+"""Samples of the last audio that are kept: a voice is noticed some time after it began."""
 CHUNK_SAMPLES: Final = round(0.06 * RATE)
 """Samples in a message."""
 MIN_COMMIT_SAMPLES: Final = round(0.1 * RATE)
-"""Samples without which the vendor takes no commit."""
+"""Fewest samples of a commit that the vendor accepts."""
 MAX_REPEATED_SAMPLES: Final = 60 * RATE
-"""Samples of a voice that are sent again to a new connection."""
+"""Most samples of a voice that are sent again to a new connection."""
 MAX_OUTBOX_MESSAGES: Final = 2048
-"""Messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
+"""Most messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
 REOPEN_TIMEOUT_S: Final = 3.0
-"""Seconds within which a lost connection has to be replaced, in as many attempts as it takes."""
+"""Seconds within which a lost connection must be replaced, in any number of attempts."""
 REOPEN_INTERVAL_S: Final = 0.5
-"""Seconds from an attempt that failed to the next one."""
+"""Seconds from a failed attempt to the next one."""
 RENEW_RETRY_S: Final = 30.0
-"""Seconds until it is tried again to renew a connection. The vendor's own end of it is usually several minutes away."""
+"""Seconds between attempts to renew a connection. The vendor usually ends it only several minutes later."""
 MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
-"""Seconds within which a second loss is a failure."""
+"""Seconds within which a second loss counts as a failure."""
 CANCEL_TIMEOUT_S: Final = 1.0
-"""Seconds that an answer which was cut may take to be over, before the next is asked for all the same."""
+"""Seconds that a cancelled answer may take to end before the next one is requested anyway."""
 _MAX_WAITING_EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
@@ -74,12 +75,12 @@ class RealtimeSession(EngineSession):
     Args:
         url: of the WebSocket.
         headers: of its handshake.
-        setup: what sets a connection up.
-        conversation: returns what was said so far.
-        detects_turns: whether the vendor looks for ends of turns, and so is sent silence, too.
-        patience: seconds for the first piece of an answer, and for each next one.
+        setup: the message that configures a connection.
+        conversation: returns the messages so far.
+        detects_turns: whether the vendor detects the ends of turns, and so has to get silence, too.
+        late_after: seconds for the first piece of an answer, and for each next one.
         renew_after: seconds after which a connection is replaced in the next quiet moment.
-        transcription: the model that writes down what the caller says, as its use is billed.
+        transcription: the transcription model, as its use is billed.
     """
 
     def __init__(
@@ -104,43 +105,43 @@ class RealtimeSession(EngineSession):
         self._wake = Pulse()
         self._fed = 0
         self._recent = bytearray()
-        """The last audio that is in no commit."""
+        """The last audio that is not part of a commit."""
         self._voice = bytearray()
-        """What was sent since the last commit: of a voice, or the last of a silence; sent again to another connection."""
+        """Audio sent since the last commit, of a voice or of the end of a silence; a new connection gets it again."""
         self._unsent = bytearray()
         self._speaking = False
         self._onset = self._end = 0
-        """Where, in samples, the last voice began, with a little before it, and where the last one that is over ended."""
+        """Offsets in samples: where the last voice began, with its prefix, and where the last finished one ended."""
         self._undecided = False
-        """A voice was heard, and whether it was an utterance was not decided yet."""
+        """True from the start of a voice until the call commits or discards it."""
         self._utterances = CommittedUtterances()
         self._committed = Pulse()
         self._responses = 0
         self._active: RealtimeResponse | None = None
         self._making: dict[str, RealtimeResponse] = {}
-        """Answers that are not over: the active one, and those that were cut and take too long; they cost something, too."""
+        """Unfinished answers: the active one, and cancelled ones that end late, because they are billed, too."""
         self._last: RealtimeResponse | None = None
         self._idle = Pulse()
         self._stirred = Pulse()
-        """Something is over, so that the session may be at rest."""
+        """Fired whenever something ends, so that the session may be idle."""
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
         self._used: ConnectionUse | None = None
         self._told_at = -math.inf
-        """When anything came, last."""
+        """Time of the last message received."""
         self._sink = usage_sink.get()
         self._known = KnownItems()
-        """What this connection knows of the tools that were called."""
+        """The tool calls that this connection knows."""
         self._kept: deque[Message] | None = None
-        """What is to be remembered by the next connection, while there is none."""
+        """Messages for the next connection, until it is open."""
 
     def __repr__(self) -> str:
         return f"<RealtimeSession {self._active!r}, {len(self._outbox)} messages waiting>"
 
-    # The caller -------------------------------------------------------------------------------------------------------
+    # Calls of the session ---------------------------------------------------------------------------------------------
     def send(self, audio: bytes) -> None:
-        """Take the caller's next audio."""
+        """Send the caller's next audio, or keep it until a voice begins."""
         self._fed += len(audio)
         if self._undecided or self._detects_turns:
             self._unsent += audio
@@ -151,7 +152,7 @@ class RealtimeSession(EngineSession):
             del self._recent[:-MAX_RECENT_SAMPLES]
 
     def voice(self, edge: VoiceEdge) -> None:
-        """Let a voice be heard, with a little of what was before it."""
+        """Start or stop sending a voice, with a little of the audio before it."""
         self._speaking = edge.speaking
         self._stirred.fire()
         if edge.speaking:
@@ -172,7 +173,8 @@ class RealtimeSession(EngineSession):
             self._unsent.clear()
 
     def commit(self) -> int:
-        """The utterance is over."""
+        """Close the utterance."""
+        # The vendor refuses a shorter commit: pad it with silence.
         if not self._detects_turns and len(self._voice) + len(self._unsent) < MIN_COMMIT_SAMPLES:
             self._unsent += silence(MIN_COMMIT_SAMPLES / RATE)
         self._append()
@@ -187,9 +189,10 @@ class RealtimeSession(EngineSession):
         return number
 
     def discard(self) -> None:
-        """It was none; of a voice that has begun meanwhile nothing is lost."""
+        """Drop the utterance, but keep a voice that has begun meanwhile."""
         for item in self._utterances.discard():
             self._put(wire.delete_item(item))
+        # Computed before the buffer is cleared: the new voice's audio is part of it, and is sent again afterwards.
         begun = last_of(self._voice + self._unsent, self._fed - self._onset) if self._speaking else b""
         self._put(wire.clear())
         self._decide()
@@ -202,7 +205,7 @@ class RealtimeSession(EngineSession):
         self._stirred.fire()
 
     def remember(self, message: Message) -> None:
-        """Put a message into the conversation."""
+        """Add a message to the conversation."""
         if self._kept is not None:
             self._kept.append(message)
             return
@@ -210,13 +213,14 @@ class RealtimeSession(EngineSession):
             self._put(item)
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Iterate over words, and ends of turns."""
+        """Iterate over words and ends of turns."""
         return ResultStream(self._told, lambda: self._failure)
 
     # Answers ----------------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[RealtimeResponse]:
-        """Open an answer; the vendor makes one at a time, so that the last one has to be over."""
+        """Open an answer. The vendor generates one at a time, so the previous one has to end first."""
+        # Bounded: a cancellation that the vendor never confirms must not hold up the next answer.
         with trio.move_on_after(CANCEL_TIMEOUT_S):
             while self._active is not None:
                 await self._idle.wait()
@@ -232,7 +236,7 @@ class RealtimeSession(EngineSession):
         try:
             yield response
         except ProviderTimeout as error:
-            if self._used is not None and self._told_at < asked:  # not even that it was begun
+            if self._used is not None and self._told_at < asked:  # not even its beginning was reported
                 self._used.lose(error)
             raise
         finally:
@@ -246,10 +250,10 @@ class RealtimeSession(EngineSession):
             self._idle.fire()
             self._stirred.fire()
 
-    # What is sent, and what comes -------------------------------------------------------------------------------------
+    # Messages out, events in ------------------------------------------------------------------------------------------
     def _put(self, message: str) -> None:
         if len(self._outbox) >= MAX_OUTBOX_MESSAGES:
-            self._fail(ProviderError("OpenAI does not take what it is sent"))
+            self._fail(ProviderError(f"OpenAI did not read: {MAX_OUTBOX_MESSAGES} messages are waiting"))
             return
         self._outbox.append(message)
         self._wake.fire()
@@ -259,10 +263,10 @@ class RealtimeSession(EngineSession):
         try:
             self._tell.send_nowait(event)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            _log.warning("what OpenAI tells of the caller is not taken")
+            _log.warning("dropping an event about the caller: the call does not take OpenAI's events")
 
     def _fail(self, error: ProviderError) -> None:
-        """Nothing more is to be had."""
+        """End the session with an error."""
         if self._failure is None:
             self._failure = error
             self._outbox.clear()
@@ -277,7 +281,7 @@ class RealtimeSession(EngineSession):
         """Wait for the first connection.
 
         Raises:
-            ProviderError: there is none.
+            ProviderError: the connection could not be opened.
         """
         await self._opened.wait()
         if self._failure is not None:
@@ -294,12 +298,12 @@ class RealtimeSession(EngineSession):
             nursery.cancel_scope.cancel(reason="the vendor has failed")
 
     async def _give_words_up(self) -> None:
-        """Tell words as final that never become it."""
+        """Report overdue words as final."""
         while True:
             with trio.move_on_at(self._utterances.due):
                 await self._committed.wait()
             for words in self._utterances.overdue(trio.current_time()):
-                _log.info("OpenAI does not tell in time what the caller said")
+                _log.info("OpenAI sent no transcript in time")
                 self._bring(words)
 
     async def _converse(self, nursery: trio.Nursery) -> None:
@@ -314,7 +318,7 @@ class RealtimeSession(EngineSession):
             if use.lost is not None:
                 if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
                     raise use.lost
-                _log.warning("the connection to OpenAI was lost, and is replaced: %s", use.lost)
+                _log.warning("the connection to OpenAI was lost, replacing it: %s", use.lost)
                 replaced = trio.current_time()
                 self._lose(use.lost)
             connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
@@ -333,15 +337,15 @@ class RealtimeSession(EngineSession):
             except ProviderError as error:
                 if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
                     raise
-                _log.info("the connection to OpenAI could not be replaced yet: %s", error)
+                _log.info("the connection to OpenAI could not be replaced, trying again: %s", error)
                 await trio.sleep(REOPEN_INTERVAL_S)
             else:
                 return opened
 
     def _lose(self, lost: ProviderError) -> None:
-        """What was under way goes on with the next connection, but for an answer of which something has come.
+        """Prepare the queue for the next connection.
 
-        What the caller said, and nobody knows the words of, is heard again; and answered, if it was not yet.
+        Utterances without words are sent again. An answer is requested again if no part of it has come, or else fails.
         """
         self._outbox.clear()
         self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
@@ -367,7 +371,7 @@ class RealtimeSession(EngineSession):
             self._put(wire.append(audio[start : start + RATE]))
 
     async def _use(self, connection: RealtimeConnection, nursery: trio.Nursery) -> ConnectionUse:
-        """Use a connection until its end; those that are to take its place are opened in ``nursery``."""
+        """Use a connection until its end; connections that replace it are opened in ``nursery``."""
         use = self._used = ConnectionUse()
         with use.scope:
             async with trio.open_nursery() as tasks:
@@ -377,18 +381,19 @@ class RealtimeSession(EngineSession):
         return use
 
     def _tell_so_far(self) -> None:
-        """Tell a new connection the conversation, first of all, and what was to be remembered since the last one."""
+        """Queue the conversation, and messages since the last connection, ahead of everything else."""
         messages = list(self._conversation())
-        if self._playing_until > trio.current_time() and self._last is not None:  # it is history when it was heard
+        # An answer enters the history only once it was heard.
+        if self._playing_until > trio.current_time() and self._last is not None:
             said: Message = {"role": "assistant", "content": self._last.text.strip()}
             if said not in messages[-2:]:
                 messages.append(said)
         self._known = KnownItems()
         items = [item for message in messages for item in self._known.items(message)]
-        told = {(message["role"], message.get("content")) for message in messages}
+        sent = {(message["role"], message.get("content")) for message in messages}
         kept, self._kept = self._kept or (), None
         for message in kept:
-            if (message["role"], message.get("content")) not in told:
+            if (message["role"], message.get("content")) not in sent:
                 items += self._known.items(message)
         self._outbox.extendleft(reversed(items))
 
@@ -396,7 +401,7 @@ class RealtimeSession(EngineSession):
         try:
             while True:
                 while self._outbox:
-                    await socket.send(self._outbox[0])  # it waits until it is sent: nothing else is at rest
+                    await socket.send(self._outbox[0])  # queued until sent: the session is not idle before
                     if self._outbox:
                         self._outbox.popleft()
                 self._stirred.fire()
@@ -417,7 +422,7 @@ class RealtimeSession(EngineSession):
             use.fail(failure)
 
     async def _renew(self, connection: RealtimeConnection, use: ConnectionUse, nursery: trio.Nursery) -> None:
-        """Have a connection replaced that is old, when nothing is under way and another is there; it is good until then."""
+        """Replace an old connection once another one is ready and nothing is in progress; it is used until then."""
         await trio.sleep_until(connection.since + self._renew_after)
         while True:
             await self._rest()
@@ -426,13 +431,13 @@ class RealtimeSession(EngineSession):
             try:
                 use.keep(await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S))
             except ProviderError as error:
-                _log.warning("the connection to OpenAI could not be renewed, and is kept: %s", error)
+                _log.warning("the connection to OpenAI could not be renewed, keeping it: %s", error)
                 await trio.sleep(RENEW_RETRY_S)
         self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
         use.scope.cancel(reason="the connection is renewed")
 
     async def _rest(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until nothing is in progress."""
         while True:
             busy = self._active or self._utterances.waits or self._known.waits or self._undecided or self._outbox
             deadline = math.inf if busy else self._playing_until
@@ -457,7 +462,7 @@ class RealtimeSession(EngineSession):
                     self._sink(attrs.evolve(event.usage, model=self._transcription))
                 self._hear_words(event.item_id, event.text, final=event.final)
             case wire.TranscriptFailed():
-                _log.info("OpenAI could not write down what the caller said: %s", event.refusal.code)
+                _log.info("OpenAI could not transcribe the caller: %s", event.refusal.code)
                 self._hear_words(event.item_id, "", final=True)
             case wire.Refused():
                 self._refused(event)
@@ -470,7 +475,7 @@ class RealtimeSession(EngineSession):
                             self._known.called(event.call_id)
                         response.take(event)
             case _:
-                pass  # of no use here
+                pass  # not used here
 
     def _hear_words(self, item: str, text: str, *, final: bool) -> None:
         for words in self._utterances.heard(item, text, final=final):
@@ -479,7 +484,7 @@ class RealtimeSession(EngineSession):
     def _of_response(self, event: wire.ResponseStarted | wire.ResponseEnded) -> None:
         response = self._making.get(event.request)
         if response is None:
-            if isinstance(event, wire.ResponseStarted):  # one that is not wanted any more, or that nobody asked for
+            if isinstance(event, wire.ResponseStarted):  # not wanted any more, or never requested
                 self._put(wire.cancel(event.response_id))
             return
         response.take(event)
@@ -487,7 +492,7 @@ class RealtimeSession(EngineSession):
             self._over(response)
 
     def _refused(self, refusal: wire.Refused) -> None:
-        """Take an error: of an answer, of a commit, of the session, or of something that does not matter."""
+        """Process an error: of an answer, of a commit, of the session, or a harmless one."""
         if response := self._making.get(refusal.event_id):
             response.fail(refusal.error())
             self._over(response)
@@ -499,4 +504,4 @@ class RealtimeSession(EngineSession):
         elif refusal.fatal:
             raise refusal.error()
         else:
-            _log.debug("OpenAI refuses: %s", refusal.code)
+            _log.debug("OpenAI refused a message: %s", refusal.code)

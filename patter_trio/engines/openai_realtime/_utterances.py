@@ -1,4 +1,4 @@
-"""What a Realtime session tells of the caller: utterances by their number, and what was said in them."""
+"""A Realtime session's record of the caller: utterances by number, and their words."""
 
 import math
 from collections import deque
@@ -10,22 +10,22 @@ from patter_trio.abc import EngineWords
 from patter_trio.audio.formats import RATE
 
 MAX_KEPT_BYTES: Final = 60 * RATE
-"""Bytes of what the caller said, until its words are known."""
+"""Most bytes of the caller's audio that are kept until its words are known."""
 TRANSCRIPT_TIMEOUT_S: Final = 10.0
-"""Seconds after a commit from which on no words of it are waited for; usually they take about one."""
+"""Seconds after a commit for which its words are awaited; usually they take about one."""
 
 
 @attrs.define(eq=False)
 class _Utterance:
-    """One commit: the vendor's items that it is made of, and the words of each; None: not known yet."""
+    """One commit: the vendor's items in it, and the words of each item; None: not known yet."""
 
     number: int
     until: float = math.inf
-    """When its words are given up."""
+    """Time at which its words are given up."""
     items: dict[str, str | None] = attrs.field(factory=dict)
     partial: dict[str, str] = attrs.field(factory=dict)
     audio: bytes = attrs.field(default=b"", repr=False)
-    """What was said in it, until its words are known."""
+    """Audio of the utterance, until its words are known."""
 
     @property
     def known(self) -> bool:
@@ -37,68 +37,72 @@ class _Utterance:
 
 
 class CommittedUtterances:
-    """Numbers the caller's utterances, and joins the vendor's items and their words to them."""
+    """The numbers of the caller's utterances, with the vendor's items and words for each."""
 
     def __init__(self) -> None:
         self._count = 0
         self._owed: deque[_Utterance] = deque()
         """Committed by us, and neither confirmed nor refused yet."""
         self._stopped = ""
-        """The item that the vendor has announced last: it is about to commit it by itself."""
+        """The item last announced by the vendor, which it is about to commit by itself."""
         self._open = _Utterance(0)
-        """What the vendor has committed, and we have not."""
+        """Items that the vendor has committed, and we have not."""
         self._waiting: list[_Utterance] = []
-        """Those of which not all words are known."""
+        """Utterances some of whose words are not known."""
 
     def __repr__(self) -> str:
         return f"<Utterances {self._count}, {len(self._waiting)} without words>"
 
     @property
     def waits(self) -> bool:
-        """Whether words are still to come, or a commit of the vendor's is to be decided about."""
+        """True if words are still to come, or a commit of the vendor awaits a decision."""
         return bool(self._waiting or self._open.items)
 
     @property
     def due(self) -> float:
-        """When the next words are given up; infinite: there are none to wait for."""
+        """Time at which the next words are given up; infinite if no words are awaited."""
         return min((one.until for one in self._waiting), default=math.inf)
 
     def commit(self, audio: bytes, now: float, *, by_vendor: bool) -> tuple[int, bool]:
-        """Number the utterance that is over; return whether the vendor has to be told.
+        """Number the utterance that is over; return its number, and whether the vendor must be told to commit.
 
-        With ``by_vendor`` it is made of what the vendor has committed by itself since the last; if that is nothing, it
-        is told. The words are given up :data:`TRANSCRIPT_TIMEOUT_S` s after ``now``. ``audio`` is kept until the words are known, and at most :data:`KEPT` bytes of all.
+        With ``by_vendor`` the utterance consists of the items that the vendor has committed by itself since the last
+        one; if there are none, the vendor must be told. The words are given up :data:`TRANSCRIPT_TIMEOUT_S` seconds
+        after ``now``. ``audio`` is kept until the words are known; all kept audio has at most :data:`MAX_KEPT_BYTES`
+        bytes.
         """
         self._count += 1
         utterance = _Utterance(self._count)
-        told = by_vendor and bool(self._open.items)
-        if told:
+        by_itself = by_vendor and bool(self._open.items)
+        if by_itself:
             utterance, self._open = self._open, _Utterance(0)
             utterance.number = self._count
         else:
             self._owed.append(utterance)
         utterance.audio, utterance.until = audio, now + TRANSCRIPT_TIMEOUT_S
         self._waiting.append(utterance)
+        # The newest audio is kept first; older utterances lose theirs once the limit is reached.
         kept = 0
         for older in reversed(self._waiting):
             kept += len(older.audio)
             if kept > MAX_KEPT_BYTES:
                 older.audio = b""
-        return self._count, not told
+        return self._count, not by_itself
 
     def discard(self) -> list[str]:
-        """What the vendor has committed by itself was no utterance; return its items."""
+        """Drop the vendor's own commits, which were not an utterance; return their items."""
         items, self._open = list(self._open.items), _Utterance(0)
         return items
 
     def committed(self, item: str) -> bool:
-        """Take an item that holds what the caller said; return whether it is a turn that the vendor has found by itself.
+        """Record a committed item of the caller's audio; return True if it is a turn that the vendor found by itself.
 
-        It is none if a commit of ours is on its way: the two have crossed, and what the vendor has found is a part of ours,
-        which will be confirmed or refused as well.
+        If a commit of ours is on its way, the two have crossed, and the vendor's turn is a part of our utterance. The
+        vendor will confirm or refuse our commit as well.
         """
         if self._owed:
             self._owed[0].items[item] = None
+            # An item that the vendor announced by itself crossed our commit, whose own item is still to come.
             if item != self._stopped:
                 self._owed.popleft()
             return False
@@ -106,11 +110,14 @@ class CommittedUtterances:
         return True
 
     def stopped(self, item: str) -> None:
-        """Learn that the vendor has heard the end of a voice, and will commit it as this item."""
+        """Record that the vendor found the end of a voice, and will commit it as this item."""
         self._stopped = item
 
     def refused(self, number: int) -> list[EngineWords]:
-        """The vendor does not take a commit: there will be no words, unless it has taken the same by itself."""
+        """Record that the vendor refused a commit.
+
+        The commit has no words, unless the vendor committed the same audio by itself.
+        """
         utterance = next((one for one in self._owed if one.number == number), None)
         if utterance is None:
             return []
@@ -119,7 +126,7 @@ class CommittedUtterances:
         return self._settled(utterance)
 
     def heard(self, item: str, text: str, *, final: bool) -> list[EngineWords]:
-        """Take words of an item: a piece more of them, or all."""
+        """Record words of an item: its next piece, or all of them."""
         utterance = next((one for one in [*self._waiting, self._open] if item in one.items), None)
         if utterance is None:
             return []
@@ -132,11 +139,11 @@ class CommittedUtterances:
         return self._settled(utterance)
 
     def late(self) -> list[EngineWords]:
-        """Return the words of a commit all of which were known before."""
+        """Return the words of the newest commit if they were all known before it."""
         return self._settled(self._waiting[-1]) if self._waiting else []
 
     def overdue(self, now: float) -> list[EngineWords]:
-        """Give up the words that are due; return what is known of them."""
+        """Give up the overdue words; return what is known of them."""
         over = [one for one in self._waiting if one.until <= now]
         for one in over:
             self._waiting.remove(one)
@@ -145,7 +152,7 @@ class CommittedUtterances:
         return [EngineWords(one.number, one.text.strip(), final=True) for one in over]
 
     def lost(self, now: float) -> tuple[list[EngineWords], list[tuple[int, bytes]]]:
-        """The connection is over: return the words that there will be no more of, and what is to be committed again."""
+        """Prepare for a new connection; return the utterances without further words, and those to commit again."""
         waiting = self._waiting
         self._waiting = [
             _Utterance(one.number, now + TRANSCRIPT_TIMEOUT_S, audio=one.audio) for one in waiting if one.audio
@@ -163,5 +170,5 @@ class CommittedUtterances:
 
 
 def last_of(audio: bytes | bytearray, samples: int) -> bytes:
-    """Return the end of audio, of so many samples at most."""
+    """Return the end of some audio, at most ``samples`` samples."""
     return bytes(audio[-samples:]) if samples > 0 else b""

@@ -1,8 +1,9 @@
-"""One call's listening by Deepgram: its connection, what becomes of the audio, and what is done when it is lost.
+"""Recognition of one call by Deepgram: its connection, its audio, and how it recovers from a lost connection.
 
-A connection that is lost is opened again, once in :data:`MIN_TIME_BETWEEN_LOSSES_S` seconds, within :data:`REOPEN_TIMEOUT_S`. The audio since the
-last final words is sent again, for without it the sentence that was being said would be lost; its words come into the
-segment that is still open, so that none is there twice. If that fails, the recogniser has failed.
+The session reopens a lost connection, once in :data:`MIN_TIME_BETWEEN_LOSSES_S` seconds, within
+:data:`REOPEN_TIMEOUT_S`. It sends the audio since the last final words again, because without it the current sentence
+would be lost. The words of this audio go into the segment that is still open, so none is there twice. If reopening
+fails, the recogniser has failed.
 """
 
 import logging
@@ -21,21 +22,21 @@ from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, 
 from patter_trio.wire.deepgram import ListenCodec
 
 REOPEN_TIMEOUT_S: Final = 2.0
-"""Seconds within which a lost connection has to be open again."""
+"""Seconds within which a lost connection must be open again."""
 MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
-"""Seconds within which a second loss is a failure."""
+"""Seconds within which a second loss counts as a failure."""
 MAX_REPEATED_S: Final = 10.0
-"""Seconds of audio, at most, that are sent again."""
+"""Most seconds of audio that are sent again."""
 FLUSH_TIMEOUT_S: Final = 0.5
-"""Seconds after which a flush that the vendor does not answer has no more words: it may have none to tell."""
+"""Seconds after which an unanswered flush has no more words: the vendor may have none to report."""
 CLOSE_TIMEOUT_S: Final = 0.05
-"""Seconds that saying goodbye may take."""
+"""Seconds that the closing message may take."""
 MAX_BAD_MESSAGES: Final = 100
-"""Messages that its protocol does not allow after which the recogniser counts as failed."""
+"""Invalid messages after which the recogniser counts as failed."""
 REFUSAL_HEADER: Final = "dg-error"
-"""The header of a refusal that says why."""
+"""Header of a refusal that has the reason."""
 FATAL_CLOSE_CODES: Final = frozenset({1002, 1003, 1007, 1008, 1009})
-"""Close codes (RFC 6455, section 7.4.1) that complain of what we sent: it would be sent again."""
+"""Close codes (RFC 6455, section 7.4.1) that complain about our messages: the same messages would be sent again."""
 _MAX_WAITING_RESULTS: Final = 64
 
 _log = logging.getLogger("patter_trio.stt")
@@ -68,7 +69,7 @@ class _AudioTape:
 
 
 class _Connection:
-    """One connection of a session, and the audio that it was sent."""
+    """One connection of a session, and the audio sent over it."""
 
     def __init__(self, socket: WebSocketClient, start: int) -> None:
         self.socket = socket
@@ -80,7 +81,7 @@ class _Connection:
         self.told_at = trio.current_time()
 
     async def tell(self, message: str | bytes) -> None:
-        """Send a message; if that fails, the connection is over, and the task that reads from it goes on from there."""
+        """Send a message. A failure ends the connection; the reading task then opens another one."""
         try:
             await self.socket.send(message)
         except ProviderError as error:
@@ -93,7 +94,7 @@ class _Connection:
 
 
 class ListenSession(SpeechToTextSession):
-    """A session; ``work`` has to run beside its use."""
+    """One session; ``work`` has to run beside its use."""
 
     def __init__(self, url: str, headers: Mapping[str, str], codec: ListenCodec, chunk: int) -> None:
         self._url, self._headers, self._codec, self._chunk = url, headers, codec, chunk
@@ -103,17 +104,18 @@ class ListenSession(SpeechToTextSession):
         self._results, self._waiting_results = trio.open_memory_channel[Transcript](_MAX_WAITING_RESULTS)
         self._failure: ProviderError | None = None
         self._bad_messages = 0
-        self._finalizing = False  # asked for the final words, and they have not come
+        self._finalizing = False  # the final words were requested and have not come
         self._flush_due = math.inf
         self._flushing = trio.Event()  # kept, unlike a Pulse: a flush may be asked for while the last one is awaited
         self.seconds: float = 0.0
-        """What will be billed, by the vendor's word or by what it was sent."""
+        """Seconds that will be billed, as the vendor reports them, or else as they were sent."""
 
-    # The audio's task -------------------------------------------------------------------------------------------------
+    # Called by the task of the audio ----------------------------------------------------------------------------------
     async def send(self, audio: bytes) -> None:
         self._check()
+        # Kept first: if this send breaks the connection, the next one gets the audio again.
         self._tape.add(audio)
-        if self._connection is None:  # it is being opened again, and is sent what is kept
+        if self._connection is None:  # being reopened: the new connection gets the kept audio
             await trio.lowlevel.checkpoint()
         else:
             await self._push(self._connection, self._chunk)
@@ -131,20 +133,22 @@ class ListenSession(SpeechToTextSession):
     async def _finalize(self) -> None:
         self._finalizing = True
         if self._connection is not None:
+            # All audio goes first: the vendor finalizes what it has received.
             await self._push(self._connection, 1)
             await self._connection.tell(self._codec.finalize)
 
     async def _push(self, connection: _Connection, least: int) -> None:
-        """Send what was not sent yet, in pieces of at least so many bytes; a piece of none would end the stream."""
+        """Send the unsent audio in pieces of at least ``least`` bytes; an empty piece would end the stream."""
         connection.sent = max(connection.sent, self._tape.start)
         while connection.lost is None and self._tape.end - connection.sent >= least:
             piece = self._tape.piece(connection.sent, max(least, RATE // 10))
             if not piece:
                 return
+            # Count the piece before the await: if the send is cut off, this connection is over anyway.
             connection.sent += len(piece)
             await connection.tell(piece)
 
-    # The other one's --------------------------------------------------------------------------------------------------
+    # Called by the task of the transcripts ----------------------------------------------------------------------------
     def transcripts(self) -> AsyncIterator[Transcript]:
         return ResultStream(self._waiting_results, lambda: self._failure)
 
@@ -152,7 +156,7 @@ class ListenSession(SpeechToTextSession):
         """Wait for the first connection.
 
         Raises:
-            ProviderError: there is none.
+            ProviderError: the connection could not be opened.
         """
         await self._opened.wait()
         self._check()
@@ -161,9 +165,9 @@ class ListenSession(SpeechToTextSession):
         if self._failure:
             raise self._failure
 
-    # The connection's -------------------------------------------------------------------------------------------------
+    # The connection's task --------------------------------------------------------------------------------------------
     async def work(self) -> None:
-        """Listen, until cancelled or until the vendor has failed."""
+        """Keep a connection and read its results, until cancelled or until the vendor has failed."""
         try:
             with self._results:
                 reopened = -math.inf
@@ -172,7 +176,7 @@ class ListenSession(SpeechToTextSession):
                     trio.current_time() - reopened >= MIN_TIME_BETWEEN_LOSSES_S
                     and getattr(lost, "code", 0) not in FATAL_CLOSE_CODES
                 ):
-                    _log.warning("the connection to Deepgram was lost, and is opened again: %s", lost)
+                    _log.warning("the connection to Deepgram was lost, reopening it: %s", lost)
                     reopened = trio.current_time()
                     lost = await self._connected(REOPEN_TIMEOUT_S)
                 raise lost
@@ -182,38 +186,43 @@ class ListenSession(SpeechToTextSession):
             self._opened.set()
 
     async def _connected(self, connect_timeout: float) -> ProviderError:
-        """Open a connection and listen until it is lost; return how.
+        """Open a connection and read from it until it is lost; return the error.
 
         Raises:
-            ProviderError: it cannot be opened, or the vendor reports that it has failed.
+            ProviderError: the connection could not be opened, or the vendor reports a failure.
         """
         async with open_websocket(
             self._url, headers=self._headers, connect_timeout=connect_timeout, why=REFUSAL_HEADER
         ) as socket:
+            # From the last final words on, as far as the audio is still kept.
             start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
             self._codec.connected(start / RATE)
             connection = _Connection(socket, start)
             try:
                 with connection.scope:
+                    # The old audio goes first: only after it may the audio's task send to this connection.
                     await self._resume(connection)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._keep_alive, connection)
                         nursery.start_soon(self._answer_flushes)
                         nursery.start_soon(self._listen, connection)
             finally:
+                # Before the await below: the audio's task must not send to a connection that is closing.
                 self._connection = None
                 sent = (connection.sent - connection.start) / RATE
                 self.seconds += sent if self._codec.billed is None else self._codec.billed
                 await self._say_goodbye(socket)
         if connection.failure is not None:
             raise connection.failure
-        return connection.lost or ProviderError("the connection to Deepgram is over")
+        return connection.lost or ProviderError("the connection to Deepgram ended")
 
     async def _resume(self, connection: _Connection) -> None:
-        """Send what is not final yet, and what has come meanwhile; from then on the audio's task sends."""
+        """Send the audio that is not final yet, and what has come meanwhile; from then on the audio's task sends."""
+        # Published only afterwards: two tasks that send the same audio would mix its order.
         await self._push(connection, self._chunk)
         self._connection = connection
         self._opened.set()
+        # The lost connection took the request for the final words with it.
         if self._finalizing:
             await connection.tell(self._codec.finalize)
 
@@ -226,16 +235,17 @@ class ListenSession(SpeechToTextSession):
                 await connection.tell(self._codec.keep_alive)
 
     async def _answer_flushes(self) -> None:
-        """Say that there are no more words, where the vendor does not."""
+        """Answer a flush with an empty final result if the vendor does not."""
         while True:
             await self._flushing.wait()
             await trio.sleep_until(self._flush_due)
-            if trio.current_time() < self._flush_due:  # asked again meanwhile
+            if trio.current_time() < self._flush_due:  # flushed again meanwhile
                 continue
             self._flushing = trio.Event()
             if self._finalizing:
                 self._finalizing = False
-                # A segment that never was: words of the open one that may still change remain, and are better than none.
+                # A segment that never existed: the open segment's words may still change, but keeping them is better
+                # than none.
                 await self._results.send(Transcript("", final=True, segment=0))
 
     async def _listen(self, connection: _Connection) -> None:
@@ -254,11 +264,14 @@ class ListenSession(SpeechToTextSession):
         except WireError as error:
             self._bad_messages += 1
             if self._bad_messages == 1:
-                _log.warning("ignoring what Deepgram may not send (request %s): %s", self._codec.request_id, error)
+                _log.warning(
+                    "ignoring an invalid message from Deepgram (request %s): %s", self._codec.request_id, error
+                )
             if self._bad_messages == MAX_BAD_MESSAGES:
-                raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} messages that cannot be understood") from error
+                raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} invalid messages") from error
             return
         for transcript in transcripts:
+            # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
             self._finalizing = self._finalizing and not transcript.final
             await hand_over(self._results, transcript)
         self._tape.forget(round(self._codec.settled * RATE))
@@ -266,6 +279,7 @@ class ListenSession(SpeechToTextSession):
     async def _say_goodbye(self, socket: WebSocketClient) -> None:
         if not socket.usable:
             return
+        # Shielded, so that even a cancelled call announces the end of its audio; bounded by the timeout.
         with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-            with suppress(ProviderError):  # it is closed all the same
+            with suppress(ProviderError):  # the socket is closed next in any case
                 await socket.send(self._codec.close)

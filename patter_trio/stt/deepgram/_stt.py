@@ -1,10 +1,10 @@
-"""Deepgram: recognition in the cloud, by Nova, or by Flux, which detects the end of the caller's turn itself.
+"""Deepgram's cloud recognition, by Nova, or by Flux, which detects the end of the caller's turn itself.
 
-* The caller's audio goes there as it came, mu-law at 8 kHz.
-* **Nova** is not asked where utterances end: at the end of each voice (our detector's) it is asked to finalize, which
-  brings the final words at once.
-* **Flux** says when the caller has finished (``Transcript.finished``); where it is sure before the silence is long enough,
-  the caller is answered sooner, and where it is not, the caller is let think.
+* The caller's audio is sent unchanged, mu-law at 8 kHz.
+* **Nova** does not look for the ends of utterances: at the end of each voice (found by our VAD) it is asked to
+  finalize, which brings the final words at once.
+* **Flux** reports when the caller has finished (``Transcript.finished``). If it is sure before the silence is long
+  enough, the caller is answered sooner; if it is not, the caller gets time to think.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from patter_trio.stt.deepgram._session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
 _FLUX_CHUNK_BYTES: Final = RATE * 80 // 1000
-"""Bytes of audio in a message to Flux, which listens in steps of 80 ms."""
+"""Bytes of audio in a message to Flux, which works in steps of 80 ms."""
 
 
 def _api_key(given: str) -> str:
@@ -44,21 +44,21 @@ class DeepgramSTT(SpeechToText):
         api_key: default: the environment variable ``DEEPGRAM_API_KEY``.
         model: such as ``nova-3``, ``nova-3-medical``, ``flux-general-en``, ``flux-general-multi``.
         language: BCP 47 tag, or ``multi``; default: the agent's. Flux in several languages takes it as a hint.
-        keyterm: words and phrases to listen for, such as names.
-        smart_format: Nova writes dates, numbers and amounts as they are read best.
-        punctuate: Nova sets punctuation, which ``smart_format`` does too.
+        keyterm: words and phrases to expect, such as names.
+        smart_format: Nova formats dates, numbers and amounts for reading.
+        punctuate: Nova adds punctuation, which ``smart_format`` does too.
         numerals: numbers are written as digits.
-        profanity_filter: profanity is starred out.
-        interim_results: Nova tells words before they are final. Words interrupt and hold off replies, so leave it on.
-        eot_threshold: Flux: how sure it has to be of the end of a turn, 0.5 to 1; default: the vendor's 0.7.
-        eager_eot_threshold: Flux: how sure, 0.3 to 0.9, to call an end probable: then the usual silence
-            (``endpointing_ms``) is enough. Default: it never does.
-        eot_timeout_ms: Flux: milliseconds of silence, 500 to 60000, after which a turn is over in any case.
-        parameters: what else the URL is to carry, by the vendor's names, such as ``{"mip_opt_out": True}``.
-        base_url: of the vendor, or of whoever speaks its protocol.
+        profanity_filter: profanity is replaced by asterisks.
+        interim_results: Nova reports words before they are final. Words interrupt and delay replies, so leave it on.
+        eot_threshold: Flux: the confidence, 0.5 to 1, that ends a turn; default: the vendor's 0.7.
+        eager_eot_threshold: Flux: the confidence, 0.3 to 0.9, at which an end counts as probable: then the usual
+            silence (``endpointing_ms``) is enough. Default: never.
+        eot_timeout_ms: Flux: milliseconds of silence, 500 to 60000, that end a turn in any case.
+        parameters: further parameters of the URL, by the vendor's names, such as ``{"mip_opt_out": True}``.
+        base_url: URL of the vendor, or of another server with its protocol.
 
     Raises:
-        ConfigurationError: there is no API key, or an option is out of range or not for this model.
+        ConfigurationError: the API key is missing, or an option is out of range or not for this model.
     """
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)
@@ -81,21 +81,25 @@ class DeepgramSTT(SpeechToText):
 
     def __attrs_post_init__(self) -> None:
         if not self.flux and (self.eot_threshold is not None or self.eager_eot_threshold is not None):
-            raise ConfigurationError(f"DeepgramSTT: {self.model} does not detect ends of turns, so takes no threshold")
+            raise ConfigurationError(
+                f"DeepgramSTT: eot_threshold= and eager_eot_threshold= must be unset for {self.model}, which does not detect ends of turns"
+            )
         eager, sure = self.eager_eot_threshold, self.eot_threshold
         if eager is not None and eager > (0.7 if sure is None else sure):
-            raise ConfigurationError("DeepgramSTT: eager_eot_threshold must not be above eot_threshold (0.7)")
+            raise ConfigurationError(
+                f"DeepgramSTT: eager_eot_threshold= must not be above eot_threshold= (default 0.7), got {eager!r}"
+            )
 
     @property
     def flux(self) -> bool:
-        """Whether the model detects ends of turns."""
+        """True if the model detects ends of turns."""
         return self.model.startswith("flux")
 
     def url(self, *, language: str) -> str:
         """Return the address for a call in this language.
 
         Raises:
-            ProviderError: the model does not know the language.
+            ProviderError: the model does not support the language.
         """
         spoken = self.language or language
         audio: dict[str, Value] = {"encoding": "mulaw", "sample_rate": RATE}
@@ -105,14 +109,14 @@ class DeepgramSTT(SpeechToText):
                 "channels": 1,
                 "language": spoken,
                 "interim_results": self.interim_results,
-                "endpointing": False,  # where an utterance ends is decided here
+                "endpointing": False,  # the call itself decides where an utterance ends
                 "smart_format": self.smart_format,
                 "punctuate": self.punctuate,
             }
             return self._url(NovaCodec.path, mine)
         multilingual = not self.model.endswith("-en")
         if not multilingual and spoken.split("-")[0].lower() != "en":
-            raise ProviderError(f"{self.model} hears English, not {spoken!r}: use flux-general-multi")
+            raise ProviderError(f"the language of {self.model} must be English, got {spoken!r}: use flux-general-multi")
         mine = {
             **audio,
             "language_hint": spoken if multilingual and spoken != "multi" else None,
@@ -131,11 +135,11 @@ class DeepgramSTT(SpeechToText):
         return listen_url(self.base_url, path, {"model": self.model, **mine, **both, **self.parameters})
 
     def billed_model(self, language: str) -> str:
-        """Return the name under which the price list has what is heard; empty where it is the model's own."""
+        """Return the model's name in the price list; empty if it is the same."""
         return "nova-3-multilingual" if (self.model, self.language or language) == ("nova-3", "multi") else ""
 
     async def prewarm(self) -> None:
-        """Make what every connection needs, so that the first call's does not wait for it (about 20 ms)."""
+        """Create the TLS context now (about 20 ms), so that the first call does not wait for it."""
         tls_context()
         await trio.lowlevel.checkpoint()
 
@@ -143,10 +147,11 @@ class DeepgramSTT(SpeechToText):
         """Connect for one call.
 
         Raises:
-            AuthenticationError: the key is refused.
+            AuthenticationError: the vendor refused the key.
             RateLimitError: there are too many connections.
             ProviderTimeout: the connection was not open in time.
-            ProviderError: it was refused in another way, nobody could be reached, or the model does not know the language.
+            ProviderError: the vendor refused in another way or could not be reached, or the model does not support the
+                language.
         """
         return self._open(language)
 

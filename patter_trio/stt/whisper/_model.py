@@ -1,14 +1,14 @@
 """Whisper on CTranslate2: one utterance in, its words out.
 
-Measured facts that decide about the form of this (tiny.en, one server core, telephone speech):
+Measured facts that shape this module (tiny.en, one server core, telephone speech):
 
-* Whisper was made for 30 s, and padding to that is most of the work: 30 s cost 510 ms, 10 s 130 ms, with the same words.
-  Below 10 s it falls apart: a third of the words wrong, endless repetitions.
-* In silence and noise it invents words; nearly all of them show by "no speech" above 0.6 with a mean log probability
-  below -1 (the thresholds of its authors).
-* 8-bit weights are twice as fast as 32-bit ones and heard the telephone's test sentences no worse; a beam of 5
+* Whisper was made for 30 s, and padding to that is most of the work: 30 s cost 510 ms, 10 s 130 ms, with the same
+  words. Below 10 s it falls apart: a third of the words wrong, endless repetitions.
+* In silence and noise it invents words. Nearly all of them have a "no speech" probability above 0.6 and a mean log
+  probability below -1 (its authors' thresholds).
+* 8-bit weights are twice as fast as 32-bit ones, and made no more errors in the telephone test sentences. A beam of 5
   costs half as much again and gains nothing.
-* Speech brought to one level had a third fewer errors than speech as loud as it came.
+* Speech normalised to one level had a third fewer errors than speech at its original level.
 """
 
 from pathlib import Path
@@ -32,25 +32,26 @@ _FILES = {
     "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
     "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
 }
-"""The pinned model, tiny.en: https://huggingface.co/Systran/faster-whisper-tiny.en, as version 0.1.0 packs it."""
+"""The pinned model, tiny.en: https://huggingface.co/Systran/faster-whisper-tiny.en, as packaged in version 0.1.0."""
 
 _MIN_WINDOW_S = 10.0
-"""Least seconds that the model is given."""
+"""Fewest seconds of audio that the model gets."""
 _MIN_TRAILING_SILENCE_S = 1.0
-"""Least seconds of silence after the voice; without it the last word is lost or repeated."""
+"""Fewest seconds of silence after the voice; without it the last word is lost or repeated."""
+# Limits of a result's length: speech has fewer tokens, and the model can fall into endless repetitions.
 _MAX_TOKENS_PER_S = 7
 _EXTRA_TOKENS = 10
 _MAX_NO_SPEECH_PROBABILITY = 0.6
 _MIN_LOG_PROBABILITY = -1.0
 _PEAK_LEVEL = 0.5
-"""What speech is brought to, of full scale."""
+"""Peak level to which speech is normalised, as a fraction of full scale."""
 _MAX_CONCURRENT_DECODES = 2
-"""Utterances decoded at the same time; more only share the same cores."""
+"""Most utterances decoded at the same time; more would only share the same cores."""
 
 
 @attrs.frozen(eq=False)
 class WhisperModel:
-    """A loaded model; one per process, to be used from several threads at once."""
+    """A loaded model; one per process, for use from several threads at once."""
 
     _whisper: Any
     _storage: Any
@@ -58,24 +59,26 @@ class WhisperModel:
     _multilingual: bool
 
     def prompt(self, language: str) -> list[str]:
-        """Return what the model is told before it hears: the language (BCP 47), and that times are of no interest.
+        """Return the model's prompt: the language (BCP 47), and that no timestamps are wanted.
 
         Raises:
-            ProviderError: the model does not know the language.
+            ProviderError: the model does not support the language.
         """
         spoken = language.partition("-")[0].lower()
         if not self._multilingual:
             if spoken != "en":
-                raise ProviderError(f"whisper: this model hears English only, not {language!r}; give path= of another")
+                raise ProviderError(
+                    f"whisper: the language of this model must be English, got {language!r}; set path= to another model"
+                )
             return ["<|startoftranscript|>", "<|notimestamps|>"]
         if self._tokenizer.token_to_id(f"<|{spoken}|>") is None:
-            raise ProviderError(f"whisper: the model does not know the language {language!r}")
+            raise ProviderError(f"whisper: the language must be one of the model's, got {language!r}")
         return ["<|startoftranscript|>", f"<|{spoken}|>", "<|transcribe|>", "<|notimestamps|>"]
 
     def words(self, samples: Samples, prompt: list[str]) -> str:
-        """Return the words of an utterance (8 kHz); empty if the model takes it for something else than speech.
+        """Return the words of an utterance (8 kHz); empty if the model does not consider it speech.
 
-        Takes 0.1 to 0.4 s of one core: call it in a thread.
+        This takes 0.1 to 0.4 s of one core: call it in a thread.
 
         Raises:
             ProviderError: the model failed.
@@ -84,7 +87,7 @@ class WhisperModel:
             return ""
         heard = _levelled(to_floats(samples, RATE, MODEL_RATE))
         seconds = len(heard) / MODEL_RATE
-        # The encoder halves the frames, so their number must be even.
+        # The encoder halves the number of frames, so it must be even.
         window = (
             int(max(_MIN_WINDOW_S, seconds + _MIN_TRAILING_SILENCE_S) * MODEL_RATE)
             // (2 * HOP_SAMPLES)
@@ -108,18 +111,20 @@ class WhisperModel:
 
 @LoadOnce
 def whisper_model(path: Path | None, compute_type: str) -> WhisperModel:
-    """Load the model, once per process: the pinned English one, or a CTranslate2 folder of one's own.
+    """Load the model, once per process: the pinned English one, or a CTranslate2 folder of the user's.
 
     Raises:
         MissingExtraError: the packages of the extra ``local`` are not installed.
-        ConfigurationError: a file is missing, or not the one that is pinned.
+        ConfigurationError: a file is missing, or differs from the pinned version.
         ProviderError: the model cannot be loaded.
     """
     ctranslate2, tokenizers = optional_module("ctranslate2"), optional_module("tokenizers")
     folder = path or _pinned_folder()
     for name in ("model.bin", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise ConfigurationError(f"{folder} holds no {name}; a CTranslate2 model with its tokenizer is wanted")
+            raise ConfigurationError(
+                f"{folder} must contain a CTranslate2 model with its tokenizer, but {name} is missing"
+            )
     with model_errors("whisper"):
         whisper = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type=compute_type, inter_threads=_MAX_CONCURRENT_DECODES, intra_threads=1

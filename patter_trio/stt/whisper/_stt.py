@@ -1,14 +1,14 @@
 """Whisper, embedded: recognition of English without an account.
 
-The recogniser is gated: it hears what lies between two edges of the caller's voice, and 0.3 s before. While the voice
-lasts, the growing utterance is heard again every half second for interim results; these are shed first when no thread
-is free. When the voice ends it is heard once more, for good.
+The recogniser is gated by the VAD: it gets the audio between two edges of the caller's voice, and 0.3 s before. While
+the voice lasts, it transcribes the growing utterance every half second for interim results; these are dropped first
+when no thread is free. When the voice ends, it transcribes the whole utterance for the final result.
 
-* Each utterance is a segment of its own. A voice that ends without words yields a final result with empty text, so
-  that nobody waits for words that will not come.
-* A flush is always answered by a final result: that of the open utterance, which goes on as a new segment, or an empty
-  one when none is open.
-* Edges count samples since the first one sent. A feeder that has to leave out audio must send silence in its place.
+* Each utterance is a segment of its own. A voice without words yields a final result with an empty text, so that
+  nothing waits for words that will not come.
+* Each flush is answered by a final result: that of the open utterance, which goes on as a new segment, or an empty one
+  if none is open.
+* Edges count samples since the first one sent. A sender that leaves out audio must send silence in its place.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -28,22 +28,22 @@ from patter_trio.stt.whisper._model import PACKAGE, whisper_model
 from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
 
 _MAX_WAITING_UTTERANCES = 16
-"""Utterances that may wait to be heard: at half a second of voice each, half a minute of machine-gun speech."""
+"""Most utterances that wait for transcription: at half a second of voice each, half a minute of machine-gun speech."""
 _MAX_WAITING_RESULTS = 64
-"""Results that nobody has asked for yet; then hearing stops until somebody does."""
+"""Most results that wait to be read; beyond that, transcription pauses."""
 
 Hear = Callable[[RecordedUtterance], str]
 
 
 @attrs.frozen(kw_only=True)
 class WhisperSTT(SpeechToText):
-    """Whisper on this machine's processor, gated by the voice detector.
+    """Whisper on this machine's CPU, gated by the VAD.
 
     Args:
         path: folder of another CTranslate2 conversion of Whisper with its ``tokenizer.json``; the default is tiny.en
-            from the extra ``local``, which hears English only.
-        interim_every: seconds of voice between two interim results; None for none.
-        compute_type: CTranslate2's; ``int8`` is the fastest on processors.
+            from the extra ``local``, which supports only English.
+        interim_every: seconds of voice between two interim results; None: no interim results.
+        compute_type: CTranslate2's; ``int8`` is the fastest on CPUs.
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed.
@@ -60,22 +60,22 @@ class WhisperSTT(SpeechToText):
 
     def __attrs_post_init__(self) -> None:
         if self.interim_every is not None and not self.interim_every > 0:
-            raise ValueError(f"interim_every must be more than 0 s or None, not {self.interim_every}")
+            raise ValueError(f"interim_every must be more than 0 s or None, got {self.interim_every}")
         require("ctranslate2", "tokenizers", *([] if self.path else [PACKAGE]))
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
-        """Open a session for one call; the first one of a process loads the model, in about half a second.
+        """Open a session for one call; the first session of a process loads the model, in about half a second.
 
         Raises:
-            ProviderError: the model cannot be loaded, or does not know the language.
+            ProviderError: the model cannot be loaded, or does not support the language.
         """
         return self._open(language)
 
     async def prewarm(self) -> None:
-        """Load the model now, so that the first call need not wait for it.
+        """Load the model now, so that the first call does not wait for it.
 
         Raises:
-            ConfigurationError: a file of the model is missing, or not the one that is pinned.
+            ConfigurationError: a file of the model is missing, or differs from the pinned version.
             ProviderError: the model cannot be loaded.
         """
         await whisper_model.in_thread(self.path, self.compute_type)
@@ -129,38 +129,42 @@ class _WhisperSession(SpeechToTextSession):
         return ResultStream(self._waiting_results, lambda: self._failure)
 
     async def work(self) -> None:
-        """Hear one utterance after another, until cancelled or the model fails."""
+        """Transcribe one utterance after another, until cancelled or the model fails."""
         last = Transcript("", final=True)
         try:
             with self._results:
                 async for job in self._waiting_jobs:
                     text = await self._words(job)
                     result = None if text is None else Transcript(text, job.final, job.utterance.segment)
+                    # Final results always go out, even when empty; an interim result only if it says something new.
                     if result and (job.final or (text and result != last)):
                         last = result
                         await self._results.send(result)
         except ProviderError as failure:
+            # The failure comes first: closing the channel wakes the senders, which then raise it.
             self._failure = failure
             self._waiting_jobs.close()
 
     async def _words(self, job: _Job) -> str | None:
-        """The words of an utterance; None when an interim result was given up for the final one."""
+        """Return the words of an utterance; None if an interim result was abandoned for the final one."""
         if job.final:
             return await run_in_thread(self._hear, job.utterance)
+        # The scope lets _finish abandon an interim result: the final one must not wait behind it.
         with trio.CancelScope() as self._interim:
             return await run_in_thread(self._hear, job.utterance)
         return None
 
     def _ask_for_interim(self) -> None:
-        """Hear the open utterance so far, unless something else is being heard here or no thread is free."""
+        """Transcribe the open utterance so far, unless this session is busy or no thread is free."""
         idle = self._jobs.statistics().tasks_waiting_receive > 0
         utterance = self._buffer.so_far()
         if idle and available() > 0 and utterance is not None:
             self._jobs.send_nowait(_Job(utterance, final=False))
 
     async def _finish(self, utterance: RecordedUtterance) -> None:
+        # The interim result gives way before the final job waits for its place in the queue.
         self._next_interim = self._interim_every or 0.0
-        self._interim.cancel(reason="the final words are wanted")
+        self._interim.cancel(reason="the final result replaces it")
         try:
             await self._jobs.send(_Job(utterance, final=True))
         except trio.BrokenResourceError:

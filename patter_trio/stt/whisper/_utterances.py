@@ -1,7 +1,7 @@
-"""The audio of one caller as a recogniser needs it: whole utterances, with a little before and after the voice.
+"""The caller's audio in the form that a recogniser needs: whole utterances, with a little before and after the voice.
 
-Offsets are samples since the first one added, the same that a voice detector counts. Audio is kept as it came, mu-law:
-half a minute of it is 240 kB at worst. Outside an utterance only the last second is kept, for the onset of the next.
+Offsets are samples since the first one added, as in a voice detector. The audio stays mu-law: half a minute takes at
+most 240 kB. Outside an utterance only the last second is kept, for the onset of the next.
 """
 
 import attrs
@@ -12,15 +12,15 @@ from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.audio.g711 import Samples
 
 MAX_UTTERANCE_S = 28.0
-"""Seconds after which an utterance is cut; models of the Whisper family hear 30 s at once, padding included."""
+"""Seconds after which an utterance is cut; models of the Whisper family process 30 s at once, padding included."""
 
 _CUT_SEARCH_S = 3.0
-"""The cut goes to the quietest place of so many last seconds, so that it splits no word."""
+"""Length, in seconds, of the end in which the quietest place is cut, so that the cut splits no word."""
 _PRE_ROLL_S = 0.3
-"""Seconds heard before the onset: detectors notice the voiced part of a word, its first consonant lies before."""
+"""Seconds kept before the onset: detectors notice the voiced part of a word, and its first consonant lies before."""
 _POST_ROLL_S = 0.2
 _MAX_SILENCE_KEPT_S = 1.0
-"""Seconds kept outside an utterance: the pre-roll, and what passes until a detector is sure of an onset."""
+"""Seconds kept outside an utterance: the pre-roll, and the time until a detector is sure of an onset."""
 
 
 @attrs.frozen(eq=False)
@@ -32,32 +32,32 @@ class RecordedUtterance:
 
     @property
     def seconds(self) -> float:
-        """Its duration."""
+        """Duration in seconds."""
         return len(self.samples) / RATE
 
 
 @attrs.define
 class UtteranceBuffer:
-    """Cuts a caller's audio into utterances by the edges of the voice."""
+    """Buffer that cuts a caller's audio into utterances at the edges of the voice."""
 
     _audio: bytearray = attrs.field(factory=bytearray, init=False)
     _base: int = attrs.field(default=0, init=False)
     """Offset of the first byte kept."""
     _start: int | None = attrs.field(default=None, init=False)
-    """Offset where the open utterance begins."""
+    """Offset of the beginning of the open utterance."""
     _ended: int = attrs.field(default=0, init=False)
-    """Offset where the utterance before ended; no sample is heard twice."""
+    """Offset of the end of the previous utterance; no sample is transcribed twice."""
     segment: int = attrs.field(default=0, init=False)
     """Number of the open utterance, or of the next one."""
 
     @property
     def is_open(self) -> bool:
-        """Whether an utterance is going on."""
+        """True while an utterance is open."""
         return self._start is not None
 
     @property
     def seconds(self) -> float:
-        """Duration of the open utterance so far; 0 without one."""
+        """Duration of the open utterance so far, in seconds; 0 without one."""
         return 0.0 if self._start is None else (self._received - self._start) / RATE
 
     @property
@@ -65,7 +65,7 @@ class UtteranceBuffer:
         return self._base + len(self._audio)
 
     def add(self, mulaw: bytes) -> RecordedUtterance | None:
-        """Take the next audio; return the first part of an utterance that has become too long, which then goes on."""
+        """Take the next audio; if an utterance has become too long, return its first part and keep the rest open."""
         self._audio += mulaw
         if self._start is None:
             self._forget(self._received - round(_MAX_SILENCE_KEPT_S * RATE))
@@ -78,19 +78,19 @@ class UtteranceBuffer:
         return part
 
     def begin(self, offset: int) -> None:
-        """The voice began at ``offset``; without effect while an utterance is open."""
+        """Open an utterance for a voice that began at ``offset``, unless one is open already."""
         if self._start is None:
             earliest = max(self._base, self._ended)
             self._start = min(max(earliest, offset - round(_PRE_ROLL_S * RATE)), self._received)
 
     def end(self, offset: int) -> RecordedUtterance | None:
-        """The voice ended at ``offset``; return the utterance, None if none was open."""
+        """Close the utterance of a voice that ended at ``offset`` and return it; None if none was open."""
         if self._start is None:
             return None
         return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL_S * RATE))))
 
     def split(self) -> RecordedUtterance:
-        """Return all that was received of the open utterance, which goes on as the next one; no sound if none is open."""
+        """Return all received audio of the open utterance, which goes on as the next one; empty if none is open."""
         goes_on, received = self.is_open, self._received
         part = self._close(received)
         if goes_on:
@@ -98,7 +98,7 @@ class UtteranceBuffer:
         return part
 
     def so_far(self) -> RecordedUtterance | None:
-        """Return the open utterance as far as it goes, without closing it."""
+        """Return the open utterance so far, without closing it."""
         return None if self._start is None else self._cut(self._start, self._received)
 
     def _close(self, end: int) -> RecordedUtterance:
@@ -112,7 +112,7 @@ class UtteranceBuffer:
         return RecordedUtterance(self.segment, g711.decode(bytes(self._audio[start - self._base : end - self._base])))
 
     def _forget(self, offset: int) -> None:
-        """Let go of what lies before an offset."""
+        """Drop the audio before an offset."""
         surplus = offset - self._base
         if surplus > 0:
             del self._audio[:surplus]

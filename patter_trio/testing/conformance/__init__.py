@@ -1,7 +1,7 @@
-"""The conformance kit: is a provider what ``patter_trio/abc/`` demands?
+"""The conformance kit checks that a provider does what ``patter_trio/abc/`` demands.
 
-Each check has a name, and a failing one says in one line what the provider did and what is demanded. Run it on a clock
-that jumps, for deadlines are waited for::
+Each check has a name. A failing check says in one line what the provider did and what is demanded. Run it on an
+autojump clock, because some checks wait for deadlines::
 
     @pytest.mark.parametrize("check", STT_CHECKS)
     async def test_it_conforms(autojump_clock, check):

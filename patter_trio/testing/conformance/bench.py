@@ -1,4 +1,4 @@
-"""How a provider is put to the test: the bench that uses it, and the list of checks with their names."""
+"""The bench that uses a provider as a call does, and the runner of the named checks."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -12,35 +12,35 @@ from patter_trio.testing.conformance import probes
 from patter_trio.testing.servers.fake_vendor import FakeVendor, ServeVendor
 
 STEP_TIMEOUT_S: Final = 60.0
-"""Seconds (on trio's clock) in which everything has to come to an end: an answer, a failure, a deadline."""
+"""Seconds (on trio's clock) within which each step must end: an answer, a failure, a deadline."""
 CLOSE_TIMEOUT_S: Final = 1.0
-"""Seconds that a session has to be gone in once it is cancelled or left: all of a call has to be, after a hang-up."""
+"""Seconds within which a cancelled or closed session must be gone, as after a hang-up all of a call must be."""
 STOP_TIMEOUT_S: Final = 0.05
-"""Seconds from leaving a reply until its vendor knows."""
+"""Seconds from leaving a reply until the vendor must know."""
 PERMITTED_ERRORS: Final = (ProviderError, PatterConnectionError)
 
 T = TypeVar("T")
 
 
 class NotConforming(AssertionError):
-    """A provider is not what ``patter_trio/abc/`` demands: a line for each check that failed."""
+    """A provider does not do what ``patter_trio/abc/`` demands; the message has a line for each failed check."""
 
 
 @attrs.frozen
 class Credentials:
-    """How a provider is made without its credentials, and what its complaint has to name."""
+    """A way to make the provider without its credentials, and the names that its error must contain."""
 
     without: Callable[[], object]
-    """Makes the provider without the argument; the environment variable is absent meanwhile."""
+    """A function that makes the provider without the argument; the environment variable is unset meanwhile."""
     argument: str
     variable: str
     secret: str = ""
-    """The credential that the maker gives: must not be in the provider's ``repr``."""
+    """The credential that the maker passes; it must not appear in the provider's ``repr``."""
 
 
 @attrs.frozen
 class Bench:
-    """One provider, made as its author says, and the fake vendor that it talks to."""
+    """A provider, made by its author's function, and the fake vendor that it talks to."""
 
     kind: type
     make: Callable[..., Any]
@@ -48,10 +48,10 @@ class Bench:
     credentials: Credentials | None = None
     language: str = "en"
     points: int = 150
-    """Most steps at which a use is cancelled; if it has more, they are spread evenly."""
+    """Maximum number of steps at which a use is cancelled; of a longer use, evenly spread steps are taken."""
     vendor: FakeVendor | None = None
     nurseries: Sequence[trio.Nursery] = ()
-    """Those of the fake vendor, whose tasks are not the provider's."""
+    """The nurseries of the fake vendor; their tasks are not the provider's."""
 
     def provider(self) -> Any:
         """Make the provider."""
@@ -59,14 +59,14 @@ class Bench:
 
     @property
     def fake(self) -> FakeVendor:
-        """The fake vendor of a check that has one."""
+        """The fake vendor; only checks that need one may ask for it."""
         if self.vendor is None:
-            raise RuntimeError("there is no fake vendor")
+            raise RuntimeError("this check needs a fake vendor; pass vendor=")
         return self.vendor
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Bench"]:
-        """Return this bench with its vendor running, where there is one."""
+        """Run the fake vendor, if there is one, and yield this bench with it."""
         if self.serve is None:
             yield self
             return
@@ -76,21 +76,21 @@ class Bench:
             yield attrs.evolve(self, vendor=vendor, nurseries=opened)
 
     async def use(self, provider: Any, variant: int = 0) -> Any:
-        """Use a session as a call does, from opening to closing, and return what came; two variants differ."""
+        """Use a session as a call does, from opening to closing, and return its result, which depends on ``variant``."""
         raise NotImplementedError
 
     def begun(self, provider: Any) -> AbstractAsyncContextManager[None]:
-        """Give the block a reply that has begun; it is left where the block ends."""
+        """Begin a reply and run the block once it has begun; the end of the block leaves the reply."""
         raise NotImplementedError
 
     def tasks(self) -> set[trio.lowlevel.Task]:
-        """Return the tasks of this run but the vendor's."""
+        """Return the tasks of this run, without those of the fake vendor."""
         return probes.tasks_but(self.nurseries)
 
 
 @attrs.frozen
 class Check:
-    """A check: its name is what holds when it passes."""
+    """A check, named by the property that holds if it passes."""
 
     name: str
     run: Callable[[Any], Awaitable[None]]
@@ -98,25 +98,25 @@ class Check:
     needs_credentials: bool = False
 
     def can_run(self, bench: Bench) -> bool:
-        """Say whether what it needs was given."""
+        """Return True if the bench has what the check needs."""
         return (bench.serve is not None or not self.needs_vendor) and (
             bench.credentials is not None or not self.needs_credentials
         )
 
 
 async def run_checks(bench: Bench, known: Sequence[Check], wanted: Sequence[str], without: Sequence[str]) -> None:
-    """Run the checks of these names, or all that can be run but ``without``, and raise what failed.
+    """Run the named checks, or all that can run except ``without``, and raise the failures together.
 
     Raises:
-        NotConforming: a line for each check that failed.
-        ValueError: there is no check of that name, or what it needs was not given.
+        NotConforming: at least one check failed; the message has a line for each.
+        ValueError: a name is unknown, or the vendor or the credentials that a named check needs were not given.
     """
     by_name = {check.name: check for check in known}
     for name in (*wanted, *without):
         if name not in by_name:
-            raise ValueError(f"there is no check {name!r}; there are: {', '.join(by_name)}")
+            raise ValueError(f"the name of a check must be one of {', '.join(by_name)}, got {name!r}")
         if name in wanted and not by_name[name].can_run(bench):
-            raise ValueError(f"the check {name!r} needs vendor= or credentials=")
+            raise ValueError(f"the check {name!r} needs vendor= or credentials=; pass it")
     chosen = [by_name[name] for name in wanted] or [check for check in known if check.can_run(bench)]
     complaints: list[str] = []
     for check in chosen:
@@ -136,34 +136,34 @@ async def _complaint(bench: Bench, check: Check) -> list[str]:
     if broken:
         return [f"{check.name}: {' '.join(str(broken[0]).split())}"]
     if errors:
-        return [f"{check.name}: {said(errors[0])} left it; nothing is to leave a provider whose vendor is well"]
+        return [f"{check.name}: it raised {said(errors[0])}; a provider raises nothing while its vendor works"]
     return []
 
 
 async def findings(use: Callable[[], Awaitable[object]]) -> list[BaseException]:
-    """Return all that went wrong in a use, each for itself; a cancellation goes on."""
+    """Return the errors of a use, taken out of their groups; let a cancellation pass."""
     try:
         await use()
-    except Exception as error:  # noqa: BLE001 (whatever a provider raises is a finding)
+    except Exception as error:  # noqa: BLE001 (any exception that a provider raises is a finding)
         return list(leaves(error))
     return []
 
 
 def said(error: BaseException) -> str:
-    """Return an error in one line."""
+    """Return an error as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def short(thing: object) -> str:
-    """Return what came, in a few characters."""
+    """Return a value's ``repr``, shortened."""
     return repr(thing)[:80]
 
 
 def demand(holds: object, did: str, demands: str) -> None:
-    """Complain unless it holds: what the provider did, and what is demanded.
+    """Raise unless ``holds``; the message is what the provider did and what is demanded.
 
     Raises:
-        NotConforming: it does not.
+        NotConforming: ``holds`` is false.
     """
     if not holds:
         raise NotConforming(f"{did}; {demands}")
@@ -171,46 +171,47 @@ def demand(holds: object, did: str, demands: str) -> None:
 
 @contextmanager
 def finish_within(seconds: float, what: str, demands: str) -> Iterator[None]:
-    """Complain when the block takes longer than so many seconds.
+    """Limit the block to ``seconds``.
 
     Raises:
-        NotConforming: it does.
+        NotConforming: the block took longer.
     """
     began = trio.current_time()
     with trio.move_on_after(seconds) as scope:
         yield
+    # Not only the cancellation counts: a block that blocks the loop, or shields itself, ends late without one.
     took = trio.current_time() - began
     demand(not scope.cancelled_caught and took <= seconds, f"{what} took more than {seconds:g} s", demands)
 
 
 async def failure_of(use: Callable[[], Awaitable[object]], what: str) -> BaseException | None:
-    """Return the error that a use ends with, None if it goes well.
+    """Return the error that a use ends with, or None if it succeeds.
 
     Raises:
-        NotConforming: it takes too long, or something leaves that may not.
+        NotConforming: the use takes too long, or raises an error that a provider must not raise.
     """
-    with finish_within(STEP_TIMEOUT_S, what, "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, what, "every await has a deadline"):
         errors = await findings(use)
         for error in errors:
             if isinstance(error, NotConforming):
                 raise error
             demand(
                 isinstance(error, PERMITTED_ERRORS),
-                f"{what}: {said(error)} left the session",
-                "only ProviderError and its kinds may, with the cause kept",
+                f"{what}: the session raised {said(error)}",
+                "a session raises only ProviderError and its subclasses, with the cause",
             )
         return errors[0] if errors else None
     return None
 
 
 async def settled(bench: Bench, before: set[trio.lowlevel.Task], what: str) -> None:
-    """Wait until no task is left that was not there before.
+    """Wait until every task that was started after ``before`` has ended.
 
     Raises:
-        NotConforming: some are, after :data:`CLOSE_TIMEOUT_S`.
+        NotConforming: some still run after :data:`CLOSE_TIMEOUT_S`.
     """
     deadline = trio.current_time() + CLOSE_TIMEOUT_S
-    while (left := bench.tasks() - before) and trio.current_time() < deadline:  # noqa: ASYNC110 (a task tells no end)
+    while (left := bench.tasks() - before) and trio.current_time() < deadline:  # noqa: ASYNC110 (a task has no end event)
         await trio.sleep(CLOSE_TIMEOUT_S / 20)
     names = ", ".join(sorted(task.name.rpartition(".")[2] for task in left))
     demand(not left, f"{what} left tasks behind ({names})", "no task outlives the `async with` that opened it")
@@ -218,18 +219,18 @@ async def settled(bench: Bench, before: set[trio.lowlevel.Task], what: str) -> N
 
 @attrs.define
 class Cancelled:
-    """How a use went that was cancelled at one of its steps."""
+    """The outcome of a use that was cancelled at one of its steps."""
 
     steps: int = 0
     cancelled: bool = False
     result: Any = None
     errors: list[BaseException] = attrs.field(factory=list)
     took: float = 0.0
-    """Seconds from the cancellation to the end."""
+    """Seconds from the cancellation to the end of the use."""
 
 
 async def cancelled_at(use: Callable[[], Awaitable[Any]], at: int) -> Cancelled:
-    """Run a use whose scope is cancelled at the end of its ``at``-th step; 0: never."""
+    """Run a use and cancel its scope at the end of step number ``at``; 0 means never."""
     end = Cancelled()
     scope = trio.CancelScope()
 

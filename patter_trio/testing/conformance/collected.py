@@ -1,4 +1,4 @@
-"""What a session tells while it is used, and whether more can come."""
+"""The results that a session yields while it is used, and whether more can come."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class Collected(Generic[T]):
-    """Everything that came so far; ``what`` it is called in a complaint."""
+    """The items that have come so far; ``what`` names them in a failure."""
 
     what: str
     items: list[T] = attrs.field(factory=list)
@@ -21,7 +21,7 @@ class Collected(Generic[T]):
     _news: Pulse = attrs.field(factory=Pulse)
 
     async def collect(self, source: AsyncIterator[T]) -> None:
-        """Take what comes, to the end."""
+        """Collect every item of ``source`` until it ends."""
         async for item in source:
             self.items.append(item)
             self._tell()
@@ -32,10 +32,10 @@ class Collected(Generic[T]):
         self._news.fire()
 
     async def until(self, there: Callable[[], bool], what: str, demands: str) -> None:
-        """Wait until that is there.
+        """Wait until ``there()`` is true.
 
         Raises:
-            NotConforming: it does not come, or nothing does any more.
+            NotConforming: it does not become true in time, or the source has ended.
         """
         with finish_within(STEP_TIMEOUT_S, what, demands):
             while not there():
@@ -43,7 +43,7 @@ class Collected(Generic[T]):
                 await self._news.wait()
 
     def check_alive(self) -> None:
-        """Demand that more can come.
+        """Demand that the source has not ended.
 
         Raises:
             NotConforming: it has ended.

@@ -1,4 +1,4 @@
-"""The checks that recognisers, LLMs, synthesisers and engines have in common."""
+"""The checks that STT providers, LLMs, TTS providers and engines share."""
 
 import copy
 import os
@@ -31,19 +31,23 @@ from patter_trio.testing.conformance.bench import (
 from patter_trio.testing.servers.fake_vendor import Misbehaviour
 
 _LEAK_CHECK_RUNS: Final = 3
-"""Uses that are watched for what stays behind, after a first one that may fill a cache."""
+"""Uses after which leftovers are counted; one use before them may fill caches."""
 _MIN_LEAKING_RUNS: Final = 2
-"""Fewest uses that must have left something behind each before it counts as a leak."""
+"""Leftovers from which they count as a leak: one of the uses may leave something behind, two may not."""
 
 
-# The provider -----------------------------------------------------------------------------------------------------------
+# The provider ---------------------------------------------------------------------------------------------------------
 async def _is_of_its_kind(bench: Bench) -> None:
     provider = bench.provider()
     kind = bench.kind.__name__
-    demand(isinstance(provider, bench.kind), f"{type(provider).__name__} is no {kind}", f"a recipe is an abc.{kind}")
+    demand(
+        isinstance(provider, bench.kind),
+        f"{type(provider).__name__} is not an abc.{kind}",
+        f"a provider is an abc.{kind}",
+    )
     named = isinstance(provider.provider, str) and provider.provider
-    demand(named, f"its provider is {provider.provider!r}", "metrics and prices go by a name that is text")
-    demand(isinstance(provider.model, str), f"its model is {provider.model!r}", "a model's name is text")
+    demand(named, f"its provider is {provider.provider!r}", "metrics and prices need its name, a non-empty string")
+    demand(isinstance(provider.model, str), f"its model is {provider.model!r}", "the name of a model is a string")
 
 
 async def _is_frozen(bench: Bench) -> None:
@@ -53,7 +57,7 @@ async def _is_frozen(bench: Bench) -> None:
     )
     for name in [*names, "something_new"]:
         changed = await findings(partial(_set, provider, name))
-        demand(changed, f"its {name} can be changed", "a recipe is frozen: all calls share it")
+        demand(changed, f"its {name} can be changed", "a provider is frozen, because all calls share it")
 
 
 async def _set(provider: object, name: str) -> None:
@@ -62,14 +66,14 @@ async def _set(provider: object, name: str) -> None:
 
 async def _can_be_copied(bench: Bench) -> None:
     provider = bench.provider()
-    demands = "a recipe can be copied and pickled, and is equal to its copies, so that workers can be given it"
+    demands = "a provider can be copied and pickled and equals its copies, so that worker processes can get it"
     try:
         copies = [copy.deepcopy(provider), pickle.loads(pickle.dumps(provider))]  # noqa: S301 (our own)
         equal = all(one == provider for one in copies)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         demand(False, said(error), demands)
         return
-    demand(equal, "a copy of it is another recipe", demands)
+    demand(equal, "a copy of it is not equal to it", demands)
 
 
 @contextmanager
@@ -107,16 +111,20 @@ async def _keeps_its_secret(bench: Bench) -> None:
         return
     provider = bench.provider()
     shown = wanted.secret and (wanted.secret in repr(provider) or wanted.secret in str(provider))
-    demand(not shown, "its repr shows the credential", "credentials are in no repr and no log")
+    demand(not shown, "its repr shows the credential", "credentials appear neither in a repr nor in a log")
 
 
-# Its life -------------------------------------------------------------------------------------------------------------
+# Sessions -------------------------------------------------------------------------------------------------------------
 async def _works_again(bench: Bench) -> None:
     provider = bench.provider()
-    with finish_within(2 * STEP_TIMEOUT_S, "prewarming it and two uses", "every await has an owner of its deadline"):
+    with finish_within(2 * STEP_TIMEOUT_S, "prewarming it and two uses", "every await has a deadline"):
         await provider.prewarm()
         first, second = await bench.use(provider), await bench.use(provider)
-    demand(first == second, f"two equal uses gave {short(first)} and {short(second)}", "a recipe has no per-call state")
+    demand(
+        first == second,
+        f"two equal uses gave {short(first)} and {short(second)}",
+        "a provider keeps no state of a call",
+    )
 
 
 async def _keeps_sessions_apart(bench: Bench) -> None:
@@ -133,8 +141,8 @@ async def _keeps_sessions_apart(bench: Bench) -> None:
     for variant, text in enumerate(alone):
         demand(
             together[variant] == text,
-            f"a session gave {short(together[variant])} beside another, and {short(text)} alone",
-            "sessions at once have nothing in common but the recipe",
+            f"a session gave {short(together[variant])} at the same time as another session, and {short(text)} alone",
+            "concurrent sessions share nothing but the provider",
         )
 
 
@@ -149,28 +157,32 @@ async def _can_be_cancelled_anywhere(bench: Bench) -> None:
         before = bench.tasks()
         end = await cancelled_at(use, number)
         where = f"cancelled at step {number} of {whole.steps}, it"
-        demand(not end.errors, f"{where} raised {said(end.errors[0]) if end.errors else ''}", "only Cancelled leaves")
+        demand(
+            not end.errors,
+            f"{where} raised {said(end.errors[0]) if end.errors else ''}",
+            "a cancelled session raises only Cancelled",
+        )
         demand(
             end.took <= CLOSE_TIMEOUT_S,
             f"{where} was gone after {end.took:.1f} s",
-            f"every await leaves at once; closing takes {CLOSE_TIMEOUT_S:g} s at most",
+            f"every await ends at once; closing takes at most {CLOSE_TIMEOUT_S:g} s",
         )
         demand(
             end.result is None or end.result == whole.result,
-            f"{where} ended as if it were done, with {short(end.result)}",
+            f"{where} ended as if it had finished, with {short(end.result)}",
             "Cancelled is never swallowed",
         )
         await settled(bench, before, where)
 
 
 async def _leaves_nothing_behind(bench: Bench) -> None:
-    recipes: list[object] = []  # what they hold on to stays behind, too
+    providers: list[object] = []  # kept alive, so that whatever they hold on to counts as left behind
 
     async def use_both() -> None:
-        # With a vendor of its own, which is gone afterwards: what a fake remembers is no leak of the provider's.
+        # Each use has its own fake vendor, which is gone afterwards: what the fake remembers must not count as a leak.
         async with attrs.evolve(bench, vendor=None, nurseries=()).running() as ready:
             provider = ready.provider()
-            recipes.append(provider)
+            providers.append(provider)
             await ready.use(provider)
             async with ready.begun(provider):
                 pass
@@ -190,7 +202,7 @@ async def _leaves_nothing_behind(bench: Bench) -> None:
         demand(
             more < _MIN_LEAKING_RUNS,
             f"{_LEAK_CHECK_RUNS} uses left {more} {name} behind",
-            "a session takes all it had along",
+            "a closed session leaves nothing behind",
         )
 
 
@@ -203,16 +215,16 @@ async def _can_be_left_in_the_middle(bench: Bench) -> None:
     demand(
         took <= CLOSE_TIMEOUT_S,
         f"leaving it in the middle took {took:.1f} s",
-        f"it takes {CLOSE_TIMEOUT_S:g} s at most",
+        f"it takes at most {CLOSE_TIMEOUT_S:g} s",
     )
     await settled(bench, before, "leaving it in the middle")
 
 
 async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) -> None:
-    """Leave a reply that has begun, and demand that the vendor knows it :data:`STOP_TIMEOUT_S` later.
+    """Leave a reply that has begun, and demand that the vendor knows within :data:`STOP_TIMEOUT_S`.
 
     Raises:
-        NotConforming: it does not.
+        NotConforming: the vendor saw nothing.
     """
     seen_later: list[object] = []
 
@@ -221,12 +233,13 @@ async def demand_stop(bench: Bench, reply: AbstractAsyncContextManager[None]) ->
         seen_later.extend(bench.fake.seen[before:])
 
     async with trio.open_nursery() as nursery, reply:
-        await trio.sleep(STOP_TIMEOUT_S / 2)  # what was still to be asked is asked
+        await trio.sleep(STOP_TIMEOUT_S / 2)  # requests that are still under way arrive first
+        # Started within the reply: leaving the reply closes it before the nursery waits for this look.
         nursery.start_soon(look, len(bench.fake.seen))
     demand(
         seen_later,
-        f"the vendor knew nothing {STOP_TIMEOUT_S * 1000:g} ms after a reply was left",
-        "leaving the context stops the generation: by a message, or by the connection's end",
+        f"the vendor saw nothing within {STOP_TIMEOUT_S * 1000:g} ms after a reply was left",
+        "leaving the context stops the generation: by a message, or by closing the connection",
     )
 
 
@@ -238,8 +251,8 @@ def _answers(kind: Misbehaviour, expected: type[ProviderError]) -> Callable[[Ben
         error = await failure_of(partial(bench.use, bench.provider()), what)
         demand(
             isinstance(error, expected),
-            f"{what} made {said(error) if error else 'no error'}",
-            f"it is a {expected.__name__}",
+            f"{what} caused {said(error) if error else 'no error'}",
+            f"the session raises {expected.__name__}",
         )
 
     return check
@@ -249,32 +262,32 @@ async def _gives_up_a_half_open_connection(bench: Bench) -> None:
     bench.fake.misbehave(Misbehaviour.HALF_OPEN)
     before = bench.tasks()
     error = await failure_of(
-        partial(bench.use, bench.provider()), "a vendor that takes the connection and says nothing"
+        partial(bench.use, bench.provider()), "a vendor that accepts the connection and sends nothing"
     )
     demand(
         isinstance(error, ProviderTimeout),
-        f"a half-open connection made {said(error) if error else 'no error'}",
-        "it is a ProviderTimeout",
+        f"a half-open connection caused {said(error) if error else 'no error'}",
+        "the session raises ProviderTimeout",
     )
     await settled(bench, before, "a half-open connection")
 
 
 async def _gives_up_a_stalled_answer(bench: Bench) -> None:
     bench.fake.misbehave(Misbehaviour.STALLED)
-    error = await failure_of(partial(bench.use, bench.provider()), "an answer that does not go on")
+    error = await failure_of(partial(bench.use, bench.provider()), "an answer that stalls")
     demand(
         isinstance(error, ProviderTimeout),
-        f"an answer that does not go on made {said(error) if error else 'no error'}",
-        "it is a ProviderTimeout",
+        f"an answer that stalls caused {said(error) if error else 'no error'}",
+        "the session raises ProviderTimeout",
     )
 
 
-async def _tells_of_a_lost_connection(bench: Bench) -> None:
+async def _reports_a_lost_connection(bench: Bench) -> None:
     bench.fake.misbehave(Misbehaviour.CLOSED)
     before = bench.tasks()
     what = "a connection that ends in the middle"
     error = await failure_of(partial(bench.use, bench.provider()), what)
-    demand(error is not None, f"{what} passed for a whole answer", "it is a ProviderError")
+    demand(error is not None, f"{what} was taken for a complete answer", "the session raises ProviderError")
     await settled(bench, before, what)
 
 
@@ -290,7 +303,7 @@ async def _ignores_the_unknown(bench: Bench) -> None:
     provider = bench.provider()
     text = await bench.use(provider)
     bench.fake.misbehave(Misbehaviour.UNKNOWN)
-    errors = await findings(partial(_same, bench, provider, text, "messages that are not documented"))
+    errors = await findings(partial(_same, bench, provider, text, "undocumented messages"))
     demand(not errors, said(errors[0]) if errors else "", "unknown messages and fields are ignored")
 
 
@@ -299,12 +312,14 @@ async def _waits_for_a_slow_vendor(bench: Bench) -> None:
     text = await bench.use(provider)
     bench.fake.misbehave(Misbehaviour.SLOW)
     errors = await findings(partial(_same, bench, provider, text, "a vendor that is 0.2 s late each time"))
-    demand(not errors, said(errors[0]) if errors else "", "a slow vendor is no broken one")
+    demand(not errors, said(errors[0]) if errors else "", "a slow vendor is not a failed one")
 
 
 async def _same(bench: Bench, provider: Any, text: Any, what: str) -> None:
     other = await bench.use(provider)
-    demand(other == text, f"{what} made {short(other)} of {short(text)}", "the answer is the same")
+    demand(
+        other == text, f"{what} changed the answer from {short(text)} to {short(other)}", "the answer stays the same"
+    )
 
 
 COMMON: Final = (
@@ -322,11 +337,11 @@ COMMON: Final = (
     Check("429 is a RateLimitError", _answers(Misbehaviour.RATE_LIMITED, RateLimitError), needs_vendor=True),
     Check("503 is a ProviderError", _answers(Misbehaviour.UNAVAILABLE, ProviderError), needs_vendor=True),
     Check("gives up a half-open connection", _gives_up_a_half_open_connection, needs_vendor=True),
-    Check("tells of a lost connection", _tells_of_a_lost_connection, needs_vendor=True),
+    Check("reports a lost connection", _reports_a_lost_connection, needs_vendor=True),
     Check("survives garbage", _survives_garbage, needs_vendor=True),
     Check("ignores the unknown", _ignores_the_unknown, needs_vendor=True),
     Check("waits for a slow vendor", _waits_for_a_slow_vendor, needs_vendor=True),
 )
-"""What all kinds have in common."""
+"""The checks of every kind of provider."""
 REPLIES: Final = (Check("gives up a stalled answer", _gives_up_a_stalled_answer, needs_vendor=True),)
-"""What LLMs, synthesisers and engines have in common."""
+"""The checks that LLMs, TTS providers and engines share."""

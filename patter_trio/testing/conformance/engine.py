@@ -1,4 +1,4 @@
-"""Is it an engine? ``check_engine`` puts one to the test."""
+"""The conformance checks of engines; ``check_engine`` runs them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -46,19 +46,19 @@ from patter_trio.testing.servers.fake_vendor import Misbehaviour, ServeVendor
 
 SETUP: Final = EngineSetup(instructions="You are the desk of a hotel.")
 _QUIET_WAIT_S: Final = 0.5
-"""Seconds that are waited for what nobody asked for."""
+"""Seconds to wait for events that should not come."""
 _BACKLOG_S: Final = 30.0
-"""Seconds of audio that come at once after a stall."""
+"""Seconds of audio that arrive at once after a stall."""
 _TEXT: Final = "Hotel Miller, good evening."
 _ODD_TEXTS: Final = {
     "an empty text": "",
     "white space": " \n",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
     "control characters": "a\x00b\x1bc\r\n\r\ndata: d\u2028e",
-    "half a character": "so \ud83d",
+    "a lone surrogate": "so \ud83d",
     "a megabyte": "word " * 200_000,
 }
-"""What a caller, a program or a tool may bring up."""
+"""Texts that a caller, a program or a tool may pass."""
 _TOOL: Final = ToolDefinition(
     "prices", "What a room costs: €.", {"type": "object", "properties": {"ñ": {"type": "string"}}}
 )
@@ -68,31 +68,31 @@ Piece = str | SpeechChunk | ToolCall
 
 @attrs.define(eq=False)
 class _Told(Collected[EngineEvent]):
-    """What the engine told of the caller."""
+    """The events of a session: the caller's words, and the ends of turns."""
 
     def words(self) -> list[EngineWords]:
         return [event for event in self.items if isinstance(event, EngineWords)]
 
     def finals(self) -> dict[int, str]:
-        """The final words of each commit; the first, if there are several."""
+        """Return the final words of each commit; the first ones, if a commit has several."""
         return {words.commit: words.text for words in reversed(self.words()) if words.final}
 
     async def closed(self, commit: int) -> str:
-        """Wait for the final words of a commit, and return them."""
-        demands = "each commit is closed by final words, empty or not"
+        """Wait for the final words of a commit and return them."""
+        demands = "each commit is closed by final words, even if they are empty"
         await self.until(lambda: commit in self.finals(), f"the final words of commit {commit}", demands)
         return self.finals()[commit]
 
 
 @attrs.frozen
 class EngineBench(Bench):
-    """Has a conversation with an engine."""
+    """A bench that has a conversation with an engine."""
 
     speech: Sequence[Speech] = SIMULATED
     setup: EngineSetup = SETUP
 
     async def use(self, provider: Engine, variant: int = 0) -> Spoken:
-        """Say something, and take the answer to its end."""
+        """Say something, and read the answer to its end."""
         async with self.session(provider) as (session, told):
             await self.say(session, provider, self.speech[variant])
             commit = session.commit()
@@ -101,14 +101,14 @@ class EngineBench(Bench):
 
     @asynccontextmanager
     async def session(self, provider: Engine) -> AsyncIterator[tuple[EngineSession, _Told]]:
-        """Open a session whose events are collected."""
+        """Open a session and collect its events."""
         async with provider.open(attrs.evolve(self.setup, language=self.language)) as session:
             told = _Told("events")
             async with run_beside(partial(told.collect, session.events())):
                 yield session, told
 
     async def say(self, session: EngineSession, provider: Engine, speech: Speech, *, after: int = 0) -> None:
-        """Say something at the pace of speech, ``after`` so many samples of the session."""
+        """Say something at the pace of speech, beginning ``after`` samples into the session."""
         edges, sent = list(speech.edges), 0
         for frame in frames_of(speech.audio, provider.accepts):
             session.send(frame)
@@ -120,7 +120,7 @@ class EngineBench(Bench):
 
     @asynccontextmanager
     async def begun(self, provider: Engine) -> AsyncIterator[None]:
-        """Say something; the block is where the first audio of the answer was taken."""
+        """Say something, and run the block once the first audio of the answer has come."""
         async with self.session(provider) as (session, _):
             await self.say(session, provider, self.speech[0])
             session.commit()
@@ -129,7 +129,7 @@ class EngineBench(Bench):
 
     @asynccontextmanager
     async def answer_begun(self, session: EngineSession) -> AsyncIterator[EngineResponse]:
-        """Ask for an answer; the block is where its first audio was taken."""
+        """Request an answer, and run the block once its first audio has come."""
         async with session.respond() as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk) and piece.audio:
@@ -138,7 +138,7 @@ class EngineBench(Bench):
 
 
 async def answer_of(session: EngineSession, text: str = "", *, tools: bool = True) -> list[Piece]:
-    """Have something answered, and return all of it."""
+    """Request an answer, and return all its pieces."""
     async with session.respond(text, tools=tools) as response:
         return [piece async for piece in response]
 
@@ -149,34 +149,34 @@ def text_of(pieces: Sequence[Piece]) -> str:
 
 
 def size_of(pieces: Sequence[Piece]) -> int:
-    """Return the bytes of an answer's audio."""
+    """Return the number of bytes of an answer's audio."""
     return sum(len(piece.audio) for piece in pieces if isinstance(piece, SpeechChunk))
 
 
 async def _demand_well(session: EngineSession, what: str) -> None:
-    """Demand that the session answers still.
+    """Demand that the session still answers.
 
     Raises:
         NotConforming: it does not.
     """
-    with finish_within(STEP_TIMEOUT_S, f"an answer after {what}", "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, f"an answer after {what}", "every await has a deadline"):
         pieces = await answer_of(session)
-    demand(size_of(pieces), f"after {what} it answered nothing", "the session goes on")
+    demand(size_of(pieces), f"after {what} it gave no audio", "the session continues")
 
 
-# Hearing --------------------------------------------------------------------------------------------------------------
+# Input ----------------------------------------------------------------------------------------------------------------
 async def _has_telephone_speech(bench: EngineBench) -> None:
     provider = bench.provider()
     for name, audio in (("accepts", provider.accepts), ("emits", provider.emits)):
         problem = rate_problem(audio)
-        demand(not problem, f"it {name} audio {problem}", "the call converts those rates alone")
+        demand(not problem, f"it {name} audio {problem}", "the call converts only those rates")
     async with bench.session(provider) as (session, _):
         pieces = await answer_of(session)
     for piece in pieces:
         if isinstance(piece, SpeechChunk):
             size = (piece.format or provider.emits).width
             demand(isinstance(piece.audio, bytes), f"it gave {piece!r}"[:120], "audio is bytes")
-            demand(len(piece.audio) % size == 0, f"a chunk has {len(piece.audio)} bytes", "no sample is cut in two")
+            demand(len(piece.audio) % size == 0, f"a chunk has {len(piece.audio)} bytes", "a chunk holds whole samples")
 
 
 async def _closes_each_commit_once(bench: EngineBench) -> None:
@@ -191,21 +191,27 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
             await told.closed(commit)
         await trio.sleep(_QUIET_WAIT_S)
         told.check_alive()
-    demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1 on")
+    demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1")
     closed = set[int]()
     for event in told.items:
         right = isinstance(event, EngineWords | EngineTurnOver)
-        demand(right, f"it told {event!r}"[:120], "it tells abc.EngineWords and abc.EngineTurnOver")
+        demand(right, f"it yielded {event!r}"[:120], "events are abc.EngineWords and abc.EngineTurnOver")
         if isinstance(event, EngineWords):
-            demand(is_sayable(event.text), f"it told {event.text!r}", "a text can be written down as UTF-8")
-            demand(event.commit in commits, f"it told words of commit {event.commit}", "words belong to a commit")
+            demand(is_sayable(event.text), f"it yielded {event.text!r}", "a text can be encoded as UTF-8")
             demand(
-                event.commit not in closed, f"it told {event.text!r} behind the final words", "they close the commit"
+                event.commit in commits,
+                f"it yielded words of commit {event.commit}",
+                "words belong to a commit that was made",
+            )
+            demand(
+                event.commit not in closed,
+                f"it yielded {event.text!r} after the final words",
+                "final words close the commit",
             )
             closed |= {event.commit} if event.final else set()
 
 
-async def _takes_a_commit_of_nothing(bench: EngineBench) -> None:
+async def _takes_an_empty_commit(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
         session.discard()
@@ -215,7 +221,7 @@ async def _takes_a_commit_of_nothing(bench: EngineBench) -> None:
         session.discard()
         await bench.say(session, provider, bench.speech[0])
         await told.closed(session.commit())
-        await _demand_well(session, "commits and discards of nothing")
+        await _demand_well(session, "empty commits and discards")
 
 
 async def _forgets_what_is_discarded(bench: EngineBench) -> None:
@@ -229,7 +235,7 @@ async def _forgets_what_is_discarded(bench: EngineBench) -> None:
             session, provider, bench.speech[1], after=len(bench.speech[0].audio) + len(bench.speech[1].audio)
         )
         words = await told.closed(session.commit())
-    demand(words == alone, f"after a discard it heard {words!r}, not {alone!r}", "what was discarded was never said")
+    demand(words == alone, f"after a discard it heard {words!r}, not {alone!r}", "discarded audio leaves no words")
 
 
 async def _takes_audio_of_any_size(bench: EngineBench) -> None:
@@ -241,22 +247,26 @@ async def _takes_audio_of_any_size(bench: EngineBench) -> None:
         await _demand_well(session, "30 s of audio at once")
 
 
-# Answering ------------------------------------------------------------------------------------------------------------
+# Answers --------------------------------------------------------------------------------------------------------------
 async def _answers_in_pieces(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, _):
         await bench.say(session, provider, bench.speech[0])
         session.commit()
-        with finish_within(STEP_TIMEOUT_S, "an answer", "every await has an owner of its deadline"):
+        with finish_within(STEP_TIMEOUT_S, "an answer", "every await has a deadline"):
             pieces = await answer_of(session)
     for piece in pieces:
         right = isinstance(piece, str | SpeechChunk | ToolCall)
         demand(right, f"it gave {piece!r}"[:120], "an answer is texts, abc.SpeechChunk and abc.ToolCall")
         demand(not isinstance(piece, str) or is_sayable(piece), f"it gave {piece!r}", "texts are UTF-8")
     chunks = [piece for piece in pieces if isinstance(piece, SpeechChunk) and piece.audio]
-    demand(chunks, "it gave no audio", "an engine speaks")
-    demand(text_of(pieces), "it gave no text", "the words of what is spoken are told, for the conversation")
-    demand(len(chunks) > 1, "it gave its speech whole", "speech is given as it is made, so that it can be heard")
+    demand(chunks, "it gave no audio", "an answer has audio")
+    demand(text_of(pieces), "it gave no text", "the words that are spoken are yielded too, for the history")
+    demand(
+        len(chunks) > 1,
+        "it gave its audio in one chunk",
+        "audio is yielded while it is generated, so that it can be played early",
+    )
 
 
 async def _ends_its_answer_once(bench: EngineBench) -> None:
@@ -264,16 +274,16 @@ async def _ends_its_answer_once(bench: EngineBench) -> None:
         async for _piece in response:
             pass
         more = [piece async for piece in response]
-    demand(not more, f"after its end came {short(more[:1])}", "an iteration that has ended stays ended")
+    demand(not more, f"after its end it yielded {short(more[:1])}", "an iteration that has ended stays ended")
 
 
 async def _says_a_given_text(bench: EngineBench) -> None:
     with_tools = attrs.evolve(bench, setup=attrs.evolve(bench.setup, tools=(_TOOL,)))
     async with with_tools.session(bench.provider()) as (session, _):
         pieces = await answer_of(session, _TEXT)
-    demand(size_of(pieces), "it did not say a text that it was given", "respond(text) is spoken")
+    demand(size_of(pieces), "it did not speak the given text", "respond(text) speaks the text")
     called = [piece for piece in pieces if isinstance(piece, ToolCall)]
-    demand(not called, f"it called {short(called)} instead", "a given text is said, and nothing else is done")
+    demand(not called, f"it called {short(called)} instead", "respond(text) only speaks")
 
 
 async def _goes_on_after_a_barge_in(bench: EngineBench) -> None:
@@ -302,10 +312,10 @@ async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
         for seconds in (0.05, 0.0, 3600.0):
             cut.heard(seconds)
         await _demand_well(session, "heard() at odd moments")
-    cut.heard(0.05)  # behind the session's end
+    cut.heard(0.05)  # after the session's end
 
 
-async def _takes_anything_to_remember(bench: EngineBench) -> None:
+async def _takes_any_message_to_remember(bench: EngineBench) -> None:
     for name, text in _ODD_TEXTS.items():
         messages: list[Message] = [
             {"role": "assistant", "content": text},
@@ -355,9 +365,9 @@ async def _alone(bench: EngineBench, session: EngineSession) -> AsyncIterator[No
         yield
 
 
-async def _tells_when_it_is_gone(bench: EngineBench) -> None:
+async def _reports_a_lost_vendor(bench: EngineBench) -> None:
     provider = bench.provider()
-    demands = "events() and respond() raise a ProviderError when there is nothing more to be had"
+    demands = "events() and respond() raise ProviderError once the vendor is lost"
 
     async def used() -> None:
         async with bench.session(provider) as (session, told):
@@ -368,18 +378,18 @@ async def _tells_when_it_is_gone(bench: EngineBench) -> None:
             await trio.sleep(_QUIET_WAIT_S)
             told.check_alive()
 
-    error = await failure_of(used, "a vendor that is gone for good")
-    demand(isinstance(error, ProviderError), "a vendor that is gone for good was not missed", demands)
+    error = await failure_of(used, "a vendor that does not come back")
+    demand(isinstance(error, ProviderError), "a vendor that does not come back went unnoticed", demands)
 
 
 CHECKS: Final = (
     *COMMON,
     *REPLIES,
     Check("tells the vendor to stop", _tells_the_vendor_to_stop, needs_vendor=True),
-    Check("tells when it is gone", _tells_when_it_is_gone, needs_vendor=True),
+    Check("reports a lost vendor", _reports_a_lost_vendor, needs_vendor=True),
     Check("has telephone speech", _has_telephone_speech),
     Check("closes each commit once", _closes_each_commit_once),
-    Check("takes a commit of nothing", _takes_a_commit_of_nothing),
+    Check("takes an empty commit", _takes_an_empty_commit),
     Check("forgets what is discarded", _forgets_what_is_discarded),
     Check("takes audio of any size", _takes_audio_of_any_size),
     Check("answers in pieces", _answers_in_pieces),
@@ -387,7 +397,7 @@ CHECKS: Final = (
     Check("says a given text", _says_a_given_text),
     Check("goes on after a barge-in", _goes_on_after_a_barge_in),
     Check("takes what was heard at any time", _takes_what_was_heard_at_any_time),
-    Check("takes anything to remember", _takes_anything_to_remember),
+    Check("takes any message to remember", _takes_any_message_to_remember),
     Check("takes any setup", _takes_any_setup),
 )
 ENGINE_CHECKS: Final = tuple(check.name for check in CHECKS)
@@ -405,22 +415,24 @@ async def check_engine(
     points: int = 150,
     without: Sequence[str] = (),
 ) -> None:
-    """Check that an engine is what :class:`patter_trio.abc.Engine` demands.
+    """Check that an engine does what :class:`patter_trio.abc.Engine` demands.
 
     Args:
-        make: makes the provider: without arguments, or given the address of the fake vendor.
-        names: the checks to run, of :data:`ENGINE_CHECKS`; none: all that can be run with what is given.
-        vendor: starts a fake of its vendor, if it has one.
-        credentials: if it has any.
+        make: makes the provider: without arguments, or with the address of the fake vendor if there is one.
+        names: the checks to run, from :data:`ENGINE_CHECKS`; without names, all checks that can run with the arguments
+            given.
+        vendor: starts a fake of the provider's vendor, if it has one.
+        credentials: how to make the provider without credentials, if it needs any.
         language: BCP 47 tag to open sessions with.
-        speech: two different things to say that it can hear.
-        setup: what sessions are opened with, but for the language.
-        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        speech: two different utterances that the engine understands.
+        setup: the setup to open sessions with, apart from the language.
+        points: maximum number of steps at which a use is cancelled, one after another; of a longer use, evenly spread
+            steps are taken.
         without: the names of checks to leave out.
 
     Raises:
-        NotConforming: it is not; a line for each check that failed.
-        ValueError: there is no check of that name, or what it needs was not given.
+        NotConforming: at least one check failed; the message has a line for each.
+        ValueError: a name is unknown, or the vendor or the credentials that a named check needs were not given.
     """
     bench = EngineBench(Engine, make, vendor, credentials, language=language, points=points, speech=speech, setup=setup)
     await run_checks(bench, CHECKS, names, without)

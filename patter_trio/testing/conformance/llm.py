@@ -1,4 +1,4 @@
-"""Is it an LLM? ``check_llm`` puts one to the test."""
+"""The conformance checks of LLMs; ``check_llm`` runs them."""
 
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,36 +32,36 @@ QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
         {"role": "user", "content": "Does it have a bath?"},
     ),
 )
-"""Two conversations that go on differently."""
+"""Two conversations that lead to different answers."""
 _ODD_TEXTS: Final = {
     "no messages": "",
     "an empty message": "",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
     "control characters": "a\x00b\x1bc\r\n\r\ndata: d\u2028e",
-    "half a character": "so \ud83d",
+    "a lone surrogate": "so \ud83d",
     "a megabyte": "word " * 200_000,
 }
-"""What a caller or a program may bring up."""
+"""Texts that a caller or a program may pass."""
 
 
 @attrs.frozen
 class LlmBench(Bench):
-    """Asks an LLM."""
+    """A bench that asks an LLM."""
 
     questions: Sequence[Sequence[Message]] = QUESTIONS
 
     async def use(self, provider: LanguageModel, variant: int = 0) -> str:
-        """Ask, and take the answer to its end."""
+        """Ask, and read the answer to its end."""
         return "".join([item for item in await self.items(provider, variant) if isinstance(item, str)])
 
     async def items(self, provider: LanguageModel, variant: int = 0) -> list[Any]:
-        """Ask, and return all that came."""
+        """Ask, and return all items of the answer."""
         async with provider.stream(self.questions[variant]) as answer:
             return [item async for item in answer]
 
     @asynccontextmanager
     async def begun(self, provider: LanguageModel) -> AsyncIterator[None]:
-        """Ask; the block is where the first piece of the answer was taken."""
+        """Ask, and run the block once the first item of the answer has come."""
         async with provider.stream(self.questions[0]) as answer:
             async for _ in answer:
                 yield
@@ -71,17 +71,21 @@ class LlmBench(Bench):
 
 async def _answers_in_pieces(bench: LlmBench) -> None:
     provider = bench.provider()
-    with finish_within(STEP_TIMEOUT_S, "an answer", "every await has an owner of its deadline"):
+    with finish_within(STEP_TIMEOUT_S, "an answer", "every await has a deadline"):
         items = await bench.items(provider)
     for item in items:
         demand(
             isinstance(item, str) or type(item).__module__.startswith("patter_trio."),
             f"it gave {item!r}"[:120],
-            "an answer is pieces of text",
+            "an answer consists of strings and types of patter_trio",
         )
         demand(not isinstance(item, str) or is_sayable(item), f"it gave {item!r}", "pieces are UTF-8")
-    demand("".join(filter(lambda item: isinstance(item, str), items)).strip(), "it gave no text", "a mind answers")
-    demand(len(items) > 1, "it gave its answer whole", "text is given as it is generated, so that it can be spoken")
+    demand("".join(filter(lambda item: isinstance(item, str), items)).strip(), "it gave no text", "an answer has text")
+    demand(
+        len(items) > 1,
+        "it gave its answer in one piece",
+        "text is yielded while it is generated, so that it can be spoken early",
+    )
 
 
 async def _ends_its_answer_once(bench: LlmBench) -> None:
@@ -90,7 +94,7 @@ async def _ends_its_answer_once(bench: LlmBench) -> None:
         async for _ in iterator:
             pass
         more = [item async for item in iterator]
-    demand(not more, f"after its end came {more[:1]}", "an iteration that has ended stays ended")
+    demand(not more, f"after its end it yielded {more[:1]}", "an iteration that has ended stays ended")
 
 
 async def _leaves_the_messages_alone(bench: LlmBench) -> None:
@@ -99,16 +103,16 @@ async def _leaves_the_messages_alone(bench: LlmBench) -> None:
     async with bench.provider().stream(given) as answer:
         async for _ in answer:
             pass
-    demand(given == kept, "it changed the messages", "they are the conversation's, not the model's")
+    demand(given == kept, "it changed the messages", "the messages belong to the conversation")
 
 
 async def _remembers_nothing(bench: LlmBench) -> None:
     provider = bench.provider()
     first, _, again = await bench.use(provider), await bench.use(provider, 1), await bench.use(provider)
-    demand(first == again, f"it answered {again[:40]!r} after {first[:40]!r}", "the messages are all that it knows")
+    demand(first == again, f"it answered {again[:40]!r} after {first[:40]!r}", "an answer depends only on the messages")
 
 
-async def _takes_anything_that_is_said(bench: LlmBench) -> None:
+async def _takes_any_message(bench: LlmBench) -> None:
     provider = bench.provider()
     for name, text in _ODD_TEXTS.items():
         messages: list[Message] = [] if name == "no messages" else [{"role": "user", "content": text}]
@@ -127,7 +131,7 @@ CHECKS: Final = (
     Check("ends its answer once", _ends_its_answer_once),
     Check("leaves the messages alone", _leaves_the_messages_alone),
     Check("remembers nothing", _remembers_nothing),
-    Check("takes anything that is said", _takes_anything_that_is_said),
+    Check("takes any message", _takes_any_message),
 )
 LLM_CHECKS: Final = tuple(check.name for check in CHECKS)
 """The names of the checks, in their order."""
@@ -142,20 +146,22 @@ async def check_llm(
     points: int = 150,
     without: Sequence[str] = (),
 ) -> None:
-    """Check that an LLM is what :class:`patter_trio.abc.LanguageModel` demands.
+    """Check that an LLM does what :class:`patter_trio.abc.LanguageModel` demands.
 
     Args:
-        make: makes the provider: without arguments, or given the address of the fake vendor.
-        names: the checks to run, of :data:`LLM_CHECKS`; none: all that can be run with what is given.
-        vendor: starts a fake of its vendor, if it has one.
-        credentials: if it has any.
-        questions: two conversations; asked the same thing again, it has to answer the same.
-        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        make: makes the provider: without arguments, or with the address of the fake vendor if there is one.
+        names: the checks to run, from :data:`LLM_CHECKS`; without names, all checks that can run with the arguments
+            given.
+        vendor: starts a fake of the provider's vendor, if it has one.
+        credentials: how to make the provider without credentials, if it needs any.
+        questions: two conversations; asked the same thing again, the LLM must answer the same.
+        points: maximum number of steps at which a use is cancelled, one after another; of a longer use, evenly spread
+            steps are taken.
         without: the names of checks to leave out.
 
     Raises:
-        NotConforming: it is not; a line for each check that failed.
-        ValueError: there is no check of that name, or what it needs was not given.
+        NotConforming: at least one check failed; the message has a line for each.
+        ValueError: a name is unknown, or the vendor or the credentials that a named check needs were not given.
     """
     bench = LlmBench(LanguageModel, make, vendor, credentials, points=points, questions=questions)
     await run_checks(bench, CHECKS, names, without)

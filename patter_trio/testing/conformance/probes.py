@@ -1,4 +1,4 @@
-"""Looks at a run of trio from outside: which tasks, sockets and channels there are, and each step that a task takes."""
+"""Probes of a trio run from outside: its tasks, sockets and memory channels, and each step that a task takes."""
 
 import contextlib
 import gc
@@ -12,7 +12,7 @@ _CHANNELS: Final = (trio.MemorySendChannel, trio.MemoryReceiveChannel)
 
 
 def tasks_but(nurseries: Collection[trio.Nursery]) -> set[trio.lowlevel.Task]:
-    """Return every task of this run but those below these nurseries."""
+    """Return every task of this run except those below the given nurseries."""
     root = trio.lowlevel.current_root_task()
     return set() if root is None else {root, *_below(root, nurseries)}
 
@@ -31,23 +31,24 @@ def nurseries_of_this_task() -> list[trio.Nursery]:
 
 
 def open_sockets() -> int:
-    """Return how many sockets this process has open; 0 where the system cannot say so."""
+    """Return the number of sockets that this process has open; 0 on a system without ``/proc``."""
     count = 0
     with contextlib.suppress(OSError):
         for entry in os.scandir("/proc/self/fd"):
             with contextlib.suppress(OSError):
-                count += os.readlink(entry.path).startswith("socket:")  # noqa: PTH115 (no path, but a link's text)
+                count += os.readlink(entry.path).startswith("socket:")  # noqa: PTH115 (the text of a link, not a path)
     return count
 
 
 def live_channels() -> int:
-    """Return how many ends of memory channels something still refers to."""
+    """Return the number of ends of memory channels that are still referenced."""
+    # Unreachable ends that wait for the collector are not leaks.
     gc.collect()
     return sum(isinstance(thing, _CHANNELS) for thing in gc.get_objects())
 
 
 class Steps(trio.abc.Instrument):
-    """Counts the steps of the tasks below a nursery, and cancels a scope at the end of one of them."""
+    """An instrument that counts the steps of the tasks below a nursery and cancels a scope at the end of one of them."""
 
     def __init__(self, nursery: trio.Nursery, scope: trio.CancelScope, at: int) -> None:
         self._nursery = nursery
@@ -55,10 +56,10 @@ class Steps(trio.abc.Instrument):
         self._at = at
         self.count: int = 0
         self.cancelled_at: float | None = None
-        """When, on trio's clock."""
+        """The instant of the cancellation on trio's clock."""
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Count the step if it is one of ours."""
+        """Count the step if its task is below the nursery."""
         if self._is_ours(task):
             self.count += 1
             if self.count == self._at:

@@ -1,4 +1,4 @@
-"""Is it a recogniser? ``check_stt`` puts one to the test."""
+"""The conformance checks of STT providers; ``check_stt`` runs them."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,27 +30,27 @@ from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 _QUIET_WAIT_S: Final = 0.5
-"""Seconds that are waited for results that nobody asked for."""
+"""Seconds to wait for results that should not come."""
 _BACKLOG_S: Final = 30.0
-"""Seconds of audio that come at once after a stall."""
+"""Seconds of audio that arrive at once after a stall."""
 
 B = TypeVar("B", bound=Bench)
 
 
 @attrs.frozen
 class Speech:
-    """A voice: mu-law at 8 kHz, with the samples at which it begins and ends; the words, where they are known."""
+    """A voice: mu-law at 8 kHz, the samples at which it begins and ends, and its words if they are known."""
 
     audio: bytes = attrs.field(repr=False)
     begin: int = 0
     end: int = -1
-    """-1: with the audio."""
+    """The sample at which the voice ends; -1 for the end of the audio."""
     words: str | None = None
-    """What the final words have to be; None: any."""
+    """The final words that the provider must return; None accepts any."""
 
     @property
     def edges(self) -> Iterator[VoiceEdge]:
-        """The edges of the voice, as a detector without delay tells them."""
+        """The edges of the voice, as a VAD without delay reports them."""
         yield VoiceEdge(speaking=True, offset=self.begin)
         yield VoiceEdge(speaking=False, offset=len(self.audio) if self.end < 0 else self.end)
 
@@ -60,24 +60,24 @@ def _simulated(text: str) -> Speech:
 
 
 SIMULATED: Final = (_simulated("One room, please"), _simulated("Two of them"))
-"""In the voice of a simulated caller, which to any other recogniser is sound of the loudness of a voice."""
+"""Two utterances in the voice of a simulated caller; to any other STT provider they are sound as loud as a voice."""
 
 
 @attrs.define(eq=False)
 class _Heard(Collected[Transcript]):
-    """The results of a session."""
+    """The transcripts of a session."""
 
     def finals(self) -> list[Transcript]:
         return [result for result in self.items if result.final]
 
     async def another(self, finals: int, what: str) -> None:
-        """Wait until there are more than so many finals."""
-        demands = "the next final transcript answers a flush, empty or not"
+        """Wait until there are more than ``finals`` final transcripts."""
+        demands = "a flush is answered by the next final transcript, even if it is empty"
         await self.until(lambda: len(self.finals()) > finals, f"the answer to {what}", demands)
 
 
 def frames_of(speech: bytes, accepts: AudioFormat) -> list[bytes]:
-    """Return mu-law speech in the format that is accepted, in pieces of 20 ms."""
+    """Return mu-law speech in the accepted format, in pieces of 20 ms."""
     audio = converted(speech, MULAW_8K, accepts)
     size = round(FRAME_SECONDS * accepts.rate) * accepts.width  # whole samples at every rate
     return [audio[begin : begin + size] for begin in range(0, len(audio), size)]
@@ -85,12 +85,12 @@ def frames_of(speech: bytes, accepts: AudioFormat) -> list[bytes]:
 
 @attrs.frozen
 class SttBench(Bench):
-    """Uses a recogniser."""
+    """A bench that uses an STT provider."""
 
     speech: Sequence[Speech] = SIMULATED
 
     async def use(self, provider: SpeechToText, variant: int = 0) -> str:
-        """Say something, have the last words come, and close."""
+        """Say something, flush, and return the final words."""
         async with self.session(provider) as (session, heard):
             await self.say(session, provider, self.speech[variant])
             await self.flush(session, heard)
@@ -98,7 +98,7 @@ class SttBench(Bench):
 
     @asynccontextmanager
     async def session(self, provider: SpeechToText) -> AsyncIterator[tuple[SpeechToTextSession, _Heard]]:
-        """Open a session whose results are collected."""
+        """Open a session and collect its transcripts."""
         async with provider.open(language=self.language) as session:
             heard = _Heard("transcripts")
             async with run_beside(partial(heard.collect, session.transcripts())):
@@ -107,7 +107,7 @@ class SttBench(Bench):
     async def say(
         self, session: SpeechToTextSession, provider: SpeechToText, speech: Speech, *, after: int = 0
     ) -> None:
-        """Say something at the pace of speech, ``after`` so many samples of the session."""
+        """Say something at the pace of speech, beginning ``after`` samples into the session."""
         edges, sent = list(speech.edges), 0
         for frame in frames_of(speech.audio, provider.accepts):
             await session.send(frame)
@@ -118,7 +118,7 @@ class SttBench(Bench):
             await trio.sleep(FRAME_SECONDS)
 
     async def flush(self, session: SpeechToTextSession, heard: _Heard) -> None:
-        """Have the last words come, and wait for what comes behind them."""
+        """Flush the session, and wait for its answer and for anything after it."""
         finals = len(heard.finals())
         await session.flush()
         await heard.another(finals, "a flush")
@@ -127,7 +127,7 @@ class SttBench(Bench):
 
     @asynccontextmanager
     async def begun(self, provider: SpeechToText) -> AsyncIterator[None]:
-        """Say something; the block is where nothing was flushed yet."""
+        """Say something, and run the block before anything is flushed."""
         async with self.session(provider) as (session, _):
             await self.say(session, provider, self.speech[0])
             yield
@@ -136,7 +136,7 @@ class SttBench(Bench):
 async def _accepts_telephone_speech(bench: SttBench) -> None:
     accepts = bench.provider().accepts
     demand(
-        not (problem := rate_problem(accepts)), f"it accepts audio {problem}", "the call converts to those rates alone"
+        not (problem := rate_problem(accepts)), f"it accepts audio {problem}", "the call converts only to those rates"
     )
 
 
@@ -155,10 +155,10 @@ async def _gives_transcripts(bench: SttBench) -> None:
         demand(
             right, f"it gave {result!r}"[:120], "results are abc.Transcript: a text, whether it is final, its segment"
         )
-        demand(is_sayable(result.text), f"it gave {result.text!r}", "a text can be written down as UTF-8")
+        demand(is_sayable(result.text), f"it gave {result.text!r}", "a text can be encoded as UTF-8")
     words, wanted = " ".join(result.text for result in heard.finals() if result.text), bench.speech[0].words
-    demand(words, "it gave no final words for speech", "speech has words")
-    demand(wanted in (None, words), f"it heard {words!r}", f"what was said is {wanted!r}")
+    demand(words, "it gave no final words for speech", "speech is transcribed")
+    demand(wanted in (None, words), f"it heard {words!r}", f"the caller said {wanted!r}")
 
 
 async def _closes_segments(bench: SttBench) -> None:
@@ -171,7 +171,7 @@ async def _closes_segments(bench: SttBench) -> None:
     for result in heard.items:
         demand(
             result.segment not in closed,
-            f"it gave {result.text!r} for segment {result.segment} after that segment's final",
+            f"it gave {result.text!r} for segment {result.segment} after the final of that segment",
             "the final result closes its segment",
         )
         demand(
@@ -193,17 +193,17 @@ async def _goes_on_after_a_flush(bench: SttBench) -> None:
         await bench.say(session, provider, bench.speech[1], after=len(bench.speech[0].audio))
         await bench.flush(session, heard)
     words = [result.text for result in heard.finals()[before:] if result.text]
-    demand(words, "it heard nothing after a flush", "a flush does not end the session")
+    demand(words, "it transcribed nothing after a flush", "a flush does not end the session")
 
 
-async def _answers_a_flush_of_nothing(bench: SttBench) -> None:
+async def _answers_an_empty_flush(bench: SttBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, heard):
         await bench.flush(session, heard)
         await session.send(converted(g711.silence(0.2), MULAW_8K, provider.accepts))
         await bench.flush(session, heard)
     words = [result.text for result in heard.items if result.text]
-    demand(not words, f"it heard {words[:1]} in silence", "the final is empty where there are no words")
+    demand(not words, f"it transcribed silence as {words[:1]}", "the final transcript is empty if there are no words")
 
 
 async def _takes_audio_of_any_size(bench: SttBench) -> None:
@@ -217,7 +217,7 @@ async def _takes_audio_of_any_size(bench: SttBench) -> None:
         await bench.flush(session, heard)
 
 
-async def _tells_what_it_cannot_speak(bench: SttBench) -> None:
+async def _takes_any_language_tag(bench: SttBench) -> None:
     for language in ("", "日本語", "en-US-x-" + "a" * 2000, "xx\r\nX-Injected: 1"):
         odd = attrs.evolve(bench, language=language)
 
@@ -234,9 +234,9 @@ CHECKS: Final = (
     Check("gives transcripts", _gives_transcripts),
     Check("closes segments", _closes_segments),
     Check("goes on after a flush", _goes_on_after_a_flush),
-    Check("answers a flush of nothing", _answers_a_flush_of_nothing),
+    Check("answers an empty flush", _answers_an_empty_flush),
     Check("takes audio of any size", _takes_audio_of_any_size),
-    Check("takes any language tag", _tells_what_it_cannot_speak),
+    Check("takes any language tag", _takes_any_language_tag),
 )
 STT_CHECKS: Final = tuple(check.name for check in CHECKS)
 """The names of the checks, in their order."""
@@ -252,21 +252,23 @@ async def check_stt(
     points: int = 150,
     without: Sequence[str] = (),
 ) -> None:
-    """Check that a recogniser is what :class:`patter_trio.abc.SpeechToText` demands.
+    """Check that an STT provider does what :class:`patter_trio.abc.SpeechToText` demands.
 
     Args:
-        make: makes the provider: without arguments, or given the address of the fake vendor.
-        names: the checks to run, of :data:`STT_CHECKS`; none: all that can be run with what is given.
-        vendor: starts a fake of its vendor, if it has one.
-        credentials: if it has any.
+        make: makes the provider: without arguments, or with the address of the fake vendor if there is one.
+        names: the checks to run, from :data:`STT_CHECKS`; without names, all checks that can run with the arguments
+            given.
+        vendor: starts a fake of the provider's vendor, if it has one.
+        credentials: how to make the provider without credentials, if it needs any.
         language: BCP 47 tag to open sessions with.
-        speech: two different things to say that it can hear.
-        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        speech: two different utterances that the provider can transcribe.
+        points: maximum number of steps at which a use is cancelled, one after another; of a longer use, evenly spread
+            steps are taken.
         without: the names of checks to leave out.
 
     Raises:
-        NotConforming: it is not; a line for each check that failed.
-        ValueError: there is no check of that name, or what it needs was not given.
+        NotConforming: at least one check failed; the message has a line for each.
+        ValueError: a name is unknown, or the vendor or the credentials that a named check needs were not given.
     """
     bench = SttBench(SpeechToText, make, vendor, credentials, language=language, points=points, speech=speech)
     await run_checks(bench, CHECKS, names, without)

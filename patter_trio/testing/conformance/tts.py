@@ -1,4 +1,4 @@
-"""Is it a synthesiser? ``check_tts`` puts one to the test."""
+"""The conformance checks of TTS providers; ``check_tts`` runs them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,17 +27,17 @@ from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 TEXTS: Final = (("Good morning.", "We are open from nine to five."), ("I am sorry.", "There is no room left."))
-"""Two replies, by sentences."""
+"""Two replies, as sentences."""
 _ODD_TEXTS: Final = {
-    "nothing but marks": ["...", "?!", "\u2014"],
+    "only punctuation": ["...", "?!", "\u2014"],
     "white space": ["", " ", "\n"],
     "many scripts": ["Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301."],
     "control characters": ["a\x00b\x1bc\r\n\r\nd\u2028e <break/> &amp; <speak>"],
-    "half a character": ["so \ud83d"],
+    "a lone surrogate": ["so \ud83d"],
 }
-"""What an LLM may come up with."""
+"""Texts that an LLM may generate."""
 _TIME_TOLERANCE_S: Final = 0.001
-"""Seconds by which rounding may move a word."""
+"""Seconds by which rounding may shift the time of a word."""
 _LONG_SENTENCE: Final = "This sentence goes on and on, " * 200 + "and then it ends."
 
 
@@ -47,7 +47,7 @@ def _words(text: str) -> str:
 
 @attrs.frozen(eq=False)
 class Spoken:
-    """The text of a reply and the bytes of its audio; a synthesiser need not be exact, so a quarter more is as good."""
+    """The text of a reply and the bytes of its audio; lengths that differ by a quarter are equal, for TTS is not exact."""
 
     text: str
     size: int
@@ -60,23 +60,23 @@ class Spoken:
 
 
 def spoken_by(chunks: Sequence[SpeechChunk]) -> Spoken:
-    """Return what the chunks say."""
+    """Return the text and the size of the chunks."""
     return Spoken(_words(" ".join(chunk.text for chunk in chunks)), sum(len(chunk.audio) for chunk in chunks))
 
 
 @attrs.frozen
 class TtsBench(Bench):
-    """Has something spoken."""
+    """A bench that has text spoken."""
 
     texts: Sequence[Sequence[str]] = TEXTS
 
     async def use(self, provider: TextToSpeech, variant: int = 0) -> Spoken:
-        """Have a reply spoken to its end."""
+        """Speak a reply to its end."""
         async with provider.open(language=self.language) as session:
             return spoken_by(await self.spoken(session, self.texts[variant]))
 
     async def spoken(self, session: TextToSpeechSession, sentences: Sequence[str]) -> list[SpeechChunk]:
-        """Have sentences spoken, as a call does: they come by a channel."""
+        """Speak sentences that arrive through a channel, as in a call, and return the chunks."""
         async with self.speaking(session, sentences) as chunks:
             return [chunk async for chunk in chunks]
 
@@ -84,7 +84,7 @@ class TtsBench(Bench):
     async def speaking(
         self, session: TextToSpeechSession, sentences: Sequence[str], *, goes_on: bool = False
     ) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
-        """Open the speech of sentences; if it ``goes_on``, more could come behind them for as long as the block lasts."""
+        """Open the speech of sentences; with ``goes_on``, the text does not end while the block runs."""
         send, receive = trio.open_memory_channel[str](max(1, len(sentences)))
         with send, receive:
             for sentence in sentences:
@@ -96,13 +96,13 @@ class TtsBench(Bench):
 
     @asynccontextmanager
     async def begun(self, provider: TextToSpeech) -> AsyncIterator[None]:
-        """Have a reply spoken in a session of its own; the block is where its first audio was taken."""
+        """Speak a reply in a session of its own, and run the block once its first audio has come."""
         async with provider.open(language=self.language) as session, self.reply_begun(session):
             yield
 
     @asynccontextmanager
     async def reply_begun(self, session: TextToSpeechSession) -> AsyncIterator[None]:
-        """Have a reply spoken; the block is where its first audio was taken."""
+        """Speak a reply, and run the block once its first audio has come."""
         async with self.speaking(session, self.texts[0]) as chunks:
             async for chunk in chunks:
                 if chunk.audio:
@@ -111,14 +111,14 @@ class TtsBench(Bench):
 
 
 def seconds_of(chunk: SpeechChunk, emits: AudioFormat) -> float:
-    """Return how long a chunk lasts."""
+    """Return the duration of a chunk in seconds."""
     return (chunk.format or emits).seconds(chunk.audio)
 
 
 async def _emits_telephone_speech(bench: TtsBench) -> None:
     provider = bench.provider()
     problem = rate_problem(provider.emits)
-    demand(not problem, f"it emits audio {problem}", "the call converts those rates alone")
+    demand(not problem, f"it emits audio {problem}", "the call converts only those rates")
     async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
     for chunk in chunks:
@@ -127,8 +127,8 @@ async def _emits_telephone_speech(bench: TtsBench) -> None:
             right, f"it gave {chunk!r}"[:120], "speech comes as abc.SpeechChunk: bytes, and the text that begins there"
         )
         size = (chunk.format or provider.emits).width
-        demand(len(chunk.audio) % size == 0, f"a chunk has {len(chunk.audio)} bytes", "no sample is cut in two")
-    demand(any(chunk.audio for chunk in chunks), "it gave no audio for a text", "a text has a sound")
+        demand(len(chunk.audio) % size == 0, f"a chunk has {len(chunk.audio)} bytes", "a chunk holds whole samples")
+    demand(any(chunk.audio for chunk in chunks), "it gave no audio for a text", "a text is spoken")
 
 
 async def _says_which_text_it_speaks(bench: TtsBench) -> None:
@@ -136,10 +136,18 @@ async def _says_which_text_it_speaks(bench: TtsBench) -> None:
     async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
     told, given = _words(" ".join(chunk.text for chunk in chunks)), _words(" ".join(bench.texts[0]))
-    demand(told == given, f"its chunks tell {told!r} of {given!r}", "text is told whole, once, in order")
+    demand(
+        told == given,
+        f"its chunks have the text {told!r}, given {given!r}",
+        "the chunks have the whole text, once, in order",
+    )
     heard = [chunk for chunk in chunks if chunk.audio]
-    demand(heard and heard[0].text, "its first audio has no text", "text is on the chunk with which its speech begins")
-    demand(all(is_sayable(chunk.text) for chunk in chunks), "a text is cut within a character", "UTF-8")
+    demand(heard and heard[0].text, "its first audio has no text", "a text is on the chunk where its speech begins")
+    demand(
+        all(is_sayable(chunk.text) for chunk in chunks),
+        "a chunk's text ends within a character",
+        "a text can be encoded as UTF-8",
+    )
 
 
 async def _times_words_in_order(bench: TtsBench) -> None:
@@ -151,16 +159,16 @@ async def _times_words_in_order(bench: TtsBench) -> None:
     for chunk in chunks:
         lasts = seconds_of(chunk, provider.emits)
         for word in chunk.words:
-            # One that began in an earlier chunk may be told when its end is known: it begins before 0.
+            # The time of a word that began in an earlier chunk may be known only later; its start is then below 0.
             demand(
                 begun + word.start >= -_TIME_TOLERANCE_S and word.start <= min(word.end, lasts) + _TIME_TOLERANCE_S,
                 f"{word.text!r} is from {word.start:g} to {word.end:g} s in a chunk of {lasts:g} s",
-                "times are seconds since the chunk's beginning",
+                "times are seconds from the start of the chunk",
             )
-            demand(word.text.strip() in given, f"it times {word.text!r}", "words are the text's")
+            demand(word.text.strip() in given, f"it times {word.text!r}", "only words of the text have times")
             starts.append(begun + word.start)
         begun += lasts
-    demand(starts == sorted(starts), f"words begin at {short(starts)}", "words are told in their order")
+    demand(starts == sorted(starts), f"words begin at {short(starts)}", "words come in their order")
 
 
 async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
@@ -170,21 +178,23 @@ async def _speaks_before_the_text_ends(bench: TtsBench) -> None:
         bench.speaking(session, bench.texts[0], goes_on=True) as chunks,
     ):
         with finish_within(
-            STEP_TIMEOUT_S, "the first audio of a text that goes on", "a sentence is spoken while the next is thought"
+            STEP_TIMEOUT_S,
+            "the first audio of an unfinished text",
+            "a sentence is spoken while the LLM generates the next",
         ):
             async for chunk in chunks:
                 if chunk.audio:
                     break
             else:
-                demand(False, "the iteration ended before its text", "it ends when the sentences have ended")
+                demand(False, "the iteration ended before its text", "it ends once the sentences have ended")
 
 
-async def _says_nothing_for_nothing(bench: TtsBench) -> None:
+async def _is_silent_without_text(bench: TtsBench) -> None:
     provider = bench.provider()
     async with provider.open(language=bench.language) as session:
-        with finish_within(STEP_TIMEOUT_S, "a reply without text", "the iteration ends when the sentences have ended"):
+        with finish_within(STEP_TIMEOUT_S, "a reply without text", "the iteration ends once the sentences have ended"):
             chunks = await bench.spoken(session, [])
-    demand(not any(chunk.audio for chunk in chunks), "it spoke without a text", "nothing is said for nothing")
+    demand(not any(chunk.audio for chunk in chunks), "it spoke without a text", "without text there is no audio")
 
 
 async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
@@ -200,11 +210,11 @@ async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
     demand(
         spoken_by(after) == spoken_by(alone),
         f"after an abandoned reply it gave {spoken_by(after)} instead of {spoken_by(alone)}",
-        "nothing of an abandoned reply is in the next one",
+        "the next reply contains nothing of an abandoned one",
     )
 
 
-async def _takes_anything_that_is_thought(bench: TtsBench) -> None:
+async def _takes_any_text(bench: TtsBench) -> None:
     provider = bench.provider()
     for name, sentences in _ODD_TEXTS.items():
         await failure_of(partial(attrs.evolve(bench, texts=[sentences]).use, provider), name)
@@ -233,9 +243,9 @@ CHECKS: Final = (
     Check("says which text it speaks", _says_which_text_it_speaks),
     Check("times words in order", _times_words_in_order),
     Check("speaks before the text ends", _speaks_before_the_text_ends),
-    Check("says nothing for nothing", _says_nothing_for_nothing),
+    Check("is silent without text", _is_silent_without_text),
     Check("goes on after a barge-in", _goes_on_after_a_barge_in),
-    Check("takes anything that is thought", _takes_anything_that_is_thought),
+    Check("takes any text", _takes_any_text),
     Check("takes a long sentence", _takes_a_long_sentence),
 )
 TTS_CHECKS: Final = tuple(check.name for check in CHECKS)
@@ -252,21 +262,23 @@ async def check_tts(
     points: int = 150,
     without: Sequence[str] = (),
 ) -> None:
-    """Check that a synthesiser is what :class:`patter_trio.abc.TextToSpeech` demands.
+    """Check that a TTS provider does what :class:`patter_trio.abc.TextToSpeech` demands.
 
     Args:
-        make: makes the provider: without arguments, or given the address of the fake vendor.
-        names: the checks to run, of :data:`TTS_CHECKS`; none: all that can be run with what is given.
-        vendor: starts a fake of its vendor, if it has one.
-        credentials: if it has any.
+        make: makes the provider: without arguments, or with the address of the fake vendor if there is one.
+        names: the checks to run, from :data:`TTS_CHECKS`; without names, all checks that can run with the arguments
+            given.
+        vendor: starts a fake of the provider's vendor, if it has one.
+        credentials: how to make the provider without credentials, if it needs any.
         language: BCP 47 tag to open sessions with.
-        texts: two replies, by sentences.
-        points: most steps at which a use is cancelled, one after another; more are spread evenly.
+        texts: two replies, as sentences.
+        points: maximum number of steps at which a use is cancelled, one after another; of a longer use, evenly spread
+            steps are taken.
         without: the names of checks to leave out.
 
     Raises:
-        NotConforming: it is not; a line for each check that failed.
-        ValueError: there is no check of that name, or what it needs was not given.
+        NotConforming: at least one check failed; the message has a line for each.
+        ValueError: a name is unknown, or the vendor or the credentials that a named check needs were not given.
     """
     bench = TtsBench(TextToSpeech, make, vendor, credentials, language=language, points=points, texts=texts)
     await run_checks(bench, CHECKS, names, without)

@@ -1,13 +1,13 @@
-"""What can come down the wire, or not come: a catalogue of faults, and what a call does about each.
+"""A catalogue of what can go wrong between carrier and server, and what a call does about each fault.
 
-A fault strikes a simulated call at any moment, by a plain function of its carrier::
+A fault strikes a simulated call at any moment; its ``injection`` is a plain function of the call's carrier::
 
     async with call_simulator(agent) as caller:
         await caller.at(2.0)
         FAULTS["connection reset"].injection(caller.carrier)
 
-docs/robustness.md shows the catalogue as a table; the tests of this package strike with each fault in every phase of a
-call, beside a second call that has to stay exact.
+docs/robustness.md shows the catalogue as a table. The tests inject each fault in every phase of a call, beside a second
+call that must not be affected.
 """
 
 from typing import Final
@@ -52,17 +52,17 @@ from patter_trio.testing.twilio.faulty_stream import FaultyStream
 class Fault:
     """A way in which a carrier, a network or an impostor misbehaves.
 
-    ``outcome`` is what becomes of a call that is under way; empty: it goes on. ``within``: seconds from the strike to the
-    call's end. ``why``: a regular expression for the one line at WARNING that the log has of it; empty: there is none,
-    for nobody has to do anything. ``harmless``: the conversation is the same as without the fault, to the letter and to
-    the millisecond.
+    ``outcome``: the outcome of the call that is under way; empty if the call continues. ``within``: seconds from the
+    injection to the end of the call. ``why``: a regular expression for the one line at WARNING that the log has about
+    the fault; empty if there is no such line, because nothing needs attention. ``harmless``: the conversation is the
+    same as without the fault, to the letter and to the millisecond.
     """
 
     name: str
     kind: str
-    """Of the connection, its frames, the messages in them, the media or the marks."""
+    """The part that is affected: connection, frames, messages, media or marks."""
     peer: str
-    """What the other side does."""
+    """A description of what the other side does, for the table."""
     injection: FaultInjection = attrs.field(repr=False)
     outcome: str = ""
     within: float = 0.0
@@ -105,7 +105,7 @@ _ALL: Final = (
     Fault(
         "frozen peer",
         "connection",
-        "neither sends nor reads; the connection stands",
+        "neither sends nor reads; the connection stays open",
         on_stream(FaultyStream.freeze),
         "failed",
         26.0,
@@ -402,7 +402,7 @@ _ALL: Final = (
     Fault(
         "outbound track",
         "messages",
-        "sends the agent's own voice back, as such",
+        "sends the agent's own audio back, marked as outbound",
         messages(media(b"\x00" * 160, track="outbound"), times=50),
         harmless=True,
     ),
@@ -438,7 +438,7 @@ _ALL: Final = (
     ),
     Fault("duplicated messages", "messages", "sends every message twice", every(1, twice)),
     Fault("reordered messages", "messages", "swaps neighbouring messages", swapped()),
-    Fault("lost messages", "messages", "leaves every third message out", every(3, gone)),
+    Fault("lost messages", "messages", "omits every third message", every(3, gone)),
     # Media
     Fault(
         "empty payload",
@@ -478,12 +478,12 @@ _ALL: Final = (
     Fault(
         "marks of other names",
         "marks",
-        "reports marks by wrong names",
+        "reports marks under wrong names",
         every(1, mark_name(lambda name: name + "?"), "mark"),
     ),
     Fault("marks twice", "marks", "reports each mark twice", every(1, twice, "mark"), harmless=True),
     Fault("marks out of order", "marks", "swaps neighbouring marks", swapped("mark")),
-    Fault("marks too early", "marks", "reports each mark at once, not when it was played", early_marks),
+    Fault("marks too early", "marks", "reports each mark when it arrives instead of when it is played", early_marks),
 )
 FAULTS: Final = {fault.name: fault for fault in _ALL}
-"""The catalogue, by name."""
+"""The catalogue, by the names of the faults."""

@@ -1,6 +1,7 @@
-"""How faults are done: frames and messages of one's own making, and what alters those that are on their way.
+"""Building blocks for fault injection: hand-made frames and messages, and functions that alter messages in flight.
 
-Each function returns (or is) a strike: a plain function of a simulated carrier that takes effect at once.
+Each function returns (or is) a :data:`FaultInjection`: a plain function of a simulated carrier that takes effect at
+once.
 """
 
 import base64
@@ -14,7 +15,7 @@ from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 FaultInjection = Callable[[SimulatedTwilio], None]
 Alter = Callable[[str], Sequence[str | bytes]]
-"""Returns what becomes of a message: others, several, none."""
+"""A function that returns what is sent instead of a message: one message, several, or none."""
 
 TEXT_OPCODE: Final = 0x1
 BINARY_OPCODE: Final = 0x2
@@ -29,7 +30,7 @@ _MIN_16_BIT_LENGTH_BYTES: Final = 126
 
 # Frames ---------------------------------------------------------------------------------------------------------------
 def frame(opcode: int, data: bytes = b"", *, final: bool = True, reserved: int = 0, masked: bool = True) -> bytes:
-    """Return a WebSocket frame of a client, whatever RFC 6455 says of it; the masking key is four zero bytes."""
+    """Return a WebSocket frame of a client, valid by RFC 6455 or not; the masking key is four zero bytes."""
     first = bytes([final << 7 | reserved << 4 | opcode])
     mask = 0x80 if masked else 0
     if len(data) < _MIN_16_BIT_LENGTH_BYTES:
@@ -45,25 +46,27 @@ def faulty_stream_of(carrier: SimulatedTwilio) -> FaultyStream:
     """Return the media connection of a simulated call, for faults below the messages.
 
     Raises:
-        ValueError: the carrier is connected by sockets, where nothing can be made to fail.
+        ValueError: the carrier runs on real sockets, on which no fault can be injected.
     """
     if carrier.faulty_stream is None:
-        raise ValueError("this carrier's connection is not a simulated one")
+        raise ValueError(
+            "the carrier's connection must be a simulated one for faults below the messages; got real sockets"
+        )
     return carrier.faulty_stream
 
 
 def on_stream(injection: Callable[[FaultyStream], None]) -> FaultInjection:
-    """Strike the media connection itself."""
+    """Apply a fault to the media connection itself."""
     return lambda carrier: injection(faulty_stream_of(carrier))
 
 
 def raw_bytes(data: bytes) -> FaultInjection:
-    """Have the server read these bytes next."""
+    """Make the server read these bytes next."""
     return lambda carrier: faulty_stream_of(carrier).inject(data)
 
 
 def raw_bytes_and_end(data: bytes) -> FaultInjection:
-    """Have the server read these bytes next, and then the connection's end."""
+    """Make the server read these bytes next, and then the end of the connection."""
 
     def injection(carrier: SimulatedTwilio) -> None:
         faulty_stream_of(carrier).inject(data)
@@ -73,14 +76,14 @@ def raw_bytes_and_end(data: bytes) -> FaultInjection:
 
 
 def flood_unread(carrier: SimulatedTwilio) -> None:
-    """Send a thousand pings at once, and read nothing any more."""
+    """Send a thousand pings at once, and stop reading."""
     faulty_stream_of(carrier).stop_reading()
     faulty_stream_of(carrier).inject(frame(PING_OPCODE, b"?" * 125) * 1000)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
 def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjection:
-    """Send these messages once; ``SID`` stands for the stream's id."""
+    """Send these messages ``times`` times; ``SID`` stands for the stream's id."""
 
     def injection(carrier: SimulatedTwilio) -> None:
         for _ in range(times):
@@ -92,7 +95,7 @@ def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjecti
 
 
 def altering(make: Callable[[], Alter]) -> FaultInjection:
-    """From now on, pass every message through a function of its own for this call."""
+    """Pass every message from now on through a function that is made anew for each call."""
 
     def injection(carrier: SimulatedTwilio) -> None:
         carrier.alter = make()
@@ -101,7 +104,7 @@ def altering(make: Callable[[], Alter]) -> FaultInjection:
 
 
 def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
-    """Alter each message of that number, or of that number among those of one event."""
+    """Alter each ``count``-th message, or each ``count``-th message of one event."""
 
     def make() -> Alter:
         seen = 0
@@ -119,7 +122,7 @@ def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
 
 
 def swapped(event: str = "") -> FaultInjection:
-    """Swap neighbours: of all messages, or of those of one event. The end of a stream is not held back."""
+    """Swap neighbouring messages, or those of one event; the ``stop`` of a stream is not held back."""
 
     def make() -> Alter:
         held: list[str] = []
@@ -139,7 +142,7 @@ def swapped(event: str = "") -> FaultInjection:
 
 
 def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
-    """Send each message as frames of one's own making."""
+    """Send each message as hand-made frames."""
 
     def make(carrier: SimulatedTwilio) -> Alter:
         def altered(message: str) -> Sequence[str]:
@@ -155,7 +158,7 @@ def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
 
 
 def in_three(message: bytes) -> Iterator[bytes]:
-    """Yield a message as three fragments and an empty one, with a ping between them."""
+    """Yield a message as three fragments and an empty one, with a ping among them."""
     yield frame(TEXT_OPCODE, message[:7], final=False)
     yield frame(PING_OPCODE, b"between")
     yield frame(CONTINUATION_OPCODE, message[7:60], final=False)
@@ -175,7 +178,7 @@ def mark_name(change: Callable[[str], str]) -> Alter:
 
 
 def early_marks(carrier: SimulatedTwilio) -> None:
-    """From now on, report marks when they arrive."""
+    """Report marks from now on when they arrive instead of when they are played."""
     carrier.early_marks = True
 
 
@@ -189,12 +192,12 @@ def media(audio: bytes, sid: str = "SID", track: str = "inbound") -> dict[str, o
 
 
 def twice(message: str) -> Sequence[str]:
-    """Make two of a message."""
+    """Duplicate a message."""
     return (message, message)
 
 
 def gone(_: str) -> Sequence[str]:
-    """Make nothing of a message."""
+    """Drop a message."""
     return ()
 
 

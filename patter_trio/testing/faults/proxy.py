@@ -1,6 +1,6 @@
-"""Makes any server that is well a fake vendor that misbehaves: a proxy on loopback that stands in front of it.
+"""A proxy on loopback that turns any working server into a fake vendor that misbehaves.
 
-It knows just enough of HTTP to answer with a status and to tell the head of an answer from what follows::
+The proxy knows just enough of HTTP to answer with a status and to separate the head of an answer from the rest::
 
     vendor = partial(disturbed, serve_my_fake, lambda fake: fake.url, unknown=text_frame('{"type": "news"}'))
     await check_stt(make, vendor=vendor)
@@ -19,7 +19,7 @@ from patter_trio.testing.servers.fake_vendor import LEFT, Misbehaviour
 
 READ_BYTES: Final = 65536
 SLOW_DELAY_S: Final = 0.2
-"""Seconds by which a slow vendor is late, each time."""
+"""Seconds by which a slow vendor delays each piece."""
 _STATUS: Final = {
     Misbehaviour.UNAUTHORIZED: "401 Unauthorized",
     Misbehaviour.RATE_LIMITED: "429 Too Many Requests",
@@ -34,11 +34,11 @@ def text_frame(text: str) -> bytes:
     """Return the WebSocket frame in which a server sends a short text (RFC 6455 section 5.2).
 
     Raises:
-        ValueError: it is longer than 125 bytes.
+        ValueError: the text is longer than 125 bytes.
     """
     data = text.encode()
-    if len(data) > 125:  # noqa: PLR2004 (that of the RFC)
-        raise ValueError("a text of at most 125 bytes, please")
+    if len(data) > 125:  # noqa: PLR2004 (the limit of the RFC)
+        raise ValueError(f"the text of a short frame must be at most 125 bytes, got {len(data)}")
     return bytes([0x81, len(data)]) + data
 
 
@@ -48,19 +48,20 @@ class FaultProxy:
 
     address: str
     seen: list[object]
-    """What clients sent, as bytes, and :data:`~patter_trio.testing.servers.fake_vendor.LEFT` for each that left."""
+    """The bytes that clients sent, and :data:`~patter_trio.testing.servers.fake_vendor.LEFT` for each client that left.
+    """
     _upstream: tuple[str, int]
     _unknown: bytes
     _kind: str = ""
 
     def misbehave(self, kind: str) -> None:
-        """Misbehave from now on like that; with an empty ``kind``, be well again.
+        """Misbehave in this way from now on; an empty ``kind`` restores normal behaviour.
 
         Raises:
-            ValueError: there is no such kind, or no unknown message was given.
+            ValueError: the kind is unknown, or ``disturbed`` was given no unknown message.
         """
         if kind == Misbehaviour.UNKNOWN and not self._unknown:
-            raise ValueError("disturbed() was given no unknown= message")
+            raise ValueError("disturbed() needs unknown=, the bytes of an undocumented message, for this misbehaviour")
         self._kind = Misbehaviour(kind) if kind else ""
 
     async def _serve(self, client: trio.SocketStream) -> None:
@@ -83,7 +84,9 @@ class FaultProxy:
         if self._kind in _STATUS:
             status = _STATUS[Misbehaviour(self._kind)]
             await client.send_all(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
-            await client.receive_some(READ_BYTES)  # a request whose body is unread must not be answered by a reset
+            await client.receive_some(
+                READ_BYTES
+            )  # closing while the request's body is unread would send a reset, which can overtake the answer
             return
         async with await trio.open_tcp_stream(*self._upstream) as server, trio.open_nursery() as nursery:
             await server.send_all(head)
@@ -94,7 +97,7 @@ class FaultProxy:
             nursery.cancel_scope.cancel(reason="the client has left")
 
     async def _back(self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope) -> None:
-        """Bring back what the server says, in the way that the vendor behaves."""
+        """Forward the server's answer, altered by the current misbehaviour."""
         head = b""
         while b"\r\n\r\n" not in head:
             data = await server.receive_some(READ_BYTES)
@@ -110,7 +113,7 @@ class FaultProxy:
             if self._kind == Misbehaviour.UNKNOWN:
                 await client.send_all(self._unknown)
             if self._kind in _CUTTING_KINDS:
-                await client.send_all(data[: len(data) // 2])  # by half: an answer may come in one piece
+                await client.send_all(data[: len(data) // 2])  # half, because an answer may come in one piece
                 break
             await client.send_all(data)
             data = await server.receive_some(READ_BYTES)
@@ -129,9 +132,9 @@ async def disturbed(
 
     Args:
         serve: starts the server, on loopback, without TLS.
-        url: says where it listens.
-        unknown: bytes of a message that the protocol allows and no documentation has; it is put in front of each piece
-            of an answer.
+        url: returns the address at which the server listens.
+        unknown: bytes of a message that the protocol allows and no documentation mentions; the proxy sends it before
+            each piece of an answer.
     """
     async with serve() as server:
         parts = urlsplit(url(server))

@@ -1,1 +1,1 @@
-"""Providers that follow a script, and the sound that carries their words."""
+"""Scripted providers, and the simulated voices that carry their words in the audio."""

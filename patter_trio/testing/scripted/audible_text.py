@@ -1,25 +1,25 @@
-"""How a simulated voice carries its words: inside the mu-law audio itself, so that they take the way of the sound.
+"""A simulated voice that carries its words inside the mu-law audio, so that they take the same path as the sound.
 
-A voice is a row of *voiced frames* of 20 ms (160 mu-law bytes); silence is mu-law silence. A frame is
+A voice is a sequence of *voiced frames* of 20 ms (160 mu-law bytes); silence is mu-law silence. The layout of a frame:
 
 ====== ==================================================================================================
-bytes  what
+bytes  meaning
 ====== ==================================================================================================
 6      magic: codes of the second-loudest segment, which no other part uses
 2      kind
-4      utterance: number of the reply or of what the caller said
-4      part: number of the sentence within it
+4      utterance: number of the reply, or of the caller's utterance
+4      part: number of the sentence within the utterance
 4      index of this frame in its part
 4      total frames of the part
 2      number of bytes of text
-4      CRC (the low 16 bits of CRC-32) of all of the above but the magic, and of the text
+4      CRC (the low 16 bits of CRC-32) of everything above except the magic, and of the text
 130    up to 65 bytes of text: the words that *end* within this frame; the rest is filler
 ====== ==================================================================================================
 
 Every byte is written as two nibbles, each one of 16 codes of the loudest mu-law segment, alternately negative and
-positive. These codes survive mu-law -> 16-bit PCM -> mu-law exactly, so the words arrive through every exact chain; and a
-wrong codec, a resampler, a lost or reordered frame shows in what is decoded. Words come with the white space before
-them: joined, they are the text again.
+positive. These codes survive mu-law -> 16-bit PCM -> mu-law exactly, so the words pass through every exact chain. A
+wrong codec, a resampler, a lost or a reordered frame is visible in what is decoded. Each word comes with the white
+space before it, so that the joined words are the original text.
 """
 
 import re
@@ -37,27 +37,27 @@ from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
 
 MAGIC: Final = bytes.fromhex("109011911292")
 HEAD_BYTES: Final = 12
-"""Bytes of head, checksum included, before they become nibbles."""
+"""Bytes of the head, checksum included, before they are written as nibbles."""
 MAX_TEXT_BYTES: Final = (FRAME_SAMPLES - len(MAGIC)) // 2 - HEAD_BYTES
 """Bytes of text that fit into a frame."""
 MAX_PIECE_BYTES: Final = 16
-"""A word of more bytes than this is carried in several pieces."""
+"""The longest piece of a word that one frame carries; a longer word is split."""
 MAX_PART_FRAMES: Final = 0xFFFF
-"""Most frames of a part (22 minutes)."""
+"""Maximum number of frames of a part (22 minutes): the frame's index is a 16-bit number."""
 MAX_SILENCE_LEVEL: Final = 100
 """Largest magnitude of a 16-bit sample that still counts as silence (-50 dBFS)."""
 
 
 class Kind(IntEnum):
-    """What a stretch of sound is."""
+    """The kind of a stretch of sound."""
 
     SPEECH = 1
     COUGH = 2
-    """A noise: voice to a detector, no words to a recogniser."""
+    """A noise that the VAD takes for voice and that has no words for the STT."""
     HUM = 3
-    """A backchannel such as "mhm": words that ask for no answer."""
+    """A backchannel such as "mhm": words that need no answer."""
     SOUND = 4
-    """Sound without a readable frame: a recording, noise, or a frame that was damaged. Never written."""
+    """Sound without a readable frame: a recording, noise, or a damaged frame. The encoder never writes it."""
 
 
 _SPOKEN_KINDS: Final = frozenset({Kind.SPEECH, Kind.COUGH, Kind.HUM})
@@ -65,7 +65,7 @@ _SPOKEN_KINDS: Final = frozenset({Kind.SPEECH, Kind.COUGH, Kind.HUM})
 
 @attrs.frozen
 class Sound:
-    """A stretch of sound, from sample ``start`` to sample ``end`` of what was fed."""
+    """A stretch of sound, from sample ``start`` to sample ``end`` of the audio that was fed."""
 
     kind: Kind
     start: int
@@ -78,7 +78,7 @@ class Sound:
 
     @property
     def last(self) -> bool:
-        """Whether the part ends with this frame."""
+        """True if the part ends with this frame."""
         return self.index == self.total - 1
 
 
@@ -98,19 +98,19 @@ def encode(
 ) -> bytes:
     """Return mu-law audio of ``frames`` voiced frames that speak ``text``.
 
-    The words are spread by their length over the first ``spoken`` frames, or over all.
+    The words are spread by their length over the first ``spoken`` frames; over all frames by default.
 
     Raises:
-        ValueError: the text does not fit into so few frames, or there are too many or no frames.
+        ValueError: the text does not fit into the frames, or the number of frames is out of range.
     """
     if not 0 < frames <= MAX_PART_FRAMES:
-        raise ValueError(f"an utterance has 1 to {MAX_PART_FRAMES} frames of {FRAME_SECONDS:g} s, not {frames}")
+        raise ValueError(f"an utterance must have 1 to {MAX_PART_FRAMES} frames of {FRAME_SECONDS:g} s, got {frames}")
     carried = carried_text(text, frames, spoken=spoken)
     return b"".join(_frame(kind, (utterance, part, index, frames), words) for index, words in enumerate(carried))
 
 
 def carried_text(text: str, frames: int, *, spoken: int | None = None, capacity: int = MAX_TEXT_BYTES) -> list[bytes]:
-    """Return the text that each of ``frames`` frames carries, ``capacity`` bytes at most.
+    """Return the text that each of ``frames`` frames carries, at most ``capacity`` bytes each.
 
     Raises:
         ValueError: the text does not fit.
@@ -120,12 +120,12 @@ def carried_text(text: str, frames: int, *, spoken: int | None = None, capacity:
 
 
 def fewest_frames(text: str, capacity: int = MAX_TEXT_BYTES) -> int:
-    """Return the fewest frames into which ``text`` fits for certain."""
+    """Return a number of frames into which ``text`` fits, however its words are split."""
     return max(1, -(-len(text.encode()) // (capacity - MAX_PIECE_BYTES)))
 
 
 def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
-    """Return the words of such an utterance with the seconds, since its beginning, at which each begins and ends."""
+    """Return the words of an utterance with the seconds, from its start, at which each begins and ends."""
     times: list[tuple[str, float, float]] = []
     begun = 0.0
     for index, words in enumerate(_spread(_pieces(text), frames)):
@@ -150,9 +150,10 @@ def _pieces(text: str) -> list[bytes]:
 
 
 def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES) -> list[bytes]:
-    """Return the text of each frame: a piece ends in the frame in which its share of the characters does.
+    """Return the text of each frame: a piece ends in the frame where its share of the characters ends.
 
-    What finds no room there moves on to the next frame, and from the end back.
+    A piece that does not fit there moves on to the next frame; if frames run out, all are filled anew from the end
+    back.
     """
     carried = [b""] * frames
     latest = frames - 1
@@ -177,7 +178,7 @@ def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES
             if latest < 0:
                 size, seconds = sum(map(len, pieces)), frames * FRAME_SECONDS
                 raise ValueError(
-                    f"{seconds:g} s of simulated voice cannot carry a text of {size} bytes; let it last longer"
+                    f"{seconds:g} s of simulated voice cannot carry a text of {size} bytes; make it longer"
                 )
         carried[latest] = piece + carried[latest]
     return carried
@@ -191,7 +192,7 @@ def packed(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> byte
 
 
 def unpacked(data: bytes) -> tuple[Kind, tuple[int, int, int, int], bytes] | None:
-    """Return kind, numbers and text of a frame; None if it is damaged."""
+    """Return the kind, the numbers and the text of a frame, or None if it is damaged."""
     kind, size = data[0], data[HEAD_BYTES - 3]
     utterance, part, index, total = struct.unpack_from(">4H", data, 1)
     numbers, words = (utterance, part, index, total), data[HEAD_BYTES : HEAD_BYTES + size]
@@ -209,7 +210,7 @@ def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> byte
 
 
 class Decoder:
-    """Finds the voiced frames, and other sound, in mu-law audio that comes in pieces of any length."""
+    """A decoder that finds voiced frames, and other sound, in mu-law audio of any chunking."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -217,12 +218,12 @@ class Decoder:
         """Number of the sample up to which everything has been reported."""
 
     def feed(self, mulaw: bytes) -> list[Sound]:
-        """Take the next audio; return the sounds that are complete with it, oldest first."""
+        """Add audio; return the sounds that are complete with it, oldest first."""
         self._held += mulaw
         return list(self._take(final=False))
 
     def finish(self) -> list[Sound]:
-        """Return what is still held back because it could have become a frame."""
+        """Return the sounds in audio that is still held back because it could become a frame."""
         return list(self._take(final=True))
 
     def _take(self, *, final: bool) -> Iterator[Sound]:
@@ -237,7 +238,7 @@ class Decoder:
                 if final:
                     yield from self._other(len(self._held))
                 return
-            # A frame that was cut short is followed by the next one's magic before its own end.
+            # A frame that was cut short is followed by the next frame's magic before its own end.
             again = self._held.find(MAGIC, 1, FRAME_SAMPLES + len(MAGIC) - 1)
             if 0 < again < FRAME_SAMPLES:
                 yield from self._other(again)
@@ -254,14 +255,14 @@ class Decoder:
         self.position += count
 
     def _other(self, count: int) -> Iterator[Sound]:
-        """Report sound among the next ``count`` samples, from the first loud one to the last."""
+        """Report sound among the next ``count`` samples, from the first loud sample to the last."""
         loud = np.flatnonzero(np.abs(g711.decode(self._held[:count]).astype(np.int32)) > MAX_SILENCE_LEVEL)
         if len(loud):
             yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
         self._drop(count)
 
     def _read(self, frame: bytes) -> Sound | None:
-        """Return what a frame carries; None if it is damaged."""
+        """Return the sound of a frame, or None if the frame is damaged."""
         nibbles = np.frombuffer(frame[len(MAGIC) :], dtype=np.uint8) & 0x0F
         data = (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
         kind, size = data[0], data[HEAD_BYTES - 3]
@@ -274,5 +275,5 @@ class Decoder:
 
 
 def _started_magic(held: bytes) -> int:
-    """Return how many of the last bytes could be the beginning of a magic."""
+    """Return the number of trailing bytes that could be the beginning of a magic."""
     return next((count for count in range(len(MAGIC) - 1, 0, -1) if held.endswith(MAGIC[:count])), 0)

@@ -1,11 +1,13 @@
 """A simulated voice that survives resampling, for providers at other rates than 8 kHz.
 
-The voice of :mod:`patter_trio.testing.scripted.audible_text` is exact to the bit, up to 4 kHz, and any filter destroys it. This one carries
-the same frames of 20 ms by pulses below 3 kHz, which pass the resamplers of a call unchanged:
+The voice of :mod:`patter_trio.testing.scripted.audible_text` is exact to the bit, uses the band up to 4 kHz, and is
+destroyed by any filter. This voice carries the same frames of 20 ms in pulses below 3 kHz, which pass the resamplers of
+a call unchanged:
 
-* A frame has 70 pulses of raised-cosine shape, 0.25 ms apart; none reaches into the next frame. At the centre of each, all
-  others are zero, so its height can be read there: one of 16, a nibble.
-* The first six are a fixed pattern, the rest what a frame of the other voice has: head, checksum, up to 20 bytes of text.
+* A frame has 70 pulses of raised-cosine shape, 0.25 ms apart; none reaches into the next frame. At the centre of each
+  pulse all others are zero, so its height can be read there: one of 16, a nibble.
+* The first six pulses are a fixed pattern. The rest hold what a frame of the other voice holds: head, checksum, up to
+  20 bytes of text.
 """
 
 from collections.abc import Iterator
@@ -25,18 +27,20 @@ from patter_trio.testing.scripted.audible_text import HEAD_BYTES, MAX_SILENCE_LE
 Floats = npt.NDArray[np.float64]
 
 _SPACING_SAMPLES: Final = 2
-"""Samples (8 kHz) from pulse to pulse; with the roll-off of a half, the voice ends at 3 kHz."""
+"""Samples (8 kHz) from pulse to pulse; with a roll-off of one half, the voice ends at 3 kHz."""
 _MARGIN_SAMPLES: Final = 10
-"""Samples before the first pulse's centre and behind the last one's: where a pulse has faded to -50 dB."""
+"""Samples before the centre of the first pulse and after that of the last: a pulse has faded to -50 dB there."""
 _CENTRES: Final = np.arange(_MARGIN_SAMPLES, FRAME_SAMPLES - _MARGIN_SAMPLES, _SPACING_SAMPLES)
 _PATTERN: Final = np.array([15, 0, 15, 15, 0, 0])
 _LEVEL: Final = 14000
-"""Height of the highest pulse: their sum stays below full scale, and mu-law's steps are a quarter of what tells two apart."""
+"""Height of the highest pulse: the sum of pulses stays below full scale, and the steps of mu-law stay at a quarter of
+the distance between two heights.
+"""
 _STEP: Final = 2 * _LEVEL / 15
 MAX_TEXT_BYTES: Final = (len(_CENTRES) - len(_PATTERN)) // 2 - HEAD_BYTES
 """Bytes of text that fit into a frame."""
 _TAPS_EACH_SIDE: Final = 8
-"""Samples on either side from which a value between two samples is read."""
+"""Samples on either side from which a value between two samples is interpolated."""
 
 
 def encode(
@@ -49,10 +53,12 @@ def encode(
     utterance: int = 0,
     part: int = 0,
 ) -> Samples:
-    """Return ``frames`` voiced frames that speak ``text``, as 16-bit samples; as :func:`patter_trio.testing.scripted.audible_text.encode`.
+    """Return ``frames`` voiced frames that speak ``text``, as 16-bit samples.
+
+    The arguments are those of :func:`patter_trio.testing.scripted.audible_text.encode`.
 
     Raises:
-        ValueError: the text does not fit into so few frames.
+        ValueError: the text does not fit into the frames.
     """
     carried = audible_text.carried_text(text, frames, spoken=spoken, capacity=MAX_TEXT_BYTES)
     rows = [
@@ -73,17 +79,17 @@ def _nibbles(data: bytes) -> npt.NDArray[np.int64]:
 
 @lru_cache
 def _pulses(rate: int) -> Floats:
-    """Return each pulse of a frame at a rate, a row for each."""
+    """Return the pulses of a frame at a rate, one row for each."""
     times = np.arange(FRAME_SAMPLES * rate // RATE) * (RATE / rate)
     apart = (times[None, :] - _CENTRES[:, None]) / _SPACING_SAMPLES
     with np.errstate(divide="ignore", invalid="ignore"):
         pulses = np.sinc(apart) * np.cos(np.pi * apart / 2) / (1 - apart * apart)
-    pulses[np.abs(np.abs(apart) - 1) < 1e-9] = 0.0  # noqa: PLR2004 (sinc is zero there, and the quotient finite)
+    pulses[np.abs(np.abs(apart) - 1) < 1e-9] = 0.0  # noqa: PLR2004 (sinc is zero there and the limit finite)
     return np.where(np.abs(apart) * _SPACING_SAMPLES <= _MARGIN_SAMPLES, pulses, 0.0)
 
 
 class BandLimitedDecoder:
-    """Finds the frames of this voice, and other sound, in 8 kHz samples that come in pieces of any length."""
+    """A decoder that finds frames of this voice, and other sound, in 8 kHz samples of any chunking."""
 
     def __init__(self) -> None:
         self._held: Samples = np.zeros(0, np.int16)
@@ -91,18 +97,18 @@ class BandLimitedDecoder:
         """Number of the sample up to which everything has been reported."""
 
     def feed(self, samples: Samples) -> list[Sound]:
-        """Take the next audio; return the sounds that are complete with it, oldest first."""
+        """Add audio; return the sounds that are complete with it, oldest first."""
         self._held = np.concatenate([self._held, samples])
         return list(self._take(final=False))
 
     def finish(self) -> list[Sound]:
-        """Return what is still held back because it could have become a frame."""
+        """Return the sounds in audio that is still held back because it could become a frame."""
         return list(self._take(final=True))
 
     def _take(self, *, final: bool) -> Iterator[Sound]:
         while len(self._held):
             start = self._frame_start()
-            if start is None:  # the beginning of a pattern may be among the newest samples
+            if start is None:  # the newest samples may hold the beginning of a pattern
                 reach = _MARGIN_SAMPLES + _SPACING_SAMPLES * len(_PATTERN)
                 yield from self._other(len(self._held) if final else max(0, len(self._held) - reach))
                 return
@@ -121,7 +127,7 @@ class BandLimitedDecoder:
             self._drop(FRAME_SAMPLES)
 
     def _frame_start(self) -> int | None:
-        """Return where the first frame begins whose pattern is there."""
+        """Return the start of the first frame whose pattern is complete, or None."""
         ends = len(self._held) - _MARGIN_SAMPLES - _SPACING_SAMPLES * (len(_PATTERN) - 1)
         if ends <= 0 or np.abs(self._held.astype(np.int32)).max() <= MAX_SILENCE_LEVEL:
             return None
@@ -143,7 +149,7 @@ class BandLimitedDecoder:
         self.position += count
 
     def _other(self, count: int) -> Iterator[Sound]:
-        """Report sound among the next ``count`` samples, from the first loud one to the last."""
+        """Report sound among the next ``count`` samples, from the first loud sample to the last."""
         loud = np.flatnonzero(np.abs(self._held[:count].astype(np.int32)) > MAX_SILENCE_LEVEL)
         if len(loud):
             yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
@@ -151,7 +157,7 @@ class BandLimitedDecoder:
 
 
 class WordReader:
-    """Reads a simulated voice in audio of any format, and counts in samples at 8 kHz."""
+    """A reader of a simulated voice in audio of any format; it counts in samples at 8 kHz."""
 
     def __init__(self, accepts: AudioFormat) -> None:
         self._accepts = accepts
@@ -162,7 +168,7 @@ class WordReader:
 
     @property
     def fed(self) -> int:
-        """Samples fed so far."""
+        """Number of samples fed so far."""
         return round(self._taken * RATE / self._accepts.rate)
 
     @property
@@ -171,7 +177,7 @@ class WordReader:
         return self._filtered.position if self._exact is None else self._exact.position
 
     def feed(self, audio: bytes) -> list[Sound]:
-        """Take the next audio; return the sounds that are complete with it, oldest first."""
+        """Add audio; return the sounds that are complete with it, oldest first."""
         self._taken += self._accepts.samples(audio)
         mulaw = self._accepts.encoding is Encoding.MULAW
         if self._exact is not None:
@@ -180,26 +186,27 @@ class WordReader:
         return self._filtered.feed(self._sampler.take(samples))
 
     def finish(self) -> list[Sound]:
-        """Return what is still held back because it could have become a frame."""
+        """Return the sounds in audio that is still held back because it could become a frame."""
         return self._exact.finish() if self._exact is not None else self.settle() + self._filtered.finish()
 
     def settle(self) -> list[Sound]:
-        """Return the sounds that are complete if silence follows; reading between two samples needs those around it."""
+        """Return the sounds that are complete if silence follows; interpolation needs the samples on both sides."""
         if self._exact is not None:
             return []
         return self._filtered.feed(self._sampler.take(np.zeros(0, np.int16), last=True))
 
 
 class _Sampler:
-    """Reads audio that has nothing above 3 kHz at the instants of 8 kHz.
+    """A reader of audio with nothing above 3 kHz, at the instants of 8 kHz samples.
 
-    No resampler: it has no delay but a fraction of a millisecond, so that what is due when stays exact.
+    It interpolates instead of resampling: the delay is a fraction of a millisecond, so that the instants of results
+    stay exact.
     """
 
     def __init__(self, rate: int) -> None:
         common = gcd(rate, RATE)
         self._step, self._phases = rate // common, RATE // common
-        # At a multiple of 8 kHz every instant is that of a sample.
+        # At a multiple of 8 kHz, every instant coincides with a sample.
         self._reach = _TAPS_EACH_SIDE if self._phases > 1 else 0
         offsets = np.arange(-self._reach, self._reach + 1)
         apart = offsets[None, :] - (np.arange(self._phases) / self._phases)[:, None]
@@ -209,7 +216,7 @@ class _Sampler:
         self._next = 0
 
     def take(self, samples: Samples, *, last: bool = False) -> Samples:
-        """Return what can be read with the next samples; with ``last`` all, as if silence followed."""
+        """Return the values that can be read with the next samples; with ``last``, all, as if silence followed."""
         self._held = np.concatenate([self._held, samples])
         known = np.concatenate([self._held, np.zeros(self._reach if last else 0)])
         whole = (len(known) - 2 * self._reach - 1) * self._phases + self._phases - 1
@@ -219,7 +226,7 @@ class _Sampler:
         places, phases = np.divmod(numbers * self._step, self._phases)
         windows = known[(places + self._reach)[:, None] + self._offsets[None, :]]
         read = (windows * self._weights[phases]).sum(axis=1)
-        # Positions start anew with what the next instant needs.
+        # Count positions from the first sample that the next instant needs, so that the held audio stays short.
         needed = (int(numbers[-1]) + 1) * self._step // self._phases
         gone = min(needed, len(self._held)) // self._step * self._step
         self._held = self._held[gone:]
@@ -229,7 +236,7 @@ class _Sampler:
 
 
 def sounds_in(mulaw: bytes) -> list[Sound]:
-    """Return the sounds in a whole stretch of audio, whichever of the two voices it has."""
+    """Return the sounds in a complete recording, in either of the two voices."""
     exact = Decoder()
     sounds = exact.feed(mulaw) + exact.finish()
     if all(sound.kind is not Kind.SOUND for sound in sounds):

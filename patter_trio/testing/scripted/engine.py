@@ -1,4 +1,4 @@
-"""An engine that follows a script: a scripted mind and voice behind the interface of an engine, with the same timing."""
+"""A scripted engine: a scripted LLM and TTS behind the interface of an engine, with the same timing."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -34,27 +34,27 @@ from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
 from patter_trio.testing.scripted.timed_results import TimedResults
 
 MAX_WAITING_PIECES = 4096
-"""Pieces of one response that may wait."""
+"""Pieces of one response that may wait; a full channel makes the script wait."""
 
 
 @attrs.frozen
 class ScriptedEngine(Engine):
-    """Hears the words that came with the audio, and answers as ``llm`` thinks and ``tts`` speaks.
+    """An engine that hears the words carried by the audio, answers like ``llm`` and speaks like ``tts``.
 
     Args:
-        llm: what it answers, and when.
-        tts: how that sounds, and when.
-        words_delay: seconds from the end of an utterance (``commit``) to its words; several are those of the first, second
-            ... utterance, and the last one of all that follow.
-        opening: seconds until a session is there.
-        interim: also tell the words, as such that may change, at half that time.
-        silent: never tells what the caller said.
-        turn_delay: seconds from the end of a voice until it tells by itself that the turn is over; None: never.
-        fail_at: seconds of audio after which the engine is gone.
-        fail_to_open: no session can be had.
-        ends_turns: what it is called that ends turns, with ``turn_delay``.
-        longest_silence: seconds of silence after which it says that it has ended one; 0: it does not say.
-        accepts: the format in which it wants the caller's audio; it speaks in that of ``tts``.
+        llm: the answers, and their timing.
+        tts: the voice, and its timing.
+        words_delay: seconds from the end of an utterance (``commit``) to its words. A tuple gives the delays of the
+            first, second ... utterance; its last entry is that of all further ones.
+        opening: seconds until a session is open.
+        interim: also yield the words as an interim result, at half that time.
+        silent: never yield what the caller said.
+        turn_delay: seconds from the end of a voice until the engine itself reports the end of the turn; None for never.
+        fail_at: seconds of audio after which the session fails.
+        fail_to_open: opening a session fails.
+        ends_turns: the ``trigger`` of turns that the engine ends, with ``turn_delay``.
+        longest_silence: seconds of silence after which the engine promises to have ended the turn; 0 for no promise.
+        accepts: the format of the caller's audio; the engine speaks in the format of ``tts``.
     """
 
     llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
@@ -72,24 +72,24 @@ class ScriptedEngine(Engine):
     model: str = "scripted"
     accepts: AudioFormat = MULAW_8K
     setups: list[EngineSetup] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """What each session was opened with."""
+    """The setup of each session, in the order of opening."""
     remembered: list[dict[str, Any]] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """What sessions were to remember, oldest first."""
+    """The messages that sessions were told to remember, oldest first."""
     heard: list[float] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """Of responses that were cut: how many seconds were heard."""
+    """For each response that was cut, the seconds that the caller heard."""
     discarded: list[float] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """When something was no utterance."""
+    """The instants at which an utterance was discarded."""
 
     @property
     def emits(self) -> AudioFormat:  # type: ignore[override]
-        """The format of its voice."""
+        """The format of the voice."""
         return self.tts.emits
 
     @asynccontextmanager
     async def open(self, setup: EngineSetup) -> AsyncIterator[EngineSession]:
         self.setups.append(setup)
         if self.fail_to_open:
-            raise ProviderError("ScriptedEngine gives no session, as told")
+            raise ProviderError("ScriptedEngine opens no session, as scripted")
         await trio.sleep(self.opening)
         async with self.tts.open(language=setup.language) as voice:
             yield _Session(self, setup, voice)
@@ -111,7 +111,7 @@ class _Session(EngineSession):
         self._read(self._reader.feed(audio))
         if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
             self._gone = True
-            self._due.put(trio.current_time(), ProviderError("ScriptedEngine is gone, as told"))
+            self._due.put(trio.current_time(), ProviderError("ScriptedEngine has failed, as scripted"))
 
     def _read(self, sounds: Sequence[Sound]) -> None:
         for sound in sounds:
@@ -151,7 +151,7 @@ class _Session(EngineSession):
         self.conversation.append(dict(message))
 
     def forget(self, entry: dict[str, Any]) -> None:
-        """Take out what was not heard."""
+        """Remove an entry that the caller did not hear."""
         self.conversation = [one for one in self.conversation if one is not entry]
 
     def _add(self, role: str, text: str) -> None:
@@ -168,7 +168,7 @@ class _Session(EngineSession):
     @asynccontextmanager
     async def respond(self, text: str = "", *, tools: bool = True) -> AsyncIterator[EngineResponse]:
         if self._gone:
-            raise ProviderError("ScriptedEngine is gone, as told")
+            raise ProviderError("ScriptedEngine has failed, as scripted")
         offered = self._setup.tools if tools else ()
         messages = [{"role": "system", "content": self._setup.instructions}, *self.conversation]
         response = _Response(self, messages, offered, text)
@@ -187,7 +187,7 @@ class _Session(EngineSession):
 
 
 class _Response(EngineResponse):
-    """What is thought and spoken, joined again."""
+    """A response: the text and the speech of the script, merged into one stream."""
 
     def __init__(
         self, session: _Session, messages: list[dict[str, Any]], tools: tuple[ToolDefinition, ...], text: str
@@ -196,7 +196,7 @@ class _Response(EngineResponse):
         self._put, self._pieces = trio.open_memory_channel[str | SpeechChunk | ToolCall](MAX_WAITING_PIECES)
         self._said = text
         self._spoken = PlayoutQueue(0)
-        """What the voice has made of it, to know what was heard."""
+        """The speech so far, to compute what the caller heard."""
         self._cut = False
         self._entry: dict[str, Any] = {"role": "assistant", "content": text}
 
@@ -209,7 +209,8 @@ class _Response(EngineResponse):
     async def _think(
         self, sentences: trio.MemorySendChannel[str], put: trio.MemorySendChannel[str | SpeechChunk | ToolCall]
     ) -> None:
-        with sentences, put:  # not ``async``: who has failed must not be cancelled while it says so
+        # A plain ``with``: leaving ``async with`` is a checkpoint, where a cancellation could replace the failure.
+        with sentences, put:
             if self._text:
                 await put.send(self._text)
                 await sentences.send(self._text)
@@ -219,7 +220,7 @@ class _Response(EngineResponse):
             async with self._session.script.llm.stream(self._messages, **offered) as items:
                 async for item in items:
                     if isinstance(item, ToolCall):
-                        for sentence in chunker.flush():  # it is to be heard while the tool runs
+                        for sentence in chunker.flush():  # the text before a tool call is spoken while the tool runs
                             await sentences.send(sentence)
                         await self._call(item, put)
                         continue

@@ -1,8 +1,8 @@
-"""Providers that follow a script: what they hear and say travels in the audio, when they do it is exact.
+"""Scripted providers: their words travel in the audio, and their timing is exact.
 
-Each is a frozen provider like a real one, with a session per call. They understand the voice of
-:class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted.audible_text`); other sound is voice
-without words to them. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
+Each is a frozen provider like a real one, with a session for each call. They understand the voice of
+:class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted.audible_text`);
+to them, other sound is voice without words. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
 """
 
 import json
@@ -45,19 +45,19 @@ from patter_trio.testing.scripted.band_limited import WordReader
 from patter_trio.testing.scripted.timed_results import TimedResults
 
 MAX_GAP_SAMPLES: Final = round(0.1 * RATE)
-"""Samples without a frame of it after which an utterance whose last frame never came counts as over."""
+"""Samples without a frame of an utterance after which it counts as over, if its last frame never came."""
 MAX_WAITING_SENTENCES: Final = 256
-"""Sentences of one reply that wait for synthesis."""
+"""Sentences of one reply that may wait for synthesis; with more, the reader of the text waits."""
 
 
 # Voice activity -------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class ScriptedVAD(VoiceActivity):
-    """Tells an edge of the voice ``start_delay`` after it really began, or ``end_delay`` after it really ended.
+    """A VAD that reports a voice ``start_delay`` after it really began and ``end_delay`` after it really ended.
 
-    The edges carry the true offsets. Every sound is voice, a cough too; sound shorter than ``start_delay`` and silence
-    shorter than ``end_delay`` make no edge. Audio comes in frames of 20 ms, so an edge is told with the frame in which
-    its delay is over. ``fail_at``: seconds of audio after which the model fails.
+    The edges carry the true offsets. Every sound is voice, also a cough; sound shorter than ``start_delay`` and silence
+    shorter than ``end_delay`` make no edge. Audio comes in frames of 20 ms, so an edge is reported with the frame in
+    which its delay is over. ``fail_at``: seconds of audio after which the model fails.
     """
 
     start_delay: float = 0.05
@@ -77,7 +77,7 @@ class _VoiceSession(VoiceActivitySession):
         self._fed = 0
         self._onset: int | None = None
         self._last = 0  # end of the newest sound
-        self._told = False  # whether the beginning of the current voice has been told
+        self._told = False  # True once the beginning of the current voice is reported
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []
@@ -85,7 +85,7 @@ class _VoiceSession(VoiceActivitySession):
             self._sound(self._fed + start, self._fed + end, edges)
         self._fed += len(samples)
         if self._fed >= self._fail_at:
-            raise ProviderError(f"ScriptedVAD fails after {self._fed / RATE:g} s, as told")
+            raise ProviderError(f"ScriptedVAD fails after {self._fed / RATE:g} s, as scripted")
         self._silence(self._fed, edges)
         return edges
 
@@ -107,28 +107,28 @@ class _VoiceSession(VoiceActivitySession):
 
 
 def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
-    """Return begin and end of each run of samples that are not silent."""
+    """Return the begin and the end of each run of samples that are not silent."""
     loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.MAX_SILENCE_LEVEL, [False]))
     turns = np.flatnonzero(loud[1:] != loud[:-1])
     return list(zip(turns[0::2].tolist(), turns[1::2].tolist(), strict=True))
 
 
-# Recognition ----------------------------------------------------------------------------------------------------------
+# Speech-to-text -------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class ScriptedSTT(SpeechToText):
-    """Hears the words that came with the audio, and tells them ``final_delay`` after the voice really ended.
+    """An STT provider that hears the words carried by the audio and yields them ``final_delay`` after the voice ended.
 
     Args:
         final_delay: seconds from the end of the voice (the arrival of its last sample) to the final words.
-        interim_every: also tell the words so far each time that so many seconds of an utterance have been heard.
-        noise: what is told of a cough or another sound without words, as final words; None: nothing.
-        duplicates: how often each final is told again, 50 ms apart.
-        silent: never tells anything.
-        fail_at: seconds of audio after which the recogniser is gone.
-        fail_to_open: no session can be had.
-        hang_on_open: opening a session takes for ever.
-        accepts: the format in which audio is wanted; at another rate than 8 kHz the caller of ``call_simulator`` speaks
-            the voice that survives resampling.
+        interim_every: also yield the words so far, each time that this many seconds of an utterance have been heard.
+        noise: the final words for a cough or another sound without words; None for no result.
+        duplicates: number of times that each final is repeated, 50 ms apart.
+        silent: never yield anything.
+        fail_at: seconds of audio after which the session fails.
+        fail_to_open: opening a session fails.
+        hang_on_open: opening a session never ends.
+        accepts: the format of the audio. At another rate than 8 kHz, the caller of ``call_simulator`` speaks the voice
+            that survives resampling.
     """
 
     final_delay: float = 0.2
@@ -147,7 +147,7 @@ class ScriptedSTT(SpeechToText):
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         del language  # the words are in the audio
         if self.fail_to_open:
-            raise ProviderError("ScriptedSTT gives no session, as told")
+            raise ProviderError("ScriptedSTT opens no session, as scripted")
         if self.hang_on_open:
             await trio.sleep_forever()
         yield _RecognitionSession(self)
@@ -155,13 +155,13 @@ class ScriptedSTT(SpeechToText):
 
 @attrs.define
 class _Utterance:
-    """What is being heard: frames of one utterance, or sound without words."""
+    """The utterance that is being heard: frames of one utterance, or sound without words."""
 
     segment: int
     kind: Kind
     number: int
-    end: int  # number of the sample after its last one
-    heard: int = 0  # samples of it
+    end: int  # number of the sample after the last one
+    heard: int = 0  # number of samples
     words: str = ""
     interims: int = 0
 
@@ -180,7 +180,7 @@ class _RecognitionSession(SpeechToTextSession):
         if self._now is not None and self._reader.position - self._now.end >= MAX_GAP_SAMPLES:
             self._close(self._script.final_delay)
         if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
-            gone = f"ScriptedSTT is gone after {self._reader.fed / RATE:g} s, as told"
+            gone = f"ScriptedSTT has failed after {self._reader.fed / RATE:g} s, as scripted"
             self._tell(trio.current_time(), ProviderError(gone))
             raise ProviderError(gone)
 
@@ -231,7 +231,7 @@ class _RecognitionSession(SpeechToTextSession):
             self._tell(self._arrival(utterance.end) + delay + 0.05 * number, final)
 
     def _arrival(self, sample: int) -> float:
-        """Return when that sample came in, or would have, had it been sent alone instead of within a frame."""
+        """Return the instant at which a sample arrived, or would have arrived had it not been part of a frame."""
         return trio.current_time() - (self._reader.fed - sample) / RATE
 
     def _tell(self, at: float, result: Transcript | ProviderError) -> None:
@@ -239,14 +239,14 @@ class _RecognitionSession(SpeechToTextSession):
             self._due.put(at, result)
 
 
-# Minds ----------------------------------------------------------------------------------------------------------------
+# LLM ------------------------------------------------------------------------------------------------------------------
 Scripted = str | ToolCall | Sequence[str | ToolCall]
-"""One reply: text, the call of a tool, or several of these, the calls last."""
+"""One reply: a text, a tool call, or several of these with the calls last."""
 Replies = Sequence[Scripted] | Callable[[Sequence[Message]], Scripted]
 
 
 def tool_call(name: str, /, **arguments: Any) -> ToolCall:
-    """Return the call of a tool, for a script."""
+    """Return a tool call for a script."""
     return ToolCall("", name, json.dumps(arguments))
 
 
@@ -256,19 +256,19 @@ def _frozen(replies: Replies) -> Replies:
 
 @attrs.frozen
 class ScriptedLLM(LanguageModel):
-    """Answers with ``replies``: the n-th one to the n-th message of the user (or result of a tool), then the last again.
+    """An LLM that answers the n-th user message (or tool result) with the n-th reply, and further ones with the last.
 
-    The place in the script is counted in the conversation that is sent, so one provider serves any number of calls at once,
-    and a question that is asked again, because the caller went on talking, gets the same answer.
+    The place in the script is counted in the messages of the request. So one provider serves any number of calls at
+    once, and a question that is asked again because the caller continued gets the same answer.
 
     Args:
-        replies: the texts, or a function of the messages that returns the text (or raises ``ProviderError``). In the
-            place of a text there may be the call of a tool (:func:`tool_call`), or a list of texts and calls.
+        replies: the texts, or a function of the messages that returns the text (or raises ``ProviderError``). A tool
+            call (:func:`tool_call`) may stand in place of a text, or a list of texts and calls.
         first_token: seconds from the request to the first token.
         duration: seconds from the first token to the end; the tokens (words) are spread evenly.
-        fail_after: number of tokens after which the model fails; 0 = instead of the first.
-        hang_after: number of tokens after which nothing more comes; 0 = nothing at all.
-        usage: what it reports as used, at the end of each answer, also of one that was cut; None: nothing.
+        fail_after: number of tokens after which the model fails; 0: instead of the first.
+        hang_after: number of tokens after which nothing more comes; 0: nothing at all.
+        usage: the usage that is reported at the end of each answer, also of an answer that was cut; None for no report.
     """
 
     replies: Replies = attrs.field(converter=_frozen)
@@ -280,9 +280,9 @@ class ScriptedLLM(LanguageModel):
     provider: str = "scripted"
     model: str = "scripted"
     requests: list[list[dict[str, Any]]] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """The messages of every request so far, oldest first; copies, of all calls."""
+    """The messages of every request so far, of all calls, oldest first; copies."""
     offered: list[list[str]] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """The names of the tools that came with each."""
+    """The names of the tools that were offered with each request."""
 
     @asynccontextmanager
     async def stream(
@@ -301,7 +301,7 @@ class ScriptedLLM(LanguageModel):
         if callable(self.replies):
             return self.replies(messages)
         roles = [message["role"] for message in messages]
-        # What tools gave that were called at once is one.
+        # The results of tools that were called together count as one message.
         asked = sum(role == "user" or (role == "tool" and before != "tool") for before, role in pairwise(["", *roles]))
         return self.replies[min(max(0, asked - 1), len(self.replies) - 1)] if self.replies else ""
 
@@ -319,7 +319,7 @@ class ScriptedLLM(LanguageModel):
 
     async def _stop(self, number: int) -> None:
         if number == self.fail_after:
-            raise ProviderError(f"ScriptedLLM fails after {number} tokens, as told")
+            raise ProviderError(f"ScriptedLLM fails after {number} tokens, as scripted")
         if number == self.hang_after:
             await trio.sleep_forever()
 
@@ -330,25 +330,27 @@ def tokens_of(text: str) -> list[str]:
     return [token if number == 0 else f" {token}" for number, token in enumerate(tokens)] if text else []
 
 
-# Synthesis ------------------------------------------------------------------------------------------------------------
+# Text-to-speech -------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class ScriptedTTS(TextToSpeech):
-    """Speaks a voice that a simulated caller understands, of a length that is known beforehand.
+    """A TTS provider that speaks the voice a simulated caller understands, with a length that is known beforehand.
 
     Args:
-        first_audio: seconds from a sentence's arrival to its first audio.
-        duration: seconds of audio per reply. When the text's end is known before the first audio, the sentences share
-            it in proportion to their length; otherwise each takes its ``per_character``. Words are never said slower
-            than that: what is missing to the duration is a voice without words, so that a short text makes a long reply.
-        per_character: seconds of audio per character.
-        chunk: seconds of audio in each piece that is handed over.
-        speed: seconds of audio made per second.
-        timings: tell the words' times too, so that the agent knows exactly what was heard; False: it has to estimate.
-        fail_after: seconds of a reply's audio after which the synthesiser fails; 0 = instead of the first.
-        hang_after: seconds of a reply's audio after which nothing more comes; 0 = nothing at all.
-        mute: the replies have no sound.
-        fail_to_open: no session can be had.
-        emits: the format of the audio; at another rate than 8 kHz it has the voice that survives resampling.
+        first_audio: seconds from the arrival of a sentence to its first audio.
+        duration: seconds of audio for each reply. If the end of the text is known before the first audio, the sentences
+            share it in proportion to their length; otherwise each takes its ``per_character``. Words are never spoken
+            slower than ``per_character``: the missing time is filled by a voice without words, so that a short text can
+            make a long reply.
+        per_character: seconds of audio for each character.
+        chunk: seconds of audio in each chunk.
+        speed: seconds of audio that are made in a second.
+        timings: also give the times of words, so that the agent knows exactly what the caller heard; False: it must
+            estimate.
+        fail_after: seconds of a reply's audio after which the provider fails; 0: instead of the first.
+        hang_after: seconds of a reply's audio after which nothing more comes; 0: nothing at all.
+        mute: replies have no sound.
+        fail_to_open: opening a session fails.
+        emits: the format of the audio; at another rate than 8 kHz, the voice is the one that survives resampling.
     """
 
     first_audio: float = 0.2
@@ -367,14 +369,14 @@ class ScriptedTTS(TextToSpeech):
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
-        del language  # all sound the same
+        del language  # all languages sound the same
         if self.fail_to_open:
-            raise ProviderError("ScriptedTTS gives no session, as told")
+            raise ProviderError("ScriptedTTS opens no session, as scripted")
         yield _SynthesisSession(self)
 
 
 _replies: Final = trio.lowlevel.RunVar[int]("replies of ScriptedTTS", 0)
-"""How many replies were spoken in this run: a call may open several sessions, and no two replies share a number."""
+"""The number of replies spoken in this run: a call may open several sessions, and each reply has its own number."""
 
 
 class _SynthesisSession(TextToSpeechSession):
@@ -392,7 +394,7 @@ class _SynthesisSession(TextToSpeechSession):
 
 
 class _SpokenReply:
-    """The synthesis of one reply: one task reads the text, the caller of :meth:`chunks` makes the audio."""
+    """The synthesis of one reply: one task reads the text, the consumer of :meth:`chunks` makes the audio."""
 
     def __init__(self, script: ScriptedTTS, number: int) -> None:
         self._script = script
@@ -400,9 +402,9 @@ class _SpokenReply:
         self._arrived, self._waiting = trio.open_memory_channel[tuple[float, str]](MAX_WAITING_SENTENCES)
         self._known: list[str] = []
         self._ended = False
-        self._frames = 0  # made so far
+        self._frames = 0  # number of frames made so far
         self._parts = 0
-        self._time = 0.0  # when the audio made so far was finished
+        self._time = 0.0  # instant at which the audio made so far was finished
 
     async def read(self, sentences: AsyncIterable[str]) -> None:
         async with self._arrived:
@@ -412,7 +414,7 @@ class _SpokenReply:
         self._ended = True
 
     async def chunks(self) -> AsyncGenerator[SpeechChunk, None]:
-        shared: float | None = None  # seconds per character, if the whole text was known in time
+        shared: float | None = None  # seconds for each character, if the whole text is known before the first audio
         said = 0
         async for arrived, sentence in self._waiting:
             await trio.sleep_until(arrived + self._script.first_audio)
@@ -437,7 +439,7 @@ class _SpokenReply:
         try:
             frames = max(frames, self._fewest_frames(text))
         except UnicodeEncodeError as error:
-            raise ProviderError("ScriptedTTS cannot say half a character") from error
+            raise ProviderError("ScriptedTTS: the text contains a lone surrogate (invalid Unicode)") from error
         natural = max(audible_text.frames_of(len(text) * self._script.per_character), self._fewest_frames(text))
         spoken = min(frames, natural)
         audio = self._voiced(text, frames, spoken)
@@ -451,7 +453,7 @@ class _SpokenReply:
             frame = len(audio) // frames
             piece = audio[first * frame : (first + step) * frame]
             begin, seconds = first * FRAME_SECONDS, self._script.emits.seconds(piece)
-            # By whole frames: as seconds, a word that begins where a chunk does could belong to two of them.
+            # Compare frame numbers: in seconds, rounding could put a word at the border of two chunks into both.
             mine = [word for word in words if first <= round(word[1] / FRAME_SECONDS) < first + step]
             yield SpeechChunk(
                 audio=piece,
@@ -480,6 +482,6 @@ class _SpokenReply:
     async def _stop(self) -> None:
         made = self._frames * FRAME_SECONDS
         if self._script.fail_after is not None and made >= self._script.fail_after - FRAME_SECONDS / 2:
-            raise ProviderError(f"ScriptedTTS fails after {made:g} s of audio, as told")
+            raise ProviderError(f"ScriptedTTS fails after {made:g} s of audio, as scripted")
         if self._script.hang_after is not None and made >= self._script.hang_after - FRAME_SECONDS / 2:
             await trio.sleep_forever()

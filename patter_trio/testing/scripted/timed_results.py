@@ -1,4 +1,4 @@
-"""Results that are due at instants known beforehand, as scripted providers tell them."""
+"""Results of scripted providers that are due at known instants."""
 
 import math
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class TimedResults(Generic[T]):
-    """Results by the instant at which each is told; iterating waits for the next, for ever. A failure is raised."""
+    """Results in the order of their instants; iteration waits for the next one without end, and raises a failure."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, T | ProviderError]] = []
@@ -22,16 +22,16 @@ class TimedResults(Generic[T]):
         self._news = Pulse()
 
     def __repr__(self) -> str:
-        return f"<Due {len(self._due)} results>"
+        return f"<TimedResults: {len(self._due)} due>"
 
     def put(self, at: float, result: T | ProviderError) -> None:
-        """Have a result told at an instant, behind those that are due at the same."""
+        """Schedule a result for an instant, after those that are due at the same instant."""
         self._count += 1
         heappush(self._due, (at, self._count, result))
         self._news.fire()
 
     def waiting(self) -> Iterator[T]:
-        """Yield the results that are not told yet, in no order."""
+        """Yield the results that are not due yet, in no particular order."""
         for _, _, result in self._due:
             if not isinstance(result, ProviderError):
                 yield result
@@ -42,6 +42,7 @@ class TimedResults(Generic[T]):
     async def __anext__(self) -> T:
         await trio.lowlevel.checkpoint()
         while not self._due or self._due[0][0] > trio.current_time():
+            # A result that is put meanwhile may be due earlier: ``put`` ends this wait.
             with trio.CancelScope(deadline=self._due[0][0] if self._due else math.inf):
                 await self._news.wait()
         _, _, result = heappop(self._due)

@@ -1,1 +1,1 @@
-"""Servers that speak a vendor's protocol on loopback, one file each, and do as a test tells them."""
+"""Scripted servers that speak the protocols of vendors on loopback, one module each."""

@@ -1,14 +1,14 @@
-"""A server that speaks Deepgram's listening protocols, and hears what a simulated caller says.
+"""A scripted server of Deepgram's speech-to-text protocols that hears what a simulated caller says.
 
 ::
 
     async with serve_deepgram(FakeDeepgram(final_delay=0.1)) as vendor:
         stt = DeepgramSTT(api_key="key", base_url=vendor.url)
 
-It listens on loopback, which works on a clock that jumps as well. Words come with the audio (see
-:mod:`patter_trio.testing.scripted.audible_text`), so that its answers are exact. It keeps to the vendor's rules: no socket for a key that
-is wrong, an audio message of no bytes ends the stream, a Nova socket without a message for 10 s is closed, and so is a
-Flux one that is sent a message which Flux does not know.
+It listens on loopback, which works on an autojump clock as well. Words come with the audio (see
+:mod:`patter_trio.testing.scripted.audible_text`), so that its answers are exact. It keeps to the vendor's rules: it
+refuses the socket for a wrong key, an empty audio message ends the stream, a Nova socket without a message for 10 s is
+closed, and so is a Flux socket that gets a message of an unknown type.
 """
 
 import json
@@ -30,7 +30,7 @@ from patter_trio.testing.servers.loopback import on_loopback, read_head
 IDLE_TIMEOUT_S: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
 MAX_WAITING_MESSAGES: Final = 4096
-"""Messages that wait to be sent."""
+"""Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
 _REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
 _FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}
@@ -38,28 +38,28 @@ _FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}
 
 @attrs.frozen(kw_only=True)
 class FakeDeepgram:
-    """What the server does.
+    """The behaviour of the server.
 
     Args:
-        key: the only one that it takes.
+        key: the only key that is accepted.
         accepting: seconds until a handshake is answered.
-        status: HTTP status with which handshakes are refused.
-        reason: what a refusal says in its header ``dg-error``.
-        interim_every: seconds of audio between two results that may change; they come with words only.
-        final_delay: seconds from a request to finalize to its answer.
-        settles_every: seconds of audio after which Nova, unasked, tells final words: those that ended a second ago.
-        answers_finalize: whether it answers a request to finalize.
+        status: HTTP status with which handshakes are refused; 0 accepts them.
+        reason: the text of a refusal, in the header ``dg-error``.
+        interim_every: seconds of audio between two interim results; they come only if there are words.
+        final_delay: seconds from a ``Finalize`` request to its answer.
+        settles_every: seconds of audio after which Nova sends final words unasked: those that ended a second ago.
+        answers_finalize: if False, ``Finalize`` requests are ignored.
         end_of_turn: Flux: seconds of silence after which a turn is over.
-        eager_end_of_turn: Flux: seconds of silence after which it is probably, if the client asked for that.
-        hallucinates: a word that is only ever in interim results, at their end.
+        eager_end_of_turn: Flux: seconds of silence after which a turn is probably over, if the client asked for that.
+        hallucinates: a word that appears only in interim results, at their end.
         lose_after: seconds of audio after which the first, second ... connection is lost.
-        garbage: messages that are sent as soon as a connection is open, as they are.
+        garbage: raw messages that are sent as soon as a connection is open.
     """
 
     key: str = "key"
     accepting: float = 0.0
     status: int = 0
-    reason: str = "refused, as told"
+    reason: str = "refused, as scripted"
     interim_every: float = 0.2
     final_delay: float = 0.1
     settles_every: float | None = None
@@ -73,7 +73,7 @@ class FakeDeepgram:
 
 @attrs.define(eq=False)
 class DeepgramServerConnection:
-    """One connection, as the server saw it; times are trio's."""
+    """One connection, as the server saw it; times are those of trio's clock."""
 
     number: int
     path: str
@@ -82,9 +82,9 @@ class DeepgramServerConnection:
     opened_at: float
     audio: bytearray = attrs.field(factory=bytearray, repr=False)
     sizes: list[int] = attrs.field(factory=list, repr=False)
-    """Of the audio messages."""
+    """The sizes of the audio messages."""
     said: list[tuple[float, dict[str, Any]]] = attrs.field(factory=list)
-    """What the client sent as text."""
+    """The text messages of the client, with their times."""
     ended_at: float = math.inf
     code: int = 0
     ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
@@ -93,30 +93,30 @@ class DeepgramServerConnection:
     _last: float = -math.inf
 
     def types(self) -> list[str]:
-        """Return the types of what the client sent as text."""
+        """Return the types of the client's text messages."""
         return [str(message.get("type")) for _, message in self.said]
 
     def say(self, message: Mapping[str, Any] | str | bytes, delay: float = 0.0) -> None:
-        """Send a message, so many seconds from now and never ahead of one before it."""
+        """Send a message ``delay`` seconds from now, never before an earlier one."""
         if self._say is None:
-            raise RuntimeError("the connection is not open")
+            raise RuntimeError("the connection must be open to send on it")
         self._last = max(self._last, trio.current_time() + delay)
         text = message if isinstance(message, str | bytes) else json.dumps(message)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._say.send_nowait((self._last, text))
 
     def close(self, code: int) -> None:
-        """End the connection with this close code, behind what was said before."""
+        """Close the connection with this close code, after earlier messages."""
         self.say(b"close %d" % code)
 
     async def lose(self) -> None:
-        """Lose the connection, in the middle of whatever it was doing."""
+        """Break the connection, whatever it is doing."""
         if self._stream is not None:
             await trio.aclose_forcefully(self._stream)
 
 
 class DeepgramServer:
-    """The server; ``script`` may be replaced at any time, and counts for the connections after that."""
+    """The server; ``script`` may be replaced at any time and applies to later connections."""
 
     def __init__(self, script: FakeDeepgram, url: str = "ws://deepgram.test") -> None:
         self.script = script
@@ -133,7 +133,7 @@ class DeepgramServer:
             if head := await read_head(stream):
                 await self._converse(await receive_upgrade(stream, head), stream)
         except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client is gone, or is none
+            pass  # the client left, or does not speak the protocol
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -179,7 +179,7 @@ class DeepgramServer:
 
 @asynccontextmanager
 async def serve_deepgram(script: FakeDeepgram | None = None) -> AsyncIterator[DeepgramServer]:
-    """Serve on loopback while the block lasts; its end breaks the connections that there are."""
+    """Serve on loopback while the block runs; its end breaks all open connections."""
     server = DeepgramServer(script or FakeDeepgram())
     async with on_loopback(server.serve) as port:
         server.url = f"ws://127.0.0.1:{port}"
@@ -206,7 +206,7 @@ class _Word:
 
 
 class _Listener:
-    """Hears the words of one connection; seconds are of its audio."""
+    """A listener that hears the words of one connection; its seconds are seconds of audio."""
 
     says: frozenset[str] = frozenset()
     idle: float = math.inf
@@ -226,10 +226,10 @@ class _Listener:
         self.greet()
 
     def greet(self) -> None:
-        """Say what comes first."""
+        """Send the first message of a connection."""
 
     async def listen(self, socket: WebSocket) -> None:
-        """Listen until the client, or this, ends the connection."""
+        """Listen until the client or this server ends the connection."""
         try:
             while True:
                 with trio.fail_after(self.idle):
@@ -244,7 +244,7 @@ class _Listener:
             raise
 
     async def _take(self, message: str | bytes) -> bool:
-        """Take a message; return whether the connection goes on."""
+        """Handle a message; return True if the connection continues."""
         if isinstance(message, bytes):
             self._hear(message)
             if self.heard >= self._lose_at:
@@ -286,16 +286,16 @@ class _Listener:
                 self.words.append(_Word(text, start, end))
 
     def tell(self) -> None:
-        """Tell the words so far."""
+        """Send the words so far as an interim result."""
 
     def progress(self) -> None:
-        """Do what the passing of time calls for."""
+        """Send what is due after this amount of audio."""
 
     def command(self, kind: str) -> None:
-        """Do what the client asks for."""
+        """Handle a command of the client."""
 
     def finish(self) -> None:
-        """Tell what there is to be told at the end."""
+        """Send the remaining results at the end."""
 
 
 class _Nova(_Listener):
@@ -385,7 +385,13 @@ class _Flux(_Listener):
         if kind == "ForceEndTurn":
             self.finish("manual")
         elif kind not in _FLUX_SAYS:
-            self._say({"type": "Error", "code": "UNPARSABLE_CLIENT_MESSAGE", "description": f"no {kind} here"})
+            self._say(
+                {
+                    "type": "Error",
+                    "code": "UNPARSABLE_CLIENT_MESSAGE",
+                    "description": f"the type must be one of {', '.join(sorted(_FLUX_SAYS))}, got {kind}",
+                }
+            )
             self.connection.close(1008)
 
     def tell(self) -> None:

@@ -1,13 +1,13 @@
-"""A server that speaks ElevenLabs' protocol: what its voice says can be read by a simulated caller.
+"""A scripted server of ElevenLabs' protocols, with a voice that a simulated caller understands.
 
 ::
 
     async with serve_elevenlabs(FakeElevenLabs(first_audio=0.15)) as vendor:
         tts = ElevenLabsTTS(api_key="key", base_url=vendor.url)
 
-It listens on loopback, which works on a clock that jumps as well. It knows the multi-context WebSocket, the WebSocket
-for one text and the HTTP stream, and keeps to the vendor's rules: five contexts at most, none for a key that is wrong,
-an idle connection is closed.
+It listens on loopback, which works on an autojump clock as well. It serves the multi-context WebSocket, the WebSocket
+for one text and the HTTP stream, and keeps to the vendor's rules: at most five contexts, no context for a wrong key,
+and an idle connection is closed.
 """
 
 import base64
@@ -30,29 +30,30 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
+# The vendor's limit of contexts in a connection.
 MAX_CONTEXTS: Final = 5
 
 
 @attrs.frozen(kw_only=True)
 class FakeElevenLabs:
-    """What the server does.
+    """The behaviour of the server.
 
     Args:
-        key: the only one that it takes.
+        key: the only key that is accepted.
         accepting: seconds until a handshake is answered.
-        status: HTTP status with which handshakes and requests are refused.
-        refusal: instead of ever speaking, the socket says this error (``(error, message)``) and closes with 1008; with
-            an empty error it only closes.
+        status: HTTP status with which handshakes and requests are refused; 0 accepts them.
+        refusal: an error (``(error, message)``) that the socket sends instead of speaking, before it closes with 1008;
+            with an empty error it only closes.
         first_audio: seconds from a text to its first audio.
-        per_character: seconds of audio per character.
+        per_character: seconds of audio for each character.
         chunk: seconds of audio in each message.
-        speed: seconds of audio made per second.
-        timings: tell when each character is said.
-        hang_after: messages of audio per context after which nothing more comes.
-        close_after: messages of audio on a connection after which it is closed; the next connection is whole.
-        garbage: messages that are sent in front of each first audio, as they are.
-        final_delay: seconds from a context's last audio to the report that it is finished.
-        late: messages of audio that are still sent for a context that was closed.
+        speed: seconds of audio that are made in a second.
+        timings: if True, send the times of the characters.
+        hang_after: audio messages in a context after which nothing more comes.
+        close_after: audio messages on the first connection after which it is closed; later connections are not.
+        garbage: raw messages that are sent before each first audio.
+        final_delay: seconds from the last audio of a context to the message that it is finished.
+        late: audio messages that are still sent for a context that was closed.
     """
 
     key: str = "key"
@@ -73,7 +74,7 @@ class FakeElevenLabs:
 
 @attrs.frozen
 class SeenMessage:
-    """A message that a client sent: when, on which connection (from 0), and what was in it."""
+    """A message of a client: its time, its connection (from 0) and its content."""
 
     at: float
     connection: int
@@ -82,23 +83,23 @@ class SeenMessage:
 
 @attrs.define
 class ElevenLabsServer:
-    """The running server, and what it saw."""
+    """The running server, and what it received."""
 
     url: str
     script: FakeElevenLabs
     messages: list[SeenMessage] = attrs.field(factory=list)
     targets: list[str] = attrs.field(factory=list)
-    """Path and query of each request, in order; of a refused one, too."""
+    """The path and query of each request, in order, refused requests included."""
     opened: list[float] = attrs.field(factory=list)
-    """When each connection's WebSocket was open."""
+    """The times at which the WebSockets were opened."""
     ended: list[tuple[float, int]] = attrs.field(factory=list)
-    """When a client, or this side, ended which connection."""
+    """The time and number of each connection that a client or this server ended."""
     requests: list[dict[str, Any]] = attrs.field(factory=list)
     """The bodies of HTTP requests."""
     interrupted: list[float] = attrs.field(factory=list)
-    """When a client left an HTTP answer that was not at its end."""
+    """The times at which a client left an HTTP answer before its end."""
     spoken: int = 0
-    """Characters that were made into audio, whether or not anybody wanted them."""
+    """Number of characters that were made into audio, used or not."""
     _closers: list[trio.Event] = attrs.field(factory=list)
 
     def sent(self, **fields: Any) -> list[SeenMessage]:
@@ -106,19 +107,19 @@ class ElevenLabsServer:
         return [seen for seen in self.messages if fields.items() <= seen.message.items()]
 
     def texts(self, context: str | None = None) -> list[str]:
-        """Return what was to be said, of one context or of all."""
+        """Return the texts to speak, of one context or of all."""
         told = (seen.message for seen in self.messages if str(seen.message.get("text", "")).strip())
         return [str(m["text"]).strip() for m in told if context is None or m.get("context_id") == context]
 
     def close_all(self) -> None:
-        """Close all WebSockets that are open."""
+        """Close all open WebSockets."""
         for closer in self._closers:
             closer.set()
 
 
 @asynccontextmanager
 async def serve_elevenlabs(script: FakeElevenLabs | None = None) -> AsyncIterator[ElevenLabsServer]:
-    """Serve on loopback, until the block is left."""
+    """Serve on loopback while the block runs."""
     vendor = ElevenLabsServer("", script or FakeElevenLabs())
     async with on_loopback(partial(serve_stream, vendor)) as port:
         vendor.url = f"http://127.0.0.1:{port}"
@@ -298,7 +299,7 @@ class _Connection:
 
 
 def _characters(text: str, frames: int) -> list[tuple[str, float, float]]:
-    """Return the characters of a text with their times: the words where they are said, evenly within each."""
+    """Return the characters of a text with their times: each word's time is divided evenly among its letters."""
     times: list[tuple[str, float, float]] = []
     for word, begin, end in audible_text.word_times(text, frames):
         each = (end - begin) / (len(word) + 1)
@@ -333,7 +334,7 @@ async def _http(vendor: ElevenLabsServer, stream: trio.abc.Stream, data: bytes) 
         vendor.requests.append(json.loads(body or b"{}"))
         await trio.sleep(vendor.script.accepting)
         if status := _refused(vendor, headers.get("xi-api-key", "")):
-            detail = json.dumps({"detail": {"status": "refused", "message": "as told"}}).encode()
+            detail = json.dumps({"detail": {"status": "refused", "message": "as scripted"}}).encode()
             await stream.send_all(_start(status, "application/json", f"Content-Length: {len(detail)}") + detail)
         else:
             await _stream_audio(vendor, stream, str(vendor.requests[-1].get("text", "")))
@@ -345,7 +346,7 @@ async def _request(stream: trio.abc.Stream, data: bytes) -> tuple[h11.Request, b
     http.receive_data(data)
     request = await read_request(http, stream)
     if request is None:
-        raise WireError("no HTTP request")
+        raise WireError("the client must send a complete HTTP request")
     return request
 
 

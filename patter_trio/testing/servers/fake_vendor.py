@@ -1,10 +1,10 @@
-"""What a fake server of a vendor has to be, so that the conformance kit can use it.
+"""The interface of a fake vendor server, as the conformance kit uses it.
 
-A fake is started by an async context manager without arguments and gives a :class:`FakeVendor`; it listens on loopback,
-by number (``127.0.0.1``: a name would be looked up in a thread). Leaving the context ends it and all its connections.
-When it is well it answers everything: a flush of audio by final words, a question by at least three tokens, a text by
-its speech; the same question always by the same. Answers are paced, so that one that was just begun lasts for another
-0.1 s: there has to be something to stop.
+An async context manager without arguments starts a fake and yields a :class:`FakeVendor`. The fake listens on loopback,
+under the address ``127.0.0.1`` (a name would be looked up in a thread). Leaving the context ends it and all its
+connections. While it works normally it answers everything: a flush of audio with final words, a question with at least
+three tokens, a text with its speech; the same question always in the same way. Answers are paced, so that an answer
+that has just begun lasts at least 0.1 s more: otherwise there would be nothing to stop.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,50 +13,50 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 LEFT: Final = "left"
-"""What :attr:`FakeVendor.seen` has for a connection that its client ended."""
+"""The entry of :attr:`FakeVendor.seen` for a connection that its client ended."""
 
 
 class Misbehaviour(StrEnum):
-    """In which ways a vendor misbehaves."""
+    """The ways in which a vendor can misbehave."""
 
     UNAUTHORIZED = "401"
-    """Answers status 401, or what its protocol has for it."""
+    """Answer status 401, or the equivalent in its protocol."""
     RATE_LIMITED = "429"
-    """Answers status 429, or what its protocol has for it."""
+    """Answer status 429, or the equivalent in its protocol."""
     UNAVAILABLE = "503"
-    """Answers status 503, or what its protocol has for it."""
+    """Answer status 503, or the equivalent in its protocol."""
     HALF_OPEN = "half-open"
-    """Takes the connection and all that is sent, and says nothing at all, not even to a handshake."""
+    """Accept the connection and all data, and send nothing at all, not even an answer to the handshake."""
     STALLED = "stalled"
-    """Begins its answer and never goes on; the connection stands."""
+    """Begin an answer and never continue; the connection stays open."""
     CLOSED = "closed"
-    """Begins its answer and ends the connection."""
+    """Begin an answer and end the connection."""
     GARBAGE = "garbage"
-    """Begins its answer and goes on with what its protocol does not allow."""
+    """Begin an answer and continue with data that its protocol does not allow."""
     UNKNOWN = "unknown"
-    """Sends messages and fields that are not in its documentation among those that are."""
+    """Send undocumented messages and fields among the documented ones."""
     SLOW = "slow"
-    """Is late: 0.2 s before each message."""
+    """Be late: 0.2 s before each message."""
 
 
 class FakeVendor(Protocol):
-    """A fake vendor that is running."""
+    """A running fake vendor."""
 
     @property
     def address(self) -> str:
-        """The URL that a provider is given instead of the vendor's, such as ``ws://127.0.0.1:40123``."""
+        """The URL that a provider gets instead of the vendor's, such as ``ws://127.0.0.1:40123``."""
 
     @property
     def seen(self) -> Sequence[Any]:
-        """What it was sent, oldest first, and :data:`LEFT` each time that a client ended a connection."""
+        """The data that was received, oldest first, and :data:`LEFT` for each connection that a client ended."""
 
     def misbehave(self, kind: str) -> None:
-        """Misbehave from now on as :class:`Misbehaviour` says; with an empty ``kind``, be well again.
+        """Misbehave in this way from now on (see :class:`Misbehaviour`); an empty ``kind`` restores normal behaviour.
 
         Raises:
-            ValueError: it cannot misbehave like that.
+            ValueError: this fake cannot misbehave in that way.
         """
 
 
 ServeVendor = Callable[[], AbstractAsyncContextManager[FakeVendor]]
-"""Starts a fake vendor."""
+"""A function that starts a fake vendor."""

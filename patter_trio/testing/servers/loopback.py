@@ -1,4 +1,4 @@
-"""What the fakes of vendors have in common: a port of loopback, and the requests that come to it."""
+"""Helpers that the fake vendors share: a port on loopback, and the requests that arrive there."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,12 +8,12 @@ import h11
 import trio
 
 READ_BYTES: Final = 65536
-"""Bytes that are read at once, and most bytes of a head."""
+"""Bytes that are read at once, and the maximum size of a request's head."""
 
 
 @asynccontextmanager
 async def on_loopback(handle: Callable[[trio.abc.Stream], Awaitable[object]]) -> AsyncIterator[int]:
-    """Serve on a free port while the block lasts; its end breaks the connections that there are. Gives the port."""
+    """Serve on a free port while the block runs, and yield the port; the end of the block breaks all connections."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, handle, [listener])
@@ -24,7 +24,7 @@ async def on_loopback(handle: Callable[[trio.abc.Stream], Awaitable[object]]) ->
 
 
 async def read_head(stream: trio.abc.Stream) -> bytes:
-    """Return what comes up to the end of a request's head, and what came with it; nothing when the client leaves before."""
+    """Return the data up to the end of a request's head and what came with it; empty if the client leaves first."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < READ_BYTES:
         data = await stream.receive_some(READ_BYTES)
@@ -35,7 +35,7 @@ async def read_head(stream: trio.abc.Stream) -> bytes:
 
 
 async def read_request(http: h11.Connection, stream: trio.abc.Stream) -> tuple[h11.Request, bytes] | None:
-    """Return the next request and its body; None when there is none."""
+    """Return the next request and its body, or None if the client sends no more."""
     head: h11.Request | None = None
     body = bytearray()
     while True:

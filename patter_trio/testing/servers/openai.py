@@ -1,12 +1,12 @@
-"""A server that speaks OpenAI's chat completions, and answers as told: over loopback, or over any stream.
+"""A scripted server of OpenAI's chat completions, on loopback or over any stream.
 
 ::
 
     async with serve_openai([ChatReply("Good morning.", usage=(20, 4, 0))]) as server:
         llm = OpenAILLM(model="scripted", base_url=server.base_url)
 
-It streams as the vendor does: a chunk with the role, one for each word, the calls of tools in several, the reason of the
-end, the usage if it was asked for, ``[DONE]``; over connections that are kept. On a mock clock its times are exact.
+It streams as the vendor does: a chunk with the role, one for each word, each tool call in several chunks, the finish
+reason, the usage if it was asked for, ``[DONE]``; connections are kept alive. On a mock clock its times are exact.
 """
 
 import json
@@ -27,20 +27,20 @@ CREATED_UNIX_S: Final = 1_700_000_000
 
 @attrs.frozen
 class ChatReply:
-    """How one request is answered.
+    """The answer to one request.
 
     Args:
-        text: what is said, word by word.
-        tool_calls: what is called after it.
-        usage: prompt tokens, completion tokens, and how many of the prompt's were cached.
+        text: the text, sent word by word.
+        tool_calls: the tool calls after the text.
+        usage: prompt tokens, completion tokens, and the number of cached prompt tokens.
         first_token: seconds from the request to the first word.
-        duration: seconds from the first word to the end, evenly.
-        status: of the answer; one that is not 200 has ``error`` for its body, as the vendor has it.
-        error: what the vendor says of a failure; with status 200 it comes in the stream, after the text.
-        finish_reason: default: ``stop``, or ``tool_calls``.
+        duration: seconds from the first word to the end; the words are spread evenly.
+        status: HTTP status of the answer; any other than 200 has ``error`` in its body, in the vendor's format.
+        error: the vendor's text of a failure; with status 200 it comes in the stream, after the text.
+        finish_reason: the finish reason; by default ``stop``, or ``tool_calls``.
         break_after: chunks after which the connection is broken.
         hang_after: chunks after which nothing more comes.
-        raw: sent as the body, as it is, in the place of all that.
+        raw: a raw body that is sent instead of all that.
     """
 
     text: str = ""
@@ -60,7 +60,7 @@ class ChatReply:
 
 @attrs.define
 class ChatRequest:
-    """What was asked: ``body`` is the JSON of it; ``connection`` counts from 1."""
+    """A received request: ``body`` is its JSON; ``connection`` counts from 1."""
 
     method: str
     target: str
@@ -74,7 +74,7 @@ Script = Sequence[ChatReply] | Callable[[ChatRequest], ChatReply]
 
 
 class OpenAIServer:
-    """The server; ``requests`` has what it was asked, ``left`` when clients left before their answer's end."""
+    """The server; ``requests`` holds the requests, ``left`` the times at which clients left an unfinished answer."""
 
     def __init__(self, replies: Script) -> None:
         self._replies = replies
@@ -93,7 +93,7 @@ class OpenAIServer:
         return [request for request in self.requests if request.target.endswith("/chat/completions")]
 
     async def handle(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection, to its end."""
+        """Serve one connection to its end."""
         self.connections += 1
         number = self.connections
         async with stream:
@@ -108,13 +108,13 @@ class OpenAIServer:
                 return
 
     async def _watched(self, request: ChatRequest, stream: trio.abc.Stream) -> bool:
-        """Answer, unless the client leaves first; whether the connection goes on."""
+        """Answer unless the client leaves first; return True if the connection continues."""
         going_on = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, stream, nursery.cancel_scope)
             try:
                 going_on = await self._answer(request, stream)
-            except trio.BrokenResourceError:  # seen here before it is by the watch
+            except trio.BrokenResourceError:  # the writer may notice it before the watching task does
                 self.left.append(trio.current_time())
             nursery.cancel_scope.cancel(reason="answered")
         return going_on
@@ -202,10 +202,10 @@ class OpenAIServer:
 
 @asynccontextmanager
 async def serve_openai(replies: Script) -> AsyncIterator[OpenAIServer]:
-    """Serve on a free port of loopback, for as long as the block lasts.
+    """Serve on a free port of loopback while the block runs.
 
     Args:
-        replies: the n-th answers the n-th request, then the last again; or a function of the request.
+        replies: the n-th answers the n-th request, the last also all further ones; or a function of the request.
     """
     server = OpenAIServer(replies)
     async with on_loopback(server.handle) as port:
@@ -214,7 +214,7 @@ async def serve_openai(replies: Script) -> AsyncIterator[OpenAIServer]:
 
 
 async def _read(http: h11.Connection, stream: trio.abc.Stream, number: int) -> ChatRequest | None:
-    """Return the next request; None when there is none."""
+    """Return the next request, or None if the client sends no more."""
     request = await read_request(http, stream)
     if request is None:
         return None

@@ -1,12 +1,12 @@
-"""A server that speaks Twilio's REST interface for live calls, over loopback.
+"""A scripted server of Twilio's REST interface for live calls, on loopback.
 
 ::
 
     async with serve_twilio_rest("AC1", "secret", calls=["CA1"]) as server:
         carrier = Twilio("AC1", "secret", api_url=server.api_url)
 
-It keeps a status for each call, checks credentials, reads the TwiML that it is given, and refuses as the vendor does:
-with a code, a message and a status in JSON. Written from twilio.com/docs/voice/api/call-resource and .../docs/api/errors.
+It keeps a status for each call, checks credentials, parses the TwiML it gets, and refuses as the vendor does: with a
+code, a message and a status in JSON. Written from twilio.com/docs/voice/api/call-resource and .../docs/api/errors.
 """
 
 import base64
@@ -29,7 +29,7 @@ LIVE_STATUSES: Final = frozenset({"queued", "ringing", "in-progress"})
 
 @attrs.define
 class RESTRequest:
-    """What was asked; of a field that came more than once ``fields`` has the last value."""
+    """A received request; for a repeated field, ``fields`` has the last value."""
 
     method: str
     target: str
@@ -40,7 +40,7 @@ class RESTRequest:
 
 @attrs.define
 class RESTCall:
-    """A call as Twilio has it; ``twiml`` is what it goes on with, ``changed`` is set when it is changed."""
+    """A call as Twilio has it; ``twiml`` is its new TwiML, ``changed`` is set when the call is changed."""
 
     status: str = "in-progress"
     twiml: str = ""
@@ -49,15 +49,15 @@ class RESTCall:
 
 @attrs.frozen
 class RESTFault:
-    """How the next requests are answered instead of being obeyed.
+    """The answer to the next requests, instead of carrying them out.
 
     Args:
-        status: of the answer.
-        code: Twilio's own, in the body.
-        message: what the body says beside it.
-        raw: sent as the whole answer, as it is; empty: the connection is ended.
-        hang: nothing is answered.
-        after: the request is obeyed before that.
+        status: HTTP status of the answer.
+        code: Twilio's error code, in the body.
+        message: the text beside the code.
+        raw: a raw answer that is sent instead; if empty, the connection is ended.
+        hang: do not answer at all.
+        after: carry out the request first.
     """
 
     status: int = 500
@@ -69,7 +69,7 @@ class RESTFault:
 
 
 class TwilioRESTServer:
-    """The server; ``calls`` are by their SID, ``requests`` what it was asked, ``left`` when a client left unanswered."""
+    """The server: ``calls`` by SID, ``requests`` received, and ``left``, when clients left without an answer."""
 
     def __init__(self, account_sid: str, auth_token: str, calls: Iterable[str]) -> None:
         self._account_sid = account_sid
@@ -85,7 +85,7 @@ class TwilioRESTServer:
         return f"<TwilioRESTServer {self.api_url}, {len(self.requests)} requests>"
 
     async def handle(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection, to its end."""
+        """Serve one connection to its end."""
         self.connections += 1
         async with stream:
             try:
@@ -99,7 +99,7 @@ class TwilioRESTServer:
                 return
 
     async def _watched(self, request: RESTRequest, http: h11.Connection, stream: trio.abc.Stream) -> bool:
-        """Answer, unless the client leaves first; whether the connection goes on."""
+        """Answer unless the client leaves first; return True if the connection continues."""
         if self.fault is not None and self.fault.hang:
             if self.fault.after:
                 self._obey(request)
@@ -166,12 +166,12 @@ class TwilioRESTServer:
 async def serve_twilio_rest(
     account_sid: str, auth_token: str, *, calls: Iterable[str] = ()
 ) -> AsyncIterator[TwilioRESTServer]:
-    """Serve on a free port of loopback, for as long as the block lasts.
+    """Serve on a free port of loopback while the block runs.
 
     Args:
         account_sid: the account.
-        auth_token: its secret.
-        calls: the SIDs of its live calls.
+        auth_token: the account's secret.
+        calls: the SIDs of the account's live calls.
     """
     server = TwilioRESTServer(account_sid, auth_token, calls)
     async with on_loopback(server.handle) as port:
@@ -185,7 +185,7 @@ def _refusal(status: int, code: int, message: str) -> tuple[int, dict[str, Any]]
 
 
 async def _read(http: h11.Connection, stream: trio.abc.Stream) -> RESTRequest | None:
-    """Return the next request; None when there is none."""
+    """Return the next request, or None if the client sends no more."""
     request = await read_request(http, stream)
     if request is None:
         return None

@@ -1,1 +1,1 @@
-"""Simulated calls: the caller, its scenario, the timeline, and what must hold after every call."""
+"""Simulated calls: the caller, scenarios, the timeline, and the invariants of every call."""

@@ -1,4 +1,4 @@
-"""A caller, played: says its lines over a simulated carrier, and reports what it heard."""
+"""A simulated caller: it speaks over a simulated carrier and reports what it heard."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,29 +23,31 @@ from patter_trio.testing.simulation.scenario import Scenario
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
 HEAR_TIMEOUT_S: Final = 60.0
-"""Seconds that a caller waits to hear something."""
+"""Seconds that a caller waits by default to hear an utterance."""
 SECONDS_PER_CHARACTER: Final = 0.06
-"""Seconds that a character takes to say when no length is given: about 1000 a minute, an average speaking rate."""
+"""Seconds to speak a character if no length is given: about 1000 a minute, an average speaking rate."""
 KEYS: Final = frozenset("0123456789*#ABCD")
 KEY_INTERVAL_S: Final = 0.2
-"""From one key to the next."""
+"""Seconds from one key to the next."""
 
 
 class NotAsExpected(AssertionError):
-    """What a simulated caller was to do or hear cannot be; the message says why, and shows the call."""
+    """An action or expectation of a simulated caller failed; the message gives the reason and shows the call."""
 
 
 class SimulatedCaller:
     """One caller in one call. Every time is call time: seconds since the media began.
 
-    What it does comes one after another, as from a person: what is said while it still speaks follows after that.
+    The caller's actions happen one after another, as with a person: an utterance that starts during another follows
+    after it.
 
     Args:
-        carrier: the line, with its media started.
-        log: where the agent's events are collected.
-        state: returns the call's public states as they are.
-        strict: False = instants of :meth:`at` that are over already are ignored, as at real pace they may be.
-        band_limited: speak the voice that survives resampling, for recognisers and engines at other rates than 8 kHz.
+        carrier: the simulated carrier, with its media started.
+        log: the log that collects the agent's events.
+        state: returns the current public states of the call.
+        strict: if False, :meth:`at` ignores instants that have passed, as may happen in real time.
+        band_limited: speak in the voice that survives resampling, for STT providers and engines at other rates than 8
+            kHz.
     """
 
     def __init__(
@@ -63,53 +65,53 @@ class SimulatedCaller:
         self._strict = strict
         self._utterances = 0
         self.carrier = carrier
-        """The simulated carrier, for what goes wrong on a line: ``stall``, ``drop``."""
+        """The simulated carrier, to inject faults of the line: ``stall``, ``drop``."""
         self.said: list[Said] = []
-        """What this caller said so far, and is saying."""
+        """The utterances of this caller so far, the current one included."""
 
     def __repr__(self) -> str:
         at = f" at {self.now:.2f} s" if trio.lowlevel.in_trio_run() else ""
         return f"<SimulatedCaller{at}, {self.carrier!r}>"
 
-    # Doing ------------------------------------------------------------------------------------------------------------
+    # Actions ----------------------------------------------------------------------------------------------------------
     @property
     def now(self) -> float:
-        """The call time."""
+        """The current call time."""
         return self.carrier.now
 
     async def at(self, seconds: float) -> None:
-        """Wait until that instant.
+        """Wait until an instant of the call.
 
         Raises:
-            NotAsExpected: it is over already.
+            NotAsExpected: the instant has passed.
         """
         if self._strict and self.now > seconds + TOLERANCE_S:
             raise self._unexpected(f"the script says at({seconds:g}), but it is {self.now:.3f} already")
         await trio.sleep_until(self.carrier.media_start + seconds)
 
     async def waits(self, seconds: float) -> None:
-        """Do nothing for so long."""
+        """Do nothing for ``seconds``."""
         await trio.sleep(seconds)
 
     async def speaks(self, text: str, seconds: float | None = None, *, wait: bool = True) -> Said:
         """Say ``text`` within ``seconds`` (in steps of 20 ms); return with its last word, or at once without ``wait``.
 
-        The words travel in the sound: ScriptedSTT hears them as far as it hears the sound.
+        The words travel in the sound: ScriptedSTT hears the words of the part of the sound that it gets.
 
         Raises:
             NotAsExpected: the call is over.
-            ValueError: so many words cannot be said in so short a time.
+            ValueError: the text does not fit into the time.
         """
         return await self._utter(
             text, len(text) * SECONDS_PER_CHARACTER if seconds is None else seconds, Kind.SPEECH, wait
         )
 
     async def coughs(self, seconds: float = 0.4, *, wait: bool = True) -> Said:
-        """Make a noise that is voice to a detector, and no words to a recogniser."""
+        """Make a noise that the VAD takes for voice and that has no words for the STT."""
         return await self._utter("", seconds, Kind.COUGH, wait)
 
     async def hums(self, text: str = "mhm", seconds: float = 0.4, *, wait: bool = True) -> Said:
-        """Say something that only shows that one listens."""
+        """Say a backchannel, which only shows that the caller listens."""
         return await self._utter(text, seconds, Kind.HUM, wait)
 
     async def plays(self, recording: "str | Path | Samples | Scenario", *, wait: bool = True) -> Said | None:
@@ -118,7 +120,7 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: the call is over.
             OSError: the file cannot be read.
-            WavError: its format cannot be taken.
+            WavError: the format of the file is not supported.
         """
         if isinstance(recording, Scenario):
             await recording.play(self)
@@ -134,11 +136,11 @@ class SimulatedCaller:
 
         Raises:
             NotAsExpected: the call is over.
-            ValueError: a telephone has no such key; it has 0-9, ``*``, ``#`` and A-D.
+            ValueError: a key is not one of 0-9, ``*``, ``#`` and A-D.
         """
         wrong = sorted(set(digits) - KEYS)
         if wrong:
-            raise ValueError(f"a telephone has no key {wrong[0]!r}: there are 0-9, *, # and A-D")
+            raise ValueError(f"a key must be one of 0-9, *, # and A-D, got {wrong[0]!r}")
         for number, digit in enumerate(digits):
             if number:
                 await trio.sleep(KEY_INTERVAL_S)
@@ -147,7 +149,7 @@ class SimulatedCaller:
         await trio.lowlevel.checkpoint()
 
     async def hangs_up(self) -> None:
-        """End the call; does nothing when it is over."""
+        """End the call; do nothing if it is over."""
         self.carrier.hang_up()
         await trio.lowlevel.checkpoint()
 
@@ -174,24 +176,24 @@ class SimulatedCaller:
         if self.carrier.ended is not None:
             raise self._unexpected(f"the caller cannot {wish}: the call ended at {self.carrier.ended_at:.3f}")
 
-    # Hearing ----------------------------------------------------------------------------------------------------------
+    # Observations -----------------------------------------------------------------------------------------------------
     @property
     def utterances(self) -> list[Heard]:
-        """What was heard of each utterance of the agent that is over."""
+        """The finished utterances of the agent, as the caller heard them."""
         return heard_utterances(self.carrier.played(), self._log.events, self.carrier.down_delay)
 
     async def heard(self, number: int = 0, *, within: float = HEAR_TIMEOUT_S) -> Heard:
-        """Return the agent's utterance of that number (the first is 0), waiting for its end.
+        """Return the agent's utterance with this number (the first is 0), waiting for its end.
 
         Raises:
-            NotAsExpected: the call ended before, or ``within`` seconds went by.
+            NotAsExpected: the call ended first, or ``within`` seconds passed.
         """
         with trio.move_on_after(within):
             while len(self.times("agent_speech_ended")) <= number:
                 if self.times("call_end"):
                     break
                 await self._log.news()
-            await trio.sleep(self.carrier.down_delay)  # what was sent before the end is still on its way
+            await trio.sleep(self.carrier.down_delay)  # audio that was sent before the end is still on its way
         heard = self.utterances
         if number < len(heard):
             return heard[number]
@@ -199,33 +201,33 @@ class SimulatedCaller:
             ", ".join(f"{index}: {one.text!r} until {one.ended:.2f}" for index, one in enumerate(heard)) or "nothing"
         )
         why = "the call is over" if self.times("call_end") else f"waited until {self.now:.2f}"
-        raise self._unexpected(f"utterance {number} of the agent was not heard ({why}); heard was {known}")
+        raise self._unexpected(f"utterance {number} of the agent was not heard ({why}); the caller heard {known}")
 
     async def hears(self, *, within: float = HEAR_TIMEOUT_S) -> Heard:
-        """Return the agent's next utterance, waiting for its end; one that is being said counts as the next.
+        """Return the agent's next utterance, waiting for its end; an utterance under way counts as the next.
 
         Raises:
-            NotAsExpected: the call ended before, or ``within`` seconds went by.
+            NotAsExpected: the call ended first, or ``within`` seconds passed.
         """
         return await self.heard(len(self.times("agent_speech_ended")), within=within)
 
-    # What was observed ------------------------------------------------------------------------------------------------
+    # The record of the call -------------------------------------------------------------------------------------------
     @property
     def events(self) -> list[tuple[float, str, dict[str, Any]]]:
-        """Every event of the call so far, those of the bus included: call time, name without ``on_``, payload."""
+        """Every event of the call so far, bus events included: call time, name without ``on_``, payload."""
         return [(event.at, event.name, dict(event.payload)) for event in self._log.everything]
 
     def times(self, name: str) -> list[float]:
-        """Return when events of that name came."""
+        """Return the call times of the events with this name."""
         return [event.at for event in self._log.everything if event.name == name]
 
     def payloads(self, name: str) -> list[dict[str, Any]]:
-        """Return the payloads of the events of that name."""
+        """Return the payloads of the events with this name."""
         return [dict(event.payload) for event in self._log.everything if event.name == name]
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The conversation as the agent has it: role, text (of the agent's what was heard) and timestamp."""
+        """The conversation as the agent has it: role, text (for the agent: the words that were heard) and timestamp."""
         for event in reversed(self._log.events):
             if event.name == "call_end":
                 return [dict(entry) for entry in event.payload["transcript"]]
@@ -240,7 +242,7 @@ class SimulatedCaller:
 
     @property
     def state(self) -> dict[str, str]:
-        """The public states: ``{"user": ..., "agent": ...}``; after the call the last ones."""
+        """The public states, ``{"user": ..., "agent": ...}``; after the call, the last ones."""
         state = self._state()
         if state is None:
             state = next((event.state for event in reversed(self._log.events) if event.state is not None), {})
@@ -248,23 +250,23 @@ class SimulatedCaller:
 
     @property
     def metrics(self) -> CallMetrics | None:
-        """The call's metrics as told at its end; None before it."""
+        """The call's metrics as reported at its end; None before."""
         ends = self.payloads("call_end")
         return ends[-1]["metrics"] if ends else None
 
     @property
     def outcome(self) -> str:
-        """How the call ended; empty before its end."""
+        """The outcome of the call; empty before its end."""
         ends = self.payloads("call_end")
         return str(ends[-1]["outcome"]) if ends else ""
 
     @property
     def transferred_to(self) -> str:
-        """The number or SIP address with which the agent had this caller connected; empty: with nobody."""
+        """The number or SIP address to which this caller was transferred; empty without a transfer."""
         return self.carrier.transferred_to
 
     def timeline(self) -> str:
-        """Return the call so far as a picture: the caller's lane above the agent's, and the events below."""
+        """Return a text picture of the call so far: the caller's row above the agent's, and the events below."""
         until = min(self.now, self.carrier.ended_at)
         if not math.isfinite(until):
             return "(the call has not begun)"
@@ -282,8 +284,8 @@ class SimulatedCaller:
 
 
 def is_resampled_for(agent: Agent) -> bool:
-    """Return True if what hears the caller of this agent does so at another rate than the telephone's."""
-    return any(ear is not None and ear.accepts.rate != RATE for ear in (agent.stt, agent.engine))
+    """Return True if the STT provider or engine of this agent hears at another rate than the telephone's."""
+    return any(listener is not None and listener.accepts.rate != RATE for listener in (agent.stt, agent.engine))
 
 
 def _load(path: Path) -> Samples:

@@ -1,6 +1,6 @@
-"""What holds in every call, whatever was said in it; checked after each simulated one.
+"""The invariants of every call, checked after each simulated one.
 
-Each check is a pure function over the record of a call that returns what is wrong with it, one line for each finding.
+Each check is a pure function of the record of a call; it yields one line for each violation.
 """
 
 import math
@@ -17,43 +17,43 @@ from patter_trio.testing.simulation.record import TOLERANCE_S, Event
 from patter_trio.testing.twilio.carrier import Arrival, ProtocolFault
 
 MAX_END_S: Final = 1.0
-"""Within this, after the hang-up, every task of the call is gone."""
+"""Seconds after the hang-up within which every task of the call must have ended."""
 
 
 @attrs.frozen
 class CallRecord:
-    """All that is known of a call that is over."""
+    """The record of a finished call."""
 
     events: Sequence[Event]
     arrivals: Sequence[Arrival]
-    """What the carrier got from the agent's server, in order."""
+    """Everything that the carrier received from the agent's server, in order."""
     faults: Sequence[ProtocolFault] = ()
     seconds: float = math.inf
-    """How long the agent's server could know of the call; one of no length need not have been seen."""
+    """Seconds for which the agent's server could know of the call; with none, the server need not have reported it."""
     end_callbacks: int | None = None
-    """How often ``on_call_end`` was called, where the kit's own was used."""
+    """Number of calls of ``on_call_end``; None if the kit's own callback was not used."""
     left_after_end: Sequence[str] = ()
-    """Names of the call's tasks that were still there :data:`MAX_END_S` after the hang-up reached the server."""
+    """Names of the call's tasks that still ran :data:`MAX_END_S` after the hang-up reached the server."""
     bus: Sequence[Event] = ()
-    """Everything that was told and published, in order, where the bus was watched."""
+    """Every event of the callbacks and of the bus, in order."""
     left_for_good: Sequence[str] = ()
-    """Names of the tasks that were still there when the server had closed."""
+    """Names of the tasks that still ran after the server had closed."""
 
 
 Check = Callable[[CallRecord], Iterator[str]]
 
 
 def violations(record: CallRecord) -> list[str]:
-    """Return what is wrong with a call: the name of the rule, and what came instead."""
+    """Return the violations of a call: the name of the invariant, and what happened instead."""
     return [f"{name}: {finding}" for name, check in CHECKS.items() for finding in check(record)]
 
 
 # The end --------------------------------------------------------------------------------------------------------------
 def _nothing_left(record: CallRecord) -> Iterator[str]:
     if record.left_after_end:
-        yield f"{MAX_END_S:g} s after the hang-up there was still {', '.join(record.left_after_end)}"
+        yield f"{MAX_END_S:g} s after the hang-up these tasks still ran: {', '.join(record.left_after_end)}"
     if record.left_for_good:
-        yield f"after the server's end there was still {', '.join(record.left_for_good)}"
+        yield f"after the server's end these tasks still ran: {', '.join(record.left_for_good)}"
 
 
 def _ended_once(record: CallRecord) -> Iterator[str]:
@@ -61,15 +61,15 @@ def _ended_once(record: CallRecord) -> Iterator[str]:
         return
     ends = [event.at for event in record.events if event.name == "call_end"]
     if len(ends) != 1:
-        yield f"expected one call_end, came {len(ends)}{_at(ends)}"
+        yield f"expected one call_end, got {len(ends)}{_at(ends)}"
     elif record.events[-1].name != "call_end":
         late = record.events[-1]
         yield f"call_end at {ends[0]:.3f} was not the last event; {late.name} came at {late.at:.3f}"
     if record.end_callbacks not in (None, 1):
-        yield f"expected one call of on_call_end, came {record.end_callbacks}"
+        yield f"expected one call of on_call_end, got {record.end_callbacks}"
     starts = [event.at for event in record.events if event.name == "call_start"]
     if len(starts) != 1 or record.events[0].name != "call_start":
-        yield f"expected one call_start before everything else, came {len(starts)}{_at(starts)}"
+        yield f"expected one call_start before everything else, got {len(starts)}{_at(starts)}"
 
 
 def _at(times: Sequence[float]) -> str:
@@ -79,25 +79,25 @@ def _at(times: Sequence[float]) -> str:
 # The wire -------------------------------------------------------------------------------------------------------------
 def _protocol(record: CallRecord) -> Iterator[str]:
     for fault in record.faults:
-        yield f"at {fault.at:.3f} the carrier got what it does not take: {fault.message}"
+        yield f"at {fault.at:.3f} the carrier received an invalid message: {fault.message}"
 
 
 def _silent_after_clear(record: CallRecord) -> Iterator[str]:
-    """A voice that was cleared away does not come back; told by the numbers of the replies that sound carries."""
+    """Audio of a reply that was cleared does not come back; the audio carries the number of its reply."""
     cleared = dict[int, float]()
     for cleared_at, sounds in _between_clears(record):
         for at, sound in sounds:
             if sound.utterance in cleared:
                 words = f" ({sound.words.strip()!r})" if sound.words.strip() else ""
                 yield (
-                    f"at {at:.3f} the carrier got sound{words} of a reply that was cleared away "
+                    f"at {at:.3f} the carrier received audio{words} of a reply that was cleared "
                     f"at {cleared.pop(sound.utterance):.3f}"
                 )
         cleared |= dict.fromkeys((sound.utterance for _, sound in sounds), cleared_at)
 
 
 def _between_clears(record: CallRecord) -> Iterator[tuple[float, list[tuple[float, Sound]]]]:
-    """Yield when each ``clear`` came, infinity at the end, with the readable sound before it and when that had come."""
+    """Yield the time of each ``clear``, and infinity at the end, with the readable sounds before it and their times."""
     stretch: list[Arrival] = []
     for arrival in record.arrivals:
         if arrival.clears:
@@ -119,14 +119,14 @@ def _alternate(record: CallRecord, begins: str, ends: str) -> Iterator[str]:
     for event in record.events:
         if event.name == begins:
             if opened is not None:
-                yield f"{begins} at {event.at:.3f} again, after that of {opened.at:.3f} and without {ends} between them"
+                yield f"{begins} at {event.at:.3f} follows {begins} at {opened.at:.3f} without {ends} between them"
             opened = event
         elif event.name == ends:
             if opened is None:
                 yield f"{ends} at {event.at:.3f} without {begins} before it"
             elif opened.payload.get("turn_idx") != event.payload.get("turn_idx"):
                 begun, ended = opened.payload.get("turn_idx"), event.payload.get("turn_idx")
-                yield f"{begins} at {opened.at:.3f} was of turn {begun}, {ends} at {event.at:.3f} of turn {ended}"
+                yield f"{begins} at {opened.at:.3f} has turn {begun}, but {ends} at {event.at:.3f} has turn {ended}"
             opened = None
 
 
@@ -146,7 +146,7 @@ def _eos_after_speech(record: CallRecord) -> Iterator[str]:
         elif event.name == "user_speech_ended":
             speaking = None
         elif event.name == "user_speech_eos" and speaking is not None:
-            yield f"user_speech_eos at {event.at:.3f} while the caller speaks since {speaking:.3f}"
+            yield f"user_speech_eos at {event.at:.3f} while the caller has been speaking since {speaking:.3f}"
 
 
 def _turns_count(record: CallRecord) -> Iterator[str]:
@@ -155,22 +155,22 @@ def _turns_count(record: CallRecord) -> Iterator[str]:
         turn += event.name == "user_speech_eos"
         told = event.payload.get("turn_idx")
         if told is not None and told != turn:
-            yield f"{event.name} at {event.at:.3f} has turn_idx {told}; there were {turn} user_speech_eos before it"
+            yield f"{event.name} at {event.at:.3f} has turn_idx {told}, after {turn} user_speech_eos"
 
 
 def _turns_pair(record: CallRecord) -> Iterator[str]:
-    """On the bus each turn starts once and ends once, one after another, the one that ``user_speech_eos`` counts."""
+    """On the bus, turns start and end once each, one after another, with the number that ``user_speech_eos`` counts."""
     turn, started, ended = 0, -1, -1
     for event in record.bus:
         turn += event.name == "user_speech_eos"
         told: Any = event.payload.get("turn_idx")
         if event.name == "turn_started":
             if told != turn or told <= started or ended < started:
-                yield f"turn_started at {event.at:.3f} of turn {told}, in turn {turn}, after that of {started}"
+                yield f"turn_started at {event.at:.3f} has turn {told}, in turn {turn}, after turn {started}"
             started = told
         elif event.name == "turn_ended":
             if told != started or ended == told:
-                yield f"turn_ended at {event.at:.3f} of turn {told}, which is not the one that goes on"
+                yield f"turn_ended at {event.at:.3f} has turn {told}, which is not the current one"
             ended = told
     if started != ended:
         yield f"turn {started} started and never ended"
@@ -189,7 +189,7 @@ def _order_in_turn(record: CallRecord) -> Iterator[str]:
             continue
         place = _ORDER.index(event.name)
         if event.name in come and place < _ORDER.index("agent_speech_started"):
-            yield f"{event.name} at {event.at:.3f} again in one turn, after that of {come[event.name]:.3f}"
+            yield f"{event.name} at {event.at:.3f} came again in one turn, first at {come[event.name]:.3f}"
         for later in _ORDER[place + 1 :]:
             if later in come and event.name not in come and place < _ORDER.index("agent_speech_started"):
                 yield f"{event.name} at {event.at:.3f} came after {later} at {come[later]:.3f} in one turn"
@@ -199,7 +199,7 @@ def _order_in_turn(record: CallRecord) -> Iterator[str]:
 
 
 def _metrics(record: CallRecord) -> Iterator[str]:
-    """Each turn is measured once, when it is over, and all that were are in the metrics of the call."""
+    """Each turn is measured once, after its end; the metrics of the call hold all measured turns."""
     told = [event.payload["turn"] for event in record.events if event.name == "metrics"]
     indices = [turn.turn_index for turn in told]
     if indices != sorted(set(indices)):
@@ -207,7 +207,8 @@ def _metrics(record: CallRecord) -> Iterator[str]:
     for end in (event for event in record.events if event.name == "call_end"):
         metrics = end.payload.get("metrics")
         if metrics is not None and list(metrics.turns) != told:
-            yield f"call_end has the metrics of turns {[turn.turn_index for turn in metrics.turns]}, told were {indices}"
+            held = [turn.turn_index for turn in metrics.turns]
+            yield f"call_end has the metrics of turns {held}, but {indices} were reported"
 
 
 # The states -----------------------------------------------------------------------------------------------------------
@@ -222,7 +223,8 @@ _STATE_AT: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "agent_speech_started": ("agent", frozenset({"speaking"})),
     "agent_speech_ended": ("agent", frozenset({"idle", "thinking"})),
 }
-"""The states that an event leaves, where it is told; an engine or a waiting utterance may have moved idle on to thinking."""
+"""The states after each event when it is reported; an engine or a waiting utterance may have changed idle to thinking.
+"""
 
 
 def _states(record: CallRecord) -> Iterator[str]:
@@ -231,7 +233,7 @@ def _states(record: CallRecord) -> Iterator[str]:
             continue
         for who, allowed in _STATES.items():
             if event.state[who] not in allowed:
-                yield f"at {event.at:.3f} the {who}'s state is {event.state[who]!r}, which does not exist"
+                yield f"at {event.at:.3f} the {who}'s state is {event.state[who]!r}, which is not a state"
         if event.name in _STATE_AT:
             who, allowed = _STATE_AT[event.name]
             if event.state[who] not in allowed:
@@ -254,13 +256,13 @@ def _never_initializing_again(record: CallRecord) -> Iterator[str]:
 def _in_time(record: CallRecord) -> Iterator[str]:
     for before, after in zip(record.events, record.events[1:], strict=False):
         if after.at < before.at - TOLERANCE_S:
-            yield f"{after.name} at {after.at:.3f} was told after {before.name} at {before.at:.3f}"
+            yield f"{after.name} at {after.at:.3f} came after {before.name} at {before.at:.3f}"
 
 
 CHECKS: Final[Mapping[str, Check]] = {
     "nothing is left running": _nothing_left,
     "call_end comes exactly once": _ended_once,
-    "only what the protocol allows": _protocol,
+    "messages follow the protocol": _protocol,
     "no sound of a cancelled reply after its clear": _silent_after_clear,
     "events come in order of time": _in_time,
     "the caller's edges alternate": _user_edges,
@@ -270,6 +272,6 @@ CHECKS: Final[Mapping[str, Check]] = {
     "turns start and end in pairs": _turns_pair,
     "order within a turn": _order_in_turn,
     "each turn is measured once": _metrics,
-    "states along the table": _states,
+    "states match the events": _states,
 }
-"""Every rule by its name, in the order in which findings are told."""
+"""The invariants by name, in the order in which violations are listed."""

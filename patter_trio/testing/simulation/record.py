@@ -1,4 +1,4 @@
-"""What was observed of a simulated call: the agent's events as they came, and what the caller said and heard.
+"""The observations of a simulated call: the agent's events as they came, and what the caller said and heard.
 
 Times are call time: seconds since the media began.
 """
@@ -18,14 +18,14 @@ from patter_trio.testing.twilio.playback import Stretch
 
 State = Mapping[str, str]
 TOLERANCE_S: Final = 1e-6
-"""Seconds by which equal times may differ by their arithmetic."""
+"""Seconds by which equal times may differ because of floating-point arithmetic."""
 _MAX_EVENT_DELAY_S: Final = 0.1
-"""Seconds by which an event may be told after the sound that it tells of is there, on a real clock."""
+"""Seconds by which an event may come after the sound that it reports, on a real clock."""
 
 
 @attrs.frozen
 class Event:
-    """An event that the agent told, and the public states (user and agent) as they were then, where they are known."""
+    """An event that the agent reported, and the public states (user and agent) at that time, if they are known."""
 
     at: float
     name: str
@@ -34,19 +34,19 @@ class Event:
 
 
 class EventLog:
-    """Collects events through a tap; others can wait for the next one."""
+    """A log that collects events through a tap; tasks can wait for the next event."""
 
     def __init__(self, now: Callable[[], float], state: Callable[[], State | None]) -> None:
         self._now = now
         self._state = state
         self._news = Pulse()
         self.events: list[Event] = []
-        """What callbacks are told, and the interim results."""
+        """The events that callbacks get, and the interim transcripts."""
         self.everything: list[Event] = []
         """These and the events of the bus, in the order in which they came."""
 
     def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
-        """Take an event; the clock that counts is that of the caller, like for all else in the record."""
+        """Record an event at the caller's time, as everything else in the record."""
         del at
         event = Event(self._now(), name, payload, self._state())
         self.events.append(event)
@@ -54,19 +54,19 @@ class EventLog:
         self._news.fire()
 
     def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
-        """Take an event of the bus; that of a name which callbacks have, too, is there already."""
+        """Record an event of the bus, unless the tap for callbacks has recorded it."""
         del at
         if name != PatterEventType.TRANSCRIPT_PARTIAL:
             self.everything.append(Event(self._now(), name, payload, self._state()))
 
     async def news(self) -> None:
-        """Wait for the next event that is not of the bus alone."""
+        """Wait for the next event that callbacks get."""
         await self._news.wait()
 
 
 @attrs.frozen
 class Said:
-    """What the caller said; without words (a recording), ``text`` describes it."""
+    """An utterance of the caller; for audio without words (a recording), ``text`` describes it."""
 
     text: str
     started: float
@@ -78,8 +78,8 @@ class Said:
 class Heard:
     """An utterance of the agent as the caller heard it.
 
-    ``text`` are the words whose sound was played to their end; ``interrupted``: it was cut short. For a voice without
-    words in its sound (any but ScriptedTTS) the text is what the agent believes was heard.
+    ``text`` has the words whose sound was played to their end; ``interrupted`` is True if the utterance was cut. For a
+    voice without words in its sound (any but ScriptedTTS), the text is what the agent believes was heard.
     """
 
     text: str
@@ -89,7 +89,7 @@ class Heard:
 
     @property
     def seconds(self) -> float:
-        """How long it was heard."""
+        """The duration of the part that was heard."""
         return self.ended - self.started
 
 
@@ -99,14 +99,14 @@ class _Sounding:
     ended: float
     words: str
     sentence: tuple[int, int] | None
-    """Reply and part of it, where the sound can be read."""
+    """The numbers of reply and part, if the sound can be read."""
 
 
 def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: float = 0.0) -> list[Heard]:
-    """Return what the caller heard, one entry for each utterance that the agent has finished or was cut in.
+    """Return what the caller heard, one entry for each utterance that the agent has finished or that was cut.
 
-    The agent's events say where one utterance ends and the next begins, and whether it was interrupted; what was heard,
-    and when, is taken from the sound, which is ``delay`` seconds behind them.
+    The agent's events tell where one utterance ends and the next begins, and whether it was interrupted. What was
+    heard, and when, is taken from the sound, which is ``delay`` seconds behind the events.
     """
     sounds = list(_sounds(played))
     starts = [event.at for event in events if event.name == "agent_speech_started"]
@@ -132,7 +132,7 @@ def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
 
 
 def _words(sounds: Sequence[_Sounding]) -> str:
-    """Return the words as a text: a sentence is said without the space before it."""
+    """Return the words as a text: each sentence without the space before it."""
     sentences: dict[tuple[int, int] | None, str] = {}
     for sound in sounds:
         sentences[sound.sentence] = sentences.get(sound.sentence, "") + sound.words
@@ -140,7 +140,7 @@ def _words(sounds: Sequence[_Sounding]) -> str:
 
 
 def _believed(events: Sequence[Event], end: Event) -> str:
-    """Return what the agent entered in its history for the utterance that ended with ``end``."""
+    """Return the text that the agent entered in its history for the utterance that ended with ``end``."""
     for event in events[events.index(end) :]:
         if event.name == "transcript" and event.payload.get("role") == "assistant":
             return str(event.payload.get("text", ""))

@@ -1,4 +1,4 @@
-"""What a simulated caller does, as data: to be written down in JSON, made up at random, or played at real pace."""
+"""The actions of a simulated caller as data: written in JSON, generated at random, or played in real time."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -16,7 +16,7 @@ _STEPS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "hears": {"within": (int, float)},
     "hangs_up": {},
 }
-"""The steps, which are the caller's methods, with the types of their options."""
+"""The steps, which are methods of the caller, with the types of their options."""
 _NEEDED: Final[Mapping[str, str]] = {
     "at": "seconds",
     "waits": "seconds",
@@ -30,10 +30,10 @@ class ScenarioCaller(Protocol):
     """A simulated caller as a scenario uses it: one method for each step."""
 
     async def at(self, seconds: float) -> object:
-        """Wait until that instant of the call."""
+        """Wait until an instant of the call."""
 
     async def waits(self, seconds: float) -> object:
-        """Do nothing for that time."""
+        """Do nothing for ``seconds``."""
 
     async def speaks(self, text: str, seconds: float | None = None, *, wait: bool = True) -> object:
         """Say ``text``."""
@@ -42,7 +42,7 @@ class ScenarioCaller(Protocol):
         """Make a noise without words."""
 
     async def hums(self, text: str = "mhm", seconds: float = 0.4, *, wait: bool = True) -> object:
-        """Say something that only shows that the caller listens."""
+        """Say a backchannel, which only shows that the caller listens."""
 
     async def plays(self, recording: str, *, wait: bool = True) -> object:
         """Play a WAV file into the call."""
@@ -58,12 +58,12 @@ class ScenarioCaller(Protocol):
 
 
 class ScenarioError(ValueError):
-    """A scenario's data is wrong; the message says which step, and what it may be."""
+    """The data of a scenario is wrong; the message names the step and what is allowed."""
 
 
 @attrs.frozen
 class Step:
-    """One thing that a caller does: the method's name and its options."""
+    """One action of a caller: the name of the method and its options."""
 
     does: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
@@ -71,13 +71,13 @@ class Step:
     def __attrs_post_init__(self) -> None:
         known = _STEPS.get(self.does)
         if known is None:
-            raise ScenarioError(f"a caller cannot {self.does!r}; it {', '.join(_STEPS)}")
+            raise ScenarioError(f"a step must be one of {', '.join(_STEPS)}, got {self.does!r}")
         for name, value in self.options.items():
             kinds = known.get(name)
             if kinds is None:
-                raise ScenarioError(f"{self.does} has no option {name!r}; it has {', '.join(known) or 'none'}")
+                raise ScenarioError(f"{self.does} has no option {name!r}; its options: {', '.join(known) or 'none'}")
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise ScenarioError(f"{self.does}: {name} must be a {kinds[-1].__name__}, not {value!r}")
+                raise ScenarioError(f"{self.does}: {name} must be a {kinds[-1].__name__}, got {value!r}")
         needed = _NEEDED.get(self.does)
         if needed is not None and needed not in self.options:
             raise ScenarioError(f"{self.does} needs {needed}")
@@ -89,13 +89,13 @@ def _as_tuple(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 @attrs.frozen
 class Scenario:
-    """Steps, one after another."""
+    """A sequence of steps."""
 
     steps: tuple[Step, ...] = attrs.field(converter=_as_tuple)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Scenario":
-        """Return the scenario that :meth:`to_dict` wrote, or somebody by hand.
+        """Return the scenario that :meth:`to_dict` or a person wrote.
 
         ::
 
@@ -109,11 +109,11 @@ class Scenario:
             }
 
         Raises:
-            ScenarioError: a step is not what a caller can do.
+            ScenarioError: a step is not an action of a caller.
         """
         steps = data.get("steps")
         if not isinstance(steps, Sequence) or isinstance(steps, str):
-            raise ScenarioError('a scenario is {"steps": [...]}')
+            raise ScenarioError(f'a scenario must be an object {{"steps": [...]}}, got {data!r}'[:200])
         return cls([_step(number, step) for number, step in enumerate(steps, 1)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,10 +121,10 @@ class Scenario:
         return {"steps": [{"does": step.does, **step.options} for step in self.steps]}
 
     async def play(self, caller: ScenarioCaller) -> None:
-        """Act the steps out.
+        """Act out the steps.
 
         Raises:
-            NotAsExpected: a step cannot be done, such as to speak when the call is over.
+            NotAsExpected: a step is impossible, such as to speak after the end of the call.
         """
         for step in self.steps:
             act: Callable[..., Any] = getattr(caller, step.does)
@@ -133,7 +133,7 @@ class Scenario:
 
 def _step(number: int, data: Any) -> Step:
     if not isinstance(data, Mapping) or not isinstance(data.get("does"), str):
-        raise ScenarioError(f'step {number} must be an object such as {{"does": "at", "seconds": 0.5}}, not {data!r}')
+        raise ScenarioError(f'step {number} must be an object such as {{"does": "at", "seconds": 0.5}}, got {data!r}')
     try:
         return Step(data["does"], {name: value for name, value in data.items() if name != "does"})
     except ScenarioError as error:

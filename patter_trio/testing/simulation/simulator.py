@@ -1,12 +1,13 @@
-"""A whole call in one block: an agent's real server on memory streams, a carrier that calls it, and a caller.
+"""A complete call in one block: an agent's real server on memory streams, a carrier that calls it, and a caller.
 
-This is the one place where the kit and the server under test meet.
+This is the only place where the kit and the server under test meet.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import attrs
 import trio
 import trio.testing
 
@@ -14,8 +15,9 @@ from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.phone import Patter
-from patter_trio.server.calls import CallServer, Seams, open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
@@ -24,45 +26,46 @@ from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 EPOCH_UNIX_S: Final = 1_700_000_000.0
-"""Unix time at the clock's zero, so that the stamps of every run are the same."""
+"""Unix time at the clock's zero, so that the timestamps of every run are the same."""
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 SERVER_TIMEOUT_S: Final = 60.0
-"""Longer than any callback is waited for after a call."""
+"""Seconds for the server to end; longer than the server waits for any callback after a call."""
 
 _calls: Final = trio.lowlevel.RunVar[int]("simulated calls")
 
 
 class CallInvariantError(AssertionError):
-    """A call broke what holds in every call; the message lists the findings and shows the call."""
+    """A call violated an invariant; the message lists the violations and shows the call."""
 
 
 @asynccontextmanager
 async def simulate_call(
-    agent: Agent, phone: Patter | None = None, carrier: str = "twilio", **callbacks: Any
+    agent: Agent, phone: Patter | None = None, carrier: str = "twilio", *, seams: Seams | None = None, **callbacks: Any
 ) -> AsyncIterator[SimulatedCaller]:
-    """Serve ``agent``, call it, and give the caller to the block; its end hangs up and checks the call.
+    """Serve ``agent``, call it, and yield the caller; the end of the block hangs up and checks the call.
 
     Args:
-        agent: who answers.
-        phone: whose agent it is, if its callbacks or its carrier's credentials matter; default: a new one.
-        carrier: whose protocol is spoken.
+        agent: the agent that answers.
+        phone: the agent's phone, if its callbacks or the credentials of its carrier matter; by default a new one.
+        carrier: the carrier whose protocol is spoken.
+        seams: parts of the server that a test of this package replaces, or looks through.
         callbacks: as for ``Patter.serve``.
 
     Raises:
-        CallInvariantError: the call broke what holds in every call.
-        CallRefused: the call did not come about.
-        TypeError: there is no such callback.
-        ValueError: there is no such carrier.
+        CallInvariantError: the call violated an invariant.
+        CallRefused: the call was not set up.
+        TypeError: a callback is unknown.
+        ValueError: the carrier is unknown.
     """
-    __tracebackhide__ = True  # pytest shows where the test failed, not what closed the call then
+    __tracebackhide__ = True  # pytest shows the place where the test failed, not the end of the call
     unknown = sorted(set(callbacks) - set(CALLBACKS))
     if unknown:
         raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
     if carrier not in CARRIERS:
-        raise ValueError(f"the simulator speaks {', '.join(CARRIERS)}, not {carrier!r}")
-    simulation = _Simulation(agent, phone or Patter(), callbacks)
+        raise ValueError(f"carrier must be one of {', '.join(CARRIERS)}, got {carrier!r}")
+    simulation = _Simulation(agent, phone or Patter(), callbacks, seams or Seams())
     try:
         async with simulation.call() as caller:
             yield caller
@@ -73,10 +76,11 @@ async def simulate_call(
 
 
 class _Simulation:
-    """The parts of one call."""
+    """The parts of one simulated call."""
 
-    def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any]) -> None:
+    def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any], seams: Seams) -> None:
         self._agent = agent
+        self._seams = seams
         self._phone = phone
         self._ends: list[dict[str, Any]] | None = None
         if callbacks.get("on_call_end") is None and getattr(phone, "on_call_end", None) is None:
@@ -101,10 +105,10 @@ class _Simulation:
 
     def _now(self) -> float:
         now = self.carrier.now
-        return 0.0 if now != now else now  # noqa: PLR0124 (not a number before the media's start)
+        return 0.0 if now != now else now  # noqa: PLR0124 (NaN before the start of the media)
 
     def _state(self) -> State | None:
-        call = self._phone.live.get(self.carrier.call_sid)
+        call = next((call for call in self._phone.calls if call.call_id == self.carrier.call_sid), None)
         if call is None:
             return None
         state = call.conversation_state
@@ -118,50 +122,59 @@ class _Simulation:
         await self.carrier.transfer(to)
 
     async def _connect(self) -> trio.abc.Stream:
-        """Open a connection to the server: a pair of memory streams, one end of which it serves."""
+        """Open a connection to the server: a pair of memory streams; the server serves one end."""
         await trio.lowlevel.checkpoint()
         if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         ours, theirs = trio.testing.memory_stream_pair()
-        self.carrier.faulty_stream = FaultyStream(theirs)  # of the two connections of a call, the media's is the last
+        # A call has two connections; the media connection is the last.
+        self.carrier.faulty_stream = FaultyStream(theirs)
         self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.faulty_stream)
         return ours
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[SimulatedCaller]:
-        """Serve and call; after the block hang up, and note what is left running."""
+        """Serve and call; after the block, hang up and record which tasks still run."""
         __tracebackhide__ = True
         before = set(_system_tasks())
         async with open_flat_nursery() as line:
             with trio.CancelScope() as serving:
                 async with (
                     open_call_server(
-                        self._phone.serve_options(
+                        self._phone._serve_options(  # noqa: SLF001 (the kit serves in memory, as the package's own)
                             self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
                         ),
-                        Seams(epoch=EPOCH_UNIX_S, tap=self.log.tap, bus_tap=self._bus_tap, transfer=self._transfer),
+                        attrs.evolve(
+                            self._seams,
+                            epoch=EPOCH_UNIX_S,
+                            tap=self.log.tap,
+                            bus_tap=self._bus_tap,
+                            transfer=self._transfer,
+                        ),
                     ) as self._call_server,
                     open_flat_nursery() as self._connections,
                 ):
+                    # The call starts before the block; leaving the block hangs up before the server is told to end.
                     await line.start(self.carrier.run)
                     yield self.caller
                     self.carrier.hang_up()
                     line.start_soon(self._watch, self._connections)
                     serving.deadline = trio.current_time() + SERVER_TIMEOUT_S
+            # Only now may the line be cancelled: the carrier's tasks deliver the end of the call to the server.
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
         self._left_for_good = [task.name for task in _system_tasks() if task not in before]
 
     async def _watch(self, connections: trio.Nursery) -> None:
-        """Note whose tasks are still there when none should be, and end them."""
+        """Record the tasks that still run after they should have ended, and cancel them."""
         await self.carrier.over.wait()
-        # A little later: what ends just in time counts as ended.
+        # Slightly later than the limit, so that a task which ends exactly at the limit counts as ended.
         await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + MAX_END_S + TOLERANCE_S)
         self._left_after_end = [task.name for task in _tasks_in(connections)]
         connections.cancel_scope.cancel(reason="the simulated call is over")
 
     def check(self) -> None:
-        """Raise what the call did that no call may do."""
+        """Raise if the call violated an invariant."""
         found = violations(
             CallRecord(
                 events=self.log.events,
@@ -176,36 +189,34 @@ class _Simulation:
         )
         if found:
             findings = "\n".join(f"  * {finding}" for finding in found)
-            raise CallInvariantError(
-                f"the call broke what holds in every call:\n{findings}\n\n{self.caller.timeline()}"
-            )
+            raise CallInvariantError(f"the call violated invariants:\n{findings}\n\n{self.caller.timeline()}")
 
 
 def _show(error: AssertionError, simulation: _Simulation) -> None:
-    """Add the picture of the call to a failed assertion that has none."""
+    """Add the picture of the call to a failed assertion that does not show it."""
     picture = simulation.caller.timeline()
     if picture not in str(error):
         error.add_note(f"\nThe call:\n{picture}")
 
 
 def _twilio(carrier: Carrier | None) -> Twilio:
-    """Return the carrier whose credentials both sides use: the phone's, or one that is made up."""
+    """Return the carrier whose credentials both sides use: the phone's, or one with invented credentials."""
     if carrier is None:
-        return Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")  # noqa: S106 (it opens nothing)
+        return Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")  # noqa: S106 (not a real credential)
     if not isinstance(carrier, Twilio):
-        raise TypeError(f"the simulator cannot play {carrier!r}")
+        raise TypeError(f"the simulator can only play Twilio, got {carrier!r}")
     return carrier
 
 
 def _next_number() -> int:
-    """Return the number of this call in this run, so that a run's calls differ and two runs' do not."""
+    """Return the number of this call in this run: different for each call, the same in every run."""
     number = _calls.get(0) + 1
     _calls.set(number)
     return number
 
 
 def _system_tasks() -> Iterator[trio.lowlevel.Task]:
-    """Yield the tasks that belong to no nursery of the program; all others end with theirs."""
+    """Yield trio's system tasks, which belong to no nursery of the program; all other tasks end with their nursery."""
     root = trio.lowlevel.current_root_task()
     for nursery in root.child_nurseries if root is not None else ():
         yield from nursery.child_tasks

@@ -1,4 +1,4 @@
-"""A call as a picture in text: the caller's lane above the agent's, over a time axis, and the events below."""
+"""A text picture of a call: the caller's row above the agent's, over a time axis, and the events below."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,12 +9,12 @@ from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.simulation.record import Event, Heard, Said
 
 COLUMN_S: Final = 0.1
-"""Seconds of a column."""
+"""Seconds in a column."""
 ROW_S: Final = 10.0
-"""Seconds of a row."""
+"""Seconds in a row."""
 _LABEL_CHARACTERS: Final = 8
 _UNLISTED_EVENTS: Final = frozenset({"transcript_partial", "llm_chunk", "tts_chunk"})
-"""Events of which there are too many for a list."""
+"""Events that are too frequent for the list."""
 _SHOWN_KEYS: Final = (
     "turn_idx",
     "interrupted",
@@ -25,7 +25,7 @@ _SHOWN_KEYS: Final = (
     "digit",
     "outcome",
 )
-"""What a line of the list tells of a payload; the rest is the same in every line, or in the event's name."""
+"""The parts of a payload that the list shows; the others are the same in every line, or repeat the event's name."""
 _ENDED: Final = "error"
 
 
@@ -40,8 +40,8 @@ class _Bar:
 def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Event], until: float) -> str:
     """Return the picture of a call up to ``until``.
 
-    A bar ``[words====]`` is as long as its sound; ``X`` in place of the closing bracket: it was interrupted. What does
-    not fit into a bar is found in the list of events.
+    A bar ``[words====]`` is as long as its sound; an ``X`` in place of the closing bracket marks an interruption. Text
+    that does not fit into a bar is in the list of events.
     """
     caller = [_Bar(_label(one), one.started, min(one.ended, until)) for one in said if one.started < until]
     agent = [_Bar(one.text or "...", one.started, one.ended, one.interrupted) for one in heard]

@@ -1,10 +1,10 @@
-"""Twilio, played: it calls our server with the real bytes, over any stream, and plays to the caller what it gets.
+"""A simulated Twilio: it calls the server with real bytes over any stream, and plays to the caller what it receives.
 
-On memory streams and a mock clock a call takes no time and every instant is exact; on sockets and the real clock it is
-a call at real pace. Nothing here knows of the server but its address and the account's credentials.
+On memory streams and a mock clock a call takes no real time and every instant is exact; on sockets and the real clock
+the call runs in real time. This module knows nothing of the server but its address and the account's credentials.
 
-Call time is seconds since the media began: the caller's sample 0 was spoken at 0, and frame k, which holds
-[k * 0.02, (k + 1) * 0.02), is sent when it is complete, at (k + 1) * 0.02.
+Call time is seconds since the media began: the caller's sample 0 was spoken at 0, and frame k, which holds [k * 0.02,
+(k + 1) * 0.02), is sent when it is complete, at (k + 1) * 0.02.
 """
 
 import base64
@@ -32,9 +32,9 @@ from patter_trio.testing.twilio.webhook_post import post_form
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 
 MAX_MESSAGES_IN_FLIGHT: Final = 8192
-"""Most messages on the way in either direction: more than two minutes of the caller's audio."""
+"""Maximum number of messages in flight in each direction: more than two minutes of the caller's audio."""
 CLOSE_TIMEOUT_S: Final = 1.0
-"""Seconds that the last messages may take when the call is over."""
+"""Seconds that the last messages may take after the end of the call."""
 OPENING_MESSAGES: Final = 2
 """Messages that open a stream: connected, start."""
 
@@ -42,7 +42,7 @@ Ended = Literal["caller_hung_up", "agent_hung_up", "transferred", "dropped"]
 
 
 class CallRefused(PatterConnectionError):
-    """The call did not come about; ``outcome`` is what the caller experiences."""
+    """The call was not set up; ``outcome`` is what the caller experiences."""
 
     def __init__(self, outcome: str, message: str) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class CallRefused(PatterConnectionError):
 
 @attrs.frozen
 class Arrival:
-    """Something that the carrier got from the agent's server, and when; audio, a mark's name, or (neither) a clear."""
+    """A message that the carrier received from the agent's server: audio, the name of a mark, or (neither) a clear."""
 
     at: float
     audio: bytes = b""
@@ -59,32 +59,32 @@ class Arrival:
 
     @property
     def clears(self) -> bool:
-        """Whether it empties the carrier's buffer."""
+        """True if the message empties the carrier's buffer."""
         return not self.audio and not self.mark
 
 
 @attrs.frozen
 class ProtocolFault:
-    """Something that the agent's server sent and that Twilio would not have taken."""
+    """A message of the agent's server that Twilio would not accept."""
 
     at: float
     message: str
 
 
 class SimulatedTwilio:
-    """One call by way of Twilio.
+    """One call through a simulated Twilio.
 
     Args:
         connect: opens a connection to the agent's server.
         public_url: the address under which the carrier knows the server, without a path.
         account_sid: the account, as in the carrier object of the program under test.
-        auth_token: its secret, with which requests are signed.
-        caller: the number that calls.
+        auth_token: the account's secret, with which requests are signed.
+        caller: the number of the caller.
         callee: the number that is called.
         call_sid: Twilio's id of the call.
         up_delay: seconds that the network takes towards the server.
-        down_delay: seconds that it takes back.
-        echo_marks: False = marks never come back.
+        down_delay: seconds that the network takes from the server.
+        echo_marks: if False, marks never come back.
     """
 
     def __init__(
@@ -120,54 +120,54 @@ class SimulatedTwilio:
         self.down_delay = down_delay
         self.echo_marks = echo_marks
         self.early_marks: bool = False
-        """True = marks come back as soon as they are there, instead of when they were played: no carrier should."""
+        """If True, marks come back when they arrive instead of when they were played; no carrier should do that."""
         self.alter: Callable[[str], Sequence[str | bytes]] = _unaltered
-        """Returns what becomes of a message on its way to the server: other ones, several, none."""
+        """A function that returns what is sent to the server instead of a message: one message, several, or none."""
         self.transferred_to: str = ""
-        """The number or SIP address with which the caller was connected; empty: with nobody."""
+        """The number or SIP address to which the caller was transferred; empty without a transfer."""
         self.transfer_delay: float = 0.1
-        """Seconds that the carrier takes to obey a transfer."""
+        """Seconds until the carrier carries out a transfer."""
         self.transfer_answer: float = 0.0
-        """Seconds that it then takes to say so."""
+        """Seconds from then until the carrier confirms the transfer."""
         self.transfer_error: Exception | None = None
-        """What it says instead of obeying."""
+        """The error that the carrier raises instead of transferring the call."""
         self.faulty_stream: FaultyStream | None = None
-        """The server's end of the media connection, for what goes wrong below the messages; None on real sockets."""
+        """The server's end of the media connection, for faults below the messages; None on real sockets."""
         self._sequence = 0
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
-        self._news = Pulse()  # the next mark's time may have changed
+        self._news = Pulse()  # fires when the time of the next mark may have changed
         self.caller_audio: CallerAudio = CallerAudio()
         self.playback: PhonePlayback = PhonePlayback()
         self.arrivals: list[Arrival] = []
-        """All audio, marks and clears of the agent's server, in order."""
+        """All audio, marks and clears that came from the agent's server, in order."""
         self.faults: list[ProtocolFault] = []
         self.media_start: float = math.nan
         """The instant, on trio's clock, that is 0 in call time."""
         self.ended: Ended | None = None
         self.ended_at: float = math.inf
-        """Call time of the end."""
+        """Call time of the end; infinite before."""
         self.reached_at: float = math.inf
-        """Call time at which the server was told of the stream's start; infinite: never."""
+        """Call time at which the server received the stream's start; infinite if it never did."""
         self.told_at: float = math.inf
-        """Call time from which the server could know of the end: later than the end where the network is slow."""
+        """Call time from which the server could know of the end; later than the end if the network is slow."""
         self.close_code: int | None = None
         """The code with which the agent's server closed the media socket."""
         self.over: trio.Event = trio.Event()
-        """Set when the socket is closed and nothing of this call runs here any more."""
+        """An event that is set when the socket is closed and no task of this call runs here any more."""
 
     def __repr__(self) -> str:
         return f"<SimulatedTwilio {self.call_sid} {self.ended or 'up'}>"
 
     @property
     def now(self) -> float:
-        """The call time."""
+        """The current call time."""
         return trio.current_time() - self.media_start
 
-    # What the caller does. Plain functions: they take effect at once. -------------------------------------------------
+    # Actions of the caller: plain functions that take effect at once. -------------------------------------------------
     def say(self, audio: bytes) -> tuple[float, float]:
-        """Put mu-law audio into the caller's mouth, after what is being said; return its begin and end in call time."""
+        """Schedule mu-law audio of the caller, after the current utterance; return its begin and end in call time."""
         return self.caller_audio.say(audio, self.now)
 
     def press(self, digit: str) -> None:
@@ -175,11 +175,11 @@ class SimulatedTwilio:
         self._post(messages.Dtmf(**self._ids(), dtmf=messages.Digit(digit=digit)))
 
     def send(self, message: str) -> None:
-        """Send any message at all to the agent's server, with the network's delay."""
+        """Send any message to the agent's server, with the network's delay."""
         self._queue(message)
 
     def hang_up(self) -> None:
-        """End the call as the caller; does nothing when it is over."""
+        """End the call as the caller; do nothing if it is over."""
         if self.ended is None:
             self._leave("caller_hung_up")
 
@@ -190,7 +190,7 @@ class SimulatedTwilio:
         self._queue(None)
 
     async def transfer(self, to: str) -> None:
-        """Connect the caller with somebody else, as the agent's server wants it; that ends the stream.
+        """Transfer the caller, as the agent's server requested; this ends the stream.
 
         Raises:
             CallEnded: the call is over.
@@ -205,19 +205,19 @@ class SimulatedTwilio:
         await trio.sleep(self.transfer_answer)
 
     def drop(self) -> None:
-        """Cut the connection without a word, as a broken network does."""
+        """Cut the connection without a close, as a broken network does."""
         if self.ended is None:
             self._end("dropped")
             self._scope.cancel()
 
     def stall(self, seconds: float, *, sending: bool = True, receiving: bool = True) -> None:
-        """Let the network carry nothing for a while; what was sent comes afterwards, at once."""
+        """Make the network carry nothing for ``seconds``; messages sent meanwhile arrive afterwards, all at once."""
         if sending:
             self._sends_again = trio.current_time() + seconds
         if receiving:
             self._reads_again = trio.current_time() + seconds
 
-    # What was heard ---------------------------------------------------------------------------------------------------
+    # Observations -----------------------------------------------------------------------------------------------------
     def played(self) -> list[Stretch]:
         """Return what the caller has heard so far."""
         return self.playback.played(min(self.now, self.ended_at))
@@ -229,10 +229,10 @@ class SimulatedTwilio:
 
     # The call ---------------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Place the call and carry it to its end; reports started when the media begins.
+        """Place the call and run it to its end; report started when the media begins.
 
         Raises:
-            CallRefused: the server did not take the call, or not in the way that Twilio understands.
+            CallRefused: the server did not accept the call, or answered in a way that Twilio does not understand.
         """
         try:
             stream = await self._ask()
@@ -244,12 +244,13 @@ class SimulatedTwilio:
                 if self.ended != "dropped":
                     await socket.aclose()
             finally:
+                # Forced: a peer that does not read must not hold up the end.
                 await trio.aclose_forcefully(connection)
         finally:
             self.over.set()
 
     async def _ask(self) -> messages.StreamTwiml:
-        """Ask the voice webhook what to do with the call."""
+        """Ask the voice webhook how to handle the call."""
         url = self._public_url + "/webhooks/twilio/voice"
         signature = messages.sign(self._auth_token, url, self._form)
         headers = {"X-Twilio-Signature": signature, "User-Agent": "TwilioProxy/1.1", "Accept": "*/*"}
@@ -258,7 +259,7 @@ class SimulatedTwilio:
             try:
                 answer = await post_form(connection, url, self._form, headers)
             except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
-                raise CallRefused("failed", f"the voice webhook gave no answer: {error}") from error
+                raise CallRefused("failed", f"the voice webhook did not answer: {error}") from error
             finally:
                 await trio.aclose_forcefully(connection)
         if deadline.cancelled_caught:
@@ -266,7 +267,9 @@ class SimulatedTwilio:
         if answer.status != 200:  # noqa: PLR2004
             raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
         if not answer.content_type.startswith(("text/xml", "application/xml")):
-            raise CallRefused("failed", f"the voice webhook answered {answer.content_type!r}, which is no TwiML")
+            raise CallRefused(
+                "failed", f"the voice webhook must answer with TwiML (text/xml), got {answer.content_type!r}"
+            )
         try:
             twiml = messages.read_twiml(answer.body)
         except messages.BadAnswer as error:
@@ -274,7 +277,7 @@ class SimulatedTwilio:
         if isinstance(twiml, messages.RejectTwiml):
             raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
         if twiml.url.startswith("ws:") and self._public_url.startswith("https:"):
-            raise CallRefused("failed", f"31922: <Stream url> has to be a wss:// address, not {twiml.url!r}")
+            raise CallRefused("failed", f"31922: <Stream url> must be a wss:// address, got {twiml.url!r}")
         return twiml
 
     async def _open(self, connection: trio.abc.Stream, stream: messages.StreamTwiml) -> WebSocket:
@@ -305,7 +308,7 @@ class SimulatedTwilio:
                 task_status.started()
 
     async def _write(self, socket: WebSocket) -> None:
-        """Send what was posted, each message when the network has carried it; the only writer of the socket."""
+        """Send the posted messages, each when the network has carried it; the only task that writes to the socket."""
         sent = 0
         try:
             async for due, message in self._outgoing:
@@ -322,7 +325,7 @@ class SimulatedTwilio:
                 else:
                     await socket.flush()
         except SocketClosed:
-            pass  # the reader learns of it, with the reason
+            pass  # the reader gets the same error, with the reason
 
     async def _read(self, socket: WebSocket) -> None:
         arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](MAX_MESSAGES_IN_FLIGHT)
@@ -338,7 +341,8 @@ class SimulatedTwilio:
                     self.close_code = error.code
                     message = None
                 if self.down_delay == 0:
-                    self._take(message)  # without a detour, so that equal instants keep their order
+                    # Directly, not through the channel, so that events at equal instants keep their order.
+                    self._take(message)
                 else:
                     await arriving.send((trio.current_time() + self.down_delay, message))
 
@@ -348,7 +352,10 @@ class SimulatedTwilio:
             self._take(message)
 
     def _take(self, message: str | bytes | None) -> None:
-        """Do what the server wants; None: it has closed the socket, and with nothing behind <Connect> the call is over."""
+        """Handle a message of the server, or None when it has closed the socket.
+
+        That ends the call, because the TwiML has no verb after <Connect>.
+        """
         now = self.now
         if self.ended is not None:
             return
@@ -379,7 +386,7 @@ class SimulatedTwilio:
         self._news.fire()
 
     async def _speak(self) -> None:
-        """Send the caller's voice, frame by frame."""
+        """Send the caller's audio, frame by frame."""
         frame = 0
         while True:
             frame += 1
@@ -413,11 +420,11 @@ class SimulatedTwilio:
         self._queue(msgspec.json.encode(message).decode())
 
     def _queue(self, message: str | None) -> None:
-        """Hand a message to the network; "" sends what the socket itself wants sent, None ends the connection."""
+        """Hand a message to the network; "" sends what the socket itself has pending, None ends the connection."""
         try:
             self._outbox.send_nowait((trio.current_time() + self.up_delay, message))
         except trio.WouldBlock:
-            self.faults.append(ProtocolFault(self.now, "the server does not read: its messages are lost"))
+            self.faults.append(ProtocolFault(self.now, "the server does not read; its messages are lost"))
             self.drop()
 
     def _end(self, how: Ended) -> None:

@@ -1,4 +1,4 @@
-"""A connection on which things can go wrong: the server's end of it, which behaves until it is told otherwise."""
+"""The server's end of a connection on which faults can be injected; it behaves normally until then."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from patter_trio.net.pulse import Pulse
 
 
 class FaultyStream(trio.abc.HalfCloseableStream):
-    """A stream as the server under test sees it, with a peer and a network that can be made to misbehave at any moment.
+    """A stream as the server under test sees it, whose peer and network can misbehave at any moment.
 
-    Every fault is a plain function that takes effect at once, also on a read or a write that is waiting. Over memory
-    streams and a mock clock each is exact.
+    Every fault is a plain function that takes effect at once, also on a waiting read or write. Over memory streams and
+    a mock clock each fault is exact.
 
     Args:
-        stream: the server's end of a connection that works.
+        stream: the server's end of a working connection.
     """
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
@@ -27,47 +27,49 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._piece: tuple[int, float] = (65536, 0.0)
         self._closed = False
         self.operations: int = 0
-        """How many reads and writes the server has begun so far."""
+        """Number of reads and writes that the server has begun so far."""
         self.before: Callable[[int], None] | None = None
-        """Called with the number of each read or write (the first is 1) before it begins: to strike at that very await."""
+        """Called with the number of each read or write (the first is 1) before it begins, to inject a fault at that
+        very await.
+        """
 
     def __repr__(self) -> str:
         told = {"reset": self._reset, "ended": self._ended, "silent": self._silent, "deaf": self._deaf}
         return f"<FaultyStream {', '.join(name for name, is_so in told.items() if is_so) or 'sound'}>"
 
-    # What goes wrong --------------------------------------------------------------------------------------------------
+    # Faults -----------------------------------------------------------------------------------------------------------
     def reset(self) -> None:
-        """The connection is reset: whatever is read or written fails."""
+        """Reset the connection: every read and write fails."""
         self._reset = True
         self._change()
 
     def end(self) -> None:
-        """The peer ends its side of the connection without a word; what is written still goes somewhere."""
+        """End the peer's side of the connection without a close frame; writes still succeed."""
         self._ended = self._swallowing = True
         self._change()
 
     def vanish(self) -> None:
-        """The peer is gone and nobody says so: nothing comes any more, and what is written is lost."""
+        """Let the peer vanish without closing the connection: no data comes any more, and written data is lost."""
         self._silent = self._swallowing = True
         self._change()
 
     def stop_reading(self) -> None:
-        """The peer reads nothing any more, and all buffers are full: what is written waits."""
+        """Stop the peer from reading, with all buffers full: writes wait."""
         self._deaf = True
         self._change()
 
     def freeze(self) -> None:
-        """The peer neither sends nor reads any more; the connection stands."""
+        """Stop the peer from sending and reading; the connection stays open."""
         self._silent = self._deaf = True
         self._change()
 
     def trickle(self, size: int, seconds: float = 0.0) -> None:
-        """What comes, comes in pieces of ``size`` bytes at most, one every so many ``seconds``."""
+        """Deliver data in pieces of at most ``size`` bytes, one every ``seconds``."""
         self._piece = (size, seconds)
         self._change()
 
     def inject(self, data: bytes) -> None:
-        """Have the server read these bytes next, ahead of what is on its way."""
+        """Make the server read these bytes next, before data that is on its way."""
         self._injected += data
         self._change()
 
@@ -82,20 +84,21 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             self.before(self.operations)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Read, as :meth:`trio.abc.ReceiveStream.receive_some`; what the faults say comes first."""
+        """Read, as :meth:`trio.abc.ReceiveStream.receive_some`; data and errors of the faults come first."""
         self._begins()
         while True:
             data = self._given(max_bytes)
             if data is not None:
                 await trio.lowlevel.checkpoint()
                 return data
+            # A fault cancels this scope, so that a waiting read starts again and sees the fault.
             with trio.CancelScope() as self._reading:
                 size, seconds = self._piece
                 await trio.sleep(math.inf if self._silent else seconds)
                 return bytes(await self._stream.receive_some(min(max_bytes or size, size)))
 
     def _given(self, max_bytes: int | None) -> bytes | None:
-        """Return what is to be read instead of what the peer sent; None: nothing is."""
+        """Return the data that a fault puts in place of the peer's, or None without such a fault."""
         if self._closed:
             raise trio.ClosedResourceError
         if self._reset:
@@ -110,6 +113,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write, as :meth:`trio.abc.SendStream.send_all`."""
         self._begins()
+        # Nothing is written while the peer does not read; each change of the faults wakes the writer to look again.
         while self._deaf and not self._reset:
             await self._changed.wait()
         if self._reset:
@@ -121,15 +125,15 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until the stream might take something."""
+        """Wait until the stream might accept data."""
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """End the server's side."""
+        """End the server's side of the connection."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """Close the server's end."""
+        """Close the server's end of the connection."""
         self._closed = True
         self._change()
         await self._stream.aclose()

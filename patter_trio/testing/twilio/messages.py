@@ -1,7 +1,7 @@
-"""Twilio's side of its webhooks and Media Streams protocol, written from its public pages and from nothing of ours.
+"""Twilio's side of its webhooks and of the Media Streams protocol, written from Twilio's public documentation alone.
 
-Being a second, independent and stricter reading of the protocol, it notices what the first one misunderstood.
-Sources: twilio.com/docs/voice/media-streams/websocket-messages, .../voice/twiml/stream, .../usage/security.
+This is a second, independent and stricter implementation of the protocol, so that it reveals misunderstandings in the
+first. Sources: twilio.com/docs/voice/media-streams/websocket-messages, .../voice/twiml/stream, .../usage/security.
 """
 
 import base64
@@ -16,9 +16,9 @@ import attrs
 import msgspec
 
 WEBHOOK_TIMEOUT_S: Final = 15.0
-"""How long Twilio waits for the answer of a webhook."""
+"""Seconds that Twilio waits for the answer of a webhook."""
 MAX_PARAMETER_CHARACTERS: Final = 500
-"""Most characters of a <Parameter>'s name and value together."""
+"""Maximum length of a <Parameter>'s name and value together."""
 
 
 def sign(auth_token: str, url: str, params: Mapping[str, str] | None = None) -> str:
@@ -30,7 +30,7 @@ def sign(auth_token: str, url: str, params: Mapping[str, str] | None = None) -> 
 # The answer to the webhook --------------------------------------------------------------------------------------------
 @attrs.frozen
 class StreamTwiml:
-    """``<Connect><StreamTwiml>``: where the media goes, and with which parameters."""
+    """A parsed ``<Connect><Stream>``: the address for the media, and its parameters."""
 
     url: str
     parameters: Mapping[str, str]
@@ -38,37 +38,37 @@ class StreamTwiml:
 
 @attrs.frozen
 class RejectTwiml:
-    """``<Reject>`` or ``<Hangup>``: the caller hears busy, or the call just ends."""
+    """A parsed ``<Reject>`` or ``<Hangup>``: the caller hears busy, or the call ends."""
 
     outcome: Literal["busy", "rejected", "completed"]
 
 
 class BadAnswer(Exception):
-    """Twilio would read an "application error" to the caller; the message says why."""
+    """An answer for which Twilio would read an "application error" to the caller; the message gives the reason."""
 
 
 def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
     """Return what an answer to the voice webhook asks for.
 
     Raises:
-        BadAnswer: it is no TwiML, or not such as this simulation (or Twilio) can follow.
+        BadAnswer: the answer is not TwiML, or this simulation (or Twilio) cannot follow it.
     """
     try:
         response = ET.fromstring(body)  # noqa: S314 (the server under test wrote it)
     except ET.ParseError as error:
-        raise BadAnswer(f"the webhook's answer is no XML ({error}): {body[:200]!r}") from error
+        raise BadAnswer(f"the webhook's answer must be XML, got {body[:200]!r} ({error})") from error
     if response.tag != "Response":
-        raise BadAnswer(f"TwiML begins with <Response>, not <{response.tag}>")
+        raise BadAnswer(f"TwiML must begin with <Response>, got <{response.tag}>")
     verb = response[0] if len(response) else None
     if verb is None or verb.tag == "Hangup":
         return RejectTwiml("completed")
     if verb.tag == "Reject":
         return RejectTwiml("busy" if verb.get("reason") == "busy" else "rejected")
     if verb.tag != "Connect":
-        raise BadAnswer(f"the simulated carrier follows <Connect>, <Reject> and <Hangup>, not <{verb.tag}>")
+        raise BadAnswer(f"the first verb must be <Connect>, <Reject> or <Hangup>, got <{verb.tag}>")
     stream = verb.find("Stream")
     if stream is None:
-        raise BadAnswer("<Connect> without <Stream>")
+        raise BadAnswer("<Connect> must contain <Stream>")
     return _read_stream(stream)
 
 
@@ -76,18 +76,21 @@ def _read_stream(stream: ET.Element) -> StreamTwiml:
     try:
         url = urlsplit(stream.get("url", ""))
     except ValueError as error:
-        raise BadAnswer(f"31922: <Stream url> is no address: {stream.get('url')!r}") from error
+        raise BadAnswer(f"31922: <Stream url> must be a URL, got {stream.get('url')!r}") from error
     if url.scheme not in ("wss", "ws") or not url.netloc:
-        raise BadAnswer(f"31922: <Stream url> has to be a wss:// address, not {stream.get('url')!r}")
+        raise BadAnswer(f"31922: <Stream url> must be a wss:// address, got {stream.get('url')!r}")
     if url.query:
-        raise BadAnswer(f"31920: <Stream url> may not have a query: {stream.get('url')!r}")
+        raise BadAnswer(f"31920: <Stream url> must not have a query, got {stream.get('url')!r}")
     parameters: dict[str, str] = {}
     for child in stream:
         if child.tag != "Parameter":
-            raise BadAnswer(f"<Stream> holds <Parameter> elements, not <{child.tag}>")
+            raise BadAnswer(f"<Stream> must contain only <Parameter> elements, got <{child.tag}>")
         name, value = child.get("name", ""), child.get("value", "")
         if not name or len(name) + len(value) > MAX_PARAMETER_CHARACTERS:
-            raise BadAnswer(f"<Parameter name={name!r}> is empty or longer than {MAX_PARAMETER_CHARACTERS} characters")
+            raise BadAnswer(
+                "<Parameter> must have a name, and name and value of "
+                f"at most {MAX_PARAMETER_CHARACTERS} characters, got {name!r}"
+            )
         parameters[name] = value
     return StreamTwiml(url.geturl(), parameters)
 
@@ -105,7 +108,7 @@ class Connected(_Out, frozen=True, tag="connected"):
 
 
 class MediaFormat(msgspec.Struct, frozen=True, rename="camel"):
-    """The one format that there is."""
+    """The only format of Media Streams."""
 
     encoding: str = "audio/x-mulaw"
     sample_rate: int = 8000
@@ -113,7 +116,7 @@ class MediaFormat(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StartBody(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What the stream is."""
+    """The description of a stream in its start message."""
 
     stream_sid: str
     account_sid: str
@@ -132,7 +135,7 @@ class Start(_Out, frozen=True, tag="start"):
 
 
 class MediaBody(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """20 ms of the caller; the numbers are strings."""
+    """A frame of 20 ms of the caller's audio; the numbers are strings, as Twilio sends them."""
 
     track: str = "inbound"
     chunk: str
@@ -141,7 +144,7 @@ class MediaBody(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Media(_Out, frozen=True, tag="media"):
-    """Audio of the caller."""
+    """A message with audio of the caller."""
 
     sequence_number: str
     stream_sid: str
@@ -155,7 +158,7 @@ class Name(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MarkPlayed(_Out, frozen=True, tag="mark"):
-    """All before the mark was played, or cleared."""
+    """A message that all audio before the mark was played, or cleared."""
 
     sequence_number: str
     stream_sid: str
@@ -163,14 +166,14 @@ class MarkPlayed(_Out, frozen=True, tag="mark"):
 
 
 class Digit(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A key."""
+    """The key in a DTMF message."""
 
     track: str = "inbound_track"
     digit: str
 
 
 class Dtmf(_Out, frozen=True, tag="dtmf"):
-    """The caller pressed a key."""
+    """A message that the caller pressed a key."""
 
     sequence_number: str
     stream_sid: str
@@ -178,14 +181,14 @@ class Dtmf(_Out, frozen=True, tag="dtmf"):
 
 
 class StopBody(msgspec.Struct, frozen=True, rename="camel"):
-    """Which call is over."""
+    """The ids of the call that is over."""
 
     account_sid: str
     call_sid: str
 
 
 class Stop(_Out, frozen=True, tag="stop"):
-    """The stream is over."""
+    """A message that the stream is over."""
 
     sequence_number: str
     stream_sid: str
@@ -201,25 +204,25 @@ class _In(msgspec.Struct, frozen=True, rename="camel", tag_field="event", forbid
 
 
 class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base64 of mu-law bytes."""
+    """Audio in base64 of mu-law bytes."""
 
     payload: str
 
 
 class Play(_In, frozen=True, tag="media"):
-    """Audio for the caller."""
+    """A message with audio for the caller."""
 
     media: Payload
 
 
 class Mark(_In, frozen=True, tag="mark"):
-    """Report when you have come here."""
+    """A message that asks for a report when the audio before it has been played."""
 
     mark: Name
 
 
 class Clear(_In, frozen=True, tag="clear"):
-    """Empty the buffer."""
+    """A message that empties the buffer."""
 
 
 FromAgent = Play | Mark | Clear
@@ -228,29 +231,29 @@ _decode = msgspec.json.Decoder(FromAgent).decode
 
 
 class BadMessage(Exception):
-    """Twilio would warn about the message and ignore it; the text says why."""
+    """A message that Twilio would ignore with a warning; the text gives the reason."""
 
 
 def read_message(message: str | bytes, stream_sid: str) -> tuple[FromAgent, bytes]:
-    """Return a message of the agent's server, and the audio in it.
+    """Return a decoded message of the agent's server, and the audio in it.
 
     Raises:
-        BadMessage: Twilio does not take it.
+        BadMessage: Twilio would not accept the message.
     """
     if isinstance(message, bytes):
-        raise BadMessage("31924: a binary frame; the protocol is JSON in text frames")
+        raise BadMessage("31924: messages must be JSON in text frames, got a binary frame")
     try:
         decoded = _decode(message)
     except msgspec.DecodeError as error:
         raise BadMessage(f"31951: {error}: {message[:200]}") from error
     if decoded.stream_sid != stream_sid:
-        raise BadMessage(f"31951: streamSid is {decoded.stream_sid!r}, but this stream is {stream_sid!r}")
+        raise BadMessage(f"31951: streamSid must be that of this stream, {stream_sid!r}, got {decoded.stream_sid!r}")
     if not isinstance(decoded, Play):
         return decoded, b""
     try:
         audio = base64.b64decode(decoded.media.payload, validate=True)
     except ValueError as error:
-        raise BadMessage(f"31951: the payload is no base64 ({error})") from error
+        raise BadMessage(f"31951: the payload must be base64 ({error})") from error
     if not audio:
-        raise BadMessage("31951: media without audio")
+        raise BadMessage("31951: media must have audio, got an empty payload")
     return decoded, audio

@@ -1,4 +1,4 @@
-"""The two directions of a simulated line, without clock or I/O: what the caller says, and what is played to the caller.
+"""The two directions of a simulated line, without clock or I/O: the caller's audio, and the audio played to the caller.
 
 Times are seconds since the media began; audio is mu-law, 8000 samples a second.
 """
@@ -14,33 +14,33 @@ from patter_trio.audio.formats import RATE
 from patter_trio.audio.g711 import SILENCE
 
 _TOLERANCE_SAMPLES: Final = 1e-3
-"""Part of a sample that times may be off by their arithmetic."""
+"""Fraction of a sample by which times may be off because of floating-point arithmetic."""
 
 
 @attrs.frozen
 class Stretch:
-    """Audio without a gap, from ``at`` on."""
+    """Audio without a gap, starting at ``at``."""
 
     at: float
     audio: bytes
 
     @property
     def until(self) -> float:
-        """When it ends."""
+        """The time of the end."""
         return self.at + len(self.audio) / RATE
 
 
 class CallerAudio:
-    """What the caller says: audio that was scheduled, silence in between, handed out in frames."""
+    """The caller's audio: scheduled utterances with silence between them, returned in frames."""
 
     def __init__(self) -> None:
         self._scheduled: deque[tuple[int, bytes]] = deque()
         self._end = 0
         self.said: bytearray = bytearray()
-        """All that was handed out, from the first sample on."""
+        """All audio that was returned, from the first sample on."""
 
     def say(self, audio: bytes, now: float) -> tuple[float, float]:
-        """Speak from ``now`` on, or after what is being said; return begin and end."""
+        """Schedule audio from ``now`` on, or after the current utterance; return its begin and end."""
         start = max(len(self.said), self._end, math.floor(now * RATE + _TOLERANCE_SAMPLES))
         self._scheduled.append((start, audio))
         self._end = start + len(audio)
@@ -62,10 +62,10 @@ class CallerAudio:
 
 
 class PhonePlayback:
-    """The carrier's buffer towards the caller: plays in order, from arrival on, one second per 8000 bytes.
+    """The carrier's buffer towards the caller: it plays audio in order, from its arrival on, 8000 bytes a second.
 
-    A mark is due when all that arrived before it has been played, so at once when the buffer is empty. ``clear`` empties
-    the buffer, and every mark that waited is due at once.
+    A mark is due when all audio that arrived before it has been played; with an empty buffer, at once. ``clear``
+    empties the buffer, and makes every waiting mark due at once.
     """
 
     def __init__(self) -> None:
@@ -74,29 +74,29 @@ class PhonePlayback:
         self._marks: deque[tuple[int, str]] = deque()
 
     def media(self, audio: bytes, now: float) -> None:
-        """Take audio that arrived."""
+        """Add audio that arrived."""
         start = max(self._end, math.ceil(now * RATE - _TOLERANCE_SAMPLES))
         self._stretches.append((start, audio))
         self._end = start + len(audio)
 
     def mark(self, name: str, now: float) -> None:
-        """Take a mark that arrived."""
+        """Add a mark that arrived."""
         self._marks.append((max(self._end, math.floor(now * RATE + _TOLERANCE_SAMPLES)), name))
 
     @property
     def next_mark(self) -> float:
-        """When the next mark is due; infinite without one."""
+        """The time at which the next mark is due; infinite if no mark waits."""
         return self._marks[0][0] / RATE if self._marks else math.inf
 
     def reached(self, now: float) -> list[str]:
-        """Return, and forget, the marks that are due."""
+        """Return, and remove, the marks that are due."""
         names = []
         while self._marks and self._marks[0][0] <= now * RATE + _TOLERANCE_SAMPLES:
             names.append(self._marks.popleft()[1])
         return names
 
     def clear(self, now: float) -> list[str]:
-        """Stop what is being played; return, and forget, the marks that waited."""
+        """Stop the playback; return, and remove, the waiting marks."""
         names = [name for _, name in self._marks]
         self._marks.clear()
         end = math.floor(now * RATE + _TOLERANCE_SAMPLES)
@@ -105,7 +105,7 @@ class PhonePlayback:
         return names
 
     def played(self, now: float) -> list[Stretch]:
-        """Return what the caller has heard up to ``now``, joined where there was no gap."""
+        """Return what the caller has heard up to ``now``, with adjacent audio joined."""
         end = math.floor(now * RATE + _TOLERANCE_SAMPLES)
         joined: list[tuple[int, list[bytes]]] = []
         reach = -1
@@ -120,7 +120,7 @@ class PhonePlayback:
 
 
 def whole(stretches: Sequence[Stretch], seconds: float) -> bytes:
-    """Return the stretches as one piece of audio of that length, with silence in the gaps."""
+    """Return the stretches as one piece of audio of ``seconds``, with silence in the gaps."""
     audio = bytearray([SILENCE]) * round(seconds * RATE)
     for stretch in stretches:
         start = round(stretch.at * RATE)

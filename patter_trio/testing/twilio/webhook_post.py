@@ -10,7 +10,7 @@ import trio
 
 READ_BYTES: Final = 65536
 MAX_ANSWER_BYTES: Final = 65536
-"""Most bytes of an answer; Twilio takes 64 kB of TwiML."""
+"""Maximum size of an answer: Twilio accepts 64 kB of TwiML."""
 
 
 @attrs.frozen
@@ -28,7 +28,7 @@ async def post_form(
     """POST a form and return the answer.
 
     Raises:
-        h11.RemoteProtocolError: what came is no HTTP response, or too long, or the connection ended before it was whole.
+        h11.RemoteProtocolError: the answer is not HTTP, is too long, or ended before it was complete.
         trio.BrokenResourceError: the connection broke.
     """
     split, body = urlsplit(url), urlencode(form).encode()
@@ -55,7 +55,7 @@ async def post_form(
         elif isinstance(event, h11.Data):
             received += event.data
             if len(received) > MAX_ANSWER_BYTES:
-                raise h11.RemoteProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+                raise h11.RemoteProtocolError(f"the answer must have at most {MAX_ANSWER_BYTES} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return WebhookAnswer(status, content_type, bytes(received))
         elif isinstance(event, h11.ConnectionClosed):

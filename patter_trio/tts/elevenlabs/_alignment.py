@@ -1,14 +1,14 @@
-"""From the times of characters to words and sentences: what a chunk of speech says, and when.
+"""Conversion of character times to words and sentences: the text of each chunk of speech, and its times.
 
-A synthesiser that is given a text piece by piece returns audio in chunks that keep to no boundary of the text. The
-playback ledger wants to know with which chunk each sentence begins, and when each of its words is over.
+A synthesiser that gets a text piece by piece returns audio in chunks that do not follow the boundaries of the text. The
+playback ledger needs to know with which chunk each sentence begins, and when each of its words ends.
 
-Words are counted: the n-th word that is said is the n-th that was given, whatever its spelling has become. One is over
-when it is complete, or at the next white space. A chunk in which a sentence begins behind the end of another is cut in
-two there.
+Words are counted: the n-th spoken word is the n-th word of the text, even if its spelling has changed. A word ends when
+it is complete, or at the next white space. If a sentence begins in a chunk after the end of another one, the chunk is
+cut in two there.
 
-Times that make no sense cost neither audio nor order: a character that starts before the one in front of it, outside
-of its chunk or at no number starts with the one in front of it; a length that is not a positive number counts as zero.
+Invalid times must cost neither audio nor order: a character whose start is before that of the previous one, outside its
+chunk or not a number starts with the previous one; a length that is not a positive number counts as zero.
 """
 
 import math
@@ -21,13 +21,13 @@ from patter_trio.wire.elevenlabs import Character
 
 
 class SpokenText:
-    """The text of one reply on its way through a synthesiser that emits mu-law at 8 kHz."""
+    """The text of one reply while a synthesiser that emits mu-law at 8 kHz speaks it."""
 
     def __init__(self) -> None:
         self._words: list[str] = []
-        self._waiting: deque[tuple[int, str]] = deque()  # number of its first word, and the sentence
-        self._over = 0  # words that were said
-        self._begun = ""  # the word that is being said
+        self._waiting: deque[tuple[int, str]] = deque()  # the index of its first word, and the sentence
+        self._over = 0  # words spoken completely
+        self._begun = ""  # the word that is being spoken
         self._since = 0.0
         self._until = 0.0
         self._aligned = False
@@ -37,17 +37,17 @@ class SpokenText:
 
     @property
     def complete(self) -> bool:
-        """Whether all words that were given were said, as far as their times tell."""
+        """True if all words were spoken, as far as the times tell."""
         return self._over >= len(self._words)
 
     def add(self, sentence: str) -> None:
-        """Take the next sentence that is to be said; one without words says nothing."""
+        """Add the next sentence to be spoken; a sentence without words is ignored."""
         if words := sentence.split():
             self._waiting.append((len(self._words), sentence))
             self._words += words
 
     def chunks(self, audio: bytes, characters: Sequence[Character] | None) -> list[SpeechChunk]:
-        """Return the next audio with what it says; ``characters`` is None where that is not known."""
+        """Return the next audio with its text; ``characters`` is None if the vendor sent no times."""
         if not characters:
             return [SpeechChunk(audio, self._unaligned())]
         self._aligned = True
@@ -59,8 +59,8 @@ class SpokenText:
             if not character.text.strip():
                 self._finish(parts[-1][2])
                 continue
-            # Within the chunk, though the character's end may lie in the next one; and never backwards, for then two
-            # parts would have the same audio. With NaN, max() keeps its first argument.
+            # Within the chunk, even if the character ends in the next one, and never backwards: two parts would then
+            # have the same audio. With NaN, max() keeps its first argument.
             start = max(start, min(character.start, seconds))
             if not self._begun:
                 self._since = start
@@ -80,13 +80,13 @@ class SpokenText:
         return _cut(audio, parts)
 
     def rest(self) -> str:
-        """Return the sentences that were given and of which no beginning was told."""
+        """Return the sentences whose beginning was never reported."""
         waiting = [sentence for _, sentence in self._waiting]
         self._waiting.clear()
         return " ".join(waiting)
 
     def _unaligned(self) -> str:
-        """Sentences that begin with a chunk of which nothing is known: all that there are, if nothing ever is."""
+        """Return the sentences that begin with a chunk without times: all that wait, if no chunk has ever had times."""
         return "" if self._aligned else self.rest()
 
     def _beginning(self) -> list[str]:

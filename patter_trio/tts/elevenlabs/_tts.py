@@ -1,4 +1,4 @@
-"""ElevenLabs: speech over one WebSocket per call (``elevenlabs_socket.py``), or over one HTTP request per sentence."""
+"""ElevenLabs: speech over one WebSocket per call (``_websocket.py``), or over one HTTP request per sentence."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,14 +21,14 @@ from patter_trio.wire import elevenlabs as wire
 
 KEY_VARIABLE: Final = "ELEVENLABS_API_KEY"
 MAX_IDLE_S: Final = 180
-"""Seconds of inactivity that the vendor allows at most."""
+"""Longest inactivity, in seconds, that the vendor allows."""
 MAX_CONTEXT_CHARACTERS: Final = 200
-"""Characters of what was said before that an HTTP request tells, so that the voice goes on as it was."""
+"""Most characters of the previous text in an HTTP request, so that the voice continues in the same way."""
 MAX_SENTENCE_BYTES: Final = 10 * 60 * 8000
 """Most bytes of the speech of one sentence: ten minutes."""
 _WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
-"""Ends of the names of models that take no language code: the vendor's reference says so of ``eleven_multilingual_v2``,
-and the others of that age know English alone."""
+"""Suffixes of models that accept no language code: the vendor's reference says so about ``eleven_multilingual_v2``, and
+the others of that age support only English."""
 
 
 def _key(given: str | None) -> str:
@@ -40,7 +40,7 @@ def _key(given: str | None) -> str:
 
 def _filled(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, not {value!r}")
+        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, got {value!r}")
 
 
 def _url(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -53,30 +53,29 @@ _optional: Final = attrs.validators.optional
 
 @attrs.frozen(kw_only=True)
 class ElevenLabsTTS(TextToSpeech):
-    """A voice of ElevenLabs, in mu-law at 8 kHz, as the telephone has it.
+    """A voice of ElevenLabs, in the telephone's format: mu-law at 8 kHz.
 
     Args:
-        api_key: else the environment variable ``ELEVENLABS_API_KEY``; never shown.
+        api_key: default: the environment variable ``ELEVENLABS_API_KEY``; never shown.
         voice: the voice's id, as the vendor's library shows it.
-        model: ``eleven_flash_v2_5`` is the fastest; ``eleven_v3`` can be had over ``transport="http"`` alone.
+        model: ``eleven_flash_v2_5`` is the fastest; ``eleven_v3`` is available only with ``transport="http"``.
         transport: ``websocket``: one connection per call, ready before it is needed, with the time of each word;
-            ``http``: one request per sentence, and what was heard of a sentence is estimated.
-        stability: 0 to 1; lower is livelier. None: as the voice is set, here and below.
+            ``http``: one request per sentence, and the heard part of a sentence is estimated.
+        stability: 0 to 1; lower is livelier. None: the voice's own setting, here and below.
         similarity_boost: 0 to 1.
         style: 0 to 1; more than 0 takes the vendor longer.
         speed: 0.7 to 1.2.
-        use_speaker_boost: closer to the original speaker, and later.
-        language: ISO 639-1 code that the vendor is told; None: the agent's language, for models that take one; empty:
-            none.
+        use_speaker_boost: closer to the original speaker, but slower.
+        language: ISO 639-1 code for the vendor; None: the agent's language, for models that accept one; empty: no code.
         normalization: whether numbers and dates are written out: ``auto``, ``on``, ``off``.
-        logging: False: the vendor keeps no history (its enterprise plans alone allow that).
-        inactivity_timeout: seconds without text after which the vendor ends the connection, 5 to 180; it is told that
-            somebody is still there each time that half of them are over.
-        timeout: seconds for audio to come once there is text, and for what follows once all text was given.
-        base_url: where the vendor is.
+        logging: False: the vendor keeps no history (possible only with its enterprise plans).
+        inactivity_timeout: seconds without text after which the vendor ends the connection, 5 to 180; a keep-alive
+            message is sent after half of them.
+        timeout: seconds until audio must come once there is text, and between the chunks once all text was sent.
+        base_url: address of the vendor.
 
     Raises:
-        ConfigurationError: there is no key, or an option cannot be.
+        ConfigurationError: the key is missing, or an option is not valid.
     """
 
     api_key: str = attrs.field(default=None, repr=False, converter=_key)
@@ -102,40 +101,40 @@ class ElevenLabsTTS(TextToSpeech):
 
     def __attrs_post_init__(self) -> None:
         if self.transport == "websocket" and self.model.startswith("eleven_v3"):
-            raise ConfigurationError('ElevenLabsTTS: eleven_v3 cannot be had over a WebSocket; use transport="http"')
+            raise ConfigurationError('ElevenLabsTTS: transport= must be "http" for eleven_v3, which has no WebSocket')
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
-        """Open a session for one call; over a WebSocket it is connected before this returns.
+        """Open a session for one call; with a WebSocket, connect it first.
 
         Raises:
-            AuthenticationError: the key was refused.
+            AuthenticationError: the vendor refused the key.
             RateLimitError: there are too many connections.
             ProviderTimeout: the vendor could not be reached in time.
-            ProviderError: it could not be reached.
+            ProviderError: the vendor could not be reached.
         """
         return self._open_http(language) if self.transport == "http" else self._open_socket(language)
 
     def with_voice(self, voice: str) -> "ElevenLabsTTS":
-        """Return the same with another voice, by its id.
+        """Return the same synthesiser with another voice, by its id.
 
         Raises:
-            ConfigurationError: it is empty.
+            ConfigurationError: ``voice`` is empty.
         """
         return attrs.evolve(self, voice=voice)
 
     @property
     def settings(self) -> wire.Settings:
-        """What the voice is told to be, where it is not left as it is."""
+        """Settings of the voice that differ from its own."""
         names = ("stability", "similarity_boost", "style", "speed", "use_speaker_boost")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
     def headers(self) -> dict[str, str]:
-        """What says who asks."""
+        """Headers that authenticate a request."""
         return {"xi-api-key": self.api_key}
 
     def code_of(self, language: str) -> str:
-        """Return the language code that the vendor is told, for a call in ``language``."""
+        """Return the language code to send for a call in ``language``."""
         if self.language is not None:
             return self.language
         return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
@@ -200,9 +199,10 @@ class _HttpSession(BackgroundSpeech):
             piece_timeout=provider.timeout,
             max_bytes=MAX_SENTENCE_BYTES,
         ) as answer:
+            # Reported once the vendor has accepted the text, so that a cut reply counts, too.
             report_usage(Usage(stage="tts", characters=len(text)))
             if answer.content_type == "application/json":
-                raise ProviderError("ElevenLabs answered with JSON in the place of audio")
+                raise ProviderError("ElevenLabs must answer with audio, got JSON")
             begun = False
             async for piece in answer.pieces():
                 if piece:

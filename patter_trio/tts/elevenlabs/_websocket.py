@@ -1,17 +1,17 @@
 """ElevenLabs' multi-context WebSocket: one connection per call, one context per reply.
 
-A task of the call owns the connection and is the only one that writes to it; a reply puts its text under the id of its
-context, and never waits for the network. What follows from that:
+A task of the call owns the connection and is the only one that writes to it. A reply queues its text under the id of
+its context, and never waits for the network. It follows that:
 
-* A barge-in cannot be held up: ending a reply is a plain function, which takes back what was not yet sent and puts the
-  context's ``close`` at its place. What still comes for the context is nobody's.
-* Where closing would not stop the vendor, because all text was flushed already, the connection is closed, and a new one
-  opened while the caller talks. So it is when :data:`MAX_LINGERING_CONTEXTS` contexts that were closed have not been reported as
-  finished: the vendor allows five at once, and ends the connection at the sixth.
-* A connection that ends between replies, as an idle one does, is opened again at once. A reply of which nothing was
-  heard when its connection ended begins again on the next one, once.
+* Nothing can delay a barge-in: ending a reply is a plain function, which removes the unsent text and queues the
+  context's ``close`` in its place. Audio that still comes for the context is dropped.
+* If closing would not stop the vendor, because all text was flushed already, the connection is closed, and a new one
+  opened while the caller talks. The same happens when :data:`MAX_LINGERING_CONTEXTS` closed contexts have not been
+  reported as finished: the vendor allows five at once, and ends the connection at the sixth.
+* A connection that ends between replies, as an idle one does, is reopened at once. If a connection ends before its
+  reply has produced any audio, the reply starts again on the next connection, once.
 
-A context exists at the vendor from its first text on, so that a reply without text leaves none behind.
+A context exists at the vendor from its first text on, so a reply without text leaves none behind.
 """
 
 import logging
@@ -33,28 +33,29 @@ from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire import elevenlabs as wire
 
 MAX_LINGERING_CONTEXTS: Final = 4
-"""Contexts at the vendor before the next one; it allows five, and keeping the connection alive may count as one."""
+"""Most contexts at the vendor when the next one opens; it allows five, and keeping the connection alive may count as
+one."""
 MAX_WAITING_CHUNKS: Final = 64
-"""Chunks of a reply that wait to be taken; then the vendor has to."""
+"""Most chunks of a reply that wait to be taken; then the vendor has to wait."""
 CLOSE_TIMEOUT_S: Final = 0.2
-"""Seconds that the vendor's last words may take, once nothing can be sent to it any more."""
+"""Seconds that the vendor's last messages may take, once nothing can be sent to it any more."""
 MIN_USEFUL_CONNECTION_S: Final = 5.0
-"""Seconds within which a connection that brought nothing counts as refused: it is opened again only when needed."""
+"""Seconds within which a connection without any speech counts as refused: it is reopened only when needed."""
 
 _log = logging.getLogger("patter_trio.tts")
 
 
 class _Reply:
-    """What one reply is at the vendor."""
+    """The state of one reply at the vendor."""
 
     def __init__(self, context: str) -> None:
         self.context = context
         self.text = SpokenText()
         self.sentences: list[str] = []
-        """What was given; emptied once any of it was heard, for then it is not given again."""
+        """Sentences sent so far; emptied once any audio has come, because they are not sent again then."""
         self.characters = 0
         self.ended = False
-        """All text was given."""
+        """True once all text was sent."""
         self.heard = False
         self.repeated = False
         self.failure: ProviderError | None = None
@@ -66,17 +67,17 @@ class _Reply:
         return f"<_Reply {self.context}, {self.characters} characters{' ended' if self.ended else ''}>"
 
     def wait_until(self, deadline: float) -> None:
-        """Set when the audio that is waited for has to be there."""
+        """Set the deadline of the next audio."""
         self.deadline = self.patience.deadline = deadline
 
     def finish(self, failure: ProviderError | None = None) -> None:
-        """Let whoever takes the audio know that no more comes."""
+        """Tell the reader of the audio that no more comes."""
         self.failure = self.failure or failure
         self.put.close()
 
 
 class _SocketConnection:
-    """One connection: what is to be sent, and which contexts exist at its other end."""
+    """One connection: its queue of messages, and the contexts at its other end."""
 
     def __init__(self, settings: wire.Settings, keep_alive: float) -> None:
         self._settings = settings
@@ -85,46 +86,47 @@ class _SocketConnection:
         self._wake = Pulse()
         self.scope = trio.CancelScope()
         self.contexts: set[str] = set()
-        """Those that were opened and not reported as finished."""
+        """Contexts that were opened and not reported as finished."""
         self.closing: set[str] = set()
-        """Those of them whose text was flushed, or which were closed."""
+        """Contexts among them that were flushed or closed."""
         self.since = math.inf
-        """When it was opened."""
+        """Time at which the connection was opened."""
         self.useful = False
-        """Whether speech came."""
+        """True once any speech came."""
         self.failure: ProviderError | None = None
         self.malformed = 0
 
     def __repr__(self) -> str:
-        return f"<_Line with {len(self.contexts)} contexts, {len(self._outbox)} messages to send>"
+        return f"<_SocketConnection with {len(self.contexts)} contexts, {len(self._outbox)} messages to send>"
 
     def _queue(self, context: str, message: str) -> None:
         self._outbox.append((context, message))
         self._wake.fire()
 
     def say(self, context: str, text: str) -> None:
-        """Have a text said in a context, which is opened if it is new."""
+        """Queue a text for a context, which is opened if it is new."""
         if context not in self.contexts:
             self.contexts.add(context)
             self._queue(context, wire.begin(context, self._settings))
         self._queue(context, wire.say(context, text))
 
     def end(self, context: str) -> None:
-        """Have the rest of a context said, and the context closed behind it."""
+        """Make the vendor speak the rest of a context and then close it."""
         if context in self.contexts:
             self.closing.add(context)
             self._queue(context, wire.flush(context))
             self._queue(context, wire.close(context))
 
     def stop(self, context: str) -> bool:
-        """Have no more of a context made; False where only the connection's end can do that."""
+        """Stop the speech of a context; return False if only the end of the connection can do that."""
         if context not in self.contexts:
             return True
         unsent = [message for owner, message in self._outbox if owner == context]
         self._outbox = deque(item for item in self._outbox if item[0] != context)
-        if wire.begin(context, self._settings) in unsent:  # the vendor has never heard of it
+        if wire.begin(context, self._settings) in unsent:  # the vendor does not know the context
             self.contexts.discard(context)
             return True
+        # The vendor has all of the text and was told to speak it: a close would not stop it.
         if context in self.closing and wire.flush(context) not in unsent:
             return False
         self.closing.add(context)
@@ -132,14 +134,15 @@ class _SocketConnection:
         return len(self.contexts) < MAX_LINGERING_CONTEXTS
 
     def retire(self) -> None:
-        """Close the connection."""
+        """Close the connection, because another one takes its place."""
         self.scope.cancel(reason="another connection takes its place")
 
     async def write(self, socket: WebSocketClient) -> None:
-        """Send what is queued, and say from time to time that somebody is there."""
+        """Send the queued messages, and keep-alive messages in between."""
         try:
             while True:
                 while self._outbox:
+                    # Taken out before the await: stop() must not find a message that is already on its way.
                     await socket.send(self._outbox.popleft()[1])
                 with trio.move_on_after(self._keep_alive) as idle:
                     await self._wake.wait()
@@ -147,21 +150,21 @@ class _SocketConnection:
                     waiting = sorted(self.contexts - self.closing) or [""]
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
-            if isinstance(error, ConnectionOver):  # the reader comes to the reason, if there is one
+            if isinstance(error, ConnectionOver):  # let the reader find the vendor's reason, if it sent one
                 await trio.sleep(CLOSE_TIMEOUT_S)
             self.failure = self.failure or _named(error)
             self.scope.cancel(reason="the connection is over")
 
 
 class WebSocketSession(TextToSpeechSession):
-    """The voice of one call.
+    """The synthesis of one call.
 
     Args:
         url: of the WebSocket, with its query.
         headers: of its handshake.
-        settings: what each context is told about the voice.
-        keep_alive: seconds without anything to send after which the vendor is told that somebody is there.
-        timeout: seconds for audio to come.
+        settings: the voice settings of each context.
+        keep_alive: seconds without messages after which a keep-alive message is sent.
+        timeout: seconds until audio must come.
     """
 
     def __init__(
@@ -173,27 +176,27 @@ class WebSocketSession(TextToSpeechSession):
         self._keep_alive = keep_alive
         self._timeout = timeout
         self._replies: dict[str, _Reply] = {}
-        self._line: _SocketConnection | None = None
+        self._connection: _SocketConnection | None = None
         self._count = 0
         self._wanted = Pulse()
         self._tried = trio.Event()
         self._failure: ProviderError | None = None
 
     def __repr__(self) -> str:
-        return f"<SocketSession of ElevenLabs, {self._line!r}>"
+        return f"<SocketSession of ElevenLabs, {self._connection!r}>"
 
     async def ready(self) -> None:
         """Wait for the first connection.
 
         Raises:
-            ProviderError: there is none.
+            ProviderError: the connection could not be opened.
         """
         await self._tried.wait()
         if self._failure is not None:
             raise self._failure
 
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
-        """As :class:`~patter_trio.abc.TextToSpeechSession` has it."""
+        """Open the speech of one reply; see :class:`~patter_trio.abc.TextToSpeechSession`."""
         return self._speak(sentences)
 
     # Replies ----------------------------------------------------------------------------------------------------------
@@ -218,8 +221,8 @@ class WebSocketSession(TextToSpeechSession):
             reply.finish()
             return
         reply.wait_until(trio.current_time() + self._timeout)
-        if self._line is not None:
-            self._line.end(reply.context)
+        if self._connection is not None:
+            self._connection.end(reply.context)
 
     def _say(self, reply: _Reply, text: str) -> None:
         reply.text.add(text)
@@ -231,56 +234,58 @@ class WebSocketSession(TextToSpeechSession):
         if reply.failure is not None:
             return
         self._replies[reply.context] = reply
-        if self._line is not None:
-            self._line.say(reply.context, text)
+        if self._connection is not None:
+            self._connection.say(reply.context, text)
         self._wanted.fire()
 
     def _leave(self, reply: _Reply) -> None:
-        """End a reply, said or not: nothing more is made of it."""
+        """End a reply, whether it was spoken or not; no more of it is synthesised."""
+        # Both ends: the connection's reader must not wait for a reply that nobody takes.
         reply.put.close()
         reply.taken.close()
         self._replies.pop(reply.context, None)
-        line = self._line
-        if line is not None and not line.stop(reply.context) and not self._replies:
-            line.retire()
+        connection = self._connection
+        if connection is not None and not connection.stop(reply.context) and not self._replies:
+            connection.retire()
 
     # The connection ---------------------------------------------------------------------------------------------------
     async def work(self) -> None:
-        """Hold a connection for as long as the call lasts; opened again when it ends."""
+        """Keep a connection open for as long as the call lasts; reopen it when it ends."""
         while True:
-            line = _SocketConnection(self._settings, self._keep_alive)
+            connection = _SocketConnection(self._settings, self._keep_alive)
             try:
                 async with open_websocket(self._url, headers=self._headers) as socket:
-                    await self._hold(line, socket)
+                    await self._hold(connection, socket)
             except ProviderError as error:
-                line.failure = line.failure or _named(error)
-            if line.failure is not None and self._ended(line, line.failure):
+                connection.failure = connection.failure or _named(error)
+            if connection.failure is not None and self._ended(connection, connection.failure):
                 await self._wanted.wait()
 
-    async def _hold(self, line: _SocketConnection, socket: WebSocketClient) -> None:
-        self._begin(line)
+    async def _hold(self, connection: _SocketConnection, socket: WebSocketClient) -> None:
+        self._begin(connection)
         try:
-            with line.scope:
-                async with run_beside(partial(line.write, socket)):
+            with connection.scope:
+                async with run_beside(partial(connection.write, socket)):
                     try:
-                        await self._read(line, socket)
-                    except ProviderError as error:  # here, where it cannot meet the writer's
-                        line.failure = line.failure or _named(error)
+                        await self._read(connection, socket)
+                    except ProviderError as error:  # caught here, so that it does not form a group with the writer's
+                        connection.failure = connection.failure or _named(error)
         finally:
-            self._line = None
+            self._connection = None
 
-    def _begin(self, line: _SocketConnection) -> None:
-        self._line = line
+    def _begin(self, connection: _SocketConnection) -> None:
+        self._connection = connection
         self._tried.set()
-        line.since = trio.current_time()
+        connection.since = trio.current_time()
+        # Replies that waited for the connection, and replies whose connection ended before any audio came.
         for reply in self._replies.values():
             for text in reply.sentences:
-                line.say(reply.context, text)
+                connection.say(reply.context, text)
             if reply.ended:
-                line.end(reply.context)
+                connection.end(reply.context)
 
-    def _ended(self, line: _SocketConnection, failure: ProviderError) -> bool:
-        """Settle what becomes of the replies; say whether a new connection can wait until it is needed."""
+    def _ended(self, connection: _SocketConnection, failure: ProviderError) -> bool:
+        """Settle the replies of an ended connection; return True if a new one can wait until it is needed."""
         if not self._tried.is_set():
             self._failure = failure
             self._tried.set()
@@ -292,40 +297,41 @@ class WebSocketSession(TextToSpeechSession):
         if self._replies:
             return False
         _log.debug("ElevenLabs: the connection ended: %s", failure)
-        return not (line.useful or trio.current_time() - line.since >= MIN_USEFUL_CONNECTION_S)
+        return not (connection.useful or trio.current_time() - connection.since >= MIN_USEFUL_CONNECTION_S)
 
     def _fail(self, reply: _Reply, failure: ProviderError) -> None:
         self._replies.pop(reply.context, None)
         reply.finish(failure)
 
-    async def _read(self, line: _SocketConnection, socket: WebSocketClient) -> None:
+    async def _read(self, connection: _SocketConnection, socket: WebSocketClient) -> None:
         while True:
             message = await socket.receive()
             try:
                 events = wire.receive(message)
             except WireError as error:
-                line.malformed += 1
-                if line.malformed == 1:
-                    _log.warning("ElevenLabs: ignoring a message that its protocol does not allow: %s", error)
+                connection.malformed += 1
+                if connection.malformed == 1:
+                    _log.warning("ElevenLabs: ignoring an invalid message: %s", error)
                 continue
             for event in events:
-                await self._take(line, event)
+                await self._take(connection, event)
 
-    async def _take(self, line: _SocketConnection, event: wire.Event) -> None:
+    async def _take(self, connection: _SocketConnection, event: wire.Event) -> None:
         reply = self._replies.get(event.context)
         match event:
             case wire.Audio():
-                line.useful = True
+                connection.useful = True
                 if reply is not None:
                     reply.heard = True
                     reply.sentences.clear()
                     try:
+                        # Waits if the reply is slow: the vendor then has to wait, too, and memory stays bounded.
                         await hand_over(reply.put, event)
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):  # it was left meanwhile
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):  # the reply was left meanwhile
                         return
             case wire.Finished():
-                line.contexts.discard(event.context)
-                line.closing.discard(event.context)
+                connection.contexts.discard(event.context)
+                connection.closing.discard(event.context)
                 if reply is not None:
                     del self._replies[event.context]
                     reply.finish()
@@ -334,16 +340,16 @@ class WebSocketSession(TextToSpeechSession):
             case wire.Failed():
                 failure = _error_of(event.fault, event.message)
                 if event.context:
-                    line.contexts.discard(event.context)
+                    connection.contexts.discard(event.context)
                 else:
-                    line.failure = line.failure or failure
+                    connection.failure = connection.failure or failure
                 for failed in [reply] if event.context else list(self._replies.values()):
                     if failed is not None:
                         self._fail(failed, failure)
 
 
 class _Speech(AsyncIterator[SpeechChunk]):
-    """The audio of one reply; a plain iterator, so that it can be left anywhere without clean-up."""
+    """The audio of one reply; a plain iterator, so that it can be left at any point without clean-up."""
 
     def __init__(self, reply: _Reply, timeout: float) -> None:
         self._reply = reply
@@ -364,27 +370,29 @@ class _Speech(AsyncIterator[SpeechChunk]):
                 if not (rest and reply.heard):
                     raise StopAsyncIteration
                 return SpeechChunk(b"", rest)
+            # While text is still to come, lift the deadline until more of it does: the LLM may pause.
             reply.wait_until(trio.current_time() + self._timeout if reply.ended else math.inf)
             self._ready.extend(reply.text.chunks(made.audio, made.characters))
         return self._ready.popleft()
 
     async def _next(self) -> wire.Audio | None:
-        """Return the next audio; None when none came in time, and none is missing.
+        """Return the next audio; None if the time is over and no audio is missing.
 
         Raises:
-            ProviderTimeout: none came in time.
-            trio.EndOfChannel: there is no more.
+            ProviderTimeout: no audio came in time.
+            trio.EndOfChannel: the audio is complete.
         """
         reply = self._reply
         try:
             return reply.taken.receive_nowait()
         except trio.WouldBlock:
             pass
+        # The scope is stored, so that more text can move its deadline while this waits.
         with trio.CancelScope(deadline=reply.deadline) as reply.patience:
             return await reply.taken.receive()
         if reply.ended and reply.heard and reply.text.complete:
             return None
-        raise ProviderTimeout(f"ElevenLabs made no audio within {self._timeout:g} s")
+        raise ProviderTimeout(f"ElevenLabs sent no audio within {self._timeout:g} s")
 
 
 def _error_of(fault: wire.Fault, message: str) -> ProviderError:
@@ -393,7 +401,7 @@ def _error_of(fault: wire.Fault, message: str) -> ProviderError:
 
 
 def _named(error: ProviderError) -> ProviderError:
-    """Return a connection's end as what it was for, where the vendor's reason tells: a refused key, or too much."""
+    """Return a connection's end as the error that the vendor's reason shows: a refused key, or a rate limit."""
     if isinstance(error, ConnectionOver) and error.code == 1008:  # noqa: PLR2004 (policy violation, RFC 6455)
         fault = wire.fault_of(str(error))
         if fault in (wire.Fault.CREDENTIALS, wire.Fault.TOO_MUCH):

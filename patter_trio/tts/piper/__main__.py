@@ -1,4 +1,4 @@
-"""``python -m patter_trio.tts.piper "text" out.wav``: write what a caller would hear."""
+"""Command ``python -m patter_trio.tts.piper "text" out.wav``: write a WAV of what a caller would hear."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""How a reply is cut for a synthesiser that makes whole pieces at once, and when each word is heard. Pure.
+"""Division of a reply for a synthesiser that makes whole pieces at once, and estimated times of its words. Pure.
 
-Such a synthesiser is silent until the first piece is done, so the first one should be short: a clause of it, spoken
-as one. Later pieces are made while the one before is heard, and may be whole sentences.
+Such a synthesiser is silent until the first piece is done, so the first one should be short: a clause of the sentence,
+spoken as one. Later pieces are synthesised while the previous one is played, and may be whole sentences.
 """
 
 import re
@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from patter_trio.abc import Word
 
 MAX_FIRST_PIECE_CHARACTERS = 30
-"""Characters that are spoken about as fast as a caller expects an answer: 0.1 s of work for 2 s of speech."""
+"""Most characters of a first piece: 0.1 s of work for 2 s of speech, about as soon as a caller expects an answer."""
 _MIN_FIRST_PIECE_CHARACTERS = 8
-"""Characters that a first piece has at least; a single word alone sounds cut off."""
+"""Fewest characters of a first piece; a single word alone sounds cut off."""
 _MAX_JOINT_CHARACTERS = 45
 _LONG_SENTENCE_CHARACTERS = 100
-"""Characters from which a later sentence is cut, too: an abandoned piece keeps its thread until it is made."""
+"""Length, in characters, above which a later sentence is cut, too: an abandoned piece occupies its thread until it is
+done."""
 _CLAUSE_END = re.compile(r"[,;:\u2013\u2014](?=\s)")
 _JOINT = re.compile(
     r"\s(?=(?:and|or|but|because|so|if|when|while|that|which|who|where|with|for|from|until|before|after|at|in|on|to)\s)"
@@ -23,7 +24,7 @@ _JOINT = re.compile(
 
 
 def first_pieces(sentence: str) -> tuple[str, ...]:
-    """Cut the first sentence of a reply where its first clause ends, if it is too long to be awaited whole.
+    """Cut the first sentence of a reply after its first clause, if it is too long to be synthesised as a whole.
 
     Returns:
         The pieces; joined by a space they are the sentence.
@@ -44,7 +45,10 @@ def first_pieces(sentence: str) -> tuple[str, ...]:
 
 
 def later_pieces(sentence: str) -> tuple[str, ...]:
-    """Cut a later sentence of a reply where clauses end, into pieces of about 100 characters; joined, they are it."""
+    """Cut a later sentence of a reply between clauses into pieces of about 100 characters.
+
+    Joined by a space they are the sentence.
+    """
     pieces = []
     while len(sentence) > _LONG_SENTENCE_CHARACTERS:
         ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _MIN_FIRST_PIECE_CHARACTERS)]
@@ -57,12 +61,12 @@ def later_pieces(sentence: str) -> tuple[str, ...]:
 
 
 def word_times(text: str, start: float, seconds: float) -> Iterator[Word]:
-    """Estimate when each word of a piece is heard, from how much there is to pronounce in it.
+    """Estimate the time of each word of a piece from the amount of sound in it.
 
     Args:
         text: the piece as it was written.
-        start: where its voice begins, in seconds since the chunk's beginning.
-        seconds: how long its voice lasts.
+        start: beginning of its voice, in seconds since the chunk's beginning.
+        seconds: duration of its voice.
     """
     words = text.split()
     weights = [_weight(word) for word in words]
@@ -73,11 +77,14 @@ def word_times(text: str, start: float, seconds: float) -> Iterator[Word]:
 
 
 def ends_sentence(pieces: Sequence[str]) -> bool:
-    """Whether the last of these pieces ends a sentence, so that a longer pause follows."""
+    """Return True if the last of these pieces ends a sentence, so that a longer pause follows."""
     return bool(pieces) and pieces[-1].rstrip("\"')]\u201d\u2019").endswith((".", "!", "?", "…"))
 
 
 def _weight(word: str) -> int:
-    """Letters to pronounce: a digit is a word of about four; the space and a comma are heard as well."""
+    """Return the number of letters to pronounce.
+
+    A digit counts as a word of about four letters; the space or comma counts, too.
+    """
     digits = sum(character.isdigit() for character in word)
     return len(word) + 3 * digits + 1

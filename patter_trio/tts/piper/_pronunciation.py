@@ -1,8 +1,8 @@
-"""How English is pronounced, in eSpeak's notation, which the Piper voices were trained on.
+"""The pronunciation of English, in eSpeak's notation, which the Piper voices were trained on.
 
-gruut (https://github.com/rhasspy/gruut, MIT) writes it without eSpeak, whose licence (GPL) would bind programs of
-yours. Its lexicon of 124,000 words comes without an index, so that each new word costs a search through all of it,
-10 to 30 ms; a copy in memory with an index answers at once. Words that it lacks are guessed.
+gruut (https://github.com/rhasspy/gruut, MIT) produces it without eSpeak, whose licence (GPL) would apply to your
+programs. gruut's lexicon of 124,000 words has no index, so each new word costs a search through all of it, 10 to 30 ms;
+a copy in memory with an index answers at once. Words missing from it are guessed.
 """
 
 import sqlite3
@@ -24,19 +24,19 @@ _LETTER_A = "\u02c8e\u026a"
 
 @attrs.frozen(eq=False)
 class Pronunciation:
-    """gruut with its lexicon; may be used by several threads at once, which then wait for each other."""
+    """gruut with its lexicon; several threads may use it, one after another."""
 
     _writer: Any
     """gruut's TextProcessor."""
     _lock: Lock = attrs.field(factory=Lock, init=False)
 
     def phonemes(self, text: str) -> str:
-        """Return a text's phonemes: words with spaces between, marks after the word before them; takes 5 to 20 ms.
+        """Return a text's phonemes, in 5 to 20 ms: words with spaces between, marks after the word before them.
 
         Raises:
             ProviderError: gruut failed.
         """
-        # The lexicon knows no accents: "café" would lose its last vowel.
+        # The lexicon has no accents: "café" would lose its last vowel.
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         with self._lock, model_errors("gruut"):
             graph, root = self._writer(plain)
@@ -49,7 +49,7 @@ def _written(word: Any, beside_letter: bool) -> str:
         return word.text if word.text in _MARKS else ","
     if not word.phonemes:
         return ""
-    # In "A M" and "A B C" gruut takes the letter for the article.
+    # In "A M" and "A B C" gruut mistakes the letter for the article.
     return " " + (_LETTER_A if word.text == "A" and beside_letter else "".join(word.phonemes))
 
 
@@ -60,7 +60,7 @@ def _beside_letters(words: Sequence[Any]) -> list[bool]:
 
 @LoadOnce
 def pronunciation() -> Pronunciation:
-    """Load gruut and its English lexicon, once per process; takes about 0.3 s.
+    """Load gruut and its English lexicon, once per process, in about 0.3 s.
 
     Raises:
         MissingExtraError: the packages of the extra ``local`` are not installed.
@@ -69,7 +69,7 @@ def pronunciation() -> Pronunciation:
     gruut, lookup = optional_module("gruut"), optional_module("gruut.phonemize")
     lexicon = lookup.SqlitePhonemizer(
         db_conn=_indexed(package_folder("gruut_lang_en") / "espeak" / "lexicon.db"),
-        # What is looked up for a word that is not there as it is written.
+        # Forms to look up for a word that the lexicon does not have as written.
         word_transform_funcs=(str.lower, _letters, lambda word: _letters(word.lower())),
     )
     return Pronunciation(gruut.TextProcessor(default_lang="en_US", model_prefix="espeak", lookup_phonemes=lexicon))
@@ -80,9 +80,9 @@ def _letters(word: str) -> str:
 
 
 def _indexed(file: Path) -> sqlite3.Connection:
-    """Return a copy of the lexicon in memory, with an index, for use by any thread."""
+    """Return an indexed copy of the lexicon in memory, for use by any thread."""
     if not file.is_file():
-        raise ConfigurationError(f"there is no file {file}; is its package damaged?")
+        raise ConfigurationError(f"the file {file} must exist, but is missing: reinstall its package")
     memory = sqlite3.connect(":memory:", check_same_thread=False)
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as disk:
         disk.backup(memory)

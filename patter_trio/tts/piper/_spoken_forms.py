@@ -1,8 +1,8 @@
-"""How a written text is said in English: times, phone numbers, money, dates, percentages, units. Pure.
+"""Spoken forms of written English: times, phone numbers, money, dates, percentages, units. Pure.
 
-A synthesiser that is left alone with "3:30" or "555-1234" reads a ratio or a sum. The rules are a table, applied from
-top to bottom: the more specific forms first, so that what is left for the later ones is plain. What a rule has put into
-words is touched by none after it, as it holds no digits any more.
+A synthesiser alone reads "3:30" or "555-1234" as a ratio or a sum. The rules are a table, applied from top to bottom:
+the more specific forms come first, so that the rest is plain. No later rule touches the words that an earlier one
+produced, because they contain no digits any more.
 """
 
 import functools
@@ -19,14 +19,14 @@ Say = Callable[[re.Match[str]], str]
 
 @attrs.frozen
 class Rule:
-    """What is written so is said so."""
+    """A written form and the function that returns its spoken form."""
 
     written: re.Pattern[str]
     say: Say
 
 
 def spoken(text: str) -> str:
-    """Return an English text as it is said; what no rule knows stays as it is.
+    """Return an English text as it is spoken; text that matches no rule is unchanged.
 
     Raises:
         MissingExtraError: num2words, of the extra ``local``, is not installed.
@@ -44,7 +44,7 @@ def _number(value: float, form: Literal["cardinal", "ordinal", "year"] = "cardin
 
 
 def _cardinal(digits: str) -> str:
-    """Say "1,200" or "2.5"; every digit after the point is said, "3.50" as three point five zero."""
+    """Return the words for "1,200" or "2.5"; each digit after the point is spoken, "3.50" as three point five zero."""
     whole, _, fraction = digits.replace(",", "").partition(".")
     said = _number(int(whole or "0"))
     return f"{said} point {_digits(fraction)}" if fraction else said
@@ -59,7 +59,7 @@ def _year(digits: str) -> str:
 
 
 def _decade(match: re.Match[str]) -> str:
-    """Say "1990s" as nineteen nineties."""
+    """Return the words for "1990s": nineteen nineties."""
     said = _year(match[1])
     return f"{said.removesuffix('y')}ies" if said.endswith("y") else f"{said}s"
 
@@ -77,7 +77,7 @@ def _counted(digits: str, one: str, many: str) -> str:
 
 # Times ----------------------------------------------------------------------------------------------------------------
 def _clock(hour: str, minute: str | None, half: str | None) -> str:
-    """Say a time of day; ``half`` is "a" or "p" if it was given."""
+    """Return the words for a time of day; ``half`` is "a" or "p" if it was given."""
     minutes = int(minute or 0)
     said = [_cardinal(hour)]
     if minutes:
@@ -110,7 +110,7 @@ def _time_span(match: re.Match[str]) -> str:
 
 # Phone numbers, codes -------------------------------------------------------------------------------------------------
 def _phone(match: re.Match[str]) -> str:
-    """Say a number digit by digit, in the groups in which it is written; a block is said as 3, 3 and 4."""
+    """Return the digits of a number in its written groups; a single block is grouped as 3, 3 and 4."""
     groups = re.findall(r"\d+", match[0])
     if len(groups) == 1:
         groups = _blocks(groups[0])
@@ -118,9 +118,9 @@ def _phone(match: re.Match[str]) -> str:
 
 
 def _blocks(digits: str) -> list[str]:
-    """Group digits by three, the last ones by up to four: 5551234567 is 555 123 4567."""
+    """Return the digits in groups of three, the last one of up to four: 5551234567 is 555 123 4567."""
     groups = []
-    while len(digits) > 4:  # noqa: PLR2004  (the last group)
+    while len(digits) > 4:  # noqa: PLR2004  (digits of the last group)
         groups.append(digits[:3])
         digits = digits[3:]
     return [*groups, digits] if digits else groups
@@ -187,13 +187,16 @@ _DAYS = {
 
 
 def _date(match: re.Match[str]) -> str:
-    """Say "Nov 24, 2026", "2026-11-24", "24.11.2026" or "11/24/2026" (the American order) as November twenty fourth."""
+    """Return the words for "Nov 24, 2026", "2026-11-24", "24.11.2026" or "11/24/2026" (the American order).
+
+    All of them are November twenty fourth, and the year.
+    """
     named = match["month"]
     month = (
         int(named) if named.isdigit() else next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(named[:3]))
     )
     day = int(match["day"])
-    if month > len(_MONTHS) >= day:  # written day first: there is no 13th month
+    if month > len(_MONTHS) >= day:  # the day comes first: there is no 13th month
         month, day = day, month
     if not 1 <= month <= len(_MONTHS) or not 1 <= day <= 31:  # noqa: PLR2004  (days of a month)
         return match[0]
@@ -227,7 +230,7 @@ def _short(match: re.Match[str]) -> str:
 
 
 def _address(match: re.Match[str]) -> str:
-    """Say a mail or web address: its dots and signs as words."""
+    """Return a mail or web address with words in place of its dots and signs."""
     bare = re.sub(r"^(https?://)?(www\.)?", "", match[0])
     for sign, word in ((".", "dot"), ("@", "at"), ("-", "dash"), ("_", "underscore"), ("/", "slash")):
         bare = bare.replace(sign, f" {word} ")
@@ -241,7 +244,7 @@ def _choices(words: object) -> str:
 _DASH = r"[-\u2013\u2014]"
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _HALF = r"[ap]\.?\s?m\b(?:\.(?=\s*(?-i:[a-z0-9,;:?!])))?"
-"""AM or PM; a point after it belongs to it unless it may end the sentence as well."""
+"""AM or PM. A point after it belongs to it unless it may end the sentence as well."""
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 
 
@@ -259,7 +262,7 @@ RULES = (
     _rule(rf"\b{_DAY}\s+(?:of\s+)?{_MONTH}(?![a-z])(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
     _rule(rf"\b({_choices(_DAYS)})\.?\s?{_DASH}\s?({_choices(_DAYS)})\b\.?", lambda match: f"{_DAYS[match[1]]} to {_DAYS[match[2]]}"),
     _rule(rf"\b({_choices(_DAYS)})\.(?=\s|,)", lambda match: _DAYS[match[1]]),
-    # Times of day, from one to another first.
+    # Times of day; spans from one to another first.
     _rule(
         rf"\b(?P<hour>\d{{1,2}})(?::(?P<minute>[0-5]\d))?(?:\s?(?P<half>{_HALF}))?\s?{_DASH}\s?"
         rf"(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?\s?(?P<half2>{_HALF})",
@@ -280,7 +283,7 @@ RULES = (
     _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})(?:\s?(?P<scale>thousand|million|billion|k|m|bn)\b)?", _money, re.IGNORECASE),
     _rule(r"\+\d[\d\s().-]{6,}\d|\(\d{3}\)\s?\d{3}[-.\s]\d{4}\b|\b\d{3}[-.\s]\d{3}[-.\s]\d{4}\b|\b\d{3}[-.]\d{4}\b", _phone),
     _rule(r"(?<![\d.,])(?:0\d+|\d{5,})(?![\d,]*\.?\d)", _phone),
-    # Amounts with a unit, ordinals, years, and what is left of numbers.
+    # Amounts with a unit, ordinals, years, and the remaining numbers.
     _rule(rf"(?P<amount>{_AMOUNT})\s?(?P<unit>{_choices(_UNITS)})(?![\w°])", _unit),
     _rule(r"\b(\d+)(?:st|nd|rd|th)\b", lambda match: _ordinal(match[1])),
     _rule(r"\b(1[1-9]\d0|20\d0)s\b", _decade),
@@ -294,4 +297,4 @@ RULES = (
     _rule(r"(?<=[A-Za-z])\d+", lambda match: f" {_digits(match[0])}"),
     _rule(rf"(?<!\w)(?:{_choices(_SHORT)})(?!\w)", _short, re.IGNORECASE),
 )  # fmt: skip
-"""The table; the first rule that fits a place wins it."""
+"""The rules in order; the first one that matches a place applies."""

@@ -1,7 +1,7 @@
 """Piper, embedded: speech without an account.
 
-A reply is spoken piece by piece, its first clause alone so that the caller hears something within about 0.1 s, then
-whole sentences; the next piece is made while the one before is being taken, never more than one ahead.
+A reply is synthesised piece by piece: its first clause alone, so that the caller hears something within about 0.1 s,
+then whole sentences. The next piece is synthesised while the previous one is being taken, never more than one ahead.
 
 ``python -m patter_trio.tts.piper "text" out.wav`` writes a WAV of what a caller would hear, before the telephone's
 coding.
@@ -28,18 +28,18 @@ from patter_trio.tts.piper._spoken_forms import spoken
 from patter_trio.tts.piper._voice import PACKAGE, PiperVoice, piper_voice
 
 _SENTENCE_PAUSE_S = 0.3
-"""Seconds between two sentences; what an unhurried speaker leaves."""
+"""Seconds between two sentences, as an unhurried speaker pauses."""
 _CLAUSE_PAUSE_S = 0.08
 
 
 @attrs.frozen(kw_only=True)
 class PiperTTS(TextToSpeech):
-    """Piper on this machine's processor, with an American voice.
+    """Piper on this machine's CPU, with an American voice.
 
     Args:
         path: ``.onnx`` of another Piper voice for English with its ``.onnx.json`` beside it; the default is
             en_US-joe-medium from the extra ``local``.
-        length_scale: how much slower than the voice's own pace; 1.2 takes a fifth longer.
+        length_scale: duration relative to the voice's own pace; 1.2 takes a fifth longer.
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed.
@@ -55,11 +55,11 @@ class PiperTTS(TextToSpeech):
 
     def __attrs_post_init__(self) -> None:
         if not self.length_scale > 0:
-            raise ValueError(f"length_scale must be more than 0, not {self.length_scale}")
+            raise ValueError(f"length_scale must be more than 0, got {self.length_scale}")
         require("gruut", "num2words", *([] if self.path else [PACKAGE]))
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
-        """Open a session for one call; the first one of a process loads the voice, in about a second.
+        """Open a session for one call; the first session of a process loads the voice, in about a second.
 
         Raises:
             ProviderError: the voice cannot be loaded, or the language is not English.
@@ -67,10 +67,10 @@ class PiperTTS(TextToSpeech):
         return self._open(language)
 
     async def prewarm(self) -> None:
-        """Load the voice and its lexicon now, so that the first reply need not wait for them.
+        """Load the voice and its lexicon now, so that the first reply does not wait for them.
 
         Raises:
-            ConfigurationError: a file of the voice is missing, or not the one that is pinned.
+            ConfigurationError: a file of the voice is missing, or differs from the pinned version.
             ProviderError: the voice cannot be loaded.
         """
         voice = await piper_voice.in_thread(self.path)
@@ -79,7 +79,7 @@ class PiperTTS(TextToSpeech):
     @asynccontextmanager
     async def _open(self, language: str) -> AsyncIterator[TextToSpeechSession]:
         if language.partition("-")[0].lower() != "en":
-            raise ProviderError(f"piper: the pronunciation is English only, not {language!r}")
+            raise ProviderError(f"piper: the language must be English, got {language!r}")
         with model_errors("piper"):
             voice = await piper_voice.in_thread(self.path)
         yield _PiperSession(voice, self.length_scale)
@@ -92,7 +92,7 @@ class _PiperSession(BackgroundSpeech):
 
     async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
         said: list[str] = []
-        with made:  # closed without a checkpoint: one would let a cancellation replace the failure of a sentence
+        with made:  # closes without a checkpoint, which would let a cancellation replace the failure of a sentence
             async for sentence in sentences:
                 text = " ".join(sentence.split())
                 for piece in later_pieces(text) if said else first_pieces(text):
@@ -103,7 +103,7 @@ class _PiperSession(BackgroundSpeech):
                         await made.send(chunk)
 
     def _chunk(self, piece: str, pause: float) -> SpeechChunk:
-        """Speak a piece, after a pause; without audio if it holds nothing to pronounce."""
+        """Return the speech of a piece after a pause; without audio if there is nothing to pronounce."""
         samples = self._voice.say(spoken(piece), self._length_scale)
         if not len(samples):
             return SpeechChunk(b"")
@@ -112,10 +112,10 @@ class _PiperSession(BackgroundSpeech):
 
 
 def write_wav(text: str, path: Path, rate: int = 2 * RATE) -> None:
-    """Write a text's speech, a fifth of a second of silence around it, to a mono 16-bit WAV.
+    """Write a text's speech to a mono 16-bit WAV, with a fifth of a second of silence around it.
 
     Raises:
-        PatterError: the voice cannot be had.
+        PatterError: the voice cannot be loaded.
     """
     samples = piper_voice(None).say(spoken(text), 1.0, rate)
     with wave.open(str(path), "wb") as recording:

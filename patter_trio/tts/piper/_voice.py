@@ -1,6 +1,6 @@
 """Piper's voice "joe": one piece of text in, its samples out.
 
-The voice (https://github.com/rhasspy/piper) is one ONNX model, VITS, that makes a whole piece at once from phonemes.
+The voice (https://github.com/rhasspy/piper) is one ONNX model, VITS, which makes a whole piece at once from phonemes.
 """
 
 import json
@@ -30,19 +30,19 @@ _BEGIN, _PAD, _END = "^", "_", "$"
 """Piper's marks: before the first phoneme, after each one, after the last one."""
 
 _TARGET_RMS = 0.126
-"""RMS that speech is brought to, of full scale: -18 dBFS, about what telephone sets send."""
+"""RMS level to which speech is normalised, as a fraction of full scale: -18 dBFS, about what telephone sets send."""
 _MAX_PEAK_LEVEL = 0.9
 _MIN_VOICED_SHARE = 0.02
-"""Share of the peak from which a sample counts as voice; what is quieter at both ends is cut off."""
+"""Fraction of the peak from which a sample counts as voice; quieter samples at both ends are cut off."""
 _MARGIN_S = 0.02
-"""Seconds left before and after the voice, so that no consonant is clipped."""
+"""Seconds kept before and after the voice, so that no consonant is clipped."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @attrs.frozen(eq=False)
 class PiperVoice:
-    """A loaded voice; one per process, to be used from several threads at once."""
+    """A loaded voice; one per process, for use from several threads at once."""
 
     _network: OnnxModel
     _ids: Mapping[str, list[int]]
@@ -53,12 +53,12 @@ class PiperVoice:
     def say(self, text: str, length_scale: float, rate: int = RATE) -> Samples:
         """Return the speech of a text, without silence around it; empty if there is nothing to pronounce.
 
-        Takes about an eighth of the speech's duration on one core: call it in a thread.
+        This takes about an eighth of the speech's duration on one core: call it in a thread.
 
         Args:
-            text: words and punctuation; numbers should be spelt as they are said.
-            length_scale: how much slower than the voice's own pace; 1.2 takes a fifth longer.
-            rate: samples per second wanted.
+            text: words and punctuation; numbers should be spelt as they are spoken.
+            length_scale: duration relative to the voice's own pace; 1.2 takes a fifth longer.
+            rate: samples per second of the result.
 
         Raises:
             ProviderError: the model failed.
@@ -88,11 +88,11 @@ class PiperVoice:
 
 @LoadOnce
 def piper_voice(path: Path | None) -> PiperVoice:
-    """Load a voice, once per process: the pinned one, or the ``.onnx`` of one's own with its ``.onnx.json`` beside it.
+    """Load a voice, once per process: the pinned one, or a user's ``.onnx`` with its ``.onnx.json`` beside it.
 
     Raises:
         MissingExtraError: the packages of the extra ``local`` are not installed.
-        ConfigurationError: a file is missing, or not the one that is pinned.
+        ConfigurationError: a file is missing, or differs from the pinned version.
         ProviderError: the voice cannot be loaded.
     """
     config = json.loads(_CONFIG.find(path and Path(f"{path}.json")).read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def piper_voice(path: Path | None) -> PiperVoice:
         ids, rate, inference = config["phoneme_id_map"], config["audio"]["sample_rate"], config["inference"]
         noise = inference["noise_scale"], inference["noise_w"]
     except KeyError as exc:
-        raise ConfigurationError(f"{path}.json is no description of a Piper voice: it has no {exc}") from exc
+        raise ConfigurationError(f"{path}.json must describe a Piper voice, but {exc} is missing") from exc
     network = onnx_model(_VOICE.find(path))
     return PiperVoice(network, ids, rate, noise, pronunciation())
 

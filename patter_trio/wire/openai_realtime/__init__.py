@@ -1,4 +1,4 @@
-"""OpenAI's Realtime protocol (GA) without I/O."""
+"""OpenAI's Realtime protocol (GA), without I/O."""
 
 from patter_trio.wire.openai_realtime._events import (
     AudioDelta,

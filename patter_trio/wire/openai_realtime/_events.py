@@ -1,4 +1,4 @@
-"""What OpenAI's Realtime protocol (GA) tells, in our terms; a part of :mod:`patter_trio.wire.openai_realtime`."""
+"""Events of OpenAI's Realtime protocol (GA), in our terms; a part of :mod:`patter_trio.wire.openai_realtime`."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from patter_trio.abc import Usage
 from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
 
 MAX_REASON_CHARACTERS: Final = 300
-"""Characters of a vendor's reason that are shown."""
+"""Most characters of a vendor's reason that are shown."""
 MAX_READ_CHARACTERS: Final = 2000
-"""Characters of it that are looked at."""
+"""Most characters of a vendor's reason that are examined."""
 
 
 @attrs.frozen
 class SessionReady:
-    """The session exists (first of all), or is as it was asked to be (``updated``)."""
+    """The session exists (the first event), or has its new settings (``updated``)."""
 
     updated: bool
     session_id: str = ""
@@ -26,7 +26,10 @@ class SessionReady:
 
 @attrs.frozen
 class SpeechStarted:
-    """The vendor hears the caller speak, since ``audio_start`` seconds of all audio that it was sent, padding included."""
+    """The start of the caller's voice, by the vendor's VAD.
+
+    ``audio_start`` counts seconds of all audio sent to the vendor, padding included.
+    """
 
     audio_start: float
     item_id: str
@@ -34,7 +37,7 @@ class SpeechStarted:
 
 @attrs.frozen
 class SpeechStopped:
-    """The caller has stopped, at ``audio_end`` seconds of all audio that the vendor was sent."""
+    """The end of the caller's voice, at ``audio_end`` seconds of all audio sent to the vendor."""
 
     audio_end: float
     item_id: str
@@ -42,7 +45,7 @@ class SpeechStopped:
 
 @attrs.frozen
 class Committed:
-    """What the caller said is an item of the conversation."""
+    """The caller's utterance has become an item of the conversation."""
 
     item_id: str
     previous_item_id: str = ""
@@ -50,7 +53,10 @@ class Committed:
 
 @attrs.frozen
 class InputTranscript:
-    """What the caller said in an item: another piece of it, or (``final``) all of it, with what writing it down costs."""
+    """The transcript of an item of the caller: its next piece, or (``final``) all of it.
+
+    The final one has the usage of the transcription.
+    """
 
     item_id: str
     text: str = attrs.field(repr=False)
@@ -60,7 +66,7 @@ class InputTranscript:
 
 @attrs.frozen
 class TranscriptFailed:
-    """What the caller said in an item could not be written down; the model has heard it all the same."""
+    """An item of the caller that could not be transcribed; the model has heard it all the same."""
 
     item_id: str
     refusal: "Refused"
@@ -68,7 +74,10 @@ class TranscriptFailed:
 
 @attrs.frozen
 class ResponseStarted:
-    """A response begins: the one that was asked for by ``request``; if that is empty, by the vendor itself."""
+    """The start of the response that ``request`` asked for.
+
+    An empty ``request`` means that the vendor began it by itself.
+    """
 
     response_id: str
     request: str = ""
@@ -86,7 +95,10 @@ class AudioDelta:
 
 @attrs.frozen
 class TextDelta:
-    """Words of an item, as they are written: of what is ``spoken``, usually ahead of its audio, or of a text."""
+    """Words of an item as the model generates them.
+
+    ``spoken`` words usually come ahead of their audio; others are text.
+    """
 
     response_id: str
     item_id: str
@@ -96,7 +108,7 @@ class TextDelta:
 
 @attrs.frozen
 class AudioDone:
-    """All speech of an item has come, or no more will."""
+    """The end of an item's speech."""
 
     response_id: str
     item_id: str
@@ -104,7 +116,7 @@ class AudioDone:
 
 @attrs.frozen
 class ItemDone:
-    """An item that the model made is over, other than the call of a tool; ``completed`` unless it was broken off."""
+    """The end of an item of the model, other than a tool call; ``completed`` unless it was cut off."""
 
     response_id: str
     item_id: str
@@ -113,7 +125,7 @@ class ItemDone:
 
 @attrs.frozen
 class FunctionCall:
-    """The model wants a tool called; ``arguments`` is the whole JSON text that it wrote, of which nothing is sure."""
+    """A tool that the model wants to call; ``arguments`` is the whole JSON text that the model wrote, not validated."""
 
     response_id: str
     item_id: str
@@ -123,19 +135,23 @@ class FunctionCall:
 
 
 class Status(StrEnum):
-    """How a response ended."""
+    """Outcome of a response."""
 
     COMPLETED = "completed"
     CANCELLED = "cancelled"
-    """By us (``client_cancelled``) or because the caller spoke (``turn_detected``)."""
+    """Cancelled by us (``client_cancelled``) or because the caller spoke (``turn_detected``)."""
     INCOMPLETE = "incomplete"
-    """It reached its length (``max_output_tokens``), or was held back (``content_filter``)."""
+    """At its maximum length (``max_output_tokens``), or withheld (``content_filter``)."""
     FAILED = "failed"
 
 
 @attrs.frozen
 class ResponseEnded:
-    """A response is over; ``reason`` is the vendor's word for why, if it is not complete. ``usage`` is None if not told."""
+    """The end of a response.
+
+    ``reason`` is the vendor's word for the reason if the response is not complete. ``usage`` is None if the vendor did
+    not report it.
+    """
 
     response_id: str
     status: Status
@@ -143,12 +159,12 @@ class ResponseEnded:
     request: str = ""
     usage: Usage | None = None
     refusal: "Refused | None" = None
-    """What the vendor says of a failure."""
+    """The vendor's report of a failure."""
 
 
 @attrs.frozen
 class Truncated:
-    """An item of speech is as short as it was asked to be: ``audio_end`` seconds."""
+    """Confirmation that an item of speech was truncated to ``audio_end`` seconds."""
 
     item_id: str
     audio_end: float
@@ -176,7 +192,7 @@ _FAILURES: Final[Mapping[str, type[ProviderError]]] = {
     "internal_server_error": ProviderError,
     "service_unavailable": ProviderError,
 }
-"""After which, by their ``code`` or ``type``, nothing more is to be had of a session. All others are harmless."""
+"""Errors, by ``code`` or ``type``, that end the session. All others are harmless."""
 
 _SECRET: Final = re.compile(r"\b(?:sk|ek|Bearer)[-_ ][\w*.\-]{4,}", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"\"[^\"]*(?:\"|$)|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*(?:'(?!\w)|$)|`[^`]*(?:`|$)")
@@ -184,9 +200,9 @@ _QUOTED: Final = re.compile(r"\"[^\"]*(?:\"|$)|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*(
 
 @attrs.frozen
 class Refused:
-    """The vendor reports an error: of what was sent with this ``event_id``, if it knows.
+    """An error that the vendor reports, about the message with this ``event_id`` if the vendor knows it.
 
-    ``message`` is what it says, without what it quotes and without what looks like a key.
+    ``message`` is the vendor's text without quotations and without anything that looks like a key.
     """
 
     code: str
@@ -197,14 +213,14 @@ class Refused:
 
     @property
     def fatal(self) -> bool:
-        """Whether nothing more is to be had of the session; else it is as it was before."""
+        """True if the error ends the session; else the session is as it was before."""
         return self.code in _FAILURES or self.type in _FAILURES
 
     def error(self) -> ProviderError:
-        """Return what to raise for it."""
+        """Return the exception to raise for the error."""
         kind = next((_FAILURES[word] for word in (self.code, self.type) if word in _FAILURES), ProviderError)
         what = " ".join(part for part in (self.code or self.type, self.message) if part)
-        return kind(f"OpenAI reports an error: {what or 'without a word why'}")
+        return kind(f"OpenAI reports an error: {what or 'without a reason'}")
 
 
 Event = (
@@ -227,5 +243,5 @@ Event = (
 
 
 def shown(told: str) -> str:
-    """Return what a vendor says of an error, without what it quotes and without what looks like a key."""
+    """Return a vendor's text about an error, without quotations and without anything that looks like a key."""
     return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told[:MAX_READ_CHARACTERS])).split())[:MAX_REASON_CHARACTERS]

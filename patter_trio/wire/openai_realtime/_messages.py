@@ -1,19 +1,21 @@
-"""OpenAI's Realtime protocol (GA) over a WebSocket, without I/O: one model hears, thinks and speaks.
+"""OpenAI's Realtime protocol (GA) over a WebSocket, without I/O: one speech-to-speech model.
 
 Protocol: https://developers.openai.com/api/docs/guides/realtime and its reference of client and server events
 
-Audio is mu-law at 8 kHz both ways. Nothing has to be remembered between messages, so there is no codec object: functions
-make what is sent, :func:`receive` says what a message means. What shapes it:
+Audio is mu-law at 8 kHz both ways. Messages need no state between them, and so no codec object: functions make the
+outgoing messages, and :func:`receive` decodes the incoming ones. Facts that shape this module:
 
-* **A response belongs to who asked for it** by its metadata, which the vendor tells again when the response begins and when
-  it is over; a refusal has the ``event_id`` of what it refuses. Both are the ``request`` of :func:`create_response`. A
-  response that the vendor began by itself has none.
-* **A call of a tool** is taken from the end of its item (``response.output_item.done``), and only where the item is
-  complete: the arguments' own end is also told when a response was cancelled in the middle of them, and would be half.
-* **Speech comes faster than real time**, and the vendor does not know what was played: :func:`truncate` tells it. More than
-  was received of the item is an error.
-* **Most errors leave the session as it was**, such as one for a cancellation that came too late. :attr:`Refused.fatal`.
-* What a vendor says of an error can have a piece of the key or of somebody's words in it: that is left out.
+* **Metadata ties a response to its request.** The vendor repeats it when the response begins and when it ends; a
+  refusal has the ``event_id`` of the refused message. Both are the ``request`` of :func:`create_response`. A response
+  that the vendor began by itself has none.
+* **Tool calls** are read from the end of their item (``response.output_item.done``), and only if the item is complete:
+  the arguments' own end is also reported when a response was cancelled in the middle of them, and they would be cut
+  off.
+* **Speech comes faster than real time**, and the vendor does not know how much was played: :func:`truncate` tells it.
+  To truncate beyond the received audio of the item is an error.
+* **Most errors leave the session as it was**, such as the one for a cancellation that came too late.
+  :attr:`Refused.fatal`.
+* The vendor's text about an error can contain a part of the key or of the conversation: it is removed.
 """
 
 import base64
@@ -31,17 +33,17 @@ from patter_trio.wire.openai_realtime._reader import REQUEST_KEY
 _AUDIO: Final = {"type": "audio/pcmu"}
 
 
-# What is sent ---------------------------------------------------------------------------------------------------------
+# Outgoing messages ----------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class ServerVAD:
-    """The vendor looks for turns by voice and silence; times are seconds.
+    """Turn detection by the vendor, from voice and silence; times are seconds.
 
     Args:
-        threshold: how sure it has to be of a voice, 0 to 1.
-        prefix_padding: audio before the voice that counts as part of it.
-        silence: after which a turn is over.
-        create_response: whether it answers by itself.
-        interrupt_response: whether a voice stops the response that is being made.
+        threshold: the confidence from which audio counts as voice, 0 to 1.
+        prefix_padding: seconds of audio before the voice that belong to it.
+        silence: seconds of silence that end a turn.
+        create_response: True if the vendor answers by itself.
+        interrupt_response: True if a voice stops the response in progress.
     """
 
     threshold: float = 0.5
@@ -53,12 +55,13 @@ class ServerVAD:
 
 @attrs.frozen(kw_only=True)
 class SemanticVAD:
-    """The vendor judges by what is said whether a turn is over.
+    """Turn detection by the vendor, from the meaning of the words.
 
     Args:
-        eagerness: how soon: it waits for 8, 4 or 2 s at most with ``low``, ``medium`` (the same as ``auto``), ``high``.
-        create_response: whether it answers by itself.
-        interrupt_response: whether a voice stops the response that is being made.
+        eagerness: how soon a turn ends: after at most 8, 4 or 2 s with ``low``, ``medium`` (the same as ``auto``) or
+            ``high``.
+        create_response: True if the vendor answers by itself.
+        interrupt_response: True if a voice stops the response in progress.
     """
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
@@ -67,11 +70,11 @@ class SemanticVAD:
 
 
 TurnDetection = ServerVAD | SemanticVAD | None
-"""None: nobody but us says where turns end, by :func:`commit`."""
+"""Turn detection of a session. None: only the client ends turns, by :func:`commit`."""
 
 
 def socket_url(base: str, model: str) -> str:
-    """Return the address of the WebSocket; ``base`` is such as ``wss://api.openai.com/v1``."""
+    """Return the address of the WebSocket; ``base`` looks like ``wss://api.openai.com/v1``."""
     return f"{base.rstrip('/')}/realtime?{urlencode({'model': model})}"
 
 
@@ -90,24 +93,24 @@ def session_update(
     reasoning: str = "",
     event_id: str = "",
 ) -> str:
-    """Set up the session, all of it.
+    """Return the message that configures the whole session.
 
     Args:
-        instructions: what the model is to be and to do.
-        voice: in which it speaks; it cannot be changed after the first audio.
-        turn_detection: who looks for the end of a turn.
-        transcription: the model that writes down what the caller says; with none, nobody does.
-        language: of the caller, as a BCP 47 tag or empty; only the language itself is told.
-        tools: what the model may call.
-        noise_reduction: for a microphone that is near or far; empty: none.
-        max_output_tokens: 1 to 4096, of one response; None: no limit of ours.
-        parallel_tool_calls: whether it may call several tools at once; None: as the model does.
-        speed: of the speech, 0.25 to 1.5; None: the vendor's, which is 1.
-        reasoning: effort, for models that reason; empty: the model's.
+        instructions: the model's role and task.
+        voice: the voice in which it speaks; it cannot be changed after the first audio.
+        turn_detection: the vendor's turn detection, or None.
+        transcription: the model that transcribes the caller; empty: no transcripts.
+        language: the caller's, as a BCP 47 tag or empty; only the language subtag is sent.
+        tools: the tools that the model may call.
+        noise_reduction: for a near or a far microphone; empty: none.
+        max_output_tokens: of one response, 1 to 4096; None: no limit of ours.
+        parallel_tool_calls: True if the model may call several tools at once; None: the model's default.
+        speed: of the speech, 0.25 to 1.5; None: the vendor's default, 1.
+        reasoning: effort of a reasoning model; empty: the model's default.
         event_id: comes back in a :class:`Refused`.
 
     Raises:
-        ProviderError: a tool is not fit for JSON.
+        ProviderError: a tool cannot be encoded as JSON.
     """
     heard: dict[str, Any] = {
         "format": _AUDIO,
@@ -140,10 +143,10 @@ def session_update(
 def session_change(
     *, instructions: str | None = None, tools: Sequence[ToolDefinition] | None = None, event_id: str = ""
 ) -> str:
-    """Change parts of a session that is set up; what is None stays as it is.
+    """Return the message that changes parts of the session; what is None stays as it is.
 
     Raises:
-        ProviderError: a tool is not fit for JSON.
+        ProviderError: a tool cannot be encoded as JSON.
     """
     session: dict[str, Any] = {"type": "realtime"}
     if instructions is not None:
@@ -154,31 +157,32 @@ def session_change(
 
 
 def append(mulaw: bytes) -> str:
-    """Let the model hear what comes next."""
+    """Return the message that sends the caller's next audio to the model."""
     return f'{{"type":"input_audio_buffer.append","audio":"{base64.b64encode(mulaw).decode()}"}}'
 
 
 def commit(event_id: str = "") -> str:
-    """End the caller's turn: what was heard becomes an item. Less than 0.1 s of audio is refused."""
+    """Return the message that ends the caller's turn: the audio becomes an item. The vendor refuses less than 0.1 s."""
     return _json({"type": "input_audio_buffer.commit"}, event_id)
 
 
 def clear(event_id: str = "") -> str:
-    """Forget what was heard since the last item."""
+    """Return the message that drops the audio since the last item."""
     return _json({"type": "input_audio_buffer.clear"}, event_id)
 
 
 def create_response(
     request: str = "", *, instructions: str = "", tools: bool = True, context: bool = True, event_id: str = ""
 ) -> str:
-    """Have the model answer. One response at a time is made: another is refused while it is.
+    """Return the message that makes the model answer. The vendor refuses it while another response is in progress.
 
     Args:
-        request: comes back in :class:`ResponseStarted`, :class:`ResponseEnded` or :class:`Refused`; at most 512 characters.
-        instructions: of this response instead of the session's.
-        tools: whether the model may call any.
-        context: whether it knows the conversation so far.
-        event_id: in a refusal, if it is to be another than ``request``.
+        request: comes back in :class:`ResponseStarted`, :class:`ResponseEnded` or :class:`Refused`; at most 512
+            characters.
+        instructions: for this response instead of the session's.
+        tools: False if the model may not call tools.
+        context: False if the model should not see the conversation so far.
+        event_id: comes back in a refusal; default: ``request``.
     """
     response: dict[str, Any] = {}
     if request:
@@ -194,16 +198,19 @@ def create_response(
 
 
 def cancel(response_id: str = "", *, event_id: str = "") -> str:
-    """Stop a response, or the one that is being made; if there is none any more, that is refused, and nothing else."""
+    """Return the message that stops a response, or the one in progress.
+
+    If there is none, the vendor refuses the message; nothing else happens.
+    """
     return _json({"type": "response.cancel", **({"response_id": response_id} if response_id else {})}, event_id)
 
 
 def truncate(item_id: str, audio_end_ms: int, *, event_id: str = "") -> str:
-    """Forget of an item of speech what the caller did not hear; its text goes with it.
+    """Return the message that removes from an item of speech what the caller did not hear, with its text.
 
     Args:
-        item_id: of the speech.
-        audio_end_ms: milliseconds that were heard; more than came of this item is refused.
+        item_id: the item of the speech.
+        audio_end_ms: milliseconds that the caller heard; the vendor refuses more than it sent of this item.
         event_id: comes back in a :class:`Refused`.
     """
     cut = {"item_id": item_id, "content_index": 0, "audio_end_ms": max(0, audio_end_ms)}
@@ -218,13 +225,13 @@ def add_message(
     previous_item_id: str = "",
     event_id: str = "",
 ) -> str:
-    """Add a message to the conversation.
+    """Return the message that adds a message to the conversation.
 
     Args:
-        role: whose it is; what an assistant says must be text here, audio cannot be given back.
-        text: what it says.
-        item_id: of the new item, if it is to be ours; at most 32 characters.
-        previous_item_id: behind which it belongs; ``root``: first of all; empty: last of all.
+        role: the speaker; an assistant's message must be text, because audio cannot be sent back.
+        text: the content.
+        item_id: the id of the new item, if we choose it; at most 32 characters.
+        previous_item_id: the item that it follows; ``root``: it comes first; empty: it comes last.
         event_id: comes back in a :class:`Refused`.
     """
     kind = "output_text" if role == "assistant" else "input_text"
@@ -235,7 +242,10 @@ def add_message(
 def add_function_call(
     call_id: str, name: str, arguments: str, *, item_id: str = "", previous_item_id: str = "", event_id: str = ""
 ) -> str:
-    """Add, to the conversation of a new connection, that a tool was called; see :func:`add_message`."""
+    """Return the message that adds an earlier tool call to the conversation of a new connection.
+
+    For the arguments see :func:`add_message`.
+    """
     call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
     return _item(call, item_id, previous_item_id, event_id)
 
@@ -243,13 +253,13 @@ def add_function_call(
 def add_function_output(
     call_id: str, output: str, *, item_id: str = "", previous_item_id: str = "", event_id: str = ""
 ) -> str:
-    """Add what a tool gave, for the call of this id; the model says something of it when it is asked to."""
+    """Return the message that adds the result of the tool call ``call_id``; the model speaks about it when asked to."""
     given = {"type": "function_call_output", "call_id": call_id, "output": output}
     return _item(given, item_id, previous_item_id, event_id)
 
 
 def delete_item(item_id: str, *, event_id: str = "") -> str:
-    """Remove an item from the conversation."""
+    """Return the message that removes an item from the conversation."""
     return _json({"type": "conversation.item.delete", "item_id": item_id}, event_id)
 
 
@@ -288,5 +298,5 @@ def _json(message: dict[str, Any], event_id: str) -> str:
     try:
         text = json.dumps(message, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ProviderError(f"a {message['type']} is not fit for JSON: {type(error).__name__}") from error
-    return text.encode("utf-8", "replace").decode()  # halves of characters cannot be written down
+        raise ProviderError(f"a {message['type']} cannot be encoded as JSON: {type(error).__name__}") from error
+    return text.encode("utf-8", "replace").decode()  # UTF-8 cannot encode lone surrogates

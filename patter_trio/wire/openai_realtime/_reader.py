@@ -1,4 +1,4 @@
-"""Reads what OpenAI's Realtime protocol (GA) tells; a part of :mod:`patter_trio.wire.openai_realtime`."""
+"""Decoding of OpenAI's Realtime protocol (GA); a part of :mod:`patter_trio.wire.openai_realtime`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -29,31 +29,31 @@ from patter_trio.wire.openai_realtime._events import (
 )
 
 REQUEST_KEY: Final = "request"
-"""The key, in a response's metadata, of what it was asked by."""
+"""Key, in a response's metadata, of the request that asked for it."""
 MAX_TEXT_CHARACTERS: Final = 20_000
-"""Characters of one transcript or piece of text; what is beyond is cut off."""
+"""Most characters of one transcript or piece of text; the rest is cut off."""
 MAX_ARGUMENT_CHARACTERS: Final = 65_536
-"""Characters of the arguments of one call: a model writes some 4 per token, and 4096 tokens at most."""
+"""Most characters of a tool call's arguments: a model writes about 4 per token, and at most 4096 tokens."""
 MAX_NAME_CHARACTERS: Final = 512
-"""Characters of an id, a name or a code."""
+"""Most characters of an id, a name or a code."""
 
 
 def receive(message: str | bytes) -> Event | None:
-    """Return what a message means; None for one that is legal and of no interest.
+    """Return the event in a message; None for a valid message without one.
 
     Raises:
-        WireError: it is not what the protocol allows.
+        WireError: the protocol does not allow the message.
     """
     try:
         kind = _TYPE.decode(message).type
         reader = _READERS.get(kind)
         return None if reader is None else reader(message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise WireError(f"not a message of OpenAI's: {_harmless(error)}") from None
+        raise WireError(f"the message must be one of OpenAI's protocol: {_harmless(error)}") from None
 
 
 def _harmless(error: Exception) -> str:
-    """What is wrong with a message, and where, without any of its text."""
+    """Return what is wrong with a message, and where, without quoting it."""
     return str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__
 
 
@@ -139,7 +139,7 @@ class _AudioDelta(msgspec.Struct, frozen=True):
     response_id: str
     item_id: str
     delta: bytes
-    """In base64, which is decoded with the rest and must be strictly right."""
+    """Base64, decoded strictly together with the rest of the message."""
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -207,9 +207,9 @@ def _item_done(event: _ItemEvent) -> ItemDone | FunctionCall | None:
     if item.type != "function_call" or not completed:
         return None
     if not isinstance(item.name, str) or not isinstance(item.arguments, str):
-        raise WireError("a call of a tool without name or arguments")
+        raise WireError("a tool call must have a name and arguments")
     if len(item.arguments) > MAX_ARGUMENT_CHARACTERS:
-        raise WireError(f"arguments of more than {MAX_ARGUMENT_CHARACTERS} characters")
+        raise WireError(f"arguments must have at most {MAX_ARGUMENT_CHARACTERS} characters")
     return FunctionCall(response_id, item_id, _name(item.call_id), _name(item.name), item.arguments)
 
 
@@ -256,36 +256,36 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "response.output_text.delta": _reader(_Delta, lambda e: _text_delta(e, spoken=False)),
     "error": _reader(_ErrorEvent, lambda e: _refused(e.error)),
 }
-"""The events that mean something to us, by their type."""
+"""Readers by the type of their event; all other events are ignored."""
 
 
 def _name(value: str | None) -> str:
     if value is not None and len(value) > MAX_NAME_CHARACTERS:
-        raise WireError(f"a name of more than {MAX_NAME_CHARACTERS} characters")
+        raise WireError(f"a name must have at most {MAX_NAME_CHARACTERS} characters")
     return value or ""
 
 
 def _seconds(milliseconds: float) -> float:
-    if not 0 <= milliseconds < 1e9:  # noqa: PLR2004 (eleven days)
-        raise WireError("a time that cannot be")
+    if not 0 <= milliseconds < 1e9:  # noqa: PLR2004 (1e9 ms are eleven days)
+        raise WireError("a time must be from 0 to 1e9 ms")
     return milliseconds / 1000
 
 
 def _metadata(response: _Response) -> Mapping[str, str]:
     metadata = response.metadata or {}
-    if len(metadata) > 16:  # noqa: PLR2004 (as many as the vendor takes)
-        raise WireError("metadata of more than 16 entries")
+    if len(metadata) > 16:  # noqa: PLR2004 (the vendor's limit)
+        raise WireError("metadata must have at most 16 entries")
     return {_name(key): _name(value) for key, value in metadata.items()}
 
 
 def _status(told: str | None) -> Status:
-    if told in (None, "in_progress"):  # it is over, and nothing is said against it
+    if told in (None, "in_progress"):  # the response is over, and no problem was reported
         return Status.COMPLETED
     return Status(told) if told in set(Status) else Status.FAILED
 
 
 def _usage(told: object) -> Usage | None:
-    """What a response costs; the vendor's totals are in the details as well, and what was cached is within both."""
+    """Return the usage of a response. The vendor's totals include the details, and cached tokens are part of both."""
     if not isinstance(told, Mapping):
         return None
     given, made = _mapping(told, "input_token_details"), _mapping(told, "output_token_details")
@@ -295,6 +295,7 @@ def _usage(told: object) -> Usage | None:
     text_out = max(_count(told, "output_tokens") - audio_out, _count(made, "text_tokens"))
     audio_cached = min(_count(cached, "audio_tokens"), audio_in)
     text_cached = min(max(_count(given, "cached_tokens") - audio_cached, _count(cached, "text_tokens")), text_in)
+    # Cached tokens that the details do not assign to text or audio: text took its share above, the rest is audio.
     unnamed = _count(given, "cached_tokens") - audio_cached - text_cached
     audio_cached += max(0, min(unnamed, audio_in - audio_cached))
     return Usage(
@@ -309,7 +310,7 @@ def _usage(told: object) -> Usage | None:
 
 
 def _transcription(told: object) -> Usage | None:
-    """What writing down costs, which another model does: by time, or by tokens."""
+    """Return the usage of a transcription, which another model makes: by time, or by tokens."""
     if not isinstance(told, Mapping):
         return None
     seconds = told.get("seconds")

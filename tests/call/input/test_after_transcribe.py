@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, hangs_up_in_time, told
 
 from patter_trio import HookContext, Patter, PipelineHooks
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import agent_of, edges, hangs_up_in_time, told
+
+pytestmark = pytest.mark.pipeline("hooks see the recogniser's words")
 
 
 class Transcribed:

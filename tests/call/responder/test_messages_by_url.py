@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, Web, _websocket, serving
 
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
+from tests.kit.web import Request, Web, _websocket, serving
 
 SORRY = "Sorry, again please."
 SECRET = "hush"
@@ -83,7 +83,7 @@ async def test_without_a_secret_nothing_is_signed_and_the_argument_counts_before
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
     assert message_handler_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]
     assert message_handler_of("http://127.0.0.1/", "given").secret == "given"  # type: ignore[union-attr]
-    with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
+    with pytest.raises(ConfigurationError, match="on_message_secret must be a string, got bytes"):
         message_handler_of("http://127.0.0.1/", b"given")  # type: ignore[arg-type]
 
 
@@ -205,7 +205,7 @@ WRONG: list[tuple[Any, str, float]] = [
     (answering(b'{"text": 7}'), 'must answer {"text": "..."}', 0),
     (answering(b'{"text": "Hello \\ud83d"}'), 'must answer {"text": "..."}', 0),
     (answering(b'{"reply": "We are."}'), 'must answer {"text": "..."}', 0),
-    (answering(b"x" * 65_537, "text/plain"), "is longer than 65536 bytes", 0),
+    (answering(b"x" * 65_537, "text/plain"), "must have at most 65536 bytes", 0),
     (breaks, "broke: ", 0),
     (never, "did not answer within 30 s", 30),
     (stops_in_the_middle, "did not answer within 30 s", 30),
@@ -547,17 +547,17 @@ async def test_pieces_that_nobody_asked_for_are_not_the_next_answer(call_simulat
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "not a text that is none"),
-        ("agent.example.com/hook", "not a text that is none"),
-        ("ftp://agent.example.com/hook", "not one that begins with ftp:"),
+        ("", "got a text without a scheme"),
+        ("agent.example.com/hook", "got a text without a scheme"),
+        ("ftp://agent.example.com/hook", "got a URL that begins with ftp:"),
         ("https://", "must be a URL with a host"),
         ("https:///hook", "must be a URL with a host"),
         ("https://agent.example.com/a b", "without spaces"),
         ("https://agent.example.com/\n", "without spaces"),
-        ("https://agent.example.com:port/", "is no URL"),
-        ("https://agent.example.com:99999/", "is no URL"),
-        ("https://[::1/", "is no URL"),
-        ("https://ex\u2024ample.com/hush", "https://ex\u2024ample.com... is no URL: Invalid IDNA hostname"),
+        ("https://agent.example.com:port/", "must be a valid URL"),
+        ("https://agent.example.com:99999/", "must be a valid URL"),
+        ("https://[::1/", "must be a valid URL"),
+        ("https://ex\u2024ample.com/hush", "https://ex\u2024ample.com... must be a valid URL: Invalid IDNA hostname"),
         ("https://agent.example.com/#hook", "without a #fragment"),
         ("wss://user:hush@agent.example.com/", "cannot have a user name"),
         (7, "on_message must be a function, not int: 7"),
@@ -586,7 +586,7 @@ async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
     caplog: pytest.LogCaptureFixture, url: str, warned: bool
 ) -> None:
     async with open_call_server(
-        Patter().serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
+        Patter()._serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
     ):
         pass
     assert [("unencrypted" in line, "hush" in line) for line in warnings(caplog)] == [(True, False)] * warned

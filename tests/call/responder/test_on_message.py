@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, agent_of, edges, hangs_up_in_time, told
 
 from patter_trio import Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.context import current_call
+from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, told
+
+pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
 
 MINDLESS = {"llm": None}
 
@@ -315,7 +317,7 @@ async def test_a_generator_that_fails_while_it_is_closed_hurts_nobody(
         assert caller.outcome == ""
     assert caller.outcome == "caller_hung_up"
     assert "error" not in caller.payloads("call_end")[0]
-    assert f"{on_message.__name__} raised while it was closed: " in caplog.text
+    assert f"{on_message.__name__} raised while closing: " in caplog.text
 
 
 async def test_an_iterator_that_cannot_be_closed_will_do(call_simulator: CallSimulator) -> None:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import SORRY, agent_of, told
 
 from patter_trio import OpenAILLM, tool
 from patter_trio.net.http import shared_client
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS, tool_call
 from patter_trio.testing.servers.openai import ChatReply, OpenAIServer, serve_openai
+from tests.kit.call import SORRY, agent_of, told
 
 
 def agent_for(server: OpenAIServer, **options: Any) -> Any:

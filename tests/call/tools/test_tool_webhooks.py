@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from web_kit import Request, serving
 
 from patter_trio import Tool
 from patter_trio.call.tools.webhooks import (
@@ -27,6 +26,7 @@ from patter_trio.call.tools.webhooks import (
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.circuit import MAX_FAILURES, OPEN_CIRCUIT_S
 from patter_trio.testing.conformance.bench import cancelled_at
+from tests.kit.web import Request, serving
 
 EVENT = {"tool": "look_up", "arguments": {"name": "Grüße 日本"}, "call_id": "CA1"}
 HERE = Guard(["127.0.0.1"])
@@ -165,15 +165,15 @@ BOMB = gzip.compress(b"0" * 10_000_000)
     [
         (with_body(b"{nonsense"), UNUSABLE, "answered with invalid JSON"),
         (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with a lone surrogate"),
-        (with_body(b"[" * 100_000), UNUSABLE, "longer than 65536 bytes"),
+        (with_body(b"[" * 100_000), UNUSABLE, "must have at most 65536 bytes"),
         (with_body(b"[" * 20_000), UNUSABLE, "answered with invalid JSON"),
         (with_body(b"[" * 65 + b"]" * 65), UNUSABLE, "answered with JSON of more than 64 levels"),
         (with_body(b"[" * 500 + b"]" * 500), UNUSABLE, "answered with JSON of more than 64 levels"),
         (with_body(b"1" * 10_000), UNUSABLE, "answered with invalid JSON"),  # more digits than Python reads
         (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with invalid UTF-8"),
         (with_body(b"\x89PNG", "image/png"), UNUSABLE, "answered with image/png: give application/json or text"),
-        (with_body(b"x" * (MAX_ANSWER_BYTES + 1), "text/plain"), UNUSABLE, "longer than 65536 bytes"),
-        (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "sent a compressed answer, which was not asked for"),
+        (with_body(b"x" * (MAX_ANSWER_BYTES + 1), "text/plain"), UNUSABLE, "must have at most 65536 bytes"),
+        (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "must not compress its answer, got gzip"),
         (answers(404)[0], "its server answered 404 Not Found", "answered 404 Not Found"),
         (answers(401)[0], "its server answered 401 Unauthorized", "answered 401 Unauthorized"),
         (answers(599, 200)[0], "", ""),  # asked again
@@ -493,6 +493,7 @@ async def test_a_call_that_is_cancelled_anywhere_leaves_nothing_behind(
     autojump_clock: trio.testing.MockClock,
     recwarn: pytest.WarningsRecorder,
     monkeypatch: pytest.MonkeyPatch,
+    stride: int,
 ) -> None:
     left: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", left.append)
@@ -504,7 +505,7 @@ async def test_a_call_that_is_cancelled_anywhere_leaves_nothing_behind(
         begun = 0
         whole = await cancelled_at(partial(call, web.url), 0)
         assert whole.result == "room 12"
-        for step in range(1, whole.steps + 1):
+        for step in range(1, whole.steps + 1, stride):
             begun = len(web.requests)
             end = await cancelled_at(partial(call, web.url), step)
             assert not end.errors

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-from call_kit import agent_of, edges, told
 
 from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
 from patter_trio.abc import Message, ToolCall, ToolDefinition
@@ -16,13 +15,16 @@ from patter_trio.events.kinds import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.call import Backend, agent_of, edges, told
+
+pytestmark = pytest.mark.both_backends
 
 CALL = tool_call("look_up", name="Miller")
 
 
-def agent_with(*tools: Any, replies: Any, **options: Any) -> tuple[Agent, ScriptedLLM]:
+def agent_with(backend: Backend, *tools: Any, replies: Any, **options: Any) -> tuple[Agent, ScriptedLLM]:
     llm = ScriptedLLM(replies)
-    return agent_of(llm=llm, tools=tools, **options), llm
+    return backend.agent_of(llm=llm, tools=tools, **options), llm
 
 
 def looking_up(seconds: float = 0.0, result: Any = "room 12", ended: list[str] | None = None, **options: Any) -> Tool:
@@ -49,9 +51,9 @@ async def asks(caller: SimulatedCaller, text: str = "Where is Miller?", at: floa
     await caller.speaks(text, seconds=1.0)
 
 
-def ids(way: str, *numbers: int) -> list[str]:
+def ids(backend: Backend, *numbers: int) -> list[str]:
     """The names of calls: an engine names its own, those of a model that gives none get one."""
-    return [f"{'call' if way == 'pipeline' else 'scripted'}_{number}" for number in numbers]
+    return [f"{'call' if backend.is_pipeline else 'scripted'}_{number}" for number in numbers]
 
 
 def tool_events(caller: SimulatedCaller) -> list[tuple[float, str]]:
@@ -59,14 +61,14 @@ def tool_events(caller: SimulatedCaller) -> list[tuple[float, str]]:
 
 
 # The loop -------------------------------------------------------------------------------------------------------------
-async def test_the_model_speaks_calls_and_speaks_on(call_simulator: CallSimulator, way: str) -> None:
-    agent, llm = agent_with(looking_up(2.0), replies=[["Let me see.", CALL], "In room 12."])
+async def test_the_model_speaks_calls_and_speaks_on(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, llm = agent_with(backend, looking_up(2.0), replies=[["Let me see.", CALL], "In room 12."])
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent, on_call_end=ends.append) as caller:
         await asks(caller)
         heard = await caller.heard(0)
     assert heard.text == "Let me see. In room 12."
-    [name] = ids(way, 1)
+    [name] = ids(backend, 1)
     call = {"id": name, "name": "look_up", "arguments": '{"name": "Miller"}'}
     assert llm.requests[1][2:] == [
         {"role": "assistant", "content": "Let me see.", "tool_calls": [call]},
@@ -84,23 +86,25 @@ async def test_the_model_speaks_calls_and_speaks_on(call_simulator: CallSimulato
     assert ends[0]["tool_calls"] == [{"name": "look_up", "arguments": arguments, "result": "room 12", "duration": 2.0}]
 
 
-async def test_what_is_said_before_a_tool_is_heard_while_it_runs(call_simulator: CallSimulator, way: str) -> None:
-    agent, _ = agent_with(looking_up(5.0), replies=[["Let me see.", CALL], "In room 12."])
+async def test_what_is_said_before_a_tool_is_heard_while_it_runs(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    agent, _ = agent_with(backend, looking_up(5.0), replies=[["Let me see.", CALL], "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
     [started], [ended] = caller.times("agent_speech_started"), caller.times("agent_speech_ended")
     [(begun, _), (done, _)] = tool_events(caller)
     assert abs(started - begun) < 0.5
-    assert begun <= started or way == "engine"  # which wants tools called behind the speech before them
+    assert begun <= started or backend.is_engine  # which wants tools called behind the speech before them
     assert done == pytest.approx(begun + 5.0)
     assert ended > done
     names = [name for _, name in edges(caller) if name.startswith(("agent", "llm", "audio"))]
     assert names == ["llm_token", "audio_out", "agent_speech_started", "agent_speech_ended"]
 
 
-async def test_later_questions_come_with_what_the_tools_gave(call_simulator: CallSimulator, way: str) -> None:
-    agent, llm = agent_with(looking_up(), replies=[["Let me see.", CALL], "In room 12.", "Yes."])
+async def test_later_questions_come_with_what_the_tools_gave(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, llm = agent_with(backend, looking_up(), replies=[["Let me see.", CALL], "In room 12.", "Yes."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
@@ -114,24 +118,24 @@ async def test_later_questions_come_with_what_the_tools_gave(call_simulator: Cal
         "assistant",
         "user",
     ]
-    said = "Let me see. In room 12." if way == "pipeline" else "In room 12."  # what it said before has its own place
+    said = "Let me see. In room 12." if backend.is_pipeline else "In room 12."  # what it said before has its own place
     assert llm.requests[2][4] == {"role": "assistant", "content": said}
     assert [entry["role"] for entry in caller.history] == ["user", "assistant", "user", "assistant"]
 
 
-async def test_tools_that_are_called_at_once_run_at_once(call_simulator: CallSimulator, way: str) -> None:
+async def test_tools_that_are_called_at_once_run_at_once(call_simulator: CallSimulator, backend: Backend) -> None:
     calls = [tool_call("look_up", name="Miller"), tool_call("look_up", name="Smith")]
-    agent, llm = agent_with(looking_up(2.0), replies=[calls, "Both are here."])
+    agent, llm = agent_with(backend, looking_up(2.0), replies=[calls, "Both are here."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "Both are here."
     times = [at for at, _ in tool_events(caller)]
     assert times == [times[0], times[0], times[0] + 2.0, times[0] + 2.0]
-    assert [message["tool_call_id"] for message in llm.requests[1] if message["role"] == "tool"] == ids(way, 1, 2)
+    assert [message["tool_call_id"] for message in llm.requests[1] if message["role"] == "tool"] == ids(backend, 1, 2)
 
 
-async def test_a_model_that_calls_for_ever_is_asked_ten_times(call_simulator: CallSimulator) -> None:
-    agent, llm = agent_with(looking_up(), replies=[CALL])
+async def test_a_model_that_calls_for_ever_is_asked_ten_times(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, llm = agent_with(backend, looking_up(), replies=[CALL])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.at(20.0)
@@ -140,8 +144,10 @@ async def test_a_model_that_calls_for_ever_is_asked_ten_times(call_simulator: Ca
     assert len(caller.payloads("tool_call_completed")) == 9
 
 
-async def test_a_model_without_tools_that_calls_one_is_overheard(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(replies=[["Let me see.", CALL]])
+async def test_a_model_without_tools_that_calls_one_is_overheard(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
+    agent, _ = agent_with(backend, replies=[["Let me see.", CALL]])
     async with call_simulator(agent) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "Let me see."
@@ -171,9 +177,9 @@ RAISING = Tool(
     ],
 )
 async def test_a_tool_that_fails_tells_the_model_and_the_call_goes_on(
-    call_simulator: CallSimulator, tools: list[Tool], call: Any, said: str
+    call_simulator: CallSimulator, tools: list[Tool], call: Any, said: str, backend: Backend
 ) -> None:
-    agent, llm = agent_with(*tools, replies=[call, "I see."])
+    agent, llm = agent_with(backend, *tools, replies=[call, "I see."])
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent, on_call_end=ends.append) as caller:
         await asks(caller)
@@ -189,8 +195,10 @@ async def test_a_tool_that_fails_tells_the_model_and_the_call_goes_on(
 
 
 @pytest.mark.parametrize("text", ["{nonsense", "[1]", "7"])
-async def test_arguments_that_are_none_are_told_to_the_model(call_simulator: CallSimulator, text: str) -> None:
-    agent, llm = agent_with(looking_up(), replies=[ToolCall("x", "look_up", text), "I see."])
+async def test_arguments_that_are_none_are_told_to_the_model(
+    call_simulator: CallSimulator, text: str, backend: Backend
+) -> None:
+    agent, llm = agent_with(backend, looking_up(), replies=[ToolCall("x", "look_up", text), "I see."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
@@ -201,7 +209,7 @@ async def test_arguments_that_are_none_are_told_to_the_model(call_simulator: Cal
 @pytest.mark.parametrize("depth", [65, 300, 900])
 @pytest.mark.parametrize("whose", ["the model's", "the tool's"])
 async def test_what_is_nested_too_deep_to_be_copied_is_a_failure_of_the_tool_and_of_nothing_else(
-    call_simulator: CallSimulator, whose: str, depth: int
+    call_simulator: CallSimulator, whose: str, depth: int, backend: Backend
 ) -> None:
     nested = json.loads("[" * depth + "]" * depth)
     of_model, of_tool = (nested, []) if whose == "the model's" else ([], nested)
@@ -209,7 +217,9 @@ async def test_what_is_nested_too_deep_to_be_copied_is_a_failure_of_the_tool_and
     phone.events.on(PatterEventType.TOOL_CALL_COMPLETED, ends.append)
     schema = {"type": "object", "properties": {"names": {"type": "array"}}}
     agent, llm = agent_with(
-        Tool("look_up", "", schema, lambda names: of_tool), replies=[tool_call("look_up", names=of_model), "I see."]
+        backend,
+        Tool("look_up", "", schema, lambda names: of_tool),
+        replies=[tool_call("look_up", names=of_model), "I see."],
     )
     async with call_simulator(agent, phone=phone, on_call_end=ends.append) as caller:
         await asks(caller)
@@ -219,15 +229,15 @@ async def test_what_is_nested_too_deep_to_be_copied_is_a_failure_of_the_tool_and
     assert ends[0]["error"] == ends[1]["tool_calls"][0]["error"] == f"{said} more than 64 levels"
 
 
-async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(looking_up(40.0, timeout_s=60.0), replies=[CALL, "In room 12."])
+async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, _ = agent_with(backend, looking_up(40.0, timeout_s=60.0), replies=[CALL, "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "In room 12."
 
 
 # Forms of handlers ----------------------------------------------------------------------------------------------------
-async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSimulator) -> None:
+async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSimulator, backend: Backend) -> None:
     @tool
     async def look_up(name: str) -> AsyncIterator[dict[str, Any]]:
         """Look up a guest."""
@@ -237,7 +247,7 @@ async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSim
         await trio.sleep(4.0)
         yield {"result": {"room": 12}}
 
-    agent, llm = agent_with(look_up, replies=[["Let me see.", CALL], "In room 12."])
+    agent, llm = agent_with(backend, look_up, replies=[["Let me see.", CALL], "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         heard = await caller.heard(0)
@@ -246,7 +256,7 @@ async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSim
     assert "looking" not in "".join(payload["text"] for payload in caller.payloads("llm_chunk"))
 
 
-async def test_handlers_get_what_their_form_asks_for(call_simulator: CallSimulator) -> None:
+async def test_handlers_get_what_their_form_asks_for(call_simulator: CallSimulator, backend: Backend) -> None:
     got: list[Any] = []
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
 
@@ -262,7 +272,7 @@ async def test_handlers_get_what_their_form_asks_for(call_simulator: CallSimulat
         {"name": "three", "parameters": schema, "handler": of_keywords},
     ]
     calls = [tool_call(name, name="Miller") for name in ("one", "two", "three")]
-    agent, _ = agent_with(*tools, replies=[[call] for call in calls] + ["Done."])
+    agent, _ = agent_with(backend, *tools, replies=[[call] for call in calls] + ["Done."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "Done."
@@ -294,11 +304,13 @@ SPEECH = ScriptedTTS(duration=8.0)
     ],
 )
 async def test_a_barge_in_does_to_a_tool_what_its_policy_says(
-    call_simulator: CallSimulator, policy: Any, how: str, shown: str
+    call_simulator: CallSimulator, policy: Any, how: str, shown: str, backend: Backend
 ) -> None:
     ended: list[str] = []
     slow = looking_up(5.0, on_barge_in=policy, ended=ended)
-    agent, llm = agent_with(slow, replies=[["Let me see about that now.", CALL], "Smith is out.", "Yes."], tts=SPEECH)
+    agent, llm = agent_with(
+        backend, slow, replies=[["Let me see about that now.", CALL], "Smith is out.", "Yes."], tts=SPEECH
+    )
     caller = await interrupted(call_simulator, agent)
     assert ended == [how]
     assert caller.payloads("interruption")[0]["reason"] == "barge-in"
@@ -312,10 +324,13 @@ async def test_a_barge_in_does_to_a_tool_what_its_policy_says(
 
 
 async def test_what_a_tool_gave_after_the_barge_in_is_known_with_the_next_question(
-    call_simulator: CallSimulator, way: str
+    call_simulator: CallSimulator, backend: Backend
 ) -> None:
     agent, llm = agent_with(
-        looking_up(5.0), replies=[["Let me see about that now.", CALL], "Smith is out.", "In room 12."], tts=SPEECH
+        backend,
+        looking_up(5.0),
+        replies=[["Let me see about that now.", CALL], "Smith is out.", "In room 12."],
+        tts=SPEECH,
     )
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -324,14 +339,16 @@ async def test_what_a_tool_gave_after_the_barge_in_is_known_with_the_next_questi
         await caller.at(16.0)
         await caller.speaks("And Miller?", seconds=1.0)
         await caller.heard(2)
-    if way == "pipeline":
+    if backend.is_pipeline:
         assert [m["content"] for m in llm.requests[2] if m["role"] == "tool"] == ["room 12"]
     else:  # it keeps its own conversation, in which the call has its answer already
         news = [m["content"] for m in llm.requests[2][1:] if m["role"] == "system"]
         assert news == ["The tool look_up has finished meanwhile: room 12"]
 
 
-async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(call_simulator: CallSimulator) -> None:
+async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     ended: list[tuple[str, float]] = []
 
     def slow(name: str, seconds: float, **options: Any) -> Tool:
@@ -349,7 +366,7 @@ async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(
         slow("shielded", 6.0, on_barge_in="shield"),
         slow("endless", 60.0, timeout_s=90.0, on_barge_in="shield"),
     ]
-    agent, _ = agent_with(*tools, replies=[calls, "Done."])
+    agent, _ = agent_with(backend, *tools, replies=[calls, "Done."])
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent, on_call_end=ends.append) as caller:
         await asks(caller)
@@ -369,9 +386,11 @@ async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(
 
 
 # When a tool starts ---------------------------------------------------------------------------------------------------
-async def test_no_tool_starts_while_the_caller_goes_on_with_the_question(call_simulator: CallSimulator) -> None:
+async def test_no_tool_starts_while_the_caller_goes_on_with_the_question(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     """The reply is retracted before it did anything; the answer to the whole question does it once."""
-    agent, llm = agent_with(looking_up(), replies=lambda m: "In room 12." if m[-1]["role"] == "tool" else CALL)
+    agent, llm = agent_with(backend, looking_up(), replies=lambda m: "In room 12." if m[-1]["role"] == "tool" else CALL)
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
         await caller.speaks("Where is", seconds=0.6)
@@ -385,8 +404,8 @@ async def test_no_tool_starts_while_the_caller_goes_on_with_the_question(call_si
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(looking_up(), replies=[CALL, "In room 12."])
+async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, _ = agent_with(backend, looking_up(), replies=[CALL, "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.at(2.52)
@@ -396,8 +415,8 @@ async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator) -> None
 
 
 # Ending the call ------------------------------------------------------------------------------------------------------
-async def test_end_call_hangs_up_when_the_goodbye_was_played(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(end_call, replies=[["Goodbye and have a nice day.", tool_call("end_call")]])
+async def test_end_call_hangs_up_when_the_goodbye_was_played(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, _ = agent_with(backend, end_call, replies=[["Goodbye and have a nice day.", tool_call("end_call")]])
     async with call_simulator(agent) as caller:
         await asks(caller, "Bye then.")
         assert (await caller.heard(0)).text == "Goodbye and have a nice day."
@@ -409,9 +428,11 @@ async def test_end_call_hangs_up_when_the_goodbye_was_played(call_simulator: Cal
     assert tool_events(caller)[0][0] == pytest.approx(ended, abs=0.001)
 
 
-async def test_a_caller_who_interrupts_the_goodbye_is_not_hung_up_on(call_simulator: CallSimulator, way: str) -> None:
+async def test_a_caller_who_interrupts_the_goodbye_is_not_hung_up_on(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     replies = [["Goodbye and have a nice day.", tool_call("end_call")], "Of course."]
-    agent, llm = agent_with(end_call, replies=replies)
+    agent, llm = agent_with(backend, end_call, replies=replies)
     async with call_simulator(agent) as caller:
         await asks(caller, "Bye then.")
         await caller.at(3.5)
@@ -421,21 +442,23 @@ async def test_a_caller_who_interrupts_the_goodbye_is_not_hung_up_on(call_simula
         assert caller.outcome is None or not caller.outcome
     assert tool_events(caller) == []
     results = [message["content"] for message in llm.requests[1] if message["role"] == "tool"]
-    assert results == ([] if way == "pipeline" else ["It was not done: the caller went on before."])
+    assert results == ([] if backend.is_pipeline else ["It was not done: the caller went on before."])
 
 
-async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator) -> None:
-    agent, _ = agent_with(end_call, replies=[tool_call("end_call")])
+async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, _ = agent_with(backend, end_call, replies=[tool_call("end_call")])
     async with call_simulator(agent) as caller:
         await asks(caller, "Bye then.")
         await caller.at(10.0)
     assert caller.outcome == "agent_hung_up"
 
 
-async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(call_simulator: CallSimulator) -> None:
+async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     """The answer to the first half was to hang up without a word."""
     llm = ScriptedLLM(lambda m: "Of course." if "Wait" in m[-1]["content"] else tool_call("end_call"), first_token=0.5)
-    async with call_simulator(agent_of(llm=llm, tools=[end_call])) as caller:
+    async with call_simulator(backend.agent_of(llm=llm, tools=[end_call])) as caller:
         await caller.speaks("Bye", seconds=0.5)
         await caller.at(1.1)
         await caller.speaks("Wait, one more thing", seconds=2.0)
@@ -445,9 +468,11 @@ async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(call_sim
     assert tool_events(caller) == []
 
 
-async def test_end_call_beside_another_tool_waits_for_the_last_word(call_simulator: CallSimulator) -> None:
+async def test_end_call_beside_another_tool_waits_for_the_last_word(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     replies = [[CALL, tool_call("end_call")], "Room 12, goodbye."]
-    agent, llm = agent_with(looking_up(1.0), end_call, replies=replies)
+    agent, llm = agent_with(backend, looking_up(1.0), end_call, replies=replies)
     async with call_simulator(agent) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "Room 12, goodbye."
@@ -457,8 +482,8 @@ async def test_end_call_beside_another_tool_waits_for_the_last_word(call_simulat
 
 
 # Where tools come from ------------------------------------------------------------------------------------------------
-async def test_tools_can_be_given_for_one_call(call_simulator: CallSimulator) -> None:
-    agent, llm = agent_with(replies=[CALL, "In room 12."])
+async def test_tools_can_be_given_for_one_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, llm = agent_with(backend, replies=[CALL, "In room 12."])
     async with call_simulator(agent, on_call_start=lambda event: {"tools": [looking_up()]}) as caller:
         await asks(caller)
         assert (await caller.heard(0)).text == "In room 12."
@@ -474,14 +499,16 @@ async def test_tools_that_nothing_would_call_are_warned_about(caplog: pytest.Log
 
 
 @pytest.mark.pipeline("hooks are beside a pipeline alone")
-async def test_before_llm_sees_what_tools_gave_earlier_and_keeps_the_tools(call_simulator: CallSimulator) -> None:
+async def test_before_llm_sees_what_tools_gave_earlier_and_keeps_the_tools(
+    call_simulator: CallSimulator, backend: Backend
+) -> None:
     seen: list[list[str]] = []
 
     def before_llm(messages: list[dict[str, Any]]) -> None:
         seen.append([message["role"] for message in messages])
 
     hooks = PipelineHooks(before_llm=before_llm)
-    agent, _ = agent_with(looking_up(), replies=[CALL, "In room 12.", "Yes."], hooks=hooks)
+    agent, _ = agent_with(backend, looking_up(), replies=[CALL, "In room 12.", "Yes."], hooks=hooks)
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
@@ -490,8 +517,8 @@ async def test_before_llm_sees_what_tools_gave_earlier_and_keeps_the_tools(call_
     assert seen == [["system", "user"], ["system", "user", "assistant", "tool", "assistant", "user"]]
 
 
-async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulator) -> None:
-    agent, llm = agent_with(looking_up(), replies=[CALL, "In room 12."])
+async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    agent, llm = agent_with(backend, looking_up(), replies=[CALL, "In room 12."])
     async with call_simulator(agent, Patter()) as one, call_simulator(agent, Patter()) as other:
         for caller in (one, other):
             await caller.speaks("Where is Miller?", seconds=1.0, wait=False)
@@ -502,7 +529,9 @@ async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulato
 
 
 @pytest.mark.parametrize("policy", ["detach", "cancel", "shield"])
-async def test_tool_after_speech_runs_whatever_its_policy(call_simulator: CallSimulator, policy: Any, way: str) -> None:
+async def test_tool_after_speech_runs_whatever_its_policy(
+    call_simulator: CallSimulator, policy: Any, backend: Backend
+) -> None:
     """A barge-in policy is about tools that run: what waits for the end of its reply is not cancelled by that end."""
     ended: list[str] = []
     look_up = looking_up(0.5, ended=ended, on_barge_in=policy, after_speech=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import trio
-from web_kit import Request, serving
 
 from patter_trio import Agent, ConfigurationError, Patter, Tool, tool
 from patter_trio.agent.tools import tools_of
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller, tool_call
+from tests.kit.web import Request, serving
 
 CALL = tool_call("look_up", name="Miller")
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
@@ -207,14 +207,14 @@ async def test_a_hang_up_ends_the_connection_at_once_and_a_shielded_one_after_fi
 async def test_a_tool_on_this_machine_is_refused_when_it_is_served_and_the_error_says_what_to_write(url: str) -> None:
     agent, _ = agent_with(url, ["Yes."])
     with pytest.raises(
-        ConfigurationError, match=r'^tool look_up: .*allow it: Patter\(allow_private_hosts=\["'
+        ConfigurationError, match=r'^tool look_up: .*to allow it, set Patter\(allow_private_hosts=\["'
     ) as refused:
-        async with open_call_server(Patter().serve_options(agent, public_url="http://agent.test")):
+        async with open_call_server(Patter()._serve_options(agent, public_url="http://agent.test")):
             pass
     assert "token" not in str(refused.value)
     host = str(refused.value).rpartition('["')[2].partition('"]')[0]
     async with open_call_server(
-        Patter(allow_private_hosts=[host]).serve_options(agent, public_url="http://agent.test")
+        Patter(allow_private_hosts=[host])._serve_options(agent, public_url="http://agent.test")
     ):
         pass
 
@@ -237,8 +237,7 @@ async def test_a_tool_that_a_call_brings_along_is_guarded_too(
         assert web.connections == 0
     assert llm.requests[1][-1]["content"] == "The tool failed: its server is at an address that is not allowed"
     assert (
-        'tool look_up: 127.0.0.1 is loopback; if it is meant, allow it: Patter(allow_private_hosts=["127.0.0.1"])'
-        in caplog.text
+        'tool look_up: 127.0.0.1 is loopback; to allow it, set Patter(allow_private_hosts=["127.0.0.1"])' in caplog.text
     )
     assert "secret" not in caplog.text
 
@@ -252,7 +251,7 @@ async def test_a_url_without_encryption_is_taken_with_a_warning(
 ) -> None:
     agent, _ = agent_with(url, ["Yes."])
     with caplog.at_level(logging.WARNING):
-        async with open_call_server(phone().serve_options(agent, public_url="http://agent.test")):
+        async with open_call_server(phone()._serve_options(agent, public_url="http://agent.test")):
             pass
     line = "tool look_up: callers' words are sent to http://tools.example unencrypted; use https"
     assert [record.message for record in caplog.records] == [line] * warned
@@ -263,13 +262,13 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
     agent, _ = agent_with("https://tools.example/x", ["Yes."])
     for given in ("", "given"):
         async with open_call_server(
-            Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=given)
+            Patter()._serve_options(agent, public_url="http://agent.test", on_message_secret=given)
         ) as call_server:
             assert call_server._webhooks.secret == (given or "of the environment")
             assert "environment" not in repr(call_server._webhooks)
-    with pytest.raises(ConfigurationError, match="on_message_secret must be text, not bytes"):
+    with pytest.raises(ConfigurationError, match="on_message_secret must be a string, got bytes"):
         async with open_call_server(
-            Patter().serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")
+            Patter()._serve_options(agent, public_url="http://agent.test", on_message_secret=b"x")
         ):  # type: ignore[arg-type]
             pass
 
@@ -284,14 +283,14 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
             "exactly one of handler= and webhook_url=; look_up has both",
         ),
         ({"webhook_url": b"https://tools.example"}, "webhook_url must be text, not bytes"),
-        ({"webhook_url": "tools.example/x"}, "webhook_url must be a URL .https or http., not a text that is none"),
-        ({"webhook_url": "ftp://tools.example"}, "not one that begins with ftp:"),
-        ({"webhook_url": "file:///etc/passwd"}, "not one that begins with file:"),
+        ({"webhook_url": "tools.example/x"}, "webhook_url must be a URL .https or http., got a text without a scheme"),
+        ({"webhook_url": "ftp://tools.example"}, "got a URL that begins with ftp:"),
+        ({"webhook_url": "file:///etc/passwd"}, "got a URL that begins with file:"),
         ({"webhook_url": "https:///x"}, "must be a URL with a host"),
         ({"webhook_url": "https://tools.example/a b"}, "without spaces"),
         ({"webhook_url": "https://tools.example/\r\nX: y"}, "without spaces"),
         ({"webhook_url": "https://tools.example/#x"}, "without a #fragment"),
-        ({"webhook_url": "https://tools.example:99999/"}, "webhook_url is no URL"),
+        ({"webhook_url": "https://tools.example:99999/"}, "webhook_url must be a valid URL"),
         ({"webhook_url": "https://tools.example", "webhook_retries": -1}, "webhook_retries must be from 0 to 10"),
         ({"webhook_url": "https://tools.example", "webhook_retries": True}, "webhook_retries must be from 0 to 10"),
     ],

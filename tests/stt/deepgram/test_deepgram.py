@@ -85,7 +85,7 @@ def test_the_key_comes_from_the_argument_or_the_environment_and_is_never_shown(m
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"eot_threshold": 0.7}, "nova-3 does not detect ends of turns"),
+        ({"eot_threshold": 0.7}, "nova-3, which does not detect ends of turns"),
         ({"model": FLUX, "eot_threshold": 0.4}, "eot_threshold= must be from 0.5 to 1"),
         ({"model": FLUX, "eager_eot_threshold": 0.95}, "eager_eot_threshold= must be from 0.3 to 0.9"),
         ({"model": FLUX, "eager_eot_threshold": 0.8}, "must not be above"),
@@ -128,7 +128,7 @@ async def test_flux_is_asked_for_what_it_knows_alone() -> None:
 
 async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
     async with serve_deepgram() as vendor:
-        with pytest.raises(ProviderError, match="flux-general-en hears English, not 'de'"):
+        with pytest.raises(ProviderError, match="the language of flux-general-en must be English, got 'de'"):
             async with provider(vendor, model=FLUX).open(language="de"):
                 pass
         async with provider(vendor, model=FLUX).open(language="en-GB"):
@@ -142,7 +142,7 @@ async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
 )  # fmt: skip
 async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderError]) -> None:
     async with serve_deepgram(FakeDeepgram(status=status)) as vendor:
-        with pytest.raises(ProviderError, match=f"status {status}, refused, as told") as raised:
+        with pytest.raises(ProviderError, match=f"status {status}, refused, as scripted") as raised:
             async with provider(vendor).open(language="en"):
                 pass
     assert type(raised.value) is kind

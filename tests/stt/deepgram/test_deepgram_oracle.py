@@ -21,15 +21,18 @@ from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.deepgram import FakeDeepgram, serve_deepgram
 from patter_trio.wire.deepgram import FluxCodec, ListenCodec, NovaCodec
 
+pytestmark = pytest.mark.no_coverage
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("deepgram", reason="the vendor's package is in the extra oracles")
     from deepgram.listen.v1 import types as v1
     from deepgram.listen.v2 import types as v2
-    from oracle_kit import complaints, instances
     from pydantic import BaseModel
 
-CLIENT = Path(__file__).with_name("deepgram_client.py")
+    from tests.kit.oracle import complaints, instances
+
+CLIENT = Path(__file__).parents[2] / "kit" / "vendor_clients" / "deepgram_client.py"
 FROM_NOVA = [
     v1.ListenV1Results, v1.ListenV1Metadata, v1.ListenV1UtteranceEnd, v1.ListenV1SpeechStarted, v1.ListenV1Error,
     v1.ListenV1ConfigureSuccess, v1.ListenV1ConfigureFailure,
@@ -62,6 +65,7 @@ def test_the_judge_refuses_what_is_wrong(model: type[BaseModel], kind: str, mess
 
 
 # What we understand ---------------------------------------------------------------------------------------------------
+@pytest.mark.deep
 @given(st.data())
 @pytest.mark.parametrize("model", [*FROM_NOVA, *FROM_FLUX], ids=lambda model: model.__name__)
 def test_every_message_that_the_vendors_models_can_make_is_understood(
@@ -87,6 +91,7 @@ def test_every_message_that_the_vendors_models_can_make_is_understood(
     assert 0 <= codec.settled < math.inf
 
 
+@pytest.mark.deep
 def test_a_message_that_lacks_what_the_models_demand_is_refused_by_both() -> None:
     for model, message, codec in (
         (v1.ListenV1Results, {"type": "Results", "start": 0.0}, NovaCodec()),
@@ -110,6 +115,7 @@ async def run_client(url: str, key: str, version: str, options: dict[str, Any], 
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("model", ["nova-3", "flux-general-en"])
 async def test_the_vendors_client_asks_as_we_do_and_understands_our_server(model: str) -> None:
     version = "v2" if model.startswith("flux") else "v1"
@@ -151,6 +157,7 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server(model
     assert " ".join(one.text for one in again if one.final).split() == ["hello", "there", "my", "friend"]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("version", ["v1", "v2"])
 async def test_the_vendors_client_is_refused_with_a_wrong_key(version: str) -> None:
     options = {"model": "flux-general-en" if version == "v2" else "nova-3", "encoding": "mulaw", "sample_rate": "8000"}

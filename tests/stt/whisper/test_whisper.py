@@ -22,6 +22,7 @@ from patter_trio.stt.whisper._model import WhisperModel
 from patter_trio.stt.whisper._stt import _WhisperSession
 from patter_trio.stt.whisper._utterances import RecordedUtterance
 from patter_trio.vad.silero import SileroVAD
+from tests.kit.depth import few
 
 Recording = Callable[[str], Samples]
 
@@ -82,17 +83,20 @@ def wrong(said: list[str], heard: list[str]) -> int:
 
 @pytest.mark.parametrize(
     ("name", "said", "allowed"),
-    [
-        (
-            "dashwood_leisure",
-            "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
-            0,
-        ),
-        ("ill_disposed", "he was not an ill disposed young man", 0),
-        ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed", 1),
-        ("cards_1", "ten of clubs", 1),
-        ("cards_2", "four queen of clubs", 1),
-    ],
+    few(
+        [
+            (
+                "dashwood_leisure",
+                "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
+                0,
+            ),
+            ("ill_disposed", "he was not an ill disposed young man", 0),
+            ("cold_hearted", "unless to be rather cold hearted and rather selfish is to be ill disposed", 1),
+            ("cards_1", "ten of clubs", 1),
+            ("cards_2", "four queen of clubs", 1),
+        ],
+        2,
+    ),
 )
 async def test_people_are_heard_right_over_the_telephone(
     autojump_clock: MockClock, recording: Recording, name: str, said: str, allowed: int
@@ -292,13 +296,13 @@ async def test_results_end_with_the_session(autojump_clock: MockClock) -> None:
 
 
 async def test_a_language_that_the_model_does_not_know_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ProviderError, match=r"'pt-BR'; give path="):
+    with pytest.raises(ProviderError, match=r"'pt-BR'; set path="):
         async with WhisperSTT().open(language="pt-BR"):
             pass
 
 
 async def test_a_folder_that_holds_no_model_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match=r"holds no model\.bin"):
+    with pytest.raises(ProviderError, match=r"but model\.bin is missing"):
         async with WhisperSTT(path=tmp_path).open(language="en"):
             pass
 

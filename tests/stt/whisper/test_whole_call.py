@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_whisper import words, wrong
 
 from patter_trio import Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.stt.whisper import WhisperSTT
 from patter_trio.testing import ScriptedTTS
 from patter_trio.vad.silero import SileroVAD
+from tests.stt.whisper.test_whisper import words, wrong
 
 AUDIO = Path(__file__).parents[2] / "audio"
 SAID = "he was not an ill disposed young man"

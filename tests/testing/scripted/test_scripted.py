@@ -60,7 +60,7 @@ async def test_vad_takes_a_cough_for_voice_but_not_a_click() -> None:
 
 
 async def test_vad_fails_when_told_to() -> None:
-    with pytest.raises(ProviderError, match="after 1 s, as told"):
+    with pytest.raises(ProviderError, match="after 1 s, as scripted"):
         await edges_of(ScriptedVAD(fail_at=1.0), silence(2.0))
 
 
@@ -148,8 +148,8 @@ async def test_stt_repeats_stays_silent_and_fails_as_told(autojump_clock: MockCl
     assert (await hear(ScriptedSTT(duplicates=1), audio))[0] == [(0.6, "yes", True, 1), (0.65, "yes", True, 1)]
     assert (await hear(ScriptedSTT(silent=True), audio))[0] == []
     _, failures = await hear(ScriptedSTT(fail_at=0.5), audio)
-    assert [str(failure) for failure in failures] == ["ScriptedSTT is gone after 0.5 s, as told"] * 2
-    with pytest.raises(ProviderError, match="gives no session"):
+    assert [str(failure) for failure in failures] == ["ScriptedSTT has failed after 0.5 s, as scripted"] * 2
+    with pytest.raises(ProviderError, match="opens no session"):
         await hear(ScriptedSTT(fail_to_open=True), audio)
     start = trio.current_time()
     assert await hear(ScriptedSTT(hang_on_open=True), audio, seconds=3.0) == ([], [])
@@ -282,7 +282,7 @@ async def test_tts_fails_hangs_and_yields_nothing_as_told(autojump_clock: MockCl
     assert scope.cancelled_caught
     assert await say(ScriptedTTS(mute=True), [(0.0, "hello")]) == []
     assert await say(ScriptedTTS(duration=9.0), []) == []
-    with pytest.raises(ProviderError, match="gives no session"):
+    with pytest.raises(ProviderError, match="opens no session"):
         await say(ScriptedTTS(fail_to_open=True), [])
 
 

@@ -11,12 +11,12 @@ from urllib.parse import parse_qs
 import numpy as np
 import pytest
 import trio
-from fake_agent import SID, STREAM_SID, TOKEN, TWIML, FakeAgent, carrier_for
 from trio.testing import MockClock
 
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted.audible_text import encode
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from tests.kit.fake_agent import SID, STREAM_SID, TOKEN, TWIML, FakeAgent, carrier_for
 
 
 @asynccontextmanager
@@ -212,9 +212,9 @@ async def test_the_agents_close_ends_the_call_and_the_sound(autojump_clock: Mock
         ({"event": "stop", "streamSid": STREAM_SID}, "31951"),
         ({"event": "clear"}, "streamSid"),
         ({"event": "clear", "streamSid": STREAM_SID, "x": 1}, "unknown field"),
-        ({"event": "clear", "streamSid": "MZother"}, "this stream is"),
+        ({"event": "clear", "streamSid": "MZother"}, "that of this stream"),
         ({"event": "media", "streamSid": STREAM_SID, "media": {"payload": "?"}}, "base64"),
-        ({"event": "media", "streamSid": STREAM_SID, "media": {"payload": ""}}, "without audio"),
+        ({"event": "media", "streamSid": STREAM_SID, "media": {"payload": ""}}, "empty payload"),
         ({"event": "media", "streamSid": STREAM_SID, "media": {"payload": "/w==", "track": "x"}}, "unknown field"),
         ({"event": "mark", "streamSid": STREAM_SID, "mark": {"name": 1}}, "Expected `str`"),
     ],
@@ -241,18 +241,18 @@ def twiml(inside: str) -> str:
     ("agent", "outcome", "message"),
     [
         (lambda: FakeAgent(status=403, twiml="bad signature"), "failed", "answered 403: bad signature"),
-        (lambda: FakeAgent(content_type="text/plain"), "failed", "no TwiML"),
-        (lambda: FakeAgent(twiml="<Response>"), "failed", "no XML"),
-        (lambda: FakeAgent(twiml="<X/>"), "failed", "not <X>"),
+        (lambda: FakeAgent(content_type="text/plain"), "failed", "must answer with TwiML"),
+        (lambda: FakeAgent(twiml="<Response>"), "failed", "must be XML"),
+        (lambda: FakeAgent(twiml="<X/>"), "failed", "got <X>"),
         (lambda: FakeAgent(twiml=twiml('<Reject reason="busy"/>')), "busy", "refused"),
         (lambda: FakeAgent(twiml=twiml("<Reject/>")), "rejected", "refused"),
         (lambda: FakeAgent(twiml=twiml("<Hangup/>")), "completed", "refused"),
-        (lambda: FakeAgent(twiml=twiml("<Say>hi</Say>")), "failed", "not <Say>"),
-        (lambda: FakeAgent(twiml=twiml("<Connect/>")), "failed", "without <Stream>"),
+        (lambda: FakeAgent(twiml=twiml("<Say>hi</Say>")), "failed", "got <Say>"),
+        (lambda: FakeAgent(twiml=twiml("<Connect/>")), "failed", "must contain <Stream>"),
         (lambda: FakeAgent(twiml=TWIML.replace("stream/x", "stream/x?a=1")), "failed", "31920"),
         (lambda: FakeAgent(twiml=TWIML.replace("wss:", "https:")), "failed", "31922"),
         (lambda: FakeAgent(twiml=TWIML.replace("wss:", "ws:")), "failed", "31922"),
-        (lambda: FakeAgent(twiml=TWIML.replace('"t"', f'"{"t" * 500}"')), "failed", "longer than 500"),
+        (lambda: FakeAgent(twiml=TWIML.replace('"t"', f'"{"t" * 500}"')), "failed", "at most 500"),
         (lambda: FakeAgent(twiml=TWIML.replace("Parameter", "P")), "failed", "<Parameter> elements"),
         (lambda: FakeAgent(refuse_media=True), "failed", "31920"),
         (lambda: FakeAgent(silent=True), "failed", "within 15 s"),

@@ -28,6 +28,8 @@ from patter_trio.testing.servers.elevenlabs import FakeElevenLabs, serve_elevenl
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.wire import elevenlabs as wire
 
+pytestmark = pytest.mark.no_coverage
+
 SETTINGS: wire.Settings = {
     "stability": 0.5,
     "similarity_boost": 0.7,
@@ -82,6 +84,7 @@ def test_what_we_send_is_one_of_their_messages(message: str, kind: type[BaseMode
     TypeAdapter(SendMessageMulti).validate_python(json.loads(message))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("message", "kind"), MISTAKES)
 def test_a_message_with_a_mistake_is_refused(message: dict[str, Any], kind: type[BaseModel]) -> None:
     with pytest.raises((NotTheirs, ValidationError)):
@@ -101,6 +104,7 @@ def their_alignment(draw: st.DrawFn) -> Any:
     )
 
 
+@pytest.mark.deep
 @given(st.binary(min_size=1), their_alignment() | st.none(), st.sampled_from(["c", None]), st.booleans())
 def test_all_that_their_models_can_say_is_understood(
     sound: bytes, alignment: Any, context: str | None, exclude: bool
@@ -119,6 +123,7 @@ def test_all_that_their_models_can_say_is_understood(
     assert wire.receive(over.model_dump_json(by_alias=True)) == (wire.Finished(context or ""),)
 
 
+@pytest.mark.deep
 async def test_all_that_our_server_says_is_one_of_their_messages() -> None:
     heard: list[dict[str, Any]] = []
     received = wire.receive
@@ -176,6 +181,7 @@ async def run_client(url: str, key: str, way: str) -> "subprocess.CompletedProce
         return await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("way", ["stream", "realtime"])
 async def test_their_client_is_content_with_our_server(way: str) -> None:
     async with serve_elevenlabs(FakeElevenLabs(first_audio=0.0, speed=1000)) as vendor:
@@ -185,6 +191,7 @@ async def test_their_client_is_content_with_our_server(way: str) -> None:
     assert "text-to-speech/voice/stream" in vendor.targets[0]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("way", ["stream", "realtime"])
 async def test_their_client_is_refused_with_a_wrong_key(way: str) -> None:
     async with serve_elevenlabs() as vendor:
@@ -194,6 +201,7 @@ async def test_their_client_is_refused_with_a_wrong_key(way: str) -> None:
     assert vendor.spoken == 0
 
 
+@pytest.mark.deep
 async def test_our_http_request_has_the_keys_of_theirs() -> None:
     async def once() -> Any:
         yield "Good morning."

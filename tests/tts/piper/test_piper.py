@@ -131,7 +131,7 @@ async def test_a_slower_pace_takes_longer() -> None:
 
 
 async def test_other_languages_are_refused() -> None:
-    with pytest.raises(ProviderError, match="English only"):
+    with pytest.raises(ProviderError, match="must be English"):
         async with PiperTTS().open(language="de"):
             pass
 

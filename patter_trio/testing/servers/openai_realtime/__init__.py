@@ -1,4 +1,4 @@
-"""A fake of OpenAI's Realtime API."""
+"""A scripted server of OpenAI's Realtime API."""
 
 from patter_trio.testing.servers.openai_realtime.script import (
     Asked,

@@ -1,4 +1,4 @@
-"""How the fake of OpenAI's Realtime server hears: words in the audio, and turns by its energy, in the audio's own time."""
+"""The input of the fake Realtime server: the words in the audio, and turns by its energy, in the audio's own time."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
@@ -11,27 +11,27 @@ from patter_trio.audio.formats import FRAME_SAMPLES, RATE
 from patter_trio.testing.scripted.audible_text import Decoder
 
 LOUD_RMS: Final = 2000
-"""Root mean square of 16-bit samples (-24 dBFS) that a threshold of 1 asks for."""
+"""Root mean square of 16-bit samples (-24 dBFS) that corresponds to a threshold of 1."""
 SEMANTIC_SILENCE_S: Final[Mapping[str, float]] = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
-"""Seconds of silence after which a turn is over, whatever was said, by eagerness."""
+"""Seconds of silence after which a turn is over, whatever its words, by eagerness."""
 
 
 @attrs.frozen
 class Edge:
-    """The caller began or stopped to speak, at ``position`` bytes of all audio."""
+    """The beginning or end of the caller's speech, at ``position`` bytes of all audio."""
 
     kind: Literal["started", "stopped"]
     position: int
 
 
 class Ear:
-    """Hears one connection's audio; positions are bytes since its first one."""
+    """A listener to the audio of one connection; positions are bytes since the first one."""
 
     def __init__(self, semantic_silence: float) -> None:
         self.position: int = 0
         self.speaking: bool = False
         self.floor: int = 0
-        """Where the buffer begins: what was before is an item, or was cleared."""
+        """The beginning of the buffer: earlier audio has become an item, or was cleared."""
         self._semantic_silence = semantic_silence
         self._decoder = Decoder()
         self._words: list[str] = []
@@ -40,7 +40,7 @@ class Ear:
         self._voice = 0
 
     def hear(self, audio: bytes, detection: Mapping[str, Any] | None) -> Iterator[Edge]:
-        """Take the next audio; yield the edges that are within it, each at the moment when nothing behind it was heard."""
+        """Add audio; yield the edges in it, each before any later audio is heard."""
         self._rest += audio
         while len(self._rest) >= FRAME_SAMPLES:
             frame, self._rest = self._rest[:FRAME_SAMPLES], self._rest[FRAME_SAMPLES:]
@@ -79,7 +79,7 @@ class Ear:
         return (self.position + len(self._rest) - self.floor) / RATE
 
     def take(self, until: int | None = None) -> str:
-        """Empty the buffer, up to a position or all of it; return the words that were in it."""
+        """Empty the buffer up to a position, by default all of it; return the words that were in it."""
         words, self._words = "".join(self._words).strip(), []
         self.floor = self.position + len(self._rest) if until is None else until
         self.speaking = False

@@ -1,4 +1,4 @@
-"""How the fake of OpenAI's Realtime server answers; a part of :mod:`.openai_realtime`."""
+"""The responses of the fake Realtime server; a part of :mod:`.openai_realtime`."""
 
 import base64
 import re
@@ -14,36 +14,36 @@ from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
 SECONDS_PER_CHARACTER: Final = 0.06
-"""Seconds of speech."""
+"""Seconds of speech for each character."""
 
 
 class RespondingSession(Protocol):
     """The session of a response, as the response uses it."""
 
     active: "RealtimeServerResponse | None"
-    """The response that is being made."""
+    """The response that is being generated."""
 
     @property
     def connection(self) -> RealtimeServerConnection:
-        """What the session has told and heard."""
+        """The connection, with all that was sent and received."""
 
     @property
     def sent(self) -> dict[str, int]:
         """Bytes of audio that were sent, by item."""
 
     def new_id(self, kind: str) -> str:
-        """Return an id that no other thing of this session has."""
+        """Return an id that is unique in this session."""
 
     def tell(self, kind: str, **fields: Any) -> None:
-        """Tell the client something."""
+        """Send an event to the client."""
 
     def add_item(self, item: Json, *, status: str) -> None:
-        """Enter an item into the conversation."""
+        """Add an item to the conversation."""
 
 
 @attrs.define(eq=False)
 class RealtimeServerResponse:
-    """A response: one that is made, or that is only asked for. Whatever ends it does so at once, in whichever task."""
+    """A response, requested or under way; whatever ends it does so at once, in whichever task."""
 
     session: RespondingSession = attrs.field(repr=False)
     id: str
@@ -59,18 +59,18 @@ class RealtimeServerResponse:
     _said: str = ""  # of the item's transcript, or of its arguments
 
     def begin(self) -> None:
-        """Say that it exists; from now on it can be stopped."""
+        """Report that the response exists; from now on it can be stopped."""
         self.created = True
         self.session.tell("response.created", response=self._shown("in_progress", None, None))
 
     def stop(self, reason: str) -> None:
-        """Make no more of it; before it is created there is nothing to stop."""
+        """Stop the response; before it is created there is nothing to stop."""
         if self.created and not self.ended:
             self._scope.cancel(reason=reason)
             self._end("cancelled", {"type": "cancelled", "reason": reason})
 
     async def run(self) -> None:
-        """Make it, to its end or until it is stopped."""
+        """Generate the response until its end or until it is stopped."""
         reply = self.reply
         with self._scope:
             if not self.created:
@@ -88,7 +88,7 @@ class RealtimeServerResponse:
                 self._end("failed", {"type": "failed", "error": error})
 
     async def _pause(self, seconds: float) -> None:
-        """Sleep; if it has ended meanwhile, do not come back, although the cancellation may be a step behind."""
+        """Sleep; if the response has ended meanwhile, do not return, because the cancellation may come a step later."""
         await trio.sleep(seconds)
         if self.ended:
             await trio.sleep_forever()
@@ -117,7 +117,7 @@ class RealtimeServerResponse:
         session.add_item(self._item, status="in_progress")
 
     async def _speak(self, text: str) -> None:
-        """Say something: its words a little ahead of its audio, both ahead of real time."""
+        """Speak a text: its words come a little before its audio, and both faster than real time."""
         session, reply = self.session, self.reply
         seconds = len(text) * SECONDS_PER_CHARACTER if reply.seconds is None else reply.seconds
         frames = max(audible_text.frames_of(seconds), audible_text.fewest_frames(text))
@@ -145,7 +145,7 @@ class RealtimeServerResponse:
         self._finish(complete=reply.status == "completed" and reply.error is None)
 
     async def _call(self, call: ToolCall) -> None:
-        """Call a tool, its arguments in two pieces."""
+        """Call a tool, with its arguments in two pieces."""
         self._begin({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": ""})
         half = len(call.arguments) // 2
         for piece in (call.arguments[:half], call.arguments[half:]):
@@ -155,7 +155,7 @@ class RealtimeServerResponse:
         self._finish(complete=True)
 
     def _finish(self, *, complete: bool) -> None:
-        """Tell that the item that is open, if there is one, is over."""
+        """Report the end of the open item, if there is one."""
         item, self._item = self._item, None
         if item is None:
             return
@@ -172,7 +172,7 @@ class RealtimeServerResponse:
             told = {"call_id": item["call_id"], "name": item["name"], "arguments": self._said}
             tell("response.function_call_arguments.done", **where, **told)
         items = self.session.connection.items
-        place = items.index(item) if item in items else 0  # it can have been deleted
+        place = items.index(item) if item in items else 0  # it may have been deleted
         tell("conversation.item.done", previous_item_id=items[place - 1]["id"] if place else None, item=dict(item))
         del where["item_id"]
         tell("response.output_item.done", **where, item=dict(item))
@@ -194,7 +194,7 @@ class RealtimeServerResponse:
         }
 
     def _usage(self) -> Json:
-        """Numbers that fit: four characters of text, or 50 ms of speech, are a token; half of the text was cached."""
+        """Plausible numbers: a token is four characters of text, or 50 ms of speech; half of the text was cached."""
         text = sum(len(str(item)) for item in self.asked.items) // 4 + len(self.asked.instructions) // 4
         spoken = sum(self.session.sent.get(item["id"], 0) for item in self.output) * 20 // RATE
         heard = 10 * sum(item.get("role") == "user" for item in self.asked.items)
@@ -211,6 +211,6 @@ class RealtimeServerResponse:
 
 
 def _starts(text: str, seconds: float) -> Iterator[tuple[str, float]]:
-    """Yield the words of a text, with the white space before them, and when each begins if all letters take as long."""
+    """Yield the words of a text, each with the white space before it and its start if all letters last equally long."""
     for word in re.finditer(r"\s*\S+", text):
         yield word.group(), word.start() / len(text) * seconds

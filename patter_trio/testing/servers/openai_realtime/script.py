@@ -1,4 +1,4 @@
-"""What the fake of OpenAI's Realtime server does and what it saw; a part of :mod:`.openai_realtime`."""
+"""The behaviour and the record of the fake Realtime server; a part of :mod:`.openai_realtime`."""
 
 import json
 import math
@@ -16,21 +16,21 @@ Json = dict[str, Any]
 
 @attrs.frozen(kw_only=True)
 class RealtimeReply:
-    """How one response goes.
+    """The course of one response.
 
     Args:
-        text: what is said; empty: nothing.
-        tool_calls: what is called after it, unless the response may call no tools.
-        seconds: of speech; default: 0.06 for each character.
+        text: the spoken text; empty for no speech.
+        tool_calls: the tool calls after the text, unless the response may not call tools.
+        seconds: seconds of speech; by default 0.06 for each character.
         created_delay: seconds from the request to ``response.created``; until then there is nothing to cancel.
-        first_audio: seconds from there to the first audio, or the first call.
+        first_audio: seconds from there to the first audio, or the first tool call.
         chunk: seconds of audio in each message.
-        speed: seconds of audio made in a second.
-        status: how it ends; ``reason`` is why, if not ``completed``.
-        error: ``(code, type, message)`` of a failure; the status is ``failed`` then, after what was said.
-        usage: what is told of it, instead of some numbers that fit.
-        hang_after: messages of audio after which nothing more comes.
-        lose_after: messages of audio after which the connection is lost.
+        speed: seconds of audio that are made in a second.
+        status: the final status; ``reason`` gives the cause of any other than ``completed``.
+        error: ``(code, type, message)`` of a failure; the status is then ``failed``, after the text.
+        usage: the reported usage, instead of plausible numbers.
+        hang_after: audio messages after which nothing more comes.
+        lose_after: audio messages after which the connection is lost.
     """
 
     text: str = "Certainly."
@@ -50,16 +50,16 @@ class RealtimeReply:
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """What a response is made of.
+    """The request from which a response is made.
 
     Attributes:
-        number: of the response on this server, from 1.
+        number: number of the response on this server, from 1.
         connection: number of the connection, from 0.
-        by_vad: whether nobody asked for it but the end of the caller's turn.
-        request: metadata that it was asked with.
-        instructions: that it has to follow, its own or the session's.
-        items: of the conversation, as the vendor shows them.
-        heard: what the caller, or a message of the user's, said last.
+        by_vad: True if the response was triggered by the end of the caller's turn, not by a request.
+        request: metadata of the request.
+        instructions: the instructions for the response, its own or the session's.
+        items: the items of the conversation, in the vendor's format.
+        heard: the caller's last words, spoken or as a message.
     """
 
     number: int
@@ -76,25 +76,26 @@ Replies = Sequence[RealtimeReply] | Callable[[Asked], RealtimeReply]
 
 @attrs.frozen(kw_only=True)
 class FakeRealtime:
-    """What the server does.
+    """The behaviour of the server.
 
     Args:
-        replies: the n-th is the n-th response, the last one all that come after it; or a function of what is asked.
-        key: the only one that it takes.
+        replies: the n-th is the n-th response, the last one also all further ones; or a function of the request.
+        key: the only key that is accepted.
         accepting: seconds until a handshake is answered.
-        status: HTTP status with which handshakes are refused.
-        half_open: takes the connection, and says nothing at all.
-        mute: opens the socket, and says nothing at all.
-        opens_with: ``(code, type, message)`` of an error that it says instead of hello, and ends the connection.
-        transcript_delay: seconds from the end of what the caller said until it is written down.
-        transcript_fails: whether it never is.
-        hears: what it writes down of a voice whose words are not in the audio, such as a recording.
-        semantic_silence: seconds of silence that end a turn whose words end with a stop, where it judges by meaning; other
-            turns end by the eagerness's own limit: 8, 4 or 2 s.
+        status: HTTP status with which handshakes are refused; 0 accepts them.
+        half_open: accept the connection, and send nothing at all.
+        mute: open the socket, and send nothing at all.
+        opens_with: ``(code, type, message)`` of an error that is sent in place of ``session.created``, before the
+            connection ends.
+        transcript_delay: seconds from the end of the caller's speech to its transcript.
+        transcript_fails: if True, transcription always fails.
+        hears: the transcript of a voice whose words are not in the audio, such as a recording.
+        semantic_silence: seconds of silence that end a turn whose words end with a full stop, with semantic detection;
+            other turns end after the limit of their eagerness: 8, 4 or 2 s.
         expires_after: seconds after which a session is over.
         lose_after: seconds of audio after which the first, second ... connection is lost.
         refuses: types of events that are refused, each with the code of the error.
-        garbage: messages that are sent behind the hello, as they are.
+        garbage: raw messages that are sent after ``session.created``.
     """
 
     replies: Replies = (RealtimeReply(),)
@@ -116,7 +117,7 @@ class FakeRealtime:
 
 @attrs.define(eq=False)
 class RealtimeServerConnection:
-    """One connection, as the server saw it; times are trio's."""
+    """One connection, as the server saw it; times are those of trio's clock."""
 
     number: int
     path: str
@@ -124,18 +125,18 @@ class RealtimeServerConnection:
     headers: Mapping[str, str] = attrs.field(repr=False)
     opened_at: float
     audio: bytearray = attrs.field(factory=bytearray, repr=False)
-    """All that was appended."""
+    """All audio that was appended."""
     appended: list[tuple[float, int]] = attrs.field(factory=list, repr=False)
-    """When, and how many bytes."""
+    """The time and size of each appended piece."""
     said: list[tuple[float, Json]] = attrs.field(factory=list, repr=False)
-    """What the client sent, but for the audio."""
+    """The client's events, except the audio."""
     told: list[tuple[float, Json]] = attrs.field(factory=list, repr=False)
-    """What the client was told."""
+    """The events that were sent to the client."""
     session: Json = attrs.field(factory=dict, repr=False)
     items: list[Json] = attrs.field(factory=list, repr=False)
-    """The conversation."""
+    """The items of the conversation."""
     frozen: bool = False
-    """Whether nothing is told any more, and nothing done; to be set by a test."""
+    """If True, nothing is sent and nothing handled any more; a test sets it."""
     ended_at: float = math.inf
     code: int = 0
     ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
@@ -143,23 +144,23 @@ class RealtimeServerConnection:
     _stream: trio.abc.Stream | None = attrs.field(default=None, repr=False)
 
     def sent(self, kind: str) -> list[tuple[float, Json]]:
-        """Return what the client sent of one type, and when."""
+        """Return the client's events of one type, with their times."""
         return [(at, message) for at, message in self.said if message.get("type") == kind]
 
     def types(self) -> list[str]:
-        """Return the types of what the client sent, but for the audio."""
+        """Return the types of the client's events, except the audio."""
         return [str(message.get("type")) for _, message in self.said]
 
     def events(self, kind: str) -> list[tuple[float, Json]]:
-        """Return what the client was told of one type, and when."""
+        """Return the events of one type that were sent to the client, with their times."""
         return [(at, event) for at, event in self.told if event["type"] == kind]
 
     def texts(self) -> list[tuple[str, str]]:
-        """Return who said what in the conversation; what was cut off by a truncation is gone."""
+        """Return role and text of each message in the conversation, without what a truncation removed."""
         return [(str(item["role"]), text_of(item)) for item in self.items if item["type"] == "message"]
 
     def tell(self, kind: str, **fields: Any) -> None:
-        """Tell the client something."""
+        """Send an event to the client."""
         if self.frozen:
             return
         event = {"type": kind, "event_id": f"event_{len(self.told) + 1}", **fields}
@@ -167,9 +168,9 @@ class RealtimeServerConnection:
         self.say(json.dumps(event))
 
     def say(self, message: str | bytes | int) -> None:
-        """Send a message as it is; a number closes the connection with it."""
+        """Send a raw message; a number closes the connection with that code."""
         if self._say is None:
-            raise RuntimeError("the connection is not open")
+            raise RuntimeError("the connection must be open to send on it")
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._say.send_nowait(message)
 
@@ -177,21 +178,21 @@ class RealtimeServerConnection:
         self,
         code: str | None,
         kind: str = "invalid_request_error",
-        message: str = "as told",
+        message: str = "as scripted",
         *,
         param: str | None = None,
         event_id: str | None = None,
     ) -> None:
-        """Report an error."""
+        """Send an error event."""
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
         self.tell("error", error=error)
 
     def close(self, code: int = 1000) -> None:
-        """End the connection, behind what was said before."""
+        """Close the connection, after earlier messages."""
         self.say(code)
 
     async def lose(self) -> None:
-        """Lose the connection, in the middle of whatever it was doing."""
+        """Break the connection, whatever it is doing."""
         if self._stream is not None:
             await trio.aclose_forcefully(self._stream)
 

@@ -1,14 +1,15 @@
-"""A server that speaks OpenAI's Realtime protocol (GA): it hears a simulated caller, and answers as told.
+"""A scripted server of OpenAI's Realtime protocol (GA) that hears a simulated caller and answers.
 
 ::
 
     async with serve_openai_realtime(FakeRealtime(replies=[RealtimeReply(text="Good morning.")])) as vendor:
         url = openai_realtime.socket_url(vendor.url, "gpt-realtime-2.1")
 
-It listens on loopback, which works on a clock that jumps as well; :meth:`RealtimeServer.serve` works over any stream. The
-caller's words come with the audio, and so do those of its answers (see :mod:`patter_trio.testing.scripted.audible_text`). It keeps to the
-vendor's rules: it greets first, makes audio faster than real time and one response at a time, transcribes in a time of its
-own, refuses to truncate what it has not sent, knows nothing of the beta's names, and takes no key but its own.
+It listens on loopback, which works on an autojump clock as well; :meth:`RealtimeServer.serve` works over any stream.
+The caller's words come with the audio, and so do those of its answers (see
+:mod:`patter_trio.testing.scripted.audible_text`). It keeps to the vendor's rules: it sends the first event, generates
+audio faster than real time and one response at a time, transcribes independently of responses, refuses to truncate
+audio that it has not sent, rejects the names of the beta, and accepts no other key than its own.
 """
 
 from collections.abc import AsyncIterator
@@ -26,20 +27,20 @@ from patter_trio.testing.servers.openai_realtime.script import Asked, FakeRealti
 from patter_trio.testing.servers.openai_realtime.session import RealtimeServerSession
 
 MAX_WAITING_MESSAGES: Final = 4096
-"""Messages that wait to be sent."""
+"""Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
 
 
 class RealtimeServer:
-    """The server; ``connections`` has those that were accepted, ``refused`` counts those that were not."""
+    """The server; ``connections`` holds the accepted connections, ``refused`` counts the others."""
 
     def __init__(self, script: FakeRealtime, url: str = "ws://openai.test/v1") -> None:
         self.script: FakeRealtime = script
         self.url: str = url
-        """What a client is given instead of the vendor's address."""
+        """The URL that a client gets instead of the vendor's address."""
         self.connections: list[RealtimeServerConnection] = []
         self.refused: int = 0
         self.asked: list[Asked] = []
-        """What responses were made of, on all connections."""
+        """The requests behind all responses, on all connections."""
 
     def __repr__(self) -> str:
         return f"<RealtimeServer {self.url}, {len(self.connections)} connections>"
@@ -53,7 +54,7 @@ class RealtimeServer:
             if head:
                 await self._converse(await receive_upgrade(stream, head), stream)
         except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client is gone, or is none
+            pass  # the client left, or does not speak the protocol
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -73,7 +74,7 @@ class RealtimeServer:
         self.connections.append(connection)
         say, waiting = trio.open_memory_channel[str | bytes | int | None](MAX_WAITING_MESSAGES)
         connection._say, connection._stream = say, stream  # noqa: SLF001 (ours)
-        socket.share_sending(partial(say.send_nowait, None))  # only the writer writes
+        socket.share_sending(partial(say.send_nowait, None))  # only the writer task writes to the socket
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, socket, waiting)
@@ -97,7 +98,7 @@ class RealtimeServer:
 
 @asynccontextmanager
 async def serve_openai_realtime(script: FakeRealtime | None = None) -> AsyncIterator[RealtimeServer]:
-    """Serve on loopback while the block lasts; its end breaks the connections that there are."""
+    """Serve on loopback while the block runs; its end breaks all open connections."""
     server = RealtimeServer(script or FakeRealtime())
     async with on_loopback(server.serve) as port:
         server.url = f"ws://127.0.0.1:{port}/v1"

@@ -1,4 +1,4 @@
-"""One session of the fake of OpenAI's Realtime server; a part of :mod:`.openai_realtime`."""
+"""One session of the fake Realtime server; a part of :mod:`.openai_realtime`."""
 
 import base64
 import binascii
@@ -22,9 +22,9 @@ from patter_trio.testing.servers.openai_realtime.script import (
 )
 
 MIN_COMMIT_S: Final = 0.1
-"""Seconds of audio that a commit needs."""
+"""Minimum seconds of audio for a commit."""
 CONTENT_BY_ROLE: Final = {"system": {"input_text"}, "user": {"input_text", "input_audio"}, "assistant": {"output_text"}}
-"""What a message may have in it, by its role."""
+"""The types of content that a message may have, by its role."""
 SESSION_KEYS: Final = {
     "type", "model", "output_modalities", "instructions", "audio", "tools", "tool_choice", "parallel_tool_calls",
     "max_output_tokens", "truncation", "reasoning", "prompt", "tracing", "include",
@@ -36,7 +36,7 @@ RESPONSE_KEYS: Final = {
 
 
 class RequestRefused(Exception):
-    """What the client wants cannot be done."""
+    """A request of the client that cannot be carried out."""
 
     def __init__(self, code: str | None, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class RequestRefused(Exception):
 
 
 class RealtimeServerSession:
-    """Does what one client asks for; ``asked`` is shared by all sessions of the server."""
+    """A session that carries out the requests of one client; ``asked`` is shared by all sessions of the server."""
 
     def __init__(
         self, connection: RealtimeServerConnection, script: FakeRealtime, asked: list[Asked], nursery: trio.Nursery
@@ -60,7 +60,7 @@ class RealtimeServerSession:
         self._ear = Ear(script.semantic_silence)
         self._heard = ""
         self._ids = 0
-        self._speech = ""  # the id that what the caller is saying will have
+        self._speech = ""  # the id for the utterance under way
         self._lose_at = (*script.lose_after[connection.number : connection.number + 1], float("inf"))[0]
         self._handlers: dict[str, Callable[[Json], None]] = {
             "session.update": self._update,
@@ -76,16 +76,16 @@ class RealtimeServerSession:
         }
 
     def new_id(self, kind: str) -> str:
-        """Return an id that no other thing of this session has."""
+        """Return an id that is unique in this session."""
         self._ids += 1
         return f"{kind}_{self.connection.number}_{self._ids}"
 
     def tell(self, kind: str, **fields: Any) -> None:
-        """Tell the client something."""
+        """Send an event to the client."""
         self.connection.tell(kind, **fields)
 
     async def run(self, socket: WebSocket) -> None:
-        """Serve, until the client, or the script, ends it."""
+        """Serve until the client or the script ends the session."""
         connection, script = self.connection, self.script
         connection.frozen = script.mute
         if script.opens_with is not None:
@@ -130,7 +130,7 @@ class RealtimeServerSession:
 
     def _do(self, kind: str, message: Json) -> None:
         if kind in self.script.refuses:
-            raise RequestRefused(self.script.refuses[kind], f"{kind} is refused, as told")
+            raise RequestRefused(self.script.refuses[kind], f"{kind} is refused, as scripted")
         if kind not in self._handlers:
             raise RequestRefused("invalid_value", f"Invalid value: '{kind}'.", "type")
         self._handlers[kind](message)
@@ -152,7 +152,7 @@ class RealtimeServerSession:
         self.connection.session = merged
         self.tell("session.updated", session=merged)
 
-    # What the caller says ---------------------------------------------------------------------------------------------
+    # The caller's audio -----------------------------------------------------------------------------------------------
     def _append(self, message: Json) -> None:
         try:
             audio = base64.b64decode(message["audio"], validate=True)
@@ -206,7 +206,12 @@ class RealtimeServerSession:
         await trio.sleep(self.script.transcript_delay)
         event, where = "conversation.item.input_audio_transcription", {"item_id": item_id, "content_index": 0}
         if self.script.transcript_fails:
-            error = {"type": "transcription_error", "code": "audio_unintelligible", "message": "as told", "param": None}
+            error = {
+                "type": "transcription_error",
+                "code": "audio_unintelligible",
+                "message": "as scripted",
+                "param": None,
+            }
             self.tell(f"{event}.failed", **where, error=error)
             return
         for number, word in enumerate(words.split()):
@@ -225,7 +230,7 @@ class RealtimeServerSession:
 
     # The conversation -------------------------------------------------------------------------------------------------
     def add_item(self, item: Json, *, status: str, at: int | None = None) -> None:
-        """Add an item to the conversation and tell of it, twice if it is complete."""
+        """Add an item to the conversation and report it, twice if it is complete."""
         items = self.connection.items
         place = len(items) if at is None else at
         previous = items[place - 1]["id"] if place else None
@@ -350,7 +355,7 @@ def _first_session(connection: RealtimeServerConnection) -> Json:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """Return ``old`` with what ``new`` has in its place; what ``new`` has a type of is another thing."""
+    """Return ``old`` with the values of ``new`` merged in; an object of a different ``type`` replaces the old one."""
     if not isinstance(old, dict) or not isinstance(new, dict) or ("type" in new and new["type"] != old.get("type")):
         return new
     return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}

@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 import trio
-from line_vendor import KEY
 
 from patter_trio.abc import (
     LanguageModel,
@@ -26,6 +25,7 @@ from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.errors import ConfigurationError, PatterError, ProviderError, ProviderTimeout
 from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
+from tests.kit.line_vendor import KEY
 
 ANSWER = 5.0
 """Seconds that the vendor has for each message of an answer that is due."""

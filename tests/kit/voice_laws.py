@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from turn_laws import BY_CALLER, Laws
-
 from patter_trio.conversation import actions, inputs
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
+from tests.kit.turn_laws import BY_CALLER, Laws
 
 
 class VoiceLaws(Laws):

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import trio
@@ -25,24 +25,68 @@ from patter_trio.abc import (
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
 from patter_trio.metrics.internal_events import CallEvent, Event
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.server.options import Seams
+from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.scripted.audible_text import Decoder
 from patter_trio.testing.simulation.caller import SimulatedCaller
 
 SORRY = "Sorry, again please."
 
 
-def agent_of(*replies: str, **options: Any) -> Agent:
-    """An agent of scripted providers, each of which may be replaced by an option."""
-    chosen: dict[str, Any] = {
+def _options(replies: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    return {
         "system_prompt": "You are brief.",
         "vad": ScriptedVAD(),
         "stt": ScriptedSTT(),
         "llm": ScriptedLLM(replies or ["Yes."]),
         "tts": ScriptedTTS(),
         "error_message": SORRY,
-    }
-    return Patter().agent(**chosen | options)
+    } | options
+
+
+@attrs.frozen
+class Backend:
+    """What the agents of a test answer with: a pipeline of scripted providers, or one scripted engine.
+
+    What is promised of calls holds with either: a module marked ``both_backends`` runs each test that takes the fixture
+    ``backend`` with both.
+    """
+
+    name: Literal["pipeline", "engine"]
+
+    @property
+    def is_pipeline(self) -> bool:
+        return self.name == "pipeline"
+
+    @property
+    def is_engine(self) -> bool:
+        return self.name == "engine"
+
+    def agent(self, *arguments: Any, **options: Any) -> Agent:
+        """Make an agent of a pipeline's options; an engine gets the model's replies and the synthesiser's sound."""
+        if self.is_engine:
+            stt, llm, tts = (options.pop(part) for part in ("stt", "llm", "tts"))
+            if llm is None:
+                raise ValueError("on_message answers here: mark the test with pytest.mark.pipeline")
+            guesses = {"interim": True, "words_delay": 0.2} if getattr(stt, "interim_every", None) else {}
+            names = {"provider": llm.provider, "model": llm.model}
+            options["engine"] = ScriptedEngine(llm=llm, tts=tts, **names, **guesses)
+        return Patter().agent(*arguments, **options)
+
+    def agent_of(self, *replies: str, **options: Any) -> Agent:
+        """Make an agent of scripted providers, each of which may be replaced by an option."""
+        return self.agent(**_options(replies, options))
+
+    def told_agent(self, at: "At", **options: Any) -> Agent:
+        """Make an agent all of whose providers do what ``at`` says, where it says."""
+        chosen: dict[str, Any] = {"vad": ToldVAD(at), "stt": ToldSTT(at), "llm": ToldLLM(at), "tts": ToldTTS(at)}
+        return self.agent_of(**chosen | options)
+
+
+PIPELINE = Backend("pipeline")
+ENGINE = Backend("engine")
+agent_of = PIPELINE.agent_of
+told_agent = PIPELINE.told_agent
 
 
 BUS_ONLY = {str(kind) for kind in PatterEventType} - {"transcript_partial"}
@@ -237,12 +281,6 @@ class ToldDetector(TurnDetector):
         return self.verdict
 
 
-def told_agent(at: At, **options: Any) -> Agent:
-    """An agent all of whose providers do what ``at`` says, where it says."""
-    chosen: dict[str, Any] = {"vad": ToldVAD(at), "stt": ToldSTT(at), "llm": ToldLLM(at), "tts": ToldTTS(at)}
-    return agent_of(**chosen | options)
-
-
 # Callbacks that misbehave -------------------------------------------------------------------------------------------
 async def raises(event: dict[str, Any]) -> None:
     raise ValueError("no such customer")
@@ -262,6 +300,11 @@ class Witness:
     """An observer that remembers every event."""
 
     seen: list[CallEvent] = attrs.field(factory=list)
+
+    @property
+    def seams(self) -> Seams:
+        """Have a call observed: ``call_simulator(agent, seams=witness.seams)``."""
+        return Seams(observers=[self])
 
     def wants(self, kind: type[CallEvent]) -> bool:
         return True

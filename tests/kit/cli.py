@@ -15,8 +15,9 @@ from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
-from patter_trio.server.calls import Seams, open_call_server
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 
 AGENT = """
 from patter_trio import Patter, Twilio
@@ -97,6 +98,7 @@ async def ready_call(
     *lines: tuple[str, Samples],
     phone: Patter,
     interrupt_at: float | None = None,
+    timeouts: dict[str, float] | None = None,
     **callbacks: Any,
 ) -> AsyncIterator[tuple[SimulatedCall, Seen]]:
     """Serve ``agent`` on memory streams and give a call that is ready to be run, with what it shows."""
@@ -107,7 +109,7 @@ async def ready_call(
 
     async with (
         open_call_server(
-            phone.serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
+            phone._serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
             Seams(tap=tap),
         ) as call_server,
         trio.open_nursery() as connections,
@@ -128,6 +130,7 @@ async def ready_call(
             lines=lines,
             interrupt_at=interrupt_at,
             view=seen,
+            **(timeouts or {}),
         )
         yield call, seen
         connections.cancel_scope.cancel()

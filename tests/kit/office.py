@@ -13,8 +13,9 @@ import trio.testing
 
 from patter_trio import Agent, CallMetrics, Patter
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import CallServer, Seams, open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.options import Seams
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import Fault
 from patter_trio.testing.faults.injections import FaultInjection
@@ -128,7 +129,7 @@ class Office:
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
         async with (
             open_call_server(
-                self.phone.serve_options(
+                self.phone._serve_options(
                     agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
                 ),
                 Seams(epoch=EPOCH_UNIX_S, tap=self._tap),
@@ -144,7 +145,7 @@ class Office:
             line.log.tap(at, name, payload)
 
     def _state(self, call_id: str) -> State | None:
-        call = self.phone.live.get(call_id)
+        call = self.phone._live.get(call_id)
         return dict(call.conversation_state) if call is not None else None  # type: ignore[arg-type]
 
     async def place(
@@ -205,7 +206,7 @@ class Office:
             if line.carrier.ended is None:
                 raise
         await caller.at(GOODBYE)
-        call = self.phone.live.get(line.call_id)
+        call = self.phone._live.get(line.call_id)
         if says_goodbye() and call is not None and not call.outcome:
             call.say("Bye.")
             call.hang_up()

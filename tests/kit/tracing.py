@@ -6,24 +6,19 @@ import attrs
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from patter_trio import Agent, Patter
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio import Agent
+from patter_trio.testing import ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from tests.kit.call import Backend
 
 REPLY = "We open at nine. We close at five."
 
 
-def agent_of(*replies: str, **options: Any) -> Agent:
-    chosen: dict[str, Any] = {
-        "system_prompt": "You are brief.",
-        "vad": ScriptedVAD(),
-        "stt": ScriptedSTT(),
-        "llm": ScriptedLLM(replies or [REPLY]),
-        "tts": ScriptedTTS(duration=3.0),
-        "error_message": "Sorry.",
-    }
-    return Patter().agent(**chosen | options)
+def speaking(backend: Backend, *replies: str, **options: Any) -> Agent:
+    """Make an agent whose replies take three seconds."""
+    chosen: dict[str, Any] = {"tts": ScriptedTTS(duration=3.0), "error_message": "Sorry."}
+    return backend.agent_of(*(replies or [REPLY]), **chosen | options)
 
 
 def sent(caller: SimulatedCaller) -> list[Any]:

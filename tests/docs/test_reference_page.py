@@ -1,0 +1,49 @@
+"""docs/reference.md is what docs/make_reference.py makes of the code."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from patter_trio import Agent, Patter
+
+DOCS = Path(__file__).parents[2] / "docs"
+SCRIPT = "make_reference.py"
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (DOCS / "reference.md").read_text(encoding="utf-8")
+
+
+def test_page_is_up_to_date(page: str) -> None:
+    """The page is made in a process of its own, so that nothing which other tests have loaded or changed shows."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(DOCS)!r}); import make_reference; print(make_reference.page(), end='')"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == page, f"run python docs/{SCRIPT}"
+
+
+def test_page_names_every_option(page: str) -> None:
+    """Of the phone, of agents and of serving; the script itself refuses an option without a text."""
+    for made in (Patter, Agent, Patter.serve):
+        for name in inspect.signature(made).parameters.keys() - {"self", "task_status"}:
+            assert f"\n| `{name}` | " in page, name
+
+
+def test_page_shows_unit_and_default(page: str) -> None:
+    """One of each kind: milliseconds, seconds, a text and an option that must be given."""
+    assert "| `endpointing_ms` | `int` | ms | `500` | Milliseconds of silence" in page
+    assert "| `max_lag` | `float \\| None` | s | `0.1` | Seconds of event loop lag" in page
+    assert "| `language` | `str` |  | `'en'` | BCP 47 tag" in page
+    assert "| `system_prompt` | `str` |  |  | Tells the model" in page
+
+
+def test_page_documents_one_way_to_hang_up(page: str) -> None:
+    """``hangup()`` stays for programs that migrate, and is not advertised."""
+    assert "`hang_up()`" in page
+    assert "hangup" not in page
