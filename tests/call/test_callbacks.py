@@ -310,7 +310,7 @@ async def test_misbehaving_callback_moves_no_audio(
         assert all(caller.carrier.call_sid in line.message and misbehaves.__name__ in line.message for line in lines)
     elif misbehaves is never_returns or (misbehaves is is_slow and name == "on_transcript"):
         assert lines
-        assert all("when their time was over" in line.message or "its time was over" in line.message for line in lines)
+        assert all("time limit was over" in line.message for line in lines)
     else:
         assert lines == []
 

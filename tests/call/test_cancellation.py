@@ -46,7 +46,7 @@ async def test_a_bug_of_a_provider_ends_its_call_with_an_apology_and_no_other(
     assert at.reached
     [end] = caller.payloads("call_end")
     assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
-    assert "a bug ended it" in caplog.text
+    assert "ended by a bug" in caplog.text
     assert "connection ended by an error of our own" not in caplog.text
     apologises = not place.startswith("tts") and place != "stt.flush"
     assert sound_of_agent(caller).endswith(SORRY) == apologises

@@ -184,7 +184,7 @@ async def test_a_hook_that_never_returns_is_cancelled_at_its_deadline_and_the_or
     assert late.first("agent_speech_started") - without.first("agent_speech_started") <= TIERS[name].deadline + 0.01
     if name in OFTEN:  # every 20 ms of a deadline would be for ever
         assert hook.asked == 1
-        assert warned(caplog)[0].message.endswith("; the original passes, and it is not asked again in this call")
+        assert warned(caplog)[0].message.endswith("; the original passes, and it is disabled for this call")
         assert len(warned(caplog)) == 1
 
 
@@ -201,7 +201,7 @@ async def test_a_hook_over_its_budget_is_warned_about_once_per_call(
     without = await undisturbed(call_simulator, name)
     assert (await talk(call_simulator, **options_of(name, slow))).words == without.words
     [record] = warned(caplog)
-    assert f"slow took {(tier.budget + 0.004) * 1000:.0f} ms, its budget is {tier.budget * 1000:g} ms" in record.message
+    assert f"slow took {(tier.budget + 0.004) * 1000:.0f} ms; its budget is {tier.budget * 1000:g} ms" in record.message
 
 
 async def test_a_hook_of_one_call_that_never_returns_moves_no_other_call(call_simulator: CallSimulator) -> None:
@@ -259,7 +259,7 @@ async def test_a_plain_hook_that_blocks_is_reported_once_by_its_time() -> None:
     blocked, slow = [record.getMessage() for record in records]
     assert "blocks blocked every call for " in blocked
     assert "hook after_llm.on_chunk: " in slow
-    assert slow.endswith(" ms, its budget is 1 ms")
+    assert slow.endswith(" ms; its budget is 1 ms")
 
 
 async def test_cancelling_the_reply_cancels_the_hook_that_it_waits_for(

@@ -45,7 +45,7 @@ async def test_half_a_character_is_a_reply_that_fails_and_no_call_whoever_gave_i
         await caller.speaks("Again", seconds=0.5)
         await caller.hears()
     assert (caller.outcome, told(caller, "assistant")[-1]) == ("caller_hung_up", "Good.")
-    why = "half a character is no text that can be said"
+    why = "The text contains a lone surrogate (invalid Unicode)."
     assert [record.message.partition(": ")[2] for record in caplog.records] == [f"a reply failed: {why}"] * 2
 
 
@@ -112,7 +112,7 @@ async def test_a_voice_that_ends_before_its_text_is_a_failure(
         await caller.speaks("Count", seconds=0.5)
         await caller.waits(3.0)
         assert caller.state["agent"] == "idle"
-    assert "the synthesiser ended before its text did" in caplog.text
+    assert "the TTS ended before its text did" in caplog.text
 
 
 def _hasty(opened: Any) -> Any:
@@ -152,9 +152,9 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator, 
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "recogniser: ScriptedSTT opens no session, as scripted"),
-        ({"stt": ScriptedSTT(fail_at=1.0)}, "recogniser: ScriptedSTT has failed after 1 s, as scripted"),
-        ({"vad": ScriptedVAD(fail_at=1.0)}, "voice detector: ScriptedVAD fails after 1 s, as scripted"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "STT: ScriptedSTT opens no session, as scripted"),
+        ({"stt": ScriptedSTT(fail_at=1.0)}, "STT: ScriptedSTT has failed after 1 s, as scripted"),
+        ({"vad": ScriptedVAD(fail_at=1.0)}, "VAD: ScriptedVAD fails after 1 s, as scripted"),
     ],
 )
 async def test_one_that_cannot_hear_says_so_and_hangs_up(
@@ -189,7 +189,7 @@ async def test_wherever_the_recogniser_fails_the_call_ends_with_an_apology(
         await caller.speaks("Hello", seconds=0.5, wait=False)
         assert (await caller.hears()).text == SORRY
         await caller.carrier.over.wait()
-    assert caller.payloads("call_end")[0]["error"] == "recogniser: given up"
+    assert caller.payloads("call_end")[0]["error"] == "STT: given up"
 
 
 async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(

@@ -290,7 +290,7 @@ async def test_a_voice_that_cannot_be_opened_in_ten_seconds_fails_the_call(
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(10.0)
     [end] = caller.payloads("call_end")
-    assert (end["outcome"], end["error"]) == ("failed", "voice: told was not ready within 10 s")
+    assert (end["outcome"], end["error"]) == ("failed", "backend: told was not ready within 10 s")
 
 
 async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(
@@ -401,7 +401,7 @@ async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_li
     phone = Patter(carrier=_Carrier("AC1", "hush"))
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.presses("1" * 50)
-        assert caplog.text.count("ignoring what its stream may not send") == 1
+        assert caplog.text.count("ignoring an invalid message from the carrier") == 1
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "Yes."
         await caller.presses("1" * 49)
@@ -442,7 +442,7 @@ async def test_the_apology_after_a_bug_is_given_up_when_the_voice_fails(
         await caller.speaks("Hello", seconds=0.5)
         await caller.carrier.over.wait()
         await caller.waits(0.01)
-    assert "no apology: given up" in caplog.text
+    assert "apology failed: given up" in caplog.text
     assert caller.outcome == "failed"
 
 

@@ -44,7 +44,7 @@ async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
     assert [end["outcome"] for end in ends] == ["transferred"]
     assert "error" not in ends[0]
-    assert f"call {caller.carrier.call_sid}: handed over to +1555***0003" in caplog.text
+    assert f"call {caller.carrier.call_sid}: transferred to +1555***0003" in caplog.text
 
 
 async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
@@ -98,7 +98,7 @@ async def test_the_caller_hears_of_a_transfer_that_fails_and_the_call_goes_on(
         await caller.speaks("The desk again", seconds=0.8)
         await caller.carrier.over.wait()
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
-    assert caplog.text.count("it was not handed over: https://api.twilio.com answered 500") == 1
+    assert caplog.text.count("transfer failed: https://api.twilio.com answered 500") == 1
 
 
 @pytest.mark.parametrize(("text", "heard"), [("Nobody is there.", ["Nobody is there."]), ("", [])])

@@ -118,7 +118,7 @@ def note(text: str) -> Iterator[None]:
 
 def ignored(text: str, fault: Fault) -> bool:
     """The first of many bad messages has a line of its own, beside the one that says why the call ended."""
-    return bool(fault.outcome) and text.startswith("ignoring what its stream may not send")
+    return bool(fault.outcome) and text.startswith("ignoring an invalid message from the carrier")
 
 
 def awaits_of(fault: Fault) -> list[int]:

@@ -54,7 +54,7 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
         # The last frame came at 0.98; and the close frame's answer is waited for.
         assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
         assert caller.outcome == "failed"
-    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier said nothing for 20 s"]
+    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier sent nothing for 20 s"]
 
 
 async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:
@@ -220,7 +220,7 @@ async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_report
     callback_queue = CallbackQueue("CA1", lambda name: never if name == "on_dtmf" else None)
     for _ in range(MAX_QUEUED_EVENTS + 500):
         callback_queue.put("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
-    assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
+    assert warnings(caplog) == ["call CA1: a callback does not return; the event dtmf is lost"]
     assert MAX_QUEUED_EDGES < MAX_QUEUED_EVENTS
 
 

@@ -615,7 +615,7 @@ async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
     lines = [record.message for record in caplog.records if record.name == "patter_trio.events"]
     expected = {
         raises: ["patter.event.metrics: raises raised KeyError: 'customer'"] * 3,
-        never_returns: ["on_metrics was cancelled: its time was over"] * 3,  # once for each turn
+        never_returns: ["on_metrics was cancelled: its time limit was over"] * 3,  # once for each turn
         is_slow: [],
         spoils: [],
     }[on_metrics]
@@ -676,7 +676,7 @@ async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_cal
     assert (upset.metrics, upset.outcome) == (None, "caller_hung_up")
     (record,) = [record for record in caplog.records if record.name == "patter_trio.telemetry"]
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
-    assert record.message == f"call {upset.carrier.call_sid}: it cannot be measured any more: a bug of the meter"
+    assert record.message == f"call {upset.carrier.call_sid}: measuring stopped because of a bug: a bug of the meter"
 
 
 def test_a_long_call_is_measured_in_bounded_time_for_each_turn() -> None:

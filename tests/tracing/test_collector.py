@@ -203,7 +203,7 @@ def test_a_collector_that_does_not_answer_holds_the_end_up_for_no_longer_than_to
         PATTER_OTEL_ENABLED="1",
     )
     assert done.stdout == "False\n"
-    assert "WARNING:patter_trio.telemetry:spans may be lost: they were not taken within 0.5 s" in done.stderr
+    assert "WARNING:patter_trio.telemetry:spans may be lost: the exporter did not take them within 0.5 s" in done.stderr
 
 
 def test_a_collector_that_is_not_there_is_no_business_of_the_call() -> None:

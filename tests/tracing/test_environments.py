@@ -65,7 +65,7 @@ def test_init_tracing_without_the_sdk_says_what_is_missing_and_returns_false(mis
     )
     assert done.stdout == "False True\n"
     [line] = done.stderr.splitlines()
-    assert line.startswith("WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but there is nothing to trace with: ")
+    assert line.startswith("WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but calls are not traced: ")
     assert line.endswith("pip install 'patter-trio[otel]'")
 
 
@@ -73,7 +73,7 @@ def test_with_the_api_alone_calls_go_on_and_one_line_says_that_nobody_takes_the_
     done = python("MISSING = 'opentelemetry.sdk'\n" + WITHOUT + CALL + "run(one_call)", PATTER_OTEL_ENABLED="1")
     [line] = done.stderr.splitlines()
     assert line == (
-        "WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but there is no tracer provider yet: "
+        "WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but no tracer provider is set yet: "
         "call init_tracing(), or set your own"
     )
 

@@ -84,7 +84,7 @@ def test_a_mistake_in_the_arguments_is_an_error_even_with_the_flag_off(monkeypat
     monkeypatch.delenv("PATTER_OTEL_ENABLED", raising=False)
     with pytest.raises(ConfigurationError, match="endpoint must be a URL such as http://localhost:4318"):
         init_tracing(endpoint="localhost:4318")
-    with pytest.raises(ConfigurationError, match="endpoint= or exporter=, not both"):
+    with pytest.raises(ConfigurationError, match="endpoint= or exporter=, got both"):
         init_tracing(endpoint="http://localhost:4318", exporter=ConsoleSpanExporter())
 
 

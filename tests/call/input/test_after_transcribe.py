@@ -188,7 +188,7 @@ async def test_a_hang_up_during_the_hook_ends_the_call_in_time_and_the_words_pas
     assert (hook.asked, hook.answered) == (["Is it open?"], [])
     assert [entry["text"] for entry in said] == ["Is it open?"]
     assert [entry["text"] for entry in ends[0]["transcript"]] == ["Is it open?"]
-    assert warned(caplog) == ["after_transcribe had not answered (leg down); the original passes"]
+    assert warned(caplog) == ["after_transcribe had not returned (leg down); the original passes"]
 
 
 async def test_the_last_words_of_a_caller_who_has_hung_up_pass_the_hook_too(call_simulator: CallSimulator) -> None:
@@ -212,7 +212,7 @@ async def test_last_words_do_not_wait_for_a_hook_that_is_slow(
         await caller.at(1.1)
         assert await hangs_up_in_time(caller) < 1.0
     assert [entry["text"] for entry in ends[0]["transcript"]] == ["My number is 4711"]
-    assert warned(caplog) == ["after_transcribe had not answered (the call is over); the original passes"]
+    assert warned(caplog) == ["after_transcribe had not returned (the call is over); the original passes"]
 
 
 async def test_a_hook_that_never_returns_is_given_up_and_the_turn_is_answered(

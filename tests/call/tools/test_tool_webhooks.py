@@ -53,7 +53,7 @@ async def told(url: str, *arguments: Any, **options: Any) -> str:
     """Return what the model is told of a call that fails."""
     with pytest.raises(WebhookFailed) as failed:
         await call(url, *arguments, **options)
-    return failed.value.told
+    return failed.value.for_llm
 
 
 CallMessageHandler = Callable[[Request], Awaitable[None]]
@@ -163,14 +163,14 @@ BOMB = gzip.compress(b"0" * 10_000_000)
 @pytest.mark.parametrize(
     ("server", "model", "log"),
     [
-        (with_body(b"{nonsense"), UNUSABLE, "answered with what is no JSON"),
-        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with half a character"),
+        (with_body(b"{nonsense"), UNUSABLE, "answered with invalid JSON"),
+        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with a lone surrogate"),
         (with_body(b"[" * 100_000), UNUSABLE, "must have at most 65536 bytes"),
-        (with_body(b"[" * 20_000), UNUSABLE, "answered with what is no JSON"),
+        (with_body(b"[" * 20_000), UNUSABLE, "answered with invalid JSON"),
         (with_body(b"[" * 65 + b"]" * 65), UNUSABLE, "answered with JSON of more than 64 levels"),
         (with_body(b"[" * 500 + b"]" * 500), UNUSABLE, "answered with JSON of more than 64 levels"),
-        (with_body(b"1" * 10_000), UNUSABLE, "answered with what is no JSON"),  # more digits than Python reads
-        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with what is no UTF-8"),
+        (with_body(b"1" * 10_000), UNUSABLE, "answered with invalid JSON"),  # more digits than Python reads
+        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with invalid UTF-8"),
         (with_body(b"\x89PNG", "image/png"), UNUSABLE, "answered with image/png: give application/json or text"),
         (with_body(b"x" * (MAX_ANSWER_BYTES + 1), "text/plain"), UNUSABLE, "must have at most 65536 bytes"),
         (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "must not compress its answer, got gzip"),
@@ -189,7 +189,7 @@ async def test_any_other_answer_is_a_failure_in_words_and_not_asked_again(
             return
         with pytest.raises(WebhookFailed) as failed:
             await call(f"http://user:password@{web.url.removeprefix('http://')}/secret?token=1")
-        assert failed.value.told == model
+        assert failed.value.for_llm == model
         assert str(failed.value).startswith((web.url, f"the answer of {web.url}"))
         assert log in str(failed.value)
         assert "secret" not in str(failed.value)
@@ -229,7 +229,7 @@ async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_ofte
     async with serving(server) as web:
         with pytest.raises(WebhookFailed) as failed:
             await call(web.url)
-        assert failed.value.told == model
+        assert failed.value.for_llm == model
         assert len(str(failed.value)) <= 300
         assert len(web.requests) == 3
     assert trio.current_time() == pytest.approx(0.4 + 0.8)

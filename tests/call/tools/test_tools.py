@@ -202,7 +202,7 @@ async def test_arguments_that_are_none_are_told_to_the_model(
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
-    assert "the arguments are no JSON" in llm.requests[1][-1]["content"]
+    assert "the arguments are not valid JSON" in llm.requests[1][-1]["content"]
     assert caller.payloads("tool_call_completed")[0]["arguments"] == text
 
 

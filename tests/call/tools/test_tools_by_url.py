@@ -253,7 +253,7 @@ async def test_a_url_without_encryption_is_taken_with_a_warning(
     with caplog.at_level(logging.WARNING):
         async with open_call_server(phone()._serve_options(agent, public_url="http://agent.test")):
             pass
-    line = "tool look_up: what callers say goes to http://tools.example unencrypted; use https"
+    line = "tool look_up: callers' words are sent to http://tools.example unencrypted; use https"
     assert [record.message for record in caplog.records] == [line] * warned
 
 
