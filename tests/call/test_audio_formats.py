@@ -224,7 +224,7 @@ class _Tone(TextToSpeechSession):
 
 
 @pytest.mark.parametrize("rate", chosen(RATES, [22_050, 24_000]))
-async def test_nothing_of_a_cut_reply_is_in_the_next(call_simulator: CallSimulator, rate: int) -> None:
+async def test_cut_reply_leaves_no_audio_in_next(call_simulator: CallSimulator, rate: int) -> None:
     """A reply takes its resampler with it: the next one, digital silence, is that on the wire from its first sample on."""
     tts = ToneThenSilence(AudioFormat(Encoding.PCM16, rate))
     async with call_simulator(agent_of("One.", "Two.", tts=tts)) as caller:
@@ -251,7 +251,7 @@ def readable(caller: SimulatedCaller) -> list[tuple[float, int]]:
 
 
 @pytest.mark.parametrize("emits", CHOSEN, ids=str)
-async def test_a_word_is_heard_to_its_end_before_a_pause(call_simulator: CallSimulator, emits: AudioFormat) -> None:
+async def test_word_before_pause_is_played_completely(call_simulator: CallSimulator, emits: AudioFormat) -> None:
     """The application needs 5 s for its second sentence; the end of the first one does not wait for it."""
 
     async def answer(event: dict[str, Any]) -> AsyncIterator[str]:
@@ -297,7 +297,7 @@ async def test_an_engine_hears_and_speaks_at_any_rate(call_simulator: CallSimula
 
 
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
-async def test_an_engine_has_the_last_word_at_its_commit(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
+async def test_resampled_tail_reaches_engine_before_commit(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
     """What the resampler holds back goes out before the commit, also at the hang-up."""
     agent, _ = engine_agent("Yes.", accepts=accepts, emits=WIDE)
     async with call_simulator(agent) as caller:
@@ -367,7 +367,7 @@ async def test_an_engine_has_all_audio_before_a_decision(call_simulator: CallSim
         assert at - caller.carrier.media_start - seconds <= 0.04
 
 
-async def test_an_engine_is_heard_to_the_end_before_its_tool(call_simulator: CallSimulator) -> None:
+async def test_engine_audio_completes_before_its_tool(call_simulator: CallSimulator) -> None:
     """The tool takes 4 s; the answer before it does not wait for the one behind it."""
 
     async def prices(arguments: dict[str, Any]) -> str:
@@ -424,7 +424,7 @@ async def test_hooks_always_see_8_khz(call_simulator: CallSimulator, made: Audio
 
 
 @pytest.mark.parametrize("made", [PCM16_8K, STUDIO, AudioFormat(Encoding.MULAW, 44_100)], ids=str)
-async def test_audio_that_a_hook_drops_is_silence_at_any_rate(call_simulator: CallSimulator, made: AudioFormat) -> None:
+async def test_audio_dropped_by_hook_is_silence_to_stt(call_simulator: CallSimulator, made: AudioFormat) -> None:
     """The recogniser's clock goes on: words said after the dropped ones have their own instants."""
     dropping = [True]
     hooks = PipelineHooks(before_stt=lambda pcm: None if dropping[0] else pcm)

@@ -19,7 +19,8 @@ def printed(pytester: pytest.Pytester, mark: str) -> list[str]:
     return result.stdout.lines
 
 
-def test_the_picture_of_a_turn_is_up_to_date() -> None:
+def test_metrics_picture_is_up_to_date() -> None:
+    """The picture of a turn on the metrics page is up to date."""
     made = runpy.run_path(str(DOCS / "make_metrics.py"))["picture"]()
     assert (DOCS / "metrics.svg").read_text(encoding="utf-8") == made, "run python docs/make_metrics.py"
 

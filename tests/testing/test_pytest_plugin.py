@@ -115,7 +115,8 @@ def test_with_the_marker_of_pytest_trio(pytester: pytest.Pytester) -> None:
     run(pytester, TRIO_CALLS, mark="@pytest.mark.trio").assert_outcomes(passed=5)
 
 
-def test_with_pytest_trio_there_and_neither_mode_nor_marker(pytester: pytest.Pytester) -> None:
+def test_with_pytest_trio_but_no_mode_or_marker(pytester: pytest.Pytester) -> None:
+    """The plugin runs async tests when pytest-trio is installed and neither its mode nor its marker is set."""
     run(pytester, CALLS).assert_outcomes(passed=3)
 
 

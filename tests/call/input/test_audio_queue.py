@@ -8,7 +8,8 @@ from trio.testing import MockClock
 from patter_trio.call.input.audio_queue import DropOldestChannel
 
 
-async def test_what_was_put_is_taken_at_once_and_in_order() -> None:
+async def test_audio_queue_take_returns_items_in_order() -> None:
+    """Taking from the audio queue returns all queued items at once and in order."""
     feed = DropOldestChannel[int](5)
     feed.put(1)
     feed.put(2, wake=False)
@@ -23,7 +24,8 @@ async def test_when_full_the_oldest_goes_and_is_counted() -> None:
     assert await feed.take() == [2, 3, 4]
 
 
-async def test_one_who_waits_is_woken_by_an_item_that_wakes_and_gets_those_before_it(autojump_clock: MockClock) -> None:
+async def test_waking_item_delivers_earlier_items_too(autojump_clock: MockClock) -> None:
+    """An item that wakes the waiting reader delivers the items before it as well."""
     feed = DropOldestChannel[int](5)
     taken: list[tuple[float, list[int]]] = []
 
@@ -49,7 +51,8 @@ async def test_one_who_was_cancelled_while_waiting_took_nothing(autojump_clock: 
     assert await feed.take() == [1]
 
 
-async def test_taking_lets_others_run_even_when_there_is_something() -> None:
+async def test_taking_from_nonempty_queue_is_a_checkpoint() -> None:
+    """Taking from a queue that holds an item still executes a trio checkpoint."""
     feed = DropOldestChannel[int](5)
     feed.put(1)
     with trio.testing.assert_checkpoints():
