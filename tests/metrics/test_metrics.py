@@ -195,7 +195,7 @@ async def test_an_application_that_answers_is_measured_like_a_model(call_simulat
     assert (latency.llm_ttft_ms, latency.llm_ms, latency.llm_total_ms) == (300.0, 300.0, 700.0)
     metrics = metrics_of(caller)
     assert metrics.llm_provider == "on_message"
-    assert metrics.llm_model == "call_server"
+    assert metrics.llm_model == "desk"
     assert metrics.cost.llm == 0
 
 

@@ -535,7 +535,7 @@ async def test_tool_after_speech_runs_whatever_its_policy(
     """A barge-in policy is about tools that run: what waits for the end of its reply is not cancelled by that end."""
     ended: list[str] = []
     look_up = looking_up(0.5, ended=ended, on_barge_in=policy, after_speech=True)
-    agent, _ = agent_with(look_up, replies=[["Goodbye.", CALL]])
+    agent, _ = agent_with(backend, look_up, replies=[["Goodbye.", CALL]])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
