@@ -197,7 +197,7 @@ async def test_on_message_latency_is_measured_like_llm(call_simulator: CallSimul
     assert (latency.llm_ttft_ms, latency.llm_ms, latency.llm_total_ms) == (300.0, 300.0, 700.0)
     metrics = metrics_of(caller)
     assert metrics.llm_provider == "on_message"
-    assert metrics.llm_model == "call_server"
+    assert metrics.llm_model == "desk"
     assert metrics.cost.llm == 0
 
 
