@@ -1,4 +1,4 @@
-"""The phone: where agents are made and served."""
+"""The phone, ``Patter``: it makes agents, serves calls and holds the live ones."""
 
 import inspect
 import logging
@@ -35,15 +35,16 @@ _R = TypeVar("_R")
 _log = logging.getLogger("patter_trio.server")
 
 DRAIN_TIMEOUT_S = 30.0
-"""Seconds that running calls get to finish after SIGTERM."""
+"""Seconds that live calls have to finish after SIGTERM."""
 
 
 def _with_parameters_of(
     make: Callable[_P, _R],
 ) -> Callable[[Callable[..., _R]], Callable[Concatenate["Patter", _P], _R]]:
-    """Give a method the parameters of ``make``, and behind its own docstring what that of ``make`` says about them.
+    """Give a method the parameters of ``make``, and append their descriptions to its docstring.
 
-    Type checkers and editors see the parameters by ``_P``; ``help`` and :func:`inspect.signature` by what is set here.
+    Type checkers and editors read the parameters from ``_P``; ``help`` and :func:`inspect.signature` read them from the
+    attributes set here.
     """
 
     def decorate(method: Callable[..., _R]) -> Callable[Concatenate["Patter", _P], _R]:
@@ -63,22 +64,22 @@ class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
     Args:
-        carrier: brings the calls, such as ``Twilio()``; None: the local development carrier, which only the simulator
-            of this package can call.
+        carrier: the carrier of the calls, such as ``Twilio()``; None: the local development carrier, which only the
+            simulator of this package can call.
         phone_number: the number, E.164.
-        webhook_url: where the carrier reaches us: a host (then https) or a URL; empty: the address that
+        webhook_url: the address at which the carrier reaches us: a host (with https) or a URL; empty: the address that
             :meth:`serve` listens on.
-        pricing: the application's own prices, over the list prices, as
-            :func:`~patter_trio.pricing.merge_pricing` takes them; None: the list prices.
-        allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although they are not on the
-            internet, such as ``localhost``.
+        pricing: the application's own prices, which override the list prices, in the form that
+            :func:`~patter_trio.pricing.merge_pricing` takes; None: the list prices.
+        allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although their addresses are
+            private, such as ``localhost``.
 
     Raises:
         ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
             ``allow_private_hosts`` is not a list of names.
     """
 
-    # A misspelled callback is an error instead of one that is never called.
+    # With slots, setting a misspelled callback is an error instead of a callback that is never called.
     __slots__ = (
         "__weakref__",
         "_call_servers",
@@ -102,21 +103,21 @@ class Patter(SpeechCallbacks):
         allow_private_hosts: Iterable[str] = (),
     ) -> None:
         if carrier is not None and not isinstance(carrier, Carrier):
-            raise ConfigurationError(f"carrier must be a carrier such as Twilio(), not {carrier!r}")
+            raise ConfigurationError(f"carrier must be a carrier such as Twilio(), got {carrier!r}")
         super().__init__(CallbackRegistry())
         self.carrier: Carrier | None = carrier
         self.phone_number: str = phone_number
         self.webhook_url: str = webhook_url
         self._guard: Guard = Guard(allow_private_hosts)
-        """Decides where the URLs of tools may lead."""
+        """The guard that decides which addresses the URLs of tools may lead to."""
         self.events: EventBus = EventBus()
-        """Everything that happens in its calls, for those who ask for it."""
+        """The event bus, which publishes the events of all calls of this phone."""
         self._live: dict[str, CallSession] = {}
-        """The live calls by id, oldest first; kept by the servers of calls."""
+        """The live calls by id, oldest first; the call servers add and remove them."""
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self._live.get)
-        """Fires the speech edges for adapters of the application's own."""
+        """The speech edges, which adapters of the application can fire."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
-        """What things cost: by provider, then by model."""
+        """The prices by provider and model."""
         self._call_servers: set[Drainable] = set()
 
     def __repr__(self) -> str:
@@ -125,7 +126,7 @@ class Patter(SpeechCallbacks):
 
     @property
     def calls(self) -> tuple[CallControl, ...]:
-        """The live calls, oldest first: the very objects that callbacks get as ``call_control``."""
+        """The live calls, oldest first: the same objects that callbacks receive as ``call_control``."""
         return tuple(call.control for call in self._live.values())
 
     @property
@@ -139,7 +140,7 @@ class Patter(SpeechCallbacks):
 
     @_with_parameters_of(Agent)
     def agent(self, *arguments: Any, **options: Any) -> Agent:
-        """Make an agent: the same as :class:`~patter_trio.Agent`."""
+        """Make an agent, like :class:`~patter_trio.Agent`."""
         return Agent(*arguments, **options)
 
     async def serve(
@@ -161,31 +162,31 @@ class Patter(SpeechCallbacks):
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
 
-        Cancelling it ends all calls at once: hang-up, callbacks, within 7 s. ``await nursery.start(phone.serve, agent)``
-        returns the bound ``(host, port)`` as soon as it listens.
+        Cancelling ``serve`` ends all calls: it hangs up and runs the last callbacks, within 7 s. ``await
+        nursery.start(phone.serve, agent)`` returns the bound ``(host, port)`` as soon as the server listens.
 
         Args:
-            agent: answers the calls.
-            port: TCP port; 0: a free one.
-            host: address to listen on; empty: ``PATTER_BIND_HOST``, else 127.0.0.1.
+            agent: the agent that answers the calls.
+            port: TCP port; 0: the system chooses a free one.
+            host: address to listen on; empty: ``PATTER_BIND_HOST``, or 127.0.0.1 if that is not set.
             on_call_start: called when a call is announced; a dict that it returns changes the agent for this call.
             on_call_end: called once for each call that started.
             on_transcript: called with each utterance of either side.
             on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
                 that returns text or None, an async generator of text, or an http(s) or ws(s) URL.
-            on_message_secret: signs what goes to such a URL, and to a tool's; empty: ``PATTER_WEBHOOK_SECRET``, else
-                unsigned.
-            on_metrics: called with the latencies of each turn that is over, and what the call has cost so far.
+            on_message_secret: the key that signs requests to such a URL, and to URLs of tools; empty:
+                ``PATTER_WEBHOOK_SECRET``, or unsigned if that is not set.
+            on_metrics: called after each turn, with its latencies and the cost of the call so far.
             on_dtmf: called with each key that the caller presses.
-            max_calls: calls at once, announced ones included, beyond which callers hear busy; None: no limit.
-            max_lag: seconds of event loop lag from which new calls hear busy; they also do while another call is
-                expected to keep the loop busy for more than 85 % of the time. None: never for that.
+            max_calls: maximum number of calls, announced ones included; further callers hear busy. None: no limit.
+            max_lag: seconds of event loop lag above which new callers hear busy. They also hear busy if another call is
+                expected to keep the loop busy for more than 85 % of the time. None: neither limit applies.
             task_status: for ``nursery.start``.
 
         Raises:
             ConfigurationError: the port is in use; ``webhook_url`` is not a URL; a callback is not callable
                 (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
-                ``allow_private_hosts``; or the agent has not exactly one of ``llm=`` and ``on_message=``.
+                ``allow_private_hosts``; or the agent does not have exactly one of ``llm=`` and ``on_message=``.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
@@ -202,7 +203,7 @@ class Patter(SpeechCallbacks):
         }
         check_answerer(agent, callbacks)
         if agent.tools and on_message is not None and agent.engine is None:
-            _log.warning("the agent has tools=, which only a model calls: with on_message= nothing does")
+            _log.warning("the agent's tools= are ignored: only an LLM calls tools, and on_message= replaces it")
         if self.webhook_url:
             checked_public_url(self._given_url())
         await agent.prewarm()
@@ -210,7 +211,10 @@ class Patter(SpeechCallbacks):
         address = listening_address(listeners)
         public_url = self.public_url(address)
         if self.carrier is not None and not self.webhook_url:
-            _log.warning("no webhook_url: the carrier is told to reach us at %s, where it probably cannot", public_url)
+            _log.warning(
+                "webhook_url is not set: the carrier must reach us at %s, which is probably not a public address",
+                public_url,
+            )
         try:
             async with (
                 open_call_server(
@@ -246,13 +250,13 @@ class Patter(SpeechCallbacks):
         max_lag: float | None = None,
         on_message_secret: str = "",
     ) -> ServeOptions:
-        """Return what a server of this phone's calls has to know.
+        """Return the options for a call server of this phone.
 
         Args:
-            agent: who answers.
-            public_url: where the carrier reaches us.
-            carrier: instead of the phone's own.
-            callbacks: the application's functions by name (``on_call_start`` ...); the phone's lie beneath.
+            agent: the agent that answers.
+            public_url: the URL at which the carrier reaches us.
+            carrier: a carrier to use instead of the phone's own.
+            callbacks: the application's functions by name (``on_call_start`` ...); they take precedence over the phone's.
             max_calls: as for :meth:`serve`.
             max_lag: as for :meth:`serve`.
             on_message_secret: as for :meth:`serve`.
@@ -273,7 +277,7 @@ class Patter(SpeechCallbacks):
         )
 
     def public_url(self, address: tuple[str, int]) -> str:
-        """Return where carriers reach a server that listens at ``address``: ``webhook_url``, else the address itself."""
+        """Return the URL of a server that listens at ``address``: ``webhook_url`` or, without one, the address itself."""
         if not self.webhook_url:
             host, port = address
             return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -288,14 +292,14 @@ class Patter(SpeechCallbacks):
             task_status.started()
             async for _ in signals:
                 _log.info(
-                    "SIGTERM: no more calls are taken; live calls: %d, with %g s to end",
+                    "SIGTERM: draining; live calls: %d, with %g s to end",
                     len(self._live),
                     DRAIN_TIMEOUT_S,
                 )
                 await self.drain(DRAIN_TIMEOUT_S)
 
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
-        """Take no more calls, let the running ones finish for ``timeout`` seconds, then end :meth:`serve`."""
+        """Accept no more calls, give the live ones ``timeout`` seconds to finish, then end :meth:`serve`."""
         async with trio.open_nursery() as nursery:
             for call_server in tuple(self._call_servers):
                 nursery.start_soon(partial(call_server.drain, timeout))

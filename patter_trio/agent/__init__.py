@@ -1,1 +1,1 @@
-"""What you configure: agents, tools, hooks and guardrails; frozen values without a task or a socket."""
+"""The parts of an agent that applications configure: tools, hooks, guardrails. All are frozen, without tasks or sockets."""

@@ -1,4 +1,4 @@
-"""The options of an agent: frozen, and checked when they are given."""
+"""The options of an agent: frozen, and checked when the agent is made."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -35,31 +35,37 @@ OVERRIDABLE = frozenset(
         "voice",
     }
 )
-"""What ``on_call_start`` may change for one call. The rest (``vad``, ``turn_detector``, ``barge_in_*``,
-``endpointing_ms``, ``user_away_timeout``) is at work from the first frame on, before it has answered."""
+"""The options that ``on_call_start`` may change for one call.
+
+The others (``vad``, ``turn_detector``, ``barge_in_*``, ``endpointing_ms``, ``user_away_timeout``) take effect with the
+first audio frame, which may arrive before ``on_call_start`` has returned.
+"""
 
 
 MAX_MONOLOGUE_S = 60.0
-"""Seconds of voice without a pause after which it is an utterance for an engine: nothing tells speech from music."""
+"""Seconds of voice without a pause after which an utterance for an engine ends. Without words from an STT, the machine
+cannot distinguish speech from music."""
 ENGINE_ENDPOINT_WAIT_S = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
-"""Seconds of silence after which an utterance is over though an engine that detects turns has not said so, if it does not say
-itself how long that may take."""
+"""Seconds of silence that end an utterance although the engine, which detects turns itself, has not reported the end.
+
+The key is ``Engine.ends_turns``. The value is used for engines that do not state ``longest_silence``.
+"""
 PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
-"""What works on the texts between recogniser, model and synthesiser, which an engine does not have."""
+"""Options that act on the texts between STT, LLM and TTS. With an engine there are no such texts."""
 ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
-"""Spoken when a reply fails and the agent names no text of its own."""
+"""The text spoken when a reply fails, unless the agent has its own ``error_message``."""
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     if not (isinstance(value, int | float) and value >= 0):
-        raise ConfigurationError(f"{attribute.name} must be a number of at least 0, not {value!r}")
+        raise ConfigurationError(f"{attribute.name} must be a number of at least 0, got {value!r}")
 
 
 def _instance_of(kind: type) -> Any:
     def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         if not isinstance(value, kind):
             raise ConfigurationError(
-                f"{attribute.name} must be a {kind.__name__}, not {type(value).__name__}: {value!r}"
+                f"{attribute.name} must be a {kind.__name__}, got {type(value).__name__}: {value!r}"
             )
 
     return check
@@ -73,12 +79,12 @@ def _transforms_of(given: Sequence[Callable[[str], str]] | None) -> tuple[Callab
     if given is None:
         return ()
     if not isinstance(given, list | tuple):
-        raise ConfigurationError(f"text_transforms must be a list of functions, not {type(given).__name__}: {given!r}")
+        raise ConfigurationError(f"text_transforms must be a list of functions, got {type(given).__name__}: {given!r}")
     return tuple(given)
 
 
 def _variables_of(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    # A copy: the application may fill in the same dict for the next agent. What is not a mapping, the validator names.
+    # A copy, because the application may reuse its dict for the next agent. The validator reports other types.
     return {} if given is None else dict(given) if isinstance(given, Mapping) else given
 
 
@@ -96,7 +102,7 @@ def _inspected(agent: "Agent") -> tuple[Hook, ...]:
 def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, Any]) -> None:
     for name in value:
         if not isinstance(name, str):
-            raise ConfigurationError(f"{attribute.name} must have names that are text, not {name!r}")
+            raise ConfigurationError(f"{attribute.name} must have strings as names, got {name!r}")
 
 
 _optional = attrs.validators.optional
@@ -104,34 +110,33 @@ _optional = attrs.validators.optional
 
 @attrs.frozen
 class Agent:
-    """A phone agent: its prompt, the providers it hears, thinks and speaks with, and when it may be interrupted.
+    """A phone agent: its prompt, its providers and tools, and the rules for interruptions and silence.
 
-    One agent serves any number of calls at once; nothing in it changes. ``phone.agent(...)`` makes the same.
+    An agent never changes, so one agent can serve any number of calls at once. ``phone.agent(...)`` makes one, too.
 
     Args:
-        system_prompt: tells the model who it is and what to do.
-        engine: hears, thinks and speaks, in the place of ``stt``, ``llm`` and ``tts``; None: these do.
-        stt: the recogniser; None: :class:`~patter_trio.WhisperSTT`, unless there is an ``engine``.
-        tts: the synthesiser; None: :class:`~patter_trio.PiperTTS`, unless there is an ``engine``, beside which it
-            speaks texts that are not the engine's own, word for word.
+        system_prompt: the instructions for the LLM.
+        engine: a speech-to-speech model that replaces ``stt``, ``llm`` and ``tts``; None: these three are used.
+        stt: the speech-to-text provider; None: :class:`~patter_trio.WhisperSTT`, unless there is an ``engine``.
+        tts: the text-to-speech provider; None: :class:`~patter_trio.PiperTTS`, unless there is an ``engine``. With an
+            ``engine``, it speaks fixed texts, such as ``first_message``, word for word.
         llm: the language model; None: ``phone.serve(on_message=...)`` answers.
         vad: detects the caller's voice; None: :class:`~patter_trio.SileroVAD`.
-        turn_detector: judges whether the caller has finished, and so shortens the wait; None: silence alone decides.
-        language: BCP 47 tag, for recogniser and synthesiser.
-        voice: another voice for ``engine``, else for ``tts``, by the vendor's name or id for it; empty: the provider's
-            own.
+        turn_detector: judges whether the caller has finished, which shortens the wait; None: silence alone decides.
+        language: BCP 47 tag of the call's language, for STT and TTS.
+        voice: the vendor's name or id of the voice for ``engine`` or, without one, for ``tts``; empty: the provider's
+            own voice.
         first_message: spoken as soon as the call is connected; empty: the caller speaks first.
-        tools: what the model may call: functions, :class:`~patter_trio.Tool` and dicts of its arguments; see
-            ``docs/tools.md``.
-        variables: ``{name}`` in ``system_prompt`` and ``first_message`` is replaced by the value under that name;
-            None: nothing is replaced.
+        tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
+            see ``docs/tools.md``.
+        variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced.
         hooks: functions between the stages; see ``docs/hooks.md``.
         text_transforms: functions applied in order to each sentence before it is spoken.
-        guardrails: what the agent must not say, as :class:`~patter_trio.Guardrail` or dicts of its arguments; the first
-            that blocks a sentence counts.
+        guardrails: checks that block sentences, as :class:`~patter_trio.Guardrail` or dicts of its arguments; if
+            several block a sentence, the first one's replacement is spoken.
         barge_in_threshold_ms: milliseconds from the onset of the caller's voice over the agent until the reply is cut;
             0: never.
-        barge_in_min_words: words that it takes to interrupt; 0: voice alone does.
+        barge_in_min_words: number of words needed to interrupt the agent; 0: voice alone interrupts.
         endpointing_ms: milliseconds of silence after the last voice that end an utterance.
         user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
@@ -140,7 +145,7 @@ class Agent:
 
     Raises:
         MissingExtraError: ``stt`` or ``tts`` is omitted and the local ones are not installed.
-        ConfigurationError: an option has a wrong type or value, or cannot be beside another.
+        ConfigurationError: an option has a wrong type or value, or cannot be combined with another.
     """
 
     system_prompt: str = attrs.field(validator=_instance_of(str))
@@ -170,7 +175,7 @@ class Agent:
     transforms: tuple[Hook, ...] = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_inspected, takes_self=True)
     )
-    """``text_transforms``, inspected once for all calls."""
+    """The ``text_transforms`` as hooks, inspected once for all calls."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), kw_only=True, converter=guardrails_of)
     barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_positive)
     barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_positive)
@@ -185,14 +190,14 @@ class Agent:
     def __attrs_post_init__(self) -> None:
         self._check_formats()
         self._check_parts()
-        # A voice that the provider does not have, or an extra that is not installed, is an error now and not at serve.
+        # Resolve now, so that an unknown voice or a missing extra is an error here and not in serve().
         _ = self.resolved
 
     @cached_property
     def resolved(self) -> "Agent":
-        """The agent as calls use it: defaults stand for omitted providers, and the provider that speaks has ``voice``.
+        """The agent as calls use it: omitted providers are replaced by the defaults, and ``voice`` is applied.
 
-        The fields keep what was given; of the resolved agent ``voice`` is empty, since its provider has it.
+        The fields of this agent stay as given. In the resolved agent ``voice`` is empty, because its provider has it.
         """
         engine, stt, tts = self.engine, self.stt, self.tts
         if engine is None:
@@ -221,11 +226,11 @@ class Agent:
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
             raise ConfigurationError(
-                f"engine= hears, thinks and speaks by itself: {', '.join(f'{name}=' for name in beside)} cannot be beside it"
+                f"engine= cannot be combined with {', '.join(f'{name}=' for name in beside)}: it replaces STT, LLM and TTS"
             )
 
     def policy(self, *, reply: float) -> TurnPolicy:
-        """Return the numbers that decide about turns; ``reply`` is the longest wait for a reply's first audio, in s."""
+        """Return the limits for the turn machine; ``reply`` is the longest wait for a reply's first audio, in seconds."""
         policy = TurnPolicy(
             endpoint=self.endpointing_ms / 1000,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
@@ -248,11 +253,11 @@ class Agent:
         return text
 
     async def prewarm(self) -> None:
-        """Load what the first call would otherwise wait for.
+        """Load models and open connections before the first call, which would otherwise wait for them.
 
         Raises:
             ProviderError: a provider cannot be used.
-            ConfigurationError: a model is missing, or not the one that is pinned.
+            ConfigurationError: a model is missing or differs from the pinned one.
         """
         used = self.resolved
         for provider in (used.vad, used.engine, used.stt, used.tts, used.llm, used.turn_detector):
@@ -260,10 +265,10 @@ class Agent:
                 await provider.prewarm()
 
     def overridden(self, overrides: Mapping[str, Any]) -> tuple["Agent", list[str]]:
-        """Return this agent, resolved and with the overrides of ``on_call_start``, and what is wrong with the others.
+        """Return this agent, resolved and with the valid overrides of ``on_call_start``, and a complaint for each other.
 
-        ``voice`` is resolved before an override of ``tts``: another synthesiser speaks as it is, since the name of a
-        voice may mean nothing to it.
+        ``voice`` is applied before an override of ``tts``, so the new TTS keeps its own voice: the name of a voice of
+        one vendor may mean nothing to another.
         """
         agent, complaints = self.resolved, []
         unknown = sorted(str(key) for key in overrides if key not in OVERRIDABLE)

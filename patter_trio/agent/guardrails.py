@@ -1,10 +1,11 @@
-"""Guardrails: what an agent must not say, whatever its model answers.
+"""Guardrails: checks that keep an agent from speaking certain sentences, whatever its LLM answers.
 
-Each sentence of a reply is looked at last, after every rewrite, right before it is spoken. The first guardrail that
-blocks it has its replacement said instead, once per reply; further sentences that it blocks are left out.
+Guardrails check each sentence of a reply after all other hooks and transforms, right before it is spoken. The agent
+speaks the replacement of the first guardrail that blocks, once per reply, and omits further sentences that the same
+guardrail blocks.
 
-A check that fails blocks. A hook that fails lets pass, because it only improves a call; a guardrail is there because
-some sentence must not be heard, and one that nobody has looked at may be that sentence.
+Guardrails fail closed: a check that fails blocks the sentence. Hooks fail open, because they only improve a call. A
+guardrail exists because some sentence must not be heard, and an unchecked sentence may be that one.
 """
 
 import unicodedata
@@ -20,39 +21,38 @@ from patter_trio.errors import ConfigurationError
 DEFAULT_REPLACEMENT: Final = "I am sorry, I cannot talk about that."
 
 Check = Callable[..., Any]
-"""``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async: true means that the text is not to be said."""
+"""``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async; a true result blocks the text."""
 
 
 def _terms(terms: object) -> tuple[Any, ...]:
     if terms is None:
         return ()
     if isinstance(terms, str) or not isinstance(terms, Iterable):
-        raise ConfigurationError(f"blocked_terms must be a list of texts, not {type(terms).__name__}: {terms!r}")
+        raise ConfigurationError(f"blocked_terms must be a list of strings, got {type(terms).__name__}: {terms!r}")
     return tuple(terms)
 
 
 def _checked_terms(_: object, __: "attrs.Attribute[Any]", terms: tuple[object, ...]) -> None:
     for term in terms:
         if not isinstance(term, str) or not _folded(term):
-            raise ConfigurationError(f"blocked_terms must be texts with something in them, not {term!r}")
+            raise ConfigurationError(f"blocked_terms must be strings that are not blank, got {term!r}")
 
 
 def _text(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if not isinstance(value, str):
-        raise ConfigurationError(f"a guardrail's {attribute.name} must be a str, not {type(value).__name__}: {value!r}")
+        raise ConfigurationError(f"a guardrail's {attribute.name} must be a str, got {type(value).__name__}: {value!r}")
 
 
 @attrs.frozen
 class Guardrail:
-    """Something that must not be said, and what is said instead.
+    """A check that blocks sentences, and the text spoken instead of the first one.
 
     Args:
-        name: what log lines call it.
-        blocked_terms: a sentence that contains one of these is blocked, whatever the case of its letters, in the middle
-            of words, too.
-        check: ``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async; true blocks. One that raises, or does not
-            return within 3 s, blocks as well.
-        replacement: said instead; empty: nothing is.
+        name: the name in log lines.
+        blocked_terms: terms that block a sentence which contains one of them, also inside a word; case is ignored.
+        check: ``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async; true blocks. A check that raises, or does
+            not return within 3 s, blocks as well.
+        replacement: the text spoken instead; empty: nothing is spoken.
 
     Raises:
         ConfigurationError: an argument has a wrong type, or there is neither a term nor a check.
@@ -63,24 +63,24 @@ class Guardrail:
     check: Check | None = None
     replacement: str = attrs.field(default=DEFAULT_REPLACEMENT, validator=_text)
     hook: Hook | None = attrs.field(init=False, eq=False, repr=False, default=None)
-    """The check, inspected."""
+    """The check as a hook, with its inspected signature."""
 
     def __attrs_post_init__(self) -> None:
         """Inspect the check."""
         if not self.blocked_terms and self.check is None:
-            raise ConfigurationError(f"guardrail {self.name!r} needs blocked_terms or a check")
+            raise ConfigurationError(f"guardrail {self.name!r} must have blocked_terms or a check, got neither")
         if self.check is not None:
             hook = hook_of("guardrails", self.check, label=f"guardrail {self.name!r}")
             object.__setattr__(self, "hook", hook)
 
     def names(self, text: str) -> bool:
-        """Whether the text contains a blocked term."""
+        """Return True if the text contains a blocked term."""
         folded = _folded(text)
         return any(_folded(term) in folded for term in self.blocked_terms)
 
 
 def _folded(text: str) -> str:
-    """Return what two spellings of the same have in common: case, width and white space do not count."""
+    """Return the text without differences of case, Unicode width and white space, for comparison."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -102,7 +102,7 @@ def guardrail(
     check: Check | None = None,
     replacement: str = DEFAULT_REPLACEMENT,
 ) -> Guardrail | Callable[[Check], Guardrail]:
-    """Make a :class:`Guardrail`, from its parts or as a decorator of its check.
+    """Make a :class:`Guardrail` from its arguments, or as a decorator of its check.
 
     ::
 
@@ -130,12 +130,12 @@ def guardrails_of(given: Sequence[Guardrail | Mapping[str, Any]] | None) -> tupl
     """Return the guardrails of ``phone.agent(guardrails=...)``, each a :class:`Guardrail` or a dict of its arguments.
 
     Raises:
-        ConfigurationError: they are something else.
+        ConfigurationError: ``given`` is not a list, or an item has a wrong type or wrong arguments.
     """
     if given is None:
         return ()
     if not isinstance(given, list | tuple):
-        raise ConfigurationError(f"guardrails must be a list of guardrails, not {type(given).__name__}: {given!r}")
+        raise ConfigurationError(f"guardrails must be a list of guardrails, got {type(given).__name__}: {given!r}")
     return tuple(_guardrail_of(item) for item in given)
 
 
@@ -144,10 +144,12 @@ def _guardrail_of(item: object) -> Guardrail:
         return item
     if not isinstance(item, Mapping):
         raise ConfigurationError(
-            f"guardrails must hold guardrail(...) or dicts of its arguments, not {type(item).__name__}: {item!r}"
+            f"guardrails must hold guardrail(...) or dicts of its arguments, got {type(item).__name__}: {item!r}"
         )
     unknown = sorted(str(key) for key in item if key not in ("name", "blocked_terms", "check", "replacement"))
     if unknown or "name" not in item:
-        wrong = f"has no {', '.join(unknown)}" if unknown else "needs a name"
-        raise ConfigurationError(f"a guardrail {wrong}; it has name, blocked_terms, check and replacement")
+        wrong = f"unknown {', '.join(unknown)}" if unknown else "no name"
+        raise ConfigurationError(
+            f"a guardrail must have a name, and may have blocked_terms, check and replacement; got {wrong}"
+        )
     return Guardrail(**item)

@@ -1,16 +1,16 @@
-"""Hooks: the application's functions between the stages of a call, and what may be changed there.
+"""Hooks: the application's functions between the stages of a call, which may change or drop what passes.
 
-In the order in which data meets them::
+In the order in which data reaches them::
 
-    caller's audio   before_send_to_stt -> before_stt -> [recogniser]
+    caller's audio   before_send_to_stt -> before_stt -> [STT]
     words            after_stt (each result) -> [end of turn] -> after_transcribe (once per committed turn)
-    question         before_llm -> [language model]
+    question         before_llm -> [LLM]
     answer           after_llm.on_chunk -> after_llm.on_response -> [sentences] -> after_llm.on_sentence
-                     -> text transforms -> guardrails -> before_synthesize -> before_tts -> [synthesiser]
+                     -> text transforms -> guardrails -> before_synthesize -> before_tts -> [TTS]
     agent's audio    after_tts -> after_synthesize -> caller
 
-A hook that raises, gives the wrong type or does not return in time changes nothing: there is one log line, and what it
-was given passes. What None means, and how long each may take, is in :data:`TIERS` and docs/hooks.md.
+Hooks fail open: if a hook raises, returns a wrong type or does not return in time, its input passes unchanged and one
+log line reports the failure. :data:`TIERS` has the time limits, docs/hooks.md also the meaning of None for each hook.
 """
 
 import inspect
@@ -26,12 +26,12 @@ from patter_trio.user_code.signatures import parameters_of
 
 
 class PatterDeprecationWarning(DeprecationWarning, UserWarning):
-    """Something still works and will not for ever; shown by default, as it is a ``UserWarning`` too."""
+    """A warning about an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
 
 
 @dataclass(frozen=True)
 class HookContext:
-    """Which call a hook is asked about."""
+    """The call that a hook is called for."""
 
     call_id: str
     caller: str
@@ -39,23 +39,23 @@ class HookContext:
     callee: str
     """E.164."""
     history: tuple[dict[str, Any], ...] = ()
-    """The newest 200 entries of the conversation so far: role, text and timestamp (Unix seconds). Copies."""
+    """Copies of the newest 200 entries of the conversation so far: role, text and timestamp (Unix time in seconds)."""
 
 
 @attrs.frozen
 class Tier:
-    """How long a hook may take, in seconds, and with what it is called beside the context."""
+    """The time limits of a kind of hook, in seconds, and its arguments besides the context."""
 
     budget: float
-    """Slower is warned about, once per call. Chosen so that a caller does not notice."""
+    """Seconds after which a warning is logged, once per call. Callers do not notice a delay of this length."""
     deadline: float
-    """Not back by then: cancelled, and what it was given passes. Any one alone stays far below the 15 s after which a
-    reply that has no audio is given up."""
+    """Seconds after which the hook is cancelled and its input passes. Each deadline is far below the 15 s after which a
+    reply without audio is given up."""
     values: tuple[str, ...]
-    """Its arguments; ``ctx`` follows them, if it takes one."""
+    """The names of its arguments; ``ctx`` follows them if the function takes it."""
     often: bool = False
-    """Asked many times a second: after the first missed deadline it is not asked again in its call, and only the first
-    of its failures is logged."""
+    """True if the hook is called many times a second. After the first missed deadline it is disabled for the rest of the
+    call, and only its first failure is logged."""
 
 
 TIERS: Final[Mapping[str, Tier]] = {
@@ -74,7 +74,7 @@ TIERS: Final[Mapping[str, Tier]] = {
     "after_tts": Tier(0.005, 0.25, ("pcm", "text"), often=True),
     "after_synthesize": Tier(0.005, 0.25, ("pcm", "text"), often=True),
 }
-"""Every hook, in the order in which data meets them."""
+"""Every kind of hook, in the order in which data reaches them."""
 
 AFTER_LLM: Final = ("on_chunk", "on_sentence", "on_response")
 _CONTEXT_PARAMETERS: Final = ("ctx", "context")
@@ -82,39 +82,39 @@ _CONTEXT_PARAMETERS: Final = ("ctx", "context")
 
 @attrs.frozen
 class Hook:
-    """One function of the application's, and what it wants to be given."""
+    """One function of the application, and how to call it."""
 
     name: str
-    """As in :data:`TIERS`, with a number or name behind it where there are several: ``text_transforms[0]``."""
+    """The key in :data:`TIERS`; followed by an index or name where there are several: ``text_transforms[0]``."""
     function: Callable[..., Any]
     tier: Tier
     positional: tuple[str, ...]
-    """What it is given by position."""
+    """The names of the values passed by position."""
     keywords: tuple[str, ...] = ()
-    """Names under which it is given the context."""
+    """The parameters that receive the context by name."""
 
     def arguments(
         self, values: Sequence[object], context: Callable[[], HookContext]
     ) -> tuple[list[object], dict[str, object]]:
-        """Return what it is called with: as much of ``values`` and the context as it takes."""
+        """Return the positional and keyword arguments: those of ``values`` and the context that the function takes."""
         given = dict(zip(self.tier.values, values, strict=True))
         positional = [context() if name == "ctx" else given[name] for name in self.positional]
         return positional, {name: context() for name in self.keywords}
 
 
 def hook_of(name: str, function: object, *, label: str = "") -> Hook:
-    """Look at a function's signature, once, and return it as the hook ``name``.
+    """Inspect a function's signature once, and return it as the hook ``name``.
 
-    It may take its values in order, fewer of them, and the context behind them or under the name ``ctx``. A parameter
-    that has a default gets the context only under that name: it may be for something else.
+    The function may take the values in order, or only the first of them, and the context after them or by the name
+    ``ctx``. A parameter with a default receives the context only by that name, because it may have another purpose.
 
     Raises:
-        ConfigurationError: it is no function, or one that cannot be called so.
+        ConfigurationError: ``function`` is not callable, or not with these arguments.
     """
     label = label or name
     tier = TIERS[name]
     if not callable(function):
-        raise ConfigurationError(f"{label} must be a function, not {type(function).__name__}: {function!r}")
+        raise ConfigurationError(f"{label} must be a function, got {type(function).__name__}: {function!r}")
     parameters = parameters_of(function)
     if parameters is None:
         return Hook(label, function, tier, tier.values[:1])
@@ -122,12 +122,12 @@ def hook_of(name: str, function: object, *, label: str = "") -> Hook:
     if len(positional) > len(tier.values) + 1 or "" in (*positional, *keywords) or not positional:
         shape = ", ".join(tier.values)
         shown = getattr(function, "__qualname__", None) or repr(function)
-        raise ConfigurationError(f"{label} is called with ({shape}) or ({shape}, ctx); {shown} cannot be")
+        raise ConfigurationError(f"{label} must be callable with ({shape}) or ({shape}, ctx), got {shown}")
     return Hook(label, function, tier, tuple(positional), tuple(keywords))
 
 
 def _wanted(parameters: list[inspect.Parameter], values: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Return what to pass by position and what by name; an empty name is one that we cannot give."""
+    """Return what to pass by position and by name; an empty name stands for a parameter that we cannot supply."""
     offered = [*values, "ctx"]
     positional: list[str] = []
     keywords: list[str] = []
@@ -160,32 +160,32 @@ class PipelineHooks:
     attributes. A plain function ``(text, ctx)`` is the older form of ``on_response``.
 
     Raises:
-        ConfigurationError: a hook is no function, or cannot be called with what it would get; ``after_llm`` has a key
-            that there is not.
+        ConfigurationError: a hook is not a function or cannot be called with its arguments, or ``after_llm`` has an
+            unknown key.
     """
 
     before_send_to_stt: Callable[..., Any] | None = None
-    """``(pcm, ctx) -> bytes | None``: the caller's audio on its way to the recogniser; None: silence instead."""
+    """``(pcm, ctx) -> bytes | None``: the caller's audio on its way to the STT; None: silence instead."""
     before_stt: Callable[..., Any] | None = None
-    """The same, directly behind it."""
+    """``(pcm, ctx) -> bytes | None``: the result of ``before_send_to_stt``, with the same meaning."""
     after_stt: Callable[..., Any] | None = None
-    """``(transcript, ctx) -> Transcript | str | None``: each result, ``.text`` and ``.final``; None: no words."""
+    """``(transcript, ctx) -> Transcript | str | None``: each result, with ``.text`` and ``.final``; None: no words."""
     after_transcribe: Callable[..., Any] | None = None
     """``(text, ctx) -> str | None``: the words of a turn; None: no turn."""
     before_llm: Callable[..., Any] | None = None
-    """``(messages, ctx) -> list | None``: what the model is asked; None: unchanged."""
+    """``(messages, ctx) -> list | None``: the messages for the LLM; None: unchanged."""
     after_llm: Any = None
-    """See above."""
+    """The functions that see the LLM's answer: ``on_chunk``, ``on_sentence`` and ``on_response``."""
     before_synthesize: Callable[..., Any] | None = None
-    """``(text, ctx) -> str | None``: a sentence before it is spoken; None: it is not."""
+    """``(text, ctx) -> str | None``: a sentence before it is spoken; None: it is not spoken."""
     before_tts: Callable[..., Any] | None = None
-    """The same, directly behind it."""
+    """``(text, ctx) -> str | None``: the result of ``before_synthesize``, with the same meaning."""
     after_tts: Callable[..., Any] | None = None
-    """``(pcm, text, ctx) -> bytes | None``: the agent's audio, and the sentence that it is of; None: not heard."""
+    """``(pcm, text, ctx) -> bytes | None``: the agent's audio, and the sentence it belongs to; None: not sent."""
     after_synthesize: Callable[..., Any] | None = None
-    """The same, directly behind it."""
+    """``(pcm, text, ctx) -> bytes | None``: the result of ``after_tts``, with the same meaning."""
     compiled: Mapping[str, Hook] = attrs.field(init=False, eq=False, repr=False)
-    """The hooks that are set, by their names in :data:`TIERS`."""
+    """The hooks that are set, by their keys in :data:`TIERS`."""
 
     def __attrs_post_init__(self) -> None:
         """Inspect each hook."""
@@ -196,13 +196,13 @@ class PipelineHooks:
 
 
 def _tiers(after_llm: Any) -> Mapping[str, Any]:
-    """Return the functions of ``after_llm``, whichever form it has."""
+    """Return the functions of ``after_llm``, given in any of its three forms."""
     if after_llm is None:
         return {}
     if isinstance(after_llm, Mapping):
         unknown = sorted(str(key) for key in after_llm if key not in AFTER_LLM)
         if unknown:
-            raise ConfigurationError(f"after_llm has {', '.join(AFTER_LLM)}, not {', '.join(unknown)}")
+            raise ConfigurationError(f"after_llm must have the keys {', '.join(AFTER_LLM)}, got {', '.join(unknown)}")
         return after_llm
     found = {tier: getattr(after_llm, tier) for tier in AFTER_LLM if hasattr(after_llm, tier)}
     if found:
@@ -210,11 +210,11 @@ def _tiers(after_llm: Any) -> Mapping[str, Any]:
     if not callable(after_llm):
         raise ConfigurationError(
             f"after_llm must be a dict or an object with {', '.join(AFTER_LLM)}, "
-            f"not {type(after_llm).__name__}: {after_llm!r}"
+            f"got {type(after_llm).__name__}: {after_llm!r}"
         )
     warnings.warn(
         'after_llm=function is deprecated; write after_llm={"on_response": function}',
         PatterDeprecationWarning,
-        stacklevel=4,  # whoever makes the PipelineHooks
+        stacklevel=4,  # the line that makes the PipelineHooks
     )
     return {"on_response": after_llm}

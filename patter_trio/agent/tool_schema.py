@@ -1,4 +1,4 @@
-"""JSON Schema from type hints, and descriptions from a Google-style docstring."""
+"""JSON Schema from type hints, and descriptions from Google-style docstrings."""
 
 import inspect
 import json
@@ -36,7 +36,7 @@ _ARGUMENT: Final = re.compile(r"(?P<name>\*{0,2}\w+)\s*(\([^)]*\))?:\s*(?P<text>
 
 
 def described(docstring: str) -> tuple[str, dict[str, str]]:
-    """Return a docstring's text before its sections, and what it says of each argument."""
+    """Return the text of a docstring before its sections, and its description of each argument."""
     text: list[str] = []
     about: dict[str, str] = {}
     section, indent, name = "", 0, ""
@@ -60,10 +60,10 @@ def described(docstring: str) -> tuple[str, dict[str, str]]:
 
 
 def schema_of_parameters(function: Callable[..., Any], about: Mapping[str, str], *, leave_out: str) -> dict[str, Any]:
-    """Return the schema of a function's parameters, without the one called ``leave_out``.
+    """Return the schema of a function's parameters, without the one named ``leave_out``.
 
     Raises:
-        ConfigurationError: a parameter has no type hint that can be put into words, or cannot be passed by name.
+        ConfigurationError: a parameter has no type hint that JSON Schema can express, or cannot be passed by name.
     """
     name = getattr(function, "__qualname__", repr(function))
     try:
@@ -77,9 +77,11 @@ def schema_of_parameters(function: Callable[..., Any], about: Mapping[str, str],
             continue
         where = f"{name}({parameter.name})"
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise ConfigurationError(f"{where}: a tool's parameters must be such as can be passed by name")
+            raise ConfigurationError(
+                f"{where}: a tool's parameters must allow passing by name, got {parameter.kind.description}"
+            )
         if parameter.name not in hints:
-            raise ConfigurationError(f"{where} needs a type hint, for the model to know what to give")
+            raise ConfigurationError(f"{where} must have a type hint, which tells the LLM what to pass")
         schema = schema_of(hints[parameter.name], where)
         if about.get(parameter.name):
             schema["description"] = about[parameter.name]
@@ -96,7 +98,7 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
     """Return the schema of a type.
 
     Raises:
-        ConfigurationError: JSON has no word for it.
+        ConfigurationError: JSON Schema cannot express the type.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -123,14 +125,14 @@ def schema_of(hint: Any, where: str) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, Sequence) and kind not in (bytes, bytearray, memoryview):
         return {"type": "array", **({"items": schema_of(arguments[0], where)} if arguments else {})}
     raise ConfigurationError(
-        f"{where}: {hint!r} cannot be said in JSON; take str, int, float, bool, list, dict, Literal"
+        f"{where}: the type must be str, int, float, bool, list, dict or Literal, or made of these, got {hint!r}"
     )
 
 
 def _choice(values: list[Any], where: str) -> dict[str, Any]:
     kinds = {_SCALARS.get(type(value)) for value in values}
     if None in kinds or not values:
-        raise ConfigurationError(f"{where}: the choices must be text, numbers, booleans or None, not {values!r}")
+        raise ConfigurationError(f"{where}: the choices must be strings, numbers, booleans or None, got {values!r}")
     return {"type": kinds.pop() if len(kinds) == 1 else sorted(str(kind) for kind in kinds), "enum": values}
 
 

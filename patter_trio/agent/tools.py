@@ -1,4 +1,4 @@
-"""What a model may call: the application's functions, and what the model is told of them.
+"""Tools: functions of the application that an LLM may call, and their descriptions for it.
 
 ::
 
@@ -6,18 +6,18 @@
     async def opening_hours(day: Literal["weekday", "weekend"]) -> str:
         '''Look up when the shop is open.
 
-Args:
+        Args:
             day: which kind of day.
         '''
 
-The JSON Schema of the arguments comes from the type hints, their descriptions from the docstring (Google style). A
-handler is a function of one of three forms, sync or async, or an async generator of ``{"progress": text}``, which is
-spoken while the tool goes on, and ``{"result": anything}``:
+The JSON Schema of the arguments comes from the type hints, and their descriptions from the docstring (Google style). A
+handler is sync, async, or an async generator that yields ``{"progress": text}``, which is spoken while the tool runs,
+and ``{"result": anything}``. It has one of three signatures:
 
-* of plain parameters, as above; one called ``call_context`` gets the call, and the model is not told of it;
-* of ``(arguments)``, a dict;
-* of ``(arguments, call_context)``.
-"""
+* plain parameters, as above; one named ``call_context`` receives the call and is not part of the schema;
+* ``(arguments)``, a dict;
+* ``(arguments, call_context)``.
+"""  # noqa: D214 (the section belongs to the example)
 
 import inspect
 import json
@@ -34,8 +34,8 @@ from patter_trio.user_code.signatures import name_of, parameters_of, positional,
 from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
-"""What becomes of a running tool when its reply is cut: it is ``cancel``-led; it goes on, ``detach``-ed, until the call is
-over; or it goes on beyond the call, ``shield``-ed, for 5 s at most. What it gives reaches the conversation in any case."""
+"""The fate of a running tool whose reply is cut. ``cancel``: it is cancelled. ``detach``: it goes on until the call ends.
+``shield``: it may also outlive the call, by 5 s at most. Any result enters the conversation."""
 
 CONTEXT_PARAMETER: Final = "call_context"
 ARGUMENTS_PARAMETER: Final = "arguments"
@@ -52,65 +52,67 @@ Form = Literal["keywords", "arguments", "arguments and context"]
 
 def _checked_name(_: object, __: object, name: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"a tool's name must be 1 to 64 of a-z, A-Z, 0-9, _ and -, not {name!r}")
+        raise ConfigurationError(f"a tool's name must be 1 to 64 of a-z, A-Z, 0-9, _ and -, got {name!r}")
 
 
 def _checked_policy(_: object, __: object, policy: Any) -> None:
     if policy not in get_args(BargeInPolicy):
-        raise ConfigurationError(f"on_barge_in must be one of {', '.join(get_args(BargeInPolicy))}, not {policy!r}")
+        raise ConfigurationError(f"on_barge_in must be one of {', '.join(get_args(BargeInPolicy))}, got {policy!r}")
 
 
 def _checked_timeout(_: object, __: object, seconds: Any) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
-        raise ConfigurationError(f"timeout_s must be from above 0 to {MAX_TIMEOUT_S:g} seconds, not {seconds!r}")
+        raise ConfigurationError(
+            f"timeout_s must be more than 0 and at most {MAX_TIMEOUT_S:g} seconds, got {seconds!r}"
+        )
 
 
 def _checked_handler(_: object, __: object, handler: Any) -> None:
     if handler is not None and not callable(handler):
-        raise ConfigurationError(f"a tool's handler must be a function, not {type(handler).__name__}: {handler!r}")
+        raise ConfigurationError(f"a tool's handler must be a function, got {type(handler).__name__}: {handler!r}")
 
 
 def _checked_webhook(_: object, __: object, url: Any) -> None:
     if not isinstance(url, str):
-        raise ConfigurationError(f"webhook_url must be text, not {type(url).__name__}")
+        raise ConfigurationError(f"webhook_url must be a string, got {type(url).__name__}")
     if url:
         checked_url(url, "webhook_url", "a URL (https or http)", ("https", "http"))
 
 
 def _checked_retries(_: object, __: object, retries: Any) -> None:
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
-        raise ConfigurationError(f"webhook_retries must be from 0 to {MAX_RETRIES}, not {retries!r}")
+        raise ConfigurationError(f"webhook_retries must be from 0 to {MAX_RETRIES}, got {retries!r}")
 
 
 def _checked_schema(_: object, __: object, schema: Any) -> None:
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        raise ConfigurationError(f"a tool's parameters must be the JSON Schema of an object, not {schema!r}")
+        raise ConfigurationError(f"a tool's parameters must be the JSON Schema of an object, got {schema!r}")
     try:
         json.dumps(schema)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"a tool's parameters must be fit for JSON: {error}") from error
+        raise ConfigurationError(f"a tool's parameters must be serialisable as JSON: {error}") from error
 
 
 @attrs.frozen
 class Tool:
-    """What the model may call: a function, or a server behind a URL.
+    """A function that the LLM may call: in this program, or on a server behind a URL.
 
     Args:
-        name: what the model calls it.
-        description: what it is good for, and when to call it: this is all that the model knows.
-        parameters: JSON Schema of the arguments, an object.
-        handler: the function; or else
-        webhook_url: where the call is POSTed to, http or https; ``docs/tools.md`` has what its server gets and gives.
-        timeout_s: seconds that it may take, retries included; then the model is told that it took too long.
-        webhook_retries: times that a server is asked again when it could not be reached, broke off, or answered with
-            status 429 or 5xx, from 0 to 10. With another than 0 it has to know ``Idempotency-Key``, or do nothing that
-            must not be done twice.
-        on_barge_in: what becomes of it when its reply is cut while it runs.
-        after_speech: it is run when what was said before it has been played, and only then; if the caller interrupts
-            that, it never is. The model is not asked again. Made for what ends or leaves a call.
+        name: the name for the LLM.
+        description: the purpose of the tool and when to call it; the LLM knows nothing else about it.
+        parameters: JSON Schema of the arguments, which must be an object.
+        handler: the function; omit it if there is a ``webhook_url``.
+        webhook_url: the http or https URL that each call is POSTed to; ``docs/tools.md`` describes request and answer.
+        timeout_s: seconds that a call may take, retries included; after that the LLM is told that it took too long.
+        webhook_retries: number of retries, from 0 to 10, if the server could not be reached, closed the connection, or
+            answered with status 429 or 5xx. With more than 0, the server must support ``Idempotency-Key``, or repeating
+            a request must be harmless.
+        on_barge_in: the fate of the tool if its reply is cut while it runs: ``cancel``, ``detach`` or ``shield``.
+        after_speech: run the tool only once the text before it has been played, and never if the caller interrupts that
+            text. The LLM is not asked again afterwards. Use it for tools that end or transfer the call.
 
     Raises:
-        ConfigurationError: an option cannot be what it is, or there is not exactly one of ``handler`` and
+        ConfigurationError: an option has a wrong type or value, or there is not exactly one of ``handler`` and
             ``webhook_url``.
     """
 
@@ -124,8 +126,10 @@ class Tool:
     after_speech: bool = attrs.field(default=False, kw_only=True)
     webhook_retries: int = attrs.field(default=DEFAULT_RETRIES, validator=_checked_retries, kw_only=True)
     check: Callable[[Mapping[str, Any]], str] | None = attrs.field(default=None, kw_only=True, repr=False)
-    """Says what is wrong with arguments that agree with ``parameters``, before the tool starts: the model is told so, and
-    may put it right. Empty: nothing."""
+    """A check of arguments that match ``parameters``, before the tool starts.
+
+    It returns the problem for the LLM, which may correct its call; an empty string means that the arguments are valid.
+    """
     form: Form = attrs.field(
         init=False, default=attrs.Factory(lambda self: _form(self.handler, self.parameters), takes_self=True)
     )
@@ -133,19 +137,19 @@ class Tool:
     takes_context: bool = attrs.field(
         init=False, default=attrs.Factory(lambda self: CONTEXT_PARAMETER in _names(self.handler), takes_self=True)
     )
-    """Whether the handler has a parameter called ``call_context``."""
+    """True if the handler has a parameter named ``call_context``."""
 
     def __attrs_post_init__(self) -> None:
         if self.handler is not None and self.webhook_url:
-            raise ConfigurationError(f"a tool needs exactly one of handler= and webhook_url=; {self.name} has both")
+            raise ConfigurationError(f"a tool must have exactly one of handler= and webhook_url=; {self.name} has both")
         if self.handler is None and not self.webhook_url:
             raise ConfigurationError(
-                f"a tool's handler must be a function, not NoneType, unless it has webhook_url=; {self.name} has neither"
+                f"a tool must have exactly one of handler= and webhook_url=; {self.name} has neither"
             )
 
     @property
     def definition(self) -> ToolDefinition:
-        """What the model is told."""
+        """The description of the tool for the LLM."""
         return ToolDefinition(self.name, self.description, self.parameters)
 
 
@@ -206,13 +210,13 @@ def tool(
     after_speech: bool = False,
     webhook_retries: int = DEFAULT_RETRIES,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-    """Make a tool of a function: name, description and schema come from its name, docstring and type hints.
+    """Make a tool from a function: name, description and schema come from its name, docstring and type hints.
 
     Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the same.
-    ``parameters`` takes the place of the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
+    ``parameters`` replaces the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
 
     Raises:
-        ConfigurationError: a parameter has no type hint, or one that JSON has no word for; or as for :class:`Tool`.
+        ConfigurationError: a parameter has no type hint, or one that JSON Schema cannot express; or as for :class:`Tool`.
     """
 
     def made(handler: Callable[..., Any]) -> Tool:
@@ -253,7 +257,7 @@ def _names(handler: Callable[..., Any] | None) -> list[str]:
 
 
 def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form:
-    """Return how a handler wants its arguments: one whose first parameter is none of the schema's takes them all."""
+    """Return how a handler takes its arguments: if its first parameter is not in the schema, as one dict."""
     parameters = None if handler is None else parameters_of(handler)
     if parameters is None:
         return "arguments"
@@ -269,20 +273,20 @@ def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form
 
 
 def tools_of(given: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] | None) -> tuple[Tool, ...]:
-    """Return what ``tools=`` means: tools, functions, and dicts with the arguments of :class:`Tool`.
+    """Return the tools of ``tools=``, each a tool, a function, or a dict with the arguments of :class:`Tool`.
 
     Raises:
-        ConfigurationError: one is none of these, or two have the same name.
+        ConfigurationError: an item has another type, or two tools have the same name.
     """
     if given is None:
         return ()
     if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
-        raise ConfigurationError(f"tools must be a list of tools, not {type(given).__name__}: {given!r}")
+        raise ConfigurationError(f"tools must be a list of tools, got {type(given).__name__}: {given!r}")
     tools = tuple(_tool_of(place, item) for place, item in enumerate(given))
     names = [item.name for item in tools]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
-        raise ConfigurationError(f"two tools have the same name: {', '.join(double)}")
+        raise ConfigurationError(f"tools must have different names, got twice: {', '.join(double)}")
     return tools
 
 
@@ -297,7 +301,7 @@ def _tool_of(place: int, item: object) -> Tool:
     if inspect.isroutine(item):
         return tool(item)
     raise ConfigurationError(
-        f"tools[{place}] must be a Tool, a function or a dict, not {type(item).__name__}: {item!r}"
+        f"tools[{place}] must be a Tool, a function or a dict, got {type(item).__name__}: {item!r}"
     )
 
 
@@ -313,4 +317,4 @@ end_call: Final = Tool(
     _end_call,
     after_speech=True,
 )
-"""Lets the model hang up, when what it said before has been played; if the caller interrupts that, the call goes on."""
+"""A tool for the LLM to hang up once its last words have been played; if the caller interrupts them, the call goes on."""

@@ -1,8 +1,8 @@
-"""The tool with which a model has the caller connected with a person.
+"""The tool with which an LLM transfers the caller to a person.
 
-A model does what callers talk it into. One that could dial any number would sooner or later dial an expensive one, at the
-application's cost. So the application says who can be reached, by name, and the model chooses among the names. Numbers of
-the model's own are taken only where the application asks for it, and only with beginnings that it gives.
+Callers can talk an LLM into anything. An LLM that may dial any number sooner or later dials an expensive one, at the
+application's cost. So the application configures named destinations, and the LLM chooses one of the names. The LLM may
+dial other numbers only if the application allows their prefixes.
 """
 
 import re
@@ -14,7 +14,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_destination, is_number
 
 TOOL_TIMEOUT_S: Final = 20.0
-"""Seconds: what is still being said may take ten, the carrier's answer five."""
+"""Seconds for a transfer: the speech before it may take 10 s, the carrier's answer 5 s; the rest is a reserve."""
 CONNECTING_RESULT: Final = "The caller is being connected."
 DEFAULT_DESCRIPTION: Final = (
     "Connect the caller with somebody else, which ends your part of the call. Tell the caller so in the same answer, "
@@ -32,27 +32,29 @@ def transfer_call(
     name: str = "transfer_call",
     description: str = DEFAULT_DESCRIPTION,
 ) -> Tool:
-    """Make the tool with which a model transfers the call, when what it said before was played.
+    """Make the tool with which an LLM transfers the call, once its last words have been played.
 
     ::
 
-        tools=[transfer_call({"billing": "+15550100003", "a person at the desk": "sip:desk@pbx.example.com"})]
+        tools=[transfer_call({"billing": "+15550100003", "reception": "sip:reception@pbx.example.com"})]
 
     Args:
-        destinations: who can be reached: a number in E.164, or a SIP address, for each name that the model chooses from.
-        prefixes: beginnings of other numbers that the model may dial, each with the country code: ``["+1415555"]``.
-            Whoever can talk to the model can have all of them dialled.
-        error_message: what the caller hears if it fails; default: the agent's.
-        name: what the model calls it.
-        description: what the model is told of it.
+        destinations: a number in E.164, or a SIP address, for each name that the LLM may choose.
+        prefixes: prefixes of other numbers that the LLM may dial, each with the country code: ``["+1415555"]``. A caller
+            can talk the LLM into dialling any number with such a prefix.
+        error_message: spoken to the caller if the transfer fails; None: the agent's.
+        name: the name for the LLM.
+        description: the description for the LLM.
 
     Raises:
-        ConfigurationError: nobody could be reached, or one of these cannot be.
+        ConfigurationError: there is neither a destination nor a prefix, or one of them is invalid.
     """
     known = _checked(destinations)
     allowed = _checked_prefixes(prefixes)
     if not known and not allowed:
-        raise ConfigurationError('transfer_call needs destinations: transfer_call({"billing": "+15550100003"})')
+        raise ConfigurationError(
+            'transfer_call must have destinations or prefixes, such as {"billing": "+15550100003"}; got neither'
+        )
 
     def wrong(arguments: Mapping[str, Any]) -> str:
         if ("destination" in arguments) == ("number" in arguments):
@@ -75,20 +77,20 @@ def _checked(destinations: Any) -> dict[str, str]:
         return {}
     if not isinstance(destinations, Mapping):
         raise ConfigurationError(
-            f'transfer_call takes a name for each destination, {{"billing": "+15550100003"}}, not {destinations!r}'
+            f'destinations must be a dict of numbers by name, such as {{"billing": "+15550100003"}}, got {destinations!r}'
         )
     nameless = [name for name in destinations if not isinstance(name, str) or not name.strip()]
     if nameless:
-        raise ConfigurationError(f"the name of a destination is a text, not {nameless[0]!r}")
+        raise ConfigurationError(f"the name of a destination must be a string that is not blank, got {nameless[0]!r}")
     return {name: checked_destination(to) for name, to in destinations.items()}
 
 
 def _checked_prefixes(prefixes: Any) -> tuple[str, ...]:
     if isinstance(prefixes, str) or not isinstance(prefixes, Sequence):
-        raise ConfigurationError(f'prefixes is a list, such as ["+1415555"], not {prefixes!r}')
+        raise ConfigurationError(f'prefixes must be a list such as ["+1415555"], got {prefixes!r}')
     for prefix in prefixes:
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-            raise ConfigurationError(f"a prefix begins with + and a country code, such as +1415555, not {prefix!r}")
+            raise ConfigurationError(f"a prefix must be + and a country code, such as +1415555, got {prefix!r}")
     return tuple(prefixes)
 
 

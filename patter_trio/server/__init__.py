@@ -1,1 +1,1 @@
-"""One port: webhooks, health and media streams of a carrier."""
+"""The server on one port: a carrier's webhooks and media streams, and the health check."""

@@ -1,10 +1,10 @@
-"""Whether one more call is welcome: by their number, by how late the event loop is, and by what a call costs it.
+"""Admission: the decision to accept a call, by the number of calls, the lag of the event loop and its load.
 
-Lateness tells of trouble that is there already, and it tells of it late: calls that were announced and are not yet
-connected burden nobody, and hundreds of them can be announced before the loop is late for the first time. So the share
-of time for which the loop works is measured, too, and how many calls it worked for; what it would be with all that were
-announced, and one more, is known before they come. The lateness remains the judge of all that is not foreseen: a
-callback that blocks, a machine that does something else.
+Lag alone reports an overload too late: announced calls cause no load until they connect, so hundreds of them can be
+announced before the loop lags for the first time. So we also measure the loop's load (the share of time for which it
+works) and the number of calls that cause it. This gives the cost of a call, and from it the load that the loop will
+have once all announced calls and the new one are connected. Lag covers what this estimate cannot foresee: a callback
+that blocks, or other work on the machine.
 
 The decision is pure: time is an argument. :func:`measure` is the task around it.
 """
@@ -21,30 +21,30 @@ import trio
 from patter_trio.net.cpu_time import on_core_and_waiting
 
 MAX_LAG_S: Final = 0.1
-"""Seconds. Audio is sent 400 ms ahead, so that no caller hears lateness as such; but each answer and each reaction to a
-caller's voice is later by as much."""
+"""Seconds of lag that refuse new calls. Callers hear no gaps at this lag, because audio is sent 400 ms ahead, but each
+answer and each reaction to the caller's voice is delayed by it."""
 MEASUREMENT_INTERVAL_S: Final = 0.05
 """Seconds between two measurements."""
 WINDOW_MEASUREMENTS: Final = 40
-"""Measurements that are remembered: 2 s. What was before says nothing of the calls that are here now."""
+"""Number of measurements kept: 2 s. Older ones say nothing about the present calls."""
 MAX_IGNORED_MEASUREMENTS: Final = WINDOW_MEASUREMENTS // 10
-"""So many of them may be later than the lag that counts: a collection of garbage is no overload."""
+"""Number of the largest lags in the window that are ignored: a garbage collection is not an overload."""
 MAX_WORK_SHARE: Final = 0.85
-"""Share of time for which the loop may be expected to work; above it, waiting times grow without measure."""
+"""Highest expected load, as a share of time; above it, waiting times grow without bound."""
 NEWEST_WEIGHT: Final = MEASUREMENT_INTERVAL_S / 2.0
-"""Of the newest measurement in the averages over the last 2 s."""
+"""Weight of the newest measurement in the moving averages over 2 s."""
 _THIS_THREAD: Final = Path("/proc/thread-self")
 ALWAYS_ADMITTED_CALLS: Final = 20
-"""Calls that are admitted whatever they may cost: as many as any machine can carry, and enough to measure it."""
+"""Number of calls accepted at any load: any machine can carry them, and they suffice to measure the cost of a call."""
 
 
 class Admission:
-    """Decides whether a new call is welcome, from measurements that it is given.
+    """The decision to accept or refuse a call, from the measurements passed in.
 
     Args:
-        max_calls: most calls at once, announced ones included; None: no limit.
-        max_lag: seconds by which the loop may be late; None: neither lag nor work is a reason.
-        now: the present instant, in seconds on the clock that all measurements are taken by.
+        max_calls: maximum number of calls, announced ones included; None: no limit.
+        max_lag: seconds of lag above which calls are refused; None: calls are refused neither for lag nor for load.
+        now: the present instant, in seconds on the clock of all measurements.
     """
 
     def __init__(self, *, max_calls: int | None = None, max_lag: float | None = None, now: float = 0.0) -> None:
@@ -56,21 +56,19 @@ class Admission:
         self._worked_for = 0.0
         self._cost: float | None = None
         self.due: float = now + MEASUREMENT_INTERVAL_S
-        """When the next measurement should be taken; how much later it is, is the lag."""
+        """The instant at which the next measurement is due. The lag is how much later it is taken."""
 
     def __repr__(self) -> str:
-        return (
-            f"<Admission {self.lag * 1000:.0f} ms late, {self._work:.0%} at work{', refusing' if self._late else ''}>"
-        )
+        return f"<Admission {self.lag * 1000:.0f} ms late, {self._work:.0%} busy{', refusing' if self._late else ''}>"
 
     @property
     def measures(self) -> bool:
-        """Whether measurements matter."""
+        """True if the decision depends on measurements."""
         return self._max_lag is not None
 
     @property
     def lag(self) -> float:
-        """Seconds by which the loop was late: what one in ten measurements of the last 2 s exceeded."""
+        """The lag in seconds that one in ten measurements of the last 2 s exceeded."""
         return (
             sorted(self._lags, reverse=True)[MAX_IGNORED_MEASUREMENTS]
             if len(self._lags) > MAX_IGNORED_MEASUREMENTS
@@ -78,9 +76,9 @@ class Admission:
         )
 
     def late(self, now: float) -> None:
-        """Take note of how late it is; does nothing before :attr:`due`.
+        """Record the present lag; do nothing before :attr:`due`.
 
-        Every measurement that was missed meanwhile counts: a loop that stood still for a second was late twenty times.
+        Each measurement that was missed meanwhile counts: a loop that was blocked for a second was late twenty times.
         """
         if now < self.due:
             return
@@ -90,9 +88,9 @@ class Admission:
         self.due += (missed + 1) * MEASUREMENT_INTERVAL_S
 
     def worked(self, share: float, live: int) -> None:
-        """Take note of the share of time, since the last time, for which the loop worked, and for how many calls.
+        """Record the loop's load since the last measurement, and the number of live calls.
 
-        What a call costs is remembered when none is up any more: a burst after a lull is judged by the calls before it.
+        The cost of a call is kept when the last call has ended, so that a burst after a lull is judged by earlier calls.
         """
         self._work += NEWEST_WEIGHT * (share - self._work)
         self._worked_for += NEWEST_WEIGHT * (live - self._worked_for)
@@ -100,16 +98,16 @@ class Admission:
             self._cost = self._work / self._worked_for
 
     def refusal(self, *, live: int, announced: int, now: float) -> str:
-        """Return why one more call is not welcome; empty: it is.
+        """Return the reason to refuse one more call; empty: it is accepted.
 
         Args:
-            live: calls that are connected.
-            announced: calls that were admitted and are not connected yet.
-            now: the present instant; a measurement that is due and was not taken, because the loop is late, counts.
+            live: number of connected calls.
+            announced: number of accepted calls that are not connected yet.
+            now: the present instant. If a measurement is overdue, because the loop lags, it is taken now.
         """
         calls = live + announced
         if self._max_calls is not None and calls >= self._max_calls:
-            return f"{live} calls and {announced} announced ones are all that may be"
+            return f"{live} live and {announced} announced calls reach the limit of {self._max_calls}"
         if self._max_lag is None:
             return ""
         self.late(now)
@@ -119,30 +117,30 @@ class Admission:
         if calls < ALWAYS_ADMITTED_CALLS:
             return ""
         if self._cost is None:
-            return f"{calls} calls came at once, and what they cost is not known yet"
+            return f"{calls} calls came at once, and the cost of a call is not measured yet"
         expected = self._cost * (calls + 1)
         if expected > MAX_WORK_SHARE:
-            return f"{calls + 1} calls would keep the event loop at work for {expected:.0%} of the time"
+            return f"{calls + 1} calls would keep the event loop busy for {expected:.0%} of the time"
         return ""
 
 
 def work_seconds() -> float:
-    """Return the seconds for which this thread has worked so far, or, where the system tells, wanted to.
+    """Return the seconds for which this thread has worked so far; on Linux, including its waits for a processor.
 
-    Linux tells how long a thread waited for a processor: a loop that gets half of one is at its end at half of the work.
+    The waits count because a loop that gets half of a processor is overloaded at half of the work.
     """
     told = on_core_and_waiting(_THIS_THREAD)
     return time.thread_time() if told is None else sum(told) / 1e9
 
 
 async def measure(admission: Admission, live: Callable[[], int], *, work: Callable[[], float] | None = None) -> Never:
-    """Measure until cancelled.
+    """Measure lag and load until cancelled.
 
     Args:
-        admission: what is told of it.
-        live: says how many calls there are.
-        work: says for how many seconds the loop has worked so far; default: :func:`work_seconds`, but nothing on a clock
-            that jumps (:class:`trio.testing.MockClock`), where work takes no time.
+        admission: receives the measurements.
+        live: returns the number of live calls.
+        work: returns the seconds for which the loop has worked so far; None: :func:`work_seconds`, or always 0 on a
+            virtual clock (:class:`trio.testing.MockClock`), where work takes no time.
     """
     if work is None:
         work = (lambda: 0.0) if hasattr(trio.lowlevel.current_clock(), "autojump_threshold") else work_seconds

@@ -1,7 +1,7 @@
-"""Join a phone, its agent and the application's callbacks to the calls that come in.
+"""The call server: it runs each call, with the phone's agent and the application's callbacks.
 
 There are two nurseries. The inner one serves connections, and each call runs in the task of its connection. The outer
-one, opened here, holds the observers: they outlive their calls by the bounds stated in ``events/callbacks.py``.
+one, opened here, holds the tasks of observers, which may outlive their calls by the times in ``events/callbacks.py``.
 """
 
 import logging
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from patter_trio.tracing.call_trace import CallTrace
 
 ON_CALL_START_TIMEOUT_S: Final = 2.0
-"""Seconds after the media start that ``on_call_start`` has for its overrides."""
+"""Seconds after the start of the media stream within which ``on_call_start`` must return its overrides."""
 
 _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
@@ -57,7 +57,7 @@ _events = logging.getLogger("patter_trio.events")
 
 @attrs.define
 class _StartingCall:
-    """``on_call_start`` of one call, under way or done."""
+    """An announced call, and its ``on_call_start``, running or finished."""
 
     events: CallEvents
     scope: trio.CancelScope
@@ -69,15 +69,15 @@ class _StartingCall:
 
 
 class CallServer:
-    """Takes each call from its announcement to its end.
+    """The server of a phone's calls, each from its announcement to its end.
 
     Args:
-        options: what is served, and for which phone.
-        seams: what tests and simulated calls put in the place of the world.
-        nursery: the observers'; it outlives the calls.
-        messages: answers callers instead of a model; None: the agent's ``llm`` or ``engine`` does.
-        webhooks: calls tools behind a URL.
-        admission: decides whether there is room for another call.
+        options: the agent, the carrier, the callbacks and the limits.
+        seams: replacements for clock, carrier and observers, for tests and simulated calls.
+        nursery: runs the tasks of observers; it outlives the calls.
+        messages: answers callers instead of an LLM; None: the agent's ``llm`` or ``engine`` answers.
+        webhooks: calls the tools behind URLs.
+        admission: decides whether to accept another call.
         tracing: opens the trace of a call; None: tracing is off.
     """
 
@@ -106,17 +106,17 @@ class CallServer:
         self._bus_tap = seams.bus_tap
         self._transfer = seams.transfer or options.carrier.transfer
         self._deliveries = HandlerTasks(nursery)
-        # Weak: they live as long as there is something to be told of their call, which is longer than the call.
+        # Weak, because each lives until the last event of its call has been delivered, which is after the call's end.
         self._grace: WeakSet[GracePeriods] = WeakSet()
         self._grace_shortened = False
         self._starting: dict[str, _StartingCall] = {}
-        """``on_call_start`` of each announced call, until the call is live or given up."""
+        """The announced calls, each until it is live or given up."""
         self._live: dict[str, CallSession] = {}
         self._draining = False
         self._idle = trio.Event()
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
-        """Set when :meth:`drain` is through and the server can be closed."""
+        """Set when :meth:`drain` has finished and the server can be closed."""
         self.context: ServerContext = ServerContext(
             carrier=options.carrier,
             public_url=options.public_url,
@@ -131,15 +131,15 @@ class CallServer:
         return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
 
     def callback(self, name: str) -> Callback | None:
-        """Return the application's callback of that name, as it is now; None if none is set."""
+        """Return the application's callback of that name that is set now, or None."""
         return self._callbacks.find(name)
 
     def refusal(self, call_id: str) -> str:
-        """Return why a call that is announced for the first time must hear busy; empty: there is room."""
+        """Return the reason to refuse a call that is announced for the first time; empty: it is accepted."""
         if call_id in self._live:
-            return "it is live already"
+            return "the call is live already"
         if self._draining:
-            return "no more calls are taken"
+            return "the server is draining"
         return self._admission.refusal(
             live=len(self._live), announced=len(self.context.pending), now=trio.current_time()
         )
@@ -150,7 +150,7 @@ class CallServer:
             await self._seams.measure_lag(self._admission, self._live.__len__)
 
     async def expire_pending(self, scope: trio.CancelScope) -> None:
-        """Forget announced calls that never connect, each when its time is over, until ``scope`` is cancelled."""
+        """Give up announced calls that never connect, each when its token expires, until ``scope`` is cancelled."""
         pending = self.context.pending
         with scope:
             while True:
@@ -162,8 +162,8 @@ class CallServer:
 
     def _expire_due(self) -> None:
         for call in self.context.pending.expire(trio.current_time()):
-            _log.warning("call %s: announced, but its media stream never came", call.info.call_id)
-            self._never_connected(call.info, "failed", "its media stream never came")
+            _log.warning("call %s: its media stream never connected", call.info.call_id)
+            self._never_connected(call.info, "failed", "its media stream never connected")
 
     def on_announced(self, call: PendingCall) -> None:
         """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
@@ -182,7 +182,7 @@ class CallServer:
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
     def on_refused(self, info: CallInfo, why: str) -> None:
-        """Publish that a call hears busy; a live call that is announced again goes on."""
+        """Publish that a call hears busy, unless it is a live call that is announced again."""
         if info.call_id not in self._live:
             self._events_of(info.call_id).never_connected("busy", why, info)
 
@@ -211,13 +211,13 @@ class CallServer:
                 if answer is None:
                     pass
                 elif isinstance(answer, Mapping):
-                    # Now: the application may fill in the same dicts for the next call.
+                    # Copied now, because the application may reuse its dicts for the next call.
                     starting.overrides = {
                         key: dict(value) if isinstance(value, Mapping) else value for key, value in answer.items()
                     }
                 else:
                     _events.warning(
-                        "call %s: %s must return a dict of overrides or None, not %s",
+                        "call %s: %s must return a dict of overrides or None, got %s",
                         info.call_id,
                         name_of(on_call_start),
                         type(answer).__name__,
@@ -225,13 +225,13 @@ class CallServer:
         starting.done.set()
 
     async def _settled(self, starting: _StartingCall) -> Agent:
-        """Return the agent for this call: as served, or as ``on_call_start`` would have it."""
+        """Return the agent for this call: the served one, with the overrides of ``on_call_start``."""
         call_id = starting.call.info.call_id
         with trio.move_on_after(ON_CALL_START_TIMEOUT_S):
             await starting.done.wait()
         if not starting.done.is_set():
             _events.warning(
-                "call %s: on_call_start did not return within %g s of the call's start; going on without its answer",
+                "call %s: on_call_start did not return within %g s of the call's start; the call goes on without overrides",
                 call_id,
                 ON_CALL_START_TIMEOUT_S,
             )
@@ -247,7 +247,7 @@ class CallServer:
         return agent
 
     async def run_call(self, leg: MediaLeg) -> None:
-        """Run a call whose media stream has started, to its end."""
+        """Run a call from the start of its media stream to its end."""
         info = leg.info
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
@@ -302,7 +302,7 @@ class CallServer:
         )
 
     def expire_all(self) -> None:
-        """Give up the calls that are announced and not connected: nothing answers them any more."""
+        """Give up all announced calls, because the server closes and cannot answer them."""
         for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
 
@@ -317,7 +317,7 @@ class CallServer:
             self._idle.set()
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
-        """Take no more calls, and wait ``timeout`` seconds at most for the running and announced ones to end."""
+        """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end."""
         self._draining = True
         self._note_idle()
         with trio.move_on_after(timeout):
@@ -325,7 +325,7 @@ class CallServer:
         self.closed.set()
 
     def close(self) -> None:
-        """Let the handlers' tasks end once every waiting event has been delivered; all calls are over."""
+        """End the tasks of handlers once each queued event has been delivered. Call it when all calls are over."""
         self._deliveries.close()
 
     def shorten_grace(self) -> None:
@@ -336,7 +336,7 @@ class CallServer:
 
 
 def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
-    """Check that exactly one of model and callback answers the caller, and that the callbacks are functions.
+    """Check that exactly one of LLM and ``on_message`` answers the caller, and that the callbacks are functions.
 
     Raises:
         ConfigurationError: ``agent`` is not an :class:`Agent`, a callback is not callable, or an agent without an
@@ -350,22 +350,22 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
         if name == "on_message" and isinstance(callback, str):
             checked_message_url(callback)
         elif callback is not None and not callable(callback):
-            raise ConfigurationError(f"{name} must be a function, not {type(callback).__name__}: {callback!r}")
+            raise ConfigurationError(f"{name} must be a function, got {type(callback).__name__}: {callback!r}")
     if agent.engine is not None:
         return
     if (agent.llm is None) == (callbacks.get("on_message") is None):
         found = "neither" if agent.llm is None else "both"
         raise ConfigurationError(
-            f"an agent needs exactly one of llm= (phone.agent's) and on_message= (serve's); this one has {found}"
+            f"an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has {found}"
         )
 
 
 def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
-    """Return the handler of the messages of all calls; None if a model answers.
+    """Return the handler of the messages of all calls, or None if the agent's LLM or engine answers.
 
     Args:
-        on_message: a function, or a URL that :func:`check_answerer` has seen.
-        secret: what requests to a URL are signed with; empty: ``PATTER_WEBHOOK_SECRET``.
+        on_message: a function, or a URL that :func:`check_answerer` has checked.
+        secret: the key that signs requests to a URL; empty: ``PATTER_WEBHOOK_SECRET``.
     """
     if not isinstance(on_message, str):
         return None if on_message is None else FunctionHandler(on_message, takes_call_control(on_message))
@@ -376,15 +376,15 @@ def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
 
 @asynccontextmanager
 async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
-    """Open a server of calls; leaving it waits until the last callback of the last call has run, or its time is over.
+    """Open a call server; on exit, wait for the last callbacks, each within its time limit.
 
     Args:
-        options: what is served, and for whom.
-        seams: for tests and simulated calls.
+        options: the agent, the carrier, the callbacks and the limits.
+        seams: replacements for tests and simulated calls.
 
     Raises:
-        ConfigurationError: the agent has not exactly one of ``llm=`` and ``on_message=``, or a tool of it is at an address
-            that the phone does not allow.
+        ConfigurationError: the agent does not have exactly one of ``llm=`` and ``on_message=``, or the URL of a tool
+            leads to an address that the phone does not allow.
     """
     mask_logs()
     agent, callbacks = options.agent, options.callbacks
@@ -424,7 +424,9 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             call_server.shorten_grace()
             raise
         finally:
-            if trio.current_effective_deadline() == -math.inf:  # also where the block ended without a checkpoint
+            if (
+                trio.current_effective_deadline() == -math.inf
+            ):  # cancelled, although the block ended without a checkpoint
                 call_server.shorten_grace()
             options.call_servers.discard(call_server)
             call_server.expire_all()

@@ -1,15 +1,17 @@
-"""The door: one connection, from its first byte to its end.
+"""One connection, from its first byte to its end.
 
-Webhooks and media streams come to one port. The door reads the head of the request and decides: a media stream's upgrade
-goes to our own WebSocket shell, everything else to the HTTP server with the bytes replayed.
+Webhooks and media streams use the same port. This module reads the head of the request and dispatches it: the upgrade
+of a media stream goes to our own WebSocket implementation, any other request to the HTTP server, with the bytes that
+were read replayed.
 
-A media socket proves itself before anything is opened for it: by the carrier's signature on its upgrade where there is
-one (a wrong one is refused), and in any case by the one-time token of an announced call, which must also be the call
-that path and start message name. Whoever has not done so after ten seconds is closed, with code 1008; and only so many
-unsigned ones may be waiting at a time.
+A media socket must authenticate before we open any provider for it. If its upgrade carries the carrier's signature, the
+signature must be right. In any case it must present the one-time token of an announced call, and its path and start
+message must name that call. A socket that has not done so within 10 s is closed with code 1008, and at most
+:data:`~patter_trio.server.context.MAX_UNAUTHENTICATED_SOCKETS` unsigned sockets may wait at a time.
 
-Nothing that a peer does raises out of here. Neither does a bug in what answers a call: it is logged, the connection is
-closed, and the server lives. This is the boundary between connections.
+This is the border between connections: an error of one must not harm the others. A peer cannot make
+:func:`serve_connection` raise. A bug in the code that answers a call is logged, the connection is closed, and the server
+goes on.
 """
 
 import logging
@@ -32,10 +34,11 @@ from patter_trio.server.webhooks import Application
 from patter_trio.user_code.context import NO_CALL, current_call
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Largest head of a request, in bytes; h11, which judges what is not media, has the same limit."""
+"""Largest head of a request, in bytes; h11, which parses the requests that are not media streams, has the same limit."""
 HEAD_TIMEOUT_S: Final = 10.0
+"""Seconds for the head of a request, so that silent connections do not accumulate."""
 START_TIMEOUT_S: Final = 10.0
-"""How long a media socket may be without its start message; it is the second one that a carrier sends."""
+"""Seconds until a media socket must have sent its start message, which is the second message of a carrier."""
 NORMAL_CLOSE_CODE: Final = 1000
 POLICY_CLOSE_CODE: Final = 1008
 INTERNAL_ERROR_CLOSE_CODE: Final = 1011
@@ -46,20 +49,20 @@ logger: Final = logging.getLogger("patter_trio.server")
 
 
 class _Refused(PatterError):
-    """A peer is turned away; the message says why, to it and to the log."""
+    """Refusal of a peer; its message is sent to the peer and logged."""
 
 
 class _EmptyConnection(WireError):
-    """A peer has connected and left, as health checks do: not worth a warning."""
+    """A connection without a request, such as a TCP health check; it is logged without a warning."""
 
 
 async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> None:
-    """Serve one connection, over any stream, and close it. Raises nothing but what cancellation raises."""
+    """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`."""
     try:
         await _serve(context, stream)
     except* Exception:
         whose = "" if current_call.get() == NO_CALL else f"call {current_call.get()}: "
-        logger.exception("%sconnection ended by an error of our own", whose)
+        logger.exception("%sconnection closed: internal error", whose)
     finally:
         await trio.aclose_forcefully(stream)
 
@@ -70,7 +73,7 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
         head = await _read_head(stream)
         if not _is_media(context, head):
             if not await serve_http(Application(context), stream, head):
-                logger.warning("connection closed: what it sent is no HTTP request")
+                logger.warning("connection closed: the request must be HTTP")
             return
         with _answering():
             upgrade = await receive_upgrade(stream, head)
@@ -92,20 +95,24 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
 
 
 async def _read_head(stream: trio.abc.Stream) -> bytes:
-    """Return the head of a request and whatever came with it; one that is too long only in part, for h11 to refuse.
+    """Return the head of a request, with any bytes received after it. If the head is too long, h11 refuses the part.
 
     Raises:
-        WireError: there is none, or not in time.
+        WireError: the peer sends no head, only part of one, or not within :data:`HEAD_TIMEOUT_S`.
     """
     head = bytearray()
     with trio.move_on_after(HEAD_TIMEOUT_S):
         while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
             data = await stream.receive_some(MAX_HEAD_BYTES)
             if not data:
-                raise WireError("end of input within the head of a request") if head else _EmptyConnection("no request")
+                raise (
+                    WireError("the input ended within the head of a request")
+                    if head
+                    else _EmptyConnection("no request")
+                )
             head += data
         if head.startswith(b"PRI * HTTP/2"):
-            raise WireError("HTTP/2 is not spoken here")
+            raise WireError("the request must be HTTP/1.1, got HTTP/2")
         return bytes(head)
     raise WireError(f"no request within {HEAD_TIMEOUT_S:g} s")
 
@@ -117,24 +124,24 @@ def _is_media(context: ServerContext, head: bytes) -> bool:
 
 
 def _call_id(context: ServerContext, upgrade: Upgrade) -> str:
-    """Return the call that a stream's path names."""
+    """Return the call id in the path of a media stream."""
     return unquote(upgrade.path.partition("?")[0].removeprefix(context.carrier.media_prefix))
 
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Bound the time that the answer to an upgrade may take; a peer that reads nothing holds it up."""
+    """Bound the time for sending the answer to an upgrade, because a peer that does not read blocks it."""
     with trio.move_on_after(START_TIMEOUT_S) as answer:
         yield
     if answer.cancelled_caught:
-        raise _Refused("the answer to an upgrade was not read")
+        raise _Refused("the peer did not read the answer to its upgrade")
 
 
 async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
-    """Accept the upgrade and return the leg that it turns out to be.
+    """Accept the upgrade and return the leg of its call.
 
     Raises:
-        _Refused: it is none; the peer was told so.
+        _Refused: the peer did not authenticate; the refusal has been sent.
         WireError, SocketClosed: the peer broke the protocol or left.
     """
     signatures = upgrade.headers.get_all(context.carrier.signature_header)
@@ -142,7 +149,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     if not all(context.carrier.check(url, {}, signature) for signature in signatures):
         with _answering():
             await upgrade.refuse(403, "Forbidden\n")
-        raise _Refused(f"media stream with a wrong signature (is the public URL {context.public_url} ?)")
+        raise _Refused(f"media stream with a wrong signature (check that the public URL is {context.public_url})")
     if signatures:
         return await _accept_media(context, upgrade)
     try:
@@ -150,7 +157,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     except trio.WouldBlock:
         with _answering():
             await upgrade.refuse(503, "Service Unavailable\n")
-        raise _Refused("too many media streams that have not started") from None
+        raise _Refused("too many media streams have not started") from None
     try:
         return await _accept_media(context, upgrade)
     finally:
@@ -179,23 +186,23 @@ async def _started(socket: WebSocket, codec: StreamCodec, deadline: float) -> St
             event = codec.receive(await socket.receive())
             if isinstance(event, StreamStarted):
                 return event
-    raise _Refused(f"no start within {START_TIMEOUT_S:g} s")
+    raise _Refused(f"no start message within {START_TIMEOUT_S:g} s")
 
 
 def _claim(context: ServerContext, upgrade: Upgrade, started: StreamStarted) -> CallInfo:
     """Return the announced call that a stream belongs to.
 
     Raises:
-        _Refused: to none that it can prove.
+        _Refused: path, start message and token do not name the same announced call.
     """
     if _call_id(context, upgrade) != started.call_id:
-        raise _Refused("start names another call than the path")
+        raise _Refused("the start message must name the call of the path")
     token = started.parameters.get("token", "")
     if not token:
-        raise _Refused("start without a token")
+        raise _Refused("the start message must have a token")
     call = context.pending.claim(started.call_id, token, trio.current_time())
     if call is None:
-        raise _Refused("unknown call, or its token is wrong, used or too old")
+        raise _Refused("the call is unknown, or its token is wrong, used or expired")
     info = call.info
     logger.info("call %s: connected, from %s", info.call_id, mask_number(info.caller))
     return info

@@ -1,4 +1,4 @@
-"""What the server has to know: whose calls it takes, where it is seen from outside, and who answers."""
+"""The values that all connections of a server share: its carrier, its public URL, and the functions that handle calls."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,32 +13,32 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.server.pending import PendingCall, PendingCalls
 
 MAX_UNAUTHENTICATED_SOCKETS: Final = 100
-"""Media sockets, not signed by the carrier, that may wait for their start: 100 x 256 kB is the most memory they take."""
+"""Number of unsigned media sockets that may wait for their start message; they use at most 100 x 256 kB of memory."""
 
 
 def checked_public_url(url: str) -> str:
-    """Return a public URL without the slash at its end.
+    """Return a public URL without slashes at its end.
 
     Raises:
-        ConfigurationError: it is none to which paths can be added.
+        ConfigurationError: ``url`` is not an http or https URL, or it has a query or fragment.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ConfigurationError(f"the public URL must be like https://agent.example.com, not {url!r}")
+        raise ConfigurationError(f"the public URL must be like https://agent.example.com, got {url!r}")
     return url.rstrip("/")
 
 
 @attrs.frozen
 class ServerContext:
-    """One server, as its connections see it.
+    """The state of one server that its connections use.
 
-    ``public_url`` is where the carrier reaches us (``https://host``); signatures are checked against it and stream URLs
-    begin with it, never with what a request claims in ``Host``.
+    The carrier reaches us at ``public_url`` (``https://host``). Signatures are checked against it, and stream URLs begin
+    with it, never with the ``Host`` of a request, which a client can forge.
 
-    * ``refusal(call_id)`` says why another call is not welcome, which then hears busy; empty: it is.
+    * ``refusal(call_id)`` returns the reason to refuse a call, whose caller then hears busy; empty: it is accepted.
     * ``on_announced(call)`` is called once per announced call, before the webhook is answered; it must not raise.
-    * ``run_call(leg)`` runs the whole call; the stream is closed after it.
-    * ``on_refused(info, why)`` is told of a call that hears busy; it must not raise.
+    * ``run_call(leg)`` runs the whole call; the connection closes the stream afterwards.
+    * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
     carrier: Carrier
@@ -53,9 +53,9 @@ class ServerContext:
     )
 
     def stream_url(self, call_id: str) -> str:
-        """Return where the carrier is to open the media stream of a call."""
+        """Return the URL at which the carrier must open the media stream of a call."""
         return self.websocket_url(self.carrier.media_prefix + quote(call_id, safe=""))
 
     def websocket_url(self, target: str) -> str:
-        """Return the ``ws``/``wss`` form of the public URL with a request's target."""
+        """Return the public URL as ``ws`` or ``wss``, with the target of a request appended."""
         return "ws" + self.public_url.removeprefix("http") + target

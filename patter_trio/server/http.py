@@ -1,14 +1,15 @@
-"""HTTP over a connection whose first bytes were read already, by hypercorn's trio connection handler.
+"""HTTP on a connection whose first bytes have already been read, served by hypercorn's connection handler for trio.
 
-That handler is not a documented interface: hypercorn is pinned exactly, only this file touches it, and a test fails when
-its constructor changes. What this file adds:
+That handler is not a documented interface. So the exact version of hypercorn is pinned, only this file uses it, and a
+test fails if its constructor changes. This file adds:
 
-* **One request per connection.** Proxies that pool connections would otherwise send a media stream's upgrade down a
-  connection that a webhook used before, where only HTTP is spoken.
-* **HTTP/1.1 only**: a request's wish to change the protocol is dropped, which RFC 9110 section 7.8 permits.
-* **Bounds.** hypercorn shields what it sends from cancellation; a send that makes no progress fails here instead.
-* **Closing after the peer**, for half a second: closing with input unread resets the connection, which can destroy the
-  answer on its way.
+* **One request per connection.** A proxy that pools connections could otherwise send the upgrade of a media stream on a
+  connection that has served a webhook, where hypercorn would not pass it to our WebSocket implementation.
+* **HTTP/1.1 only.** We drop the ``Upgrade`` header of a request, which RFC 9110 section 7.8 permits.
+* **Bounds.** hypercorn shields its sends from cancellation, so a send that makes no progress fails here after
+  :data:`SEND_TIMEOUT_S`.
+* **Lingering close.** We discard input for up to 0.5 s before closing. Closing a socket with unread input resets the
+  connection, and a reset can destroy the answer on its way.
 """
 
 import logging
@@ -24,26 +25,29 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
 
 REQUEST_TIMEOUT_S: Final = 15.0
-"""How long a request and its answer may take; carriers wait no longer for the answer to a webhook (Twilio: 15 s)."""
+"""Seconds for a request and its answer; carriers wait no longer for the answer to a webhook (Twilio: 15 s)."""
 SEND_TIMEOUT_S: Final = 5.0
+"""Seconds for one send, so that a peer that does not read cannot hold the connection for the whole request time."""
 LINGER_TIMEOUT_S: Final = 0.5
+"""Seconds for which input is discarded before the connection is closed."""
 
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 
 
 def load_hypercorn() -> None:
-    """Import hypercorn before the first connection: its 0.1 s would otherwise hold up a call that has begun."""
+    """Import hypercorn before the first connection: the import takes 0.1 s and would delay live calls."""
     import hypercorn.trio.tcp_server  # noqa: F401, PLC0415
 
     _config()
 
 
 async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes) -> bool:
-    """Answer the one request that begins with ``head``. The stream is left to be closed by the caller.
+    """Answer the one request that begins with ``head``, and leave the stream open for its owner to close.
 
-    Returns whether the application was asked; False: it was no HTTP request, and its sender was told so.
+    Return True if the application was called. If the request was not HTTP, the peer receives an error and the result is
+    False.
     """
-    from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 (programs that only import us serve nothing)
+    from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 (only servers need it)
     from hypercorn.trio.tcp_server import TCPServer  # noqa: PLC0415
     from hypercorn.trio.worker_context import WorkerContext  # noqa: PLC0415
 
@@ -55,7 +59,7 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
         await app(scope, receive, send)
 
     with trio.move_on_after(REQUEST_TIMEOUT_S):
-        # Only WSGI applications and lifespans use the state; there is neither.
+        # The empty dict is the lifespan state; our application does not use one.
         await TCPServer(
             ASGIWrapper(asking),
             _config(),
@@ -84,7 +88,7 @@ def _without_upgrade(data: bytes) -> bytes:
 
 
 class _Replayed:
-    """The stream as hypercorn uses it, with the bytes that were read before."""
+    """A stream for hypercorn that first returns the bytes that were read before."""
 
     def __init__(self, stream: trio.abc.Stream, head: bytes) -> None:
         self._stream = stream
@@ -126,7 +130,7 @@ class _Replayed:
             await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """From now on input is thrown away, and for a bounded time only; the stream's owner closes it afterwards."""
+        """Discard input from now on, for a bounded time; the stream's owner closes it afterwards."""
         if not self._closed:
             self._end_reading(LINGER_TIMEOUT_S)
         await trio.lowlevel.checkpoint()
@@ -137,7 +141,7 @@ class _Replayed:
 
 
 class _NoSocket:
-    """Stands in where a stream has no socket: a peer without an address."""
+    """A substitute for the socket of a stream that has none; its addresses are empty."""
 
     family = socket.AF_UNSPEC
 

@@ -1,4 +1,4 @@
-"""Listening sockets: opened before anything else, so that a mistake is known at once and bare."""
+"""Listening sockets, opened first so that a wrong address or a used port is reported at once, outside any nursery."""
 
 import errno
 import socket
@@ -17,28 +17,28 @@ LAST_PORT: Final = 65535
 
 
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
-    """Open listening sockets on every address of ``host``; port 0 is one that the system chooses.
+    """Open listening sockets on every address of ``host``; for port 0 the system chooses a free port.
 
     Raises:
-        ConfigurationError: they cannot be had; the message says which and why.
+        ConfigurationError: a socket cannot be opened; the message names host, port and reason.
     """
-    if not 0 <= port <= LAST_PORT:  # getaddrinfo would take it modulo 65536
-        raise ConfigurationError(f"port {port} is not between 0 and {LAST_PORT}")
+    if not 0 <= port <= LAST_PORT:  # getaddrinfo would take the port modulo 65536
+        raise ConfigurationError(f"port must be from 0 to {LAST_PORT}, got {port}")
     try:
         return await trio.open_tcp_listeners(port, host=host)
     except socket.gaierror as error:
-        raise ConfigurationError(f"host {host!r} is unknown: {error.strerror}") from error
+        raise ConfigurationError(f"host must be an address or a known name, got {host!r}: {error.strerror}") from error
     except OSError as error:
         raise ConfigurationError(_explain(host, port, error)) from error
 
 
 def _explain(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: stop what uses it, or take another port"
+        return f"port {port} on {host} is in use: stop the program that uses it, or choose another port"
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} is not permitted to this user: take one from 1024 up"
+        return f"port {port} on {host} is not permitted for this user: choose a port from 1024 up"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine"
+        return f"host must be an address of this machine, got {host}"
     return f"port {port} on {host} cannot be opened: {error.strerror}"
 
 
@@ -54,9 +54,9 @@ async def serve_listeners(
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> Never:
-    """Serve every connection that comes, each in a task of its own, until cancelled; the listeners are closed then.
+    """Serve each connection in its own task, until cancelled; then close the listeners.
 
-    When descriptors or memory run out, accepting pauses for 0.1 s at a time and goes on.
+    If file descriptors or memory run out, trio pauses accepting for 0.1 s and tries again.
     """
     load_hypercorn()
     await trio.serve_listeners(partial(serve_connection, context), listeners, task_status=task_status)

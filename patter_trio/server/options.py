@@ -1,4 +1,4 @@
-"""Options of a server of calls: those that its phone gives, and those that tests give."""
+"""Options of a call server: those from its phone, and the seams for tests."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Protocol
@@ -18,33 +18,34 @@ from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
 
 TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
-"""Connects the caller of a call with a number (E.164), as ``Carrier.transfer`` does."""
+"""A function that transfers a call to a number (E.164), as ``Carrier.transfer`` does."""
 
 
 class Drainable(Protocol):
-    """A running server of calls, as its phone sees it."""
+    """A running call server, as its phone uses it."""
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
-        """Take no more calls, and wait ``timeout`` seconds at most for the running ones to end."""
+        """Accept no more calls, and wait at most ``timeout`` seconds for the live ones to end."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ServeOptions:
-    """Everything that a server of calls takes over from its phone and from ``phone.serve``.
+    """All options that a call server receives from its phone and from ``phone.serve``.
 
     Attributes:
-        agent: answers the calls.
-        carrier: brings the calls.
-        public_url: where the carrier reaches us: ``https://host``.
-        callbacks: the application's functions; those given to ``serve`` are its own, the phone's lie beneath.
-        subscribers: who has subscribed to the events of all calls of the phone.
+        agent: the agent that answers the calls.
+        carrier: the carrier of the calls.
+        public_url: the URL at which the carrier reaches us: ``https://host``.
+        callbacks: the application's functions; those passed to ``serve`` take precedence over those set on the phone.
+        subscribers: the subscriptions to events of all calls of the phone.
         live: the phone's live calls by id; the server adds and removes its own.
         call_servers: the phone's running servers; a server adds itself, and removes itself when it closes.
-        pricing: list prices with the application's over them, by provider and model.
+        pricing: prices by provider and model: the list prices, overridden by those of the application.
         guard: decides which addresses the URLs of tools may lead to.
-        max_calls: live and announced calls from which new ones hear busy; None: no limit.
-        max_lag: seconds of event loop lag from which new calls hear busy; None: never.
-        on_message_secret: signs requests to the application's URLs; empty: ``PATTER_WEBHOOK_SECRET``, else unsigned.
+        max_calls: number of live and announced calls at which new callers hear busy; None: no limit.
+        max_lag: seconds of event loop lag above which new callers hear busy; None: no limit.
+        on_message_secret: signs requests to the application's URLs; empty: ``PATTER_WEBHOOK_SECRET``, or unsigned if
+            that is not set.
     """
 
     agent: Agent
@@ -63,16 +64,16 @@ class ServeOptions:
 
 @attrs.frozen(kw_only=True)
 class Seams:
-    """Seams for tests and simulated calls: replacements for clock and carrier, and taps; by default none is used.
+    """Seams for tests and simulated calls: replacements for clock and carrier, and taps; the defaults change nothing.
 
     Attributes:
         epoch: Unix time, in seconds, of zero on trio's clock; None: from the machine's clock when the server opens.
-        tap: sees every callback event of every call: its name, its call time in seconds, its payload.
-        bus_tap: sees every event of the bus, which then is published whether or not anybody has subscribed.
-        transfer: connects callers with a number in the carrier's place; None: the carrier does.
-        observers: see every event of every call, internal ones included.
-        meter: makes what measures a call.
-        measure_lag: measures the event loop for the admission of calls, until cancelled.
+        tap: called with each callback event of every call: name, call time in seconds, payload.
+        bus_tap: called with each event of the bus; with it, events are published even without a subscriber.
+        transfer: transfers calls instead of the carrier; None: the carrier transfers them.
+        observers: receive each event of every call, internal ones included.
+        meter: makes the meter of a call.
+        measure_lag: measures the event loop for admission, until cancelled.
     """
 
     epoch: float | None = None

@@ -1,7 +1,8 @@
-"""Calls that were announced by a webhook and whose media stream has not come yet.
+"""Announced calls: reported by a webhook, with a media stream that is not connected yet.
 
-What joins the two is a token: made at the webhook, given to the carrier in its answer, and handed in at the stream's
-start. It is bound to one call, works once and lives for a minute. Time is an argument everywhere.
+A token links webhook and media stream. We make it at the webhook and send it to the carrier in the answer, and the
+carrier returns it in the stream's start message. It is valid for one call, once, and for 60 s. Time is an argument
+everywhere.
 """
 
 import hmac
@@ -16,18 +17,18 @@ from patter_trio.abc import CallInfo
 from patter_trio.errors import PatterError
 
 TOKEN_LIFETIME_S: Final = 60.0
-"""How long a stream may take to come; carriers open it within seconds of the webhook's answer."""
+"""Seconds for which a token is valid; carriers open the stream within seconds of the webhook's answer."""
 MAX_PENDING_CALLS: Final = 1000
-"""Calls announced within a minute; every one that is due costs a session when it connects, so more would not be served."""
+"""Largest number of announced calls. Each needs a session when it connects, so one machine could not serve more."""
 
 
 class TooManyPending(PatterError):
-    """As many calls are announced as may be."""
+    """The limit of announced calls is reached."""
 
 
 @attrs.define
 class PendingCall:
-    """A call that was announced. ``expires`` is on the server's clock."""
+    """An announced call. ``expires`` is an instant on the server's clock."""
 
     info: CallInfo
     token: str = attrs.field(repr=False)
@@ -53,30 +54,30 @@ class PendingCalls:
 
     @property
     def next_expiry(self) -> float:
-        """When the first of them is due to be given up; infinite when there is none."""
+        """The earliest instant at which a call expires; infinite if there are no calls."""
         return min((call.expires for call in self._calls.values()), default=math.inf)
 
     def announce(self, info: CallInfo, now: float) -> PendingCall:
-        """Take a call in and give it a token.
+        """Add a call and give it a token.
 
-        A webhook that is tried again renews the token of the call that is there already: the carrier did not see the
-        first answer, and only the newest token is good.
+        If the carrier repeats a webhook, because it did not receive the first answer, the call gets a new token. Only the
+        newest token is valid.
 
         Raises:
-            TooManyPending: the call is new and there is no room.
+            TooManyPending: the call is new and the limit is reached.
         """
         call = self._calls.get(info.call_id)
         if call is not None:
             call.token, call.expires = self._new_token(), now + TOKEN_LIFETIME_S
             return call
         if len(self._calls) >= self._limit:
-            raise TooManyPending(f"{self._limit} calls are announced and not connected")
+            raise TooManyPending(f"the limit of {self._limit} announced calls is reached")
         call = PendingCall(info, self._new_token(), now + TOKEN_LIFETIME_S)
         self._calls[info.call_id] = call
         return call
 
     def claim(self, call_id: str, token: str, now: float) -> PendingCall | None:
-        """Return the call and forget it; None when it is not announced, the token is another's or its time is over."""
+        """Remove the call and return it; return None if it was not announced, has expired or has another token."""
         call = self._calls.get(call_id)
         if call is None or now >= call.expires:
             return None
@@ -85,7 +86,7 @@ class PendingCalls:
         return self._calls.pop(call_id)
 
     def expire(self, now: float) -> list[PendingCall]:
-        """Forget the calls whose time is over, and return them: they never connected."""
+        """Remove the expired calls, which never connected, and return them."""
         over = [call for call in self._calls.values() if now >= call.expires]
         for call in over:
             del self._calls[call.info.call_id]

@@ -1,4 +1,4 @@
-"""The HTTP side of a site as an ASGI application: a table of routes, each a plain function of the request."""
+"""The webhooks and the health check as an ASGI application: a table of routes, each a plain function of the request."""
 
 import json
 import logging
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""Largest body taken, in bytes; a webhook of a carrier has about 1 kB."""
+"""Largest accepted body, in bytes; a carrier's webhook has about 1 kB."""
 MAX_FORM_FIELDS: Final = 500
+"""Largest accepted number of fields in a form; it bounds the work of parsing an unsigned request."""
 _FORM: Final = "application/x-www-form-urlencoded"
 
 logger: Final = logging.getLogger("patter_trio.server")
@@ -29,7 +30,7 @@ logger: Final = logging.getLogger("patter_trio.server")
 
 @attrs.frozen
 class WebhookRequest:
-    """A whole request. ``target`` is path and query as they came; names of ``headers`` are in lower case."""
+    """A whole request. ``target`` is the path and query as received; the names in ``headers`` are in lower case."""
 
     target: str
     headers: Mapping[str, str]
@@ -37,13 +38,13 @@ class WebhookRequest:
 
     @property
     def query(self) -> str:
-        """The part behind the question mark."""
+        """The part of the target after the question mark."""
         return self.target.partition("?")[2]
 
 
 @attrs.frozen
 class WebhookResponse:
-    """A whole answer."""
+    """A whole response."""
 
     status: int
     body: str = ""
@@ -55,12 +56,12 @@ Handler = Callable[[ServerContext, WebhookRequest], WebhookResponse]
 
 
 def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
-    """Answer that the server lives, and nothing else, since it is open to everyone."""
+    """Report that the server is running, and nothing more, because the route is open to everyone."""
     return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
 def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Accept the announcement of a call; answer with the address of its media stream, or with busy."""
+    """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
     form = _signed_form(context, request)
     if isinstance(form, WebhookResponse):
         return form
@@ -91,13 +92,13 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
 
 
 def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Accept a change of a call's status."""
+    """Acknowledge a change of a call's status."""
     form = _signed_form(context, request)
     return form if isinstance(form, WebhookResponse) else WebhookResponse(204)
 
 
 def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | WebhookResponse:
-    """Return the form of a request that the carrier signed, or what is to be answered instead."""
+    """Return the form of a request that the carrier has signed, or the response that refuses the request."""
     content_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
     try:
         form = parse_qs(
@@ -113,7 +114,7 @@ def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | Webh
         return _refused(403, "webhook without a signature")
     params = form if content_type == _FORM else request.body
     if not context.carrier.check(context.public_url + request.target, params, signature):
-        return _refused(403, f"webhook with a wrong signature (is the public URL {context.public_url} ?)")
+        return _refused(403, f"webhook with a wrong signature (check that the public URL is {context.public_url})")
     return form
 
 
@@ -127,7 +128,7 @@ def _plain(code: int, *headers: tuple[bytes, bytes]) -> WebhookResponse:
 
 
 def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
-    """Return what answers each path and method of a server whose calls come from ``carrier``."""
+    """Return the handler for each path and method, for a server of calls from ``carrier``."""
     return {
         "/health": {"GET": health},
         carrier.voice_path: {"POST": voice_webhook},
@@ -136,14 +137,14 @@ def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
 
 
 class Application:
-    """The ASGI application of a site. Only HTTP reaches it: media streams are taken at the door."""
+    """The ASGI application of a server. It receives only HTTP; ``connection`` handles media streams before it."""
 
     def __init__(self, context: ServerContext) -> None:
         self._site = context
         self._routes = routes_of(context.carrier)
 
     async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
-        """Answer one request; a client that leaves before its request is whole gets none."""
+        """Answer one request; send nothing if the client leaves before its request is complete."""
         if scope["type"] != "http":
             return
         response = await self._respond(scope["raw_path"].decode("ascii"), dict(scope), receive)

@@ -22,24 +22,24 @@ def make(**options: Any) -> Agent:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"system_prompt": 1}, "system_prompt must be a str, not int: 1"),
-        ({"stt": "deepgram"}, "stt must be a SpeechToText, not str: 'deepgram'"),
-        ({"tts": ScriptedSTT()}, "tts must be a TextToSpeech, not ScriptedSTT: "),
-        ({"vad": ScriptedVAD}, "vad must be a VoiceActivity, not "),
-        ({"llm": print}, "llm must be a LanguageModel, not builtin_function_or_method: "),
-        ({"turn_detector": ScriptedVAD()}, "turn_detector must be a TurnDetector, not ScriptedVAD: "),
-        ({"language": None}, "language must be a str, not NoneType: None"),
-        ({"first_message": ["Hi"]}, "first_message must be a str, not list: ['Hi']"),
-        ({"variables": 5}, "variables must be a Mapping, not int: 5"),
-        ({"variables": "name"}, "variables must be a Mapping, not str: 'name'"),
-        ({"variables": {1: 2}}, "variables must have names that are text, not 1"),
-        ({"barge_in_threshold_ms": -1}, "barge_in_threshold_ms must be a number of at least 0, not -1"),
-        ({"barge_in_min_words": "2"}, "barge_in_min_words must be a number of at least 0, not '2'"),
-        ({"endpointing_ms": math.nan}, "endpointing_ms must be a number of at least 0, not nan"),
-        ({"user_away_timeout": -0.1}, "user_away_timeout must be a number of at least 0, not -0.1"),
-        ({"silence_timeout": "long"}, "silence_timeout must be a number of at least 0, not 'long'"),
-        ({"max_call_duration": -60}, "max_call_duration must be a number of at least 0, not -60"),
-        ({"error_message": b""}, "error_message must be a str, not bytes: b''"),
+        ({"system_prompt": 1}, "system_prompt must be a str, got int: 1"),
+        ({"stt": "deepgram"}, "stt must be a SpeechToText, got str: 'deepgram'"),
+        ({"tts": ScriptedSTT()}, "tts must be a TextToSpeech, got ScriptedSTT: "),
+        ({"vad": ScriptedVAD}, "vad must be a VoiceActivity, got "),
+        ({"llm": print}, "llm must be a LanguageModel, got builtin_function_or_method: "),
+        ({"turn_detector": ScriptedVAD()}, "turn_detector must be a TurnDetector, got ScriptedVAD: "),
+        ({"language": None}, "language must be a str, got NoneType: None"),
+        ({"first_message": ["Hi"]}, "first_message must be a str, got list: ['Hi']"),
+        ({"variables": 5}, "variables must be a Mapping, got int: 5"),
+        ({"variables": "name"}, "variables must be a Mapping, got str: 'name'"),
+        ({"variables": {1: 2}}, "variables must have strings as names, got 1"),
+        ({"barge_in_threshold_ms": -1}, "barge_in_threshold_ms must be a number of at least 0, got -1"),
+        ({"barge_in_min_words": "2"}, "barge_in_min_words must be a number of at least 0, got '2'"),
+        ({"endpointing_ms": math.nan}, "endpointing_ms must be a number of at least 0, got nan"),
+        ({"user_away_timeout": -0.1}, "user_away_timeout must be a number of at least 0, got -0.1"),
+        ({"silence_timeout": "long"}, "silence_timeout must be a number of at least 0, got 'long'"),
+        ({"max_call_duration": -60}, "max_call_duration must be a number of at least 0, got -60"),
+        ({"error_message": b""}, "error_message must be a str, got bytes: b''"),
     ],
 )
 def test_invalid_agent_option_raises_error_naming_it(options: dict[str, Any], message: str) -> None:
@@ -147,7 +147,7 @@ def test_invalid_overrides_are_reported_and_valid_ones_apply() -> None:
         "language, llm, max_call_duration, silence_timeout, stt, system_prompt, text_transforms, tools, tts, variables, "
         "voice"
     )
-    assert sorted(wrong) == ["language must be a str, not int: 3", "stt must be a SpeechToText, not int: 2"]
+    assert sorted(wrong) == ["language must be a str, got int: 3", "stt must be a SpeechToText, got int: 2"]
 
 
 async def test_prewarming_prewarms_every_provider_there_is() -> None:

@@ -61,19 +61,22 @@ def test_hooks_and_hook_context_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"before_llm": "no"}, "before_llm must be a function, not str: 'no'"),
-        ({"before_send_to_stt": 5}, "before_send_to_stt must be a function, not int: 5"),
+        ({"before_llm": "no"}, "before_llm must be a function, got str: 'no'"),
+        ({"before_send_to_stt": 5}, "before_send_to_stt must be a function, got int: 5"),
         (
             {"after_transcribe": lambda: None},
-            r"after_transcribe is called with \(text\) or \(text, ctx\); .* cannot be",
+            r"after_transcribe must be callable with \(text\) or \(text, ctx\), got .*<lambda>",
         ),
-        ({"after_transcribe": lambda a, b, c: a}, r"after_transcribe is called with \(text\) or \(text, ctx\)"),
-        ({"before_tts": lambda text, *, voice: text}, r"before_tts is called with \(text\) or \(text, ctx\)"),
-        ({"after_tts": lambda a, b, c, d: a}, r"after_tts is called with \(pcm, text\) or \(pcm, text, ctx\)"),
-        ({"after_llm": {"on_sentense": keep}}, "after_llm has on_chunk, on_sentence, on_response, not on_sentense"),
-        ({"after_llm": {1: keep}}, "after_llm has on_chunk, on_sentence, on_response, not 1"),
-        ({"after_llm": {"on_chunk": 3}}, "after_llm.on_chunk must be a function, not int: 3"),
-        ({"after_llm": 3}, "after_llm must be a dict or an object with on_chunk, .* not int: 3"),
+        ({"after_transcribe": lambda a, b, c: a}, r"after_transcribe must be callable with \(text\) or \(text, ctx\)"),
+        ({"before_tts": lambda text, *, voice: text}, r"before_tts must be callable with \(text\) or \(text, ctx\)"),
+        ({"after_tts": lambda a, b, c, d: a}, r"after_tts must be callable with \(pcm, text\) or \(pcm, text, ctx\)"),
+        (
+            {"after_llm": {"on_sentense": keep}},
+            "must have the keys on_chunk, on_sentence, on_response, got on_sentense",
+        ),
+        ({"after_llm": {1: keep}}, "after_llm must have the keys on_chunk, on_sentence, on_response, got 1"),
+        ({"after_llm": {"on_chunk": 3}}, "after_llm.on_chunk must be a function, got int: 3"),
+        ({"after_llm": 3}, "after_llm must be a dict or an object with on_chunk, .* got int: 3"),
     ],
 )
 def test_hook_of_wrong_type_raises_error_naming_it(given: dict[str, Any], message: str) -> None:
@@ -226,15 +229,15 @@ def test_blocked_terms_match_any_case_width_and_spacing(text: str, blocked: bool
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": 5, "check": keep}, "a guardrail's name must be a str, not int: 5"),
-        ({"name": "g"}, "guardrail 'g' needs blocked_terms or a check"),
-        ({"name": "g", "blocked_terms": "secret"}, "blocked_terms must be a list of texts, not str: 'secret'"),
-        ({"name": "g", "blocked_terms": 5}, "blocked_terms must be a list of texts, not int: 5"),
-        ({"name": "g", "blocked_terms": ["a", " "]}, "blocked_terms must be texts with something in them, not ' '"),
-        ({"name": "g", "blocked_terms": [None]}, "blocked_terms must be texts with something in them, not None"),
-        ({"name": "g", "check": "x"}, "guardrail 'g' must be a function, not str: 'x'"),
-        ({"name": "g", "check": lambda: True}, r"guardrail 'g' is called with \(text\) or \(text, ctx\)"),
-        ({"name": "g", "check": keep, "replacement": None}, "a guardrail's replacement must be a str, not NoneType"),
+        ({"name": 5, "check": keep}, "a guardrail's name must be a str, got int: 5"),
+        ({"name": "g"}, "guardrail 'g' must have blocked_terms or a check, got neither"),
+        ({"name": "g", "blocked_terms": "secret"}, "blocked_terms must be a list of strings, got str: 'secret'"),
+        ({"name": "g", "blocked_terms": 5}, "blocked_terms must be a list of strings, got int: 5"),
+        ({"name": "g", "blocked_terms": ["a", " "]}, "blocked_terms must be strings that are not blank, got ' '"),
+        ({"name": "g", "blocked_terms": [None]}, "blocked_terms must be strings that are not blank, got None"),
+        ({"name": "g", "check": "x"}, "guardrail 'g' must be a function, got str: 'x'"),
+        ({"name": "g", "check": lambda: True}, r"guardrail 'g' must be callable with \(text\) or \(text, ctx\)"),
+        ({"name": "g", "check": keep, "replacement": None}, "a guardrail's replacement must be a str, got NoneType"),
     ],
 )
 def test_a_wrong_guardrail_says_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
@@ -246,15 +249,18 @@ def test_a_wrong_guardrail_says_what_is_wrong(arguments: dict[str, Any], message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hooks": {"before_llm": keep}}, "hooks must be a PipelineHooks, not dict: "),
-        ({"hooks": PipelineHooks}, "hooks must be a PipelineHooks, not type: "),
-        ({"text_transforms": str.upper}, "text_transforms must be a list of functions, not method_descriptor: "),
-        ({"text_transforms": [str.upper, "x"]}, r"text_transforms\[1\] must be a function, not str: 'x'"),
-        ({"text_transforms": [lambda a, b, c: a]}, r"text_transforms\[0\] is called with \(text\) or \(text, ctx\)"),
-        ({"guardrails": "no-prices"}, "guardrails must be a list of guardrails, not str: 'no-prices'"),
-        ({"guardrails": ["no-prices"]}, r"guardrails must hold guardrail\(...\) or dicts .*, not str: 'no-prices'"),
-        ({"guardrails": [{"name": "x", "terms": []}]}, "a guardrail has no terms; it has name, blocked_terms, check"),
-        ({"guardrails": [{"check": keep}]}, "a guardrail needs a name; it has name, blocked_terms, check"),
+        ({"hooks": {"before_llm": keep}}, "hooks must be a PipelineHooks, got dict: "),
+        ({"hooks": PipelineHooks}, "hooks must be a PipelineHooks, got type: "),
+        ({"text_transforms": str.upper}, "text_transforms must be a list of functions, got method_descriptor: "),
+        ({"text_transforms": [str.upper, "x"]}, r"text_transforms\[1\] must be a function, got str: 'x'"),
+        (
+            {"text_transforms": [lambda a, b, c: a]},
+            r"text_transforms\[0\] must be callable with \(text\) or \(text, ctx\)",
+        ),
+        ({"guardrails": "no-prices"}, "guardrails must be a list of guardrails, got str: 'no-prices'"),
+        ({"guardrails": ["no-prices"]}, r"guardrails must hold guardrail\(...\) or dicts .*, got str: 'no-prices'"),
+        ({"guardrails": [{"name": "x", "terms": []}]}, "must have a name, .*; got unknown terms"),
+        ({"guardrails": [{"check": keep}]}, "must have a name, .*; got no name"),
     ],
 )
 def test_agent_rejects_invalid_hooks_transforms_and_guardrails(options: dict[str, Any], message: str) -> None:
@@ -287,8 +293,8 @@ def test_call_overrides_replace_hooks_transforms_and_guardrails() -> None:
     same, wrong = agent.overridden({"hooks": 3, "guardrails": "x"})
     assert same == agent
     assert sorted(wrong) == [
-        "guardrails must be a list of guardrails, not str: 'x'",
-        "hooks must be a PipelineHooks, not int: 3",
+        "guardrails must be a list of guardrails, got str: 'x'",
+        "hooks must be a PipelineHooks, got int: 3",
     ]
 
 

@@ -134,20 +134,20 @@ def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form:
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
-        (lambda: tool(lambda room: None), r"<lambda>\(room\) needs a type hint"),
-        (lambda: tool(_of_bytes), r"_of_bytes\(data\): <class 'bytes'> cannot be said in JSON"),
-        (lambda: tool(_of_many), r"_of_many\(rooms\): a tool's parameters must be such as can be passed by name"),
+        (lambda: tool(lambda room: None), r"<lambda>\(room\) must have a type hint"),
+        (lambda: tool(_of_bytes), r"_of_bytes\(data\): the type must be str, .*, got <class 'bytes'>"),
+        (lambda: tool(_of_many), r"_of_many\(rooms\): a tool's parameters must allow passing by name, got variadic"),
         (lambda: tool(_of_nothing_known), "the type hints of _of_nothing_known cannot be read"),
         (lambda: tool(name="no spaces")(_of_bool), "a tool's name must be"),
-        (lambda: tool(timeout_s=0)(_of_bool), "timeout_s must be from above 0 to 600"),
+        (lambda: tool(timeout_s=0)(_of_bool), "timeout_s must be more than 0 and at most 600 seconds, got 0"),
         (lambda: tool(on_barge_in="stop")(_of_bool), "on_barge_in must be one of cancel, detach, shield"),  # type: ignore[call-overload]
-        (lambda: tool(3), "handler must be a function, not int"),  # type: ignore[call-overload]
+        (lambda: tool(3), "handler must be a function, got int"),  # type: ignore[call-overload]
         (lambda: Tool("f", "", {"type": "array"}, print), "must be the JSON Schema of an object"),
-        (lambda: Tool("f", "", {"x": {1}}, print), "must be fit for JSON"),
-        (lambda: Tool("f"), "handler must be a function, not NoneType"),
-        (lambda: tools_of([end_call, end_call]), "two tools have the same name: end_call"),
-        (lambda: tools_of(end_call), "tools must be a list of tools, not Tool"),
-        (lambda: tools_of(["x"]), r"tools\[0\] must be a Tool, a function or a dict, not str"),
+        (lambda: Tool("f", "", {"x": {1}}, print), "must be serialisable as JSON"),
+        (lambda: Tool("f"), "exactly one of handler= and webhook_url=; f has neither"),
+        (lambda: tools_of([end_call, end_call]), "tools must have different names, got twice: end_call"),
+        (lambda: tools_of(end_call), "tools must be a list of tools, got Tool"),
+        (lambda: tools_of(["x"]), r"tools\[0\] must be a Tool, a function or a dict, got str"),
         (lambda: tools_of([{"nmae": "x"}]), r"tools\[0\]: .*nmae"),
     ],
 )

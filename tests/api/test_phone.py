@@ -45,7 +45,7 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
 
 
 def test_a_carrier_must_be_one() -> None:
-    with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), not 'twilio'"):
+    with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), got 'twilio'"):
         Patter(carrier="twilio")  # type: ignore[arg-type]
 
 
@@ -63,7 +63,7 @@ def mind(event: dict[str, Any]) -> str:
     [
         (agent_of(llm=None), {}, r"exactly one of llm= .* and on_message= .*; this one has neither"),
         (agent_of(), {"on_message": mind}, "this one has both"),
-        (agent_of(), {"on_call_end": "https://example.com"}, "on_call_end must be a function, not str: 'https://exam"),
+        (agent_of(), {"on_call_end": "https://example.com"}, "on_call_end must be a function, got str: 'https://exam"),
         ("agent", {}, r"agent must be an Agent such as phone.agent\(\.\.\.\) returns, got str: 'agent'"),
     ],
 )
@@ -90,7 +90,7 @@ async def test_a_port_in_use_is_said_barely() -> None:
 @pytest.mark.parametrize("url", ["ftp://agent.example.com", "https://", "https://a.example/?x=1", "wss://a.example"])
 async def test_invalid_webhook_url_raises_and_opens_nothing(url: str) -> None:
     """An invalid webhook_url raises ConfigurationError, and nothing stays open."""
-    with pytest.raises(ConfigurationError, match=r"the public URL must be like https://agent\.example\.com, not "):
+    with pytest.raises(ConfigurationError, match=r"the public URL must be like https://agent\.example\.com, got "):
         await phone_of(webhook_url=url).serve(agent_of(), port=0)
 
 
@@ -141,7 +141,7 @@ async def test_missing_webhook_url_warns_with_local_address(caplog: pytest.LogCa
             ports.append(port)
             nursery.cancel_scope.cancel()
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"no webhook_url: the carrier is told to reach us at http://127.0.0.1:{ports[0]}" in record.message
+    assert f"webhook_url is not set: the carrier must reach us at http://127.0.0.1:{ports[0]}" in record.message
 
 
 def test_what_it_is_shows() -> None:

@@ -48,6 +48,6 @@ async def test_provider_bug_apologises_and_ends_only_its_call(
     [end] = caller.payloads("call_end")
     assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
     assert "ended by a bug" in caplog.text
-    assert "connection ended by an error of our own" not in caplog.text
+    assert "connection closed: internal error" not in caplog.text
     apologises = not place.startswith("tts") and place != "stt.flush"
     assert sound_of_agent(caller).endswith(SORRY) == apologises

@@ -612,7 +612,7 @@ async def test_invalid_hooks_override_warns_and_keeps_hooks(
         await caller.hears()
     assert caller.transcript[1] == ("assistant", HOURS.upper())
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "hooks must be a PipelineHooks, not dict" in record.message
+    assert "hooks must be a PipelineHooks, got dict" in record.message
 
 
 async def test_concurrent_calls_share_only_their_hooks(call_simulator: CallSimulator) -> None:

@@ -175,7 +175,7 @@ MISTAKES = {
     "no mind": (
         AGENT,
         (
-            "agent.py: an agent needs exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither; "
+            "agent.py: an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither; "
             "in a file, `async def on_message(event)` is the latter"
         ),
     ),

@@ -91,7 +91,7 @@ def test_port_in_use_is_reported_in_one_line(taken: int, capsys: pytest.CaptureF
     file = write_agent(Path())
     assert main(["run", "--port", str(taken), file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
-        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop what uses it, or take another port\n"
+        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop the program that uses it, or choose another port\n"
     )
 
 
@@ -111,9 +111,9 @@ def test_port_in_use_names_the_scripts_line(taken: int, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--port", "65536"], "port 65536 is not between 0 and 65535"),
-        (["--port", "-1"], "port -1 is not between 0 and 65535"),
-        (["--port", "0", "--host", "203.0.113.1"], "203.0.113.1 is no address of this machine"),
+        (["--port", "65536"], "port must be from 0 to 65535, got 65536"),
+        (["--port", "-1"], "port must be from 0 to 65535, got -1"),
+        (["--port", "0", "--host", "203.0.113.1"], "host must be an address of this machine, got 203.0.113.1"),
     ],
 )
 def test_unusable_address_is_reported_in_one_line(
@@ -220,7 +220,7 @@ async def test_ignored_ctrl_c_stays_ignored(
             assert served.phone._call_servers
             os.kill(os.getpid(), signal.SIGTERM)
     assert "Stopping" not in capsys.readouterr().err
-    assert "SIGTERM: no more calls are taken" in caplog.text
+    assert "SIGTERM: draining" in caplog.text
 
 
 async def test_sigterm_drains_calls_and_refuses_new_ones(
@@ -242,7 +242,7 @@ async def test_sigterm_drains_calls_and_refuses_new_ones(
             assert refused.value.outcome == "busy"
             assert carrier.ended is None
             carrier.hang_up()
-    assert "SIGTERM: no more calls are taken; live calls: 1, with 30 s to end" in caplog.text
+    assert "SIGTERM: draining; live calls: 1, with 30 s to end" in caplog.text
     assert [(end["call_id"], end["outcome"]) for end in told()] == [(carrier.call_sid, "caller_hung_up")]
 
 
@@ -269,7 +269,7 @@ def ended(process: subprocess.Popen[str], until: str, number: signal.Signals) ->
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(signal.SIGINT, "\nStopping.\n"), (signal.SIGTERM, r"\S+ INFO    SIGTERM: no more calls are taken; .*\n")],
+    [(signal.SIGINT, "\nStopping.\n"), (signal.SIGTERM, r"\S+ INFO    SIGTERM: draining; .*\n")],
 )
 def test_both_signals_end_the_command_with_0(number: signal.Signals, said: str) -> None:
     status, rest = ended(launched("run", "--port", "0", write_agent(Path())), "Ctrl-C stops", number)

@@ -1001,7 +1001,7 @@ async def test_unconnected_call_publishes_its_end_and_outcome(
         "metrics": None,
         "tool_calls": [],
         "outcome": "failed",
-        "error": "its media stream never came",
+        "error": "its media stream never connected",
     }
     assert seen == [(T.CALL_ENDED, expected)]
     assert own == [expected]

@@ -57,15 +57,18 @@ SENT = {
     "stop before start": (frame(TEXT_OPCODE, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
     "a start of an unknown call": (
         frame(TEXT_OPCODE, START % b"CA7"),
-        "unknown call, or its token is wrong, used or too old",
+        "the call is unknown, or its token is wrong, used or expired",
     ),
-    "a start of another call": (frame(TEXT_OPCODE, START % b"CA8"), "start names another call than the path"),
-    "a start of a live call": (frame(TEXT_OPCODE, START % HEALTHY.encode()), "start names another call than the path"),
+    "a start of another call": (frame(TEXT_OPCODE, START % b"CA8"), "the start message must name the call of the path"),
+    "a start of a live call": (
+        frame(TEXT_OPCODE, START % HEALTHY.encode()),
+        "the start message must name the call of the path",
+    ),
     "a binary frame": (frame(BINARY_OPCODE, b"\0"), "binary message"),
     "no JSON": (frame(TEXT_OPCODE, b"{"), "malformed JSON"),
     "too much": (frame(TEXT_OPCODE, b"x" * (MAX_MESSAGE_BYTES + 1)), "websocket closed (1009"),
-    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "no start within 10 s"),
-    "chatter": (CONNECTED * 1000, "no start within 10 s"),
+    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "no start message within 10 s"),
+    "chatter": (CONNECTED * 1000, "no start message within 10 s"),
 }
 
 

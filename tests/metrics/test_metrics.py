@@ -657,7 +657,7 @@ async def test_blocking_on_metrics_is_reported(caplog: pytest.LogCaptureFixture)
 
 
 async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, backend: Backend) -> None:
-    with pytest.raises(ConfigurationError, match="on_metrics must be a function, not int: 3"):
+    with pytest.raises(ConfigurationError, match="on_metrics must be a function, got int: 3"):
         async with call_simulator(backend.agent_of(), on_metrics=3):
             pass
 

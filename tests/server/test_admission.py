@@ -50,7 +50,7 @@ def asked(admission: Admission, now: float, live: int = 3, announced: int = 0) -
 def test_announced_calls_count_like_connected_ones() -> None:
     admission = Admission(max_calls=3)
     assert asked(admission, 0.0, live=1, announced=1) == ""
-    assert asked(admission, 0.0, live=1, announced=2) == "1 calls and 2 announced ones are all that may be"
+    assert asked(admission, 0.0, live=1, announced=2) == "1 live and 2 announced calls reach the limit of 3"
     assert asked(admission, 0.0, live=3, announced=0)
 
 
@@ -118,7 +118,7 @@ def test_first_calls_are_admitted_then_burst_waits() -> None:
     """The first calls are admitted on trust, and a larger burst is refused until the cost of a call is known."""
     admission = Admission(max_lag=LIMIT)
     assert asked(admission, 0.0, live=0, announced=ALWAYS_ADMITTED_CALLS - 1) == ""
-    refusal = f"{ALWAYS_ADMITTED_CALLS} calls came at once, and what they cost is not known yet"
+    refusal = f"{ALWAYS_ADMITTED_CALLS} calls came at once, and the cost of a call is not measured yet"
     assert asked(admission, 0.0, live=0, announced=ALWAYS_ADMITTED_CALLS) == refusal
     for _ in range(WINDOW_MEASUREMENTS):
         admission.worked(0.2, live=ALWAYS_ADMITTED_CALLS)
@@ -134,7 +134,7 @@ def test_burst_is_judged_by_its_expected_cost() -> None:
     welcome = [announced for announced in range(100) if not asked(admission, now, live=40, announced=announced)]
     assert welcome == list(range(45)), f"with one more, at most 85 calls at {MAX_WORK_SHARE:.0%} of the time"
     assert asked(admission, now, live=40, announced=45) == (
-        "86 calls would keep the event loop at work for 86% of the time"
+        "86 calls would keep the event loop busy for 86% of the time"
     )
 
 
@@ -152,17 +152,17 @@ def test_burst_after_lull_uses_earlier_call_cost() -> None:
     admission = Admission(max_lag=LIMIT)
     for live in [40] * (2 * WINDOW_MEASUREMENTS) + [0] * (20 * WINDOW_MEASUREMENTS):
         admission.worked(live * 0.0099, live)
-    assert repr(admission) == "<Admission 0 ms late, 0% at work>"
+    assert repr(admission) == "<Admission 0 ms late, 0% busy>"
     assert asked(admission, 0.0, live=0, announced=84) == ""
     assert asked(admission, 0.0, live=0, announced=85) == (
-        "86 calls would keep the event loop at work for 85% of the time"
+        "86 calls would keep the event loop busy for 85% of the time"
     )
 
 
 def test_the_picture_of_it() -> None:
     admission = Admission(max_lag=LIMIT)
     asked(admission, late(admission, 0.5))
-    assert repr(admission) == "<Admission 300 ms late, 0% at work, refusing>"
+    assert repr(admission) == "<Admission 300 ms late, 0% busy, refusing>"
 
 
 # The task that measures -----------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ async def test_in_virtual_time_the_loop_is_never_late(autojump_clock: trio.testi
     with trio.move_on_after(60.0):
         await measure(admission, lambda: 1000)
     assert asked(admission, trio.current_time()) == ""
-    assert repr(admission) == "<Admission 0 ms late, 0% at work>"
+    assert repr(admission) == "<Admission 0 ms late, 0% busy>"
 
 
 async def test_task_that_blocks_the_loop_makes_it_late(autojump_clock: trio.testing.MockClock) -> None:
@@ -194,7 +194,7 @@ async def test_work_share_of_the_loop_is_measured(autojump_clock: object) -> Non
     admission = Admission(max_lag=LIMIT, now=trio.current_time())
     with trio.move_on_after(30.0):
         await measure(admission, lambda: 50, work=lambda: trio.current_time() / 2)
-    assert repr(admission) == "<Admission 0 ms late, 50% at work>"
+    assert repr(admission) == "<Admission 0 ms late, 50% busy>"
     assert asked(admission, trio.current_time(), live=50, announced=34) == ""
     assert asked(admission, trio.current_time(), live=50, announced=35).startswith("86 calls would keep the event loop")
 
@@ -298,6 +298,6 @@ async def test_announced_calls_occupy_room_until_they_expire(autojump_clock: obj
             offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
             announced = partial(call_server.context.pending.announce, offer)
             call_server.on_announced(announced(now=trio.current_time()))
-        assert call_server.refusal("CA1") == "0 calls and 2 announced ones are all that may be"
+        assert call_server.refusal("CA1") == "0 live and 2 announced calls reach the limit of 2"
         await trio.sleep(60.1)
         assert call_server.refusal("CA1") == "", "they never came, and are forgotten"

@@ -31,10 +31,10 @@ async def test_stream_with_valid_token_is_answered_then_closed(autojump_clock: C
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [
-        ([start("CA1")], "start without a token"),
-        ([start("CA1", "")], "start without a token"),
-        ([start("CA1", "guess")], "unknown call, or its token is wrong, used or too old"),
-        ([start("CA2", "TOKEN")], "start names another call than the path"),
+        ([start("CA1")], "the start message must have a token"),
+        ([start("CA1", "")], "the start message must have a token"),
+        ([start("CA1", "guess")], "the call is unknown, or its token is wrong, used or expired"),
+        ([start("CA2", "TOKEN")], "the start message must name the call of the path"),
         (["{"], "malformed JSON"),
         (["[]"], "field missing or of a wrong type"),
         (['{"event": "media", "streamSid": 1}'], "field missing or of a wrong type"),
@@ -84,7 +84,7 @@ async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) 
     async with trio.open_nursery() as nursery:
         await trio.sleep(3)
         socket = await dial(call_server.open(nursery), CONNECTED)
-        assert await closing(socket) == (1008, "no start within 10 s")
+        assert await closing(socket) == (1008, "no start message within 10 s")
         assert trio.current_time() == 13
 
 
@@ -100,7 +100,7 @@ async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: 
                 await trio.sleep(0.3)
 
         nursery.start_soon(chatter)
-        assert await closing(socket) == (1008, "no start within 10 s")
+        assert await closing(socket) == (1008, "no start message within 10 s")
         assert trio.current_time() == 10
         nursery.cancel_scope.cancel()
 
@@ -166,7 +166,7 @@ async def test_non_http_request_gets_400_and_one_warning(
         stream = CallServer().open(nursery)
         await stream.send_all(sent)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
-    assert [record.getMessage() for record in caplog.records] == ["connection closed: what it sent is no HTTP request"]
+    assert [record.getMessage() for record in caplog.records] == ["connection closed: the request must be HTTP"]
 
 
 async def test_connect_and_leave_logs_no_warning(autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture) -> None:

@@ -79,7 +79,7 @@ async def test_unconnected_call_is_forgotten_after_a_minute(
         assert cancelled == []
         await trio.sleep(0.2)
         assert cancelled == [60.0]
-        assert caplog.text.count(f"call CA{1:032d}: announced, but its media stream never came") == 1
+        assert caplog.text.count(f"call CA{1:032d}: its media stream never connected") == 1
         await here.caller(2)._ask()  # and its place is free again
 
 
@@ -154,7 +154,7 @@ async def test_reannounced_live_call_hears_busy(
         assert (len(phone.calls), len(here.call_server.context.pending)) == (1, 0)
         first.hang_up()
         await first.over.wait()
-    assert f"call CA{1:032d}: hears busy, from +1555***0001: it is live already" in caplog.text
+    assert f"call CA{1:032d}: hears busy, from +1555***0001: the call is live already" in caplog.text
     assert [end["outcome"] for end in ends] == ["caller_hung_up"]
     assert len(starts) == 1
 

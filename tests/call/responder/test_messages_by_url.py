@@ -573,7 +573,7 @@ async def test_unrequested_pieces_do_not_enter_next_answer(call_simulator: CallS
         ("https://ex\u2024ample.com/hush", "https://ex\u2024ample.com... must be a valid URL: Invalid IDNA hostname"),
         ("https://agent.example.com/#hook", "without a #fragment"),
         ("wss://user:hush@agent.example.com/", "cannot have a user name"),
-        (7, "on_message must be a function, not int: 7"),
+        (7, "on_message must be a function, got int: 7"),
     ],
 )
 async def test_malformed_message_url_raises_at_serve(url: Any, message: str) -> None:
