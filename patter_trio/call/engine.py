@@ -182,6 +182,7 @@ class EngineBackend(Backend):
         if not self.user_turns.pending_count or self._start_part is None:
             self._services.post(inputs.Flushed())
         else:
+            # In a task of its own, because this method must return at once.
             self._start_part("transcripts", self._await_last)
 
     async def _await_last(self) -> None:
@@ -202,6 +203,7 @@ class EngineBackend(Backend):
                 self._voice = await stack.enter_async_context(open_with_timeout(voice, agent.tts.provider))
             failure: BaseException | None = None
             try:
+                # A session may raise a group, because it may run its own nursery; hence except*.
                 session = await stack.enter_async_context(self._opened(agent))
             except* ProviderError as failures:
                 if self._voice is None:
@@ -243,6 +245,7 @@ class EngineBackend(Backend):
         agent, services, session = self.ready_agent(), self._services, self._session
         text = agent.error_message if action.apology else action.text
         kind: AnswerKind = "error" if action.apology else "llm" if text is None else "text"
+        # Set before the reply begins: audio_provider() must name the provider that speaks this reply.
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
             reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
@@ -307,6 +310,8 @@ class EngineBackend(Backend):
 
     def _give(self, run: ToolInvocation) -> None:
         self._wanted.pop(run.call.id, None)
+        # A result is given once. A tool that was still running then is reported again when it has finished, as a
+        # message: its tool call already has a result.
         if run not in self._given:
             self._remember(_result(run.call, run.text))
         elif run.over and not self._given[run]:
@@ -328,6 +333,7 @@ class EngineBackend(Backend):
             )
 
     def _nothing_of_the_rest(self) -> None:
+        # The model must never see a tool call without a result.
         for call in self._wanted.values():
             self._remember(_result(call, NOT_DONE_RESULT))
         self._wanted.clear()
@@ -347,6 +353,7 @@ class EngineBackend(Backend):
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
+                    # Without words: the conversation is over, so nothing asks what was heard of the apology.
                     await feed.put(attrs.evolve(piece, text="", words=()))
         await feed.finish()
         reply.playout.end()

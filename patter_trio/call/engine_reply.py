@@ -77,7 +77,9 @@ class EngineReply(replies.Reply):
                 self._begin_thinking()
                 async with pieces() as made:
                     async for piece in made:
+                        # Waits while the playout queue is full, and so slows the engine down.
                         await self._take(piece, feed, at)
+                # After the block: only then has the last response ended, and no more audio comes.
                 await feed.finish()
             except* ProviderError as group:
                 error = next(leaves(group))

@@ -129,11 +129,12 @@ class HookRunner:
                 answer = invoke.call_sync(hook.function, *positional, **keywords)
                 held = trio.current_time() - began
                 if inspect.isawaitable(answer):
+                    # In the task through which the data passes, so that the order of the data holds.
                     answer = await invoke.await_result(hook.function, answer)
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
-        self._emit_fact(HookCalled(hook.name, took))
+        self._emit_fact(HookCalled(hook.name, took))  # also for a failed call: its time was lost all the same
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (wanted := expected(answer)):
@@ -188,6 +189,8 @@ class HookRunner:
         if not hooks:
             return None
         as_pcm = accepts != MULAW_8K
+
+        # Hooks get 16-bit samples. Audio that they leave unchanged goes on as the original mu-law, without re-encoding.
 
         async def through(mulaw: bytes) -> bytes:
             given = pcm = g711.to_pcm(mulaw)

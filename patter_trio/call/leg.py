@@ -84,6 +84,7 @@ class Leg:
 
     async def close(self) -> None:
         """Close the stream, within :data:`CLOSE_TIMEOUT_S` seconds."""
+        # The deadline is the socket's own: a carrier that does not answer the close frame must not hold up the end.
         await self._socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
 
     async def _read(self) -> None:
@@ -100,6 +101,7 @@ class Leg:
                     case AudioReceived():
                         self._listener.on_audio(event.audio)
                     case MarkReached():
+                        # Directly to the writer, which keeps the ledger: the turn machine gets only what follows from it.
                         self._writer.reached(event.name, trio.current_time())
                     case DigitPressed():
                         self._listener.on_digit(event.digit)

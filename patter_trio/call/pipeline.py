@@ -104,6 +104,7 @@ class PipelineBackend(Backend):
         # Beside the opening of the TTS: the slowest of the providers decides when the call is ready, not their sum.
         start("STT", self._transcription.run, agent.stt, agent.language, hook_runner)
         tts = _voice_of(agent)
+        # Awaited, unlike the other two: without the TTS the agent cannot greet the caller, so the call is not ready.
         async with open_with_timeout(tts.open(language=agent.language), tts.provider) as self._voice:
             yield None
 
@@ -141,6 +142,7 @@ class PipelineBackend(Backend):
         if reply.prepare is not None:
             self.user_turns.cut(reason)
         if self._start_part is not None:
+            # In a task of its own, because this method must return at once.
             self._start_part("responder", self._responder.connect, self.agent, reason)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:

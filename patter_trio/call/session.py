@@ -239,7 +239,7 @@ class CallSession:
         """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""
         if not self._error and not self.outcome:
             self._error = why
-            self._emit_fact(CallFailed(kind))
+            self._emit_fact(CallFailed(kind))  # without ``why``, which may quote words of the call
             _log.warning("call %s: %s", self.info.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
@@ -291,6 +291,7 @@ class CallSession:
         agent = self._options.agent
         limit = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
         machine = self._machine = TurnMachine(agent.policy(reply=limit), detector=agent.turn_detector is not None)
+        # The only await of the loop is the one for the next input, so its actions are carried out without interruption.
         while not machine.ended:
             event, at = await self._next(machine.deadline)
             fired = event if isinstance(event, Fired) else None
@@ -346,6 +347,7 @@ class CallSession:
             case do.FinishReply():
                 self._finish(action)
             case do.AskDetector():
+                # A model takes time: the task posts its verdict to the inbox.
                 nursery.start_soon(
                     self._voice_activity.ask_detector, self._options.agent.turn_detector, action.generation
                 )
@@ -354,6 +356,7 @@ class CallSession:
             case do.HangUpLeg():
                 self._writer.hang_up()
             case do.TransferLeg():
+                # A request to the carrier takes time: the task posts its result to the inbox.
                 nursery.start_soon(self._transfers.run, self._agent.error_message)
             case do.EndCall():
                 self.outcome = action.reason

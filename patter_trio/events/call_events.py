@@ -93,6 +93,7 @@ class CallEvents:
 
     def on_event(self, event: CallEvent, at: float, state: ConversationStateSnapshot) -> None:
         """Publish an event of the call, and the turns that begin or end with it; ``at`` is its instant."""
+        # First, because thought() below must know the reply that this event may start.
         turns = list(self._turns.step(event))
         itself: list[PublishedEvent] = []
         # A fixed text has no LLM_CHUNK: only what an LLM or the application thinks is published.

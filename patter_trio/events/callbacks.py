@@ -125,6 +125,7 @@ class CallbackQueue:
                 if queued.lossy and self._grace.is_over("edges"):
                     self.dropped += 1
                     continue
+                # One at a time, so that callbacks see events in order.
                 with self._grace.limit(queued.delivery_class) as scope:
                     await self._call(queued)
                 if scope.cancelled_caught:

@@ -255,4 +255,4 @@ class PhoneSpeechEvents(SpeechEvents):
             call.emit_edge(edge)
         elif call_id is not None:
             _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(edge.name))
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()  # as async functions do, although the edge is only queued

@@ -51,6 +51,7 @@ class TranscriptionStage:
     def flush(self) -> None:
         """Ask for the last words; ``Flushed`` is posted when no more will come."""
         if not self._unsettled:
+            # No voice since the last final transcript: nothing to wait for.
             self._post(Flushed())
             return
         self._flushing = True
@@ -68,6 +69,7 @@ class TranscriptionStage:
         ):
             accepts = session.accepts or stt.accepts
             hook_stream = None if hook_runner is None else hook_runner.incoming(accepts)
+            # Sending has a task of its own: a slow STT that takes no audio must not hold up its results.
             nursery.start_soon(self._send, session, accepts, hook_stream)
             hooked = hook_runner is not None and bool(hook_runner.given("after_stt"))
             async for result in session.transcripts():

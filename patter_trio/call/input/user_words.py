@@ -68,6 +68,7 @@ class UserTurns:
         """Commit an utterance: report eos, and enter its words."""
         self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not action.replaces:
+            # A new message: words that still wait belong to the one before, and enter the history first.
             self.settle("another turn began")
             self._entry = None
         self._take(_PendingTurn(action.text, action.at, reports=True))
@@ -111,6 +112,7 @@ class UserTurns:
         waiting = self._waiting
         if waiting is None or self._after_transcribe is None:
             return True
+        # May take up to the hook's deadline; the session loop goes on meanwhile.
         text = await self._after_transcribe(waiting.text)
         # During the await other words came, or the reply ended: this result of the hook no longer counts.
         if self._waiting is not waiting:

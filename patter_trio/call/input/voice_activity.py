@@ -76,6 +76,7 @@ class VoiceActivityStage:
         if detector is None:
             return
         with trio.move_on_after(VERDICT_TIMEOUT_S):
+            # A task of its own for each question; the generation tells the turn machine whether it is still current.
             try:
                 complete = await detector.complete(self.recent())
             except ProviderError as error:

@@ -157,6 +157,7 @@ class Reply:
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
+                    # Bounded: when the TTS falls behind, the responder waits, and with it the LLM's connection.
                     sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_SENTENCES)
                     nursery.start_soon(self._noting, LlmFailed, self._think, source, sentences, post)
                     feed = self._feed_of(emits, writer, post, nursery)
@@ -259,7 +260,7 @@ class Reply:
     ) -> None:
         async with sentences, voice.speak(sentences) as chunks:
             async for chunk in chunks:
-                await feed.put(chunk)
+                await feed.put(chunk)  # waits while the playout queue is full, and so slows the TTS down
             await feed.finish()
         self.emit_fact(TtsFinished(self.number, self.turn))
 
@@ -268,6 +269,7 @@ class Reply:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
+        # Before the send: the TTS may begin to speak before this task runs again, and its events come after this one.
         self.emit_fact(SentenceStarted(self.number, self.turn, sentence))
         try:
             await sentences.send(sentence)

@@ -102,6 +102,7 @@ class CarrierWriter:
 
     async def wait_for_room(self, playout: PlayoutQueue, samples: int) -> None:
         """Wait until fewer than ``samples`` wait in a playout queue; return at once for one that was cut."""
+        # No await between the check and the wait, as Pulse requires.
         while playout.waiting >= samples and not playout.is_cut:
             await self._progress.wait()
 
@@ -134,6 +135,7 @@ class CarrierWriter:
             Stalled: the carrier has not read for :data:`STALL_TIMEOUT_S` seconds.
         """
         while True:
+            # Asked anew after each await: a cut may have changed the ledger meanwhile, and clear comes first then.
             message = self.playback.next_message(trio.current_time())
             if isinstance(message, Close):
                 break

@@ -107,6 +107,7 @@ class _WebhookCallHandler(CallMessageHandler):
                     self.webhook.url,
                     content=body,
                     headers=headers,
+                    # For the answer to begin, and then for each piece: a long answer may stream for longer.
                     head_timeout=deadline,
                     piece_timeout=deadline,
                     max_bytes=MAX_ANSWER_BYTES,

@@ -212,6 +212,7 @@ class ToolRunner:
         busy = max(
             (invocation.tool.timeout_s for invocation in invocations if invocation.tool is not None), default=0.0
         )
+        # The turn machine must not time the reply out while its tools run: the longest of their time limits counts.
         self._post(Busy(reply.number, trio.current_time() + busy))
         # Each tool gets a clone, so the channel ends when the last of them has finished.
         with send:
@@ -283,6 +284,7 @@ class ToolRunner:
                 if invocation.scope.cancelled_caught:
                     error = "it was cancelled: the caller interrupted"
             finally:
+                # Also when the nursery is cancelled: each call of a tool that began has exactly one end.
                 self._end(invocation, error)
             if not error:
                 self._in_turn(later)
@@ -304,6 +306,7 @@ class ToolRunner:
         if tool is None or invocation.wrong:
             return invocation.wrong
         try:
+            # Ends an async handler; a plain one blocks the loop, and invoke reports that.
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
                 with invoke.isolate(f"the result of {tool.name}", "give less"):
@@ -480,6 +483,7 @@ def _queue_progress(progress: "trio.MemorySendChannel[str] | None", text: str) -
     if progress is None or not text.strip() or not is_sayable(text):
         return
     try:
+        # Never waits: a tool must not be slower because the caller is still listening.
         progress.send_nowait(text)
     except (trio.WouldBlock, trio.BrokenResourceError):
         return

@@ -140,6 +140,7 @@ class ToolWebhooks:
                     if not failed.again or asked > tool.webhook_retries or trio.current_time() + wait >= deadline:
                         raise
                     _log.info("call %s: tool %s: %s; again in %.2f s", event["call_id"], tool.name, failed, wait)
+                # Outside of the handler: an exception of the next attempt must not have this one as its context.
                 await trio.sleep(wait)
 
 
@@ -169,6 +170,7 @@ async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str],
 async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str], permit: Permit) -> Any:
     who = origin_of(url)
     try:
+        # head_timeout is infinite, because the caller of call() owns the deadline for all attempts together.
         async with http.stream(
             "POST",
             url,
